@@ -1,0 +1,107 @@
+"""The focus curve of a pixel: its noise, its peak and how well the peak is known.
+
+The focus measure of a pixel where nothing is ever sharp still goes up and down from plane to plane.
+How much is read off the volume itself, so that nothing has to be known about camera or operator:
+
+- *floor*: the mean of the logarithm of the lower half of a pixel's curve;
+- *fluctuation*: the standard deviation of that logarithm, from its second differences (which a
+  smooth curve lacks and noise doesn't), over the lower half and the pixels around.
+
+Where the measure is r times its noise floor, a measure of energy fluctuates by
+``fluctuation * sqrt(2 r - 1) / r``: noise alone at r = 1, noise against signal beyond.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numba
+import numpy as np
+
+PEAKS = {"argmax": 0, "parabola": 1, "gaussian": 2}
+NEIGHBOURHOOD = 6.0  # pixels, standard deviation of what counts as "around" for the fluctuation
+DYNAMIC_RANGE = 1e-6  # of the strongest focus: weaker measures are no measures
+
+
+class Noise(NamedTuple):
+    """What the focus measure does where nothing is sharp: (Y, X) float32 each, of ln(measure)."""
+
+    floor: np.ndarray
+    fluctuation: np.ndarray
+
+
+def noise_of(focus: np.ndarray) -> Noise:
+    """Floor and fluctuation of every pixel of a (Z, Y, X) focus volume."""
+    tiny = np.float32(max(DYNAMIC_RANGE * float(focus.max()), np.finfo(np.float32).tiny))
+    floor, squares, counts = _floors(focus, tiny)
+    around = cv2.GaussianBlur(squares, (0, 0), NEIGHBOURHOOD)
+    number = cv2.GaussianBlur(counts, (0, 0), NEIGHBOURHOOD)
+    return Noise(floor, np.sqrt(around / np.maximum(number, 1e-6)))
+
+
+@numba.njit(parallel=True, cache=True)
+def _floors(focus, tiny):  # type: ignore[no-untyped-def]
+    count, height, width = focus.shape
+    floor = np.empty((height, width), np.float32)
+    squares = np.zeros((height, width), np.float32)
+    counts = np.zeros((height, width), np.float32)
+    half = (count + 1) // 2
+    for y in numba.prange(height):
+        row = np.empty((width, count), np.float32)
+        for k in range(count):
+            for x in range(width):
+                row[x, k] = np.log(max(focus[k, y, x], tiny))
+        for x in range(width):
+            curve = row[x]
+            ordered = np.sort(curve)
+            floor[y, x] = ordered[:half].mean()
+            for k in range(1, count - 1):
+                if max(curve[k - 1], curve[k], curve[k + 1]) <= ordered[half]:
+                    squares[y, x] += (curve[k - 1] - 2 * curve[k] + curve[k + 1]) ** 2 / 6
+                    counts[y, x] += 1
+    return floor, squares, counts
+
+
+@numba.njit(cache=True)
+def vertex(x0, x1, x2, y0, y1, y2, e0, e1, e2):  # type: ignore[no-untyped-def]
+    """Vertex of the parabola through three points and its standard deviation.
+
+    `e` are the standard deviations of `y`; y1 must be the largest of the three.
+    """
+    rise, fall = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
+    bend = rise - fall
+    start, reach = (x0 + x1) / 2, (x2 - x0) / 2
+    if bend * reach <= 0:  # three equal values
+        return x1, abs(reach)
+    by_rise, by_fall = -reach * fall / bend**2, reach * rise / bend**2
+    d0 = -by_rise / (x1 - x0)
+    d1 = by_rise / (x1 - x0) - by_fall / (x2 - x1)
+    d2 = by_fall / (x2 - x1)
+    return start + reach * rise / bend, np.sqrt((d0 * e0) ** 2 + (d1 * e1) ** 2 + (d2 * e2) ** 2)
+
+
+@numba.njit(cache=True)
+def peak_at(curve, k, positions, kind, floor, fluctuation):  # type: ignore[no-untyped-def]
+    """Position of the peak of `curve` at its local maximum `k`, and its standard deviation.
+
+    `kind` is a value of `PEAKS`. A maximum in the first or last plane is not interpolated.
+    """
+    count = len(curve)
+    if k == 0 or k == count - 1:
+        return positions[k], abs(positions[min(k + 1, count - 1)] - positions[max(k - 1, 0)])
+    if kind == 0:
+        return positions[k], abs(positions[k + 1] - positions[k - 1]) / 2 / np.sqrt(12.0)
+    y = np.empty(3)
+    e = np.empty(3)
+    for j in range(3):
+        value = max(curve[k - 1 + j], 1e-30)
+        above = max(value / np.exp(floor), 1.0)
+        relative = fluctuation * np.sqrt(2 * above - 1) / above
+        y[j] = np.log(value) if kind == 2 else value
+        e[j] = relative if kind == 2 else relative * value
+    at, deviation = vertex(
+        positions[k - 1], positions[k], positions[k + 1], y[0], y[1], y[2], e[0], e[1], e[2]
+    )
+    # A peak is somewhere between the planes beside it, however flat its top.
+    return at, min(deviation, abs(positions[k + 1] - positions[k - 1]) / 2)

@@ -1,0 +1,169 @@
+"""All steps in their order: the only file that knows it."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from napari_dff import checks
+from napari_dff.depth import DepthMap, Peak, Prefer, depth_map
+from napari_dff.focus import SIGMA, WINDOW, Operator, focus_measure
+from napari_dff.fusion import Fusion, all_in_focus
+from napari_dff.progress import Progress, silent
+from napari_dff.refinement import SMOOTHNESS, Refinement, refine
+from napari_dff.registration import Motion, Registration, align
+from napari_dff.stack import FocalStack
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything a person can set, checked when made.
+
+    Parameters
+    ----------
+    registration : str
+        How planes are aligned: by matched features (sift), by grey levels (ecc), or not (none).
+    motion : str
+        What one plane may do against the next; auto takes the simplest that explains all.
+    operator : str
+        What counts as sharp.
+    sigma : float
+        Gaussian before the operator, in pixels: more for noisy stacks and coarse texture.
+    window : int
+        Width over which sharpness is averaged, in pixels: more for noise, less for fine relief.
+    peak : str
+        How depth is read off the focus curve: the plane (argmax) or between planes.
+    prefer : str
+        Which peak where there are several: the sharpest, or that of the first or last plane.
+    refinement : str
+        What makes neighbours agree; none leaves the estimate as it is.
+    smoothness : float
+        How much neighbours count against the pixel's own focus curve; 0 is not at all.
+    fusion : str
+        How planes become the all-in-focus image: the nearest one, or the nearest two mixed.
+
+    Raises
+    ------
+    ValueError
+        For a value outside its choices or range, with one sentence.
+    """
+
+    registration: Registration = "sift"
+    motion: Motion = "auto"
+    operator: Operator = "log"
+    sigma: Annotated[float, SIGMA] = 1.0
+    window: Annotated[int, WINDOW] = 9
+    peak: Peak = "gaussian"
+    prefer: Prefer = "sharpest"
+    refinement: Refinement = "graph_cut+weighted_median"
+    smoothness: Annotated[float, SMOOTHNESS] = 1.0
+    fusion: Fusion = "linear"
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self), include_extras=True).items():
+            if get_origin(kind) is Literal:
+                checks.one_of(name, getattr(self, name), get_args(kind))
+            else:
+                get_args(kind)[1].check(name, getattr(self, name))
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> "Recipe":
+        """Recipe from names and values; ValueError for a name that isn't a setting."""
+        known = [field.name for field in fields(cls)]
+        for name in settings:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else f" ({', '.join(known)})"
+                raise ValueError(f"recipe has no setting {name!r}{hint}")
+        return cls(**settings)
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """What a run gives: everything a viewer or a file wants.
+
+    Parameters
+    ----------
+    stack : FocalStack
+        Aligned.
+    transforms : (Z, 3, 3) float64
+        (y, x, 1) of a plane as given → of the reference plane.
+    valid : (Y, X) bool
+        Where every plane has data.
+    estimate, refined : DepthMap
+        Before and after refinement; the uncertainty is inf outside `valid`.
+    all_in_focus : (Y, X[, 3]), dtype of the planes
+    recipe : Recipe
+    """
+
+    stack: FocalStack
+    transforms: np.ndarray
+    valid: np.ndarray
+    estimate: DepthMap
+    refined: DepthMap
+    all_in_focus: np.ndarray
+    recipe: Recipe
+
+
+def depth_from_focus(
+    stack: FocalStack, recipe: Recipe | None = None, *, progress: Progress = silent
+) -> Reconstruction:
+    """Depth map and all-in-focus image of a focal stack, all steps.
+
+    Parameters
+    ----------
+    stack : FocalStack
+    recipe : Recipe, optional
+        The settings; the defaults when None.
+    progress : Progress
+        Told of every step; may raise to cancel.
+
+    Returns
+    -------
+    Reconstruction
+
+    Raises
+    ------
+    ValueError
+        When the planes can't be used, with one sentence that says why.
+    """
+    recipe = recipe or Recipe()
+    aligned, transforms, valid = stack, np.tile(np.eye(3), (len(stack.positions), 1, 1)), None
+    if recipe.registration != "none":
+        alignment = align(
+            stack.planes, registration=recipe.registration, motion=recipe.motion, progress=progress
+        )
+        aligned = dataclasses.replace(stack, planes=alignment.planes)
+        transforms, valid = alignment.transforms, alignment.valid
+    focus = focus_measure(
+        aligned.planes,
+        operator=recipe.operator,
+        sigma=recipe.sigma,
+        window=recipe.window,
+        progress=progress,
+    )
+    estimate = depth_map(focus, stack.positions, peak=recipe.peak, prefer=recipe.prefer)
+    if valid is None:
+        valid = np.ones(estimate.depth.shape, dtype=bool)
+    estimate = estimate._replace(uncertainty=np.where(valid, estimate.uncertainty, np.inf))
+    sharp = all_in_focus(
+        aligned.planes, estimate.depth, stack.positions, fusion=recipe.fusion, progress=progress
+    )
+    refined = estimate
+    if recipe.refinement != "none":
+        refined = refine(
+            estimate,
+            focus,
+            stack.positions,
+            refinement=recipe.refinement,
+            smoothness=recipe.smoothness,
+            guide=sharp,
+            progress=progress,
+        )
+        sharp = all_in_focus(
+            aligned.planes, refined.depth, stack.positions, fusion=recipe.fusion, progress=progress
+        )
+    return Reconstruction(aligned, transforms, valid, estimate, refined, sharp, recipe)

@@ -1,0 +1,113 @@
+"""The public door of refinement: which steps, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_dff import checks
+from napari_dff.curve import Noise, noise_of
+from napari_dff.depth import DepthMap, checked_focus
+from napari_dff.progress import Progress, silent
+from napari_dff.refinement.graph_cut import graph_cut
+from napari_dff.refinement.weighted_median import weighted_median
+from napari_dff.stack import checked_positions, grey
+
+Refinement = Literal["none", "graph_cut", "weighted_median", "graph_cut+weighted_median"]
+SMOOTHNESS = checks.Range(0.0, 100.0, 0.1)
+
+
+class Scene(NamedTuple):
+    """What every refinement step may look at."""
+
+    focus: np.ndarray  # (Z, Y, X) float32
+    positions: np.ndarray  # (Z,) float64
+    noise: Noise
+    guide: np.ndarray  # (Y, X) float32, 0 … 1
+
+
+def refine(
+    estimate: DepthMap,
+    focus: np.ndarray,  # (Z, Y, X)
+    positions: npt.ArrayLike | None = None,  # (Z,)
+    *,
+    refinement: Refinement = "graph_cut+weighted_median",
+    smoothness: float = 1.0,
+    guide: np.ndarray | None = None,  # (Y, X[, 3])
+    progress: Progress = silent,
+) -> DepthMap:
+    """Depth map in which neighbours agree, except across edges of the guide.
+
+    Parameters
+    ----------
+    estimate : DepthMap
+        As from `depth_map`.
+    focus : (Z, Y, X) float array
+        The focus volume that `estimate` was made from.
+    positions : (Z,) array, optional
+        Focus position of each plane, strictly rising or falling; 0 … Z-1 when None.
+    refinement : str
+        ``none``, or names of `REFINEMENTS` in the order in which they are applied, joined by "+".
+    smoothness : float
+        How much neighbours count against the pixel's own focus curve, 0 to 100; 0 changes nothing.
+    guide : (Y, X) or (Y, X, 3) array, optional
+        A sharp picture, usually the all-in-focus image: depth may jump where it does. None: the
+        same everywhere.
+    progress : Progress
+        Told of each label and pass; may raise to cancel.
+
+    Returns
+    -------
+    DepthMap
+        Depth is interpolated between planes again. Where `estimate` is never in focus the
+        uncertainty stays inf, and depth is what the neighbours suggest.
+
+    Raises
+    ------
+    ValueError
+        For a wrong argument.
+    napari_dff.refinement.graph_cut.GraphCutMissing
+        When a graph cut is asked for and gco-wrapper is not installed.
+
+    References
+    ----------
+    Boykov, Veksler & Zabih 2001, doi:10.1109/34.969114 (alpha-expansion).
+    Zhang, Xu & Jia 2014, doi:10.1109/CVPR.2014.361 (weighted median).
+    """
+    steps = [] if refinement == "none" else str(refinement).split("+")
+    if not all(step in REFINEMENTS for step in steps):
+        raise ValueError(
+            f"refinement must be none, or {' or '.join(REFINEMENTS)}, or several joined by +, "
+            f"got {refinement!r}"
+        )
+    SMOOTHNESS.check("smoothness", smoothness)
+    focus = checked_focus(focus)
+    if estimate.depth.shape != focus.shape[1:]:
+        raise ValueError(
+            f"estimate must have the shape of a plane of focus, {focus.shape[1:]}, "
+            f"got {estimate.depth.shape}"
+        )
+    at = checked_positions(positions, len(focus))
+    scene = Scene(focus, at, noise_of(focus), _scaled(guide, focus.shape[1:]))
+    if smoothness > 0:
+        for step in steps:
+            estimate = REFINEMENTS[step](estimate, scene, smoothness, progress)
+    return estimate
+
+
+def _scaled(guide: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    """Guide as (Y, X) float32, 0 … 1 between its 1st and 99th percentile."""
+    if guide is None:
+        return np.zeros(shape, dtype=np.float32)
+    picture = grey(guide)
+    if picture.shape != shape:
+        raise ValueError(f"guide must have the shape of a plane, {shape}, got {picture.shape}")
+    low, high = np.percentile(picture, (1, 99))
+    return np.clip((picture - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
+
+
+Step = Callable[[DepthMap, Scene, float, Progress], DepthMap]
+REFINEMENTS: dict[str, Step] = {"graph_cut": graph_cut, "weighted_median": weighted_median}

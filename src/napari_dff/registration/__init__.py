@@ -1,0 +1,20 @@
+"""Bringing every plane onto the reference plane."""
+
+from napari_dff.registration.align import (
+    REGISTRATIONS,
+    Alignment,
+    PlaneReport,
+    Registration,
+    align,
+)
+from napari_dff.registration.motion import MOTIONS, Motion
+
+__all__ = [
+    "MOTIONS",
+    "REGISTRATIONS",
+    "Alignment",
+    "Motion",
+    "PlaneReport",
+    "Registration",
+    "align",
+]

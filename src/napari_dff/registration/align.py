@@ -1,0 +1,315 @@
+"""The public door of registration: which planes are matched, what is believed, how it is applied.
+
+From the reference plane outwards, each plane is matched to the neighbour before it: neighbours are
+blurred almost alike. The motions between neighbours are composed, and each plane is resampled once.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import cv2
+import numpy as np
+
+from napari_dff import checks
+from napari_dff.progress import Progress, silent
+from napari_dff.registration import features, motion as motions
+from napari_dff.registration.intensity import ecc
+from napari_dff.registration.motion import MOTIONS, Motion
+from napari_dff.stack import as_dtype, check_planes, grey, read_plane
+from napari_dff.warp import inside, warp
+
+Registration = Literal["sift", "ecc", "none"]
+REGISTRATIONS = ("sift", "ecc", "none")
+SAME_BLUR = 2.0  # pixels: planes are blurred by this before they are compared
+TOLERANCE = 0.05  # pixels: motions closer than this count as the same
+NEIGHBOURS = 2  # planes towards the reference that are tried before a plane is given up
+
+
+class PlaneReport(NamedTuple):
+    """How one plane was aligned.
+
+    Attributes
+    ----------
+    plane, neighbour : int
+        The plane, and the one it was matched to (itself for the reference).
+    keypoints, matches, inliers : int
+        Features of the plane, matches that were unambiguous and mutual, and those that agree.
+    residual : float
+        Root mean square distance of the inliers from the motion, in pixels; NaN without any.
+    model : str
+        The motion that was used, ``identity`` or ``reference``.
+    fallback : str
+        Why it isn't the motion that was asked for; empty if it is.
+    points, displacements : (N, 2) float64
+        Inliers (y, x) in the plane, and where they lie in the neighbour, relative to that.
+    """
+
+    plane: int
+    neighbour: int
+    keypoints: int
+    matches: int
+    inliers: int
+    residual: float
+    model: str
+    fallback: str
+    points: np.ndarray
+    displacements: np.ndarray
+
+
+class Alignment(NamedTuple):
+    """Aligned planes and how they got there.
+
+    Attributes
+    ----------
+    planes : (Z, Y, X[, 3]), dtype of the input
+        Each plane resampled once, cubic; its border repeated where it has no data.
+    transforms : (Z, 3, 3) float64
+        (y, x, 1) of a plane → (y, x, 1) of the reference plane.
+    valid : (Y, X) bool
+        True where every plane has data.
+    report : tuple of PlaneReport
+    """
+
+    planes: np.ndarray
+    transforms: np.ndarray
+    valid: np.ndarray
+    report: tuple[PlaneReport, ...]
+
+
+class _Step(NamedTuple):
+    """A plane's motion to a neighbour, as believed, and what is said about it."""
+
+    matrix: np.ndarray
+    report: PlaneReport
+
+
+def align(
+    planes: Any,  # (Z, Y, X[, 3])
+    *,
+    registration: Registration = "sift",
+    motion: Motion = "auto",
+    reference: int | None = None,
+    progress: Progress = silent,
+) -> Alignment:
+    """Align every plane to the reference plane.
+
+    A motion is believed only where it lowers the difference to the neighbour; otherwise a simpler
+    one, then none. A plane in which nothing can be matched moves with the planes beside it. All
+    this is told in the report.
+
+    Parameters
+    ----------
+    planes : (Z, Y, X) or (Z, Y, X, 3) array
+        Any integer or float type.
+    registration : {"sift", "ecc", "none"}
+        By matched features; by grey levels; or leave the planes as they are.
+    motion : {"auto", "translation", "similarity", "affine", "homography"}
+        What a plane may do against the next; ``auto`` takes the simplest that explains all pairs.
+    reference : int, optional
+        The plane that stays, 0 … Z-1; the middle one when None.
+    progress : Progress
+        Told of each plane; may raise to cancel.
+
+    Returns
+    -------
+    Alignment
+
+    Raises
+    ------
+    ValueError
+        For a wrong argument, values that aren't finite, or planes without any contrast.
+
+    References
+    ----------
+    Lowe 2004, doi:10.1023/B:VISI.0000029664.99615.94 (SIFT).
+    Barath et al. 2020, doi:10.1109/CVPR42600.2020.00138 (MAGSAC++).
+    Evangelidis & Psarakis 2008, doi:10.1109/TPAMI.2008.113 (ECC).
+    """
+    check_planes(planes)
+    checks.one_of("registration", registration, REGISTRATIONS)
+    checks.one_of("motion", motion, ("auto", *MOTIONS))
+    count = planes.shape[0]
+    centre = count // 2 if reference is None else reference
+    if not (isinstance(centre, int) and 0 <= centre < count):
+        raise ValueError(f"reference must be a plane from 0 to {count - 1}, got {reference!r}")
+    if registration == "none":
+        matrices = np.tile(np.eye(3), (count, 1, 1))
+        report = tuple(_report(i, i, model="identity") for i in range(count))
+    else:
+        matrices, report = _estimate(planes, registration, motion, centre, progress)
+    out, valid = resample(planes, matrices, progress)
+    return Alignment(out, matrices, valid, report)
+
+
+def resample(
+    planes: Any, transforms: np.ndarray, progress: Progress = silent
+) -> tuple[np.ndarray, np.ndarray]:
+    """Planes moved by `transforms` (cubic, in their own dtype) and where all of them have data."""
+    shape = tuple(planes.shape)
+    height, width = shape[1:3]
+    out = np.empty(shape, dtype=planes.dtype)
+    valid = np.ones((height, width), dtype=bool)
+    for i in progress(range(shape[0]), desc="Resampling"):
+        plane = read_plane(planes, i)
+        if np.allclose(transforms[i], np.eye(3), rtol=0, atol=1e-9):
+            out[i] = plane
+            continue
+        out[i] = as_dtype(warp(plane, transforms[i]), out.dtype)
+        valid &= inside(transforms[i], (height, width))
+    return out, valid
+
+
+def _estimate(
+    planes: Any, registration: str, motion: Motion, centre: int, progress: Progress
+) -> tuple[np.ndarray, tuple[PlaneReport, ...]]:
+    """Transforms to the reference plane, and the report."""
+    pictures = _stretched(planes, progress)
+    keypoints = [
+        features.sift(np.rint(255 * picture).astype(np.uint8))
+        for picture in progress(pictures, desc="Finding features")
+    ] if registration == "sift" else []
+
+    def candidates(i: int, j: int) -> tuple[dict[str, np.ndarray], features.Matches]:
+        if registration == "sift":
+            matches = features.match(keypoints[i], keypoints[j])
+            if len(matches.source) < features.MINIMUM_INLIERS:
+                return {}, matches
+            fits = {m: motions.fit(m, matches.source, matches.target, matches.weights) for m in MOTIONS}
+            return fits, matches
+        found = {}
+        for name in MOTIONS if motion == "auto" else (motion,):
+            matrix = ecc(pictures[i], pictures[j], name)
+            if matrix is not None:
+                found[name] = motions.project(matrix, name, pictures[i].shape)
+        return found, features.NO_MATCHES
+
+    count = len(pictures)
+    order = [*range(centre + 1, count), *range(centre - 1, -1, -1)]
+    found = {}
+    for i in progress(order, desc="Matching planes"):
+        toward = -1 if i > centre else 1
+        found[i, i + toward] = candidates(i, i + toward)
+    chosen = _explains_all(list(found.values())) if motion == "auto" else motion
+
+    matrices = np.tile(np.eye(3), (count, 1, 1))
+    reports = {centre: _report(centre, centre, model="reference")}
+    placed = {1: [centre], -1: [centre]}
+    for i in progress(order, desc="Checking planes"):
+        side = 1 if i > centre else -1
+        step = None
+        for j in placed[side][: -NEIGHBOURS - 1 : -1]:
+            fits, matches = found.get((i, j)) or candidates(i, j)
+            if fits:
+                step = _believed(pictures, i, j, fits, matches, chosen)
+                break
+        if step is None:
+            reports[i] = _report(
+                i, i - side, model="identity", fallback="nothing to match: moves with its neighbour"
+            )
+            continue
+        placed[side].append(i)
+        matrices[i] = matrices[step.report.neighbour] @ step.matrix
+        reports[i] = step.report
+    if registration == "sift":
+        reports = {i: r._replace(keypoints=len(keypoints[i].points)) for i, r in reports.items()}
+    _carry(matrices, sorted({*placed[1], *placed[-1]}))
+    return matrices, tuple(reports[i] for i in range(count))
+
+
+def _stretched(planes: Any, progress: Progress) -> list[np.ndarray]:
+    """Grey planes, 0 … 1 between percentiles common to the stack; ValueError without contrast."""
+    pictures = [grey(read_plane(planes, i)) for i in progress(range(planes.shape[0]), desc="Reading")]
+    sample = np.concatenate([picture[::4, ::4].ravel() for picture in pictures])
+    low, high = np.percentile(sample, (0.5, 99.5))
+    if high <= low:
+        low, high = float(sample.min()), float(sample.max())
+    if high <= low:
+        raise ValueError("planes have no contrast anywhere: there is nothing to align")
+    return [np.clip((picture - low) / (high - low), 0, 1) for picture in pictures]
+
+
+def _explains_all(found: list[tuple[dict[str, np.ndarray], features.Matches]]) -> str:
+    """Return the simplest motion that explains every pair: least information criterion in sum."""
+    pairs = [matches for fits, matches in found if fits and len(matches.source)]
+    if not pairs:  # matched by grey levels: what the more general motions add is what counts
+        return "similarity"
+    scores = {
+        name: sum(motions.penalised_misfit(name, m.source, m.target, m.weights) for m in pairs)
+        for name in MOTIONS
+    }
+    return min(scores, key=lambda name: scores[name])
+
+
+def _believed(
+    pictures: list[np.ndarray],
+    i: int,
+    j: int,
+    fits: dict[str, np.ndarray],
+    matches: features.Matches,
+    chosen: str,
+) -> _Step:
+    """Return the chosen motion if it lowers the difference to the neighbour, else a simpler one."""
+    moving, fixed = (cv2.GaussianBlur(pictures[k], (0, 0), SAME_BLUR) for k in (i, j))
+    names = list(MOTIONS)
+    trials = [name for name in reversed(names[: names.index(chosen) + 1]) if name in fits]
+    for name in trials:
+        still, moved = _differences(moving, fixed, fits[name])
+        if moved < still:
+            fallback = "" if name == chosen else f"{chosen} doesn't lower the difference to {j}"
+            points, goal = matches.source, matches.target
+            report = _report(
+                i, j, model=name, fallback=fallback, matches=matches.tried, inliers=len(points),
+                residual=motions.residual(fits[name], points, goal) if len(points) else np.nan,
+                points=points, displacements=goal - points,
+            )
+            return _Step(fits[name], report)
+    fallback = f"no motion lowers the difference to plane {j}"
+    return _Step(
+        np.eye(3), _report(i, j, model="identity", fallback=fallback, matches=matches.tried)
+    )
+
+
+def _differences(
+    moving: np.ndarray, fixed: np.ndarray, matrix: np.ndarray
+) -> tuple[float, float]:
+    """Mean absolute difference without and with the motion, over the same pixels."""
+    covered = inside(matrix, fixed.shape)
+    if covered.mean() < 0.25:
+        return 0.0, np.inf
+    moved = warp(moving, matrix)
+    still = float(np.abs(moving - fixed)[covered].mean())
+    return still, float(np.abs(moved - fixed)[covered].mean())
+
+
+def _carry(matrices: np.ndarray, placed: list[int]) -> None:
+    """Give planes that could not be matched the motion of the planes beside them, in place."""
+    for i in range(len(matrices)):
+        if i not in placed:
+            before = max((k for k in placed if k < i), default=None)
+            after = min((k for k in placed if k > i), default=None)
+            if before is None or after is None:
+                matrices[i] = matrices[after if before is None else before]
+            else:
+                share = (i - before) / (after - before)
+                matrices[i] = (1 - share) * matrices[before] + share * matrices[after]
+
+
+def _report(
+    plane: int,
+    neighbour: int,
+    *,
+    model: str,
+    fallback: str = "",
+    matches: int = 0,
+    inliers: int = 0,
+    residual: float = float("nan"),
+    points: np.ndarray | None = None,
+    displacements: np.ndarray | None = None,
+) -> PlaneReport:
+    none = np.empty((0, 2))
+    return PlaneReport(
+        plane, neighbour, 0, matches, inliers, residual, model, fallback,
+        none if points is None else points,
+        none if displacements is None else displacements,
+    )

@@ -1,0 +1,105 @@
+"""A focal stack: one scene photographed at many focus positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+MINIMUM_PLANES = 3
+
+
+def check_planes(planes: Any) -> None:
+    """Raise a ValueError with one sentence when `planes` can't be a focal stack.
+
+    Looks at shape and dtype only, so that a lazy array stays unread.
+    """
+    shape, dtype = tuple(planes.shape), np.dtype(planes.dtype)
+    if not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)):
+        raise ValueError(
+            f"planes must have axes (Z, Y, X), or (Z, Y, X, 3) for colour, got shape {shape}"
+        )
+    if shape[0] < MINIMUM_PLANES:
+        raise ValueError(f"planes must be at least {MINIMUM_PLANES} along Z, got {shape[0]}")
+    if min(shape[1:3]) < 8:
+        raise ValueError(f"planes must be at least 8 × 8 pixels, got {shape[1]} × {shape[2]}")
+    if dtype.kind not in "uif":
+        raise ValueError(f"planes must be integers or floats (uint8, uint16, float32), got {dtype}")
+
+
+def checked_positions(positions: npt.ArrayLike | None, count: int) -> np.ndarray:
+    """Return `positions` as (Z,) float64, plane numbers when None; ValueError if not monotonic."""
+    if positions is None:
+        return np.arange(count, dtype=np.float64)
+    values = np.asarray(positions, dtype=np.float64)
+    if values.shape != (count,):
+        raise ValueError(
+            f"positions must hold one number a plane, ({count},), got shape {values.shape}"
+        )
+    steps = np.diff(values)
+    if not (np.isfinite(values).all() and ((steps > 0).all() or (steps < 0).all())):
+        raise ValueError(f"positions must rise (or fall) from plane to plane, got {values}")
+    return values
+
+
+def read_plane(planes: Any, i: int) -> np.ndarray:
+    """Plane `i` in memory, whatever `planes` is; ValueError where it isn't finite."""
+    plane = np.asarray(planes[i])
+    if plane.dtype.kind == "f" and not np.isfinite(plane).all():
+        bad = int(np.count_nonzero(~np.isfinite(plane)))
+        raise ValueError(f"planes must be finite, got {bad} NaN or infinite values in plane {i}")
+    return plane
+
+
+def grey(plane: np.ndarray) -> np.ndarray:
+    """Luminance of one plane: (Y, X) or (Y, X, 3) of any number type → (Y, X) float32."""
+    values = np.asarray(plane, dtype=np.float32)
+    return values if values.ndim == 2 else cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)
+
+
+def as_dtype(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """Float `values` as `dtype`, rounded and held within its range."""
+    if dtype.kind == "f":
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class FocalStack:
+    """Planes of one scene with what is known about where they were taken.
+
+    Parameters
+    ----------
+    planes : (Z, Y, X) or (Z, Y, X, 3) array
+        uint8, uint16 or float32 (other integers and floats are taken too); numpy, memory map,
+        zarr or dask; read only as ``planes[i]``. At least 3 planes of 8 × 8 pixels.
+    positions : (Z,) array, optional
+        Focus position of each plane in `unit`, strictly rising or falling; 0 … Z-1 when None.
+    pixel_size : (float, float)
+        Height and width of a pixel, in `unit`.
+    unit : str
+        Unit of length, as napari's ``layer.units`` spells it ("micrometer"), or "pixel".
+
+    Raises
+    ------
+    ValueError
+        When any of these doesn't fit, with one sentence that says which and why.
+    """
+
+    planes: Any
+    positions: Any = None
+    pixel_size: tuple[float, float] = (1.0, 1.0)
+    unit: str = "pixel"
+
+    def __post_init__(self) -> None:
+        check_planes(self.planes)
+        positions = checked_positions(self.positions, self.planes.shape[0])
+        object.__setattr__(self, "positions", positions)
+        size = tuple(float(s) for s in self.pixel_size)
+        if len(size) != 2 or not all(np.isfinite(s) and s > 0 for s in size):
+            raise ValueError(f"pixel_size must be two positive lengths, got {self.pixel_size}")
+        object.__setattr__(self, "pixel_size", size)
