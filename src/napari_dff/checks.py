@@ -23,11 +23,10 @@ class Range(NamedTuple):
         whole = isinstance(self.low, int)
         right = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
         if right and math.isfinite(value) and self.low <= value <= self.high:
-            if not whole or (value - self.low) % self.step == 0:
+            on_step = not whole or (value - self.low) % self.step == 0
+            if on_step:
                 return
-        kind = {True: "a whole number", False: "a number"}[whole]
-        if whole and self.step == 2:
-            kind = "an odd number"
+        kind = "a number" if not whole else "an odd number" if self.step == 2 else "a whole number"
         raise ValueError(f"{name} must be {kind} from {self.low:g} to {self.high:g}, got {value!r}")
 
 

@@ -5,7 +5,7 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -36,7 +36,8 @@ def run(
     stack
         Folder with one image a plane, TIFF or OME-TIFF.
     out
-        Folder for depth.tif, index.tif, uncertainty.tif, all_in_focus.tif, recipe.json, preview.png.
+        Folder for depth.tif, index.tif, uncertainty.tif, all_in_focus.tif, recipe.json and
+        preview.png.
     settings
         The recipe.
     recipe
@@ -119,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when all went well, 2 with one sentence when the input is to blame."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        commands = {
+        commands: dict[str, Callable[..., None]] = {
             "run": functools.partial(run, settings=_named_recipe(words)),
             "info": info,
             "sample": sample,

@@ -4,8 +4,8 @@ The focus measure of a pixel where nothing is ever sharp still goes up and down 
 How much is read off the volume itself, so that nothing has to be known about camera or operator:
 
 - *floor*: the mean of the logarithm of the lower half of a pixel's curve;
-- *fluctuation*: the standard deviation of that logarithm, from its second differences (which a
-  smooth curve lacks and noise doesn't), over the lower half and the pixels around.
+- *fluctuation*: the standard deviation of that logarithm, from the median of its squared second
+  differences (noise has them everywhere, a smooth curve only at its peak), over the pixels around.
 
 Where the measure is r times its noise floor, a measure of energy fluctuates by
 ``fluctuation * sqrt(2 r - 1) / r``: noise alone at r = 1, noise against signal beyond.
@@ -33,34 +33,31 @@ class Noise(NamedTuple):
 
 def noise_of(focus: np.ndarray) -> Noise:
     """Floor and fluctuation of every pixel of a (Z, Y, X) focus volume."""
-    tiny = np.float32(max(DYNAMIC_RANGE * float(focus.max()), np.finfo(np.float32).tiny))
-    floor, squares, counts = _floors(focus, tiny)
-    around = cv2.GaussianBlur(squares, (0, 0), NEIGHBOURHOOD)
-    number = cv2.GaussianBlur(counts, (0, 0), NEIGHBOURHOOD)
-    return Noise(floor, np.sqrt(around / np.maximum(number, 1e-6)))
+    tiny = np.float32(max(DYNAMIC_RANGE * float(focus.max()), 1e-38))
+    floor, variance = _floors(focus, tiny)
+    return Noise(floor, np.sqrt(cv2.GaussianBlur(variance, (0, 0), NEIGHBOURHOOD)))
 
 
 @numba.njit(parallel=True, cache=True)
 def _floors(focus, tiny):  # type: ignore[no-untyped-def]
     count, height, width = focus.shape
     floor = np.empty((height, width), np.float32)
-    squares = np.zeros((height, width), np.float32)
-    counts = np.zeros((height, width), np.float32)
+    variance = np.empty((height, width), np.float32)
     half = (count + 1) // 2
     for y in numba.prange(height):
         row = np.empty((width, count), np.float32)
+        bends = np.empty(count - 2, np.float32)
         for k in range(count):
             for x in range(width):
                 row[x, k] = np.log(max(focus[k, y, x], tiny))
         for x in range(width):
             curve = row[x]
-            ordered = np.sort(curve)
-            floor[y, x] = ordered[:half].mean()
+            floor[y, x] = np.sort(curve)[:half].mean()
             for k in range(1, count - 1):
-                if max(curve[k - 1], curve[k], curve[k + 1]) <= ordered[half]:
-                    squares[y, x] += (curve[k - 1] - 2 * curve[k] + curve[k + 1]) ** 2 / 6
-                    counts[y, x] += 1
-    return floor, squares, counts
+                bends[k - 1] = (curve[k - 1] - 2 * curve[k] + curve[k + 1]) ** 2
+            # 6 is the variance of a second difference, 0.4549 the median of a squared normal number
+            variance[y, x] = np.median(bends) / 6 / 0.4549
+    return floor, variance
 
 
 @numba.njit(cache=True)

@@ -32,7 +32,7 @@ class DepthMap(NamedTuple):
         One standard deviation of `depth`, in the same unit; inf where never in focus.
     """
 
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     depth: np.ndarray
     uncertainty: np.ndarray
 
@@ -82,7 +82,12 @@ def depth_map(
     at = checked_positions(positions, len(focus))
     noise = noise_of(focus)
     index, depth, uncertainty = _peaks(
-        focus, at, PEAKS[peak], PREFERENCES[prefer], noise.floor, noise.fluctuation,
+        focus,
+        at,
+        PEAKS[peak],
+        PREFERENCES[prefer],
+        noise.floor,
+        noise.fluctuation,
         significance(len(focus)),
     )
     return DepthMap(index, depth, uncertainty)
@@ -126,7 +131,7 @@ def _peaks(focus, positions, kind, prefer, floor, fluctuation, threshold):  # ty
         for x in range(width):
             curve = rows[x]
             enough = np.exp(floor[y, x] + threshold * max(fluctuation[y, x], 0.02))
-            k = np.argmax(curve)
+            k = int(np.argmax(curve))
             if prefer != 0:
                 k = _outermost(curve, k, prefer, enough, fluctuation[y, x])
             at, deviation = peak_at(curve, k, positions, kind, floor[y, x], fluctuation[y, x])

@@ -68,9 +68,7 @@ def all_in_focus(
         if len(rows):
             part = slice(rows[0], rows[-1] + 1)
             values = read_plane(planes, i)[part].astype(np.float32)
-            total[part] += values * (
-                weight[part] if values.ndim == 2 else weight[part, :, None]
-            )
+            total[part] += values * (weight[part] if values.ndim == 2 else weight[part, :, None])
     return as_dtype(total, np.dtype(planes.dtype))
 
 

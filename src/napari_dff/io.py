@@ -212,7 +212,9 @@ def _tiff(path: Path) -> FocalStack:
             f"{path.name} must hold one stack with axes Z, Y, X; its axes are {counts}: "
             "save one channel, time and position by itself"
         )
-    planes = planes.reshape([n for a, n in zip(axes, planes.shape, strict=True) if n > 1 or a in "YX"])
+    planes = planes.reshape(
+        [n for a, n in zip(axes, planes.shape, strict=True) if n > 1 or a in "YX"]
+    )
     if planes.ndim == 4 and planes.shape[3] == 4:
         planes = planes[..., :3]
     calibration: dict[str, Any] = {}

@@ -319,15 +319,11 @@ def machined_part(size: int = 256, planes: int = 16, seed: int = 0) -> Truth:
     tint = np.stack([0.9 + 0.1 * x, 0.75 + 0.2 * y, 0.6 + 0.3 * (x < 0.5)], axis=-1)
     sharp = noise_texture(depth.shape, slope=0.6, seed=seed + 2)[..., None] * tint
     transforms = drift(planes, (size, size), shift=6, magnification=0.02, rotation=0.3, seed=seed)
-    clean = moved(
-        render_opaque(sharp, depth, positions, defocus=0.9), transforms, margin=margin
-    )
+    clean = moved(render_opaque(sharp, depth, positions, defocus=0.9), transforms, margin=margin)
     shot = photograph(clean, photons=4000, dtype=np.uint8, seed=seed)
     stack = FocalStack(shot, positions, (0.02, 0.02), "millimeter")
     inner = (slice(margin, -margin),) * 2
-    return _truth(
-        stack, depth[inner], sharp[inner], np.ones((size, size), dtype=bool), transforms
-    )
+    return _truth(stack, depth[inner], sharp[inner], np.ones((size, size), dtype=bool), transforms)
 
 
 def bare_patch(size: int = 224, planes: int = 20, seed: int = 0) -> Truth:

@@ -1,7 +1,7 @@
 """Resampling a plane under a motion, to a fraction of a grey level.
 
-Cubic B-splines with exact coordinates. OpenCV's cubic kernel was measured to shift fine detail by up
-to 0.07 px and to round coordinates to 1/32 px, which is more than alignment should err by in all.
+Cubic B-splines with exact coordinates. OpenCV's cubic kernel was measured to err several times more
+on smooth pictures, and it rounds coordinates to 1/32 px, about what alignment may err by in all.
 """
 
 from __future__ import annotations

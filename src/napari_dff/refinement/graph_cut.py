@@ -12,7 +12,7 @@ from napari_dff.progress import Progress
 
 if TYPE_CHECKING:
     from napari_dff.depth import DepthMap
-    from napari_dff.refinement.refine import Scene
+    from napari_dff.refinement.sequence import Scene
 
 SCALE = 100  # integer energy units in one unit of -ln(likelihood)
 CEILING = 6.0  # a plane costs no more than this, however unsharp: some curves are simply wrong
@@ -26,9 +26,7 @@ class GraphCutMissing(ImportError):
     """gco-wrapper is not installed."""
 
 
-def graph_cut(
-    estimate: DepthMap, scene: Scene, smoothness: float, progress: Progress
-) -> DepthMap:
+def graph_cut(estimate: DepthMap, scene: Scene, smoothness: float, progress: Progress) -> DepthMap:
     """Alpha-expansion over the planes, then depth between planes again.
 
     See `napari_dff.refine` for the arguments and the reference.
@@ -37,8 +35,14 @@ def graph_cut(
     right, down = edge_weights(scene.guide, smoothness)
     labels = expand(unary, right, down, progress)
     index, depth, uncertainty = _relocate(
-        scene.focus, scene.positions, scene.noise.floor, scene.noise.fluctuation, labels,
-        estimate.index, estimate.depth, estimate.uncertainty,
+        scene.focus,
+        scene.positions,
+        scene.noise.floor,
+        scene.noise.fluctuation,
+        labels,
+        estimate.index,
+        estimate.depth,
+        estimate.uncertainty,
     )
     return type(estimate)(index, depth, uncertainty)
 

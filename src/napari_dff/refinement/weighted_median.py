@@ -11,7 +11,7 @@ from napari_dff.progress import Progress
 
 if TYPE_CHECKING:
     from napari_dff.depth import DepthMap
-    from napari_dff.refinement.refine import Scene
+    from napari_dff.refinement.sequence import Scene
 
 RADIUS = 3  # pixels
 LIKENESS = 0.1  # of the guide's range: a neighbour this different has 1/e of the weight

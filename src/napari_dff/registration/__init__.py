@@ -1,6 +1,6 @@
 """Bringing every plane onto the reference plane."""
 
-from napari_dff.registration.align import (
+from napari_dff.registration.alignment import (
     REGISTRATIONS,
     Alignment,
     PlaneReport,

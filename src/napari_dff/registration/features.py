@@ -24,8 +24,7 @@ class Keypoints(NamedTuple):
 class Matches(NamedTuple):
     """Matched positions (y, x) in a plane and in its neighbour, and how many were tried.
 
-    A feature is located to a share of its size; the weights are 1 / size², mean 1. That also favours
-    what is in focus, and what is out of focus seems to shift where its blur changes across the plane.
+    A feature is located to a share of its size; the weights are 1 / size², mean 1.
     """
 
     source: np.ndarray
@@ -45,7 +44,7 @@ def sift(picture: np.ndarray) -> Keypoints:
     Lowe 2004, doi:10.1023/B:VISI.0000029664.99615.94.
     """
     # A third of Lowe's contrast threshold: defocused planes have few strong corners.
-    detector = cv2.SIFT_create(nfeatures=MAXIMUM_KEYPOINTS, contrastThreshold=0.013)
+    detector = cv2.SIFT.create(nfeatures=MAXIMUM_KEYPOINTS, contrastThreshold=0.013)
     found, descriptors = detector.detectAndCompute(picture, None)
     if descriptors is None:
         return Keypoints(np.empty((0, 2)), np.empty(0), np.empty((0, 128), np.float32))

@@ -36,11 +36,14 @@ def ecc(source: np.ndarray, target: np.ndarray, motion: str) -> np.ndarray | Non
     steps = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 100, 1e-6)
     for level in range(len(pyramid) - 1, -1, -1):
         moving, fixed = pyramid[level]
+        everywhere = np.full(fixed.shape, 255, np.uint8)
         grow = np.diag([0.5**level, 0.5**level, 1.0])
         start = (grow @ warp @ np.linalg.inv(grow)).astype(np.float32)
         rows = 3 if kind == cv2.MOTION_HOMOGRAPHY else 2
         try:
-            found = cv2.findTransformECC(fixed, moving, start[:rows].copy(), kind, steps, None, 5)[1]
+            _, found = cv2.findTransformECC(
+                fixed, moving, start[:rows].copy(), kind, steps, everywhere, 5
+            )
         except cv2.error:
             return None
         full = np.eye(3)

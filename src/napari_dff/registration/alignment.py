@@ -13,7 +13,8 @@ import numpy as np
 
 from napari_dff import checks
 from napari_dff.progress import Progress, silent
-from napari_dff.registration import features, motion as motions
+from napari_dff.registration import features
+from napari_dff.registration import motion as motions
 from napari_dff.registration.intensity import ecc
 from napari_dff.registration.motion import MOTIONS, Motion
 from napari_dff.stack import as_dtype, check_planes, grey, read_plane
@@ -165,17 +166,23 @@ def _estimate(
 ) -> tuple[np.ndarray, tuple[PlaneReport, ...]]:
     """Transforms to the reference plane, and the report."""
     pictures = _stretched(planes, progress)
-    keypoints = [
-        features.sift(np.rint(255 * picture).astype(np.uint8))
-        for picture in progress(pictures, desc="Finding features")
-    ] if registration == "sift" else []
+    keypoints = (
+        [
+            features.sift(np.rint(255 * picture).astype(np.uint8))
+            for picture in progress(pictures, desc="Finding features")
+        ]
+        if registration == "sift"
+        else []
+    )
 
     def candidates(i: int, j: int) -> tuple[dict[str, np.ndarray], features.Matches]:
         if registration == "sift":
             matches = features.match(keypoints[i], keypoints[j])
             if len(matches.source) < features.MINIMUM_INLIERS:
                 return {}, matches
-            fits = {m: motions.fit(m, matches.source, matches.target, matches.weights) for m in MOTIONS}
+            fits = {
+                m: motions.fit(m, matches.source, matches.target, matches.weights) for m in MOTIONS
+            }
             return fits, matches
         found = {}
         for name in MOTIONS if motion == "auto" else (motion,):
@@ -219,7 +226,9 @@ def _estimate(
 
 def _stretched(planes: Any, progress: Progress) -> list[np.ndarray]:
     """Grey planes, 0 … 1 between percentiles common to the stack; ValueError without contrast."""
-    pictures = [grey(read_plane(planes, i)) for i in progress(range(planes.shape[0]), desc="Reading")]
+    pictures = [
+        grey(read_plane(planes, i)) for i in progress(range(planes.shape[0]), desc="Reading")
+    ]
     sample = np.concatenate([picture[::4, ::4].ravel() for picture in pictures])
     low, high = np.percentile(sample, (0.5, 99.5))
     if high <= low:
@@ -259,9 +268,15 @@ def _believed(
             fallback = "" if name == chosen else f"{chosen} doesn't lower the difference to {j}"
             points, goal = matches.source, matches.target
             report = _report(
-                i, j, model=name, fallback=fallback, matches=matches.tried, inliers=len(points),
+                i,
+                j,
+                model=name,
+                fallback=fallback,
+                matches=matches.tried,
+                inliers=len(points),
                 residual=motions.residual(fits[name], points, goal) if len(points) else np.nan,
-                points=points, displacements=goal - points,
+                points=points,
+                displacements=goal - points,
             )
             return _Step(fits[name], report)
     fallback = f"no motion lowers the difference to plane {j}"
@@ -270,9 +285,7 @@ def _believed(
     )
 
 
-def _differences(
-    moving: np.ndarray, fixed: np.ndarray, matrix: np.ndarray
-) -> tuple[float, float]:
+def _differences(moving: np.ndarray, fixed: np.ndarray, matrix: np.ndarray) -> tuple[float, float]:
     """Mean absolute difference without and with the motion, over the same pixels."""
     covered = inside(matrix, fixed.shape)
     if covered.mean() < 0.25:
@@ -309,7 +322,14 @@ def _report(
 ) -> PlaneReport:
     none = np.empty((0, 2))
     return PlaneReport(
-        plane, neighbour, 0, matches, inliers, residual, model, fallback,
+        plane,
+        neighbour,
+        0,
+        matches,
+        inliers,
+        residual,
+        model,
+        fallback,
         none if points is None else points,
         none if displacements is None else displacements,
     )
