@@ -143,7 +143,7 @@ def _relocate(  # type: ignore[no-untyped-def]
     """Depth between planes at the peak nearest to each label.
 
     Where the label is a neighbour of the estimate's plane, the estimate's depth stands. Where the
-    curve has no peak within two planes, the label's own position is all that is known.
+    curve has no peak within a plane, the label's own position is all that is known.
     """
     count, height, width = focus.shape
     index = np.empty((height, width), np.uint16)
@@ -161,7 +161,7 @@ def _relocate(  # type: ignore[no-untyped-def]
             for k in range(count):
                 curve[k] = focus[k, y, x]
             best = -1
-            for k in range(max(label - 2, 1), min(label + 3, count - 1)):
+            for k in range(max(label - 1, 1), min(label + 2, count - 1)):
                 top = curve[k] >= curve[k - 1] and curve[k] >= curve[k + 1]
                 if top and (best < 0 or curve[k] > curve[best]):
                     best = k

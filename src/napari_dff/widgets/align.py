@@ -27,6 +27,7 @@ class AlignWidget(StepWidget):
         super().__init__(viewer)
         self.report = Table(value=_rows(()))
         self.report.read_only = True
+        self.report.native.verticalHeader().hide()
         self.append(self.report)
 
     def compute(
@@ -41,6 +42,7 @@ class AlignWidget(StepWidget):
         """Put the aligned planes and the matches, and fill the table."""
         put_alignment(self._viewer, source, recipe, result.planes, result.transforms, result.report)
         self.report.value = _rows(result.report)
+        self.report.native.resizeColumnsToContents()
 
 
 def put_alignment(

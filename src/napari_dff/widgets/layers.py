@@ -77,11 +77,18 @@ def put(
     `remember` goes into its metadata.
     """
     limits = look.get("contrast_limits")
-    ours = {"role": role, "source": str(source.unique_id), "limits": limits, **(remember or {})}
+    root = source.metadata.get(KEY, {}).get("root", source.name)  # of an aligned stack: the stack
+    ours = {
+        "role": role,
+        "source": str(source.unique_id),
+        "root": root,
+        "limits": limits,
+        **(remember or {}),
+    }
     axes = 3 if kind == "vectors" else data.ndim - (data.ndim > 2 and look.get("rgb", False))
     if kind == "image":
         look.setdefault("rgb", False)
-    settings = {"name": f"{source.name} {role}", "metadata": {KEY: ours}, **look}
+    settings = {"name": f"{role} · {root}", "metadata": {KEY: ours}, **look}
     new = Layer.create(data, {**settings, **_placed(source, axes)}, kind)
     old = find(viewer, role, source)
     if old is not None and _alike(old, new):

@@ -60,11 +60,16 @@ class StepWidget(Container[Widget]):
         self.run = PushButton(text="Run", tooltip=f"{self.title}: the whole stack.")
         self.cancel = PushButton(text="Cancel", enabled=False, tooltip="Stop; nothing changes.")
         self.status = Label(value="ready")
+        self.status.native.setWordWrap(True)
         buttons = Container(widgets=[self.run, self.cancel], layout="horizontal", labels=False)
-        super().__init__(widgets=[self.stack, *self.form.values(), buttons, self.status])
+        settings = Container(widgets=[self.stack, *self.form.values()])
+        for part in (settings, buttons):
+            part.margins = (0, 0, 0, 0)
+        super().__init__(widgets=[settings, buttons, self.status], labels=False)
         self.stack.reset_choices()
-        if self.stack.choices:
-            self.stack.value = self.stack.choices[-1]
+        stacks = [s for s in self._stacks(None) if self.follows_alignment or not role_of(s)]
+        if stacks:
+            self.stack.value = stacks[-1]
         self.run.changed.connect(self._start)
         self.cancel.changed.connect(self._cancel)
         viewer.layers.events.inserted.connect(self._inserted)

@@ -1,0 +1,87 @@
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_dff import Recipe
+from napari_dff.cli import main
+from napari_dff.io import read_recipe, sample_path
+
+BARE = str(sample_path("bare_patch"))
+QUICK = ["--registration", "none", "--refinement", "none", "--quiet"]
+
+
+def test_importing_loads_no_qt_and_no_napari():
+    code = (
+        "import sys, napari_dff, napari_dff.cli; napari_dff.depth_from_focus; napari_dff.align;"
+        "print([m for m in ('napari', 'qtpy', 'magicgui') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_setting_is_a_flag_with_its_default(capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for field in dataclasses.fields(Recipe):
+        flag = text.index(f"--{field.name} ")
+        assert f"(default: {field.default})" in text[flag:].split(" --")[0]
+
+
+def test_run_writes_everything(tmp_path, capsys):
+    out = tmp_path / "new folder" / "ergebnis ü"
+    assert main(["run", BARE, "--out", str(out), *QUICK[:-1]]) == 0
+    assert {p.name for p in out.iterdir()} == {
+        "depth.tif", "index.tif", "uncertainty.tif", "all_in_focus.tif", "recipe.json",
+        "preview.png",
+    }  # fmt: skip
+    assert "depth of" in capsys.readouterr().out
+    truth = tifffile.imread(BARE.replace(".ome.tif", ".depth.tif"))
+    known = np.isfinite(tifffile.imread(out / "uncertainty.tif"))
+    error = np.abs(tifffile.imread(out / "depth.tif") - truth)[known]
+    assert np.median(error) < 0.1
+
+
+def test_flags_win_over_the_recipe_file(tmp_path):
+    recipe = tmp_path / "mine.json"
+    recipe.write_text('{"sigma": 1.5, "window": 11, "registration": "none", "refinement": "none"}')
+    arguments = ["run", BARE, "--out", str(tmp_path / "o"), "--recipe", str(recipe), "--quiet"]
+    assert main([*arguments, "--window", "7"]) == 0
+    used = read_recipe(tmp_path / "o" / "recipe.json")
+    assert (used.sigma, used.window, used.registration) == (1.5, 7, "none")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "no such", "--out", "x"], "there is no file or folder 'no such'"),
+        (["run", BARE, "--out", "x", "--window", "8"], "window must be an odd number"),
+        (["run", BARE, "--out", "x", "--recipe", "no.json"], "no.json"),
+        (["run", BARE, "--out", "x", "--spacing", "1", "2"], "one or three positive lengths"),
+        (["info", "no such"], "there is no file or folder"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    said = capsys.readouterr()
+    assert words in " ".join((said.err + said.out).replace("│", " ").split())
+    assert "Traceback" not in said.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_info_and_sample(tmp_path, capsys):
+    assert main(["sample", "bare_patch", "--out", str(tmp_path)]) == 0
+    assert main(["info", str(tmp_path / "bare_patch.ome.tif")]) == 0
+    said = capsys.readouterr().out
+    assert "20 of 224 × 224 pixels, uint8" in said
+    assert "0 to 19 micrometer" in said
+    assert len(list(tmp_path.iterdir())) == 3

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+from napari_dff.depth import depth_map
+from napari_dff.focus import focus_measure
+
+
+def volume_of(curve: np.ndarray) -> np.ndarray:
+    """The same focus curve in 8 × 8 pixels."""
+    return np.tile(np.asarray(curve, np.float32)[:, None, None], (1, 8, 8))
+
+
+def test_gaussian_vertex_is_exact():
+    z = np.arange(12.0)
+    found = depth_map(volume_of(np.exp(-((z - 5.3) ** 2) / 4)))
+    np.testing.assert_allclose(found.depth, 5.3, atol=1e-5)
+    assert (found.index == 5).all()
+
+
+def test_parabola_vertex_is_exact():
+    z = np.arange(9.0)
+    found = depth_map(volume_of(100 - (z - 3.8) ** 2), peak="parabola")
+    np.testing.assert_allclose(found.depth, 3.8, atol=1e-5)
+
+
+def test_uneven_positions_are_respected():
+    z = np.array([0.0, 1.0, 2.5, 3.0, 5.0, 6.0, 9.0])
+    found = depth_map(volume_of(np.exp(-((z - 2.8) ** 2) / 5)), z)
+    np.testing.assert_allclose(found.depth, 2.8, atol=1e-5)
+
+
+def test_argmax_and_the_ends_are_not_interpolated():
+    z = np.arange(8.0)
+    for middle, expected in ((-0.4, 0), (7.3, 7)):
+        curve = volume_of(np.exp(-((z - middle) ** 2) / 4))
+        np.testing.assert_array_equal(depth_map(curve).depth, expected)
+    curve = volume_of(np.exp(-((z - 3.4) ** 2) / 4))
+    np.testing.assert_array_equal(depth_map(curve, 2 * z, peak="argmax").depth, 6)
+
+
+def test_reversing_the_stack_mirrors_the_depth(surface):
+    focus = focus_measure(surface.stack.planes)
+    one, other = depth_map(focus), depth_map(focus[::-1])
+    np.testing.assert_allclose(one.depth, len(focus) - 1 - other.depth, atol=1e-4)
+    falling = depth_map(focus, -np.arange(float(len(focus))))
+    np.testing.assert_allclose(falling.depth, -one.depth, atol=1e-4)
+
+
+def test_gain_and_offset_leave_the_index_alone(surface):
+    planes = surface.stack.planes[:, :48, :48].astype(np.float32)
+    plain = depth_map(focus_measure(planes))
+    changed = depth_map(focus_measure(0.25 * planes + 512))
+    np.testing.assert_array_equal(changed.index, plain.index)
+
+
+def test_depth_is_near_the_truth_and_says_how_near(surface):
+    found = depth_map(focus_measure(surface.stack.planes), surface.stack.positions)
+    error = np.abs(found.depth - surface.depth) / 2.0  # planes are 2 µm apart
+    assert error.mean() < 0.12
+    assert np.isfinite(found.uncertainty).mean() > 0.99
+
+
+def test_noise_alone_is_never_in_focus(rng):
+    planes = rng.normal(1000, 10, (20, 128, 128)).astype(np.float32)
+    found = depth_map(focus_measure(planes))
+    assert np.isfinite(found.uncertainty).mean() < 0.01
+
+
+def test_front_or_back_of_two_surfaces():
+    z = np.arange(20.0)
+    rng = np.random.default_rng(1)
+    curve = 0.6 * np.exp(-((z - 4.2) ** 2) / 3) + np.exp(-((z - 14.1) ** 2) / 3) + 0.02
+    volume = volume_of(curve) * rng.uniform(0.98, 1.02, (20, 8, 8)).astype(np.float32)
+    for prefer, truth in (("sharpest", 14.1), ("first", 4.2), ("last", 14.1)):
+        np.testing.assert_allclose(depth_map(volume, prefer=prefer).depth, truth, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("focus", "settings", "words"),
+    [
+        (np.ones((5, 8)), {}, r"axes \(Z, Y, X\)"),
+        (np.zeros((5, 8, 8)), {}, "nothing is sharp"),
+        (-np.ones((5, 8, 8)), {}, "finite and at least 0"),
+        (np.full((5, 8, 8), np.nan), {}, "finite"),
+        (np.ones((5, 8, 8)), {"peak": "top"}, "peak must be one of argmax"),
+        (np.ones((5, 8, 8)), {"prefer": "best"}, "prefer must be one of sharpest"),
+    ],
+)
+def test_bad_input_is_named(focus, settings, words):
+    with pytest.raises(ValueError, match=words):
+        depth_map(focus, **settings)

@@ -1,0 +1,84 @@
+import dataclasses
+import importlib.util
+
+import numpy as np
+import pytest
+
+from napari_dff import FocalStack, Recipe, all_in_focus, depth_from_focus
+from napari_dff.progress import Cancelled
+
+GCO = importlib.util.find_spec("gco") is not None
+PLAIN = Recipe(registration="none", refinement="weighted_median")
+
+
+def test_depth_and_image_are_near_the_truth(surface):
+    recipe = Recipe() if GCO else PLAIN
+    result = depth_from_focus(surface.stack, recipe)
+    error = np.abs(result.refined.depth - surface.depth)[result.valid] / 2
+    assert error.mean() < 0.12
+    noise = (result.all_in_focus.astype(float) - surface.sharp)[result.valid] / 65535
+    assert 10 * np.log10(1 / np.mean(noise**2)) > 32
+    assert result.all_in_focus.dtype == np.uint16
+    assert result.recipe == recipe
+
+
+def test_pixels_that_a_plane_does_not_cover_are_never_in_focus(drifting):
+    result = depth_from_focus(drifting.stack, dataclasses.replace(PLAIN, registration="ecc"))
+    assert not result.valid.all()
+    assert np.isinf(result.refined.uncertainty[~result.valid]).all()
+
+
+def test_no_refinement_is_the_estimate(surface):
+    result = depth_from_focus(surface.stack, Recipe(registration="none", refinement="none"))
+    assert result.refined is result.estimate
+    np.testing.assert_array_equal(
+        result.all_in_focus,
+        all_in_focus(surface.stack.planes, result.estimate.depth, surface.stack.positions),
+    )
+
+
+def test_the_original_recipe_is_selectable(surface):
+    original = Recipe(
+        registration="none", operator="log", peak="argmax", fusion="nearest", refinement="none"
+    )
+    result = depth_from_focus(surface.stack, original)
+    np.testing.assert_array_equal(result.refined.depth, 2.0 * result.refined.index)
+
+
+def test_raising_from_progress_cancels(surface):
+    def impatient(items, /, *, desc):
+        for item in items:
+            if desc == "Fusing":
+                raise Cancelled
+            yield item
+
+    with pytest.raises(Cancelled):
+        depth_from_focus(surface.stack, PLAIN, progress=impatient)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"sigma": -1}, "sigma must be a number from 0 to 32, got -1"),
+        ({"window": 4}, "window must be an odd number from 1 to 255, got 4"),
+        ({"operator": "x"}, "operator must be one of log.*got 'x'"),
+        ({"smoothness": float("nan")}, "smoothness must be a number"),
+        ({"windw": 9}, "recipe has no setting 'windw'; did you mean 'window'"),
+        ({"colour": 9}, r"recipe has no setting 'colour' \(registration, motion"),
+    ],
+)
+def test_a_recipe_is_checked_when_made(settings, words):
+    with pytest.raises(ValueError, match=words):
+        Recipe.from_dict(settings)
+
+
+def test_recipe_to_names_and_back():
+    recipe = Recipe(sigma=2.5, window=11, fusion="nearest")
+    assert Recipe.from_dict(dataclasses.asdict(recipe)) == recipe
+
+
+def test_nan_is_told_with_its_plane(surface):
+    planes = surface.stack.planes.astype(np.float32)
+    planes[7, 3, 3] = np.nan
+    with pytest.raises(ValueError, match="in plane 7"):
+        depth_from_focus(FocalStack(planes), PLAIN)

@@ -1,0 +1,34 @@
+import numpy as np
+from scipy import ndimage
+
+from napari_dff.warp import inside, warp
+
+
+def test_whole_pixels_move_exactly(rng):
+    picture = rng.uniform(0, 9, (20, 30)).astype(np.float32)
+    shift = np.array([[1, 0, 3], [0, 1, -4], [0, 0, 1.0]])
+    moved = warp(picture, shift)
+    np.testing.assert_allclose(moved[3:, :-4], picture[:-3, 4:], atol=1e-4)
+
+
+def test_agrees_with_scipy_on_a_projective_motion(rng):
+    picture = ndimage.gaussian_filter(rng.normal(size=(40, 50)), 1.5)
+    matrix = np.array([[1.02, 0.03, 0.4], [-0.03, 1.01, -1.3], [1e-4, -2e-4, 1]])
+    y, x = np.mgrid[:40, :50]
+    back = np.linalg.inv(matrix) @ np.stack([y.ravel(), x.ravel(), np.ones(y.size)])
+    truth = ndimage.map_coordinates(picture, back[:2] / back[2], order=3, mode="mirror")
+    within = inside(matrix, picture.shape)
+    assert 0.8 < within.mean() < 1
+    error = np.abs(warp(picture, matrix) - truth.reshape(40, 50))[within]
+    assert error.max() < 1e-5
+
+
+def test_colours_move_together(rng):
+    picture = rng.integers(0, 255, (12, 12, 3)).astype(np.uint8)
+    np.testing.assert_allclose(warp(picture, np.eye(3)), picture, atol=1e-3)
+
+
+def test_inside_is_where_data_is():
+    shift = np.array([[1, 0, 0], [0, 1, 2.5], [0, 0, 1.0]])
+    covered = inside(shift, (4, 10))
+    np.testing.assert_array_equal(covered[0], [False] * 3 + [True] * 7)
