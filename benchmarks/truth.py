@@ -38,7 +38,10 @@ COLUMNS = (
     ("alignment mean", "px"),
     ("max", "px"),
 )
-MOVING = ("drifting grass", "machined_part")  # the scenes that move; all others are taken as they are
+MOVING = (
+    "drifting grass",
+    "machined_part",
+)  # the scenes that move; all others are taken as they are
 
 
 class Score(NamedTuple):
@@ -155,14 +158,20 @@ def main() -> None:
     print("|---" * (len(heads) + 1) + "|")
     for name in names:
         rows = []
-        seeds = (0,) if options.samples else range(options.first_seed, options.first_seed + options.seeds)
+        seeds = (
+            (0,)
+            if options.samples
+            else range(options.first_seed, options.first_seed + options.seeds)
+        )
         for seed in seeds:
             truth = synthetic.SCENES[name]() if options.samples else scene(name, seed)
             start = time.perf_counter()
             result = run(name, truth, settings)
             seconds = time.perf_counter() - start
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            extra = [peer(truth)] if options.peers and name not in MOVING else [np.nan] * options.peers
+            extra = (
+                [peer(truth)] if options.peers and name not in MOVING else [np.nan] * options.peers
+            )
             rows.append([*score(truth, result), seconds, memory, *extra])
         units = [unit for _, unit in COLUMNS] + ["s", "MB"] + ["dB"] * options.peers
         means = [np.mean(column) for column in zip(*rows, strict=True)]

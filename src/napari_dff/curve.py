@@ -18,10 +18,14 @@ from typing import NamedTuple
 import cv2
 import numba
 import numpy as np
+from scipy.special import ndtri
 
 PEAKS = {"argmax": 0, "parabola": 1, "gaussian": 2}
 NEIGHBOURHOOD = 6.0  # pixels, standard deviation of what counts as "around" for the fluctuation
 DYNAMIC_RANGE = 1e-6  # of the strongest focus: weaker measures are no measures
+
+
+FALSE_ALARM = 1e-3  # share of pixels without any texture that may still be called in focus
 
 
 class Noise(NamedTuple):
@@ -36,6 +40,33 @@ def noise_of(focus: np.ndarray) -> Noise:
     tiny = np.float32(max(DYNAMIC_RANGE * float(focus.max()), 1e-38))
     floor, variance = _floors(focus, tiny)
     return Noise(floor, np.sqrt(cv2.GaussianBlur(variance, (0, 0), NEIGHBOURHOOD)))
+
+
+def significance(planes: int) -> float:
+    """How many fluctuations above its floor a curve of noise stays, but for FALSE_ALARM of them.
+
+    The highest of `planes` normal numbers, counted from the mean of their lower half (-0.8).
+    """
+    return float(ndtri((1 - FALSE_ALARM) ** (1 / planes))) + 0.8
+
+
+def peaks(
+    focus: np.ndarray,  # (Z, Y, X) float32
+    positions: np.ndarray,  # (Z,) float64
+    kind: int,
+    prefer: int,
+    noise: Noise,
+    threshold: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Plane, position and its standard deviation (inf: never in focus) of each pixel's peak.
+
+    `kind` is a value of `PEAKS`; `prefer` is 0 for the highest peak, 1 for the first and -1 for
+    the last; a peak counts if it stands `threshold` fluctuations above the floor.
+    """
+    found: tuple[np.ndarray, np.ndarray, np.ndarray] = _peaks(
+        focus, positions, kind, prefer, noise.floor, noise.fluctuation, threshold
+    )
+    return found
 
 
 @numba.njit(parallel=True, cache=True)
@@ -102,3 +133,45 @@ def peak_at(curve, k, positions, kind, floor, fluctuation):  # type: ignore[no-u
     )
     # A peak is somewhere between the planes beside it, however flat its top.
     return at, min(deviation, abs(positions[k + 1] - positions[k - 1]) / 2)
+
+
+@numba.njit(parallel=True, cache=True)
+def _peaks(focus, positions, kind, prefer, floor, fluctuation, threshold):  # type: ignore[no-untyped-def]
+    count, height, width = focus.shape
+    index = np.empty((height, width), np.uint16)
+    depth = np.empty((height, width), np.float32)
+    uncertainty = np.empty((height, width), np.float32)
+    for y in numba.prange(height):
+        rows = np.empty((width, count), np.float32)
+        for k in range(count):
+            for x in range(width):
+                rows[x, k] = focus[k, y, x]
+        for x in range(width):
+            curve = rows[x]
+            enough = np.exp(floor[y, x] + threshold * max(fluctuation[y, x], 0.02))
+            k = int(np.argmax(curve))
+            if prefer != 0:
+                k = _outermost(curve, k, prefer, enough, fluctuation[y, x])
+            at, deviation = peak_at(curve, k, positions, kind, floor[y, x], fluctuation[y, x])
+            index[y, x] = k
+            depth[y, x] = at
+            uncertainty[y, x] = deviation if curve[k] > enough else np.inf
+    return index, depth, uncertainty
+
+
+@numba.njit(cache=True)
+def _outermost(curve, best, prefer, enough, fluctuation):  # type: ignore[no-untyped-def]
+    """Find the first (or last) significant peak: high enough, and with a dip before the best."""
+    count = len(curve)
+    k = 0 if prefer > 0 else count - 1
+    dip = np.exp(-3 * max(fluctuation, 0.02))
+    while k != best:
+        beside = max(curve[max(k - 1, 0)], curve[min(k + 1, count - 1)])
+        if curve[k] > enough and curve[k] > 0.05 * curve[best] and curve[k] >= beside:
+            lowest = curve[k]
+            for j in range(min(k, best), max(k, best) + 1):
+                lowest = min(lowest, curve[j])
+            if lowest < dip * curve[k]:
+                return k
+        k += prefer
+    return best

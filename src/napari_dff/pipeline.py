@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_dff import checks
 from napari_dff.depth import DepthMap, Peak, Prefer, depth_map
-from napari_dff.focus import SIGMA, WINDOW, Operator, focus_measure
+from napari_dff.focus import SIGMA, WINDOW, Aggregation, Operator, focus_measure
 from napari_dff.fusion import Fusion, all_in_focus
 from napari_dff.progress import Progress, silent
 from napari_dff.refinement import SMOOTHNESS, Refinement, refine
@@ -34,6 +34,9 @@ class Recipe:
         Gaussian before the operator, in pixels: more for noisy stacks and coarse texture.
     window : int
         Width over which sharpness is averaged, in pixels: more for noise, less for fine relief.
+    aggregation : str
+        How it is averaged: windows that balance their texture and grow with the noise (adaptive),
+        that only balance it (balanced), plain ones (window), or along edges (guided).
     peak : str
         How depth is read off the focus curve: the plane (argmax) or between planes.
     prefer : str
@@ -56,6 +59,7 @@ class Recipe:
     operator: Operator = "log"
     sigma: Annotated[float, SIGMA] = 1.0
     window: Annotated[int, WINDOW] = 9
+    aggregation: Aggregation = "adaptive"
     peak: Peak = "gaussian"
     prefer: Prefer = "sharpest"
     refinement: Refinement = "graph_cut+weighted_median"
@@ -143,6 +147,7 @@ def depth_from_focus(
         operator=recipe.operator,
         sigma=recipe.sigma,
         window=recipe.window,
+        aggregation=recipe.aggregation,
         progress=progress,
     )
     estimate = depth_map(focus, stack.positions, peak=recipe.peak, prefer=recipe.prefer)

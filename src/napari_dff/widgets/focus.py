@@ -18,7 +18,7 @@ class FocusWidget(StepWidget):
     """The focus volume as an image stack."""
 
     title = "Focus measure"
-    settings = ("operator", "sigma", "window")
+    settings = ("operator", "sigma", "window", "aggregation")
 
     def compute(
         self, stack: FocalStack, recipe: Recipe, extra: Any, progress: Progress
@@ -29,6 +29,7 @@ class FocusWidget(StepWidget):
             operator=recipe.operator,
             sigma=recipe.sigma,
             window=recipe.window,
+            aggregation=recipe.aggregation,
             progress=progress,
         )
 

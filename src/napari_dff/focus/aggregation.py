@@ -1,0 +1,143 @@
+"""From what an operator says of each pixel to a focus volume: whose neighbourhood speaks for whom.
+
+A focus measure is averaged over a window, so what is measured at a pixel is the depth not of the
+pixel but of the texture around it: of the centroid of the focus energy in the window. On a slope
+that is the largest error there is, larger than the noise. Under a Gaussian window of variance s²
+the centroid lies s² ∇ ln F away, which the focus volume F itself tells; `balance` takes each
+pixel's curve from where the centroid falls on the pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from napari_dff.curve import PEAKS, noise_of, peaks, significance
+
+SCALES = (1, 2, 4)  # of sigma and window, for `adaptive`
+ENOUGH = 0.15  # planes: an uncertainty below this needs no larger window
+FARTHEST = 1.5  # standard deviations of the window by which a pixel's window may be moved
+OUTSIDE = 1.2  # standard deviations: a centroid farther off means that the pixel has no texture
+TINY = 1e-12
+
+Measure = Callable[[float, int], np.ndarray]  # sigma, window → focus volume (Z, Y, X)
+
+
+def plain(measure: Measure, sigma: float, window: int) -> np.ndarray:
+    """The operator's own average over the window, as it is."""
+    return measure(sigma, window)
+
+
+def balanced(measure: Measure, sigma: float, window: int) -> np.ndarray:
+    """Windows moved so that the focus energy in each is centred on its pixel."""
+    return balance(measure(sigma, window), window)[0]
+
+
+def adaptive(measure: Measure, sigma: float, window: int) -> np.ndarray:
+    """Balanced windows, small where there is signal and larger where there is noise.
+
+    At one, two and four times `sigma` and `window`, each pixel's curve is taken where its depth is
+    first known to `ENOUGH` planes, with a smooth passage from scale to scale. Where the centroid of
+    the focus energy lies far off, the pixel has no texture of its own, and what leaks in from
+    beside it doesn't count. Where no scale tells, a window of half the size remains.
+    """
+    total = measure(sigma, 2 * (window // 4) + 1)  # what remains where no scale tells
+    top = total.max(axis=0)
+    left = np.ones_like(top)  # what the scales so far leave to the next
+    shares = []
+    for scale in SCALES:
+        wide = scale * (window - 1) + 1
+        volume, offset = balance(measure(scale * sigma, wide), wide)
+        doubt = _doubt(volume)
+        share = 1 / (1 + (doubt / ENOUGH) ** 4)
+        if scale == SCALES[-1]:
+            share = np.isfinite(doubt).astype(np.float32)
+        share = np.where(offset > OUTSIDE, 0, share)
+        shares.append((left * share * top / np.maximum(volume.max(axis=0), TINY), volume))
+        left = left * (1 - share)
+    total *= left
+    for share, volume in shares:
+        total += share * volume
+    return total
+
+
+def guided(measure: Measure, sigma: float, window: int) -> np.ndarray:
+    """Every plane's measure filtered along the edges of the stack's sharpest picture.
+
+    The guided filter (He, Sun & Tang 2013, doi:10.1109/TPAMI.2012.213) with the logarithm of the
+    highest focus over all planes as its guide.
+    """
+    volume = measure(sigma, max(1, 2 * (window // 4) + 1))
+    guide = np.log(volume.max(axis=0) + np.float32(1e-6 * volume.max()))
+    guide = (guide - guide.min()) / max(float(np.ptp(guide)), TINY)
+    box = (window, window)
+    mean = cv2.blur(guide, box)
+    variance = cv2.blur(guide**2, box) - mean**2 + 1e-3
+    for plane in volume:
+        level = cv2.blur(plane, box)
+        slope = (cv2.blur(guide * plane, box) - mean * level) / variance
+        offset = level - slope * mean
+        plane[:] = np.maximum(cv2.blur(slope, box) * guide + cv2.blur(offset, box), 0)
+    return volume
+
+
+def balance(volume: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
+    """Take each pixel's curve from where the centroid of the focus energy falls on the pixel.
+
+    Parameters
+    ----------
+    volume : (Z, Y, X) float32
+        Averaged over a Gaussian with the variance of a box `window` wide.
+    window : int
+        That width, in pixels.
+
+    Returns
+    -------
+    (Z, Y, X) float32
+        The balanced volume.
+    (Y, X) float32
+        How far off the centroid lay, in standard deviations of the window.
+    """
+    variance = (window**2 - 1) / 12
+    if variance == 0:
+        return volume, np.zeros(volume.shape[1:], np.float32)
+    best = volume.argmax(axis=0)
+    down, across = (np.zeros(best.shape, np.float32) for _ in range(2))
+    tiny = np.float32(TINY * volume.max())
+    for k, plane in enumerate(volume):
+        here = best == k
+        if here.any():
+            slope = np.gradient(np.log(plane + tiny))
+            down[here], across[here] = (variance * part[here] for part in slope)
+    length = np.hypot(down, across)
+    held = np.minimum(1, FARTHEST * np.sqrt(variance) / np.maximum(length, TINY)).astype(np.float32)
+    down, across = down * held, across * held
+    y, x = np.indices(best.shape, dtype=np.float32)
+    at_y, at_x = y - down, x - across
+    for _ in range(3):  # solve: where I look, plus the centroid's offset there, is this pixel
+        off_y, off_x = (_sample(part, at_y, at_x) for part in (down, across))
+        at_y, at_x = (at_y + y - off_y) / 2, (at_x + x - off_x) / 2
+    moved = np.stack([_sample(plane, at_y, at_x) for plane in volume])
+    return moved, length / np.float32(np.sqrt(variance))
+
+
+def _sample(plane: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return cv2.remap(plane, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _doubt(volume: np.ndarray) -> np.ndarray:
+    """Uncertainty of each pixel's peak, in planes; inf where never in focus."""
+    positions = np.arange(float(len(volume)))
+    return peaks(
+        volume, positions, PEAKS["gaussian"], 0, noise_of(volume), significance(len(volume))
+    )[2]
+
+
+AGGREGATIONS: dict[str, Callable[[Measure, float, int], np.ndarray]] = {
+    "adaptive": adaptive,
+    "balanced": balanced,
+    "window": plain,
+    "guided": guided,
+}
