@@ -1,7 +1,7 @@
 """Scenes of different kinds with known truth, 512 × 512, for the benchmarks.
 
-Rendering takes a while, so each scene is kept in a cache folder (``$NAPARI_DFF_CACHE``, or one in the
-system's temporary folder) under the content of the code that renders it.
+Rendering takes a while, so each scene is kept in a cache folder (``$NAPARI_DFF_CACHE``, or one in
+the system's temporary folder) under the content of the code that renders it.
 """
 
 from __future__ import annotations

@@ -20,8 +20,10 @@ import numba
 import numpy as np
 from scipy.special import ndtri
 
-PEAKS = {"argmax": 0, "parabola": 1, "gaussian": 2}
+PEAKS = {"argmax": 0, "parabola": 1, "gaussian": 2, "lorentzian": 3}
+BEST_PEAK = PEAKS["lorentzian"]
 NEIGHBOURHOOD = 6.0  # pixels, standard deviation of what counts as "around" for the fluctuation
+ROUGHNESS = 5.0  # pixels, standard deviation of the average that scatter is counted from
 DYNAMIC_RANGE = 1e-6  # of the strongest focus: weaker measures are no measures
 
 
@@ -67,6 +69,61 @@ def peaks(
         focus, positions, kind, prefer, noise.floor, noise.fluctuation, threshold
     )
     return found
+
+
+def deviations(
+    focus: np.ndarray,  # (Z, Y, X) float32
+    positions: np.ndarray,  # (Z,) float64
+    index: np.ndarray,  # (Y, X)
+    noise: Noise,
+) -> np.ndarray:  # (Y, X)
+    """Standard deviation of the peak at plane `index`, from the noise of the curve alone.
+
+    A plane's distance where `index` is no peak of the curve.
+    """
+    found: np.ndarray = _deviations(focus, positions, index, noise.floor, noise.fluctuation)
+    return found
+
+
+def scatter(depth: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """How much `depth` (in planes) scatters about a smooth surface: (Y, X), standard deviation.
+
+    What the noise of the curve doesn't tell: texture that differs from plane to plane, leaks from
+    beside, a curve of another shape. The smooth surface is a Gaussian average over `ROUGHNESS`
+    pixels, twice (Tukey's twicing leaves slopes and curvature to it), each pixel weighted by its
+    `deviation`; inf counts for nothing.
+    """
+    weight = np.where(np.isfinite(deviation), 1 / (np.minimum(deviation, 1e3) ** 2 + 0.05**2), 0)
+    weight = (weight + 1e-6).astype(np.float32)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        summed = cv2.GaussianBlur(weight * values.astype(np.float32), (0, 0), ROUGHNESS)
+        return summed / cv2.GaussianBlur(weight, (0, 0), ROUGHNESS)
+
+    surface = mean(depth)
+    surface += mean(depth - surface)
+    # A step is no scatter of the whole neighbourhood: a pixel counts for one plane at most.
+    return np.sqrt(mean(np.minimum((depth - surface) ** 2, 1)))
+
+
+@numba.njit(parallel=True, cache=True)
+def _deviations(focus, positions, index, floor, fluctuation):  # type: ignore[no-untyped-def]
+    count, height, width = focus.shape
+    out = np.empty((height, width), np.float32)
+    for y in numba.prange(height):
+        curve = np.empty(count, np.float32)
+        for x in range(width):
+            for k in range(count):
+                curve[k] = focus[k, y, x]
+            k = np.int64(index[y, x])
+            low, high = max(k - 1, 0), min(k + 1, count - 1)
+            if curve[k] >= curve[low] and curve[k] >= curve[high]:
+                _, out[y, x] = peak_at(
+                    curve, k, positions, BEST_PEAK, floor[y, x], fluctuation[y, x]
+                )
+            else:
+                out[y, x] = abs(positions[high] - positions[low]) / (high - low)
+    return out
 
 
 @numba.njit(parallel=True, cache=True)
@@ -126,8 +183,13 @@ def peak_at(curve, k, positions, kind, floor, fluctuation):  # type: ignore[no-u
         value = max(curve[k - 1 + j], 1e-30)
         above = max(value / np.exp(floor), 1.0)
         relative = fluctuation * np.sqrt(2 * above - 1) / above
-        y[j] = np.log(value) if kind == 2 else value
-        e[j] = relative if kind == 2 else relative * value
+        if kind == 1:
+            y[j], e[j] = value, relative * value
+        elif kind == 2:
+            y[j], e[j] = np.log(value), relative
+        else:
+            y[j] = -1 / np.sqrt(value)
+            e[j] = -y[j] * relative / 2
     at, deviation = vertex(
         positions[k - 1], positions[k], positions[k + 1], y[0], y[1], y[2], e[0], e[1], e[2]
     )

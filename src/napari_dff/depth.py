@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_dff import checks
-from napari_dff.curve import PEAKS, noise_of, peaks, significance
+from napari_dff.curve import PEAKS, noise_of, peaks, scatter, significance
 from napari_dff.stack import MINIMUM_PLANES, checked_positions
 
-Peak = Literal["argmax", "parabola", "gaussian"]
+Peak = Literal["lorentzian", "gaussian", "parabola", "argmax"]
 Prefer = Literal["sharpest", "first", "last"]
 PREFERENCES = {"sharpest": 0, "first": 1, "last": -1}
 
@@ -38,14 +38,16 @@ def depth_map(
     focus: np.ndarray,  # (Z, Y, X)
     positions: npt.ArrayLike | None = None,  # (Z,)
     *,
-    peak: Peak = "gaussian",
+    peak: Peak = "lorentzian",
     prefer: Prefer = "sharpest",
 ) -> DepthMap:
     """Depth from the peaks of the focus curves.
 
     A pixel is in focus somewhere if its peak stands above the floor of its own curve by more than
     noise would reach in any of its planes once in a thousand pixels; elsewhere the uncertainty is
-    inf. Floor and fluctuation come from the volume itself (see `napari_dff.curve`).
+    inf. Floor and fluctuation come from the volume itself (see `napari_dff.curve`). The
+    uncertainty is what that noise makes of the peak, and how much the depth scatters about a
+    smooth surface, added in squares.
 
     Parameters
     ----------
@@ -53,9 +55,10 @@ def depth_map(
         At least 0, as from `focus_measure`.
     positions : (Z,) array, optional
         Focus position of each plane, strictly rising or falling; 0 … Z-1 when None.
-    peak : {"argmax", "parabola", "gaussian"}
-        The plane itself; the vertex of a parabola, or of a Gaussian, through the three planes
-        around it. A peak in the first or last plane is not interpolated.
+    peak : {"lorentzian", "gaussian", "parabola", "argmax"}
+        The vertex of a squared Lorentzian, a Gaussian or a parabola through the three planes
+        around the sharpest; or that plane itself. The energy of fine texture under a growing
+        blur falls like the first. A peak in the first or last plane is not interpolated.
     prefer : {"sharpest", "first", "last"}
         Which peak where several stand above the noise: the highest, or the one in the first or
         last such plane (looking through something transparent).
@@ -80,7 +83,9 @@ def depth_map(
     index, depth, uncertainty = peaks(
         focus, at, PEAKS[peak], PREFERENCES[prefer], noise_of(focus), significance(len(focus))
     )
-    return DepthMap(index, depth, uncertainty)
+    spacing = np.float32(np.abs(np.diff(at)).mean())
+    rough = spacing * scatter(depth / spacing, uncertainty / spacing)
+    return DepthMap(index, depth, np.hypot(uncertainty, rough))
 
 
 def checked_focus(focus: np.ndarray) -> np.ndarray:

@@ -38,7 +38,8 @@ class Recipe:
         How it is averaged: windows that balance their texture and grow with the noise (adaptive),
         that only balance it (balanced), plain ones (window), or along edges (guided).
     peak : str
-        How depth is read off the focus curve: the plane (argmax) or between planes.
+        How depth is read off the focus curve: between planes by the curve's usual shape
+        (lorentzian), by another one, or as the number of the plane (argmax).
     prefer : str
         Which peak where there are several: the sharpest, or that of the first or last plane.
     refinement : str
@@ -60,9 +61,9 @@ class Recipe:
     sigma: Annotated[float, SIGMA] = 1.0
     window: Annotated[int, WINDOW] = 9
     aggregation: Aggregation = "adaptive"
-    peak: Peak = "gaussian"
+    peak: Peak = "lorentzian"
     prefer: Prefer = "sharpest"
-    refinement: Refinement = "graph_cut+weighted_median"
+    refinement: Refinement = "message_passing+least_squares"
     smoothness: Annotated[float, SMOOTHNESS] = 1.0
     fusion: Fusion = "linear"
 

@@ -111,7 +111,8 @@ def render_opaque(
                 hidden[rows, columns] += cover
             mask = (slices == level).astype(np.float64)
             layer = np.dstack([colours * mask[..., None], mask])
-            radius = defocus * abs(level / SLICES - position / spacing)
+            height = float(depth[mask > 0].mean())
+            radius = defocus * abs(height - position) / spacing
             rows, columns = _bounds(mask, margin=int(np.ceil(5 * radius)) + 2)
             part = blur(layer[rows, columns], radius, aperture)
             seen = np.clip(1 - hidden[rows, columns], 0, 1)
@@ -144,7 +145,7 @@ def render_fluorescent(
         out[i] = glow
         for level in np.unique(slices):
             mask = slices == level
-            radius = defocus * abs(level / SLICES - position / spacing)
+            radius = defocus * abs(float(depth[mask].mean()) - position) / spacing
             rows, columns = _bounds(mask, margin=int(np.ceil(5 * radius)) + 2)
             out[i][rows, columns] += blur((emission * mask)[rows, columns], radius)
     return out

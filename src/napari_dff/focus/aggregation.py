@@ -14,7 +14,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from napari_dff.curve import PEAKS, noise_of, peaks, significance
+from napari_dff.curve import BEST_PEAK, noise_of, peaks, significance
 
 SCALES = (1, 2, 4)  # of sigma and window, for `adaptive`
 ENOUGH = 0.15  # planes: an uncertainty below this needs no larger window
@@ -130,9 +130,7 @@ def _sample(plane: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
 def _doubt(volume: np.ndarray) -> np.ndarray:
     """Uncertainty of each pixel's peak, in planes; inf where never in focus."""
     positions = np.arange(float(len(volume)))
-    return peaks(
-        volume, positions, PEAKS["gaussian"], 0, noise_of(volume), significance(len(volume))
-    )[2]
+    return peaks(volume, positions, BEST_PEAK, 0, noise_of(volume), significance(len(volume)))[2]
 
 
 AGGREGATIONS: dict[str, Callable[[Measure, float, int], np.ndarray]] = {

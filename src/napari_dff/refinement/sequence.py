@@ -13,10 +13,20 @@ from napari_dff.curve import Noise, noise_of
 from napari_dff.depth import DepthMap, checked_focus
 from napari_dff.progress import Progress, silent
 from napari_dff.refinement.graph_cut import graph_cut
+from napari_dff.refinement.least_squares import least_squares
+from napari_dff.refinement.message_passing import message_passing
 from napari_dff.refinement.weighted_median import weighted_median
 from napari_dff.stack import checked_positions, grey
 
-Refinement = Literal["none", "graph_cut", "weighted_median", "graph_cut+weighted_median"]
+Refinement = Literal[
+    "message_passing+least_squares",
+    "graph_cut+weighted_median",
+    "message_passing",
+    "graph_cut",
+    "least_squares",
+    "weighted_median",
+    "none",
+]
 SMOOTHNESS = checks.Range(0.0, 100.0, 0.1)
 
 
@@ -34,7 +44,7 @@ def refine(
     focus: np.ndarray,  # (Z, Y, X)
     positions: npt.ArrayLike | None = None,  # (Z,)
     *,
-    refinement: Refinement = "graph_cut+weighted_median",
+    refinement: Refinement = "message_passing+least_squares",
     smoothness: float = 1.0,
     guide: np.ndarray | None = None,  # (Y, X[, 3])
     progress: Progress = silent,
@@ -74,7 +84,9 @@ def refine(
 
     References
     ----------
+    Kolmogorov 2006, doi:10.1109/TPAMI.2006.200 (message passing).
     Boykov, Veksler & Zabih 2001, doi:10.1109/34.969114 (alpha-expansion).
+    Farbman et al. 2008, doi:10.1145/1360612.1360666 (weighted least squares).
     Zhang, Xu & Jia 2014, doi:10.1109/CVPR.2014.361 (weighted median).
     """
     steps = [] if refinement == "none" else str(refinement).split("+")
@@ -110,4 +122,9 @@ def _scaled(guide: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
 
 
 Step = Callable[[DepthMap, Scene, float, Progress], DepthMap]
-REFINEMENTS: dict[str, Step] = {"graph_cut": graph_cut, "weighted_median": weighted_median}
+REFINEMENTS: dict[str, Step] = {
+    "message_passing": message_passing,
+    "graph_cut": graph_cut,
+    "least_squares": least_squares,
+    "weighted_median": weighted_median,
+}
