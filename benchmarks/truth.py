@@ -127,8 +127,13 @@ def peer(truth: Truth) -> float:
     """PSNR of focusweave's picture, on planes aligned by truth."""
     import focusweave
 
-    picture = focusweave.fuse(truth.stack.planes)
-    return psnr(np.asarray(picture), truth.sharp, np.ones(truth.depth.shape, bool))
+    planes = truth.stack.planes
+    colour = planes if planes.ndim == 4 else np.repeat(planes[..., None], 3, axis=3)
+    still = [np.eye(3)[:2]] * len(planes)
+    levels = focusweave.compute_levels(planes.shape[1:3])
+    picture = focusweave.stack_images([*np.ascontiguousarray(colour)], still, levels, 4.0)
+    picture = picture if planes.ndim == 4 else picture[..., 0]
+    return psnr(picture, truth.sharp, np.ones(truth.depth.shape, bool))
 
 
 def cell(value: float, unit: str) -> str:

@@ -37,7 +37,7 @@ def test_run_writes_everything(tmp_path, capsys):
     assert main(["run", BARE, "--out", str(out), *QUICK[:-1]]) == 0
     assert {p.name for p in out.iterdir()} == {
         "depth.tif", "index.tif", "uncertainty.tif", "all_in_focus.tif", "recipe.json",
-        "preview.png",
+        "preview.png", "transforms.json",
     }  # fmt: skip
     assert "depth of" in capsys.readouterr().out
     truth = tifffile.imread(BARE.replace(".ome.tif", ".depth.tif"))
@@ -76,6 +76,17 @@ def test_bad_input_is_one_sentence_and_exit_code_2(arguments, words, capsys, tmp
     assert words in " ".join((said.err + said.out).replace("│", " ").split())
     assert "Traceback" not in said.err
     assert not list(tmp_path.iterdir())
+
+
+def test_motions_of_one_run_are_used_in_another(tmp_path):
+    part = str(sample_path("machined_part"))
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    assert main(["run", part, "--out", one, "--refinement", "none", "--quiet"]) == 0
+    moved = ["--transforms", one + "/transforms.json"]
+    assert main(["run", part, "--out", two, *QUICK, *moved]) == 0
+    for name in ("depth.tif", "all_in_focus.tif"):
+        first, second = (tifffile.imread(f"{folder}/{name}") for folder in (one, two))
+        np.testing.assert_array_equal(first, second)
 
 
 def test_info_and_sample(tmp_path, capsys):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from napari_dff import synthetic
 from napari_dff.depth import depth_map
 from napari_dff.focus import focus_measure
 
@@ -12,9 +13,15 @@ def volume_of(curve: np.ndarray) -> np.ndarray:
 
 def test_gaussian_vertex_is_exact():
     z = np.arange(12.0)
-    found = depth_map(volume_of(np.exp(-((z - 5.3) ** 2) / 4)))
+    found = depth_map(volume_of(np.exp(-((z - 5.3) ** 2) / 4)), peak="gaussian")
     np.testing.assert_allclose(found.depth, 5.3, atol=1e-5)
     assert (found.index == 5).all()
+
+
+def test_lorentzian_vertex_is_exact():
+    z = np.arange(12.0)
+    found = depth_map(volume_of((1 + (z - 6.4) ** 2 / 3) ** -2), peak="lorentzian")
+    np.testing.assert_allclose(found.depth, 6.4, atol=1e-5)
 
 
 def test_parabola_vertex_is_exact():
@@ -25,7 +32,7 @@ def test_parabola_vertex_is_exact():
 
 def test_uneven_positions_are_respected():
     z = np.array([0.0, 1.0, 2.5, 3.0, 5.0, 6.0, 9.0])
-    found = depth_map(volume_of(np.exp(-((z - 2.8) ** 2) / 5)), z)
+    found = depth_map(volume_of(np.exp(-((z - 2.8) ** 2) / 5)), z, peak="gaussian")
     np.testing.assert_allclose(found.depth, 2.8, atol=1e-5)
 
 
@@ -60,6 +67,15 @@ def test_depth_is_near_the_truth_and_says_how_near(surface):
     assert np.isfinite(found.uncertainty).mean() > 0.99
 
 
+def test_uncertainty_is_one_standard_deviation():
+    truth = synthetic.rough_surface(size=128, planes=16, seed=11)
+    found = depth_map(focus_measure(truth.stack.planes), truth.stack.positions)
+    error = np.abs(found.depth - truth.depth)[8:-8, 8:-8]
+    doubt = found.uncertainty[8:-8, 8:-8]
+    assert 0.58 < (error < doubt).mean() < 0.82
+    assert (error < 2 * doubt).mean() > 0.88
+
+
 def test_noise_alone_is_never_in_focus(rng):
     planes = rng.normal(1000, 10, (20, 128, 128)).astype(np.float32)
     found = depth_map(focus_measure(planes))
@@ -82,7 +98,7 @@ def test_front_or_back_of_two_surfaces():
         (np.zeros((5, 8, 8)), {}, "nothing is sharp"),
         (-np.ones((5, 8, 8)), {}, "finite and at least 0"),
         (np.full((5, 8, 8), np.nan), {}, "finite"),
-        (np.ones((5, 8, 8)), {"peak": "top"}, "peak must be one of argmax"),
+        (np.ones((5, 8, 8)), {"peak": "top"}, "peak must be one of"),
         (np.ones((5, 8, 8)), {"prefer": "best"}, "prefer must be one of sharpest"),
     ],
 )

@@ -5,10 +5,11 @@ import tifffile
 
 from napari_dff import FocalStack, Recipe, depth_from_focus, read_stack, save_reconstruction
 from napari_dff import io as dff_io
-from napari_dff.io import StackError, read_recipe, sample_path, write_stack
+from napari_dff.io import StackError, read_recipe, read_transforms, sample_path, write_stack
 
 FILES = {
     "depth.tif", "index.tif", "uncertainty.tif", "all_in_focus.tif", "recipe.json", "preview.png",
+    "transforms.json",
 }  # fmt: skip
 
 
@@ -120,6 +121,10 @@ def test_a_result_is_complete_and_calibrated(tmp_path, result):
     picture = tifffile.imread(tmp_path / "out" / "all_in_focus.tif")
     np.testing.assert_array_equal(picture, result.all_in_focus)
     assert read_recipe(tmp_path / "out" / "recipe.json") == result.recipe
+    moved = read_transforms(tmp_path / "out" / "transforms.json")
+    np.testing.assert_array_equal(moved, result.transforms)
+    with pytest.raises(ValueError, match="holds no transforms"):
+        read_transforms(tmp_path / "out" / "recipe.json")
     assert iio.imread(tmp_path / "out" / "preview.png").shape[1] == 1500
 
 

@@ -1,7 +1,6 @@
 """The photographs in ../shared/data: no true depth, but the order of things is known."""
 
 import numpy as np
-import pytest
 from scipy.stats import spearmanr
 
 from napari_dff import Recipe, align, depth_from_focus, read_stack
@@ -11,7 +10,6 @@ from napari_dff.stack import FocalStack
 def test_keyboard_rises_from_top_to_bottom(real):
     stack = read_stack(real("keyboard"))
     assert stack.planes.shape == (32, 360, 640, 3)
-    pytest.importorskip("gco", reason="gco-wrapper is not installed: it has no wheel here")
     result = depth_from_focus(stack, Recipe())
     known = np.isfinite(result.refined.uncertainty)
     rows = np.flatnonzero(known.mean(axis=1) > 0.1)

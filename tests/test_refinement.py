@@ -5,27 +5,23 @@ import sys
 import numpy as np
 import pytest
 
+from napari_dff import synthetic
+from napari_dff.curve import noise_of
 from napari_dff.depth import DepthMap, depth_map
 from napari_dff.focus import focus_measure
 from napari_dff.progress import silent
 from napari_dff.refinement import REFINEMENTS, refine
-from napari_dff.refinement.graph_cut import JUMP, GraphCutMissing, expand
+from napari_dff.refinement.energy import data_term, edge_weights, energy
+from napari_dff.refinement.graph_cut import GraphCutMissing, expand
+from napari_dff.refinement.least_squares import _relax
+from napari_dff.refinement.message_passing import solve
+from napari_dff.refinement.sequence import Scene
 from napari_dff.refinement.weighted_median import LIKENESS
 
 needs_gco = pytest.mark.skipif(
     importlib.util.find_spec("gco") is None,
     reason="gco-wrapper is not installed: it has no wheel for this Python",
 )
-
-
-def energy(labels, unary, right, down):
-    y, x = np.indices(labels.shape)
-    steps = [
-        (right[:, :-1], labels[:, 1:] - labels[:, :-1]),
-        (down[:-1], labels[1:] - labels[:-1]),
-    ]
-    pairs = sum((weight * np.minimum(np.abs(step), JUMP)).sum() for weight, step in steps)
-    return unary[y, x, labels].sum() + pairs
 
 
 @needs_gco
@@ -35,11 +31,97 @@ def test_graph_cut_finds_the_least_energy_of_a_small_grid(rng):
         right, down = rng.integers(0, 30, (2, 3, 3)).astype(np.int32)
         labels = expand(unary, right, down, silent)
         least = min(
-            energy(np.array(each).reshape(3, 3), unary, right, down)
+            energy(unary, right, down, np.array(each).reshape(3, 3))
             for each in itertools.product(range(3), repeat=9)
         )
         # Expansion is proven to end within a factor of the optimum; here it reaches it.
-        assert energy(labels, unary, right, down) <= 1.05 * least
+        assert energy(unary, right, down, labels) <= 1.05 * least
+
+
+def test_message_passing_is_exact_on_a_chain(rng):
+    for _ in range(5):
+        unary = rng.integers(0, 60, (1, 7, 4)).astype(np.int32)
+        right, down = rng.integers(0, 30, (2, 1, 7)).astype(np.int32)
+        found = solve(unary, right, down, silent)
+        least = min(
+            energy(unary, right, down, np.array(each).reshape(1, 7))
+            for each in itertools.product(range(4), repeat=7)
+        )
+        assert found.energy == least
+        assert found.bound == pytest.approx(least, rel=1e-4)
+
+
+def test_message_passing_bounds_the_least_energy_of_a_small_grid(rng):
+    for _ in range(5):
+        unary = rng.integers(0, 60, (3, 3, 3)).astype(np.int32)
+        right, down = rng.integers(0, 30, (2, 3, 3)).astype(np.int32)
+        found = solve(unary, right, down, silent)
+        least = min(
+            energy(unary, right, down, np.array(each).reshape(3, 3))
+            for each in itertools.product(range(3), repeat=9)
+        )
+        assert found.bound <= least + 1e-3
+        assert found.energy == energy(unary, right, down, found.labels)
+        assert least <= found.energy <= 1.02 * least
+
+
+def test_message_passing_with_truncation_on_a_chain(rng):
+    unary = rng.integers(0, 200, (1, 3, 9)).astype(np.int32)
+    right, down = np.full((2, 1, 3), 9, np.int32)
+    found = solve(unary, right, down, silent)
+    least = min(
+        energy(unary, right, down, np.array(each).reshape(1, 3))
+        for each in itertools.product(range(9), repeat=3)
+    )
+    assert found.energy == least
+
+
+@needs_gco
+def test_message_passing_comes_near_the_graph_cut(surface):
+    focus = focus_measure(surface.stack.planes, aggregation="window", window=3)
+    estimate = depth_map(focus)
+    scene = Scene(focus, np.arange(12.0), noise_of(focus), np.zeros(focus.shape[1:], np.float32))
+    terms = data_term(estimate, scene), *edge_weights(scene.guide, 1.0)
+    cut = energy(*terms, expand(*terms, silent))
+    found = solve(*terms, silent)
+    assert found.bound <= cut
+    assert found.energy <= 1.03 * cut
+
+
+def test_least_squares_solves_its_equations(rng):
+    height, width = 9, 10
+    depth = rng.uniform(3, 4, (height, width)).astype(np.float32)
+    trust = rng.uniform(0.5, 2, depth.shape).astype(np.float32)
+    right, down = rng.uniform(0, 3, (2, height, width)).astype(np.float32)
+    right[:, -1], down[-1] = 0, 0
+    site = np.arange(height * width).reshape(height, width)
+    matrix = np.diag(trust.ravel().astype(float))
+    for weight, a, b in (
+        (right[:, :-1], site[:, :-1], site[:, 1:]),
+        (down[:-1], site[:-1], site[1:]),
+    ):
+        for w, i, j in zip(weight.ravel(), a.ravel(), b.ravel(), strict=True):
+            matrix[[i, j], [i, j]] += w
+            matrix[i, j] -= w
+            matrix[j, i] -= w
+    truth = np.linalg.solve(matrix, (trust * depth).ravel()).reshape(height, width)
+    found = depth.copy()
+    for _ in range(300):
+        for colour in (0, 1):
+            _relax(found, depth, trust, right, down, colour)
+    np.testing.assert_allclose(found, truth, atol=1e-4)
+
+
+def test_refining_is_no_worse_and_fills_a_bare_patch():
+    truth = synthetic.bare_patch(size=128, planes=12, seed=2)
+    stack = truth.stack
+    focus = focus_measure(stack.planes)
+    estimate = depth_map(focus, stack.positions)
+    refined = refine(estimate, focus, stack.positions, guide=truth.sharp)
+    before, after = (np.abs(d.depth - truth.depth) for d in (estimate, refined))
+    assert after[truth.textured].mean() <= before[truth.textured].mean()
+    assert after[~truth.textured].mean() < 0.5 * before[~truth.textured].mean()
+    assert np.isinf(refined.uncertainty[~truth.textured]).mean() > 0.7
 
 
 @needs_gco

@@ -1,7 +1,6 @@
 """All widgets in a real viewer, through the manifest, as a person would use them."""
 
 import dataclasses
-import importlib.util
 import time
 
 import dask.array as da
@@ -21,8 +20,6 @@ STEPS = (
     "Refine",
     "Depth from focus, all steps",
 )
-GCO = importlib.util.find_spec("gco") is not None
-REFINEMENT = "graph_cut+weighted_median" if GCO else "weighted_median"
 
 
 @pytest.fixture
@@ -107,19 +104,17 @@ def test_step_by_step_gives_what_the_functions_give(viewer, qtbot, drifting):
     for role in ("depth", "uncertainty", "plane index", "all in focus"):
         assert_sits_on(layer(viewer, role), source)
 
-    refine.form["refinement"].value = REFINEMENT
     run(qtbot, refine)
-    refined = refine_(found, volume, z, refinement=REFINEMENT, guide=picture)
+    refined = refine_(found, volume, z, guide=picture)
     np.testing.assert_array_equal(layer(viewer, "refined depth").data, refined.depth)
 
 
 def test_all_steps_at_once(viewer, qtbot, drifting):
     viewer.add_image(**small(drifting, rgb=True))
     widget = opened(viewer, STEPS[4])
-    widget.form["refinement"].value = REFINEMENT
     run(qtbot, widget)
     stack = FocalStack(drifting.stack.planes, 10 + 2.0 * np.arange(9), (0.5, 0.25), "micrometer")
-    result = depth_from_focus(stack, Recipe(refinement=REFINEMENT))
+    result = depth_from_focus(stack, Recipe())
     np.testing.assert_array_equal(layer(viewer, "refined depth").data, result.refined.depth)
     np.testing.assert_array_equal(layer(viewer, "aligned").data, result.stack.planes)
     np.testing.assert_array_equal(layer(viewer, "refined all in focus").data, result.all_in_focus)

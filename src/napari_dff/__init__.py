@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from napari_dff.depth import DepthMap, depth_map
     from napari_dff.focus import focus_measure
     from napari_dff.fusion import all_in_focus
-    from napari_dff.io import read_stack, save_reconstruction
+    from napari_dff.io import read_stack, read_transforms, save_reconstruction
     from napari_dff.pipeline import Recipe, Reconstruction, depth_from_focus
     from napari_dff.progress import Cancelled, Progress
     from napari_dff.refinement import refine
-    from napari_dff.registration import Alignment, PlaneReport, align
+    from napari_dff.registration import Alignment, PlaneReport, align, resample
     from napari_dff.stack import FocalStack
 
 __version__ = "0.1.0"
@@ -36,7 +36,9 @@ _ROOMS = {
     "depth_map": "depth",
     "focus_measure": "focus",
     "read_stack": "io",
+    "read_transforms": "io",
     "refine": "refinement",
+    "resample": "registration",
     "save_reconstruction": "io",
 }
 
@@ -55,7 +57,9 @@ __all__ = [
     "depth_map",
     "focus_measure",
     "read_stack",
+    "read_transforms",
     "refine",
+    "resample",
     "save_reconstruction",
 ]
 

@@ -26,6 +26,7 @@ def run(
     out: Path,
     settings: tyro.conf.OmitArgPrefixes[Recipe] = DEFAULTS,
     recipe: Path | None = None,
+    transforms: Path | None = None,
     spacing: tuple[float, ...] = (),
     quiet: bool = False,
 ) -> None:
@@ -42,6 +43,8 @@ def run(
         The recipe.
     recipe
         JSON file with settings, as a run writes it; flags given beside it win.
+    transforms
+        transforms.json of another run of the same field: moves the planes as there, aligns nothing.
     spacing
         Distance of planes, or of planes, rows and columns, in µm; overrides the file's.
     quiet
@@ -56,7 +59,8 @@ def run(
     def bar(items, /, *, desc):  # type: ignore[no-untyped-def]
         return tqdm(items, desc=f"{desc:<24}", disable=quiet)
 
-    result = depth_from_focus(focal_stack, settings, progress=bar)
+    moved = None if transforms is None else io.read_transforms(transforms)
+    result = depth_from_focus(focal_stack, settings, transforms=moved, progress=bar)
     io.save_reconstruction(result, out)
     known = np.isfinite(result.refined.uncertainty)
     if not quiet:

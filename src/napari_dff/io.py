@@ -96,6 +96,17 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     return Recipe.from_dict(settings)
 
 
+def read_transforms(path: str | os.PathLike[str]) -> np.ndarray:
+    """Motions that a run wrote, (Z, 3, 3); ValueError with one sentence if there are none."""
+    try:
+        matrices = np.array(json.loads(Path(path).read_text(encoding="utf-8"))["transforms"], float)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} holds no transforms as a run writes them: {error}") from error
+    if matrices.ndim != 3 or matrices.shape[1:] != (3, 3):
+        raise ValueError(f"{path} must hold one 3 × 3 matrix a plane, got shape {matrices.shape}")
+    return matrices
+
+
 def save_reconstruction(result: Reconstruction, folder: str | os.PathLike[str]) -> None:
     """Write a result: depth, index, uncertainty, all-in-focus image, recipe and preview.
 
@@ -107,8 +118,8 @@ def save_reconstruction(result: Reconstruction, folder: str | os.PathLike[str]) 
     result : Reconstruction
     folder : path
         Made if missing. Gets ``depth.tif`` (float32, in the stack's unit), ``index.tif`` (uint16),
-        ``uncertainty.tif`` (float32), ``all_in_focus.tif`` (dtype of the planes), ``recipe.json``
-        and ``preview.png``.
+        ``uncertainty.tif`` (float32), ``all_in_focus.tif`` (dtype of the planes), ``recipe.json``,
+        ``transforms.json`` (the motion of every plane, for `read_transforms`) and ``preview.png``.
 
     Raises
     ------
@@ -125,6 +136,8 @@ def save_reconstruction(result: Reconstruction, folder: str | os.PathLike[str]) 
         write_image(place / "all_in_focus.tif", result.all_in_focus, stack)
         settings = {"napari_dff": napari_dff.__version__, **dataclasses.asdict(result.recipe)}
         (place / "recipe.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        moved = json.dumps({"transforms": result.transforms.tolist()})
+        (place / "transforms.json").write_text(moved + "\n", encoding="utf-8")
         preview(result).savefig(place / "preview.png", dpi=100)
 
 

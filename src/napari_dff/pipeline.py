@@ -14,7 +14,7 @@ from napari_dff.focus import SIGMA, WINDOW, Aggregation, Operator, focus_measure
 from napari_dff.fusion import Fusion, all_in_focus
 from napari_dff.progress import Progress, silent
 from napari_dff.refinement import SMOOTHNESS, Refinement, refine
-from napari_dff.registration import Motion, Registration, align
+from napari_dff.registration import Motion, Registration, align, resample
 from napari_dff.stack import FocalStack
 
 
@@ -25,7 +25,8 @@ class Recipe:
     Parameters
     ----------
     registration : str
-        How planes are aligned: by matched features (sift), by grey levels (ecc), or not (none).
+        How planes are aligned: by features and then grey levels of all near neighbours (joint), by
+        features alone (sift), by grey levels from plane to plane (ecc), or not (none).
     motion : str
         What one plane may do against the next; auto takes the simplest that explains all.
     operator : str
@@ -47,7 +48,8 @@ class Recipe:
     smoothness : float
         How much neighbours count against the pixel's own focus curve; 0 is not at all.
     fusion : str
-        How planes become the all-in-focus image: the nearest one, or the nearest two mixed.
+        How planes become the all-in-focus image: two mixed, more where there is only noise
+        (noise_aware), always two (linear), one (nearest), or a Laplacian pyramid.
 
     Raises
     ------
@@ -55,7 +57,7 @@ class Recipe:
         For a value outside its choices or range, with one sentence.
     """
 
-    registration: Registration = "sift"
+    registration: Registration = "joint"
     motion: Motion = "auto"
     operator: Operator = "log"
     sigma: Annotated[float, SIGMA] = 1.0
@@ -65,7 +67,7 @@ class Recipe:
     prefer: Prefer = "sharpest"
     refinement: Refinement = "message_passing+least_squares"
     smoothness: Annotated[float, SMOOTHNESS] = 1.0
-    fusion: Fusion = "linear"
+    fusion: Fusion = "noise_aware"
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self), include_extras=True).items():
@@ -114,7 +116,11 @@ class Reconstruction:
 
 
 def depth_from_focus(
-    stack: FocalStack, recipe: Recipe | None = None, *, progress: Progress = silent
+    stack: FocalStack,
+    recipe: Recipe | None = None,
+    *,
+    transforms: np.ndarray | None = None,
+    progress: Progress = silent,
 ) -> Reconstruction:
     """Depth map and all-in-focus image of a focal stack, all steps.
 
@@ -123,6 +129,8 @@ def depth_from_focus(
     stack : FocalStack
     recipe : Recipe, optional
         The settings; the defaults when None.
+    transforms : (Z, 3, 3) array, optional
+        Motion that is known already, as of another stack of the same field; nothing is aligned.
     progress : Progress
         Told of every step; may raise to cancel.
 
@@ -136,13 +144,18 @@ def depth_from_focus(
         When the planes can't be used, with one sentence that says why.
     """
     recipe = recipe or Recipe()
-    aligned, transforms, valid = stack, np.tile(np.eye(3), (len(stack.positions), 1, 1)), None
-    if recipe.registration != "none":
+    aligned, valid = stack, None
+    if transforms is not None:
+        planes, valid = resample(stack.planes, transforms, progress=progress)
+        aligned = dataclasses.replace(stack, planes=planes)
+    elif recipe.registration != "none":
         alignment = align(
             stack.planes, registration=recipe.registration, motion=recipe.motion, progress=progress
         )
         aligned = dataclasses.replace(stack, planes=alignment.planes)
         transforms, valid = alignment.transforms, alignment.valid
+    else:
+        transforms = np.tile(np.eye(3), (len(stack.positions), 1, 1))
     focus = focus_measure(
         aligned.planes,
         operator=recipe.operator,

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_dff import checks
 from napari_dff.focus import operators
-from napari_dff.focus.aggregation import AGGREGATIONS
+from napari_dff.focus.aggregation import AGGREGATIONS as AGGREGATIONS
 from napari_dff.progress import Progress, silent
 from napari_dff.stack import check_planes, grey, read_plane
 

@@ -1,8 +1,8 @@
 """Focus operators: one grey plane in, its focus map out.
 
-Each takes a (Y, X) float32 plane, `sigma` (standard deviation in pixels of the Gaussian that precedes
-it) and `window` (width in pixels over which the measure is averaged), and gives (Y, X) float32. The
-families and the letters in brackets are those of Pertuz, Puig & Garcia 2013,
+Each takes a (Y, X) float32 plane, `sigma` (standard deviation in pixels of the Gaussian that comes
+before it) and `window` (width in pixels over which the measure is averaged), and gives (Y, X)
+float32. The families and the letters in brackets are those of Pertuz, Puig & Garcia 2013,
 doi:10.1016/j.patcog.2012.11.011, where the sources of all of them are found.
 
 The average is a Gaussian with the variance of a box of that width: a box prints its corners on the
@@ -10,6 +10,8 @@ depth map.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -32,9 +34,9 @@ def spread(values: np.ndarray, window: int) -> np.ndarray:
     return average(centred**2, window) - average(centred, window) ** 2
 
 
-def filtered(plane: np.ndarray, down: list[float], across: list[float]) -> np.ndarray:
+def filtered(plane: np.ndarray, down: Sequence[float], across: Sequence[float]) -> np.ndarray:
     """Correlation with the outer product of two short kernels."""
-    return cv2.sepFilter2D(plane, cv2.CV_32F, np.array(across), np.array(down))
+    return cv2.sepFilter2D(plane, cv2.CV_32F, np.array(across, float), np.array(down, float))
 
 
 # Laplacian ---------------------------------------------------------------------------------------
@@ -74,7 +76,9 @@ def diagonal_laplacian(plane: np.ndarray, sigma: float, window: int) -> np.ndarr
     """
     blurred = smooth(plane, sigma)
     fall = np.diag([-1.0, 2.0, -1.0])
-    total = sum(np.abs(cv2.filter2D(blurred, cv2.CV_32F, k)) for k in (fall, fall[:, ::-1].copy()))
+    rise = fall[:, ::-1].copy()
+    total = np.abs(cv2.filter2D(blurred, cv2.CV_32F, fall))
+    total += np.abs(cv2.filter2D(blurred, cv2.CV_32F, rise))
     return modified_laplacian(plane, sigma, window) + average(total, window) / np.float32(2**0.5)
 
 
@@ -167,7 +171,7 @@ def wavelet_sum(plane: np.ndarray, sigma: float, window: int) -> np.ndarray:
 
     Undecimated db2 wavelet, one level. Yang & Nelson 2003, doi:10.1109/CVPR.2003.1211401.
     """
-    return average(sum(np.abs(d) for d in _details(plane, sigma)[:3]), window)
+    return average(_sum([np.abs(d) for d in _details(plane, sigma)[:3]]), window)
 
 
 def wavelet_variance(plane: np.ndarray, sigma: float, window: int) -> np.ndarray:
@@ -175,7 +179,7 @@ def wavelet_variance(plane: np.ndarray, sigma: float, window: int) -> np.ndarray
 
     Undecimated db2 wavelet, one level. Yang & Nelson 2003, doi:10.1109/CVPR.2003.1211401.
     """
-    return sum(spread(d, window) for d in _details(plane, sigma)[:3])
+    return _sum([spread(d, window) for d in _details(plane, sigma)[:3]])
 
 
 def wavelet_ratio(plane: np.ndarray, sigma: float, window: int) -> np.ndarray:
@@ -184,7 +188,7 @@ def wavelet_ratio(plane: np.ndarray, sigma: float, window: int) -> np.ndarray:
     Undecimated db2 wavelet, one level. Xie, Rong & Sun 2006, doi:10.1117/1.2205846.
     """
     *details, coarse = _details(plane, sigma)
-    return _ratio(average(sum(d**2 for d in details), window), spread(coarse, window))
+    return _ratio(average(_sum([d**2 for d in details]), window), spread(coarse, window))
 
 
 # Statistics --------------------------------------------------------------------------------------
@@ -224,12 +228,10 @@ def vollath(plane: np.ndarray, sigma: float, window: int) -> np.ndarray:
     """
     blurred = smooth(plane, sigma)
     centred = blurred - np.float32(blurred.mean(dtype=np.float64))
-    loss = np.zeros_like(centred)
-    for near, far in (([0, 0, 0, 1, 0], [0, 0, 0, 0, 1]),):
-        one = [0, 0, 1, 0, 0]
-        loss += centred * (filtered(centred, one, near) - filtered(centred, one, far))
-        loss += centred * (filtered(centred, near, one) - filtered(centred, far, one))
-    return average(loss, window)
+    one, next_less_second = [0, 0, 1, 0, 0], [0, 0, 0, 1, -1]
+    across = filtered(centred, one, next_less_second)
+    down = filtered(centred, next_less_second, one)
+    return average(centred * (across + down), window)
 
 
 # Discrete cosine transform -----------------------------------------------------------------------
@@ -240,7 +242,8 @@ def dct_energy(plane: np.ndarray, sigma: float, window: int) -> np.ndarray:
 
     Baina & Dublet 1995, doi:10.1049/cp:19950657.
     """
-    return average(sum(d**2 for (u, v), d in _cosines(plane, sigma) if u + v > 0), window)
+    energy = _sum([d**2 for (u, v), d in _cosines(plane, sigma) if u + v > 0])
+    return average(energy, window)
 
 
 def dct_reduced(plane: np.ndarray, sigma: float, window: int) -> np.ndarray:
@@ -249,7 +252,7 @@ def dct_reduced(plane: np.ndarray, sigma: float, window: int) -> np.ndarray:
     Lee et al. 2008, doi:10.1109/TCE.2008.4637583.
     """
     parts = dict(_cosines(plane, sigma))
-    middle = sum(parts[u, v] ** 2 for u in range(4) for v in range(4) if 2 <= u + v <= 3)
+    middle = _sum([d**2 for (u, v), d in parts.items() if 2 <= u + v <= 3])
     low = parts[0, 1] ** 2 + parts[1, 0] ** 2
     return _ratio(average(middle, window), average(low, window))
 
@@ -302,11 +305,10 @@ def curvature(plane: np.ndarray, sigma: float, window: int) -> np.ndarray:
     Helmli & Scherer 2001, doi:10.1109/ISPA.2001.938626.
     """
     blurred = smooth(plane, sigma)
-    slope = [[-1, 0, 1], [1, 1, 1]], [[1, 1, 1], [-1, 0, 1]]
-    bend = [[1, -2, 1], [1, 1, 1]], [[1, 1, 1], [1, -2, 1]]
-    first = sum(np.abs(filtered(blurred, down, across)) / 6 for across, down in slope)
-    second = sum(np.abs(filtered(blurred, down, across)) / 6 for across, down in bend)
-    return average(first + second, window)
+    flat, slope, bend = [1, 1, 1], [-1, 0, 1], [1, -2, 1]
+    kernels = ((flat, slope), (slope, flat), (flat, bend), (bend, flat))
+    terms = [np.abs(filtered(blurred, down, across)) / 6 for down, across in kernels]
+    return average(_sum(terms), window)
 
 
 def _sobel(plane: np.ndarray, sigma: float) -> np.ndarray:
@@ -335,6 +337,10 @@ def _cosines(plane: np.ndarray, sigma: float) -> list[tuple[tuple[int, int], np.
         for k in range(4)
     ]
     return [((u, v), filtered(blurred, basis[u], basis[v])) for u in range(4) for v in range(4)]
+
+
+def _sum(parts: list[np.ndarray]) -> np.ndarray:
+    return np.asarray(np.sum(parts, axis=0))
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

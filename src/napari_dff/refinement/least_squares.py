@@ -1,4 +1,4 @@
-"""Weighted least squares: depth between planes, smooth where it isn't known, as it is where it is."""
+"""Weighted least squares: as the curves say where they know, smooth where they don't."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Sequential tree-reweighted message passing: the graph cut's energy, minimised without it.
 
-Each neighbour pair keeps one message, a cost for every plane. A sweep visits the pixels from the top
-left corner and then back; pixels on one anti-diagonal don't depend on each other and run in
-parallel. After every pair of sweeps a lower bound of the energy is known: it tells how far from the
-optimum the labels can be at most.
+Each neighbour pair keeps one message, a cost for every plane. A sweep visits the pixels from the
+top left corner and then back; pixels on one anti-diagonal don't depend on each other and run in
+parallel. After every pair of sweeps a lower bound of the energy is known: it tells how far from
+the optimum the labels can be at most.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from napari_dff.registration.alignment import (
     PlaneReport,
     Registration,
     align,
+    resample,
 )
 from napari_dff.registration.motion import MOTIONS, Motion
 
@@ -17,4 +18,5 @@ __all__ = [
     "PlaneReport",
     "Registration",
     "align",
+    "resample",
 ]

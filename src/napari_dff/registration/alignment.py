@@ -13,15 +13,15 @@ import numpy as np
 
 from napari_dff import checks
 from napari_dff.progress import Progress, silent
-from napari_dff.registration import features
+from napari_dff.registration import features, joint
 from napari_dff.registration import motion as motions
 from napari_dff.registration.intensity import ecc
 from napari_dff.registration.motion import MOTIONS, Motion
 from napari_dff.stack import as_dtype, check_planes, grey, read_plane
 from napari_dff.warp import inside, warp
 
-Registration = Literal["sift", "ecc", "none"]
-REGISTRATIONS = ("sift", "ecc", "none")
+Registration = Literal["joint", "sift", "ecc", "none"]
+REGISTRATIONS = ("joint", "sift", "ecc", "none")
 SAME_BLUR = 2.0  # pixels: planes are blurred by this before they are compared
 TOLERANCE = 0.05  # pixels: motions closer than this count as the same
 NEIGHBOURS = 2  # planes towards the reference that are tried before a plane is given up
@@ -88,7 +88,7 @@ class _Step(NamedTuple):
 def align(
     planes: Any,  # (Z, Y, X[, 3])
     *,
-    registration: Registration = "sift",
+    registration: Registration = "joint",
     motion: Motion = "auto",
     reference: int | None = None,
     progress: Progress = silent,
@@ -103,8 +103,10 @@ def align(
     ----------
     planes : (Z, Y, X) or (Z, Y, X, 3) array
         Any integer or float type.
-    registration : {"sift", "ecc", "none"}
-        By matched features; by grey levels; or leave the planes as they are.
+    registration : {"joint", "sift", "ecc", "none"}
+        By matched features from neighbour to neighbour, then by grey levels of all near
+        neighbours together; by the features alone; by grey levels from neighbour to neighbour;
+        or leave the planes as they are.
     motion : {"auto", "translation", "similarity", "affine", "homography"}
         What a plane may do against the next; ``auto`` takes the simplest that explains all pairs.
     reference : int, optional
@@ -139,15 +141,45 @@ def align(
         report = tuple(_report(i, i, model="identity") for i in range(count))
     else:
         matrices, report = _estimate(planes, registration, motion, centre, progress)
-    out, valid = resample(planes, matrices, progress)
+    out, valid = resample(planes, matrices, progress=progress)
     return Alignment(out, matrices, valid, report)
 
 
 def resample(
-    planes: Any, transforms: np.ndarray, progress: Progress = silent
+    planes: Any, transforms: np.ndarray, *, progress: Progress = silent
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Planes moved by `transforms` (cubic, in their own dtype) and where all of them have data."""
+    """Move planes by motions that are known, each resampled once by cubic splines.
+
+    Parameters
+    ----------
+    planes : (Z, Y, X) or (Z, Y, X, 3) array
+        Any integer or float type.
+    transforms : (Z, 3, 3) array
+        (y, x, 1) of a plane → of the reference, as in `Alignment`, of these planes or of others
+        that were taken with them.
+    progress : Progress
+        Told of each plane; may raise to cancel.
+
+    Returns
+    -------
+    (Z, Y, X[, 3]), dtype of `planes`
+        Borders repeated where a plane has no data.
+    (Y, X) bool
+        Where every plane has data.
+
+    Raises
+    ------
+    ValueError
+        When `transforms` don't belong to as many planes.
+    """
+    check_planes(planes)
     shape = tuple(planes.shape)
+    transforms = np.asarray(transforms, dtype=np.float64)
+    if transforms.shape != (shape[0], 3, 3) or not np.isfinite(transforms).all():
+        raise ValueError(
+            f"transforms must be one 3 × 3 matrix for each of the {shape[0]} planes, "
+            f"got shape {transforms.shape}"
+        )
     height, width = shape[1:3]
     out = np.empty(shape, dtype=planes.dtype)
     valid = np.ones((height, width), dtype=bool)
@@ -171,12 +203,12 @@ def _estimate(
             features.sift(np.rint(255 * picture).astype(np.uint8))
             for picture in progress(pictures, desc="Finding features")
         ]
-        if registration == "sift"
+        if registration != "ecc"
         else []
     )
 
     def candidates(i: int, j: int) -> tuple[dict[str, np.ndarray], features.Matches]:
-        if registration == "sift":
+        if registration != "ecc":
             matches = features.match(keypoints[i], keypoints[j])
             if len(matches.source) < features.MINIMUM_INLIERS:
                 return {}, matches
@@ -218,9 +250,12 @@ def _estimate(
         placed[side].append(i)
         matrices[i] = matrices[step.report.neighbour] @ step.matrix
         reports[i] = step.report
-    if registration == "sift":
+    if registration != "ecc":
         reports = {i: r._replace(keypoints=len(keypoints[i].points)) for i, r in reports.items()}
-    _carry(matrices, sorted({*placed[1], *placed[-1]}))
+    known = sorted({*placed[1], *placed[-1]})
+    if registration == "joint" and chosen != "homography":
+        matrices = joint.refined(pictures, matrices, known, centre, chosen, progress)
+    _carry(matrices, known)
     return matrices, tuple(reports[i] for i in range(count))
 
 
