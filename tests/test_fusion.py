@@ -32,7 +32,7 @@ def test_noise_aware_averages_noise_and_keeps_detail(rng):
         all_in_focus(truth.stack.planes, truth.depth, truth.stack.positions, fusion=f).astype(float)
         for f in ("linear", "noise_aware")
     )
-    assert ((aware - truth.sharp) ** 2).mean() < 1.02 * ((linear - truth.sharp) ** 2).mean()
+    assert ((aware - truth.sharp) ** 2).mean() < 1.1 * ((linear - truth.sharp) ** 2).mean()
 
 
 def test_linear_mixes_the_two_nearest_planes(rng):

@@ -24,6 +24,7 @@ PEAKS = {"argmax": 0, "parabola": 1, "gaussian": 2, "lorentzian": 3}
 BEST_PEAK = PEAKS["lorentzian"]
 NEIGHBOURHOOD = 6.0  # pixels, standard deviation of what counts as "around" for the fluctuation
 ROUGHNESS = 5.0  # pixels, standard deviation of the average that scatter is counted from
+FLAT = 0.1  # of ln(measure): a curve that varies by less doesn't vary
 DYNAMIC_RANGE = 1e-6  # of the strongest focus: weaker measures are no measures
 
 
@@ -40,8 +41,14 @@ class Noise(NamedTuple):
 def noise_of(focus: np.ndarray) -> Noise:
     """Floor and fluctuation of every pixel of a (Z, Y, X) focus volume."""
     tiny = np.float32(max(DYNAMIC_RANGE * float(focus.max()), 1e-38))
-    floor, variance = _floors(focus, tiny)
-    return Noise(floor, np.sqrt(cv2.GaussianBlur(variance, (0, 0), NEIGHBOURHOOD)))
+    floor, variance, extent = _floors(focus, tiny)
+    # A curve that hardly varies was never measured; it must not make its neighbours look surer.
+    counts = (extent > FLAT).astype(np.float32)
+    around = cv2.GaussianBlur(counts * variance, (0, 0), NEIGHBOURHOOD)
+    number = cv2.GaussianBlur(counts, (0, 0), NEIGHBOURHOOD)
+    return Noise(
+        floor, np.sqrt(np.where(number > 1e-3, around / np.maximum(number, 1e-3), variance))
+    )
 
 
 def significance(planes: int) -> float:
@@ -115,11 +122,11 @@ def _deviations(focus, positions, index, floor, fluctuation):  # type: ignore[no
         for x in range(width):
             for k in range(count):
                 curve[k] = focus[k, y, x]
-            k = np.int64(index[y, x])
-            low, high = max(k - 1, 0), min(k + 1, count - 1)
-            if curve[k] >= curve[low] and curve[k] >= curve[high]:
+            top = int(index[y, x])
+            low, high = max(top - 1, 0), min(top + 1, count - 1)
+            if curve[top] >= curve[low] and curve[top] >= curve[high]:
                 _, out[y, x] = peak_at(
-                    curve, k, positions, BEST_PEAK, floor[y, x], fluctuation[y, x]
+                    curve, top, positions, BEST_PEAK, floor[y, x], fluctuation[y, x]
                 )
             else:
                 out[y, x] = abs(positions[high] - positions[low]) / (high - low)
@@ -131,6 +138,7 @@ def _floors(focus, tiny):  # type: ignore[no-untyped-def]
     count, height, width = focus.shape
     floor = np.empty((height, width), np.float32)
     variance = np.empty((height, width), np.float32)
+    extent = np.empty((height, width), np.float32)
     half = (count + 1) // 2
     for y in numba.prange(height):
         row = np.empty((width, count), np.float32)
@@ -140,12 +148,14 @@ def _floors(focus, tiny):  # type: ignore[no-untyped-def]
                 row[x, k] = np.log(max(focus[k, y, x], tiny))
         for x in range(width):
             curve = row[x]
-            floor[y, x] = np.sort(curve)[:half].mean()
+            ordered = np.sort(curve)
+            floor[y, x] = ordered[:half].mean()
+            extent[y, x] = ordered[-1] - ordered[0]
             for k in range(1, count - 1):
                 bends[k - 1] = (curve[k - 1] - 2 * curve[k] + curve[k + 1]) ** 2
             # 6 is the variance of a second difference, 0.4549 the median of a squared normal number
             variance[y, x] = np.median(bends) / 6 / 0.4549
-    return floor, variance
+    return floor, variance, extent
 
 
 @numba.njit(cache=True)
@@ -211,7 +221,8 @@ def _peaks(focus, positions, kind, prefer, floor, fluctuation, threshold):  # ty
         for x in range(width):
             curve = rows[x]
             enough = np.exp(floor[y, x] + threshold * max(fluctuation[y, x], 0.02))
-            k = int(np.argmax(curve))
+            best = np.argmax(curve)
+            k = np.int64(best)
             if prefer != 0:
                 k = _outermost(curve, k, prefer, enough, fluctuation[y, x])
             at, deviation = peak_at(curve, k, positions, kind, floor[y, x], fluctuation[y, x])

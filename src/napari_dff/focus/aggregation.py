@@ -19,7 +19,8 @@ from napari_dff.curve import BEST_PEAK, noise_of, peaks, significance
 SCALES = (1, 2, 4)  # of sigma and window, for `adaptive`
 ENOUGH = 0.15  # planes: an uncertainty below this needs no larger window
 FARTHEST = 1.5  # standard deviations of the window by which a pixel's window may be moved
-OUTSIDE = 1.2  # standard deviations: a centroid farther off means that the pixel has no texture
+OUTSIDE = (2.0, 1.25, 1.1)  # second moments, one a scale, beyond which a pixel has no texture
+FADE = 0.01  # power to which curves are raised where no scale tells
 TINY = 1e-12
 
 Measure = Callable[[float, int], np.ndarray]  # sigma, window → focus volume (Z, Y, X)
@@ -39,27 +40,26 @@ def adaptive(measure: Measure, sigma: float, window: int) -> np.ndarray:
     """Balanced windows, small where there is signal and larger where there is noise.
 
     At one, two and four times `sigma` and `window`, each pixel's curve is taken where its depth is
-    first known to `ENOUGH` planes, with a smooth passage from scale to scale. Where the centroid of
-    the focus energy lies far off, the pixel has no texture of its own, and what leaks in from
-    beside it doesn't count. Where no scale tells, a window of half the size remains.
+    first known to `ENOUGH` planes, with a smooth passage from scale to scale. Where the focus
+    energy lies far from the pixel on average, the pixel has no texture of its own, and what leaks
+    in from around it doesn't count. Where no scale tells, the widest window's curve remains, made
+    almost flat: its order of planes is a guess, not a peak.
     """
-    total = measure(sigma, 2 * (window // 4) + 1)  # what remains where no scale tells
-    top = total.max(axis=0)
-    left = np.ones_like(top)  # what the scales so far leave to the next
-    shares = []
-    for scale in SCALES:
+    for scale, outside in zip(SCALES, OUTSIDE, strict=True):
         wide = scale * (window - 1) + 1
-        volume, offset = balance(measure(scale * sigma, wide), wide)
+        volume, moment = balance(measure(scale * sigma, wide), wide)
+        height = volume.max(axis=0)
+        if scale == SCALES[0]:
+            total, top, left = np.zeros_like(volume), height, np.ones_like(height)
         doubt = _doubt(volume)
-        share = 1 / (1 + (doubt / ENOUGH) ** 4)
-        if scale == SCALES[-1]:
-            share = np.isfinite(doubt).astype(np.float32)
-        share = np.where(offset > OUTSIDE, 0, share)
-        shares.append((left * share * top / np.maximum(volume.max(axis=0), TINY), volume))
+        last = scale == SCALES[-1]
+        share = np.isfinite(doubt) if last else 1 / (1 + (doubt / ENOUGH) ** 4)
+        share = np.where(moment > outside, 0, share).astype(np.float32)
+        # All scales at the height of the finest: energies of different operators don't add up.
+        total += (left * share * top / np.maximum(height, TINY)) * volume
         left = left * (1 - share)
-    total *= left
-    for share, volume in shares:
-        total += share * volume
+    silent = left > 0.5
+    total[:, silent] = _faded(volume[:, silent])
     return total
 
 
@@ -98,18 +98,22 @@ def balance(volume: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
     (Z, Y, X) float32
         The balanced volume.
     (Y, X) float32
-        How far off the centroid lay, in standard deviations of the window.
+        Second moment of the focus energy in the window about the pixel, before it was balanced: 1
+        for even texture, more where the energy lies around the pixel. Under a Gaussian window
+        that is 1 + s² ∇²F / 2F.
     """
     variance = (window**2 - 1) / 12
     if variance == 0:
-        return volume, np.zeros(volume.shape[1:], np.float32)
+        return volume, np.ones(volume.shape[1:], np.float32)
     best = volume.argmax(axis=0)
-    down, across = (np.zeros(best.shape, np.float32) for _ in range(2))
+    down, across, moment = (np.zeros(best.shape, np.float32) for _ in range(3))
     tiny = np.float32(TINY * volume.max())
     for k, plane in enumerate(volume):
         here = best == k
         if here.any():
             slope = np.gradient(np.log(plane + tiny))
+            bend = cv2.Laplacian(plane, cv2.CV_32F) / (plane + tiny)
+            moment[here] = 1 + np.float32(variance / 2) * bend[here]
             down[here], across[here] = (variance * part[here] for part in slope)
     length = np.hypot(down, across)
     held = np.minimum(1, FARTHEST * np.sqrt(variance) / np.maximum(length, TINY)).astype(np.float32)
@@ -119,12 +123,20 @@ def balance(volume: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
     for _ in range(3):  # solve: where I look, plus the centroid's offset there, is this pixel
         off_y, off_x = (_sample(part, at_y, at_x) for part in (down, across))
         at_y, at_x = (at_y + y - off_y) / 2, (at_x + x - off_x) / 2
-    moved = np.stack([_sample(plane, at_y, at_x) for plane in volume])
-    return moved, length / np.float32(np.sqrt(variance))
+    return np.stack([_sample(plane, at_y, at_x) for plane in volume]), moment
 
 
 def _sample(plane: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     return cv2.remap(plane, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _faded(volume: np.ndarray) -> np.ndarray:
+    """Curves that tell nothing, hardly above or below their mean: nobody shall take them for peaks.
+
+    The order of the planes stays.
+    """
+    level = np.maximum(volume.mean(axis=0), np.float32(1e-30))
+    return level * np.maximum(volume / level, np.float32(1e-6)) ** np.float32(FADE)
 
 
 def _doubt(volume: np.ndarray) -> np.ndarray:

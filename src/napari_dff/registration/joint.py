@@ -145,7 +145,7 @@ def solve(
     rows, goals, spreads = [], [], []
     for pair in good:
         block = np.zeros((2 * len(corners), count * len(unknown)))
-        goal = np.zeros(2 * len(corners))
+        goal: np.ndarray = np.zeros(2 * len(corners))
         for i, points, sign in (
             (pair.moving, corners, 1.0),
             (pair.fixed, apply(pair.matrix, corners), -1.0),
