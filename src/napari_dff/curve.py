@@ -221,14 +221,13 @@ def _peaks(focus, positions, kind, prefer, floor, fluctuation, threshold):  # ty
         for x in range(width):
             curve = rows[x]
             enough = np.exp(floor[y, x] + threshold * max(fluctuation[y, x], 0.02))
-            best = np.argmax(curve)
-            k = np.int64(best)
+            top = int(np.argmax(curve))
             if prefer != 0:
-                k = _outermost(curve, k, prefer, enough, fluctuation[y, x])
-            at, deviation = peak_at(curve, k, positions, kind, floor[y, x], fluctuation[y, x])
-            index[y, x] = k
+                top = _outermost(curve, top, prefer, enough, fluctuation[y, x])
+            at, deviation = peak_at(curve, top, positions, kind, floor[y, x], fluctuation[y, x])
+            index[y, x] = top
             depth[y, x] = at
-            uncertainty[y, x] = deviation if curve[k] > enough else np.inf
+            uncertainty[y, x] = deviation if curve[top] > enough else np.inf
     return index, depth, uncertainty
 
 

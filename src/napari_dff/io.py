@@ -108,7 +108,7 @@ def read_transforms(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def save_reconstruction(result: Reconstruction, folder: str | os.PathLike[str]) -> None:
-    """Write a result: depth, index, uncertainty, all-in-focus image, recipe and preview.
+    """Write a result: depth, index, uncertainty, all-in-focus image, recipe, motions, preview.
 
     Everything is written beside the folder first and moved in when it is complete, so that what was
     there stays until then. Files of other names in the folder are left alone.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import cv2
 import numba
 import numpy as np
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 SWEEPS = 120
 OVERRELAXATION = 1.9
 STEP = 2.0  # planes: neighbours farther apart than this are different surfaces
+STEEP, GENTLE = 4.0, 0.1  # times the usual slope, plus planes a pixel: steeper is a step
+NOISY = 1.0  # standard deviations by which a slope must exceed the noise to be a step
+FOOT = 2.0  # pixels over which a slope is measured
 FLATTEST = 0.005  # planes a pixel: no surface is taken to be smoother than this
 COMMON = 4.0  # pixels over which errors of the estimate are alike: averaging less gains nothing
 SHARED = 5.0  # pixels whose errors are one: their curves come from the same window
@@ -29,8 +33,8 @@ def least_squares(
     """Least sum of squared misfits to the depth and of squared steps between neighbours.
 
     Misfits are counted in the depth's uncertainty, steps in the slope that the surface usually has
-    (read off where it is well known), less across edges of the guide and not at all across jumps
-    of more than `STEP` planes. Never-in-focus pixels follow their neighbours alone. Solved by
+    (read off where it is well known), less across edges of the guide and the feet of steps and
+    not at all across jumps of more than `STEP` planes. Never-in-focus pixels follow their neighbours alone. Solved by
     red-black successive over-relaxation. The uncertainty shrinks with the number of independent
     pixels that are averaged.
 
@@ -47,7 +51,12 @@ def least_squares(
     trust = np.where(known, 1 / (SHARED * np.maximum(doubt, 1e-3) ** 2), 1e-9).astype(np.float32)
     slope = usual_slope(depth, doubt)
     right, down = (part * smoothness / slope**2 for part in likeness(scene.guide))
-    reach = smoothness / slope**2 / np.maximum(trust, 1e-9)  # pixels²: how far neighbours are heard
+    calm = calmness(depth, trust, slope)
+    right[:, :-1] *= np.minimum(calm[:, :-1], calm[:, 1:])
+    down[:-1] *= np.minimum(calm[:-1], calm[1:])
+    reach = (
+        calm * smoothness / slope**2 / np.maximum(trust, 1e-9)
+    )  # pixels²: how far neighbours are heard
     right[:, :-1][np.abs(np.diff(depth, axis=1)) > STEP] = 0
     down[:-1][np.abs(np.diff(depth, axis=0)) > STEP] = 0
     right[:, -1] = 0
@@ -62,6 +71,17 @@ def least_squares(
     nearest = np.interp(values, scene.positions[order], order.astype(np.float64))
     uncertainty = estimate.uncertainty / (1 + reach / COMMON**2) ** 0.25
     return type(estimate)(np.rint(nearest).astype(np.uint16), values, uncertainty)
+
+
+def calmness(depth: np.ndarray, trust: np.ndarray, slope: float) -> np.ndarray:
+    """How usual the slope is at each pixel: (Y, X), 1 on smooth ground, 0 at the foot of a step."""
+    weight = trust + np.float32(1e-6)
+    mean = cv2.GaussianBlur(weight * depth, (0, 0), FOOT) / cv2.GaussianBlur(weight, (0, 0), FOOT)
+    down, across = np.gradient(mean)
+    # Errors of the depth are alike over COMMON pixels and look like slopes of this size.
+    noise = cv2.GaussianBlur(1 / (SHARED * weight), (0, 0), FOOT) * (NOISY / COMMON) ** 2
+    steep = np.maximum(down**2 + across**2 - noise, 0) / (STEEP * slope + GENTLE) ** 2
+    return np.asarray(1 / (1 + steep) ** 2, dtype=np.float32)
 
 
 def usual_slope(depth: np.ndarray, doubt: np.ndarray) -> float:
