@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from napari_dff import synthetic
-from napari_dff.depth import depth_map
+from napari_dff.depth import depth_map, focus_peaks
 from napari_dff.focus import focus_measure
 
 
@@ -18,10 +18,23 @@ def test_gaussian_vertex_is_exact():
     assert (found.index == 5).all()
 
 
-def test_lorentzian_vertex_is_exact():
+@pytest.mark.parametrize("peak", ["lorentzian", "curve"])
+def test_lorentzian_vertex_is_exact(peak):
     z = np.arange(12.0)
-    found = depth_map(volume_of((1 + (z - 6.4) ** 2 / 3) ** -2), peak="lorentzian")
-    np.testing.assert_allclose(found.depth, 6.4, atol=1e-5)
+    found = depth_map(volume_of((1 + (z - 6.4) ** 2 / 3) ** -2), peak=peak)
+    np.testing.assert_allclose(found.depth, 6.4, atol=1e-4)
+
+
+def test_the_whole_curve_tells_more_than_three_planes_of_it(rng):
+    z = np.arange(16.0)
+    middle = rng.uniform(6, 9, (64, 64))
+    clean = 0.05 + (1 + (z[:, None, None] - middle) ** 2 / 6) ** -2
+    noisy = (clean * rng.gamma(40, 1 / 40, clean.shape)).astype(np.float32)
+    error = {
+        peak: np.abs(depth_map(noisy, peak=peak).depth - middle).mean()
+        for peak in ("lorentzian", "curve")
+    }
+    assert error["curve"] < 0.75 * error["lorentzian"]
 
 
 def test_parabola_vertex_is_exact():
@@ -89,6 +102,19 @@ def test_front_or_back_of_two_surfaces():
     volume = volume_of(curve) * rng.uniform(0.98, 1.02, (20, 8, 8)).astype(np.float32)
     for prefer, truth in (("sharpest", 14.1), ("first", 4.2), ("last", 14.1)):
         np.testing.assert_allclose(depth_map(volume, prefer=prefer).depth, truth, atol=0.1)
+
+
+def test_several_peaks_are_kept_with_their_strength():
+    z = np.arange(20.0)
+    curve = 0.01 + 0.5 * (1 + (z - 4.3) ** 2 / 2) ** -2 + (1 + (z - 14.2) ** 2 / 2) ** -2
+    volume = volume_of(curve) * np.random.default_rng(1).uniform(0.98, 1.02, (20, 8, 8))
+    found = focus_peaks(volume, 2 * z, count=3)
+    np.testing.assert_allclose(found.depth[0], 28.4, atol=0.2)
+    np.testing.assert_allclose(found.depth[1], 8.6, atol=0.2)
+    assert np.isnan(found.depth[2]).all()
+    np.testing.assert_allclose(found.strength[0] / found.strength[1], 2, rtol=0.1)
+    with pytest.raises(ValueError, match="count must be a whole number from 1 to 16, got 0"):
+        focus_peaks(volume, count=0)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_dff.depth import DepthMap, depth_map
+    from napari_dff.depth import DepthMap, FocusPeaks, depth_map, focus_peaks
     from napari_dff.focus import focus_measure
     from napari_dff.fusion import all_in_focus
     from napari_dff.io import read_stack, read_transforms, save_reconstruction
@@ -26,6 +26,7 @@ _ROOMS = {
     "Cancelled": "progress",
     "DepthMap": "depth",
     "FocalStack": "stack",
+    "FocusPeaks": "depth",
     "PlaneReport": "registration",
     "Progress": "progress",
     "Recipe": "pipeline",
@@ -35,6 +36,7 @@ _ROOMS = {
     "depth_from_focus": "pipeline",
     "depth_map": "depth",
     "focus_measure": "focus",
+    "focus_peaks": "depth",
     "read_stack": "io",
     "read_transforms": "io",
     "refine": "refinement",
@@ -47,6 +49,7 @@ __all__ = [
     "Cancelled",
     "DepthMap",
     "FocalStack",
+    "FocusPeaks",
     "PlaneReport",
     "Progress",
     "Recipe",
@@ -56,6 +59,7 @@ __all__ = [
     "depth_from_focus",
     "depth_map",
     "focus_measure",
+    "focus_peaks",
     "read_stack",
     "read_transforms",
     "refine",

@@ -20,10 +20,12 @@ import numba
 import numpy as np
 from scipy.special import ndtri
 
-PEAKS = {"argmax": 0, "parabola": 1, "gaussian": 2, "lorentzian": 3}
-BEST_PEAK = PEAKS["lorentzian"]
+PEAKS = {"argmax": 0, "parabola": 1, "gaussian": 2, "lorentzian": 3, "curve": 4}
+BEST_PEAK = PEAKS["curve"]
 NEIGHBOURHOOD = 6.0  # pixels, standard deviation of what counts as "around" for the fluctuation
 ROUGHNESS = 5.0  # pixels, standard deviation of the average that scatter is counted from
+SHOULDER = 0.3  # of a peak: planes above this take part in a fit of the whole curve
+HOLDS = 0.1  # of ln(measure), how far a squared Lorentzian describes a curve without noise
 FLAT = 0.1  # of ln(measure): a curve that varies by less doesn't vary
 DYNAMIC_RANGE = 1e-6  # of the strongest focus: weaker measures are no measures
 
@@ -177,6 +179,52 @@ def vertex(x0, x1, x2, y0, y1, y2, e0, e1, e2):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
+def _fitted(curve, k, positions, floor, fluctuation):  # type: ignore[no-untyped-def]
+    """Vertex of a squared Lorentzian through all planes of the peak that reach `SHOULDER` of it.
+
+    F^(-1/2) is a parabola in the position; it is fitted by least squares, each plane weighted by
+    its noise and by how far the model itself holds.
+    """
+    count = len(curve)
+    first, last = k - 1, k + 1
+    while first > 0 and SHOULDER * curve[k] < curve[first - 1] <= curve[first]:
+        first -= 1
+    while last < count - 1 and SHOULDER * curve[k] < curve[last + 1] <= curve[last]:
+        last += 1
+    normal, right, noisy = np.zeros((3, 3)), np.zeros(3), np.zeros((3, 3))
+    scale = abs(positions[last] - positions[first]) / 2
+    for j in range(first, last + 1):
+        value = max(curve[j] / curve[k], 1e-12)
+        above = max(curve[j] / np.exp(floor), 1.0)
+        relative = fluctuation**2 * (2 * above - 1) / above**2
+        u = (positions[j] - positions[k]) / scale
+        weight = 4 * value / (relative + HOLDS**2)
+        row = np.array([1.0, u, u * u])
+        for a in range(3):
+            right[a] += weight * row[a] / np.sqrt(value)
+            for b in range(3):
+                normal[a, b] += weight * row[a] * row[b]
+                noisy[a, b] += weight**2 * relative / (4 * value) * row[a] * row[b]
+    inverse = np.linalg.inv(normal + 1e-9 * np.trace(normal) * np.eye(3))
+    covariance = inverse @ noisy @ inverse  # of the noise alone: the model's error is no noise
+    _, tilt, bend = inverse @ right
+    half = abs(positions[k + 1] - positions[k - 1]) / 2
+    if bend <= 0:
+        return positions[k], half
+    vertex_u = -tilt / (2 * bend)
+    by_tilt, by_bend = -1 / (2 * bend), tilt / (2 * bend * bend)
+    variance = (
+        by_tilt**2 * covariance[1, 1]
+        + by_bend**2 * covariance[2, 2]
+        + 2 * by_tilt * by_bend * covariance[1, 2]
+    )
+    low = min(positions[k - 1], positions[k + 1])
+    high = max(positions[k - 1], positions[k + 1])
+    at = min(max(positions[k] + vertex_u * scale, low), high)
+    return at, min(scale * np.sqrt(max(variance, 0.0)), half)
+
+
+@numba.njit(cache=True)
 def peak_at(curve, k, positions, kind, floor, fluctuation):  # type: ignore[no-untyped-def]
     """Position of the peak of `curve` at its local maximum `k`, and its standard deviation.
 
@@ -187,6 +235,8 @@ def peak_at(curve, k, positions, kind, floor, fluctuation):  # type: ignore[no-u
         return positions[k], abs(positions[min(k + 1, count - 1)] - positions[max(k - 1, 0)])
     if kind == 0:
         return positions[k], abs(positions[k + 1] - positions[k - 1]) / 2 / np.sqrt(12.0)
+    if kind == 4:
+        return _fitted(curve, k, positions, floor, fluctuation)
     y = np.empty(3)
     e = np.empty(3)
     for j in range(3):
@@ -247,3 +297,37 @@ def _outermost(curve, best, prefer, enough, fluctuation):  # type: ignore[no-unt
                 return k
         k += prefer
     return best
+
+
+@numba.njit(parallel=True, cache=True)
+def strongest(focus, positions, floor, fluctuation, threshold, wanted):  # type: ignore[no-untyped-def]
+    """Positions and strengths of the `wanted` highest significant peaks of every pixel."""
+    count, height, width = focus.shape
+    depth = np.full((wanted, height, width), np.nan, np.float32)
+    strength = np.zeros((wanted, height, width), np.float32)
+    for y in numba.prange(height):
+        curve = np.empty(count, np.float32)
+        for x in range(width):
+            for k in range(count):
+                curve[k] = focus[k, y, x]
+            level = np.exp(floor[y, x])
+            enough = level * np.exp(threshold * max(fluctuation[y, x], 0.02))
+            for k in range(count):
+                before = curve[k - 1] if k > 0 else np.float32(-1)
+                after = curve[k + 1] if k < count - 1 else np.float32(-1)
+                if curve[k] <= enough or curve[k] < before or curve[k] <= after:
+                    continue
+                ratio = curve[k] / level
+                place = wanted
+                while place > 0 and ratio > strength[place - 1, y, x]:
+                    place -= 1
+                if place == wanted:
+                    continue
+                for j in range(wanted - 1, place, -1):
+                    strength[j, y, x] = strength[j - 1, y, x]
+                    depth[j, y, x] = depth[j - 1, y, x]
+                strength[place, y, x] = ratio
+                depth[place, y, x], _ = peak_at(
+                    curve, k, positions, BEST_PEAK, floor[y, x], fluctuation[y, x]
+                )
+    return depth, strength

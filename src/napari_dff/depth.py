@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_dff import checks
-from napari_dff.curve import PEAKS, noise_of, peaks, scatter, significance
+from napari_dff.curve import PEAKS, noise_of, peaks, scatter, significance, strongest
 from napari_dff.stack import MINIMUM_PLANES, checked_positions
 
-Peak = Literal["lorentzian", "gaussian", "parabola", "argmax"]
+Peak = Literal["curve", "lorentzian", "gaussian", "parabola", "argmax"]
 Prefer = Literal["sharpest", "first", "last"]
 PREFERENCES = {"sharpest": 0, "first": 1, "last": -1}
 
@@ -34,11 +34,61 @@ class DepthMap(NamedTuple):
     uncertainty: np.ndarray
 
 
+class FocusPeaks(NamedTuple):
+    """Several peaks of every pixel, the strongest first.
+
+    Attributes
+    ----------
+    depth : (K, Y, X) float32
+        Position of each peak, in the unit of `positions`; NaN where there are fewer.
+    strength : (K, Y, X) float32
+        How many times the floor of its curve each peak reaches; 0 where there are fewer.
+    """
+
+    depth: np.ndarray
+    strength: np.ndarray
+
+
+def focus_peaks(
+    focus: np.ndarray,  # (Z, Y, X)
+    positions: npt.ArrayLike | None = None,  # (Z,)
+    *,
+    count: int = 3,
+) -> FocusPeaks:
+    """All peaks of the focus curves that stand above the noise: surfaces one behind the other.
+
+    Parameters
+    ----------
+    focus : (Z, Y, X) float array
+        At least 0, as from `focus_measure`.
+    positions : (Z,) array, optional
+        Focus position of each plane, strictly rising or falling; 0 … Z-1 when None.
+    count : int
+        How many are kept, 1 to 16.
+
+    Returns
+    -------
+    FocusPeaks
+
+    Raises
+    ------
+    ValueError
+        For a wrong argument.
+    """
+    checks.Range(1, 16, 1).check("count", count)
+    focus = checked_focus(focus)
+    at = checked_positions(positions, len(focus))
+    noise = noise_of(focus)
+    return FocusPeaks(
+        *strongest(focus, at, noise.floor, noise.fluctuation, significance(len(focus)), count)
+    )
+
+
 def depth_map(
     focus: np.ndarray,  # (Z, Y, X)
     positions: npt.ArrayLike | None = None,  # (Z,)
     *,
-    peak: Peak = "lorentzian",
+    peak: Peak = "curve",
     prefer: Prefer = "sharpest",
 ) -> DepthMap:
     """Depth from the peaks of the focus curves.
@@ -55,10 +105,11 @@ def depth_map(
         At least 0, as from `focus_measure`.
     positions : (Z,) array, optional
         Focus position of each plane, strictly rising or falling; 0 … Z-1 when None.
-    peak : {"lorentzian", "gaussian", "parabola", "argmax"}
-        The vertex of a squared Lorentzian, a Gaussian or a parabola through the three planes
-        around the sharpest; or that plane itself. The energy of fine texture under a growing
-        blur falls like the first. A peak in the first or last plane is not interpolated.
+    peak : {"curve", "lorentzian", "gaussian", "parabola", "argmax"}
+        The vertex of a squared Lorentzian fitted to the whole peak; of a squared Lorentzian, a
+        Gaussian or a parabola through the three planes around the sharpest; or that plane
+        itself. The energy of fine texture under a growing blur falls like a squared Lorentzian.
+        A peak in the first or last plane is not interpolated.
     prefer : {"sharpest", "first", "last"}
         Which peak where several stand above the noise: the highest, or the one in the first or
         last such plane (looking through something transparent).

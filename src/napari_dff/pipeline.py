@@ -39,8 +39,8 @@ class Recipe:
         How it is averaged: windows that balance their texture and grow with the noise (adaptive),
         that only balance it (balanced), plain ones (window), or along edges (guided).
     peak : str
-        How depth is read off the focus curve: between planes by the curve's usual shape
-        (lorentzian), by another one, or as the number of the plane (argmax).
+        How depth is read off the focus curve: between planes by all of its peak (curve), by the
+        three planes around the sharpest, or as that plane (argmax).
     prefer : str
         Which peak where there are several: the sharpest, or that of the first or last plane.
     refinement : str
@@ -63,7 +63,7 @@ class Recipe:
     sigma: Annotated[float, SIGMA] = 1.0
     window: Annotated[int, WINDOW] = 9
     aggregation: Aggregation = "adaptive"
-    peak: Peak = "lorentzian"
+    peak: Peak = "curve"
     prefer: Prefer = "sharpest"
     refinement: Refinement = "message_passing+least_squares"
     smoothness: Annotated[float, SMOOTHNESS] = 1.0

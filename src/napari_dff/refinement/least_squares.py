@@ -23,7 +23,7 @@ STEEP, GENTLE = 4.0, 0.1  # times the usual slope, plus planes a pixel: steeper 
 NOISY = 1.0  # standard deviations by which a slope must exceed the noise to be a step
 FOOT = 2.0  # pixels over which a slope is measured
 FLATTEST = 0.005  # planes a pixel: no surface is taken to be smoother than this
-COMMON = 4.0  # pixels over which errors of the estimate are alike: averaging less gains nothing
+COMMON = 4.0  # pixels over which errors of the estimate are alike
 SHARED = 5.0  # pixels whose errors are one: their curves come from the same window
 
 
@@ -34,7 +34,8 @@ def least_squares(
 
     Misfits are counted in the depth's uncertainty, steps in the slope that the surface usually has
     (read off where it is well known), less across edges of the guide and the feet of steps and
-    not at all across jumps of more than `STEP` planes. Never-in-focus pixels follow their neighbours alone. Solved by
+    not at all across jumps of more than `STEP` planes. Never-in-focus pixels follow their
+    neighbours alone. Solved by
     red-black successive over-relaxation. The uncertainty shrinks with the number of independent
     pixels that are averaged.
 
