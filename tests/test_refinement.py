@@ -120,7 +120,8 @@ def test_refining_is_no_worse_and_fills_a_bare_patch():
     refined = refine(estimate, focus, stack.positions, guide=truth.sharp)
     before, after = (np.abs(d.depth - truth.depth) for d in (estimate, refined))
     assert after[truth.textured].mean() <= 1.02 * before[truth.textured].mean()
-    assert after[~truth.textured].mean() < 0.5 * before[~truth.textured].mean()
+    assert after[~truth.textured].mean() < before[~truth.textured].mean()
+    assert after[~truth.textured].mean() < 0.2  # planes
     assert np.isinf(refined.uncertainty[~truth.textured]).mean() > 0.7
 
 
