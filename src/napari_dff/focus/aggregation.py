@@ -40,10 +40,11 @@ def adaptive(measure: Measure, sigma: float, window: int) -> np.ndarray:
     """Balanced windows, small where there is signal and larger where there is noise.
 
     At one, two and four times `sigma` and `window`, each pixel's curve is taken where its depth is
-    first known to `ENOUGH` planes, with a smooth passage from scale to scale. Where the focus
-    energy lies far from the pixel on average, the pixel has no texture of its own, and what leaks
-    in from around it doesn't count. Where no scale tells, the widest window's curve remains, made
-    almost flat: its order of planes is a guess, not a peak.
+    first known to `ENOUGH` planes, with a smooth passage from scale to scale; where no scale knows
+    it that well, from the first that knows it at all. Where the focus energy lies far from the
+    pixel on average, the pixel has no texture of its own, and what leaks in from around it doesn't
+    count. Where no scale knows anything, the widest window's curve remains, made almost flat: its
+    order of planes is a guess, not a peak.
     """
     for scale, outside in zip(SCALES, OUTSIDE, strict=True):
         wide = scale * (window - 1) + 1
@@ -51,14 +52,19 @@ def adaptive(measure: Measure, sigma: float, window: int) -> np.ndarray:
         height = volume.max(axis=0)
         if scale == SCALES[0]:
             total, top, left = np.zeros_like(volume), height, np.ones_like(height)
+            first, silent = np.zeros_like(volume), np.ones(height.shape, dtype=bool)
         doubt = _doubt(volume)
         last = scale == SCALES[-1]
-        share = np.isfinite(doubt) if last else 1 / (1 + (doubt / ENOUGH) ** 4)
-        share = np.where(moment > outside, 0, share).astype(np.float32)
+        known = np.isfinite(doubt) & (moment <= outside)
+        share = known if last else np.where(known, 1 / (1 + (doubt / ENOUGH) ** 4), 0)
         # All scales at the height of the finest: energies of different operators don't add up.
-        total += (left * share * top / np.maximum(height, TINY)) * volume
-        left = left * (1 - share)
-    silent = left > 0.5
+        level = top / np.maximum(height, TINY)
+        total += (left * share * level) * volume
+        left = left * (1 - share.astype(np.float32))
+        new = known & silent
+        first[:, new] = (level * volume)[:, new]
+        silent &= ~known
+    total += left * first
     total[:, silent] = _faded(volume[:, silent])
     return total
 
