@@ -24,6 +24,7 @@ STEPS = {
     "Checking planes": "align",
     "Refining motions": "align",
     "Resampling": "align",
+    "Comparing light": "align",
     "Measuring focus": "focus",
     "Fusing": "fuse",
     "Message passing": "refine",

@@ -169,6 +169,21 @@ def test_motions_are_applied_to_another_stack(drifting):
         resample(drifting.stack.planes, motion[1:])
 
 
+def test_light_that_flickers_is_made_equal(rng):
+    scene = synthetic.noise_texture((64, 64), seed=3)[..., None] * [1.0, 0.8, 0.6]
+    gains = rng.uniform(0.5, 1, (7, 3))
+    gains[3] = 0.8
+    planes = np.rint(200 * scene * gains[:, None, None]).astype(np.uint8)
+    kept = align(planes, registration="none")
+    np.testing.assert_array_equal(kept.planes, planes)
+    result = align(planes, registration="none", exposure="equal")
+    np.testing.assert_array_equal(result.planes[3], planes[3])
+    middle = planes[3].mean(axis=(0, 1))
+    np.testing.assert_allclose(result.planes.mean(axis=(1, 2)), np.tile(middle, (7, 1)), rtol=0.02)
+    with pytest.raises(ValueError, match="exposure must be one of keep, equal"):
+        align(planes, exposure="auto")
+
+
 def test_none_leaves_everything(surface):
     result = align(surface.stack.planes, registration="none")
     np.testing.assert_array_equal(result.planes, surface.stack.planes)

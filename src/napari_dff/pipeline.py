@@ -14,7 +14,7 @@ from napari_dff.focus import SIGMA, WINDOW, Aggregation, Operator, focus_measure
 from napari_dff.fusion import Fusion, all_in_focus
 from napari_dff.progress import Progress, silent
 from napari_dff.refinement import SMOOTHNESS, Refinement, refine
-from napari_dff.registration import Motion, Registration, align, resample
+from napari_dff.registration import Exposure, Motion, Registration, align, resample
 from napari_dff.stack import FocalStack
 
 
@@ -29,6 +29,8 @@ class Recipe:
         features alone (sift), by grey levels from plane to plane (ecc), or not (none).
     motion : str
         What one plane may do against the next; auto takes the simplest that explains all.
+    exposure : str
+        Leave the light of each plane (keep), or bring all to that of the middle one (equal).
     operator : str
         What counts as sharp.
     sigma : float
@@ -59,6 +61,7 @@ class Recipe:
 
     registration: Registration = "joint"
     motion: Motion = "auto"
+    exposure: Exposure = "keep"
     operator: Operator = "log"
     sigma: Annotated[float, SIGMA] = 1.0
     window: Annotated[int, WINDOW] = 9
@@ -148,9 +151,13 @@ def depth_from_focus(
     if transforms is not None:
         planes, valid = resample(stack.planes, transforms, progress=progress)
         aligned = dataclasses.replace(stack, planes=planes)
-    elif recipe.registration != "none":
+    elif recipe.registration != "none" or recipe.exposure != "keep":
         alignment = align(
-            stack.planes, registration=recipe.registration, motion=recipe.motion, progress=progress
+            stack.planes,
+            registration=recipe.registration,
+            motion=recipe.motion,
+            exposure=recipe.exposure,
+            progress=progress,
         )
         aligned = dataclasses.replace(stack, planes=alignment.planes)
         transforms, valid = alignment.transforms, alignment.valid

@@ -3,6 +3,7 @@
 from napari_dff.registration.alignment import (
     REGISTRATIONS,
     Alignment,
+    Exposure,
     PlaneReport,
     Registration,
     align,
@@ -14,6 +15,7 @@ __all__ = [
     "MOTIONS",
     "REGISTRATIONS",
     "Alignment",
+    "Exposure",
     "Motion",
     "PlaneReport",
     "Registration",

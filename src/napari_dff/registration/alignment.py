@@ -15,6 +15,7 @@ from napari_dff import checks
 from napari_dff.progress import Progress, silent
 from napari_dff.registration import features, joint
 from napari_dff.registration import motion as motions
+from napari_dff.registration.exposure import equalised
 from napari_dff.registration.intensity import ecc
 from napari_dff.registration.motion import MOTIONS, Motion
 from napari_dff.stack import as_dtype, check_planes, grey, read_plane
@@ -22,6 +23,7 @@ from napari_dff.warp import inside, warp
 
 Registration = Literal["joint", "sift", "ecc", "none"]
 REGISTRATIONS = ("joint", "sift", "ecc", "none")
+Exposure = Literal["keep", "equal"]
 SAME_BLUR = 2.0  # pixels: planes are blurred by this before they are compared
 TOLERANCE = 0.05  # pixels: motions closer than this count as the same
 NEIGHBOURS = 2  # planes towards the reference that are tried before a plane is given up
@@ -91,6 +93,7 @@ def align(
     registration: Registration = "joint",
     motion: Motion = "auto",
     reference: int | None = None,
+    exposure: Exposure = "keep",
     progress: Progress = silent,
 ) -> Alignment:
     """Align every plane to the reference plane.
@@ -111,6 +114,9 @@ def align(
         What a plane may do against the next; ``auto`` takes the simplest that explains all pairs.
     reference : int, optional
         The plane that stays, 0 … Z-1; the middle one when None.
+    exposure : {"keep", "equal"}
+        Leave the light as it is, or bring every plane (each channel) to that of the reference.
+        For lamps that flicker; not where the brightness itself changes with focus.
     progress : Progress
         Told of each plane; may raise to cancel.
 
@@ -132,6 +138,7 @@ def align(
     check_planes(planes)
     checks.one_of("registration", registration, REGISTRATIONS)
     checks.one_of("motion", motion, ("auto", *MOTIONS))
+    checks.one_of("exposure", exposure, ("keep", "equal"))
     count = planes.shape[0]
     centre = count // 2 if reference is None else reference
     if not (isinstance(centre, int) and 0 <= centre < count):
@@ -142,6 +149,8 @@ def align(
     else:
         matrices, report = _estimate(planes, registration, motion, centre, progress)
     out, valid = resample(planes, matrices, progress=progress)
+    if exposure == "equal" and valid.any():
+        out, _ = equalised(out, valid, centre, progress)
     return Alignment(out, matrices, valid, report)
 
 

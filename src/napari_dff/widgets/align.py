@@ -20,7 +20,7 @@ class AlignWidget(StepWidget):
     """Aligned planes, the matched features as vectors, and a table of how each plane fared."""
 
     title = "Align"
-    settings = ("registration", "motion")
+    settings = ("registration", "motion", "exposure")
     follows_alignment = False
 
     def __init__(self, viewer: Viewer) -> None:
@@ -35,7 +35,11 @@ class AlignWidget(StepWidget):
     ) -> Alignment:
         """Align the planes."""
         return align(
-            stack.planes, registration=recipe.registration, motion=recipe.motion, progress=progress
+            stack.planes,
+            registration=recipe.registration,
+            motion=recipe.motion,
+            exposure=recipe.exposure,
+            progress=progress,
         )
 
     def emit(self, source: Image, recipe: Recipe, result: Alignment) -> None:

@@ -28,6 +28,6 @@ class ReconstructWidget(StepWidget):
 
     def emit(self, source: Image, recipe: Recipe, result: Reconstruction) -> None:
         """Put the aligned planes and the four layers of the refined depth map."""
-        if recipe.registration != "none":
+        if recipe.registration != "none" or recipe.exposure != "keep":
             put_alignment(self._viewer, source, recipe, result.stack.planes, result.transforms)
         put_depth_map(self._viewer, source, result.refined, result.all_in_focus, prefix="refined ")
