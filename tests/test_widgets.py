@@ -153,11 +153,11 @@ def test_cancel_changes_nothing(viewer, qtbot, surface, monkeypatch):
     viewer.add_image(**small(surface))
     widget = opened(viewer, "Focus measure")
 
-    def slow(planes, *, progress, **settings):
+    def slow(recipe, stack, progress):
         for _ in progress(range(1000), desc="Waiting"):
             time.sleep(0.01)
 
-    monkeypatch.setattr("napari_dff.widgets.focus.focus_measure", slow)
+    monkeypatch.setattr("napari_dff.widgets.focus.measured_by", slow)
     widget.run.native.click()
     qtbot.waitUntil(lambda: "Waiting" in widget.status.value, timeout=5000)
     assert not widget.run.enabled

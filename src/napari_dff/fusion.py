@@ -103,7 +103,6 @@ def noise_aware(pictures: Iterable[np.ndarray], at: np.ndarray) -> np.ndarray:
     """
     sums: list[Any] = [0.0] * len(WIDTHS)
     totals: list[Any] = [0.0] * len(WIDTHS)
-    squares: list[Any] = [0.0] * (len(WIDTHS) - 1)
     products: list[Any] = [0.0] * (len(WIDTHS) - 1)
     own: list[Any] = [0.0] * len(WIDTHS)
     noise: Any = np.inf
@@ -121,10 +120,10 @@ def noise_aware(pictures: Iterable[np.ndarray], at: np.ndarray) -> np.ndarray:
     for j in range(len(WIDTHS) - 2, -1, -1):
         narrow, wide = np.maximum(totals[j], TINY), np.maximum(totals[j + 1], TINY)
         # Σ (w_narrow - w_wide)²: how much of a plane's noise variance the difference has.
-        squares[j] = own[j] / narrow**2 + own[j + 1] / wide**2 - 2 * products[j] / (narrow * wide)
+        squares = own[j] / narrow**2 + own[j + 1] / wide**2 - 2 * products[j] / (narrow * wide)
         difference = mixes[j] - mixes[j + 1]
         energy = cv2.GaussianBlur(difference**2, (0, 0), DETAIL)
-        expected = noise * _spread(np.maximum(squares[j], 0), difference)
+        expected = noise * _spread(np.maximum(squares, 0), difference)
         result = result + difference * np.maximum(0, 1 - expected / np.maximum(energy, TINY))
     return result
 

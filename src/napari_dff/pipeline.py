@@ -14,7 +14,7 @@ from napari_dff.focus import SIGMA, WINDOW, Aggregation, Operator, focus_measure
 from napari_dff.fusion import Fusion, all_in_focus
 from napari_dff.progress import Progress, silent
 from napari_dff.refinement import SMOOTHNESS, Refinement, refine
-from napari_dff.registration import Exposure, Motion, Registration, align, resample
+from napari_dff.registration import Alignment, Exposure, Motion, Registration, align, resample
 from napari_dff.stack import FocalStack
 
 
@@ -152,44 +152,71 @@ def depth_from_focus(
         planes, valid = resample(stack.planes, transforms, progress=progress)
         aligned = dataclasses.replace(stack, planes=planes)
     elif recipe.registration != "none" or recipe.exposure != "keep":
-        alignment = align(
-            stack.planes,
-            registration=recipe.registration,
-            motion=recipe.motion,
-            exposure=recipe.exposure,
-            progress=progress,
-        )
+        alignment = aligned_by(recipe, stack, progress)
         aligned = dataclasses.replace(stack, planes=alignment.planes)
         transforms, valid = alignment.transforms, alignment.valid
     else:
         transforms = np.tile(np.eye(3), (len(stack.positions), 1, 1))
-    focus = focus_measure(
-        aligned.planes,
+    focus = measured_by(recipe, aligned, progress)
+    estimate = depth_map(focus, stack.positions, peak=recipe.peak, prefer=recipe.prefer)
+    if valid is None:
+        valid = np.ones(estimate.depth.shape, dtype=bool)
+    estimate = estimate._replace(uncertainty=np.where(valid, estimate.uncertainty, np.inf))
+    sharp = fused_by(recipe, aligned, estimate.depth, progress)
+    refined = estimate
+    if recipe.refinement != "none":
+        refined = refined_by(recipe, aligned, estimate, focus, sharp, progress)
+        sharp = fused_by(recipe, aligned, refined.depth, progress)
+    return Reconstruction(aligned, transforms, valid, estimate, refined, sharp, recipe)
+
+
+def aligned_by(recipe: Recipe, stack: FocalStack, progress: Progress) -> Alignment:
+    """The planes of `stack` aligned as `recipe` says."""
+    return align(
+        stack.planes,
+        registration=recipe.registration,
+        motion=recipe.motion,
+        exposure=recipe.exposure,
+        progress=progress,
+    )
+
+
+def measured_by(recipe: Recipe, stack: FocalStack, progress: Progress) -> np.ndarray:
+    """The focus volume of `stack`, measured as `recipe` says."""
+    return focus_measure(
+        stack.planes,
         operator=recipe.operator,
         sigma=recipe.sigma,
         window=recipe.window,
         aggregation=recipe.aggregation,
         progress=progress,
     )
-    estimate = depth_map(focus, stack.positions, peak=recipe.peak, prefer=recipe.prefer)
-    if valid is None:
-        valid = np.ones(estimate.depth.shape, dtype=bool)
-    estimate = estimate._replace(uncertainty=np.where(valid, estimate.uncertainty, np.inf))
-    sharp = all_in_focus(
-        aligned.planes, estimate.depth, stack.positions, fusion=recipe.fusion, progress=progress
+
+
+def refined_by(
+    recipe: Recipe,
+    stack: FocalStack,
+    estimate: DepthMap,
+    focus: np.ndarray,
+    guide: np.ndarray,
+    progress: Progress,
+) -> DepthMap:
+    """`estimate` refined as `recipe` says."""
+    return refine(
+        estimate,
+        focus,
+        stack.positions,
+        refinement=recipe.refinement,
+        smoothness=recipe.smoothness,
+        guide=guide,
+        progress=progress,
     )
-    refined = estimate
-    if recipe.refinement != "none":
-        refined = refine(
-            estimate,
-            focus,
-            stack.positions,
-            refinement=recipe.refinement,
-            smoothness=recipe.smoothness,
-            guide=sharp,
-            progress=progress,
-        )
-        sharp = all_in_focus(
-            aligned.planes, refined.depth, stack.positions, fusion=recipe.fusion, progress=progress
-        )
-    return Reconstruction(aligned, transforms, valid, estimate, refined, sharp, recipe)
+
+
+def fused_by(
+    recipe: Recipe, stack: FocalStack, depth: np.ndarray, progress: Progress
+) -> np.ndarray:
+    """The all-in-focus image of `stack` at `depth`, fused as `recipe` says."""
+    return all_in_focus(
+        stack.planes, depth, stack.positions, fusion=recipe.fusion, progress=progress
+    )

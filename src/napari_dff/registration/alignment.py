@@ -25,7 +25,6 @@ Registration = Literal["joint", "sift", "ecc", "none"]
 REGISTRATIONS = ("joint", "sift", "ecc", "none")
 Exposure = Literal["keep", "equal"]
 SAME_BLUR = 2.0  # pixels: planes are blurred by this before they are compared
-TOLERANCE = 0.05  # pixels: motions closer than this count as the same
 NEIGHBOURS = 2  # planes towards the reference that are tried before a plane is given up
 
 
@@ -150,7 +149,7 @@ def align(
         matrices, report = _estimate(planes, registration, motion, centre, progress)
     out, valid = resample(planes, matrices, progress=progress)
     if exposure == "equal" and valid.any():
-        out, _ = equalised(out, valid, centre, progress)
+        out = equalised(out, valid, centre, progress)
     return Alignment(out, matrices, valid, report)
 
 
@@ -226,7 +225,7 @@ def _estimate(
             }
             return fits, matches
         found = {}
-        for name in MOTIONS if motion == "auto" else (motion,):
+        for name in ("translation", "similarity") if motion == "auto" else (motion,):
             matrix = ecc(pictures[i], pictures[j], name)
             if matrix is not None:
                 found[name] = motions.project(matrix, name, pictures[i].shape)
@@ -284,11 +283,14 @@ def _stretched(planes: Any, progress: Progress) -> list[np.ndarray]:
 
 def _explains_all(found: list[tuple[dict[str, np.ndarray], features.Matches]]) -> str:
     """Return the simplest motion that explains every pair: least information criterion in sum."""
-    pairs = [matches for fits, matches in found if fits and len(matches.source)]
-    if not pairs:  # matched by grey levels: what the more general motions add is what counts
+    pairs = [(fits, matches) for fits, matches in found if fits and len(matches.source)]
+    if not pairs:  # matched by grey levels, without points to count: what stages and lenses do
         return "similarity"
     scores = {
-        name: sum(motions.penalised_misfit(name, m.source, m.target, m.weights) for m in pairs)
+        name: sum(
+            motions.penalised_misfit(name, fits[name], m.source, m.target, m.weights)
+            for fits, m in pairs
+        )
         for name in MOTIONS
     }
     return min(scores, key=lambda name: scores[name])

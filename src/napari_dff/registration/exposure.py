@@ -13,7 +13,7 @@ SAME_LIGHT = 8.0  # pixels: what is compared is blurred by this, so that focus d
 
 def equalised(
     planes: np.ndarray, valid: np.ndarray, centre: int, progress: Progress = silent
-) -> tuple[np.ndarray, np.ndarray]:
+) -> np.ndarray:
     """Planes times one gain each, for colour one a channel.
 
     The gain from a plane to the next is the median of the ratio of both over the pixels where all
@@ -31,8 +31,6 @@ def equalised(
     Returns
     -------
     (Z, Y, X[, 3]), dtype of `planes`
-    (Z,) or (Z, 3) float64
-        The gains.
     """
     light = [
         cv2.GaussianBlur(planes[i].astype(np.float32), (0, 0), SAME_LIGHT)[valid][::7]
@@ -44,5 +42,4 @@ def equalised(
         for i in range(centre + side, end, side):
             ratio = light[i - side] / np.maximum(light[i], 1e-6)
             gains[i] = gains[i - side] * np.median(ratio, axis=0)
-    out = np.stack([as_dtype(p * g, planes.dtype) for p, g in zip(planes, gains, strict=True)])
-    return out, gains
+    return np.stack([as_dtype(p * g, planes.dtype) for p, g in zip(planes, gains, strict=True)])

@@ -109,15 +109,15 @@ def residual(matrix: np.ndarray, source: np.ndarray, target: np.ndarray) -> floa
 
 
 def penalised_misfit(
-    motion: str, source: np.ndarray, target: np.ndarray, weights: np.ndarray
+    motion: str, matrix: np.ndarray, source: np.ndarray, target: np.ndarray, weights: np.ndarray
 ) -> float:
-    """Bayesian information criterion of `motion` on these matches: the lower, the better.
+    """Bayesian information criterion of `motion`, fitted as `matrix`: the lower, the better.
 
     References
     ----------
     Schwarz 1978, doi:10.1214/aos/1176344136.
     """
-    misses = apply(fit(motion, source, target, weights), source) - target
+    misses = apply(matrix, source) - target
     errors = (misses * np.sqrt(weights)[:, None]).ravel()
     # The spread of a Cauchy-like crowd, not the mean square: a few bad matches mustn't decide.
     spread = np.median(np.abs(errors)) / 0.6745 + 1e-6

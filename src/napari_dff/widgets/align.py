@@ -8,9 +8,9 @@ from magicgui.widgets import Table
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
-from napari_dff.pipeline import Recipe
+from napari_dff.pipeline import Recipe, aligned_by
 from napari_dff.progress import Progress
-from napari_dff.registration import Alignment, PlaneReport, align
+from napari_dff.registration import Alignment, PlaneReport
 from napari_dff.stack import FocalStack
 from napari_dff.widgets.layers import put
 from napari_dff.widgets.step import StepWidget
@@ -34,13 +34,7 @@ class AlignWidget(StepWidget):
         self, stack: FocalStack, recipe: Recipe, extra: Any, progress: Progress
     ) -> Alignment:
         """Align the planes."""
-        return align(
-            stack.planes,
-            registration=recipe.registration,
-            motion=recipe.motion,
-            exposure=recipe.exposure,
-            progress=progress,
-        )
+        return aligned_by(recipe, stack, progress)
 
     def emit(self, source: Image, recipe: Recipe, result: Alignment) -> None:
         """Put the aligned planes and the matches, and fill the table."""

@@ -6,8 +6,7 @@ import numpy as np
 from napari.layers import Image
 
 from napari_dff.depth import DepthMap, depth_map
-from napari_dff.fusion import all_in_focus
-from napari_dff.pipeline import Recipe
+from napari_dff.pipeline import Recipe, fused_by
 from napari_dff.progress import Progress
 from napari_dff.stack import FocalStack
 from napari_dff.widgets.layers import needed, put_depth_map
@@ -29,10 +28,7 @@ class DepthWidget(StepWidget):
     ) -> tuple[DepthMap, np.ndarray]:
         """Find the peaks, then fuse."""
         found = depth_map(extra, stack.positions, peak=recipe.peak, prefer=recipe.prefer)
-        picture = all_in_focus(
-            stack.planes, found.depth, stack.positions, fusion=recipe.fusion, progress=progress
-        )
-        return found, picture
+        return found, fused_by(recipe, stack, found.depth, progress)
 
     def emit(self, source: Image, recipe: Recipe, result: tuple[DepthMap, np.ndarray]) -> None:
         """Put the four layers."""

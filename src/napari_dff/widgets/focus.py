@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from napari.layers import Image
 
-from napari_dff.focus import focus_measure
-from napari_dff.pipeline import Recipe
+from napari_dff.pipeline import Recipe, measured_by
 from napari_dff.progress import Progress
 from napari_dff.stack import FocalStack
 from napari_dff.widgets.layers import put
@@ -24,14 +23,7 @@ class FocusWidget(StepWidget):
         self, stack: FocalStack, recipe: Recipe, extra: Any, progress: Progress
     ) -> np.ndarray:
         """Measure the focus."""
-        return focus_measure(
-            stack.planes,
-            operator=recipe.operator,
-            sigma=recipe.sigma,
-            window=recipe.window,
-            aggregation=recipe.aggregation,
-            progress=progress,
-        )
+        return measured_by(recipe, stack, progress)
 
     def emit(self, source: Image, recipe: Recipe, result: np.ndarray) -> None:
         """Put the focus volume."""

@@ -6,10 +6,8 @@ import numpy as np
 from napari.layers import Image
 
 from napari_dff.depth import DepthMap
-from napari_dff.fusion import all_in_focus
-from napari_dff.pipeline import Recipe
+from napari_dff.pipeline import Recipe, fused_by, refined_by
 from napari_dff.progress import Progress
-from napari_dff.refinement import refine
 from napari_dff.stack import FocalStack
 from napari_dff.widgets.layers import needed, put_depth_map
 from napari_dff.widgets.step import StepWidget
@@ -39,19 +37,8 @@ class RefineWidget(StepWidget):
     ) -> tuple[DepthMap, np.ndarray]:
         """Refine, then fuse again."""
         estimate, focus, guide = extra
-        refined = refine(
-            estimate,
-            focus,
-            stack.positions,
-            refinement=recipe.refinement,
-            smoothness=recipe.smoothness,
-            guide=guide,
-            progress=progress,
-        )
-        picture = all_in_focus(
-            stack.planes, refined.depth, stack.positions, fusion=recipe.fusion, progress=progress
-        )
-        return refined, picture
+        refined = refined_by(recipe, stack, estimate, focus, guide, progress)
+        return refined, fused_by(recipe, stack, refined.depth, progress)
 
     def emit(self, source: Image, recipe: Recipe, result: tuple[DepthMap, np.ndarray]) -> None:
         """Put the four layers."""

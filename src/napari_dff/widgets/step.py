@@ -14,7 +14,7 @@ from napari_dff.checks import Range
 from napari_dff.pipeline import Recipe
 from napari_dff.progress import Progress
 from napari_dff.stack import FocalStack
-from napari_dff.widgets.layers import KEY, find, is_stack, role_of, stack_of
+from napari_dff.widgets.layers import KEY, is_stack, role_of, stack_of
 from napari_dff.widgets.worker import Job
 
 
@@ -142,8 +142,3 @@ class StepWidget(Container[Widget]):
     def _ended(self) -> None:
         self._job = None
         self.run.enabled, self.cancel.enabled = True, False
-
-
-def aligned_or_self(viewer: Viewer, source: Layer) -> Layer:
-    """Return the aligned planes of `source` where there are any."""
-    return find(viewer, "aligned", source) or source
