@@ -131,7 +131,7 @@ def slow_third_moment(plane, sigma, window):
 
 
 def slow_vollath(plane, sigma, window):
-    i = gauss(plane, sigma) - gauss(plane, sigma).mean()
+    i = gauss(plane, sigma) - mean(gauss(plane, sigma), window)
     steps = ((1, 0), (0, 1))
     return mean(sum(i * (shifted(i, v, u) - shifted(i, 2 * v, 2 * u)) for v, u in steps), window)
 

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from napari_dff.focus import focus_measure
     from napari_dff.fusion import all_in_focus
     from napari_dff.io import read_stack, read_transforms, save_reconstruction
-    from napari_dff.pipeline import Recipe, Reconstruction, depth_from_focus
+    from napari_dff.pipeline import Reconstruction, depth_from_focus
     from napari_dff.progress import Cancelled, Progress
+    from napari_dff.recipe import Recipe
     from napari_dff.refinement import refine
     from napari_dff.registration import Alignment, PlaneReport, align, resample
     from napari_dff.stack import FocalStack
@@ -29,7 +30,7 @@ _ROOMS = {
     "FocusPeaks": "depth",
     "PlaneReport": "registration",
     "Progress": "progress",
-    "Recipe": "pipeline",
+    "Recipe": "recipe",
     "Reconstruction": "pipeline",
     "align": "registration",
     "all_in_focus": "fusion",

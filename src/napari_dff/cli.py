@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from napari_dff.pipeline import Recipe
+from napari_dff.recipe import Recipe
 from napari_dff.progress import Cancelled
 
 DEFAULTS = Recipe()

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from napari_dff import checks
-from napari_dff.curve import PEAKS, noise_of, peaks, scatter, significance, strongest
+from napari_dff.curve import (
+    PEAKS,
+    Computed,
+    FocusVolume,
+    peaks,
+    significance,
+    strongest,
+)
+from napari_dff.progress import Progress, silent
+from napari_dff.recipe import Peak, Prefer
 from napari_dff.stack import MINIMUM_PLANES, checked_positions
+from napari_dff.tiles import Window, on_all_cores, windows
 
-Peak = Literal["curve", "lorentzian", "gaussian", "parabola", "argmax"]
-Prefer = Literal["sharpest", "first", "last"]
+ROUGHNESS = 5.0  # pixels, standard deviation of the average that scatter is counted from
+VOLUMES = 2.5  # float32 volumes of a window that are held at a time while its curves are measured
+WINDOW_REACH = 20  # pixels, by about how much windows are grown for it
 PREFERENCES = {"sharpest": 0, "first": 1, "last": -1}
 
 
@@ -76,12 +88,18 @@ def focus_peaks(
         For a wrong argument.
     """
     checks.Range(1, 16, 1).check("count", count)
-    focus = checked_focus(focus)
-    at = checked_positions(positions, len(focus))
-    noise = noise_of(focus)
-    return FocusPeaks(
-        *strongest(focus, at, noise.floor, noise.fluctuation, significance(len(focus)), count)
-    )
+    volume = volume_of(focus)
+    at = checked_positions(positions, volume.shape[0])
+    depth, strength = (np.empty((count, *volume.shape[1:]), np.float32) for _ in range(2))
+    threshold = significance(volume.shape[0])
+
+    def fill(wanted: Window) -> None:
+        curves, noise = volume.read(wanted)
+        here = (..., *wanted.slices)
+        depth[here], strength[here] = strongest(curves, at, *noise, threshold, count)
+
+    on_all_cores(fill, windows_of(volume), silent, desc="Finding peaks")
+    return FocusPeaks(depth, strength)
 
 
 def depth_map(
@@ -90,6 +108,7 @@ def depth_map(
     *,
     peak: Peak = "curve",
     prefer: Prefer = "sharpest",
+    progress: Progress = silent,
 ) -> DepthMap:
     """Depth from the peaks of the focus curves.
 
@@ -113,6 +132,8 @@ def depth_map(
     prefer : {"sharpest", "first", "last"}
         Which peak where several stand above the noise: the highest, or the one in the first or
         last such plane (looking through something transparent).
+    progress : Progress
+        Told of each window of pixels; may raise to cancel.
 
     Returns
     -------
@@ -127,16 +148,68 @@ def depth_map(
     ----------
     Nayar & Nakagawa 1994, doi:10.1109/34.308479 (Gaussian peak).
     """
+    volume = volume_of(focus)
+    return estimated(volume, checked_positions(positions, volume.shape[0]), peak, prefer, progress)
+
+
+def estimated(
+    volume: FocusVolume, at: np.ndarray, peak: Peak, prefer: Prefer, progress: Progress
+) -> DepthMap:
+    """The depth map of a focus volume that need not be held; see `depth_map`."""
     checks.one_of("peak", peak, PEAKS)
     checks.one_of("prefer", prefer, PREFERENCES)
-    focus = checked_focus(focus)
-    at = checked_positions(positions, len(focus))
-    index, depth, uncertainty = peaks(
-        focus, at, PEAKS[peak], PREFERENCES[prefer], noise_of(focus), significance(len(focus))
-    )
+    count, *shape = volume.shape
+    index, depth, uncertainty = (np.empty(shape, kind) for kind in (np.uint16, "f4", "f4"))
+    settings = at, PEAKS[peak], PREFERENCES[prefer]
+    threshold = significance(count)
+    sharp = []
+
+    def fill(wanted: Window) -> None:
+        curves, noise = volume.read(wanted)
+        sharp.append(curves.any())
+        here = wanted.slices
+        index[here], depth[here], uncertainty[here] = peaks(curves, *settings, noise, threshold)
+
+    on_all_cores(fill, windows_of(volume), progress, desc="Finding depth")
+    if not any(sharp):
+        raise ValueError("planes have no contrast anywhere: there is nothing to focus on")
     spacing = np.float32(np.abs(np.diff(at)).mean())
     rough = spacing * scatter(depth / spacing, uncertainty / spacing)
     return DepthMap(index, depth, np.hypot(uncertainty, rough))
+
+
+def scatter(depth: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """How much `depth` (in planes) scatters about a smooth surface: (Y, X), standard deviation.
+
+    What the noise of the curve doesn't tell: texture that differs from plane to plane, leaks from
+    beside, a curve of another shape. The smooth surface is a Gaussian average over `ROUGHNESS`
+    pixels, twice (Tukey's twicing leaves slopes and curvature to it), each pixel weighted by its
+    `deviation`; inf counts for nothing.
+    """
+    weight = 1 / (np.minimum(deviation, np.float32(1e3)) ** 2 + np.float32(0.05**2))
+    weight[~np.isfinite(deviation)] = 0
+    weight += np.float32(1e-6)
+    total = cv2.GaussianBlur(weight, (0, 0), ROUGHNESS)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return cv2.GaussianBlur(weight * values, (0, 0), ROUGHNESS) / total
+
+    surface = mean(depth)
+    surface += mean(depth - surface)
+    # A step is no scatter of the whole neighbourhood: a pixel counts for one plane at most.
+    return np.sqrt(mean(np.minimum((depth - surface) ** 2, 1)))
+
+
+def windows_of(volume: FocusVolume) -> list[Window]:
+    """Windows for which the curves of `volume` are read one after the other."""
+    count, height, width = volume.shape
+    return windows((height, width), round(VOLUMES * count), WINDOW_REACH)
+
+
+def volume_of(focus: np.ndarray) -> FocusVolume:
+    """A focus volume that is held; ValueError unless (Z, Y, X), finite and at least 0."""
+    values = checked_focus(focus)
+    return Computed(values.shape, lambda wanted: values[(..., *wanted.slices)])
 
 
 def checked_focus(focus: np.ndarray) -> np.ndarray:

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from napari_dff import checks
+from napari_dff.compiled import kernel
 from napari_dff.progress import Progress, silent
-from napari_dff.stack import as_dtype, check_planes, checked_positions, read_plane
+from napari_dff.recipe import Fusion
+from napari_dff.stack import (
+    as_dtype,
+    check_planes,
+    checked_positions,
+    in_memory,
+    read_plane,
+)
+from napari_dff.tiles import Window, on_all_cores, windows
 
-Fusion = Literal["noise_aware", "linear", "nearest", "pyramid"]
 WIDTHS = (0.0, 0.7, 1.2)  # planes, standard deviations of the mixes of `noise_aware`; 0 is linear
 DETAIL = 1.5  # pixels over which `noise_aware` compares detail with noise
 STEADY = 8.0  # pixels over which noise is taken to be the same
+SHRUNK = 4  # times, for the map of the noise
+FARTHEST = 5  # planes from the depth that take part in a mix
+REACH = 36  # pixels around a window that its picture depends on
+VOLUMES = 2  # float32 volumes of a window that are held at a time
 LEVELS = 5  # of the pyramid
 FINEST, GROWTH = 0.4, 1.5  # planes mixed at its finest level, and times more at each coarser one
 TINY = np.float32(1e-12)
@@ -70,12 +82,29 @@ def all_in_focus(
         )
     if not np.isfinite(depth).all():
         raise ValueError("depth must be finite everywhere, got NaN or infinite values")
-    at = fractional_index(depth, checked_positions(positions, planes.shape[0]))
-    pictures = (
-        read_plane(planes, i).astype(np.float32)
-        for i in progress(range(planes.shape[0]), desc="Fusing")
-    )
-    return as_dtype(FUSIONS[fusion](pictures, at), np.dtype(planes.dtype))
+    planes = in_memory(planes)
+    at = fractional_index(depth, checked_positions(positions, len(planes)))
+    out = np.empty(planes.shape[1:], planes.dtype)
+    shape = planes.shape[1:3]
+    if fusion == "pyramid":  # its coarse levels reach far: whole planes, one after the other
+        pictures = (
+            read_plane(planes, i).astype(np.float32)
+            for i in progress(range(len(planes)), desc="Fusing")
+        )
+        out[:] = as_dtype(pyramid(pictures, at), out.dtype)
+        return out
+
+    def fill(wanted: Window) -> None:
+        around = wanted.grown(REACH, shape)
+        pictures = np.stack(
+            [read_plane(planes, i, around.slices).astype(np.float32) for i in range(len(planes))]
+        )
+        picture = FUSIONS[fusion](pictures, at[around.slices])
+        out[wanted.slices] = as_dtype(picture[wanted.within(around)], out.dtype)
+
+    held = VOLUMES * int(np.prod(planes.shape[3:])) * len(planes)
+    on_all_cores(fill, windows(shape, held, REACH), progress, desc="Fusing")
+    return out
 
 
 def fractional_index(depth: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -84,48 +113,85 @@ def fractional_index(depth: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return np.interp(depth, positions[order], order.astype(np.float64)).astype(np.float32)
 
 
-def nearest(pictures: Iterable[np.ndarray], at: np.ndarray) -> np.ndarray:
+def nearest(pictures: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Each pixel from the plane nearest to its depth."""
-    return _mix(pictures, lambda i: (np.rint(at) == i).astype(np.float32))
+    chosen = np.rint(at).astype(np.intp)[None]
+    return np.take_along_axis(pictures, _spread(chosen, pictures[0]), axis=0)[0]
 
 
-def linear(pictures: Iterable[np.ndarray], at: np.ndarray) -> np.ndarray:
+def linear(pictures: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Each pixel from the two planes nearest to its depth, in proportion."""
-    return _mix(pictures, lambda i: _weight(at, i, 0))
+    below = np.minimum(at.astype(np.intp), len(pictures) - 2)[None]
+    share = _spread(at - below[0], pictures[0])
+    low, high = (
+        np.take_along_axis(pictures, _spread(k, pictures[0]), axis=0)[0] for k in (below, below + 1)
+    )
+    return low + share * (high - low)
 
 
-def noise_aware(pictures: Iterable[np.ndarray], at: np.ndarray) -> np.ndarray:
+def noise_aware(pictures: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Linear mix where there is detail, more and more planes mixed where there is only noise.
 
     From the widest mix to the narrowest, the difference to the next is added to the share in which
     its local variance exceeds what noise alone would give it (Wiener's rule). The noise is that
     of the plane in which a neighbourhood is least sharp.
     """
-    sums: list[Any] = [0.0] * len(WIDTHS)
-    totals: list[Any] = [0.0] * len(WIDTHS)
-    products: list[Any] = [0.0] * (len(WIDTHS) - 1)
-    own: list[Any] = [0.0] * len(WIDTHS)
-    noise: Any = np.inf
-    for i, picture in enumerate(pictures):
-        noise = np.minimum(noise, noise_variance(picture))
-        weights = [_weight(at, i, width) for width in WIDTHS]
-        for j, weight in enumerate(weights):
-            sums[j] = sums[j] + picture * _spread(weight, picture)
-            totals[j] = totals[j] + weight
-            own[j] = own[j] + weight**2
-            if j:
-                products[j - 1] = products[j - 1] + weight * weights[j - 1]
-    mixes = [s / _spread(np.maximum(t, TINY), s) for s, t in zip(sums, totals, strict=True)]
+    noise = np.minimum.reduce([noise_variance(picture) for picture in pictures])
+    noise = cv2.resize(noise, at.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    mixes, squares = _mixes(pictures.reshape(*pictures.shape[:3], -1), at, np.array(WIDTHS))
+    mixes = mixes.reshape(-1, *pictures.shape[1:])
     result = mixes[-1]
     for j in range(len(WIDTHS) - 2, -1, -1):
-        narrow, wide = np.maximum(totals[j], TINY), np.maximum(totals[j + 1], TINY)
-        # Σ (w_narrow - w_wide)²: how much of a plane's noise variance the difference has.
-        squares = own[j] / narrow**2 + own[j + 1] / wide**2 - 2 * products[j] / (narrow * wide)
         difference = mixes[j] - mixes[j + 1]
         energy = cv2.GaussianBlur(difference**2, (0, 0), DETAIL)
-        expected = noise * _spread(np.maximum(squares, 0), difference)
+        expected = noise * _spread(squares[j], difference)
         result = result + difference * np.maximum(0, 1 - expected / np.maximum(energy, TINY))
     return result
+
+
+@kernel
+def _mixes(pictures, at, widths):  # type: ignore[no-untyped-def]
+    """Mixes of the planes around `at`, one a width, and what separates their weights.
+
+    Weights fall to 0 within one plane (width 0) or like a Gaussian. Gives (M, Y, X, C) mixes and
+    (M - 1, Y, X) sums of squared differences of the weights of a mix and of the next.
+    """
+    count, height, width, channels = pictures.shape
+    mixes = np.zeros((len(widths), height, width, channels), np.float32)
+    squares = np.zeros((len(widths) - 1, height, width), np.float32)
+    bell = np.ones((len(widths), 2 * FARTHEST + 1), np.float32)
+    for j in range(len(widths)):
+        for d in range(2 * FARTHEST + 1):
+            if widths[j] > 0:
+                bell[j, d] = np.exp(-(((d - FARTHEST) / widths[j]) ** 2) / 2)
+    weights = np.zeros((len(widths), 2 * FARTHEST + 1), np.float32)
+    for y in range(height):
+        for x in range(width):
+            middle = min(max(int(at[y, x]), 0), count - 1)
+            beyond = at[y, x] - middle
+            low, high = max(middle - FARTHEST, 0), min(middle + FARTHEST, count - 1)
+            for j in range(len(widths)):
+                weights[j] = 0
+                if widths[j] == 0:
+                    weights[j, FARTHEST] = 1 - beyond
+                    weights[j, FARTHEST + 1] = beyond
+                    continue
+                # exp(-(d - f)²/2w²) is exp(-d²/2w²) exp(f/w²)^d, up to a factor that all share.
+                growth = np.exp(beyond / widths[j] ** 2)
+                power, total = growth ** (low - middle), np.float32(0)
+                for d in range(low - middle + FARTHEST, high - middle + FARTHEST + 1):
+                    weights[j, d] = bell[j, d] * power
+                    power *= growth
+                    total += weights[j, d]
+                weights[j] /= total
+            for d in range(low - middle + FARTHEST, high - middle + FARTHEST + 1):
+                for j in range(len(widths)):
+                    for c in range(channels):
+                        value = pictures[middle + d - FARTHEST, y, x, c]
+                        mixes[j, y, x, c] += weights[j, d] * value
+                    if j > 0:
+                        squares[j - 1, y, x] += (weights[j - 1, d] - weights[j, d]) ** 2
+    return mixes, squares
 
 
 def pyramid(pictures: Iterable[np.ndarray], at: np.ndarray) -> np.ndarray:
@@ -150,10 +216,12 @@ def pyramid(pictures: Iterable[np.ndarray], at: np.ndarray) -> np.ndarray:
 
 
 def noise_variance(picture: np.ndarray) -> np.ndarray:
-    """Variance of the noise around each pixel, from second differences of second differences."""
+    """Variance of the noise, shrunk `BLOCK` times, from second differences of second differences."""
     kernel = np.array([1.0, -2.0, 1.0])
     residue = cv2.sepFilter2D(picture, cv2.CV_32F, kernel, kernel)
-    return cv2.GaussianBlur(residue**2, (0, 0), STEADY) / 36
+    size = tuple(-(-n // SHRUNK) for n in residue.shape[1::-1])
+    energy = cv2.resize(residue**2, size, interpolation=cv2.INTER_AREA)
+    return cv2.GaussianBlur(energy, (0, 0), STEADY / SHRUNK) / 36
 
 
 def _bands(picture: np.ndarray) -> list[np.ndarray]:
@@ -168,25 +236,17 @@ def _bands(picture: np.ndarray) -> list[np.ndarray]:
     return [*bands, picture]
 
 
-def _mix(pictures: Iterable[np.ndarray], weight: Callable[[int], np.ndarray]) -> np.ndarray:
-    total: Any = 0.0
-    for i, picture in enumerate(pictures):
-        total = total + picture * _spread(weight(i), picture)
-    return np.asarray(total)
-
-
 def _weight(at: np.ndarray, i: int, width: float) -> np.ndarray:
-    """Weight of plane `i`: falls to 0 within one plane (`width` 0) or like a Gaussian."""
-    away = np.abs(at - np.float32(i))
-    return np.maximum(1 - away, 0) if width == 0 else np.exp(-((away / np.float32(width)) ** 2) / 2)
+    """Weight of plane `i`, falling like a Gaussian with the distance to `at`."""
+    return np.exp(-(((at - np.float32(i)) / np.float32(width)) ** 2) / 2)
 
 
 def _spread(weight: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """(Y, X) weight with the channels of `picture`."""
+    """(…, Y, X) weight with the channels of `picture`."""
     return weight if picture.ndim == 2 else weight[..., None]
 
 
-FUSIONS: dict[str, Callable[[Iterable[np.ndarray], np.ndarray], np.ndarray]] = {
+FUSIONS: dict[str, Callable[..., np.ndarray]] = {
     "noise_aware": noise_aware,
     "linear": linear,
     "nearest": nearest,

@@ -18,7 +18,8 @@ import numpy as np
 import tifffile
 
 import napari_dff
-from napari_dff.pipeline import Recipe, Reconstruction
+from napari_dff.pipeline import Reconstruction
+from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
 from napari_dff.synthetic import Truth
 

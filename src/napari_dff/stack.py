@@ -45,9 +45,18 @@ def checked_positions(positions: npt.ArrayLike | None, count: int) -> np.ndarray
     return values
 
 
-def read_plane(planes: Any, i: int) -> np.ndarray:
-    """Plane `i` in memory, whatever `planes` is; ValueError where it isn't finite."""
-    plane = np.asarray(planes[i])
+def in_memory(planes: Any) -> np.ndarray:
+    """`planes` as an array that windows can be cut from: read once if it is lazy."""
+    if isinstance(planes, np.ndarray):
+        return planes
+    return np.stack([np.asarray(planes[i]) for i in range(planes.shape[0])])
+
+
+def read_plane(
+    planes: Any, i: int, where: tuple[slice, slice] = (slice(None), slice(None))
+) -> np.ndarray:
+    """Plane `i`, or the part `where` of it, in memory; ValueError where it isn't finite."""
+    plane = np.asarray(planes[i])[where]
     if plane.dtype.kind == "f" and not np.isfinite(plane).all():
         bad = int(np.count_nonzero(~np.isfinite(plane)))
         raise ValueError(f"planes must be finite, got {bad} NaN or infinite values in plane {i}")

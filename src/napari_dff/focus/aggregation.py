@@ -10,94 +10,119 @@ pixel's curve from where the centroid falls on the pixel.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil, sqrt
 
 import cv2
 import numpy as np
 
-from napari_dff.curve import BEST_PEAK, noise_of, peaks, significance
+from napari_dff.compiled import kernel
+from napari_dff.curve import BEST_PEAK, NEIGHBOURHOOD, noise_of, peaks, significance
+from napari_dff.curve import REACH as NOISE_REACH
+from napari_dff.focus.measurement import Measurement
+from napari_dff.tiles import Window
 
 SCALES = (1, 2, 4)  # of sigma and window, for `adaptive`
 ENOUGH = 0.15  # planes: an uncertainty below this needs no larger window
+LEAST_SHARE = 0.01  # of a larger window: less isn't worth its computing
 FARTHEST = 1.5  # standard deviations of the window by which a pixel's window may be moved
 OUTSIDE = (2.0, 1.25, 1.1)  # second moments, one a scale, beyond which a pixel has no texture
 FADE = 0.01  # power to which curves are raised where no scale tells
-TINY = 1e-12
+SPECTRUM = np.float32(14)  # of ln(measure), about its range in a picture: `guided` scales by it
+SMOOTH = 1.0  # pixels², variance of a window over which a measure is judged at every other pixel
+TINY = np.float32(1e-30)
 
-Measure = Callable[[float, int], np.ndarray]  # sigma, window → focus volume (Z, Y, X)
 
-
-def plain(measure: Measure, sigma: float, window: int) -> np.ndarray:
+def plain(measure: Measurement, wanted: Window) -> np.ndarray:
     """The operator's own average over the window, as it is."""
-    return measure(sigma, window)
+    around = wanted.grown(measure.step(), measure.shape)
+    return _enlarged(measure(around), measure.step(), wanted, around)
 
 
-def balanced(measure: Measure, sigma: float, window: int) -> np.ndarray:
+def balanced(measure: Measurement, wanted: Window) -> np.ndarray:
     """Windows moved so that the focus energy in each is centred on its pixel."""
-    return balance(measure(sigma, window), window)[0]
+    around = wanted.grown(_reach(measure), measure.shape)
+    volume, _ = balance(measure(around), measure.variance())
+    height = _levelled(volume)
+    volume = _enlarged(volume, measure.step(), wanted, around)
+    volume *= _enlarged(height[None], measure.step(), wanted, around)
+    return volume
 
 
-def adaptive(measure: Measure, sigma: float, window: int) -> np.ndarray:
+def adaptive(measure: Measurement, wanted: Window) -> np.ndarray:
     """Balanced windows, small where there is signal and larger where there is noise.
 
-    At one, two and four times `sigma` and `window`, each pixel's curve is taken where its depth is
-    first known to `ENOUGH` planes, with a smooth passage from scale to scale; where no scale knows
-    it that well, from the first that knows it at all. Where the focus energy lies far from the
-    pixel on average, the pixel has no texture of its own, and what leaks in from around it doesn't
-    count. Where no scale knows anything, the widest window's curve remains, made almost flat: its
-    order of planes is a guess, not a peak.
+    The planes as they are, at half and at a quarter of their size: each pixel's curve is taken
+    where its depth is first known to `ENOUGH` planes, with a smooth passage from scale to scale;
+    where no scale knows it that well, from the first that knows it at all. Where the focus energy
+    lies far from the pixel on average, the pixel has no texture of its own, and what leaks in from
+    around it doesn't count. Where no scale knows anything, the widest window's curve remains, made
+    almost flat: its order of planes is a guess, not a peak.
     """
+    parts = []
+    left = np.ones(wanted.shape, np.float32)
+    silent = np.ones(wanted.shape, bool)
     for scale, outside in zip(SCALES, OUTSIDE, strict=True):
-        wide = scale * (window - 1) + 1
-        volume, moment = balance(measure(scale * sigma, wide), wide)
-        height = volume.max(axis=0)
-        if scale == SCALES[0]:
-            total, top, left = np.zeros_like(volume), height, np.ones_like(height)
-            first, silent = np.zeros_like(volume), np.ones(height.shape, dtype=bool)
-        doubt = _doubt(volume)
-        last = scale == SCALES[-1]
-        known = np.isfinite(doubt) & (moment <= outside)
-        share = known if last else np.where(known, 1 / (1 + (doubt / ENOUGH) ** 4), 0)
-        # All scales at the height of the finest: energies of different operators don't add up.
-        level = top / np.maximum(height, TINY)
-        total += (left * share * level) * volume
-        left = left * (1 - share.astype(np.float32))
-        new = known & silent
-        first[:, new] = (level * volume)[:, new]
-        silent &= ~known
-    total += left * first
-    total[:, silent] = _faded(volume[:, silent])
-    return total
+        step = measure.step(scale)
+        around = wanted.grown(_reach(measure, scale) + NOISE_REACH, measure.shape)
+        volume, moment = balance(measure(around, scale), measure.variance(scale))
+        maps = np.stack([_levelled(volume), moment <= outside]).astype(np.float32)
+        height, textured = _enlarged(maps, step, wanted, around)
+        every = 2 if measure.variance(scale) >= SMOOTH else 1
+        doubt = _doubt(volume[:, ::every, ::every], NEIGHBOURHOOD / (every * step))
+        known = np.isfinite(doubt)
+        share = known / (1 + (doubt / ENOUGH) ** 4) if scale < SCALES[-1] else known
+        maps = np.stack([share, known]).astype(np.float32)
+        share, sure = textured * _enlarged(maps, every * step, wanted, around)
+        if scale == SCALES[0]:  # whose height all get: energies of different operators don't add up
+            top = height * (height > 2 * TINY)
+        new = silent & (sure > 0.5)
+        silent &= ~new
+        parts.append((volume, step, around, left * share, new))
+        left = left * (1 - share)
+        left[(left < LEAST_SHARE) & ~silent] = 0
+        if not left.any():
+            break
+    out = np.zeros((len(volume), *wanted.shape), np.float32)
+    for volume, step, around, share, new in parts:
+        weight = top * (share + left * new)
+        if weight.any():
+            _add_enlarged(out, weight, volume, step, wanted, around)
+    if silent.any():
+        last = _enlarged(volume, step, wanted, around)[:, silent]
+        out[:, silent] = top[silent] * _faded(last)
+    return out
 
 
-def guided(measure: Measure, sigma: float, window: int) -> np.ndarray:
+def guided(measure: Measurement, wanted: Window) -> np.ndarray:
     """Every plane's measure filtered along the edges of the stack's sharpest picture.
 
     The guided filter (He, Sun & Tang 2013, doi:10.1109/TPAMI.2012.213) with the logarithm of the
     highest focus over all planes as its guide.
     """
-    volume = measure(sigma, max(1, 2 * (window // 4) + 1))
-    guide = np.log(volume.max(axis=0) + np.float32(1e-6 * volume.max()))
-    guide = (guide - guide.min()) / max(float(np.ptp(guide)), TINY)
-    box = (window, window)
+    width = int(measure.window)
+    around = wanted.grown(width, measure.shape)
+    volume = plain(measure.with_window(max(1, 2 * (width // 4) + 1)), around)
+    guide = np.log(volume.max(axis=0) + TINY) / SPECTRUM
+    box = (width, width)
     mean = cv2.blur(guide, box)
-    variance = cv2.blur(guide**2, box) - mean**2 + 1e-3
+    variance = cv2.blur(guide**2, box) - mean**2 + np.float32(1e-3)
     for plane in volume:
         level = cv2.blur(plane, box)
         slope = (cv2.blur(guide * plane, box) - mean * level) / variance
         offset = level - slope * mean
         plane[:] = np.maximum(cv2.blur(slope, box) * guide + cv2.blur(offset, box), 0)
-    return volume
+    return volume[(..., *wanted.within(around))]
 
 
-def balance(volume: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
+def balance(volume: np.ndarray, variance: float) -> tuple[np.ndarray, np.ndarray]:
     """Take each pixel's curve from where the centroid of the focus energy falls on the pixel.
 
     Parameters
     ----------
     volume : (Z, Y, X) float32
-        Averaged over a Gaussian with the variance of a box `window` wide.
-    window : int
-        That width, in pixels.
+        Averaged over a Gaussian window.
+    variance : float
+        That of the window, in pixels².
 
     Returns
     -------
@@ -108,32 +133,167 @@ def balance(volume: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
         for even texture, more where the energy lies around the pixel. Under a Gaussian window
         that is 1 + s² ∇²F / 2F.
     """
-    variance = (window**2 - 1) / 12
     if variance == 0:
         return volume, np.ones(volume.shape[1:], np.float32)
-    best = volume.argmax(axis=0)
-    down, across, moment = (np.zeros(best.shape, np.float32) for _ in range(3))
-    tiny = np.float32(TINY * volume.max())
-    for k, plane in enumerate(volume):
-        here = best == k
-        if here.any():
-            slope = np.gradient(np.log(plane + tiny))
-            bend = cv2.Laplacian(plane, cv2.CV_32F) / (plane + tiny)
-            moment[here] = 1 + np.float32(variance / 2) * bend[here]
-            down[here], across[here] = (variance * part[here] for part in slope)
-    length = np.hypot(down, across)
-    held = np.minimum(1, FARTHEST * np.sqrt(variance) / np.maximum(length, TINY)).astype(np.float32)
-    down, across = down * held, across * held
-    y, x = np.indices(best.shape, dtype=np.float32)
-    at_y, at_x = y - down, x - across
+    offsets, moment = _centroids(volume, np.float32(variance))
+    pixel = np.indices(moment.shape, dtype=np.float32).transpose(1, 2, 0)
+    at = pixel - offsets
     for _ in range(3):  # solve: where I look, plus the centroid's offset there, is this pixel
-        off_y, off_x = (_sample(part, at_y, at_x) for part in (down, across))
-        at_y, at_x = (at_y + y - off_y) / 2, (at_x + x - off_x) / 2
-    return np.stack([_sample(plane, at_y, at_x) for plane in volume]), moment
+        there = cv2.remap(
+            offsets, at[..., 1], at[..., 0], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        at = (at + pixel - there) / 2
+    return _sampled(volume, at), moment
 
 
-def _sample(plane: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    return cv2.remap(plane, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+@kernel
+def _centroids(volume, variance):  # type: ignore[no-untyped-def]
+    """Offset (down, across) of the centroid and second moment, from each pixel's best plane."""
+    count, height, width = volume.shape
+    offsets = np.empty((height, width, 2), np.float32)
+    moment = np.empty((height, width), np.float32)
+    farthest = np.float32(FARTHEST) * np.sqrt(variance)
+    highest, best = np.empty(width, np.float32), np.empty(width, np.int32)
+    for y in range(height):
+        highest[:], best[:] = volume[0, y], 0
+        for k in range(1, count):
+            row = volume[k, y]
+            for x in range(width):
+                higher = row[x] > highest[x]
+                best[x] = k if higher else best[x]
+                highest[x] = row[x] if higher else highest[x]
+        above, below = max(y - 1, 0), min(y + 1, height - 1)
+        for x in range(width):
+            plane = volume[best[x]]
+            before, after = max(x - 1, 0), min(x + 1, width - 1)
+            fall = np.log((plane[below, x] + TINY) / (plane[above, x] + TINY)) / (below - above)
+            rise = np.log((plane[y, after] + TINY) / (plane[y, before] + TINY)) / (after - before)
+            # Beyond the border the picture is mirrored about its last pixel.
+            around = plane[above if y > 0 else 1, x] + plane[below if y < height - 1 else y - 1, x]
+            around += plane[y, before if x > 0 else 1] + plane[y, after if x < width - 1 else x - 1]
+            moment[y, x] = 1 + variance / 2 * (around / (plane[y, x] + TINY) - 4)
+            fall, rise = variance * fall, variance * rise
+            length = np.sqrt(fall * fall + rise * rise)
+            held = min(1.0, farthest / max(length, 1e-12))
+            offsets[y, x, 0], offsets[y, x, 1] = held * fall, held * rise
+    return offsets, moment
+
+
+@kernel
+def _sampled(volume, at):  # type: ignore[no-untyped-def]
+    """Every plane of `volume` between its pixels, linearly, at (Y, X, 2) places."""
+    count, height, width = volume.shape
+    out = np.empty_like(volume)
+    place = np.empty(width, np.int64)
+    weights = np.empty((4, width), np.float32)
+    for y in range(height):
+        for x in range(width):
+            v = min(max(at[y, x, 0], np.float32(0)), np.float32(height - 1))
+            u = min(max(at[y, x, 1], np.float32(0)), np.float32(width - 1))
+            i, j = min(int(v), height - 2), min(int(u), width - 2)
+            v, u = v - np.float32(i), u - np.float32(j)
+            place[x] = i * width + j
+            weights[0, x] = (1 - v) * (1 - u)
+            weights[1, x] = (1 - v) * u
+            weights[2, x] = v * (1 - u)
+            weights[3, x] = v * u
+        for k in range(count):
+            plane, row = volume[k].reshape(-1), out[k, y]
+            for x in range(width):
+                p = place[x]
+                row[x] = (
+                    weights[0, x] * plane[p]
+                    + weights[1, x] * plane[p + 1]
+                    + weights[2, x] * plane[p + width]
+                    + weights[3, x] * plane[p + width + 1]
+                )
+    return out
+
+
+def _levelled(volume: np.ndarray) -> np.ndarray:
+    """Divide every curve of `volume` by its highest value, in place; gives back these values.
+
+    Curves that are mixed after that count alike, however much energy each has: to mix them doesn't
+    move the centroid again.
+    """
+    height = np.maximum(volume.max(axis=0), TINY)
+    volume /= height
+    return height
+
+
+def _reach(measure: Measurement, scale: int = 1) -> int:
+    """How far from a pixel its balanced and interpolated measure looks."""
+    return measure.step(scale) * (ceil(FARTHEST * sqrt(measure.variance(scale))) + 4)
+
+
+def _enlarged(volume: np.ndarray, step: int, wanted: Window, around: Window) -> np.ndarray:
+    """(Z, Y / step, X / step) `volume` of `around` at every pixel of `wanted`."""
+    out = np.zeros((len(volume), *wanted.shape), np.float32)
+    _add_enlarged(out, np.ones(wanted.shape, np.float32), volume, step, wanted, around)
+    return out
+
+
+def _add_enlarged(
+    out: np.ndarray,
+    weight: np.ndarray,
+    volume: np.ndarray,
+    step: int,
+    wanted: Window,
+    around: Window,
+) -> None:
+    """Add `weight` times the enlarged `volume` to (Z, Y, X) `out`.
+
+    Cubic B-splines over the shrunk pixels: smooth, and never below 0.
+    """
+    rows, columns = wanted.within(around)
+    if step == 1:
+        out += weight * volume[:, rows, columns]
+        return
+    taps = [
+        _taps(part.start, part.stop, step, size)
+        for part, size in zip((rows, columns), volume.shape[1:], strict=True)
+    ]
+    _add_splines(out, weight, volume, *taps[0], *taps[1])
+
+
+def _taps(start: int, stop: int, step: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """First of four shrunk pixels, and their weights, of the pixels `start` to `stop`."""
+    at = (np.arange(start, stop) + 0.5) / step - 0.5
+    t = at - np.floor(at)
+    weights = np.stack([(1 - t) ** 3, 4 - 6 * t**2 + 3 * t**3, 0 * t, t**3]) / 6
+    weights[2] = 1 - weights.sum(axis=0)
+    places = np.clip(np.floor(at).astype(np.int64) + np.arange(-1, 3)[:, None], 0, size - 1)
+    return places, weights.astype(np.float32)
+
+
+@kernel
+def _add_splines(out, weight, volume, row, row_weight, column, column_weight):  # type: ignore[no-untyped-def]
+    count, height, width = out.shape
+    first, last = row[0, 0], row[3, height - 1]
+    wide = np.empty((last - first + 1, width), np.float32)
+    for k in range(count):
+        for v in range(first, last + 1):
+            shrunk, line = volume[k, v], wide[v - first]
+            for x in range(width):
+                line[x] = (
+                    column_weight[0, x] * shrunk[column[0, x]]
+                    + column_weight[1, x] * shrunk[column[1, x]]
+                    + column_weight[2, x] * shrunk[column[2, x]]
+                    + column_weight[3, x] * shrunk[column[3, x]]
+                )
+        for y in range(height):
+            a, b, c, d = (
+                row_weight[0, y],
+                row_weight[1, y],
+                row_weight[2, y],
+                row_weight[3, y],
+            )
+            line_a, line_b = wide[row[0, y] - first], wide[row[1, y] - first]
+            line_c, line_d = wide[row[2, y] - first], wide[row[3, y] - first]
+            mine, whose = out[k, y], weight[y]
+            for x in range(width):
+                mixed = a * line_a[x] + b * line_b[x] + c * line_c[x] + d * line_d[x]
+                mine[x] += whose[x] * mixed
 
 
 def _faded(volume: np.ndarray) -> np.ndarray:
@@ -141,17 +301,18 @@ def _faded(volume: np.ndarray) -> np.ndarray:
 
     The order of the planes stays.
     """
-    level = np.maximum(volume.mean(axis=0), np.float32(1e-30))
+    level = np.maximum(volume.mean(axis=0), TINY)
     return level * np.maximum(volume / level, np.float32(1e-6)) ** np.float32(FADE)
 
 
-def _doubt(volume: np.ndarray) -> np.ndarray:
+def _doubt(volume: np.ndarray, neighbourhood: float) -> np.ndarray:
     """Uncertainty of each pixel's peak, in planes; inf where never in focus."""
-    positions = np.arange(float(len(volume)))
-    return peaks(volume, positions, BEST_PEAK, 0, noise_of(volume), significance(len(volume)))[2]
+    volume, positions = np.ascontiguousarray(volume), np.arange(float(len(volume)))
+    noise = noise_of(volume, neighbourhood)
+    return peaks(volume, positions, BEST_PEAK, 0, noise, significance(len(volume)))[2]
 
 
-AGGREGATIONS: dict[str, Callable[[Measure, float, int], np.ndarray]] = {
+AGGREGATIONS: dict[str, Callable[[Measurement, Window], np.ndarray]] = {
     "adaptive": adaptive,
     "balanced": balanced,
     "window": plain,

@@ -2,50 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from napari_dff import checks
-from napari_dff.focus import operators
-from napari_dff.focus.aggregation import AGGREGATIONS as AGGREGATIONS
+from napari_dff.curve import Computed
+from napari_dff.focus.aggregation import AGGREGATIONS
+from napari_dff.focus.measurement import Measurement
+from napari_dff.focus.operators import OPERATORS
 from napari_dff.progress import Progress, silent
-from napari_dff.stack import check_planes, grey, read_plane
+from napari_dff.recipe import SIGMA, WINDOW, Aggregation, Operator
+from napari_dff.stack import check_planes, in_memory
+from napari_dff.tiles import Window, on_all_cores, windows
 
-Operator = Literal[
-    "log",
-    "laplacian",
-    "modified_laplacian",
-    "diagonal_laplacian",
-    "laplacian_variance",
-    "ring_difference",
-    "tenengrad",
-    "tenengrad_variance",
-    "gradient_energy",
-    "gaussian_derivative",
-    "brenner",
-    "wavelet_sum",
-    "wavelet_variance",
-    "wavelet_ratio",
-    "variance",
-    "normalised_variance",
-    "third_moment",
-    "vollath",
-    "dct_energy",
-    "dct_reduced",
-    "helmli",
-    "steerable",
-    "contrast",
-    "curvature",
-]
-OPERATORS: dict[str, Callable[[np.ndarray, float, int], np.ndarray]] = {
-    name: getattr(operators, name)
-    for name in Operator.__args__  # type: ignore[attr-defined]
-}
-Aggregation = Literal["adaptive", "balanced", "window", "guided"]
-SIGMA = checks.Range(0.0, 32.0, 0.1)  # pixels
-WINDOW = checks.Range(1, 255, 2)  # pixels
+REACH = 48  # pixels, about what most windows are grown by
 
 
 def focus_measure(
@@ -76,7 +47,7 @@ def focus_measure(
         `window` and takes what the noise asks for; ``window`` is the plain average; ``guided``
         follows the edges. See `napari_dff.focus.aggregation`.
     progress : Progress
-        Told of each plane; may raise to cancel.
+        Told of each window of pixels; may raise to cancel.
 
     Returns
     -------
@@ -94,19 +65,29 @@ def focus_measure(
     Marr & Hildreth 1980, doi:10.1098/rspb.1980.0020 (Laplacian of Gaussian).
     Pertuz, Puig & Garcia 2013, doi:10.1016/j.patcog.2012.11.011 (survey of operators).
     """
+    volume = measured(planes, operator, sigma, window, aggregation)
+    out = np.empty(volume.shape, np.float32)
+
+    def fill(wanted: Window) -> None:
+        out[(..., *wanted.slices)] = volume.curves(wanted)
+
+    tiles = windows(volume.shape[1:], volume.shape[0], REACH)
+    on_all_cores(fill, tiles, progress, desc="Measuring focus")
+    if not out.any():
+        raise ValueError("planes have no contrast anywhere: there is nothing to focus on")
+    return out
+
+
+def measured(
+    planes: Any, operator: Operator, sigma: float, window: int, aggregation: Aggregation
+) -> Computed:
+    """The focus volume of `focus_measure`, measured window by window as it is asked for."""
     check_planes(planes)
     checks.one_of("operator", operator, OPERATORS)
     checks.one_of("aggregation", aggregation, AGGREGATIONS)
     SIGMA.check("sigma", sigma)
     WINDOW.check("window", window)
-    of_plane = OPERATORS[operator]
-
-    def measure(sigma: float, window: int) -> np.ndarray:
-        volume = np.empty(tuple(planes.shape[:3]), dtype=np.float32)
-        for i in progress(range(len(volume)), desc=f"Measuring focus, window {window}"):
-            np.maximum(of_plane(grey(read_plane(planes, i)), sigma, window), 0, out=volume[i])
-        if not volume.any():
-            raise ValueError("planes have no contrast anywhere: there is nothing to focus on")
-        return volume
-
-    return AGGREGATIONS[aggregation](measure, sigma, window)
+    planes = in_memory(planes)
+    measure = Measurement(planes, operator, sigma, window)
+    shape = (len(planes), *measure.shape)
+    return Computed(shape, lambda wanted: AGGREGATIONS[aggregation](measure, wanted))

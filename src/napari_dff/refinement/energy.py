@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
 
-from napari_dff.curve import BEST_PEAK, peak_at
+from napari_dff.compiled import kernel
+from napari_dff.curve import BEST_PEAK, Noise, peak_at
 
 if TYPE_CHECKING:
     from napari_dff.depth import DepthMap
-    from napari_dff.refinement.sequence import Scene
 
 SCALE = 100
 CEILING = 6.0  # a plane costs no more than this, however unsharp: some curves are simply wrong
@@ -26,24 +25,27 @@ EDGE = 0.05  # of the guide's range: a step of this size lets depth jump
 ACROSS = 0.1  # share of the weight that remains across the strongest edge
 
 
-def data_term(estimate: DepthMap, scene: Scene) -> np.ndarray:
-    """Cost of each plane, (Y, X, Z) int32; 0 for all planes where never in focus.
+def data_term(
+    estimate: DepthMap, curves: np.ndarray, noise: Noise, where: np.ndarray | None = None
+) -> np.ndarray:
+    """Cost of each plane, (Y, X, Z) int32; 0 for all planes where never in focus or not `where`.
 
     Half the squared difference of ln(measure) to the pixel's maximum, in standard deviations of
     that difference (see `napari_dff.curve`), held below `CEILING`; times `SCALE`. Where an outer
     peak was preferred to the highest, the maximum is that peak.
     """
     known = np.isfinite(estimate.uncertainty)
-    return _data_term(
-        scene.focus, estimate.index, known, scene.noise.floor, scene.noise.fluctuation
-    )
+    if where is not None:
+        known &= where
+    cost: np.ndarray = _data_term(curves, estimate.index, known, *noise)
+    return cost
 
 
-@numba.njit(parallel=True, cache=True)
+@kernel
 def _data_term(focus, index, known, floor, fluctuation):  # type: ignore[no-untyped-def]
     count, height, width = focus.shape
     cost = np.zeros((height, width, count), np.int32)
-    for y in numba.prange(height):
+    for y in range(height):
         for x in range(width):
             if not known[y, x]:
                 continue
@@ -89,26 +91,22 @@ def energy(unary: np.ndarray, right: np.ndarray, down: np.ndarray, labels: np.nd
     return int(unary[y, x, labels].sum(dtype=np.int64) + pairs)
 
 
-def relocated(estimate: DepthMap, scene: Scene, labels: np.ndarray) -> DepthMap:
+def relocated(
+    estimate: DepthMap,
+    curves: np.ndarray,
+    noise: Noise,
+    positions: np.ndarray,
+    labels: np.ndarray,
+) -> DepthMap:
     """Depth between planes at the peak nearest to each label.
 
     Where the label is a neighbour of the estimate's plane, the estimate's depth stands. Where the
     curve has no peak within a plane, the label's own position is all that is known.
     """
-    found = _relocate(
-        scene.focus,
-        scene.positions,
-        scene.noise.floor,
-        scene.noise.fluctuation,
-        labels,
-        estimate.index,
-        estimate.depth,
-        estimate.uncertainty,
-    )
-    return type(estimate)(*found)
+    return type(estimate)(*_relocate(curves, positions, *noise, labels, *estimate))
 
 
-@numba.njit(parallel=True, cache=True)
+@kernel
 def _relocate(  # type: ignore[no-untyped-def]
     focus, positions, floor, fluctuation, labels, old_index, old_depth, old_uncertainty
 ):
@@ -116,11 +114,10 @@ def _relocate(  # type: ignore[no-untyped-def]
     index = np.empty((height, width), np.uint16)
     depth = np.empty((height, width), np.float32)
     uncertainty = np.empty((height, width), np.float32)
-    for y in numba.prange(height):
-        curve = np.empty(count, np.float32)
+    for y in range(height):
         for x in range(width):
-            label = labels[y, x]
-            known = np.isfinite(old_uncertainty[y, x])
+            curve, label = focus[:, y, x], labels[y, x]
+            known = old_uncertainty[y, x] < np.inf
             if known and abs(label - np.int64(old_index[y, x])) <= 1:
                 index[y, x] = old_index[y, x]
                 depth[y, x] = old_depth[y, x]
@@ -128,8 +125,6 @@ def _relocate(  # type: ignore[no-untyped-def]
                 continue
             best = -1
             if known:
-                for k in range(count):
-                    curve[k] = focus[k, y, x]
                 for k in range(max(label - 1, 1), min(label + 2, count - 1)):
                     top = curve[k] >= curve[k - 1] and curve[k] >= curve[k + 1]
                     if top and (best < 0 or curve[k] > curve[best]):

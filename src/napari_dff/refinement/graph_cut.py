@@ -8,6 +8,7 @@ import numpy as np
 
 from napari_dff.progress import Progress
 from napari_dff.refinement.energy import JUMP, data_term, edge_weights, relocated
+from napari_dff.tiles import whole
 
 if TYPE_CHECKING:
     from napari_dff.depth import DepthMap
@@ -25,9 +26,11 @@ def graph_cut(estimate: DepthMap, scene: Scene, smoothness: float, progress: Pro
 
     Boykov, Veksler & Zabih 2001, doi:10.1109/34.969114; by gco-wrapper.
     """
-    unary = data_term(estimate, scene)
+    curves, noise = scene.volume.read(whole(estimate.depth.shape))
+    unary = data_term(estimate, curves, noise)
     right, down = edge_weights(scene.guide, smoothness)
-    return relocated(estimate, scene, expand(unary, right, down, progress))
+    labels = expand(unary, right, down, progress)
+    return relocated(estimate, curves, noise, scene.positions, labels)
 
 
 def expand(

@@ -1,27 +1,33 @@
 """Sequential tree-reweighted message passing: the graph cut's energy, minimised without it.
 
-Each neighbour pair keeps one message, a cost for every plane. A sweep visits the pixels from the
-top left corner and then back; pixels on one anti-diagonal don't depend on each other and run in
-parallel. After every pair of sweeps a lower bound of the energy is known: it tells how far from
-the optimum the labels can be at most.
+Each neighbour pair keeps one message, a cost for every plane. A sweep visits the pixels row by row
+from the top left corner, and then back. After every pair of sweeps a lower bound of the energy is
+known: it tells how far from the optimum the labels can be at most.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import numba
+import cv2
 import numpy as np
 
+from napari_dff.compiled import kernel
 from napari_dff.progress import Progress
-from napari_dff.refinement.energy import JUMP, data_term, edge_weights, energy, relocated
+from napari_dff.refinement.energy import JUMP, data_term, edge_weights, relocated
+from napari_dff.tiles import Window, on_all_cores, windows
 
 if TYPE_CHECKING:
     from napari_dff.depth import DepthMap
     from napari_dff.refinement.sequence import Scene
 
-SWEEPS = 8
+SWEEPS = 3  # pairs; more change the energy, but not the depth
+AROUND = 8  # pixels around a contested one that are solved with it
 CLOSE_ENOUGH = 1e-3  # of the energy, between it and its lower bound
+REACH = 24  # pixels around a window that are solved with it
+VOLUMES = 4  # float32 volumes of a window that are held at a time
+MARGIN = 16  # planes on either side of the planes there are, so that loops need no ends
+HIGH = np.float32(1e30)
 
 
 class Solution(NamedTuple):
@@ -37,120 +43,186 @@ def message_passing(
 ) -> DepthMap:
     """Tree-reweighted message passing over the planes, then depth between planes again.
 
+    Only where it is contested: around pixels that are never in focus, or whose plane is more than
+    one from a neighbour's; elsewhere neighbours agree already. Solved in windows that overlap.
+
     Kolmogorov 2006, doi:10.1109/TPAMI.2006.200.
     """
-    unary = data_term(estimate, scene)
-    right, down = edge_weights(scene.guide, smoothness)
-    return relocated(estimate, scene, solve(unary, right, down, progress).labels)
+    count, *shape = scene.volume.shape
+    found = type(estimate)(*(part.copy() for part in estimate))
+    open_ = contested(estimate)
+
+    def fill(wanted: Window) -> None:
+        if not open_[wanted.slices].any():
+            return
+        around = wanted.grown(REACH, shape)
+        here = around.slices
+        curves, noise = scene.volume.read(around)
+        before = type(estimate)(*(np.ascontiguousarray(part[here]) for part in estimate))
+        unary = data_term(before, curves, noise, open_[here])
+        right, down = edge_weights(scene.guide[here], smoothness)
+        labels = solve(unary, right, down, SWEEPS, open_[here], before.index).labels
+        after = relocated(before, curves, noise, scene.positions, labels)
+        for part, new in zip(found, after, strict=True):
+            part[wanted.slices] = new[wanted.within(around)]
+
+    on_all_cores(fill, windows(shape, VOLUMES * count, REACH), progress, desc="Message passing")
+    return found
+
+
+def contested(estimate: DepthMap) -> np.ndarray:
+    """Where neighbours may have to be made to agree: (Y, X) bool."""
+    planes = estimate.index.astype(np.int32)
+    doubtful = np.isinf(estimate.uncertainty)
+    far = np.abs(np.diff(planes, axis=1)) > 1
+    doubtful[:, 1:] |= far
+    doubtful[:, :-1] |= far
+    far = np.abs(np.diff(planes, axis=0)) > 1
+    doubtful[1:] |= far
+    doubtful[:-1] |= far
+    around = np.ones((2 * AROUND + 1,) * 2, np.uint8)
+    return cv2.dilate(doubtful.astype(np.uint8), around).astype(bool)
 
 
 def solve(
     unary: np.ndarray,  # (Y, X, Z) int32
     right: np.ndarray,  # (Y, X) int32
     down: np.ndarray,  # (Y, X) int32
-    progress: Progress,
+    sweeps: int = 8,
+    active: np.ndarray | None = None,  # (Y, X) bool
+    start: np.ndarray | None = None,  # (Y, X)
 ) -> Solution:
-    """Best labels found in `SWEEPS` pairs of sweeps, fewer if the bound is close enough."""
+    """Best labels found in `sweeps` pairs of sweeps, fewer if the bound is close enough.
+
+    Pixels that aren't `active` keep their label of `start`; energy and bound are those of the
+    others, with what separates them from these.
+    """
     cost = unary.astype(np.float32)
     across, below = right.astype(np.float32), down.astype(np.float32)
-    to_side, to_below = np.zeros_like(cost), np.zeros_like(cost)
-    best = Solution(np.zeros(unary.shape[:2], np.int32), np.iinfo(np.int64).max, -np.inf)
-    for _ in progress(range(SWEEPS), desc="Message passing"):
-        _sweep(cost, across, below, to_side, to_below, True)
-        bound = float(_sweep(cost, across, below, to_side, to_below, False))
-        labels = _decode(cost, across, below, to_side, to_below)
-        found = Solution(labels, energy(unary, right, down, labels), max(bound, best.bound))
+    if active is None or start is None:
+        active, start = np.ones(right.shape, bool), np.zeros(right.shape, np.int32)
+    active, start = np.ascontiguousarray(active), start.astype(np.int32)
+    _pin(cost, across, below, active, start)
+    terms = cost, across, below, np.zeros_like(cost), np.zeros_like(cost), active
+    best = Solution(start, np.iinfo(np.int64).max, -np.inf)
+    for _ in range(sweeps):
+        _forward(*terms)
+        bound = float(_backward(*terms))
+        labels, total = _decode(*terms, start)
+        found = Solution(labels, round(total), max(bound, best.bound))
         best = found if found.energy < best.energy else best._replace(bound=found.bound)
         if best.energy - best.bound <= CLOSE_ENOUGH * best.energy:
             break
     return best
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
-def _send(belief, message, weight):  # type: ignore[no-untyped-def]
-    """Replace `message` (from the other end) by ours to it; give back what was subtracted."""
+@kernel
+def _pin(cost, across, below, active, start):  # type: ignore[no-untyped-def]
+    """Let active pixels pay for their distance to the others once and for all; cut them off."""
+    height, width, count = cost.shape
+    for y in range(height):
+        for x in range(width):
+            for v, u, weights in ((y, x + 1, across), (y + 1, x, below)):
+                if v == height or u == width or active[y, x] == active[v, u]:
+                    continue
+                weight = weights[y, x]
+                j, i, label = (y, x, start[v, u]) if active[y, x] else (v, u, start[y, x])
+                for k in range(count):
+                    cost[j, i, k] += weight * np.float32(min(abs(k - label), JUMP))
+                weights[y, x] = 0
+
+
+@kernel
+def _send(belief, message, weight, near, far):  # type: ignore[no-untyped-def]
+    """Replace `message` (from the other end) by ours to it; give back what was subtracted.
+
+    The least over all planes of belief plus `weight` a plane of distance, three planes at most,
+    and never more than `JUMP` above the least of all. `near` and `far` have `MARGIN`s of `HIGH`.
+    """
     count = len(belief)
-    least = np.float32(np.inf)
+    least = HIGH
     for k in range(count):
-        message[k] = belief[k] * np.float32(0.5) - message[k]
-        least = min(least, message[k])
-    for k in range(1, count):
-        message[k] = min(message[k], message[k - 1] + weight)
-    top = least + JUMP * weight
-    last = message[count - 1]
-    message[count - 1] = min(last, top) - least
-    for k in range(count - 2, -1, -1):
-        last = min(message[k], last + weight)
-        message[k] = min(last, top) - least
+        own = belief[k] * np.float32(0.5) - message[k]
+        near[MARGIN + k] = own
+        least = min(least, own)
+    for k in range(count):
+        beside = min(near[MARGIN - 1 + k], near[MARGIN + 1 + k])
+        far[MARGIN + k] = min(near[MARGIN + k], beside + weight)
+    twice, top = weight + weight, np.float32(JUMP) * weight
+    for k in range(count):
+        reached = min(far[MARGIN + k], min(far[MARGIN - 2 + k], far[MARGIN + 2 + k]) + twice)
+        message[k] = min(reached - least, top)
     return least
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
-def _gather(belief, cost, to_side, to_below, y, x, before):  # type: ignore[no-untyped-def]
-    """Cost of a pixel plus its messages, those from pixels before it only if `before`."""
+@kernel
+def _forward(cost, across, below, to_side, to_below, active):  # type: ignore[no-untyped-def]
+    """One sweep from the top left: every pixel tells its right and its lower neighbour."""
     height, width, count = cost.shape
-    for k in range(count):
-        belief[k] = cost[y, x, k]
-    if before and x > 0:
-        for k in range(count):
-            belief[k] += to_side[y, x - 1, k]
-    if x < width - 1:
-        for k in range(count):
-            belief[k] += to_side[y, x, k]
-    if before and y > 0:
-        for k in range(count):
-            belief[k] += to_below[y - 1, x, k]
-    if y < height - 1:
-        for k in range(count):
-            belief[k] += to_below[y, x, k]
-
-
-@numba.njit(parallel=True, cache=True, fastmath=True)
-def _sweep(cost, across, below, to_side, to_below, forward):  # type: ignore[no-untyped-def]
-    """One sweep over all pixels, by anti-diagonals; gives back the lower bound (backward only)."""
-    height, width, count = cost.shape
-    bounds = np.zeros(height)
-    beliefs = np.empty((height, count), np.float32)
-    for step in range(height + width - 1):
-        diagonal = step if forward else height + width - 2 - step
-        first, last = max(0, diagonal - width + 1), min(height, diagonal + 1)
-        for y in numba.prange(first, last):
-            x = diagonal - y
-            belief = beliefs[y]
-            _gather(belief, cost, to_side, to_below, y, x, True)
-            if forward:
-                if x < width - 1:
-                    _send(belief, to_side[y, x], across[y, x])
-                if y < height - 1:
-                    _send(belief, to_below[y, x], below[y, x])
-            else:
-                least = belief.min()
-                for k in range(count):
-                    belief[k] -= least
-                bound = np.float64(least)
-                if x > 0:
-                    bound += _send(belief, to_side[y, x - 1], across[y, x - 1])
-                if y > 0:
-                    bound += _send(belief, to_below[y - 1, x], below[y - 1, x])
-                bounds[y] += bound
-    return bounds.sum()
-
-
-@numba.njit(parallel=True, cache=True)
-def _decode(cost, across, below, to_side, to_below):  # type: ignore[no-untyped-def]
-    """Labels one by one: the best given those before and the messages of those after."""
-    height, width, count = cost.shape
-    labels = np.zeros((height, width), np.int32)
-    beliefs = np.empty((height, count), np.float32)
-    for diagonal in range(height + width - 1):
-        for y in numba.prange(max(0, diagonal - width + 1), min(height, diagonal + 1)):
-            x = diagonal - y
-            belief = beliefs[y]
-            _gather(belief, cost, to_side, to_below, y, x, False)
+    nothing, belief = np.zeros(count, np.float32), np.empty(count, np.float32)
+    near, far = (np.full(count + 2 * MARGIN, HIGH), np.full(count + 2 * MARGIN, HIGH))
+    for y in range(height):
+        for x in range(width):
+            if not active[y, x]:
+                continue
+            own, side, under = cost[y, x], to_side[y, x], to_below[y, x]
+            left = to_side[y, x - 1] if x > 0 else nothing
+            upper = to_below[y - 1, x] if y > 0 else nothing
             for k in range(count):
-                if x > 0:
-                    belief[k] += across[y, x - 1] * min(abs(k - labels[y, x - 1]), JUMP)
-                if y > 0:
-                    belief[k] += below[y - 1, x] * min(abs(k - labels[y - 1, x]), JUMP)
-            labels[y, x] = np.argmin(belief)
-    return labels
+                belief[k] = own[k] + left[k] + upper[k] + side[k] + under[k]
+            if x < width - 1:
+                _send(belief, side, across[y, x], near, far)
+            if y < height - 1:
+                _send(belief, under, below[y, x], near, far)
+
+
+@kernel
+def _backward(cost, across, below, to_side, to_below, active):  # type: ignore[no-untyped-def]
+    """One sweep from the bottom right, to the left and upper neighbours; gives the lower bound."""
+    height, width, count = cost.shape
+    nothing, belief = np.zeros(count, np.float32), np.empty(count, np.float32)
+    near, far = (np.full(count + 2 * MARGIN, HIGH), np.full(count + 2 * MARGIN, HIGH))
+    bound = 0.0
+    for y in range(height - 1, -1, -1):
+        for x in range(width - 1, -1, -1):
+            if not active[y, x]:
+                continue
+            own, side, under = cost[y, x], to_side[y, x], to_below[y, x]
+            left = to_side[y, x - 1] if x > 0 else nothing
+            upper = to_below[y - 1, x] if y > 0 else nothing
+            least = HIGH
+            for k in range(count):
+                belief[k] = own[k] + left[k] + upper[k] + side[k] + under[k]
+                least = min(least, belief[k])
+            for k in range(count):
+                belief[k] -= least
+            bound += least
+            if x > 0:
+                bound += _send(belief, left, across[y, x - 1], near, far)
+            if y > 0:
+                bound += _send(belief, upper, below[y - 1, x], near, far)
+    return bound
+
+
+@kernel
+def _decode(cost, across, below, to_side, to_below, active, start):  # type: ignore[no-untyped-def]
+    """Labels one by one: the best given those before and the messages of those after; energy."""
+    height, width, count = cost.shape
+    belief = np.empty(count, np.float32)
+    labels, energy = start.copy(), 0.0
+    for y in range(height):
+        for x in range(width):
+            if not active[y, x]:
+                continue
+            own, side, under = cost[y, x], to_side[y, x], to_below[y, x]
+            left, upper = labels[y, max(x - 1, 0)], labels[max(y - 1, 0), x]
+            step = across[y, x - 1] if x > 0 else np.float32(0)
+            fall = below[y - 1, x] if y > 0 else np.float32(0)
+            for k in range(count):
+                pairs = step * min(abs(k - left), JUMP) + fall * min(abs(k - upper), JUMP)
+                belief[k] = own[k] + side[k] + under[k] + np.float32(pairs)
+            best = np.argmin(belief)
+            labels[y, x] = best
+            energy += own[best] + step * min(abs(best - left), JUMP)
+            energy += fall * min(abs(best - upper), JUMP)
+    return labels, energy

@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_dff import checks
-from napari_dff.curve import Noise, noise_of
-from napari_dff.depth import DepthMap, checked_focus
+from napari_dff.curve import FocusVolume
+from napari_dff.depth import DepthMap, volume_of
 from napari_dff.progress import Progress, silent
+from napari_dff.recipe import SMOOTHNESS, Refinement
 from napari_dff.refinement.graph_cut import graph_cut
 from napari_dff.refinement.least_squares import least_squares
 from napari_dff.refinement.message_passing import message_passing
 from napari_dff.refinement.weighted_median import weighted_median
 from napari_dff.stack import checked_positions, grey
 
-Refinement = Literal[
-    "message_passing+least_squares",
-    "graph_cut+weighted_median",
-    "message_passing",
-    "graph_cut",
-    "least_squares",
-    "weighted_median",
-    "none",
-]
-SMOOTHNESS = checks.Range(0.0, 100.0, 0.1)
-
 
 class Scene(NamedTuple):
     """What every refinement step may look at."""
 
-    focus: np.ndarray  # (Z, Y, X) float32
+    volume: FocusVolume
     positions: np.ndarray  # (Z,) float64
-    noise: Noise
     guide: np.ndarray  # (Y, X) float32, 0 … 1
 
 
@@ -89,6 +77,21 @@ def refine(
     Farbman et al. 2008, doi:10.1145/1360612.1360666 (weighted least squares).
     Zhang, Xu & Jia 2014, doi:10.1109/CVPR.2014.361 (weighted median).
     """
+    volume = volume_of(focus)
+    at = checked_positions(positions, volume.shape[0])
+    return refined(estimate, volume, at, refinement, smoothness, guide, progress)
+
+
+def refined(
+    estimate: DepthMap,
+    volume: FocusVolume,
+    at: np.ndarray,
+    refinement: Refinement,
+    smoothness: float,
+    guide: np.ndarray | None,
+    progress: Progress,
+) -> DepthMap:
+    """Refine with a focus volume that need not be held; see `refine`."""
     steps = [] if refinement == "none" else str(refinement).split("+")
     if not all(step in REFINEMENTS for step in steps):
         raise ValueError(
@@ -96,14 +99,13 @@ def refine(
             f"got {refinement!r}"
         )
     SMOOTHNESS.check("smoothness", smoothness)
-    focus = checked_focus(focus)
-    if estimate.depth.shape != focus.shape[1:]:
+    shape = volume.shape[1:]
+    if estimate.depth.shape != shape:
         raise ValueError(
-            f"estimate must have the shape of a plane of focus, {focus.shape[1:]}, "
+            f"estimate must have the shape of a plane of focus, {shape}, "
             f"got {estimate.depth.shape}"
         )
-    at = checked_positions(positions, len(focus))
-    scene = Scene(focus, at, noise_of(focus), _scaled(guide, focus.shape[1:]))
+    scene = Scene(volume, at, _scaled(guide, shape))
     if smoothness > 0:
         for step in steps:
             estimate = REFINEMENTS[step](estimate, scene, smoothness, progress)
@@ -117,8 +119,8 @@ def _scaled(guide: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
     picture = grey(guide)
     if picture.shape != shape:
         raise ValueError(f"guide must have the shape of a plane, {shape}, got {picture.shape}")
-    low, high = np.percentile(picture, (1, 99))
-    return np.clip((picture - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
+    low, high = (np.float32(v) for v in np.percentile(picture, (1, 99)))
+    return np.clip((picture - low) / max(high - low, np.float32(1e-12)), 0, 1)
 
 
 Step = Callable[[DepthMap, Scene, float, Progress], DepthMap]

@@ -3,22 +3,17 @@
 from napari_dff.registration.alignment import (
     REGISTRATIONS,
     Alignment,
-    Exposure,
     PlaneReport,
-    Registration,
     align,
     resample,
 )
-from napari_dff.registration.motion import MOTIONS, Motion
+from napari_dff.registration.motion import MOTIONS
 
 __all__ = [
     "MOTIONS",
     "REGISTRATIONS",
     "Alignment",
-    "Exposure",
-    "Motion",
     "PlaneReport",
-    "Registration",
     "align",
     "resample",
 ]

@@ -6,7 +6,7 @@ blurred almost alike. The motions between neighbours are composed, and each plan
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,13 +17,12 @@ from napari_dff.registration import features, joint
 from napari_dff.registration import motion as motions
 from napari_dff.registration.exposure import equalised
 from napari_dff.registration.intensity import ecc
-from napari_dff.registration.motion import MOTIONS, Motion
+from napari_dff.registration.motion import MOTIONS
+from napari_dff.recipe import Exposure, Motion, Registration
 from napari_dff.stack import as_dtype, check_planes, grey, read_plane
 from napari_dff.warp import inside, warp
 
-Registration = Literal["joint", "sift", "ecc", "none"]
 REGISTRATIONS = ("joint", "sift", "ecc", "none")
-Exposure = Literal["keep", "equal"]
 SAME_BLUR = 2.0  # pixels: planes are blurred by this before they are compared
 NEIGHBOURS = 2  # planes towards the reference that are tried before a plane is given up
 

@@ -6,11 +6,8 @@ Points are (N, 2) in the order (y, x), matrices (3, 3) act on (y, x, 1).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
-
 import numpy as np
 
-Motion = Literal["auto", "translation", "similarity", "affine", "homography"]
 ROUNDS = 12  # of re-weighting
 
 

@@ -8,7 +8,8 @@ from magicgui.widgets import Table
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
-from napari_dff.pipeline import Recipe, aligned_by
+from napari_dff.pipeline import aligned_by
+from napari_dff.recipe import Recipe
 from napari_dff.progress import Progress
 from napari_dff.registration import Alignment, PlaneReport
 from napari_dff.stack import FocalStack

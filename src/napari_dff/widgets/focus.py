@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from napari.layers import Image
 
-from napari_dff.pipeline import Recipe, measured_by
+from napari_dff.pipeline import measured_by
+from napari_dff.recipe import Recipe
 from napari_dff.progress import Progress
 from napari_dff.stack import FocalStack
 from napari_dff.widgets.layers import put

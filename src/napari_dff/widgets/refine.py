@@ -6,7 +6,8 @@ import numpy as np
 from napari.layers import Image
 
 from napari_dff.depth import DepthMap
-from napari_dff.pipeline import Recipe, fused_by, refined_by
+from napari_dff.pipeline import fused_by, refined_by
+from napari_dff.recipe import Recipe
 from napari_dff.progress import Progress
 from napari_dff.stack import FocalStack
 from napari_dff.widgets.layers import needed, put_depth_map

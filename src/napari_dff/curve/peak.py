@@ -1,64 +1,16 @@
-"""The focus curve of a pixel: its noise, its peak and how well the peak is known.
-
-The focus measure of a pixel where nothing is ever sharp still goes up and down from plane to plane.
-How much is read off the volume itself, so that nothing has to be known about camera or operator:
-
-- *floor*: the mean of the logarithm of the lower half of a pixel's curve;
-- *fluctuation*: the standard deviation of that logarithm, from the median of its squared second
-  differences (noise has them everywhere, a smooth curve only at its peak), over the pixels around.
-
-Where the measure is r times its noise floor, a measure of energy fluctuates by
-``fluctuation * sqrt(2 r - 1) / r``: noise alone at r = 1, noise against signal beyond.
-"""
+"""The peak of a focus curve: where it is and how well it is known."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import cv2
-import numba
 import numpy as np
-from scipy.special import ndtri
+
+from napari_dff.compiled import BLOCK, inlined, kernel
+from napari_dff.curve.noise import Noise
 
 PEAKS = {"argmax": 0, "parabola": 1, "gaussian": 2, "lorentzian": 3, "curve": 4}
 BEST_PEAK = PEAKS["curve"]
-NEIGHBOURHOOD = 6.0  # pixels, standard deviation of what counts as "around" for the fluctuation
-ROUGHNESS = 5.0  # pixels, standard deviation of the average that scatter is counted from
 SHOULDER = 0.3  # of a peak: planes above this take part in a fit of the whole curve
 HOLDS = 0.1  # of ln(measure), how far a squared Lorentzian describes a curve without noise
-FLAT = 0.1  # of ln(measure): a curve that varies by less doesn't vary
-DYNAMIC_RANGE = 1e-6  # of the strongest focus: weaker measures are no measures
-
-
-FALSE_ALARM = 1e-3  # share of pixels without any texture that may still be called in focus
-
-
-class Noise(NamedTuple):
-    """What the focus measure does where nothing is sharp: (Y, X) float32 each, of ln(measure)."""
-
-    floor: np.ndarray
-    fluctuation: np.ndarray
-
-
-def noise_of(focus: np.ndarray) -> Noise:
-    """Floor and fluctuation of every pixel of a (Z, Y, X) focus volume."""
-    tiny = np.float32(max(DYNAMIC_RANGE * float(focus.max()), 1e-38))
-    floor, variance, extent = _floors(focus, tiny)
-    # A curve that hardly varies was never measured; it must not make its neighbours look surer.
-    counts = (extent > FLAT).astype(np.float32)
-    around = cv2.GaussianBlur(counts * variance, (0, 0), NEIGHBOURHOOD)
-    number = cv2.GaussianBlur(counts, (0, 0), NEIGHBOURHOOD)
-    return Noise(
-        floor, np.sqrt(np.where(number > 1e-3, around / np.maximum(number, 1e-3), variance))
-    )
-
-
-def significance(planes: int) -> float:
-    """How many fluctuations above its floor a curve of noise stays, but for FALSE_ALARM of them.
-
-    The highest of `planes` normal numbers, counted from the mean of their lower half (-0.8).
-    """
-    return float(ndtri((1 - FALSE_ALARM) ** (1 / planes))) + 0.8
 
 
 def peaks(
@@ -94,36 +46,13 @@ def deviations(
     return found
 
 
-def scatter(depth: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """How much `depth` (in planes) scatters about a smooth surface: (Y, X), standard deviation.
-
-    What the noise of the curve doesn't tell: texture that differs from plane to plane, leaks from
-    beside, a curve of another shape. The smooth surface is a Gaussian average over `ROUGHNESS`
-    pixels, twice (Tukey's twicing leaves slopes and curvature to it), each pixel weighted by its
-    `deviation`; inf counts for nothing.
-    """
-    weight = np.where(np.isfinite(deviation), 1 / (np.minimum(deviation, 1e3) ** 2 + 0.05**2), 0)
-    weight = (weight + 1e-6).astype(np.float32)
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        summed = cv2.GaussianBlur(weight * values.astype(np.float32), (0, 0), ROUGHNESS)
-        return summed / cv2.GaussianBlur(weight, (0, 0), ROUGHNESS)
-
-    surface = mean(depth)
-    surface += mean(depth - surface)
-    # A step is no scatter of the whole neighbourhood: a pixel counts for one plane at most.
-    return np.sqrt(mean(np.minimum((depth - surface) ** 2, 1)))
-
-
-@numba.njit(parallel=True, cache=True)
+@kernel
 def _deviations(focus, positions, index, floor, fluctuation):  # type: ignore[no-untyped-def]
     count, height, width = focus.shape
     out = np.empty((height, width), np.float32)
-    for y in numba.prange(height):
-        curve = np.empty(count, np.float32)
+    for y in range(height):
         for x in range(width):
-            for k in range(count):
-                curve[k] = focus[k, y, x]
+            curve = focus[:, y, x]
             top = int(index[y, x])
             low, high = max(top - 1, 0), min(top + 1, count - 1)
             if curve[top] >= curve[low] and curve[top] >= curve[high]:
@@ -135,32 +64,7 @@ def _deviations(focus, positions, index, floor, fluctuation):  # type: ignore[no
     return out
 
 
-@numba.njit(parallel=True, cache=True)
-def _floors(focus, tiny):  # type: ignore[no-untyped-def]
-    count, height, width = focus.shape
-    floor = np.empty((height, width), np.float32)
-    variance = np.empty((height, width), np.float32)
-    extent = np.empty((height, width), np.float32)
-    half = (count + 1) // 2
-    for y in numba.prange(height):
-        row = np.empty((width, count), np.float32)
-        bends = np.empty(count - 2, np.float32)
-        for k in range(count):
-            for x in range(width):
-                row[x, k] = np.log(max(focus[k, y, x], tiny))
-        for x in range(width):
-            curve = row[x]
-            ordered = np.sort(curve)
-            floor[y, x] = ordered[:half].mean()
-            extent[y, x] = ordered[-1] - ordered[0]
-            for k in range(1, count - 1):
-                bends[k - 1] = (curve[k - 1] - 2 * curve[k] + curve[k + 1]) ** 2
-            # 6 is the variance of a second difference, 0.4549 the median of a squared normal number
-            variance[y, x] = np.median(bends) / 6 / 0.4549
-    return floor, variance, extent
-
-
-@numba.njit(cache=True)
+@kernel
 def vertex(x0, x1, x2, y0, y1, y2, e0, e1, e2):  # type: ignore[no-untyped-def]
     """Vertex of the parabola through three points and its standard deviation.
 
@@ -178,7 +82,7 @@ def vertex(x0, x1, x2, y0, y1, y2, e0, e1, e2):  # type: ignore[no-untyped-def]
     return start + reach * rise / bend, np.sqrt((d0 * e0) ** 2 + (d1 * e1) ** 2 + (d2 * e2) ** 2)
 
 
-@numba.njit(cache=True)
+@kernel
 def _fitted(curve, k, positions, floor, fluctuation):  # type: ignore[no-untyped-def]
     """Vertex of a squared Lorentzian through all planes of the peak that reach `SHOULDER` of it.
 
@@ -191,40 +95,54 @@ def _fitted(curve, k, positions, floor, fluctuation):  # type: ignore[no-untyped
         first -= 1
     while last < count - 1 and SHOULDER * curve[k] < curve[last + 1] <= curve[last]:
         last += 1
-    normal, right, noisy = np.zeros((3, 3)), np.zeros(3), np.zeros((3, 3))
+    by_level, by_peak, spread = np.exp(-floor), 1 / curve[k], fluctuation * fluctuation
     scale = abs(positions[last] - positions[first]) / 2
+    # Moments of u: of the weights (s), of the weighted values (r), of the noise (n).
+    s0 = s1 = s2 = s3 = s4 = r0 = r1 = r2 = n0 = n1 = n2 = n3 = n4 = 0.0
     for j in range(first, last + 1):
-        value = max(curve[j] / curve[k], 1e-12)
-        above = max(curve[j] / np.exp(floor), 1.0)
-        relative = fluctuation**2 * (2 * above - 1) / above**2
+        value = max(curve[j] * by_peak, 1e-12)
+        above = max(curve[j] * by_level, 1.0)
+        relative = spread * (2 * above - 1) / (above * above)
         u = (positions[j] - positions[k]) / scale
-        weight = 4 * value / (relative + HOLDS**2)
-        row = np.array([1.0, u, u * u])
-        for a in range(3):
-            right[a] += weight * row[a] / np.sqrt(value)
-            for b in range(3):
-                normal[a, b] += weight * row[a] * row[b]
-                noisy[a, b] += weight**2 * relative / (4 * value) * row[a] * row[b]
-    inverse = np.linalg.inv(normal + 1e-9 * np.trace(normal) * np.eye(3))
-    covariance = inverse @ noisy @ inverse  # of the noise alone: the model's error is no noise
-    _, tilt, bend = inverse @ right
+        trust = 1 / (relative + HOLDS**2)
+        weight = 4 * value * trust
+        s0, s1, s2, s3, s4 = _add_moments(s0, s1, s2, s3, s4, weight, u)
+        n0, n1, n2, n3, n4 = _add_moments(n0, n1, n2, n3, n4, weight * trust * relative, u)
+        goal = 4 * np.sqrt(value) * trust
+        r0, r1, r2 = r0 + goal, r1 + goal * u, r2 + goal * u * u
+    ridge = 1e-9 * (s0 + s2 + s4)
+    s0, s2_, s4 = s0 + ridge, s2 + ridge, s4 + ridge  # the diagonal: s2 stands off it as well
+    # Rows of the inverse of [[s0, s1, s2], [s1, s2_, s3], [s2, s3, s4]] for tilt and bend.
+    a0, a1, a2 = s2 * s3 - s1 * s4, s0 * s4 - s2 * s2, s1 * s2 - s0 * s3
+    b0, b1, b2 = s1 * s3 - s2 * s2_, s1 * s2 - s0 * s3, s0 * s2_ - s1 * s1
+    determinant = s2 * b0 + s3 * b1 + s4 * b2
+    tilt = (a0 * r0 + a1 * r1 + a2 * r2) / determinant
+    bend = (b0 * r0 + b1 * r1 + b2 * r2) / determinant
     half = abs(positions[k + 1] - positions[k - 1]) / 2
-    if bend <= 0:
+    if not bend > 0:
         return positions[k], half
-    vertex_u = -tilt / (2 * bend)
-    by_tilt, by_bend = -1 / (2 * bend), tilt / (2 * bend * bend)
+    # The vertex moves by c · (error of the values), c = -a / 2 bend + tilt b / 2 bend²: noise alone
+    # counts, the model's error is no noise.
+    by_tilt, by_bend = -1 / (2 * bend * determinant), tilt / (2 * bend * bend * determinant)
+    c0, c1, c2 = (by_tilt * a0 + by_bend * b0, by_tilt * a1 + by_bend * b1, by_tilt * a2 + by_bend * b2)
     variance = (
-        by_tilt**2 * covariance[1, 1]
-        + by_bend**2 * covariance[2, 2]
-        + 2 * by_tilt * by_bend * covariance[1, 2]
+        c0 * c0 * n0 + 2 * c0 * c1 * n1 + (c1 * c1 + 2 * c0 * c2) * n2 + 2 * c1 * c2 * n3 + c2 * c2 * n4
     )
     low = min(positions[k - 1], positions[k + 1])
     high = max(positions[k - 1], positions[k + 1])
-    at = min(max(positions[k] + vertex_u * scale, low), high)
+    at = min(max(positions[k] - tilt / (2 * bend) * scale, low), high)
     return at, min(scale * np.sqrt(max(variance, 0.0)), half)
 
 
-@numba.njit(cache=True)
+@inlined
+def _add_moments(m0, m1, m2, m3, m4, weight, u):  # type: ignore[no-untyped-def]
+    """Add `weight` times u to the powers 0 to 4."""
+    v = weight * u
+    w = v * u
+    return m0 + weight, m1 + v, m2 + w, m3 + w * u, m4 + w * u * u
+
+
+@kernel
 def peak_at(curve, k, positions, kind, floor, fluctuation):  # type: ignore[no-untyped-def]
     """Position of the peak of `curve` at its local maximum `k`, and its standard deviation.
 
@@ -257,31 +175,39 @@ def peak_at(curve, k, positions, kind, floor, fluctuation):  # type: ignore[no-u
     return at, min(deviation, abs(positions[k + 1] - positions[k - 1]) / 2)
 
 
-@numba.njit(parallel=True, cache=True)
+@kernel
 def _peaks(focus, positions, kind, prefer, floor, fluctuation, threshold):  # type: ignore[no-untyped-def]
     count, height, width = focus.shape
     index = np.empty((height, width), np.uint16)
     depth = np.empty((height, width), np.float32)
     uncertainty = np.empty((height, width), np.float32)
-    for y in numba.prange(height):
-        rows = np.empty((width, count), np.float32)
-        for k in range(count):
-            for x in range(width):
-                rows[x, k] = focus[k, y, x]
-        for x in range(width):
-            curve = rows[x]
-            enough = np.exp(floor[y, x] + threshold * max(fluctuation[y, x], 0.02))
-            top = int(np.argmax(curve))
-            if prefer != 0:
-                top = _outermost(curve, top, prefer, enough, fluctuation[y, x])
-            at, deviation = peak_at(curve, top, positions, kind, floor[y, x], fluctuation[y, x])
-            index[y, x] = top
-            depth[y, x] = at
-            uncertainty[y, x] = deviation if curve[top] > enough else np.inf
+    highest = np.empty(BLOCK, np.float32)
+    where = np.empty(BLOCK, np.int32)
+    for y in range(height):
+        for start in range(0, width, BLOCK):
+            size = min(BLOCK, width - start)
+            highest[:size] = focus[0, y, start : start + size]
+            where[:] = 0
+            for k in range(1, count):
+                row = focus[k, y, start : start + size]
+                for p in range(size):
+                    higher = row[p] > highest[p]
+                    where[p] = k if higher else where[p]
+                    highest[p] = row[p] if higher else highest[p]
+            for p in range(size):
+                x = start + p
+                curve, top = focus[:, y, x], int(where[p])
+                enough = np.exp(floor[y, x] + threshold * max(fluctuation[y, x], 0.02))
+                if prefer != 0:
+                    top = _outermost(curve, top, prefer, enough, fluctuation[y, x])
+                at, deviation = peak_at(curve, top, positions, kind, floor[y, x], fluctuation[y, x])
+                index[y, x] = top
+                depth[y, x] = at
+                uncertainty[y, x] = deviation if curve[top] > enough else np.inf
     return index, depth, uncertainty
 
 
-@numba.njit(cache=True)
+@kernel
 def _outermost(curve, best, prefer, enough, fluctuation):  # type: ignore[no-untyped-def]
     """Find the first (or last) significant peak: high enough, and with a dip before the best."""
     count = len(curve)
@@ -299,17 +225,15 @@ def _outermost(curve, best, prefer, enough, fluctuation):  # type: ignore[no-unt
     return best
 
 
-@numba.njit(parallel=True, cache=True)
+@kernel
 def strongest(focus, positions, floor, fluctuation, threshold, wanted):  # type: ignore[no-untyped-def]
     """Positions and strengths of the `wanted` highest significant peaks of every pixel."""
     count, height, width = focus.shape
     depth = np.full((wanted, height, width), np.nan, np.float32)
     strength = np.zeros((wanted, height, width), np.float32)
-    for y in numba.prange(height):
-        curve = np.empty(count, np.float32)
+    for y in range(height):
         for x in range(width):
-            for k in range(count):
-                curve[k] = focus[k, y, x]
+            curve = focus[:, y, x]
             level = np.exp(floor[y, x])
             enough = level * np.exp(threshold * max(fluctuation[y, x], 0.02))
             for k in range(count):

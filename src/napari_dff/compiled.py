@@ -1,0 +1,40 @@
+"""Kernels: loops over pixels in numba, compiled once a machine.
+
+They release the interpreter, so that windows run on all cores (see `napari_dff.tiles`), and none
+starts threads of its own. Compiled code is kept beside the source, or in the person's cache folder
+where that can't be written to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+from numba.core import event
+
+BLOCK = 64  # pixels that a kernel takes at a time, one vector operation for all
+
+# Sums may be reordered and nothing is NaN. Infinities stay what they are, but ask for them by
+# "< np.inf": numba makes a NaN to find out whether a number is finite.
+_FAST = {"contract", "reassoc", "nsz", "arcp", "nnan"}
+kernel = numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
+inlined = numba.njit(cache=True, nogil=True, fastmath=_FAST, inline="always")
+
+
+class _Notice(event.Listener):
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell: Callable[[], None] | None = tell
+
+    def on_start(self, event: Any) -> None:
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            tell()
+
+    def on_end(self, event: Any) -> None:
+        """Nothing to say."""
+
+
+def when_compiling(tell: Callable[[], None]) -> None:
+    """Call `tell` once, when the first kernel has to be compiled; never if all are in the cache."""
+    event.register("numba:compile", _Notice(tell))

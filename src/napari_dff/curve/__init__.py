@@ -1,0 +1,22 @@
+"""The focus curve of a pixel: its noise, its peak and how well the peak is known."""
+
+from napari_dff.curve.noise import NEIGHBOURHOOD, REACH, Noise, noise_of, significance
+from napari_dff.curve.peak import BEST_PEAK, PEAKS, deviations, peak_at, peaks, strongest
+from napari_dff.curve.volume import Computed, FocusVolume, Kept
+
+__all__ = [
+    "BEST_PEAK",
+    "NEIGHBOURHOOD",
+    "PEAKS",
+    "Computed",
+    "FocusVolume",
+    "Kept",
+    "REACH",
+    "Noise",
+    "deviations",
+    "noise_of",
+    "peak_at",
+    "peaks",
+    "significance",
+    "strongest",
+]

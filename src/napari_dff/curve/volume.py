@@ -1,0 +1,97 @@
+"""Focus volumes that are never held: curves and their noise, given window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from napari_dff.compiled import kernel
+from napari_dff.curve.noise import REACH, Noise, noise_of
+from napari_dff.tiles import Window
+
+STEPS = 20.0  # codes in one unit of ln(measure): curves are kept to 2.5 %
+
+
+class FocusVolume(Protocol):
+    """Focus curves of a stack."""
+
+    shape: tuple[int, int, int]  # Z, Y, X
+
+    def read(self, wanted: Window) -> tuple[np.ndarray, Noise]:
+        """Curves, (Z, Y, X) float32, and their noise, of the pixels in `wanted`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Curves that are computed, or cut out of an array, whenever they are asked for."""
+
+    shape: tuple[int, int, int]
+    curves: Callable[[Window], np.ndarray]
+
+    def read(self, wanted: Window) -> tuple[np.ndarray, Noise]:
+        """Curves and noise of the pixels in `wanted`."""
+        around = wanted.grown(REACH, self.shape[1:])
+        curves, inner = self.curves(around), wanted.within(around)
+        noise = noise_of(curves)
+        return np.ascontiguousarray(curves[(..., *inner)]), Noise(*(part[inner] for part in noise))
+
+
+class Kept:
+    """Curves that are computed once and kept for a second look, one byte a plane.
+
+    What is kept is how far each value lies below the highest of its curve, as a logarithm in steps
+    of 1 / `STEPS`; what is more than 12.7 units below it counts as 12.7.
+    """
+
+    def __init__(self, source: FocusVolume) -> None:
+        self.shape = source.shape
+        self._source = source
+        self._codes = np.empty(self.shape, np.uint8)
+        self._height, self._floor, self._fluctuation = (
+            np.full(self.shape[1:], np.nan, np.float32) for _ in range(3)
+        )
+
+    def read(self, wanted: Window) -> tuple[np.ndarray, Noise]:
+        """Curves and noise of the pixels in `wanted`: as kept, computed where they aren't yet."""
+        here = wanted.slices
+        if np.isnan(self._height[here]).any():
+            curves, noise = self._source.read(wanted)
+            _encode(curves, self._codes[(..., *here)], self._height[here])
+            self._floor[here], self._fluctuation[here] = noise
+            return curves, noise
+        curves = _decode(self._codes[(..., *here)], self._height[here])
+        return curves, Noise(self._floor[here], self._fluctuation[here])
+
+
+@kernel
+def _encode(curves, codes, height):  # type: ignore[no-untyped-def]
+    count, rows, columns = curves.shape
+    steps, tiny = np.float32(STEPS), np.float32(1e-30)
+    for y in range(rows):
+        top = np.full(columns, tiny, np.float32)
+        for k in range(count):
+            row = curves[k, y]
+            for x in range(columns):
+                top[x] = max(top[x], row[x])
+        for k in range(count):
+            row, code = curves[k, y], codes[k, y]
+            for x in range(columns):
+                below = np.log(top[x] / max(row[x], tiny)) * steps
+                code[x] = np.uint8(min(below, np.float32(255)) + np.float32(0.5))
+        height[y] = top
+
+
+@kernel
+def _decode(codes, height):  # type: ignore[no-untyped-def]
+    count, rows, columns = codes.shape
+    shares = np.exp(-np.arange(256) / STEPS).astype(np.float32)
+    curves = np.empty((count, rows, columns), np.float32)
+    for k in range(count):
+        for y in range(rows):
+            for x in range(columns):
+                curves[k, y, x] = shares[codes[k, y, x]] * height[y, x]
+    return curves
