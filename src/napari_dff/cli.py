@@ -9,14 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import tyro
-from tqdm import tqdm
 
 from napari_dff.recipe import Recipe
 from napari_dff.progress import Cancelled
 
 DEFAULTS = Recipe()
+COMPILING = "napari-dff: the first run on this machine compiles its kernels, about half a minute"
 DESCRIPTION = "Depth from focus: a focal stack becomes a depth map and an all-in-focus image."
 
 
@@ -50,10 +49,15 @@ def run(
     quiet
         Show no progress.
     """
+    start = time.perf_counter()
+    import numpy as np
+    from tqdm import tqdm
+
     from napari_dff import io
+    from napari_dff.compiled import when_compiling
     from napari_dff.pipeline import depth_from_focus
 
-    start = time.perf_counter()
+    when_compiling(lambda: print(COMPILING, file=sys.stderr))
     focal_stack = io.read_stack(stack, spacing=spacing or None)
 
     def bar(items, /, *, desc):  # type: ignore[no-untyped-def]

@@ -23,6 +23,8 @@ from napari_dff.stack import MINIMUM_PLANES, checked_positions
 from napari_dff.tiles import Window, on_all_cores, windows
 
 ROUGHNESS = 5.0  # pixels, standard deviation of the average that scatter is counted from
+ROUGHNESS_REACH = 60  # pixels around a window that its scatter depends on: three such averages
+MAPS = 8  # float32 maps of a window that are held at a time while scatter is computed
 VOLUMES = 2.5  # float32 volumes of a window that are held at a time while its curves are measured
 WINDOW_REACH = 20  # pixels, by about how much windows are grown for it
 PREFERENCES = {"sharpest": 0, "first": 1, "last": -1}
@@ -158,7 +160,7 @@ def estimated(
     """The depth map of a focus volume that need not be held; see `depth_map`."""
     checks.one_of("peak", peak, PEAKS)
     checks.one_of("prefer", prefer, PREFERENCES)
-    count, *shape = volume.shape
+    count, shape = volume.shape[0], volume.shape[1:]
     index, depth, uncertainty = (np.empty(shape, kind) for kind in (np.uint16, "f4", "f4"))
     settings = at, PEAKS[peak], PREFERENCES[prefer]
     threshold = significance(count)
@@ -174,8 +176,17 @@ def estimated(
     if not any(sharp):
         raise ValueError("planes have no contrast anywhere: there is nothing to focus on")
     spacing = np.float32(np.abs(np.diff(at)).mean())
-    rough = spacing * scatter(depth / spacing, uncertainty / spacing)
-    return DepthMap(index, depth, np.hypot(uncertainty, rough))
+    total = np.empty_like(uncertainty)
+
+    def add_scatter(wanted: Window) -> None:
+        around = wanted.grown(ROUGHNESS_REACH, shape)
+        here, inner = around.slices, wanted.within(around)
+        rough = spacing * scatter(depth[here] / spacing, uncertainty[here] / spacing)
+        total[wanted.slices] = np.hypot(uncertainty[wanted.slices], rough[inner])
+
+    tiles = windows(shape, MAPS, ROUGHNESS_REACH)
+    on_all_cores(add_scatter, tiles, progress, desc="Finding uncertainty")
+    return DepthMap(index, depth, total)
 
 
 def scatter(depth: np.ndarray, deviation: np.ndarray) -> np.ndarray:

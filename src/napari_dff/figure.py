@@ -18,32 +18,47 @@ ABBREVIATIONS = {
 }
 
 
+WIDTH = 500  # pixels of a panel: a larger picture is shown at every second, third … pixel
+PANEL, BAR, GAP, TITLE = 5.0, 0.15, 0.9, 0.35  # inches
+
+
 def preview(result: Reconstruction) -> Figure:
     """All-in-focus image, depth with its scale, and uncertainty, side by side.
 
     Pixels that are never in focus are left blank in depth and uncertainty.
     """
     unit = ABBREVIATIONS.get(result.stack.unit, result.stack.unit)
-    known = np.isfinite(result.refined.uncertainty)
-    depth = np.where(known, result.refined.depth, np.nan)
-    uncertainty = np.where(known, result.refined.uncertainty, np.nan)
-    height, width = depth.shape
+    never = float(np.mean(~np.isfinite(result.refined.uncertainty)))
+    every = (slice(None, None, max(1, -(-result.refined.depth.shape[1] // WIDTH))),) * 2
+    doubt = np.ma.masked_invalid(result.refined.uncertainty[every])
+    depth = np.ma.array(result.refined.depth[every], mask=doubt.mask)
     ends = float(result.stack.positions.min()), float(result.stack.positions.max())
-    high = float(np.nanpercentile(uncertainty, 99)) if known.any() else 1.0
+    high = float(np.percentile(doubt.compressed(), 99)) if doubt.count() else 1.0
 
-    figure = Figure(figsize=(15, 0.8 + 4.4 * height / width), layout="constrained")
+    height, width = depth.shape
+    tall, wide = PANEL * height / width, 3 * PANEL + 2 * GAP
+    figure = Figure(figsize=(wide, tall + TITLE))
     FigureCanvasAgg(figure)
-    picture, relief, doubt = figure.subplots(1, 3)
-    picture.imshow(_displayed(result.all_in_focus), cmap="gray")
-    picture.set_title("all in focus")
-    shown = relief.imshow(depth, cmap="viridis", vmin=ends[0], vmax=ends[1])
-    figure.colorbar(shown, ax=relief, label=f"depth ({unit})", shrink=0.85)
-    relief.set_title("depth")
-    shown = doubt.imshow(uncertainty, cmap="magma", vmin=0, vmax=high)
-    figure.colorbar(shown, ax=doubt, label=f"one standard deviation ({unit})", shrink=0.85)
-    doubt.set_title(f"uncertainty ({1 - known.mean():.0%} never in focus)")
-    for panel in (picture, relief, doubt):
+    panels = (
+        ("all in focus", _displayed(result.all_in_focus[every]), {"cmap": "gray"}, ""),
+        ("depth", depth, {"cmap": "viridis", "vmin": ends[0], "vmax": ends[1]}, f"depth ({unit})"),
+        (
+            f"uncertainty ({never:.0%} never in focus)",
+            doubt,
+            {"cmap": "magma", "vmin": 0, "vmax": high},
+            f"one standard deviation ({unit})",
+        ),
+    )
+    share = tall / (tall + TITLE)
+    for k, (title, image, look, label) in enumerate(panels):
+        left = k * PANEL + max(k - 1, 0) * GAP
+        panel = figure.add_axes((left / wide, 0, 0.98 * PANEL / wide, share))
+        shown = panel.imshow(image, interpolation="nearest", aspect="auto", **look)
+        panel.set_title(title)
         panel.set_axis_off()
+        if label:
+            bar = figure.add_axes(((left + PANEL) / wide, 0.1 * share, BAR / wide, 0.8 * share))
+            figure.colorbar(shown, cax=bar, label=label)
     return figure
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -20,15 +20,15 @@ from napari_dff.stack import (
     in_memory,
     read_plane,
 )
-from napari_dff.tiles import Window, on_all_cores, windows
+from napari_dff.tiles import Window, on_all_cores, whole, windows
 
 WIDTHS = (0.0, 0.7, 1.2)  # planes, standard deviations of the mixes of `noise_aware`; 0 is linear
 DETAIL = 1.5  # pixels over which `noise_aware` compares detail with noise
 STEADY = 8.0  # pixels over which noise is taken to be the same
 SHRUNK = 4  # times, for the map of the noise
-FARTHEST = 5  # planes from the depth that take part in a mix
-REACH = 36  # pixels around a window that its picture depends on
-VOLUMES = 2  # float32 volumes of a window that are held at a time
+FARTHEST = 4  # planes from the depth that take part in a mix
+REACHES = {"noise_aware": 36, "linear": 0, "nearest": 0, "pyramid": 0}  # pixels around a window
+PICTURES = 20  # float32 pictures of a window that are held at a time
 LEVELS = 5  # of the pyramid
 FINEST, GROWTH = 0.4, 1.5  # planes mixed at its finest level, and times more at each coarser one
 TINY = np.float32(1e-12)
@@ -86,25 +86,41 @@ def all_in_focus(
     at = fractional_index(depth, checked_positions(positions, len(planes)))
     out = np.empty(planes.shape[1:], planes.dtype)
     shape = planes.shape[1:3]
-    if fusion == "pyramid":  # its coarse levels reach far: whole planes, one after the other
-        pictures = (
-            read_plane(planes, i).astype(np.float32)
-            for i in progress(range(len(planes)), desc="Fusing")
-        )
-        out[:] = as_dtype(pyramid(pictures, at), out.dtype)
-        return out
 
     def fill(wanted: Window) -> None:
-        around = wanted.grown(REACH, shape)
-        pictures = np.stack(
-            [read_plane(planes, i, around.slices).astype(np.float32) for i in range(len(planes))]
-        )
+        around = wanted.grown(REACHES[fusion], shape)
+        pictures = _Pictures(planes, around)
         picture = FUSIONS[fusion](pictures, at[around.slices])
         out[wanted.slices] = as_dtype(picture[wanted.within(around)], out.dtype)
 
-    held = VOLUMES * int(np.prod(planes.shape[3:])) * len(planes)
-    on_all_cores(fill, windows(shape, held, REACH), progress, desc="Fusing")
+    held = PICTURES * int(np.prod(planes.shape[3:]))
+    tiles = [whole(shape)] if fusion == "pyramid" else windows(shape, held, REACHES[fusion])
+    on_all_cores(fill, tiles, progress, desc="Fusing")
     return out
+
+
+class _Pictures:
+    """The planes of one window, read when they are needed."""
+
+    def __init__(self, planes: np.ndarray, window: Window) -> None:
+        self._planes, self._window = planes, window
+
+    def __len__(self) -> int:
+        return len(self._planes)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        """Plane `i`, (Y, X[, 3]) float32."""
+        return read_plane(self._planes, i, self._window.slices).astype(np.float32)
+
+    def raw(self) -> np.ndarray:
+        """All of them as they are, (Z, Y, X, C)."""
+        cut: np.ndarray = self._planes[(slice(None), *self._window.slices)]
+        return cut if cut.ndim == 4 else cut[..., None]
+
+    def picked(self, which: np.ndarray) -> np.ndarray:
+        """Each pixel from the plane `which`, (Y, X), says: (Y, X[, 3]) float32."""
+        picked = np.take_along_axis(self.raw(), which[None, ..., None], axis=0)[0]
+        return picked.reshape(self[0].shape).astype(np.float32)
 
 
 def fractional_index(depth: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -113,33 +129,31 @@ def fractional_index(depth: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return np.interp(depth, positions[order], order.astype(np.float64)).astype(np.float32)
 
 
-def nearest(pictures: np.ndarray, at: np.ndarray) -> np.ndarray:
+def nearest(pictures: _Pictures, at: np.ndarray) -> np.ndarray:
     """Each pixel from the plane nearest to its depth."""
-    chosen = np.rint(at).astype(np.intp)[None]
-    return np.take_along_axis(pictures, _spread(chosen, pictures[0]), axis=0)[0]
+    return pictures.picked(np.rint(at).astype(np.intp))
 
 
-def linear(pictures: np.ndarray, at: np.ndarray) -> np.ndarray:
+def linear(pictures: _Pictures, at: np.ndarray) -> np.ndarray:
     """Each pixel from the two planes nearest to its depth, in proportion."""
-    below = np.minimum(at.astype(np.intp), len(pictures) - 2)[None]
-    share = _spread(at - below[0], pictures[0])
-    low, high = (
-        np.take_along_axis(pictures, _spread(k, pictures[0]), axis=0)[0] for k in (below, below + 1)
-    )
-    return low + share * (high - low)
+    below = np.minimum(at.astype(np.intp), len(pictures) - 2)
+    low, high = pictures.picked(below), pictures.picked(below + 1)
+    return low + _spread(at - below, low) * (high - low)
 
 
-def noise_aware(pictures: np.ndarray, at: np.ndarray) -> np.ndarray:
+def noise_aware(pictures: _Pictures, at: np.ndarray) -> np.ndarray:
     """Linear mix where there is detail, more and more planes mixed where there is only noise.
 
     From the widest mix to the narrowest, the difference to the next is added to the share in which
     its local variance exceeds what noise alone would give it (Wiener's rule). The noise is that
     of the plane in which a neighbourhood is least sharp.
     """
-    noise = np.minimum.reduce([noise_variance(picture) for picture in pictures])
+    noise = noise_variance(pictures[0])
+    for i in range(1, len(pictures)):
+        np.minimum(noise, noise_variance(pictures[i]), out=noise)
     noise = cv2.resize(noise, at.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    mixes, squares = _mixes(pictures.reshape(*pictures.shape[:3], -1), at, np.array(WIDTHS))
-    mixes = mixes.reshape(-1, *pictures.shape[1:])
+    mixes, squares = _mixes(pictures.raw(), at, np.array(WIDTHS, np.float32))
+    mixes = mixes.reshape(-1, *noise.shape)
     result = mixes[-1]
     for j in range(len(WIDTHS) - 2, -1, -1):
         difference = mixes[j] - mixes[j + 1]
@@ -157,49 +171,62 @@ def _mixes(pictures, at, widths):  # type: ignore[no-untyped-def]
     (M - 1, Y, X) sums of squared differences of the weights of a mix and of the next.
     """
     count, height, width, channels = pictures.shape
-    mixes = np.zeros((len(widths), height, width, channels), np.float32)
-    squares = np.zeros((len(widths) - 1, height, width), np.float32)
-    bell = np.ones((len(widths), 2 * FARTHEST + 1), np.float32)
-    for j in range(len(widths)):
-        for d in range(2 * FARTHEST + 1):
+    number, size = len(widths), 2 * FARTHEST + 1
+    mixes = np.zeros((number, height, width, channels), np.float32)
+    squares = np.zeros((number - 1, height, width), np.float32)
+    bell = np.ones((number, size), np.float32)
+    for j in range(number):
+        for d in range(size):
             if widths[j] > 0:
                 bell[j, d] = np.exp(-(((d - FARTHEST) / widths[j]) ** 2) / 2)
-    weights = np.zeros((len(widths), 2 * FARTHEST + 1), np.float32)
+    weights = np.zeros((number, size), np.float32)
     for y in range(height):
         for x in range(width):
-            middle = min(max(int(at[y, x]), 0), count - 1)
-            beyond = at[y, x] - middle
-            low, high = max(middle - FARTHEST, 0), min(middle + FARTHEST, count - 1)
-            for j in range(len(widths)):
-                weights[j] = 0
+            middle = min(int(at[y, x]), count - 1)
+            beyond = at[y, x] - np.float32(middle)
+            below, above = min(FARTHEST, middle), min(FARTHEST, count - 1 - middle)
+            for j in range(number):
+                mine = weights[j]
+                mine[:] = 0
                 if widths[j] == 0:
-                    weights[j, FARTHEST] = 1 - beyond
-                    weights[j, FARTHEST + 1] = beyond
+                    mine[FARTHEST], mine[FARTHEST + 1] = 1 - beyond, beyond
                     continue
                 # exp(-(d - f)²/2w²) is exp(-d²/2w²) exp(f/w²)^d, up to a factor that all share.
-                growth = np.exp(beyond / widths[j] ** 2)
-                power, total = growth ** (low - middle), np.float32(0)
-                for d in range(low - middle + FARTHEST, high - middle + FARTHEST + 1):
-                    weights[j, d] = bell[j, d] * power
+                growth = np.exp(beyond / (widths[j] * widths[j]))
+                decay = 1 / growth
+                total = mine[FARTHEST] = np.float32(1)
+                power = growth
+                for d in range(FARTHEST + 1, FARTHEST + above + 1):
+                    mine[d] = bell[j, d] * power
+                    total += mine[d]
                     power *= growth
-                    total += weights[j, d]
-                weights[j] /= total
-            for d in range(low - middle + FARTHEST, high - middle + FARTHEST + 1):
-                for j in range(len(widths)):
-                    for c in range(channels):
-                        value = pictures[middle + d - FARTHEST, y, x, c]
+                power = decay
+                for d in range(FARTHEST - 1, FARTHEST - below - 1, -1):
+                    mine[d] = bell[j, d] * power
+                    total += mine[d]
+                    power *= decay
+                total = 1 / total
+                for d in range(size):
+                    mine[d] *= total
+            for j in range(1, number):
+                apart = np.float32(0)
+                for d in range(size):
+                    apart += (weights[j - 1, d] - weights[j, d]) ** 2
+                squares[j - 1, y, x] = apart
+            for d in range(FARTHEST - below, FARTHEST + above + 1):
+                for c in range(channels):
+                    value = np.float32(pictures[middle + d - FARTHEST, y, x, c])
+                    for j in range(number):
                         mixes[j, y, x, c] += weights[j, d] * value
-                    if j > 0:
-                        squares[j - 1, y, x] += (weights[j - 1, d] - weights[j, d]) ** 2
     return mixes, squares
 
 
-def pyramid(pictures: Iterable[np.ndarray], at: np.ndarray) -> np.ndarray:
+def pyramid(pictures: _Pictures, at: np.ndarray) -> np.ndarray:
     """Laplacian pyramid, each level mixed around the depth, coarser ones from more planes."""
     sums: list[np.ndarray] = []
     totals: list[np.ndarray] = []
-    for i, picture in enumerate(pictures):
-        for level, band in enumerate(_bands(picture)):
+    for i in range(len(pictures)):
+        for level, band in enumerate(_bands(pictures[i])):
             weight = _weight(at, i, FINEST * GROWTH**level)
             for _ in range(level):
                 weight = cv2.pyrDown(weight)
@@ -246,7 +273,7 @@ def _spread(weight: np.ndarray, picture: np.ndarray) -> np.ndarray:
     return weight if picture.ndim == 2 else weight[..., None]
 
 
-FUSIONS: dict[str, Callable[..., np.ndarray]] = {
+FUSIONS: dict[str, Callable[[_Pictures, np.ndarray], np.ndarray]] = {
     "noise_aware": noise_aware,
     "linear": linear,
     "nearest": nearest,

@@ -7,21 +7,25 @@ import dataclasses
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import imageio.v3 as iio
 import numpy as np
 import tifffile
 
 import napari_dff
 from napari_dff.pipeline import Reconstruction
 from napari_dff.recipe import Recipe
+from napari_dff.progress import silent
 from napari_dff.stack import FocalStack
-from napari_dff.synthetic import Truth
+from napari_dff.tiles import cores, on_all_cores
+
+if TYPE_CHECKING:
+    from napari_dff.synthetic import Truth
 
 FRAMES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"}
 TIFFS = {".tif", ".tiff"}
@@ -139,17 +143,24 @@ def save_reconstruction(result: Reconstruction, folder: str | os.PathLike[str]) 
         (place / "recipe.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         moved = json.dumps({"transforms": result.transforms.tolist()})
         (place / "transforms.json").write_text(moved + "\n", encoding="utf-8")
-        preview(result).savefig(place / "preview.png", dpi=100)
+        look = {"compress_level": 1}
+        preview(result).savefig(place / "preview.png", dpi=100, pil_kwargs=look)
 
 
-def write_image(path: Path, image: np.ndarray, stack: FocalStack) -> None:
-    """Write one (Y, X[, 3]) image as OME-TIFF with the pixel size of `stack`."""
+def write_image(path: Path, image: np.ndarray, stack: FocalStack, **settings: Any) -> None:
+    """Write one (Y, X[, 3]) image as OME-TIFF with the pixel size of `stack`.
+
+    `settings` are those of `tifffile.imwrite`, as ``compression``.
+    """
     axes = "YXS" if image.ndim == 3 else "YX"
-    _write_ome(path, image, {"axes": axes, **_physical(stack)})
+    _write_ome(path, image, {"axes": axes, **_physical(stack)}, **settings)
 
 
-def write_stack(path: Path, stack: FocalStack) -> None:
-    """Write a focal stack as OME-TIFF with pixel size and the position of every plane."""
+def write_stack(path: Path, stack: FocalStack, **settings: Any) -> None:
+    """Write a focal stack as OME-TIFF with pixel size and the position of every plane.
+
+    `settings` are those of `tifffile.imwrite`, as ``compression``.
+    """
     axes = "ZYXS" if stack.planes.ndim == 4 else "ZYX"
     metadata = {"axes": axes, **_physical(stack)}
     if stack.unit != "pixel":
@@ -162,7 +173,7 @@ def write_stack(path: Path, stack: FocalStack) -> None:
                 "PositionZUnit": [symbol] * len(stack.positions),
             },
         }
-    _write_ome(path, np.asarray(stack.planes), metadata)
+    _write_ome(path, np.asarray(stack.planes), metadata, **settings)
 
 
 def sample_path(name: str) -> Path:
@@ -174,10 +185,12 @@ def sample_path(name: str) -> Path:
 
 def write_sample(name: str, truth: Truth, folder: str | os.PathLike[str]) -> None:
     """Write a rendered stack as a sample: stack, true depth and true sharp picture."""
+    small: dict[str, Any] = {"compression": "zlib"}
+    exact = {**small, "predictor": True}  # of integers only
     with _complete(Path(folder)) as place:
-        write_stack(place / f"{name}.ome.tif", truth.stack)
-        write_image(place / f"{name}.depth.tif", truth.depth, truth.stack)
-        write_image(place / f"{name}.sharp.tif", truth.sharp, truth.stack)
+        write_stack(place / f"{name}.ome.tif", truth.stack, **exact)
+        write_image(place / f"{name}.depth.tif", truth.depth, truth.stack, **small)
+        write_image(place / f"{name}.sharp.tif", truth.sharp, truth.stack, **exact)
 
 
 def copy_sample(name: str, folder: str | os.PathLike[str]) -> None:
@@ -193,28 +206,39 @@ def _frames(folder: Path) -> np.ndarray:
     if not names:
         raise StackError(f"folder {folder.name} holds no image files ({', '.join(sorted(FRAMES))})")
     paths = [Path(p) for p in tifffile.natural_sorted(str(p) for p in names)]
-    frames: list[np.ndarray] = []
-    for path in paths:
-        try:
-            frame = np.asarray(iio.imread(path))
-        except Exception as error:  # every reader has its own
-            raise StackError(f"{path.name} can't be read as an image: {error}") from error
-        if frame.ndim == 3 and frame.shape[2] in (2, 4):
-            frame = frame[..., :-1].squeeze()  # without the alpha channel
-        if frames and (frame.shape, frame.dtype) != (frames[0].shape, frames[0].dtype):
+    first = _frame(paths[0])
+    planes = np.empty((len(paths), *first.shape), first.dtype)
+
+    def read(i: int) -> None:
+        frame = _frame(paths[i])
+        if (frame.shape, frame.dtype) != (first.shape, first.dtype):
             raise StackError(
-                f"all frames must be alike: {paths[0].name} is {_looks(frames[0])}, "
-                f"{path.name} is {_looks(frame)}"
+                f"all frames must be alike: {paths[0].name} is {_looks(first)}, "
+                f"{paths[i].name} is {_looks(frame)}"
             )
-        frames.append(frame)
-    return np.stack(frames)
+        planes[i] = frame
+
+    on_all_cores(read, range(len(paths)), silent, desc="Reading")
+    return planes
+
+
+def _frame(path: Path) -> np.ndarray:
+    import imageio.v3 as iio  # 0.1 s, needed only here
+
+    try:
+        frame = np.asarray(iio.imread(path))
+    except Exception as error:  # every reader has its own
+        raise StackError(f"{path.name} can't be read as an image: {error}") from error
+    if frame.ndim == 3 and frame.shape[2] in (2, 4):
+        frame = frame[..., :-1].squeeze()  # without the alpha channel
+    return frame
 
 
 def _tiff(path: Path) -> FocalStack:
     try:
         with tifffile.TiffFile(path) as tif:
             series = tif.series[0]
-            planes, axes = series.asarray(), series.axes
+            planes, axes = _pixels(path, tif), series.axes
             ome, imagej = tif.ome_metadata, tif.imagej_metadata
             resolution = tif.pages.first.get_resolution() if imagej else (1.0, 1.0)
     except Exception as error:  # tifffile raises many kinds for a broken file
@@ -241,6 +265,14 @@ def _tiff(path: Path) -> FocalStack:
             "unit": UNITS[imagej["unit"]],
         }
     return FocalStack(planes, **calibration)
+
+
+def _pixels(path: Path, tif: tifffile.TiffFile) -> np.ndarray:
+    """Pixels of the first series: mapped where they lie in the file as they are, else decoded."""
+    series, order = tif.series[0], "<" if sys.byteorder == "little" else ">"
+    if series.dataoffset is not None and series.keyframe.is_memmappable and tif.byteorder == order:
+        return np.memmap(path, series.dtype, "r", series.dataoffset, series.shape)
+    return np.asarray(series.asarray(maxworkers=cores()))
 
 
 def _from_ome(xml: str, count: int) -> dict[str, Any]:
@@ -293,15 +325,14 @@ def _symbol(unit: str) -> str:
     return next((short for short, long in UNITS.items() if long == unit), unit)
 
 
-def _write_ome(path: Path, data: np.ndarray, metadata: dict[str, Any]) -> None:
+def _write_ome(path: Path, data: np.ndarray, metadata: dict[str, Any], **settings: Any) -> None:
     tifffile.imwrite(
         path,
         data,
         ome=True,
         photometric="rgb" if metadata["axes"].endswith("S") else "minisblack",
-        compression="zlib",
-        predictor=data.dtype.kind != "f",
         metadata=metadata,
+        **settings,
     )
 
 

@@ -6,9 +6,9 @@ on smooth pictures, and it rounds coordinates to 1/32 px, about what alignment m
 
 from __future__ import annotations
 
-import numba
 import numpy as np
-from scipy import ndimage
+
+from napari_dff.compiled import kernel
 
 
 def warp(
@@ -35,6 +35,8 @@ def warp(
     ----------
     Unser, Aldroubi & Eden 1991, doi:10.1109/34.75515 (B-spline interpolation).
     """
+    from scipy import ndimage  # 0.1 s, needed only where planes move
+
     height, width = shape or picture.shape[:2]
     inverse = np.linalg.inv(matrix)
     out = np.empty((height, width, *picture.shape[2:]), dtype=np.float32)
@@ -64,11 +66,11 @@ def inside(
     )
 
 
-@numba.njit(parallel=True, cache=True)
+@kernel
 def _evaluate(knots, back, out):  # type: ignore[no-untyped-def]
     rows, columns = knots.shape
     height, width = out.shape
-    for y in numba.prange(height):
+    for y in range(height):
         wy, wx = np.empty(4), np.empty(4)
         ky, kx = np.empty(4, np.int64), np.empty(4, np.int64)
         for x in range(width):
@@ -86,7 +88,7 @@ def _evaluate(knots, back, out):  # type: ignore[no-untyped-def]
             out[y, x] = total
 
 
-@numba.njit(cache=True)
+@kernel
 def _taps(at, count, weights, knots):  # type: ignore[no-untyped-def]
     """Weights of the four cubic B-splines around `at`, and their knots, mirrored at the ends."""
     first = int(np.floor(at))

@@ -1,7 +1,15 @@
 """The focus curve of a pixel: its noise, its peak and how well the peak is known."""
 
 from napari_dff.curve.noise import NEIGHBOURHOOD, REACH, Noise, noise_of, significance
-from napari_dff.curve.peak import BEST_PEAK, PEAKS, deviations, peak_at, peaks, strongest
+from napari_dff.curve.peak import (
+    BEST_PEAK,
+    PEAKS,
+    deviations,
+    highest_in_row,
+    peak_at,
+    peaks,
+    strongest,
+)
 from napari_dff.curve.volume import Computed, FocusVolume, Kept
 
 __all__ = [
@@ -14,6 +22,7 @@ __all__ = [
     "REACH",
     "Noise",
     "deviations",
+    "highest_in_row",
     "noise_of",
     "peak_at",
     "peaks",

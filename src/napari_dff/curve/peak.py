@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_dff.compiled import BLOCK, inlined, kernel
+from napari_dff.compiled import inlined, kernel
 from napari_dff.curve.noise import Noise
 
 PEAKS = {"argmax": 0, "parabola": 1, "gaussian": 2, "lorentzian": 3, "curve": 4}
@@ -95,15 +95,16 @@ def _fitted(curve, k, positions, floor, fluctuation):  # type: ignore[no-untyped
         first -= 1
     while last < count - 1 and SHOULDER * curve[k] < curve[last + 1] <= curve[last]:
         last += 1
-    by_level, by_peak, spread = np.exp(-floor), 1 / curve[k], fluctuation * fluctuation
+    level, by_peak, spread = np.exp(floor), 1 / curve[k], fluctuation * fluctuation
     scale = abs(positions[last] - positions[first]) / 2
+    by_scale = 1 / scale
     # Moments of u: of the weights (s), of the weighted values (r), of the noise (n).
     s0 = s1 = s2 = s3 = s4 = r0 = r1 = r2 = n0 = n1 = n2 = n3 = n4 = 0.0
     for j in range(first, last + 1):
         value = max(curve[j] * by_peak, 1e-12)
-        above = max(curve[j] * by_level, 1.0)
-        relative = spread * (2 * above - 1) / (above * above)
-        u = (positions[j] - positions[k]) / scale
+        share = min(level / curve[j], 1.0)  # of the noise
+        relative = spread * (2 - share) * share
+        u = (positions[j] - positions[k]) * by_scale
         trust = 1 / (relative + HOLDS**2)
         weight = 4 * value * trust
         s0, s1, s2, s3, s4 = _add_moments(s0, s1, s2, s3, s4, weight, u)
@@ -181,30 +182,34 @@ def _peaks(focus, positions, kind, prefer, floor, fluctuation, threshold):  # ty
     index = np.empty((height, width), np.uint16)
     depth = np.empty((height, width), np.float32)
     uncertainty = np.empty((height, width), np.float32)
-    highest = np.empty(BLOCK, np.float32)
-    where = np.empty(BLOCK, np.int32)
+    where = np.empty(width, np.int32)
     for y in range(height):
-        for start in range(0, width, BLOCK):
-            size = min(BLOCK, width - start)
-            highest[:size] = focus[0, y, start : start + size]
-            where[:] = 0
-            for k in range(1, count):
-                row = focus[k, y, start : start + size]
-                for p in range(size):
-                    higher = row[p] > highest[p]
-                    where[p] = k if higher else where[p]
-                    highest[p] = row[p] if higher else highest[p]
-            for p in range(size):
-                x = start + p
-                curve, top = focus[:, y, x], int(where[p])
-                enough = np.exp(floor[y, x] + threshold * max(fluctuation[y, x], 0.02))
-                if prefer != 0:
-                    top = _outermost(curve, top, prefer, enough, fluctuation[y, x])
-                at, deviation = peak_at(curve, top, positions, kind, floor[y, x], fluctuation[y, x])
-                index[y, x] = top
-                depth[y, x] = at
-                uncertainty[y, x] = deviation if curve[top] > enough else np.inf
+        highest_in_row(focus, y, where)
+        for x in range(width):
+            curve, top = focus[:, y, x], int(where[x])
+            enough = np.exp(floor[y, x] + threshold * max(fluctuation[y, x], 0.02))
+            if prefer != 0:
+                top = _outermost(curve, top, prefer, enough, fluctuation[y, x])
+            at, deviation = peak_at(curve, top, positions, kind, floor[y, x], fluctuation[y, x])
+            index[y, x] = top
+            depth[y, x] = at
+            uncertainty[y, x] = deviation if curve[top] > enough else np.inf
     return index, depth, uncertainty
+
+
+@kernel
+def highest_in_row(focus, y, where):  # type: ignore[no-untyped-def]
+    """Write the plane in which each pixel of row `y` is sharpest to (X,) int32 `where`."""
+    count, _, width = focus.shape
+    highest = np.empty(width, np.float32)
+    highest[:] = focus[0, y]
+    where[:] = 0
+    for k in range(1, count):
+        row, plane = focus[k, y], np.int32(k)
+        for x in range(width):
+            if row[x] > highest[x]:
+                where[x] = plane
+                highest[x] = row[x]
 
 
 @kernel

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from napari_dff.compiled import kernel
-from napari_dff.curve.noise import REACH, Noise, noise_of
+from napari_dff.curve.noise import NEIGHBOURHOOD, REACH, Noise, noise_of
 from napari_dff.tiles import Window
 
 STEPS = 20.0  # codes in one unit of ln(measure): curves are kept to 2.5 %
@@ -27,17 +27,24 @@ class FocusVolume(Protocol):
 
 @dataclass(frozen=True)
 class Computed:
-    """Curves that are computed, or cut out of an array, whenever they are asked for."""
+    """Curves that are computed, or cut out of an array, whenever they are asked for.
+
+    Where curves of neighbours are alike over `alike` pixels, their noise is read off every so many.
+    """
 
     shape: tuple[int, int, int]
     curves: Callable[[Window], np.ndarray]
+    alike: int = 1
 
     def read(self, wanted: Window) -> tuple[np.ndarray, Noise]:
         """Curves and noise of the pixels in `wanted`."""
         around = wanted.grown(REACH, self.shape[1:])
-        curves, inner = self.curves(around), wanted.within(around)
-        noise = noise_of(curves)
-        return np.ascontiguousarray(curves[(..., *inner)]), Noise(*(part[inner] for part in noise))
+        curves, inner, every = self.curves(around), wanted.within(around), self.alike
+        noise = noise_of(curves[:, ::every, ::every], NEIGHBOURHOOD / every)
+        floor, fluctuation = (
+            part.repeat(every, axis=0).repeat(every, axis=1)[inner] for part in noise
+        )
+        return np.ascontiguousarray(curves[(..., *inner)]), Noise(floor, fluctuation)
 
 
 class Kept:

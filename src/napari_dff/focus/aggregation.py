@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from napari_dff.compiled import kernel
-from napari_dff.curve import BEST_PEAK, NEIGHBOURHOOD, noise_of, peaks, significance
+from napari_dff.curve import BEST_PEAK, NEIGHBOURHOOD, highest_in_row, noise_of, peaks, significance
 from napari_dff.curve import REACH as NOISE_REACH
 from napari_dff.focus.measurement import Measurement
 from napari_dff.tiles import Window
@@ -82,11 +82,9 @@ def adaptive(measure: Measurement, wanted: Window) -> np.ndarray:
         left[(left < LEAST_SHARE) & ~silent] = 0
         if not left.any():
             break
-    out = np.zeros((len(volume), *wanted.shape), np.float32)
-    for volume, step, around, share, new in parts:
-        weight = top * (share + left * new)
-        if weight.any():
-            _add_enlarged(out, weight, volume, step, wanted, around)
+    out = np.empty((len(volume), *wanted.shape), np.float32)
+    for k, (volume, step, around, share, new) in enumerate(parts):
+        _mix_in(out, top * (share + left * new), volume, step, wanted, around, afresh=k == 0)
     if silent.any():
         last = _enlarged(volume, step, wanted, around)[:, silent]
         out[:, silent] = top[silent] * _faded(last)
@@ -149,19 +147,13 @@ def balance(volume: np.ndarray, variance: float) -> tuple[np.ndarray, np.ndarray
 @kernel
 def _centroids(volume, variance):  # type: ignore[no-untyped-def]
     """Offset (down, across) of the centroid and second moment, from each pixel's best plane."""
-    count, height, width = volume.shape
+    _, height, width = volume.shape
     offsets = np.empty((height, width, 2), np.float32)
     moment = np.empty((height, width), np.float32)
     farthest = np.float32(FARTHEST) * np.sqrt(variance)
-    highest, best = np.empty(width, np.float32), np.empty(width, np.int32)
+    best = np.empty(width, np.int32)
     for y in range(height):
-        highest[:], best[:] = volume[0, y], 0
-        for k in range(1, count):
-            row = volume[k, y]
-            for x in range(width):
-                higher = row[x] > highest[x]
-                best[x] = k if higher else best[x]
-                highest[x] = row[x] if higher else highest[x]
+        highest_in_row(volume, y, best)
         above, below = max(y - 1, 0), min(y + 1, height - 1)
         for x in range(width):
             plane = volume[best[x]]
@@ -228,72 +220,77 @@ def _reach(measure: Measurement, scale: int = 1) -> int:
 
 def _enlarged(volume: np.ndarray, step: int, wanted: Window, around: Window) -> np.ndarray:
     """(Z, Y / step, X / step) `volume` of `around` at every pixel of `wanted`."""
-    out = np.zeros((len(volume), *wanted.shape), np.float32)
-    _add_enlarged(out, np.ones(wanted.shape, np.float32), volume, step, wanted, around)
+    out = np.empty((len(volume), *wanted.shape), np.float32)
+    _mix_in(out, np.ones(wanted.shape, np.float32), volume, step, wanted, around, afresh=True)
     return out
 
 
-def _add_enlarged(
+def _mix_in(
     out: np.ndarray,
     weight: np.ndarray,
     volume: np.ndarray,
     step: int,
     wanted: Window,
     around: Window,
+    *,
+    afresh: bool,
 ) -> None:
-    """Add `weight` times the enlarged `volume` to (Z, Y, X) `out`.
+    """Add `weight` times the enlarged `volume` to (Z, Y, X) `out`, or begin with it `afresh`.
 
     Cubic B-splines over the shrunk pixels: smooth, and never below 0.
     """
+    if not afresh and not weight.any():
+        return
     rows, columns = wanted.within(around)
     if step == 1:
-        out += weight * volume[:, rows, columns]
+        part = weight * volume[:, rows, columns]
+        np.copyto(out, part) if afresh else np.add(out, part, out=out)
         return
-    taps = [
-        _taps(part.start, part.stop, step, size)
-        for part, size in zip((rows, columns), volume.shape[1:], strict=True)
-    ]
-    _add_splines(out, weight, volume, *taps[0], *taps[1])
-
-
-def _taps(start: int, stop: int, step: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """First of four shrunk pixels, and their weights, of the pixels `start` to `stop`."""
-    at = (np.arange(start, stop) + 0.5) / step - 0.5
-    t = at - np.floor(at)
-    weights = np.stack([(1 - t) ** 3, 4 - 6 * t**2 + 3 * t**3, 0 * t, t**3]) / 6
-    weights[2] = 1 - weights.sum(axis=0)
-    places = np.clip(np.floor(at).astype(np.int64) + np.arange(-1, 3)[:, None], 0, size - 1)
-    return places, weights.astype(np.float32)
+    t = (np.arange(step) + 0.5) / step - 0.5
+    t -= np.floor(t)
+    taps = np.stack([(1 - t) ** 3, 4 - 6 * t**2 + 3 * t**3, 0 * t, t**3]) / 6
+    taps[2] = 1 - taps.sum(axis=0)
+    start = rows.start // step, columns.start // step
+    _mix_splines(out, weight, volume, taps.astype(np.float32), *start, afresh)
 
 
 @kernel
-def _add_splines(out, weight, volume, row, row_weight, column, column_weight):  # type: ignore[no-untyped-def]
+def _mix_splines(out, weight, volume, taps, top, left, afresh):  # type: ignore[no-untyped-def]
+    """`_mix_in` from shrunk row `top` and column `left` on; `taps` are (4, step), a column a phase.
+
+    A pixel in the first half of a shrunk pixel lies between that and the one before, in the second
+    half between that and the next: four around it begin two, or one, before.
+    """
     count, height, width = out.shape
-    first, last = row[0, 0], row[3, height - 1]
-    wide = np.empty((last - first + 1, width), np.float32)
+    _, rows, columns = volume.shape
+    step = taps.shape[1]
+    high, broad = -(-height // step), -(-width // step)
+    lines = np.empty((high + 4, broad * step), np.float32)  # of shrunk rows, enlarged across
+    padded, part = np.empty(broad + 4, np.float32), np.empty(broad, np.float32)
     for k in range(count):
-        for v in range(first, last + 1):
-            shrunk, line = volume[k, v], wide[v - first]
-            for x in range(width):
-                line[x] = (
-                    column_weight[0, x] * shrunk[column[0, x]]
-                    + column_weight[1, x] * shrunk[column[1, x]]
-                    + column_weight[2, x] * shrunk[column[2, x]]
-                    + column_weight[3, x] * shrunk[column[3, x]]
-                )
+        for i in range(high + 4):
+            shrunk, line = volume[k, min(max(top + i - 2, 0), rows - 1)], lines[i]
+            for j in range(broad + 4):
+                padded[j] = shrunk[min(max(left + j - 2, 0), columns - 1)]
+            for phase in range(step):
+                four = padded[(2 * phase + 1) // step :]
+                a, b, c, d = taps[0, phase], taps[1, phase], taps[2, phase], taps[3, phase]
+                for j in range(broad):
+                    part[j] = a * four[j] + b * four[j + 1] + c * four[j + 2] + d * four[j + 3]
+                for j in range(broad):
+                    line[j * step + phase] = part[j]
         for y in range(height):
-            a, b, c, d = (
-                row_weight[0, y],
-                row_weight[1, y],
-                row_weight[2, y],
-                row_weight[3, y],
-            )
-            line_a, line_b = wide[row[0, y] - first], wide[row[1, y] - first]
-            line_c, line_d = wide[row[2, y] - first], wide[row[3, y] - first]
+            phase = y % step
+            first = y // step + (2 * phase + 1) // step
+            a, b, c, d = taps[0, phase], taps[1, phase], taps[2, phase], taps[3, phase]
+            one, two, three, four = lines[first], lines[first + 1], lines[first + 2], lines[first + 3]
             mine, whose = out[k, y], weight[y]
-            for x in range(width):
-                mixed = a * line_a[x] + b * line_b[x] + c * line_c[x] + d * line_d[x]
-                mine[x] += whose[x] * mixed
+            if afresh:
+                for x in range(width):
+                    mine[x] = whose[x] * (a * one[x] + b * two[x] + c * three[x] + d * four[x])
+            else:
+                for x in range(width):
+                    mine[x] += whose[x] * (a * one[x] + b * two[x] + c * three[x] + d * four[x])
 
 
 def _faded(volume: np.ndarray) -> np.ndarray:

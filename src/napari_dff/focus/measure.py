@@ -90,4 +90,8 @@ def measured(
     planes = in_memory(planes)
     measure = Measurement(planes, operator, sigma, window)
     shape = (len(planes), *measure.shape)
-    return Computed(shape, lambda wanted: AGGREGATIONS[aggregation](measure, wanted))
+    
+    def curves(wanted: Window) -> np.ndarray:
+        return AGGREGATIONS[aggregation](measure, wanted)
+
+    return Computed(shape, curves, min(measure.step(), 2))

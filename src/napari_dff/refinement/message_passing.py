@@ -48,7 +48,7 @@ def message_passing(
 
     Kolmogorov 2006, doi:10.1109/TPAMI.2006.200.
     """
-    count, *shape = scene.volume.shape
+    count, shape = scene.volume.shape[0], scene.volume.shape[1:]
     found = type(estimate)(*(part.copy() for part in estimate))
     open_ = contested(estimate)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
 
+from napari_dff.compiled import kernel
 from napari_dff.progress import Progress
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ def weighted_median(
     return type(estimate)(np.rint(nearest).astype(np.uint16), depth, estimate.uncertainty)
 
 
-@numba.njit(parallel=True, cache=True)
+@kernel
 def _median(depth, confidence, guide, radius, start, stop, out):  # type: ignore[no-untyped-def]
     height, width = depth.shape
-    for y in numba.prange(start, stop):
+    for y in range(start, stop):
         values = np.empty((2 * radius + 1) ** 2, np.float32)
         weights = np.empty((2 * radius + 1) ** 2, np.float32)
         for x in range(width):
