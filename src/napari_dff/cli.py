@@ -11,8 +11,8 @@ from typing import Literal
 
 import tyro
 
-from napari_dff.recipe import Recipe
 from napari_dff.progress import Cancelled
+from napari_dff.recipe import Recipe
 
 DEFAULTS = Recipe()
 COMPILING = "napari-dff: the first run on this machine compiles its kernels, about half a minute"

@@ -18,6 +18,7 @@ from napari_dff.stack import (
     check_planes,
     checked_positions,
     in_memory,
+    plane_numbers,
     read_plane,
 )
 from napari_dff.tiles import Window, on_all_cores, whole, windows
@@ -83,7 +84,7 @@ def all_in_focus(
     if not np.isfinite(depth).all():
         raise ValueError("depth must be finite everywhere, got NaN or infinite values")
     planes = in_memory(planes)
-    at = fractional_index(depth, checked_positions(positions, len(planes)))
+    at = plane_numbers(depth, checked_positions(positions, len(planes)))
     out = np.empty(planes.shape[1:], planes.dtype)
     shape = planes.shape[1:3]
 
@@ -121,12 +122,6 @@ class _Pictures:
         """Each pixel from the plane `which`, (Y, X), says: (Y, X[, 3]) float32."""
         picked = np.take_along_axis(self.raw(), which[None, ..., None], axis=0)[0]
         return picked.reshape(self[0].shape).astype(np.float32)
-
-
-def fractional_index(depth: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Depth → plane number with fraction, (Y, X) float32, 0 … Z-1."""
-    order = np.argsort(positions)
-    return np.interp(depth, positions[order], order.astype(np.float64)).astype(np.float32)
 
 
 def nearest(pictures: _Pictures, at: np.ndarray) -> np.ndarray:

@@ -19,8 +19,8 @@ import tifffile
 
 import napari_dff
 from napari_dff.pipeline import Reconstruction
-from napari_dff.recipe import Recipe
 from napari_dff.progress import silent
+from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
 from napari_dff.tiles import cores, on_all_cores
 

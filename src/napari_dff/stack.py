@@ -45,6 +45,16 @@ def checked_positions(positions: npt.ArrayLike | None, count: int) -> np.ndarray
     return values
 
 
+def plane_numbers(depth: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Depth → plane number with fraction, (Y, X) float32, 0 … Z-1."""
+    steps = np.diff(positions)
+    if np.allclose(steps, steps[0], rtol=1e-6):  # much quicker
+        numbers = (depth - np.float32(positions[0])) / np.float32(steps.mean())
+        return np.clip(numbers, 0, len(steps)).astype(np.float32, copy=False)
+    order = np.argsort(positions)
+    return np.interp(depth, positions[order], order.astype(np.float64)).astype(np.float32)
+
+
 def in_memory(planes: Any) -> np.ndarray:
     """`planes` as an array that windows can be cut from: read once if it is lazy."""
     if isinstance(planes, np.ndarray):

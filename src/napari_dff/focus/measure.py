@@ -90,7 +90,7 @@ def measured(
     planes = in_memory(planes)
     measure = Measurement(planes, operator, sigma, window)
     shape = (len(planes), *measure.shape)
-    
+
     def curves(wanted: Window) -> np.ndarray:
         return AGGREGATIONS[aggregation](measure, wanted)
 

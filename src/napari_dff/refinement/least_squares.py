@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -12,7 +13,8 @@ from napari_dff.curve import deviations
 from napari_dff.depth import windows_of
 from napari_dff.progress import Progress, silent
 from napari_dff.refinement.energy import likeness
-from napari_dff.tiles import Window, on_all_cores
+from napari_dff.stack import plane_numbers
+from napari_dff.tiles import Window, on_all_cores, windows
 
 if TYPE_CHECKING:
     from napari_dff.depth import DepthMap
@@ -28,6 +30,9 @@ STEP = 2.0  # planes: neighbours farther apart than this are different surfaces
 STEEP, GENTLE = 4.0, 0.1  # times the usual slope, plus planes a pixel: steeper is a step
 NOISY = 1.0  # standard deviations by which a slope must exceed the noise to be a step
 FOOT = 2.0  # pixels over which a slope is measured
+CALM_REACH = 12  # pixels around a window that its calmness depends on
+MAPS = 16  # float32 maps of a window that are held at a time
+SAMPLE = 1 << 18  # pixels that tell the usual slope
 FLATTEST = 0.005  # planes a pixel: no surface is taken to be smoother than this
 COMMON = 4.0  # pixels over which errors of the estimate are alike
 SHARED = 5.0  # pixels whose errors are one: their curves come from the same window
@@ -49,36 +54,50 @@ def least_squares(
     known = np.isfinite(estimate.uncertainty)
     if not known.any():
         return estimate
+    shape = estimate.depth.shape
     spacing = np.float32(np.abs(np.diff(scene.positions)).mean())
     depth = estimate.depth / spacing
-    # Noise alone: the scatter in the estimate's uncertainty is large at steps, which must stay.
-    doubt = np.full_like(depth, np.inf)
+    doubt, trust, right, down, reach = (np.empty(shape, np.float32) for _ in range(5))
 
-    def fill(wanted: Window) -> None:
+    def weigh(wanted: Window) -> None:
+        # Noise alone: the scatter in the estimate's uncertainty is large at steps, which must stay.
         here = wanted.slices
         curves, noise = scene.volume.read(wanted)
         found = deviations(curves, scene.positions, estimate.index[here], noise) / spacing
         doubt[here] = np.where(known[here], found, np.inf)
+        trust[here] = 1 / (np.float32(SHARED) * np.maximum(doubt[here], np.float32(1e-3)) ** 2)
+        trust[here][~known[here]] = 1e-9
 
-    on_all_cores(fill, windows_of(scene.volume), progress, desc="Weighing")
-    trust = 1 / (np.float32(SHARED) * np.maximum(doubt, np.float32(1e-3)) ** 2)
-    trust[~known] = 1e-9
+    def couple(wanted: Window) -> None:
+        around = wanted.grown(CALM_REACH, shape)
+        inner, here = wanted.within(around), wanted.slices
+        calm = calmness(depth[around.slices], trust[around.slices], slope)
+        weights = couplings(depth[around.slices], scene.guide[around.slices], calm, strength)
+        right[here], down[here] = (part[inner] for part in weights)
+        reach[here] = calm[inner] * strength / trust[here]  # pixels²: how far neighbours are heard
+
+    on_all_cores(weigh, windows_of(scene.volume), progress, desc="Weighing")
     slope = usual_slope(depth, doubt)
     strength = np.float32(smoothness / slope**2)
-    right, down = (part * strength for part in likeness(scene.guide))
-    calm = calmness(depth, trust, slope)
+    on_all_cores(couple, windows(shape, MAPS, CALM_REACH), progress, desc="Coupling")
+    right[:, -1] = 0
+    down[-1] = 0
+    values = solved(depth, trust, right, down, progress=progress) * spacing
+    nearest = np.rint(plane_numbers(values, scene.positions)).astype(np.uint16)
+    uncertainty = estimate.uncertainty / np.sqrt(np.sqrt(1 + reach / np.float32(COMMON**2)))
+    return type(estimate)(nearest, values, uncertainty)
+
+
+def couplings(
+    depth: np.ndarray, guide: np.ndarray, calm: np.ndarray, strength: np.float32
+) -> tuple[np.ndarray, np.ndarray]:
+    """How strongly a pixel holds its right and its lower neighbour: (Y, X) each."""
+    right, down = (strength * part for part in likeness(guide))
     right[:, :-1] *= np.minimum(calm[:, :-1], calm[:, 1:])
     down[:-1] *= np.minimum(calm[:-1], calm[1:])
     right[:, :-1][np.abs(np.diff(depth, axis=1)) > STEP] = 0
     down[:-1][np.abs(np.diff(depth, axis=0)) > STEP] = 0
-    right[:, -1] = 0
-    down[-1] = 0
-    values = solved(depth, trust, right, down, progress=progress) * spacing
-    order = np.argsort(scene.positions)
-    nearest = np.interp(values, scene.positions[order], order.astype(np.float64))
-    reach = calm * strength / trust  # pixels²: how far neighbours are heard
-    uncertainty = estimate.uncertainty / (1 + reach / np.float32(COMMON**2)) ** np.float32(0.25)
-    return type(estimate)(np.rint(nearest).astype(np.uint16), values, uncertainty)
+    return right, down
 
 
 def solved(
@@ -126,38 +145,35 @@ def _cycle(found: np.ndarray, goal: np.ndarray, levels: list[_Level]) -> None:
 
     def relax() -> None:
         for colour in SWEEPS * (0, 1):
-            on_all_cores(
-                lambda band: _relax(found, goal, *level, colour, *band), bands, silent, desc=""
-            )
+            work = functools.partial(_relax_band, found, goal, level, colour)
+            on_all_cores(work, bands, silent, desc="")
 
     relax()
     if len(levels) > 1:
         on_all_cores(
             lambda band: _residues(found, goal, *level, *band, residue), bands, silent, desc=""
         )
-        coarse = _sums(residue)
-        step = np.zeros_like(coarse)
+        coarse, step = np.zeros_like(levels[1].trust), np.zeros_like(levels[1].trust)
+        _add_blocks(residue, coarse, 1, 1)
         _cycle(step, coarse, levels[1:])
-        larger = step[1:-1, 1:-1].repeat(2, axis=0).repeat(2, axis=1)
-        inner = found[1:-1, 1:-1]
-        inner += larger[: inner.shape[0], : inner.shape[1]]
+        _move_blocks(found, step)
         relax()
+
+
+def _relax_band(
+    found: np.ndarray, goal: np.ndarray, level: _Level, colour: int, band: tuple[int, int]
+) -> None:
+    _relax(found, goal, *level, colour, *band)
 
 
 def _halved(level: _Level) -> _Level:
     """The same sums with two by two pixels made to move together."""
-    right, down = level.right.copy(), level.down.copy()
-    right[:, 1::2] = 0  # within a block
-    down[1::2] = 0
-    return _Level(_sums(level.trust), _sums(right), _sums(down))
-
-
-def _sums(values: np.ndarray) -> np.ndarray:
-    """Sums over two by two pixels, inside and with a border."""
-    inner = values[1:-1, 1:-1]
-    inner = np.pad(inner, [(0, size % 2) for size in inner.shape])
-    inner = inner[::2] + inner[1::2]
-    return np.pad(inner[:, ::2] + inner[:, 1::2], 1)
+    height, width = (-(-(size - 2) // 2) + 2 for size in level.trust.shape)
+    half = _Level(*(np.zeros((height, width), np.float32) for _ in level))
+    _add_blocks(level.trust, half.trust, 1, 1)
+    _add_blocks(level.right, half.right, 1, 2)  # within a block nothing pulls
+    _add_blocks(level.down, half.down, 2, 1)
+    return half
 
 
 def calmness(depth: np.ndarray, trust: np.ndarray, slope: float) -> np.ndarray:
@@ -173,13 +189,16 @@ def calmness(depth: np.ndarray, trust: np.ndarray, slope: float) -> np.ndarray:
 
 
 def usual_slope(depth: np.ndarray, doubt: np.ndarray) -> float:
-    """Median slope, planes a pixel, over eight pixels, where depth is best known."""
-    sure = doubt <= np.median(doubt[np.isfinite(doubt)])
+    """Median slope, planes a pixel, over eight pixels, where depth is best known.
+
+    Of about `SAMPLE` pixels.
+    """
+    every = max(1, int(np.sqrt(depth.size / SAMPLE)))
+    sure = doubt <= np.median(doubt[::every, ::every][np.isfinite(doubt[::every, ::every])])
     slopes = []
     for axis in (0, 1):
-        a = [slice(None)] * 2
-        b = [slice(None)] * 2
-        a[axis], b[axis] = slice(8, None), slice(None, -8)
+        a, b = ([slice(None, None, every)] * 2 for _ in range(2))
+        a[axis], b[axis] = slice(8, None, every), slice(None, -8, every)
         steps = np.abs(depth[tuple(a)] - depth[tuple(b)])[sure[tuple(a)] & sure[tuple(b)]]
         slopes.append(np.median(steps[steps < STEP]) / 8 if (steps < STEP).any() else 0.0)
     return max(float(np.mean(slopes)) / 0.6745, FLATTEST)
@@ -213,3 +232,21 @@ def _residues(found, goal, trust, right, down, start, stop, out):  # type: ignor
     weight = np.empty(found.shape[1], np.float32)
     for y in range(start, stop):
         _missing(found, goal, trust, right, down, y, (out[y], weight))
+
+
+@kernel
+def _add_blocks(values, sums, first_row, first_column):  # type: ignore[no-untyped-def]
+    """Add to `sums` the values of its two by two blocks, from a row and column of these on."""
+    height, width = values.shape
+    for y in range(first_row, height - 1, first_row):
+        for x in range(first_column, width - 1, first_column):
+            sums[(y + 1) // 2, (x + 1) // 2] += values[y, x]
+
+
+@kernel
+def _move_blocks(values, steps):  # type: ignore[no-untyped-def]
+    """Add to the values of every two by two block its step."""
+    height, width = values.shape
+    for y in range(1, height - 1):
+        for x in range(1, width - 1):
+            values[y, x] += steps[(y + 1) // 2, (x + 1) // 2]

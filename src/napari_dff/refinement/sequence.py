@@ -18,6 +18,8 @@ from napari_dff.refinement.message_passing import message_passing
 from napari_dff.refinement.weighted_median import weighted_median
 from napari_dff.stack import checked_positions, grey
 
+SAMPLE = 1 << 18  # pixels that tell the range of the guide
+
 
 class Scene(NamedTuple):
     """What every refinement step may look at."""
@@ -119,7 +121,8 @@ def _scaled(guide: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
     picture = grey(guide)
     if picture.shape != shape:
         raise ValueError(f"guide must have the shape of a plane, {shape}, got {picture.shape}")
-    low, high = (np.float32(v) for v in np.percentile(picture, (1, 99)))
+    every = max(1, int(np.sqrt(picture.size / SAMPLE)))
+    low, high = (np.float32(v) for v in np.percentile(picture[::every, ::every], (1, 99)))
     return np.clip((picture - low) / max(high - low, np.float32(1e-12)), 0, 1)
 
 

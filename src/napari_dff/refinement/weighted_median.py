@@ -8,6 +8,7 @@ import numpy as np
 
 from napari_dff.compiled import kernel
 from napari_dff.progress import Progress
+from napari_dff.stack import plane_numbers
 
 if TYPE_CHECKING:
     from napari_dff.depth import DepthMap
@@ -38,9 +39,8 @@ def weighted_median(
         _median(
             estimate.depth, confidence, scene.guide, radius, edges[block], edges[block + 1], depth
         )
-    order = np.argsort(scene.positions)
-    nearest = np.interp(depth, scene.positions[order], order.astype(np.float64))
-    return type(estimate)(np.rint(nearest).astype(np.uint16), depth, estimate.uncertainty)
+    nearest = np.rint(plane_numbers(depth, scene.positions)).astype(np.uint16)
+    return type(estimate)(nearest, depth, estimate.uncertainty)
 
 
 @kernel

@@ -13,12 +13,12 @@ import numpy as np
 
 from napari_dff import checks
 from napari_dff.progress import Progress, silent
+from napari_dff.recipe import Exposure, Motion, Registration
 from napari_dff.registration import features, joint
 from napari_dff.registration import motion as motions
 from napari_dff.registration.exposure import equalised
 from napari_dff.registration.intensity import ecc
 from napari_dff.registration.motion import MOTIONS
-from napari_dff.recipe import Exposure, Motion, Registration
 from napari_dff.stack import as_dtype, check_planes, grey, read_plane
 from napari_dff.warp import inside, warp
 

@@ -6,6 +6,7 @@ Points are (N, 2) in the order (y, x), matrices (3, 3) act on (y, x, 1).
 from __future__ import annotations
 
 from collections.abc import Callable
+
 import numpy as np
 
 ROUNDS = 12  # of re-weighting

@@ -9,8 +9,8 @@ from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
 from napari_dff.pipeline import aligned_by
-from napari_dff.recipe import Recipe
 from napari_dff.progress import Progress
+from napari_dff.recipe import Recipe
 from napari_dff.registration import Alignment, PlaneReport
 from napari_dff.stack import FocalStack
 from napari_dff.widgets.layers import put

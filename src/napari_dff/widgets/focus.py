@@ -7,8 +7,8 @@ import numpy as np
 from napari.layers import Image
 
 from napari_dff.pipeline import measured_by
-from napari_dff.recipe import Recipe
 from napari_dff.progress import Progress
+from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
 from napari_dff.widgets.layers import put
 from napari_dff.widgets.step import StepWidget

@@ -6,8 +6,8 @@ from typing import Any
 from napari.layers import Image
 
 from napari_dff.pipeline import Reconstruction, depth_from_focus
-from napari_dff.recipe import Recipe
 from napari_dff.progress import Progress
+from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
 from napari_dff.widgets.align import put_alignment
 from napari_dff.widgets.layers import put_depth_map

@@ -7,8 +7,8 @@ from napari.layers import Image
 
 from napari_dff.depth import DepthMap
 from napari_dff.pipeline import fused_by, refined_by
-from napari_dff.recipe import Recipe
 from napari_dff.progress import Progress
+from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
 from napari_dff.widgets.layers import needed, put_depth_map
 from napari_dff.widgets.step import StepWidget

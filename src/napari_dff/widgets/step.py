@@ -11,8 +11,8 @@ from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 
 from napari_dff.checks import Range
-from napari_dff.recipe import Recipe
 from napari_dff.progress import Progress
+from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
 from napari_dff.widgets.layers import KEY, is_stack, role_of, stack_of
 from napari_dff.widgets.worker import Job
