@@ -6,6 +6,7 @@ blurred almost alike. The motions between neighbours are composed, and each plan
 
 from __future__ import annotations
 
+import threading
 from typing import Any, NamedTuple
 
 import cv2
@@ -19,11 +20,16 @@ from napari_dff.registration import motion as motions
 from napari_dff.registration.exposure import equalised
 from napari_dff.registration.intensity import ecc
 from napari_dff.registration.motion import MOTIONS
-from napari_dff.stack import as_dtype, check_planes, grey, read_plane
-from napari_dff.warp import inside, warp
+from napari_dff.stack import as_dtype, check_planes, grey, in_memory, read_plane
+from napari_dff.tiles import on_all_cores
+from napari_dff.warp import inside, narrow, scaling, shrunk, warp
 
 REGISTRATIONS = ("joint", "sift", "ecc", "none")
 SAME_BLUR = 2.0  # pixels: planes are blurred by this before they are compared
+LARGEST = 1024  # pixels: planes with a longer side are compared shrunk
+# Longer side at which features are found, and how many: where grey levels follow, few will do.
+FEATURES = {"joint": (384, 1000), "sift": (LARGEST, 4000)}
+CHECKED = 384  # pixels: planes with a longer side are checked shrunk
 NEIGHBOURS = 2  # planes towards the reference that are tried before a plane is given up
 
 
@@ -188,15 +194,21 @@ def resample(
             f"got shape {transforms.shape}"
         )
     height, width = shape[1:3]
+    planes = in_memory(planes)
     out = np.empty(shape, dtype=planes.dtype)
     valid = np.ones((height, width), dtype=bool)
-    for i in progress(range(shape[0]), desc="Resampling"):
+
+    def move(i: int) -> None:
         plane = read_plane(planes, i)
         if np.allclose(transforms[i], np.eye(3), rtol=0, atol=1e-9):
             out[i] = plane
-            continue
+            return
         out[i] = as_dtype(warp(plane, transforms[i]), out.dtype)
-        valid &= inside(transforms[i], (height, width))
+        with lock:
+            narrow(valid, np.linalg.inv(transforms[i]))
+
+    lock = threading.Lock()
+    on_all_cores(move, range(len(planes)), progress, desc="Resampling")
     return out, valid
 
 
@@ -204,15 +216,14 @@ def _estimate(
     planes: Any, registration: str, motion: Motion, centre: int, progress: Progress
 ) -> tuple[np.ndarray, tuple[PlaneReport, ...]]:
     """Transforms to the reference plane, and the report."""
-    pictures = _stretched(planes, progress)
-    keypoints = (
-        [
-            features.sift(np.rint(255 * picture).astype(np.uint8))
-            for picture in progress(pictures, desc="Finding features")
-        ]
-        if registration != "ecc"
-        else []
-    )
+    pictures, factor = _stretched(planes, progress)
+    keypoints: list[Any] = [None] * len(pictures)
+
+    def find(i: int) -> None:
+        keypoints[i] = features.sift(pictures[i], *FEATURES[registration])
+
+    if registration != "ecc":
+        on_all_cores(find, range(len(pictures)), progress, desc="Finding features")
 
     def candidates(i: int, j: int) -> tuple[dict[str, np.ndarray], features.Matches]:
         if registration != "ecc":
@@ -232,12 +243,17 @@ def _estimate(
 
     count = len(pictures)
     order = [*range(centre + 1, count), *range(centre - 1, -1, -1)]
-    found = {}
-    for i in progress(order, desc="Matching planes"):
-        toward = -1 if i > centre else 1
-        found[i, i + toward] = candidates(i, i + toward)
-    chosen = _explains_all(list(found.values())) if motion == "auto" else motion
+    neighbours = [(i, i - 1 if i > centre else i + 1) for i in order]
+    found: dict[tuple[int, int], tuple[dict[str, np.ndarray], features.Matches]] = {}
 
+    def compare(pair: tuple[int, int]) -> None:
+        found[pair] = candidates(*pair)
+
+    on_all_cores(compare, neighbours, progress, desc="Matching planes")
+    chosen = _explains_all([found[pair] for pair in neighbours]) if motion == "auto" else motion
+
+    again = -(-max(pictures[0].shape) // CHECKED)
+    small = [cv2.GaussianBlur(shrunk(p, again), (0, 0), SAME_BLUR) for p in pictures]
     matrices = np.tile(np.eye(3), (count, 1, 1))
     reports = {centre: _report(centre, centre, model="reference")}
     placed = {1: [centre], -1: [centre]}
@@ -247,7 +263,7 @@ def _estimate(
         for j in placed[side][: -NEIGHBOURS - 1 : -1]:
             fits, matches = found.get((i, j)) or candidates(i, j)
             if fits:
-                step = _believed(pictures, i, j, fits, matches, chosen)
+                step = _believed(small, again, i, j, fits, matches, chosen)
                 break
         if step is None:
             reports[i] = _report(
@@ -263,21 +279,40 @@ def _estimate(
     if registration == "joint" and chosen != "homography":
         matrices = joint.refined(pictures, matrices, known, centre, chosen, progress)
     _carry(matrices, known)
-    return matrices, tuple(reports[i] for i in range(count))
+    grow = scaling(factor)
+    matrices = grow @ matrices @ np.linalg.inv(grow)
+    return matrices, tuple(_enlarged(reports[i], factor) for i in range(count))
 
 
-def _stretched(planes: Any, progress: Progress) -> list[np.ndarray]:
-    """Grey planes, 0 … 1 between percentiles common to the stack; ValueError without contrast."""
-    pictures = [
-        grey(read_plane(planes, i)) for i in progress(range(planes.shape[0]), desc="Reading")
-    ]
+def _stretched(planes: Any, progress: Progress) -> tuple[list[np.ndarray], int]:
+    """Grey planes, 0 … 1 between percentiles common to the stack, and how often they are shrunk.
+
+    To a longer side of `LARGEST`. ValueError without contrast.
+    """
+    planes = in_memory(planes)
+    factor = -(-max(planes.shape[1:3]) // LARGEST)
+    pictures: list[Any] = [None] * len(planes)
+
+    def read(i: int) -> None:
+        pictures[i] = shrunk(grey(read_plane(planes, i)), factor)
+
+    on_all_cores(read, range(len(planes)), progress, desc="Reading")
     sample = np.concatenate([picture[::4, ::4].ravel() for picture in pictures])
-    low, high = np.percentile(sample, (0.5, 99.5))
+    low, high = (np.float32(v) for v in np.percentile(sample, (0.5, 99.5)))
     if high <= low:
-        low, high = float(sample.min()), float(sample.max())
+        low, high = np.float32(sample.min()), np.float32(sample.max())
     if high <= low:
         raise ValueError("planes have no contrast anywhere: there is nothing to align")
-    return [np.clip((picture - low) / (high - low), 0, 1) for picture in pictures]
+    return [np.clip((picture - low) / (high - low), 0, 1) for picture in pictures], factor
+
+
+def _enlarged(report: PlaneReport, factor: int) -> PlaneReport:
+    """The report of planes shrunk `factor` times, in pixels of the planes as they are."""
+    return report._replace(
+        residual=factor * report.residual,
+        points=motions.apply(scaling(factor), report.points),
+        displacements=factor * report.displacements,
+    )
 
 
 def _explains_all(found: list[tuple[dict[str, np.ndarray], features.Matches]]) -> str:
@@ -297,18 +332,24 @@ def _explains_all(found: list[tuple[dict[str, np.ndarray], features.Matches]]) -
 
 def _believed(
     pictures: list[np.ndarray],
+    factor: int,
     i: int,
     j: int,
     fits: dict[str, np.ndarray],
     matches: features.Matches,
     chosen: str,
 ) -> _Step:
-    """Return the chosen motion if it lowers the difference to the neighbour, else a simpler one."""
-    moving, fixed = (cv2.GaussianBlur(pictures[k], (0, 0), SAME_BLUR) for k in (i, j))
+    """Return the chosen motion if it lowers the difference to the neighbour, else a simpler one.
+
+    `pictures` are shrunk `factor` times against what the motions are of.
+    """
+    grow = scaling(factor)
     names = list(MOTIONS)
     trials = [name for name in reversed(names[: names.index(chosen) + 1]) if name in fits]
     for name in trials:
-        still, moved = _differences(moving, fixed, fits[name])
+        still, moved = _differences(
+            pictures[i], pictures[j], np.linalg.inv(grow) @ fits[name] @ grow
+        )
         if moved < still:
             fallback = "" if name == chosen else f"{chosen} doesn't lower the difference to {j}"
             points, goal = matches.source, matches.target

@@ -7,9 +7,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from napari_dff.registration.motion import apply
+from napari_dff.warp import scaling, shrunk
+
 RATIO = 0.8
 REACH = 3.0  # pixels, largest distance of a match from the consensus
-MAXIMUM_KEYPOINTS = 4000
 MINIMUM_INLIERS = 8
 
 
@@ -36,20 +38,25 @@ class Matches(NamedTuple):
 NO_MATCHES = Matches(np.empty((0, 2)), np.empty((0, 2)), np.empty(0), 0)
 
 
-def sift(picture: np.ndarray) -> Keypoints:
-    """Keypoints of one (Y, X) uint8 picture.
+def sift(picture: np.ndarray, side: int, most: int) -> Keypoints:
+    """The `most` distinct keypoints of one (Y, X) float32 picture, 0 … 1.
+
+    Found at a longer side of `side` or less.
 
     References
     ----------
     Lowe 2004, doi:10.1023/B:VISI.0000029664.99615.94.
     """
+    factor = -(-max(picture.shape) // side)
     # A third of Lowe's contrast threshold: defocused planes have few strong corners.
-    detector = cv2.SIFT.create(nfeatures=MAXIMUM_KEYPOINTS, contrastThreshold=0.013)
-    found, descriptors = detector.detectAndCompute(picture, None)
+    detector = cv2.SIFT.create(nfeatures=most, contrastThreshold=0.013)
+    levels = np.rint(255 * shrunk(picture, factor)).astype(np.uint8)
+    found, descriptors = detector.detectAndCompute(levels, None)
     if descriptors is None:
         return Keypoints(np.empty((0, 2)), np.empty(0), np.empty((0, 128), np.float32))
     points = np.array([k.pt[::-1] for k in found], dtype=np.float64)
-    return Keypoints(points, np.array([k.size for k in found]), descriptors)
+    sizes = factor * np.array([k.size for k in found])
+    return Keypoints(apply(scaling(factor), points), sizes, descriptors)
 
 
 def match(source: Keypoints, target: Keypoints) -> Matches:
@@ -61,19 +68,17 @@ def match(source: Keypoints, target: Keypoints) -> Matches:
     """
     if min(len(source.points), len(target.points)) < MINIMUM_INLIERS:
         return NO_MATCHES
-    matcher = cv2.BFMatcher(cv2.NORM_L2)
-    there = matcher.knnMatch(source.descriptors, target.descriptors, k=2)
-    back = {m.queryIdx: m.trainIdx for m in matcher.match(target.descriptors, source.descriptors)}
-    pairs = [
-        (best.queryIdx, best.trainIdx)
-        for best, second in there
-        if best.distance < RATIO * second.distance and back[best.trainIdx] == best.queryIdx
-    ]
-    if len(pairs) < MINIMUM_INLIERS:
-        return NO_MATCHES._replace(tried=len(pairs))
-    chosen = np.array(pairs)
-    p, q = source.points[chosen[:, 0]], target.points[chosen[:, 1]]
+    a, b = source.descriptors, target.descriptors
+    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * (a @ b.T)
+    each, there, back = np.arange(len(a)), squares.argmin(axis=1), squares.argmin(axis=0)
+    near, mutual = squares[each, there], back[there] == each
+    squares[each, there] = np.inf
+    second = squares.min(axis=1)
+    chosen = np.flatnonzero(mutual & (near < RATIO**2 * second))
+    if len(chosen) < MINIMUM_INLIERS:
+        return NO_MATCHES._replace(tried=len(chosen))
+    p, q = source.points[chosen], target.points[there[chosen]]
     consensus = cv2.findHomography(p[:, ::-1], q[:, ::-1], cv2.USAC_MAGSAC, REACH)[1]
     inlier = np.zeros(len(p), bool) if consensus is None else consensus.ravel() > 0
-    weights = 1 / (source.sizes[chosen[:, 0]] * target.sizes[chosen[:, 1]])[inlier]
-    return Matches(p[inlier], q[inlier], weights / max(weights.mean(), 1e-12), len(pairs))
+    weights = 1 / (source.sizes[chosen] * target.sizes[there[chosen]])[inlier]
+    return Matches(p[inlier], q[inlier], weights / max(weights.mean(), 1e-12), len(chosen))

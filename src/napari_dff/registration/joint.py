@@ -12,15 +12,17 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from napari_dff.progress import Progress
+from napari_dff.compiled import inlined, kernel
+from napari_dff.progress import Progress, silent
 from napari_dff.registration.motion import PARAMETERS, apply
-from napari_dff.warp import inside, warp
+from napari_dff.tiles import on_all_cores
+from napari_dff.warp import brought, knots, spline_at
 
 GAPS = (1, 2, 3)  # planes apart
 BAND = (1.5, 4.0)  # pixels: detail between these two blurs is compared, so that light may flicker
 ITERATIONS = 6
 SETTLED = 0.01  # pixels: a smaller step ends the iteration
-LARGEST = 1024  # pixels: a longer side is halved until it fits
+SAMPLES = 60_000  # pixels of a pair that are compared
 ROUNDS = 10  # of re-weighting
 STILL = 0.1  # pixels: a stack that moves less than this is left alone
 
@@ -59,60 +61,82 @@ def refined(
     -------
     (Z, 3, 3) float64
     """
-    shrink = 1
-    while max(pictures[0].shape) / shrink > LARGEST:
-        shrink *= 2
-    bands = [_band(_shrunk(picture, shrink)) for picture in pictures]
-    grow = _scaling(shrink)
-    pairs = []
+    bands: dict[int, Band] = {}
     wanted = [(a, b) for gap in GAPS for a, b in zip(placed, placed[gap:], strict=False)]
-    for a, b in progress(wanted, desc="Refining motions"):
-        start = np.linalg.inv(grow) @ np.linalg.inv(chain[b]) @ chain[a] @ grow
-        matrix, doubt = pair_motion(bands[a], bands[b], start, motion)
-        pairs.append(Pair(a, b, grow @ matrix @ np.linalg.inv(grow), shrink * doubt))
-    together = solve(pairs, chain, centre, motion, pictures[0].shape)
-    corners = _corners(pictures[0].shape)
+    pairs: dict[tuple[int, int], Pair] = {}
+
+    def prepare(i: int) -> None:
+        bands[i] = band(pictures[i])
+
+    def compare(pair: tuple[int, int]) -> None:
+        a, b = pair
+        start = np.linalg.inv(chain[b]) @ chain[a]
+        pairs[pair] = Pair(a, b, *pair_motion(bands[a], bands[b], start, motion))
+
+    on_all_cores(prepare, placed, silent, desc="")
+    on_all_cores(compare, wanted, progress, desc="Refining motions")
+    shape = pictures[0].shape
+    together = solve([pairs[pair] for pair in wanted], chain, centre, motion, shape)
+    corners = _corners(shape)
     travel = max(float(np.abs(apply(together[i], corners) - corners).max()) for i in placed)
     return np.tile(np.eye(3), (len(chain), 1, 1)) if travel < STILL else together
 
 
+class Band(NamedTuple):
+    """Detail of a picture between two blurs, its B-splines and its gradient: (Y, X) float32 each."""
+
+    values: np.ndarray
+    knots: np.ndarray
+    down: np.ndarray
+    across: np.ndarray
+
+
+def band(picture: np.ndarray) -> Band:
+    """Detail of a (Y, X) float32 `picture` between the two blurs of `BAND`."""
+    fine, coarse = (cv2.GaussianBlur(picture, (0, 0), width) for width in BAND)
+    detail = fine - coarse
+    return Band(detail, knots(detail), *np.gradient(detail))
+
+
 def pair_motion(
-    moving: np.ndarray, fixed: np.ndarray, start: np.ndarray, motion: str
+    moving: Band, fixed: Band, start: np.ndarray, motion: str
 ) -> tuple[np.ndarray, float]:
     """Motion from one band-passed picture to another, and its standard deviation in pixels.
 
     Gauss-Newton on the mean of both gradients, which is of second order and treats both pictures,
-    blurred differently, alike; Cauchy weights keep dust that doesn't move out of it.
+    blurred differently, alike; Cauchy weights keep dust that doesn't move out of it. About
+    `SAMPLES` pixels are compared: what lies nearer together than the band is fine tells little
+    more.
 
     References
     ----------
     Benhimane & Malis 2004, doi:10.1109/IROS.2004.1389474.
     """
-    height, width = fixed.shape
-    y, x = (part.astype(np.float32) for part in np.mgrid[:height, :width])
-    v, u = y - (height - 1) / 2, x - (width - 1) / 2
+    height, width = fixed.values.shape
+    every = max(1, round(np.sqrt(height * width / SAMPLES)))
+    rows, columns = (np.arange(8, size - 8, every) for size in (height, width))
+    y, x = (part.ravel().astype(np.float32) for part in np.meshgrid(rows, columns, indexing="ij"))
     size = max(height, width) / 2
-    v, u = v / np.float32(size), u / np.float32(size)
+    v, u = (y - (height - 1) / 2) / np.float32(size), (x - (width - 1) / 2) / np.float32(size)
+    there = tuple(part[np.ix_(rows, columns)].ravel() for part in (fixed.values, *fixed[2:]))
     matrix = start.copy()
     doubt = np.inf
     for _ in range(ITERATIONS):
-        moved = warp(moving, matrix)
-        seen = inside(matrix, moving.shape)
-        seen[:8], seen[-8:], seen[:, :8], seen[:, -8:] = False, False, False, False
-        if seen.sum() < 0.25 * seen.size:
+        moved, down, across, seen = _moved(
+            moving.knots, moving.down, moving.across, y, x, np.linalg.inv(matrix)
+        )
+        if seen.mean() < 0.25:
             return start, np.inf
-        gain = float((moved * fixed)[seen].sum() / max((moved[seen] ** 2).sum(), 1e-12))
-        gain = float(np.clip(gain, 0.25, 4)) or 1.0
-        moved = moved * np.float32(gain)
-        down, across = np.gradient((moved + fixed) / 2)
-        columns = _columns(motion, down, across, v, u)
-        misses = (moved - fixed)[seen]
+        gain = float((moved * there[0])[seen].sum() / max((moved[seen] ** 2).sum(), 1e-12))
+        gain = np.float32(np.clip(gain, 0.25, 4) or 1.0)
+        misses = (gain * moved - there[0])[seen]
+        gradient = ((gain * down + there[1]) / 2, (gain * across + there[2]) / 2)
         scale = 1.4826 * np.median(np.abs(misses)) + 1e-9
         trust = 1 / (1 + (misses / (2 * scale)) ** 2)
-        design = np.stack([c[seen] for c in columns], axis=1)
-        normal = (design * trust[:, None]).T @ design
+        design = np.stack([c[seen] for c in _columns(motion, *gradient, v, u)])
+        normal = (design * trust) @ design.T
         step = np.linalg.solve(
-            normal + 1e-9 * np.trace(normal) * np.eye(len(normal)), design.T @ (trust * misses)
+            normal + 1e-9 * np.trace(normal) * np.eye(len(normal)), design @ (trust * misses)
         )
         # moved(x) - fixed(x) ≈ -∇I · δ(x) when content sits δ too far back along the gradient
         matrix = _update(motion, step, size, (height, width)) @ matrix
@@ -124,6 +148,32 @@ def pair_motion(
     if np.abs(apply(matrix, corners) - apply(start, corners)).max() > 5:
         return start, np.inf  # it ran away: what the chain says stands
     return matrix, max(doubt, 1e-3)
+
+
+@kernel
+def _moved(knots, down, across, y, x, back):  # type: ignore[no-untyped-def]
+    """Value and gradient of a moved picture at places (y, x), and whether it has any there."""
+    rows, columns = knots.shape
+    values, falls, rises = (np.zeros(len(y), np.float32), np.zeros(len(y), np.float32), np.zeros(len(y), np.float32))
+    seen = np.zeros(len(y), np.bool_)
+    for p in range(len(y)):
+        v, u = brought(back, y[p], x[p])
+        if not (0 <= v <= rows - 1 and 0 <= u <= columns - 1):
+            continue
+        seen[p] = True
+        values[p] = spline_at(knots, v, u)
+        i, j = min(int(v), rows - 2), min(int(u), columns - 2)
+        fall, rise = _between(down, i, j, v - i, u - j), _between(across, i, j, v - i, u - j)
+        falls[p] = back[0, 0] * fall + back[1, 0] * rise
+        rises[p] = back[0, 1] * fall + back[1, 1] * rise
+    return values, falls, rises, seen
+
+
+@inlined
+def _between(values, i, j, t, s):  # type: ignore[no-untyped-def]
+    above = (1 - s) * values[i, j] + s * values[i, j + 1]
+    below = (1 - s) * values[i + 1, j] + s * values[i + 1, j + 1]
+    return (1 - t) * above + t * below
 
 
 def solve(
@@ -222,25 +272,6 @@ def _matrix(motion: str, p: np.ndarray) -> np.ndarray:
     else:
         matrix[:2] = p.reshape(2, 3)
     return matrix
-
-
-def _band(picture: np.ndarray) -> np.ndarray:
-    fine, coarse = (cv2.GaussianBlur(picture, (0, 0), width) for width in BAND)
-    return fine - coarse
-
-
-def _shrunk(picture: np.ndarray, factor: int) -> np.ndarray:
-    if factor == 1:
-        return picture
-    size = (picture.shape[1] // factor, picture.shape[0] // factor)
-    cut = picture[: size[1] * factor, : size[0] * factor]
-    return cv2.resize(cut, size, interpolation=cv2.INTER_AREA)
-
-
-def _scaling(factor: int) -> np.ndarray:
-    """From shrunk coordinates to full ones: pixel centres move by half a pixel less one."""
-    offset = (factor - 1) / 2
-    return np.array([[factor, 0, offset], [0, factor, offset], [0, 0, 1.0]])
 
 
 def _corners(shape: tuple[int, int]) -> Any:

@@ -70,7 +70,7 @@ def homography(source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> n
                 root * np.hstack([zero, points, -q[:, 1:] * points]),
             ]
         )
-        matrix = np.linalg.svd(rows, full_matrices=False)[2][-1].reshape(3, 3)
+        matrix = np.linalg.eigh(rows.T @ rows)[1][:, 0].reshape(3, 3)
         depth = points @ matrix[2]
     matrix = np.linalg.inv(after) @ matrix @ before
     return np.asarray(matrix / matrix[2, 2])
