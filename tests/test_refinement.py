@@ -15,7 +15,7 @@ from napari_dff.refinement.energy import data_term, edge_weights, energy
 from napari_dff.refinement.graph_cut import GraphCutMissing, expand
 from napari_dff.refinement.least_squares import solved
 from napari_dff.refinement.message_passing import solve
-from napari_dff.refinement.weighted_median import LIKENESS
+from napari_dff.refinement.weighted_median import LEVELS, LIKENESS, STEPS, medians
 
 needs_gco = pytest.mark.skipif(
     importlib.util.find_spec("gco") is None,
@@ -142,7 +142,26 @@ def test_graph_cut_repairs_wrong_pixels_and_keeps_the_rest(surface, rng):
     assert after[~wrong].mean() < before[~wrong].mean() + 0.01
 
 
-def test_weighted_median_is_its_definition(rng):
+@pytest.mark.parametrize("radius", [1, 3, 9])
+def test_weighted_median_is_its_definition(radius, rng):
+    """Exactly, where depth and guide lie on the steps that are told apart."""
+    step = rng.integers(0, STEPS, (30, 37))
+    step[0, :2] = 0, STEPS - 1
+    depth = (step / 8).astype(np.float32)
+    votes = rng.integers(0, 1000, depth.shape).astype(np.int32)
+    votes[rng.uniform(size=depth.shape) < 0.2] = 0
+    looks = rng.integers(0, LEVELS, depth.shape).astype(np.int32)
+    found = medians(depth, votes, looks, radius)
+    for y, x in itertools.product(*map(range, depth.shape)):
+        window = tuple(slice(max(at - radius, 0), at + radius + 1) for at in (y, x))
+        alike = np.exp(-np.abs(looks[window] - looks[y, x]) / (LIKENESS * (LEVELS - 1)))
+        order = np.argsort(depth[window].ravel())
+        total = np.cumsum((votes[window] * alike).ravel()[order])
+        truth = depth[window].ravel()[order][np.searchsorted(total, total[-1] / 2)]
+        assert found[y, x] == pytest.approx(truth)
+
+
+def test_half_of_the_confidence_lies_on_either_side_of_the_median(rng):
     depth = rng.uniform(0, 9, (12, 13)).astype(np.float32)
     uncertainty = rng.uniform(0.1, 1, depth.shape).astype(np.float32)
     uncertainty[rng.uniform(size=depth.shape) < 0.2] = np.inf
@@ -157,10 +176,13 @@ def test_weighted_median_is_its_definition(rng):
         weight = np.exp(-np.abs(likeness[window] - likeness[y, x]) / LIKENESS) / (
             uncertainty[window] ** 2 + 0.2**2
         )
-        order = np.argsort(depth[window].ravel())
-        total = np.cumsum(weight.ravel()[order])
-        truth = depth[window].ravel()[order][np.searchsorted(total, total[-1] / 2)]
-        assert result[y, x] == pytest.approx(truth)
+        near = 9 / STEPS  # depth is told apart in steps
+        below, above = (
+            weight[sign * (result[y, x] - depth[window]) > near].sum() / weight.sum()
+            for sign in (1, -1)
+        )
+        assert below < 0.51
+        assert above < 0.51
 
 
 def test_smoothness_zero_and_none_change_nothing(surface):

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from napari_dff.depth import DepthMap
     from napari_dff.refinement.sequence import Scene
 
-SWEEPS = 3  # pairs; more change the energy, but not the depth
+SWEEPS = 2  # pairs; more change the energy, but not the depth
+ROUNDS = 2  # of rows and columns, each solved as a whole
 AROUND = 8  # pixels around a contested one that are solved with it
 CLOSE_ENOUGH = 1e-3  # of the energy, between it and its lower bound
 REACH = 24  # pixels around a window that are solved with it
@@ -108,12 +109,17 @@ def solve(
     for _ in range(sweeps):
         _forward(*terms)
         bound = float(_backward(*terms))
-        labels, total = _decode(*terms, start)
-        found = Solution(labels, round(total), max(bound, best.bound))
-        best = found if found.energy < best.energy else best._replace(bound=found.bound)
+        labels = _decode(*terms, start)
+        found = Solution(labels, round(_energy(*terms[:3], active, labels)), bound)
+        best = min(found, best, key=lambda each: each.energy)._replace(
+            bound=max(found.bound, best.bound)
+        )
         if best.energy - best.bound <= CLOSE_ENOUGH * best.energy:
-            break
-    return best
+            return best
+    labels = best.labels.copy()
+    for columns in ROUNDS * (False, True):
+        _settle(cost, across, below, active, labels, columns)
+    return best._replace(labels=labels, energy=round(_energy(*terms[:3], active, labels)))
 
 
 @kernel
@@ -206,10 +212,10 @@ def _backward(cost, across, below, to_side, to_below, active):  # type: ignore[n
 
 @kernel
 def _decode(cost, across, below, to_side, to_below, active, start):  # type: ignore[no-untyped-def]
-    """Labels one by one: the best given those before and the messages of those after; energy."""
+    """Labels one by one: the best given those before and the messages of those after."""
     height, width, count = cost.shape
     belief = np.empty(count, np.float32)
-    labels, energy = start.copy(), 0.0
+    labels = start.copy()
     for y in range(height):
         for x in range(width):
             if not active[y, x]:
@@ -223,6 +229,63 @@ def _decode(cost, across, below, to_side, to_below, active, start):  # type: ign
                 belief[k] = own[k] + side[k] + under[k] + np.float32(pairs)
             best = np.argmin(belief)
             labels[y, x] = best
-            energy += own[best] + step * min(abs(best - left), JUMP)
-            energy += fall * min(abs(best - upper), JUMP)
-    return labels, energy
+    return labels
+
+
+@kernel
+def _energy(cost, across, below, active, labels):  # type: ignore[no-untyped-def]
+    """What active pixels pay."""
+    height, width, _ = cost.shape
+    total = 0.0
+    for y in range(height):
+        for x in range(width):
+            if active[y, x]:
+                label = labels[y, x]
+                total += cost[y, x, label]
+                if x < width - 1:
+                    total += across[y, x] * min(abs(label - labels[y, x + 1]), JUMP)
+                if y < height - 1:
+                    total += below[y, x] * min(abs(label - labels[y + 1, x]), JUMP)
+    return total
+
+
+@kernel
+def _settle(cost, across, below, active, labels, columns):  # type: ignore[no-untyped-def]
+    """Give each row (or column) the best labels as a whole, those beside it held: least cost paths.
+
+    The energy never rises (Viterbi).
+    """
+    height, width, count = cost.shape
+    lines, length = (width, height) if columns else (height, width)
+    along, beside = (below, across) if columns else (across, below)
+    down, right = (0, 1) if columns else (1, 0)  # from a line to the next
+    paths, twice = np.empty((length, count), np.float32), np.empty(count, np.float32)
+    near, far = (np.full(count + 2 * MARGIN, HIGH), np.full(count + 2 * MARGIN, HIGH))
+    for i in range(lines):
+        for j in range(length):
+            y, x = (j, i) if columns else (i, j)
+            path, own = paths[j], cost[y, x]
+            path[:] = 0
+            if j > 0:
+                for k in range(count):
+                    twice[k] = 2 * paths[j - 1, k]  # `_send` tells half of what it is told
+                _send(twice, path, along[y - right, x - down], near, far)
+            before = beside[y - down, x - right] if i > 0 else np.float32(0)
+            after = beside[y, x] if i < lines - 1 else np.float32(0)
+            one = labels[y - down, x - right] if i > 0 else 0
+            two = labels[y + down, x + right] if i < lines - 1 else 0
+            for k in range(count):
+                held = before * min(abs(k - one), JUMP) + after * min(abs(k - two), JUMP)
+                path[k] += own[k] + np.float32(held)
+        label = 0
+        for j in range(length - 1, -1, -1):
+            y, x = (j, i) if columns else (i, j)
+            path = paths[j]
+            if j < length - 1:
+                for k in range(count):
+                    path[k] += along[y, x] * np.float32(min(abs(k - label), JUMP))
+            label = np.argmin(path)
+            if active[y, x]:
+                labels[y, x] = label
+            else:
+                label = labels[y, x]
