@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,7 @@ WIDTHS = (0.0, 0.7, 1.2)  # planes, standard deviations of the mixes of `noise_a
 DETAIL = 1.5  # pixels over which `noise_aware` compares detail with noise
 STEADY = 8.0  # pixels over which noise is taken to be the same
 SHRUNK = 4  # times, for the map of the noise
+FRACTIONS = 256  # of a plane, to which the depth is rounded where planes are mixed
 FARTHEST = 4  # planes from the depth that take part in a mix
 REACHES = {"noise_aware": 36, "linear": 0, "nearest": 0, "pyramid": 0}  # pixels around a window
 PICTURES = 20  # float32 pictures of a window that are held at a time
@@ -147,7 +149,10 @@ def noise_aware(pictures: _Pictures, at: np.ndarray) -> np.ndarray:
     for i in range(1, len(pictures)):
         np.minimum(noise, noise_variance(pictures[i]), out=noise)
     noise = cv2.resize(noise, at.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    mixes, squares = _mixes(pictures.raw(), at, np.array(WIDTHS, np.float32))
+    weights = mixing_weights()
+    apart = np.sum(np.diff(weights, axis=0) ** 2, axis=2)  # by how much two mixes differ
+    mixes, level = _mixes(pictures.raw(), at, weights)
+    squares = apart[:, level]
     mixes = mixes.reshape(-1, *noise.shape)
     result = mixes[-1]
     for j in range(len(WIDTHS) - 2, -1, -1):
@@ -158,62 +163,54 @@ def noise_aware(pictures: _Pictures, at: np.ndarray) -> np.ndarray:
     return result
 
 
-@kernel
-def _mixes(pictures, at, widths):  # type: ignore[no-untyped-def]
-    """Mixes of the planes around `at`, one a width, and what separates their weights.
+@functools.cache
+def mixing_weights() -> np.ndarray:
+    """Weights of the planes around a depth, one row a mix: (M, `FRACTIONS` + 1, 2 `FARTHEST` + 1).
 
-    Weights fall to 0 within one plane (width 0) or like a Gaussian. Gives (M, Y, X, C) mixes and
-    (M - 1, Y, X) sums of squared differences of the weights of a mix and of the next.
+    They fall to 0 within one plane (width 0) or like a Gaussian, and sum to 1; the second axis is
+    how far the depth lies past a plane.
+    """
+    past = np.linspace(0, 1, FRACTIONS + 1)[:, None]
+    away = np.abs(np.arange(-FARTHEST, FARTHEST + 1) - past)
+    rows = [
+        np.maximum(1 - away, 0) if width == 0 else np.exp(-((away / width) ** 2) / 2)
+        for width in WIDTHS
+    ]
+    weights = np.array([row / row.sum(axis=1, keepdims=True) for row in rows], np.float32)
+    weights.flags.writeable = False
+    return weights
+
+
+@kernel
+def _mixes(pictures, at, weights):  # type: ignore[no-untyped-def]
+    """Mixes of the planes around `at`, one a row of `weights`: (M, Y, X, C); and the rows' place.
+
+    Beyond the first and the last plane there is none: the weights of the others grow.
     """
     count, height, width, channels = pictures.shape
-    number, size = len(widths), 2 * FARTHEST + 1
+    number, _, size = weights.shape
     mixes = np.zeros((number, height, width, channels), np.float32)
-    squares = np.zeros((number - 1, height, width), np.float32)
-    bell = np.ones((number, size), np.float32)
-    for j in range(number):
-        for d in range(size):
-            if widths[j] > 0:
-                bell[j, d] = np.exp(-(((d - FARTHEST) / widths[j]) ** 2) / 2)
-    weights = np.zeros((number, size), np.float32)
+    level = np.empty((height, width), np.int64)
     for y in range(height):
         for x in range(width):
             middle = min(int(at[y, x]), count - 1)
-            beyond = at[y, x] - np.float32(middle)
-            below, above = min(FARTHEST, middle), min(FARTHEST, count - 1 - middle)
-            for j in range(number):
-                mine = weights[j]
-                mine[:] = 0
-                if widths[j] == 0:
-                    mine[FARTHEST], mine[FARTHEST + 1] = 1 - beyond, beyond
-                    continue
-                # exp(-(d - f)²/2w²) is exp(-d²/2w²) exp(f/w²)^d, up to a factor that all share.
-                growth = np.exp(beyond / (widths[j] * widths[j]))
-                decay = 1 / growth
-                total = mine[FARTHEST] = np.float32(1)
-                power = growth
-                for d in range(FARTHEST + 1, FARTHEST + above + 1):
-                    mine[d] = bell[j, d] * power
-                    total += mine[d]
-                    power *= growth
-                power = decay
-                for d in range(FARTHEST - 1, FARTHEST - below - 1, -1):
-                    mine[d] = bell[j, d] * power
-                    total += mine[d]
-                    power *= decay
-                total = 1 / total
-                for d in range(size):
-                    mine[d] *= total
-            for j in range(1, number):
-                apart = np.float32(0)
-                for d in range(size):
-                    apart += (weights[j - 1, d] - weights[j, d]) ** 2
-                squares[j - 1, y, x] = apart
-            for d in range(FARTHEST - below, FARTHEST + above + 1):
+            place = int((at[y, x] - middle) * np.float32(FRACTIONS) + np.float32(0.5))
+            level[y, x] = place
+            first, last = max(FARTHEST - middle, 0), min(size, count - middle + FARTHEST)
+            for d in range(first, last):
+                k = middle + d - FARTHEST
                 for c in range(channels):
-                    value = np.float32(pictures[middle + d - FARTHEST, y, x, c])
+                    value = np.float32(pictures[k, y, x, c])
                     for j in range(number):
-                        mixes[j, y, x, c] += weights[j, d] * value
-    return mixes, squares
+                        mixes[j, y, x, c] += weights[j, place, d] * value
+            if last - first < size:
+                for j in range(number):
+                    total = np.float32(0)
+                    for d in range(first, last):
+                        total += weights[j, place, d]
+                    for c in range(channels):
+                        mixes[j, y, x, c] /= total
+    return mixes, level
 
 
 def pyramid(pictures: _Pictures, at: np.ndarray) -> np.ndarray:

@@ -266,6 +266,8 @@ def _settle(cost, across, below, active, labels, columns):  # type: ignore[no-un
             y, x = (j, i) if columns else (i, j)
             path, own = paths[j], cost[y, x]
             path[:] = 0
+            if not active[y, x]:
+                continue
             if j > 0:
                 for k in range(count):
                     twice[k] = 2 * paths[j - 1, k]  # `_send` tells half of what it is told
@@ -280,12 +282,12 @@ def _settle(cost, across, below, active, labels, columns):  # type: ignore[no-un
         label = 0
         for j in range(length - 1, -1, -1):
             y, x = (j, i) if columns else (i, j)
+            if not active[y, x]:
+                label = labels[y, x]
+                continue
             path = paths[j]
             if j < length - 1:
                 for k in range(count):
                     path[k] += along[y, x] * np.float32(min(abs(k - label), JUMP))
             label = np.argmin(path)
-            if active[y, x]:
-                labels[y, x] = label
-            else:
-                label = labels[y, x]
+            labels[y, x] = label
