@@ -7,7 +7,8 @@ where that can't be written to.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numba
@@ -35,6 +36,12 @@ class _Notice(event.Listener):
         """Nothing to say."""
 
 
-def when_compiling(tell: Callable[[], None]) -> None:
-    """Call `tell` once, when the first kernel has to be compiled; never if all are in the cache."""
-    event.register("numba:compile", _Notice(tell))
+@contextlib.contextmanager
+def when_compiling(tell: Callable[[], None]) -> Iterator[None]:
+    """Within this, call `tell` once if a kernel has to be compiled: in a first run only."""
+    notice = _Notice(tell)
+    event.register("numba:compile", notice)  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        event.unregister("numba:compile", notice)  # type: ignore[no-untyped-call]

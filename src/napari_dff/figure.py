@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -19,7 +21,7 @@ ABBREVIATIONS = {
 
 
 WIDTH = 500  # pixels of a panel: a larger picture is shown at every second, third … pixel
-PANEL, BAR, GAP, TITLE = 5.0, 0.15, 0.9, 0.35  # inches
+PANEL, BAR, GAP, TITLE = 4.4, 0.15, 0.9, 0.35  # inches
 
 
 def preview(result: Reconstruction) -> Figure:
@@ -39,7 +41,7 @@ def preview(result: Reconstruction) -> Figure:
     tall, wide = PANEL * height / width, 3 * PANEL + 2 * GAP
     figure = Figure(figsize=(wide, tall + TITLE))
     FigureCanvasAgg(figure)
-    panels = (
+    panels: tuple[tuple[str, np.ndarray, dict[str, Any], str], ...] = (
         ("all in focus", _displayed(result.all_in_focus[every]), {"cmap": "gray"}, ""),
         ("depth", depth, {"cmap": "viridis", "vmin": ends[0], "vmax": ends[1]}, f"depth ({unit})"),
         (

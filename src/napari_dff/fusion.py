@@ -86,14 +86,14 @@ def all_in_focus(
     if not np.isfinite(depth).all():
         raise ValueError("depth must be finite everywhere, got NaN or infinite values")
     planes = in_memory(planes)
-    at = plane_numbers(depth, checked_positions(positions, len(planes)))
+    at = checked_positions(positions, len(planes))
     out = np.empty(planes.shape[1:], planes.dtype)
     shape = planes.shape[1:3]
 
     def fill(wanted: Window) -> None:
         around = wanted.grown(REACHES[fusion], shape)
         pictures = _Pictures(planes, around)
-        picture = FUSIONS[fusion](pictures, at[around.slices])
+        picture = FUSIONS[fusion](pictures, plane_numbers(depth[around.slices], at))
         out[wanted.slices] = as_dtype(picture[wanted.within(around)], out.dtype)
 
     held = PICTURES * int(np.prod(planes.shape[3:]))
@@ -235,7 +235,7 @@ def pyramid(pictures: _Pictures, at: np.ndarray) -> np.ndarray:
 
 
 def noise_variance(picture: np.ndarray) -> np.ndarray:
-    """Variance of the noise, shrunk `BLOCK` times, from second differences of second differences."""
+    """Variance of the noise, from second differences of second differences, at every `SHRUNK`."""
     kernel = np.array([1.0, -2.0, 1.0])
     residue = cv2.sepFilter2D(picture, cv2.CV_32F, kernel, kernel)
     size = tuple(-(-n // SHRUNK) for n in residue.shape[1::-1])

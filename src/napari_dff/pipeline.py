@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_dff.curve import Kept
+from napari_dff.curve import FocusVolume, Kept
 from napari_dff.depth import DepthMap, estimated
 from napari_dff.focus import focus_measure, measured
 from napari_dff.fusion import all_in_focus
@@ -84,7 +84,7 @@ def depth_from_focus(
         transforms, valid = alignment.transforms, alignment.valid
     else:
         transforms = np.tile(np.eye(3), (len(stack.positions), 1, 1))
-    volume = measured(
+    volume: FocusVolume = measured(
         aligned.planes, recipe.operator, recipe.sigma, recipe.window, recipe.aggregation
     )
     refining = recipe.refinement != "none" and recipe.smoothness > 0

@@ -50,7 +50,8 @@ def plane_numbers(depth: np.ndarray, positions: np.ndarray) -> np.ndarray:
     steps = np.diff(positions)
     if np.allclose(steps, steps[0], rtol=1e-6):  # much quicker
         numbers = (depth - np.float32(positions[0])) / np.float32(steps.mean())
-        return np.clip(numbers, 0, len(steps)).astype(np.float32, copy=False)
+        numbers = numbers.astype(np.float32, copy=False)
+        return np.clip(numbers, 0, len(steps), out=numbers)
     order = np.argsort(positions)
     return np.interp(depth, positions[order], order.astype(np.float64)).astype(np.float32)
 

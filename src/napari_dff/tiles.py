@@ -6,6 +6,7 @@ grows the window and asks the step before it for that much; nothing else knows a
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from napari_dff.progress import Progress
 T = TypeVar("T")
 GRID = 8  # pixels: windows begin and end on multiples of it, so that they can be shrunk alike
 LARGEST, SMALLEST = 512, 128  # pixels, side of a window
-PLANES_HELD = 9  # float32 planes that all windows under way may fill together
+PLANES_HELD = 7  # float32 planes that all windows under way may fill together
 
 
 class Window(NamedTuple):
@@ -81,8 +82,8 @@ def windows(shape: tuple[int, int], planes: int, reach: int = 0) -> list[Window]
     )
     return [
         Window(top, bottom, left, right)
-        for top, bottom in zip(rows, rows[1:], strict=False)
-        for left, right in zip(columns, columns[1:], strict=False)
+        for top, bottom in itertools.pairwise(rows)
+        for left, right in itertools.pairwise(columns)
     ]
 
 

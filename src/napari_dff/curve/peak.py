@@ -125,10 +125,10 @@ def _fitted(curve, k, positions, floor, fluctuation):  # type: ignore[no-untyped
     # The vertex moves by c · (error of the values), c = -a / 2 bend + tilt b / 2 bend²: noise alone
     # counts, the model's error is no noise.
     by_tilt, by_bend = -1 / (2 * bend * determinant), tilt / (2 * bend * bend * determinant)
-    c0, c1, c2 = (by_tilt * a0 + by_bend * b0, by_tilt * a1 + by_bend * b1, by_tilt * a2 + by_bend * b2)
-    variance = (
-        c0 * c0 * n0 + 2 * c0 * c1 * n1 + (c1 * c1 + 2 * c0 * c2) * n2 + 2 * c1 * c2 * n3 + c2 * c2 * n4
-    )
+    c0, c1 = by_tilt * a0 + by_bend * b0, by_tilt * a1 + by_bend * b1
+    c2 = by_tilt * a2 + by_bend * b2
+    variance = c0 * c0 * n0 + 2 * c0 * c1 * n1 + (c1 * c1 + 2 * c0 * c2) * n2
+    variance += 2 * c1 * c2 * n3 + c2 * c2 * n4
     low = min(positions[k - 1], positions[k + 1])
     high = max(positions[k - 1], positions[k + 1])
     at = min(max(positions[k] - tilt / (2 * bend) * scale, low), high)
@@ -178,7 +178,7 @@ def peak_at(curve, k, positions, kind, floor, fluctuation):  # type: ignore[no-u
 
 @kernel
 def _peaks(focus, positions, kind, prefer, floor, fluctuation, threshold):  # type: ignore[no-untyped-def]
-    count, height, width = focus.shape
+    _, height, width = focus.shape
     index = np.empty((height, width), np.uint16)
     depth = np.empty((height, width), np.float32)
     uncertainty = np.empty((height, width), np.float32)

@@ -18,7 +18,10 @@ STEPS = 20.0  # codes in one unit of ln(measure): curves are kept to 2.5 %
 class FocusVolume(Protocol):
     """Focus curves of a stack."""
 
-    shape: tuple[int, int, int]  # Z, Y, X
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Z, Y, X."""
+        ...
 
     def read(self, wanted: Window) -> tuple[np.ndarray, Noise]:
         """Curves, (Z, Y, X) float32, and their noise, of the pixels in `wanted`."""
@@ -44,7 +47,7 @@ class Computed:
         floor, fluctuation = (
             part.repeat(every, axis=0).repeat(every, axis=1)[inner] for part in noise
         )
-        return np.ascontiguousarray(curves[(..., *inner)]), Noise(floor, fluctuation)
+        return _cut(curves, inner), Noise(floor, fluctuation)
 
 
 class Kept:
@@ -55,12 +58,16 @@ class Kept:
     """
 
     def __init__(self, source: FocusVolume) -> None:
-        self.shape = source.shape
         self._source = source
-        self._codes = np.empty(self.shape, np.uint8)
+        self._codes = np.empty(source.shape, np.uint8)
         self._height, self._floor, self._fluctuation = (
-            np.full(self.shape[1:], np.nan, np.float32) for _ in range(3)
+            np.full(source.shape[1:], np.nan, np.float32) for _ in range(3)
         )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Z, Y, X."""
+        return self._source.shape
 
     def read(self, wanted: Window) -> tuple[np.ndarray, Noise]:
         """Curves and noise of the pixels in `wanted`: as kept, computed where they aren't yet."""
@@ -72,6 +79,27 @@ class Kept:
             return curves, noise
         curves = _decode(self._codes[(..., *here)], self._height[here])
         return curves, Noise(self._floor[here], self._fluctuation[here])
+
+
+def _cut(curves: np.ndarray, inner: tuple[slice, slice]) -> np.ndarray:
+    """The `inner` part of `curves`, contiguous; in the same memory where nobody else has it."""
+    if not (curves.flags.owndata and curves.flags.c_contiguous):
+        return np.ascontiguousarray(curves[(..., *inner)])
+    height, width = (part.stop - part.start for part in inner)
+    _move_together(curves, inner[0].start, inner[1].start, height, width)
+    return curves.reshape(-1)[: len(curves) * height * width].reshape(-1, height, width)
+
+
+@kernel
+def _move_together(curves, top, left, height, width):  # type: ignore[no-untyped-def]
+    """Move a part of `curves` to the front of their memory, where nothing is read any more."""
+    flat, at = curves.reshape(-1), 0
+    for k in range(len(curves)):
+        for y in range(top, top + height):
+            row = curves[k, y]
+            for x in range(left, left + width):
+                flat[at] = row[x]
+                at += 1
 
 
 @kernel

@@ -283,7 +283,8 @@ def _mix_splines(out, weight, volume, taps, top, left, afresh):  # type: ignore[
             phase = y % step
             first = y // step + (2 * phase + 1) // step
             a, b, c, d = taps[0, phase], taps[1, phase], taps[2, phase], taps[3, phase]
-            one, two, three, four = lines[first], lines[first + 1], lines[first + 2], lines[first + 3]
+            one, two = lines[first], lines[first + 1]
+            three, four = lines[first + 2], lines[first + 3]
             mine, whose = out[k, y], weight[y]
             if afresh:
                 for x in range(width):

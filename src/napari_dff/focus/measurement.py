@@ -23,8 +23,8 @@ class Measurement:
 
     At `scale` s the planes are averaged over s × s pixels, and `sigma` and `window` are s times as
     wide on the planes as they were. What is averaged over a wide window is smooth: it is kept at
-    every `step`-th pixel only, for cubic B-splines to make it whole again. What the averaging and the
-    splines add to `sigma` and `window` is taken off beforehand.
+    every `step`-th pixel only, for cubic B-splines to make it whole again. What the averaging and
+    the splines add to `sigma` and `window` is taken off beforehand.
     """
 
     planes: Any  # (Z, Y, X[, 3])

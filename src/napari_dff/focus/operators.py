@@ -2,8 +2,9 @@
 
 Each takes a (Y, X) float32 plane, `sigma` (standard deviation in pixels of the Gaussian that comes
 before it), `window` (width in pixels over which the measure is averaged) and `step`, and gives the
-measure at every `step`-th pixel: (Y / step, X / step) float32. The families and the letters in brackets are those of Pertuz, Puig & Garcia 2013,
-doi:10.1016/j.patcog.2012.11.011, where the sources of all of them are found.
+measure at every `step`-th pixel: (Y / step, X / step) float32. The families and the letters in
+brackets are those of Pertuz, Puig & Garcia 2013, doi:10.1016/j.patcog.2012.11.011, where the
+sources of all of them are found.
 
 The average is a Gaussian with the variance of a box of that width: a box prints its corners on the
 depth map.
@@ -169,7 +170,9 @@ def gradient_energy(plane: np.ndarray, sigma: float, window: float, step: int = 
     return average(across**2 + down**2, window, step)
 
 
-def gaussian_derivative(plane: np.ndarray, sigma: float, window: float, step: int = 1) -> np.ndarray:
+def gaussian_derivative(
+    plane: np.ndarray, sigma: float, window: float, step: int = 1
+) -> np.ndarray:
     """Energy of the first derivatives of a Gaussian, central differences [GRA1].
 
     Geusebroek et al. 2000, doi:10.1002/(SICI)1097-0320(20000101)39:1<1::AID-CYTO2>3.0.CO;2-J.
@@ -216,7 +219,8 @@ def wavelet_ratio(plane: np.ndarray, sigma: float, window: float, step: int = 1)
     Undecimated db2 wavelet, one level. Xie, Rong & Sun 2006, doi:10.1117/1.2205846.
     """
     *details, coarse = _details(plane, sigma)
-    return _ratio(average(_sum([d**2 for d in details]), window, step), spread(coarse, window, step))
+    energy = average(_sum([d**2 for d in details]), window, step)
+    return _ratio(energy, spread(coarse, window, step))
 
 
 # Statistics --------------------------------------------------------------------------------------
@@ -230,7 +234,9 @@ def variance(plane: np.ndarray, sigma: float, window: float, step: int = 1) -> n
     return spread(smooth(plane, sigma), window, step)
 
 
-def normalised_variance(plane: np.ndarray, sigma: float, window: float, step: int = 1) -> np.ndarray:
+def normalised_variance(
+    plane: np.ndarray, sigma: float, window: float, step: int = 1
+) -> np.ndarray:
     """Grey-level variance over the mean: steady where the light isn't [STA5].
 
     Santos et al. 1997, doi:10.1046/j.1365-2818.1997.2630819.x.

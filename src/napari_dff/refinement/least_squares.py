@@ -183,7 +183,7 @@ def calmness(depth: np.ndarray, trust: np.ndarray, slope: float) -> np.ndarray:
     down, across = np.gradient(mean)
     # Errors of the depth are alike over COMMON pixels and look like slopes of this size.
     noise = cv2.GaussianBlur(1 / (np.float32(SHARED) * weight), (0, 0), FOOT)
-    noise *= np.float32((NOISY / COMMON) ** 2)
+    noise = noise * np.float32((NOISY / COMMON) ** 2)
     steep = np.maximum(down**2 + across**2 - noise, 0) / np.float32((STEEP * slope + GENTLE) ** 2)
     return np.asarray(1 / (1 + steep) ** 2, dtype=np.float32)
 

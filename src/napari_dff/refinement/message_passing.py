@@ -202,7 +202,7 @@ def _backward(cost, across, below, to_side, to_below, active):  # type: ignore[n
                 least = min(least, belief[k])
             for k in range(count):
                 belief[k] -= least
-            bound += least
+            bound += float(least)
             if x > 0:
                 bound += _send(belief, left, across[y, x - 1], near, far)
             if y > 0:
@@ -289,5 +289,5 @@ def _settle(cost, across, below, active, labels, columns):  # type: ignore[no-un
             if j < length - 1:
                 for k in range(count):
                     path[k] += along[y, x] * np.float32(min(abs(k - label), JUMP))
-            label = np.argmin(path)
+            label = int(np.argmin(path))
             labels[y, x] = label

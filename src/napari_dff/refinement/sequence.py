@@ -104,8 +104,7 @@ def refined(
     shape = volume.shape[1:]
     if estimate.depth.shape != shape:
         raise ValueError(
-            f"estimate must have the shape of a plane of focus, {shape}, "
-            f"got {estimate.depth.shape}"
+            f"estimate must have the shape of a plane of focus, {shape}, got {estimate.depth.shape}"
         )
     scene = Scene(volume, at, _scaled(guide, shape))
     if smoothness > 0:

@@ -41,8 +41,10 @@ def weighted_median(
 
     def fill(wanted: Window) -> None:
         around = wanted.grown(radius, shape)
-        parts = (np.ascontiguousarray(part[around.slices]) for part in (votes, looks))
-        found = medians(np.ascontiguousarray(estimate.depth[around.slices]), *parts, radius)
+        depths, mine, look = (
+            np.ascontiguousarray(part[around.slices]) for part in (estimate.depth, votes, looks)
+        )
+        found = medians(depths, mine, look, radius)
         depth[wanted.slices] = found[wanted.within(around)]
 
     on_all_cores(fill, windows(shape, MAPS, radius), progress, desc="Weighted median")

@@ -83,7 +83,7 @@ def refined(
 
 
 class Band(NamedTuple):
-    """Detail of a picture between two blurs, its B-splines and its gradient: (Y, X) float32 each."""
+    """Detail of a picture between two blurs, its B-splines and its gradient: (Y, X) each."""
 
     values: np.ndarray
     knots: np.ndarray
@@ -128,7 +128,7 @@ def pair_motion(
         if seen.mean() < 0.25:
             return start, np.inf
         gain = float((moved * there[0])[seen].sum() / max((moved[seen] ** 2).sum(), 1e-12))
-        gain = np.float32(np.clip(gain, 0.25, 4) or 1.0)
+        gain = float(np.clip(gain, 0.25, 4)) or 1.0
         misses = (gain * moved - there[0])[seen]
         gradient = ((gain * down + there[1]) / 2, (gain * across + there[2]) / 2)
         scale = 1.4826 * np.median(np.abs(misses)) + 1e-9
@@ -154,8 +154,8 @@ def pair_motion(
 def _moved(knots, down, across, y, x, back):  # type: ignore[no-untyped-def]
     """Value and gradient of a moved picture at places (y, x), and whether it has any there."""
     rows, columns = knots.shape
-    values, falls, rises = (np.zeros(len(y), np.float32), np.zeros(len(y), np.float32), np.zeros(len(y), np.float32))
-    seen = np.zeros(len(y), np.bool_)
+    values, falls = np.zeros(len(y), np.float32), np.zeros(len(y), np.float32)
+    rises, seen = np.zeros(len(y), np.float32), np.zeros(len(y), np.bool_)
     for p in range(len(y)):
         v, u = brought(back, y[p], x[p])
         if not (0 <= v <= rows - 1 and 0 <= u <= columns - 1):

@@ -11,10 +11,12 @@ from napari.utils import cancelable_progress
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
+from napari_dff.compiled import when_compiling
 from napari_dff.progress import Cancelled, Progress
 
 T = TypeVar("T")
 INTERVAL = 0.05  # seconds between two signs of progress
+COMPILING = "Compiling, which only the first run on a machine does"
 LOGGER = logging.getLogger(__name__)
 
 
@@ -50,7 +52,12 @@ class Job(QObject):
         self._stop = threading.Event()
         self._bar: _Bar | None = _Bar(self, total=1, desc=title)
         self._step.connect(self._show)
-        self.worker = create_worker(compute, self._progress, _ignore_errors=True)
+
+        def run() -> T:
+            with when_compiling(lambda: self._step.emit(COMPILING, 0, 1)):
+                return compute(self._progress)
+
+        self.worker = create_worker(run, _ignore_errors=True)
         self.worker.returned.connect(self._returned)
         self.worker.errored.connect(self._errored)
 
