@@ -221,10 +221,8 @@ def engines() -> None:
         seconds, _ = timed(lambda f=focus, e=estimate, t=truth: refine(e, f, guide=t.sharp))
         shape = " × ".join(map(str, focus.shape))
         print(f"| refine {name} {shape} | default | {seconds:.2f} | |", flush=True)
-        terms = (
-            data_term(estimate, focus, noise_of(focus)),
-            *edge_weights(np.zeros(focus.shape[1:], np.float32), 1.0),
-        )
+        weights = edge_weights(_scaled(truth.sharp, focus.shape[1:]), 1.0)
+        terms = data_term(estimate, focus, noise_of(focus)), *weights
         start = time.perf_counter()
         cut = energy(*terms, expand(*terms, silent))
         seconds = time.perf_counter() - start

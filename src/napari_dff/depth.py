@@ -25,7 +25,7 @@ from napari_dff.tiles import Window, on_all_cores, windows
 ROUGHNESS = 5.0  # pixels, standard deviation of the average that scatter is counted from
 ROUGHNESS_REACH = 60  # pixels around a window that its scatter depends on: three such averages
 MAPS = 8  # float32 maps of a window that are held at a time while scatter is computed
-VOLUMES = 2.5  # float32 volumes of a window that are held at a time while its curves are measured
+VOLUMES = 2.2  # float32 volumes of a window that are held at a time while its curves are measured
 WINDOW_REACH = 20  # pixels, by about how much windows are grown for it
 PREFERENCES = {"sharpest": 0, "first": 1, "last": -1}
 

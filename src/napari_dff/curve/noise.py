@@ -3,8 +3,8 @@
 The focus measure of a pixel where nothing is ever sharp still goes up and down from plane to plane.
 How much is read off the volume itself, so that nothing has to be known about camera or operator:
 
-- *floor*: the mean of the logarithm of the lower half of a pixel's curve;
-- *fluctuation*: the standard deviation of that logarithm, from the median of its squared second
+- *floor*: the geometric mean of the lower half of a pixel's curve;
+- *fluctuation*: the standard deviation of the logarithm of the curve, from the median of its squared second
   differences (noise has them everywhere, a smooth curve only at its peak), over the pixels around.
 
 Where the measure is r times its noise floor, a measure of energy fluctuates by
@@ -32,7 +32,10 @@ FALSE_ALARM = 1e-3  # share of pixels without any texture that may still be call
 
 
 class Noise(NamedTuple):
-    """What the focus measure does where nothing is sharp: (Y, X) float32 each, of ln(measure)."""
+    """What the focus measure does where nothing is sharp: (Y, X) float32 each.
+
+    The floor is one of the measure, the fluctuation one of its logarithm.
+    """
 
     floor: np.ndarray
     fluctuation: np.ndarray
@@ -57,7 +60,7 @@ def noise_of(focus: np.ndarray, neighbourhood: float = NEIGHBOURHOOD) -> Noise:
     around = cv2.GaussianBlur(counts * variance, size, neighbourhood)
     number = cv2.GaussianBlur(counts, size, neighbourhood)
     return Noise(
-        floor, np.sqrt(np.where(number > 1e-3, around / np.maximum(number, 1e-3), variance))
+        np.exp(floor), np.sqrt(np.where(number > 1e-3, around / np.maximum(number, 1e-3), variance))
     )
 
 

@@ -95,14 +95,14 @@ def _fitted(curve, k, positions, floor, fluctuation):  # type: ignore[no-untyped
         first -= 1
     while last < count - 1 and SHOULDER * curve[k] < curve[last + 1] <= curve[last]:
         last += 1
-    level, by_peak, spread = np.exp(floor), 1 / curve[k], fluctuation * fluctuation
+    by_peak, spread = 1 / curve[k], fluctuation * fluctuation
     scale = abs(positions[last] - positions[first]) / 2
     by_scale = 1 / scale
     # Moments of u: of the weights (s), of the weighted values (r), of the noise (n).
     s0 = s1 = s2 = s3 = s4 = r0 = r1 = r2 = n0 = n1 = n2 = n3 = n4 = 0.0
     for j in range(first, last + 1):
         value = max(curve[j] * by_peak, 1e-12)
-        share = min(level / curve[j], 1.0)  # of the noise
+        share = min(floor / curve[j], 1.0)  # of the noise
         relative = spread * (2 - share) * share
         u = (positions[j] - positions[k]) * by_scale
         trust = 1 / (relative + HOLDS**2)
@@ -160,7 +160,7 @@ def peak_at(curve, k, positions, kind, floor, fluctuation):  # type: ignore[no-u
     e = np.empty(3)
     for j in range(3):
         value = max(curve[k - 1 + j], 1e-30)
-        above = max(value / np.exp(floor), 1.0)
+        above = max(value / floor, 1.0)
         relative = fluctuation * np.sqrt(2 * above - 1) / above
         if kind == 1:
             y[j], e[j] = value, relative * value
@@ -187,7 +187,7 @@ def _peaks(focus, positions, kind, prefer, floor, fluctuation, threshold):  # ty
         highest_in_row(focus, y, where)
         for x in range(width):
             curve, top = focus[:, y, x], int(where[x])
-            enough = np.exp(floor[y, x] + threshold * max(fluctuation[y, x], 0.02))
+            enough = floor[y, x] * np.exp(threshold * max(fluctuation[y, x], 0.02))
             if prefer != 0:
                 top = _outermost(curve, top, prefer, enough, fluctuation[y, x])
             at, deviation = peak_at(curve, top, positions, kind, floor[y, x], fluctuation[y, x])
@@ -239,7 +239,7 @@ def strongest(focus, positions, floor, fluctuation, threshold, wanted):  # type:
     for y in range(height):
         for x in range(width):
             curve = focus[:, y, x]
-            level = np.exp(floor[y, x])
+            level = floor[y, x]
             enough = level * np.exp(threshold * max(fluctuation[y, x], 0.02))
             for k in range(count):
                 before = curve[k - 1] if k > 0 else np.float32(-1)

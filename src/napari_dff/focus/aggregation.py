@@ -85,9 +85,8 @@ def adaptive(measure: Measurement, wanted: Window) -> np.ndarray:
     out = np.empty((len(volume), *wanted.shape), np.float32)
     for k, (volume, step, around, share, new) in enumerate(parts):
         _mix_in(out, top * (share + left * new), volume, step, wanted, around, afresh=k == 0)
-    if silent.any():
-        last = _enlarged(volume, step, wanted, around)[:, silent]
-        out[:, silent] = top[silent] * _faded(last)
+    volume, step, around = parts[-1][:3]
+    _mix_in(out, top * silent, _faded(volume), step, wanted, around, afresh=False)
     return out
 
 

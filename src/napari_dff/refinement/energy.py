@@ -49,7 +49,7 @@ def _data_term(focus, index, known, floor, fluctuation):  # type: ignore[no-unty
         for x in range(width):
             if not known[y, x]:
                 continue
-            noise = np.exp(floor[y, x])
+            noise = floor[y, x]
             best = focus[index[y, x], y, x]
             above = max(best / noise, 1.0)
             peak_variance = fluctuation[y, x] ** 2 * (2 * above - 1) / above**2

@@ -51,18 +51,18 @@ def message_passing(
     """
     count, shape = scene.volume.shape[0], scene.volume.shape[1:]
     found = type(estimate)(*(part.copy() for part in estimate))
-    open_ = contested(estimate)
 
     def fill(wanted: Window) -> None:
-        if not open_[wanted.slices].any():
-            return
         around = wanted.grown(REACH, shape)
         here = around.slices
-        curves, noise = scene.volume.read(around)
         before = type(estimate)(*(np.ascontiguousarray(part[here]) for part in estimate))
-        unary = data_term(before, curves, noise, open_[here])
+        open_ = contested(before)
+        if not open_[wanted.within(around)].any():
+            return
+        curves, noise = scene.volume.read(around)
+        unary = data_term(before, curves, noise, open_)
         right, down = edge_weights(scene.guide[here], smoothness)
-        labels = solve(unary, right, down, SWEEPS, open_[here], before.index).labels
+        labels = solve(unary, right, down, SWEEPS, open_, before.index).labels
         after = relocated(before, curves, noise, scene.positions, labels)
         for part, new in zip(found, after, strict=True):
             part[wanted.slices] = new[wanted.within(around)]

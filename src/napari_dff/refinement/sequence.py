@@ -122,7 +122,8 @@ def _scaled(guide: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
         raise ValueError(f"guide must have the shape of a plane, {shape}, got {picture.shape}")
     every = max(1, int(np.sqrt(picture.size / SAMPLE)))
     low, high = (np.float32(v) for v in np.percentile(picture[::every, ::every], (1, 99)))
-    return np.clip((picture - low) / max(high - low, np.float32(1e-12)), 0, 1)
+    picture = (picture - low) * np.float32(1 / max(high - low, np.float32(1e-12)))
+    return np.clip(picture, 0, 1, out=picture)
 
 
 Step = Callable[[DepthMap, Scene, float, Progress], DepthMap]

@@ -1,0 +1,199 @@
+"""Every kernel beside its formula in plain numpy."""
+
+import itertools
+
+import numba
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from napari_dff import fusion
+from napari_dff.compiled import when_compiling
+from napari_dff.curve import BEST_PEAK, Noise, noise_of, peaks
+from napari_dff.curve.noise import NEIGHBOURHOOD, sorting_network
+from napari_dff.curve.peak import HOLDS, SHOULDER
+from napari_dff.depth import DepthMap
+from napari_dff.focus import aggregation
+from napari_dff.refinement.energy import CEILING, JUMP, MODEL_ERROR, SCALE, data_term, energy
+from napari_dff.refinement.message_passing import solve
+from napari_dff.tiles import Window
+
+
+@pytest.fixture
+def curves(rng) -> np.ndarray:
+    """Noisy squared Lorentzians, (14, 20, 70)."""
+    z = np.arange(14.0)[:, None, None]
+    middle = rng.uniform(2, 11, (20, 70))
+    clean = 0.03 + (1 + (z - middle) ** 2 / 5) ** -2
+    return (clean * rng.gamma(60, 1 / 60, clean.shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 16, 30, 45])
+def test_the_network_sorts(count, rng):
+    values = rng.uniform(size=(count, 50))
+    truth = np.sort(values, axis=0)
+    for i, j in sorting_network(count):
+        values[[i, j]] = np.minimum(values[i], values[j]), np.maximum(values[i], values[j])
+    np.testing.assert_array_equal(values, truth)
+
+
+def test_noise_is_read_off_sorted_logarithms(curves):
+    found = noise_of(curves)
+    logarithm = np.log(curves)
+    ordered = np.sort(logarithm, axis=0)
+    np.testing.assert_allclose(found.floor, np.exp(ordered[:7].mean(axis=0)), rtol=1e-4)
+    variance = np.median(np.diff(logarithm, 2, axis=0) ** 2, axis=0) / 6 / 0.4549
+    blur = {"sigma": NEIGHBOURHOOD, "mode": "mirror", "truncate": 3}
+    around = ndimage.gaussian_filter(variance, **blur)
+    np.testing.assert_allclose(found.fluctuation, np.sqrt(around), rtol=1e-3)
+
+
+def test_the_peak_is_the_vertex_of_a_weighted_fit(curves):
+    count, height, width = curves.shape
+    noise = noise_of(curves)
+    z = np.cumsum(np.linspace(0.8, 1.3, count))  # uneven
+    index, depth, doubt = peaks(curves, z, BEST_PEAK, 0, noise, 0.0)
+    np.testing.assert_array_equal(index, curves.argmax(axis=0))
+    for y, x in itertools.product(range(0, height, 5), range(0, width, 9)):
+        curve, k = curves[:, y, x].astype(float), index[y, x]
+        if k in (0, count - 1):
+            assert depth[y, x] == pytest.approx(z[k])
+            continue
+        first, last = k - 1, k + 1
+        while first > 0 and SHOULDER * curve[k] < curve[first - 1] <= curve[first]:
+            first -= 1
+        while last < count - 1 and SHOULDER * curve[k] < curve[last + 1] <= curve[last]:
+            last += 1
+        peak = slice(first, last + 1)
+        value, u = curve[peak] / curve[k], z[peak] - z[k]
+        above = np.maximum(curve[peak] / noise.floor[y, x], 1)
+        relative = noise.fluctuation[y, x] ** 2 * (2 * above - 1) / above**2
+        weight = 4 * value / (relative + HOLDS**2)
+        design = np.stack([np.ones_like(u), u, u**2], axis=1)
+        solver = np.linalg.inv((design.T * weight) @ design) @ (design.T * weight)
+        _, tilt, bend = solver @ value**-0.5
+        at = np.clip(z[k] - tilt / (2 * bend), z[k - 1], z[k + 1])
+        by = np.array([0, -1 / (2 * bend), tilt / (2 * bend**2)]) @ solver
+        deviation = np.sqrt((by**2 * relative / (4 * value)).sum())
+        assert depth[y, x] == pytest.approx(at, abs=2e-4)
+        assert doubt[y, x] == pytest.approx(min(deviation, (z[k + 1] - z[k - 1]) / 2), rel=1e-2)
+
+
+def test_centroids_are_gradients_of_the_logarithm(curves):
+    smooth = ndimage.gaussian_filter(curves, (0, 2, 2)).astype(np.float32)
+    offsets, moment = aggregation._centroids(smooth, np.float32(4))
+    best = smooth.argmax(axis=0)[None]
+    down, across = (
+        4 * np.take_along_axis(np.gradient(np.log(smooth), axis=axis), best, axis=0)[0]
+        for axis in (1, 2)
+    )
+    held = np.minimum(1, aggregation.FARTHEST * 2 / np.hypot(down, across))
+    inner = (slice(1, -1), slice(1, -1))
+    np.testing.assert_allclose(offsets[..., 0][inner], (held * down)[inner], atol=1e-4)
+    np.testing.assert_allclose(offsets[..., 1][inner], (held * across)[inner], atol=1e-4)
+    laplace = np.stack([ndimage.laplace(plane, mode="mirror") for plane in smooth])
+    bend = np.take_along_axis(laplace / smooth, best, axis=0)[0]
+    np.testing.assert_allclose(moment, 1 + 2 * bend, atol=1e-4)
+
+
+def test_curves_are_sampled_linearly(curves, rng):
+    at = rng.uniform(-2, 75, (*curves.shape[1:], 2)).astype(np.float32)
+    found = aggregation._sampled(curves, at)
+    truth = np.stack(
+        [ndimage.map_coordinates(p, at.transpose(2, 0, 1), order=1, mode="nearest") for p in curves]
+    )
+    np.testing.assert_allclose(found, truth, atol=1e-5)
+
+
+@pytest.mark.parametrize("step", [2, 4, 8])
+def test_what_is_shrunk_is_enlarged_by_cubic_splines(step, rng):
+    shrunk = rng.uniform(size=(3, 12, 9)).astype(np.float32)
+    around = Window(16, 16 + 12 * step - 1, 24, 24 + 9 * step)  # its last row is half a one
+    wanted = Window(16 + step, around.bottom, 24 + 2 * step, around.right - step)
+    found = aggregation._enlarged(shrunk, step, wanted, around)
+
+    def basis(start: int, stop: int, size: int) -> np.ndarray:
+        """Cubic B-splines, one a shrunk pixel, the border's repeated: (pixels, size)."""
+        away = np.abs(
+            (np.arange(start, stop)[:, None] + 0.5) / step - 0.5 - np.arange(-3, size + 3)
+        )
+        near, far = 2 / 3 - away**2 + away**3 / 2, np.maximum(2 - away, 0) ** 3 / 6
+        every = np.where(away < 1, near, far)
+        every[:, 3] += every[:, :3].sum(axis=1)
+        every[:, size + 2] += every[:, size + 3 :].sum(axis=1)
+        return every[:, 3 : size + 3]
+
+    rows, columns = wanted.within(around)
+    down, across = basis(rows.start, rows.stop, 12), basis(columns.start, columns.stop, 9)
+    np.testing.assert_allclose(found, np.einsum("yi,kij,xj->kyx", down, shrunk, across), atol=1e-5)
+
+
+def test_mixes_are_weighted_sums_of_planes(rng):
+    planes = rng.integers(0, 4000, (12, 9, 11, 3)).astype(np.uint16)
+    at = rng.uniform(0, 11, (9, 11)).astype(np.float32)
+    found, _ = fusion._mixes(planes, at, fusion.mixing_weights())
+    away = np.abs(np.arange(12)[:, None, None] - at)
+    for mix, width in zip(found, fusion.WIDTHS, strict=True):
+        weight = np.maximum(1 - away, 0) if width == 0 else np.exp(-((away / width) ** 2) / 2)
+        truth = np.einsum("zyx,zyxc->yxc", weight / weight.sum(axis=0), planes)
+        np.testing.assert_allclose(mix, truth, atol=0.005 * 4000)  # depth to 1/256 plane
+
+
+def test_the_data_term_is_a_drop_in_standard_deviations(curves):
+    noise = Noise(*(np.full(curves.shape[1:], v, np.float32) for v in (0.02, 0.1)))
+    index = curves.argmax(axis=0).astype(np.uint16)
+    uncertainty = np.where(np.arange(70) < 60, 1.0, np.inf).astype(np.float32) * np.ones((20, 1))
+    estimate = DepthMap(index, index.astype(np.float32), uncertainty.astype(np.float32))
+    best = np.maximum(curves.max(axis=0), 0)
+
+    def variance(value):
+        above = np.maximum(value / 0.02, 1)
+        return 0.1**2 * (2 * above - 1) / above**2
+
+    spread = variance(best) + variance(curves) + MODEL_ERROR**2
+    truth = SCALE * np.minimum(np.log(best / curves) ** 2 / 2 / spread, CEILING)
+    truth[:, :, 60:] = 0
+    np.testing.assert_allclose(data_term(estimate, curves, noise), truth.transpose(1, 2, 0), atol=1)
+
+
+def test_pixels_that_are_not_active_keep_their_label(rng):
+    unary = rng.integers(0, 60, (4, 4, 5)).astype(np.int32)
+    right, down = rng.integers(0, 30, (2, 4, 4)).astype(np.int32)
+    start = rng.integers(0, 5, (4, 4)).astype(np.int32)
+    active = np.zeros((4, 4), bool)
+    active[1:3, 1:3] = True
+    found = solve(unary, right, down, 8, active, start)
+    np.testing.assert_array_equal(found.labels[~active], start[~active])
+    costs = []
+    for each in itertools.product(range(5), repeat=4):
+        labels = start.copy()
+        labels[1:3, 1:3] = np.reshape(each, (2, 2))
+        costs.append(energy(unary, right, down, labels))
+    assert energy(unary, right, down, found.labels) <= 1.02 * min(costs)
+
+
+def test_rows_and_columns_are_settled(rng):
+    """No row or column of the answer can be bettered as a whole."""
+    unary = rng.integers(0, 200, (3, 4, 4)).astype(np.int32)
+    right, down = rng.integers(0, 90, (2, 3, 4)).astype(np.int32)
+    found = solve(unary, right, down)
+    for where, length in [((i, slice(None)), 4) for i in range(3)] + [
+        ((slice(None), j), 3) for j in range(4)
+    ]:
+        for each in itertools.product(range(4), repeat=length):
+            labels = found.labels.copy()
+            labels[where] = each
+            assert energy(unary, right, down, labels) >= found.energy
+    assert JUMP == 4
+
+
+def test_compiling_is_told_once_and_only_when_it_happens():
+    told = []
+    twice = numba.njit(lambda x: 2 * x)
+    with when_compiling(lambda: told.append(1)):
+        twice(2)
+        twice(2.0)
+    assert told == [1]
+    with when_compiling(lambda: told.append(2)):
+        twice(3)
+    assert told == [1]

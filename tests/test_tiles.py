@@ -1,0 +1,155 @@
+import threading
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from napari_dff import Recipe, depth_from_focus, depth_map, focus_measure, refine, tiles
+from napari_dff.curve import Kept
+from napari_dff.depth import volume_of
+from napari_dff.focus import AGGREGATIONS
+from napari_dff.progress import Cancelled, silent
+from napari_dff.stack import FocalStack
+from napari_dff.tiles import GRID, Window, on_all_cores, whole, windows
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (301, 517), (2048, 1100), (129, 4001)])
+@pytest.mark.parametrize("planes", [1, 90, 2000])
+def test_windows_cover_every_pixel_once(shape, planes):
+    seen = np.zeros(shape, int)
+    for window in windows(shape, planes, 20):
+        seen[window.slices] += 1
+        assert window.top % GRID == 0
+        assert window.left % GRID == 0
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("planes", [75, 500])
+def test_windows_under_way_fit_in_few_planes(planes):
+    shape = (4096, 4096)
+    held = [np.prod(w.grown(20, shape).shape) for w in windows(shape, planes, 20)]
+    assert tiles.cores() * planes * max(held) < 1.25 * tiles.PLANES_HELD * np.prod(shape)
+
+
+def test_a_window_grows_to_the_grid_and_not_beyond_the_plane():
+    window = Window(40, 64, 16, 30).grown(5, (66, 100))
+    assert window == Window(32, 66, 8, 40)
+    assert Window(40, 64, 16, 30).within(window) == (slice(8, 32), slice(8, 22))
+    assert whole((5, 7)).grown(9, (5, 7)) == (0, 5, 0, 7)
+
+
+def test_work_is_done_by_several_threads_and_an_error_comes_through():
+    names = set()
+    both = threading.Barrier(2, timeout=20)
+
+    def work(i: int) -> None:
+        both.wait()
+        names.add(threading.current_thread().name)
+
+    if tiles.cores() > 1:
+        on_all_cores(work, range(2), silent, desc="")
+        assert len(names) == 2
+
+    def fail(i: int) -> None:
+        if i == 3:
+            raise ValueError("plane 3 is bad")
+
+    with pytest.raises(ValueError, match="plane 3 is bad"):
+        on_all_cores(fail, range(9), silent, desc="")
+
+
+def test_cancelling_leaves_the_rest_undone():
+    done: list[int] = []
+
+    def slow(i: int) -> None:
+        done.append(i)
+        time.sleep(0.01)
+
+    def impatient(items, /, *, desc):
+        for i, item in enumerate(items):
+            if i == 2:
+                raise Cancelled
+            yield item
+
+    with pytest.raises(Cancelled):
+        on_all_cores(
+            lambda i: (done.append(i), threading.Event().wait(0.01)), range(500), impatient, desc=""
+        )
+    assert len(done) < 100
+
+
+@pytest.fixture
+def small_windows(monkeypatch):
+    """Windows of 32 pixels, so that even a small stack has many."""
+
+    def small():
+        monkeypatch.setattr(tiles, "LARGEST", 32)
+        monkeypatch.setattr(tiles, "SMALLEST", 32)
+
+    return small
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+@pytest.mark.parametrize("operator", ["log", "tenengrad", "laplacian_variance", "vollath"])
+def test_focus_in_windows_is_the_focus_of_the_whole(aggregation, operator, surface, small_windows):
+    planes = surface.stack.planes[:, :93, :90]  # sides that nothing divides
+    at_once = focus_measure(planes, aggregation=aggregation, operator=operator)
+    small_windows()
+    in_windows = focus_measure(planes, aggregation=aggregation, operator=operator)
+    np.testing.assert_allclose(in_windows, at_once, rtol=2e-3, atol=1e-5 * at_once.max())
+
+
+def test_depth_in_windows_is_the_depth_of_the_whole(surface, small_windows):
+    recipe = Recipe(registration="none", refinement="none")
+    at_once = depth_from_focus(surface.stack, recipe)
+    small_windows()
+    in_windows = depth_from_focus(surface.stack, recipe)
+    spacing = 2.0
+    for one, other in zip(at_once.estimate[1:], in_windows.estimate[1:], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3 * spacing)
+    np.testing.assert_allclose(at_once.all_in_focus.astype(float), in_windows.all_in_focus, atol=2)
+
+
+def test_a_crop_is_the_crop_of_the_whole(surface):
+    planes = surface.stack.planes
+    full = depth_map(focus_measure(planes, aggregation="balanced"))
+    part = depth_map(focus_measure(planes[:, :64, :72], aggregation="balanced"))
+    inner = (slice(0, 24), slice(0, 32))  # what lies beyond the border is felt 40 pixels far
+    np.testing.assert_allclose(part.depth[inner], full.depth[inner], atol=1e-3)
+
+
+def test_refining_in_windows_shows_no_seams(surface, small_windows):
+    focus = focus_measure(surface.stack.planes)
+    estimate = depth_map(focus)
+    at_once = refine(estimate, focus, guide=surface.sharp)
+    small_windows()
+    in_windows = refine(estimate, focus, guide=surface.sharp)
+    assert np.abs(in_windows.depth - at_once.depth).max() < 0.02  # planes
+
+
+def test_kept_curves_are_the_curves_to_a_few_percent(surface):
+    focus = focus_measure(surface.stack.planes)
+    volume = volume_of(focus)
+    kept = Kept(volume)
+    window = Window(16, 64, 8, 96)
+    first, noise = kept.read(window)
+    again, noise_again = kept.read(window)
+    np.testing.assert_array_equal(first, focus[(..., *window.slices)])
+    seen = first > 1e-5 * first.max(axis=0)
+    np.testing.assert_allclose(again[seen], first[seen], rtol=0.026)
+    assert (again.argmax(axis=0) == first.argmax(axis=0)).mean() > 0.98
+    for one, other in zip(noise, noise_again, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_focus_volume_is_never_held(rng):
+    count, side = 40, 768
+    planes = rng.integers(0, 4000, (count, side, side)).astype(np.uint16)
+    recipe = Recipe(registration="none", refinement="none")
+    depth_from_focus(FocalStack(planes[:3, :64, :64]), recipe)
+    tracemalloc.start()
+    depth_from_focus(FocalStack(planes), recipe)
+    peak = tracemalloc.get_traced_memory()[1] / (4 * side * side)  # float32 planes
+    tracemalloc.stop()
+    assert peak < 16
