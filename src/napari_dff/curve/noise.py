@@ -4,8 +4,9 @@ The focus measure of a pixel where nothing is ever sharp still goes up and down 
 How much is read off the volume itself, so that nothing has to be known about camera or operator:
 
 - *floor*: the geometric mean of the lower half of a pixel's curve;
-- *fluctuation*: the standard deviation of the logarithm of the curve, from the median of its squared second
-  differences (noise has them everywhere, a smooth curve only at its peak), over the pixels around.
+- *fluctuation*: the standard deviation of the logarithm of the curve, from the median of its
+  squared second differences (noise has them everywhere, a smooth curve only at its peak), over the
+  pixels around.
 
 Where the measure is r times its noise floor, a measure of energy fluctuates by
 ``fluctuation * sqrt(2 r - 1) / r``: noise alone at r = 1, noise against signal beyond.
