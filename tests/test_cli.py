@@ -1,6 +1,7 @@
 import dataclasses
 import subprocess
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -21,6 +22,34 @@ def test_importing_loads_no_qt_and_no_napari():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_help_loads_no_numerics():
+    """Reading the help, or a recipe, takes no longer than Python itself."""
+    code = (
+        "import sys, contextlib, io; import napari_dff; from napari_dff.cli import main\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        "    main(['run', '--help'])\n"
+        "print([m for m in ('numpy', 'numba', 'cv2', 'scipy', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_choice_of_the_recipe_has_its_function():
+    from napari_dff import focus, fusion, recipe, refinement, registration
+    from napari_dff.curve import PEAKS
+    from napari_dff.depth import PREFERENCES
+
+    assert set(get_args(recipe.Operator)) == set(focus.OPERATORS)
+    assert set(get_args(recipe.Aggregation)) == set(focus.AGGREGATIONS)
+    assert set(get_args(recipe.Peak)) == set(PEAKS)
+    assert set(get_args(recipe.Prefer)) == set(PREFERENCES)
+    assert set(get_args(recipe.Fusion)) == set(fusion.FUSIONS)
+    assert set(get_args(recipe.Registration)) == set(registration.REGISTRATIONS)
+    assert set(get_args(recipe.Motion)) == {"auto", *registration.MOTIONS}
+    steps = {step for name in get_args(recipe.Refinement) for step in name.split("+")}
+    assert steps == {"none", *refinement.REFINEMENTS}
 
 
 def test_every_setting_is_a_flag_with_its_default(capsys):

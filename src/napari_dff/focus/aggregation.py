@@ -84,7 +84,8 @@ def adaptive(measure: Measurement, wanted: Window) -> np.ndarray:
             break
     out = np.empty((len(volume), *wanted.shape), np.float32)
     for k, (volume, step, around, share, new) in enumerate(parts):
-        _mix_in(out, top * (share + left * new), volume, step, wanted, around, afresh=k == 0)
+        weight = top * ~silent * (share + left * new)
+        _mix_in(out, weight, volume, step, wanted, around, afresh=k == 0)
     volume, step, around = parts[-1][:3]
     _mix_in(out, top * silent, _faded(volume), step, wanted, around, afresh=False)
     return out
@@ -214,7 +215,7 @@ def _levelled(volume: np.ndarray) -> np.ndarray:
 
 def _reach(measure: Measurement, scale: int = 1) -> int:
     """How far from a pixel its balanced and interpolated measure looks."""
-    return measure.step(scale) * (ceil(FARTHEST * sqrt(measure.variance(scale))) + 4)
+    return measure.step(scale) * (ceil(FARTHEST * sqrt(measure.variance(scale))) + 7)
 
 
 def _enlarged(volume: np.ndarray, step: int, wanted: Window, around: Window) -> np.ndarray:
