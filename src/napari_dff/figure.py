@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -20,7 +21,7 @@ ABBREVIATIONS = {
 }
 
 
-WIDTH = 500  # pixels of a panel: a larger picture is shown at every second, third … pixel
+WIDTH = 440  # pixels of a panel: a picture twice as wide is shown at every second pixel
 PANEL, BAR, GAP, TITLE = 4.4, 0.15, 0.9, 0.35  # inches
 
 
@@ -31,7 +32,8 @@ def preview(result: Reconstruction) -> Figure:
     """
     unit = ABBREVIATIONS.get(result.stack.unit, result.stack.unit)
     never = float(np.mean(~np.isfinite(result.refined.uncertainty)))
-    every = (slice(None, None, max(1, -(-result.refined.depth.shape[1] // WIDTH))),) * 2
+    fewer = max(1, result.refined.depth.shape[1] // WIDTH)
+    every = (slice(None, None, fewer),) * 2
     doubt = np.ma.masked_invalid(result.refined.uncertainty[every])
     depth = np.ma.array(result.refined.depth[every], mask=doubt.mask)
     ends = float(result.stack.positions.min()), float(result.stack.positions.max())
@@ -42,7 +44,7 @@ def preview(result: Reconstruction) -> Figure:
     figure = Figure(figsize=(wide, tall + TITLE))
     FigureCanvasAgg(figure)
     panels: tuple[tuple[str, np.ndarray, dict[str, Any], str], ...] = (
-        ("all in focus", _displayed(result.all_in_focus[every]), {"cmap": "gray"}, ""),
+        ("all in focus", _displayed(result.all_in_focus, fewer), {"cmap": "gray"}, ""),
         ("depth", depth, {"cmap": "viridis", "vmin": ends[0], "vmax": ends[1]}, f"depth ({unit})"),
         (
             f"uncertainty ({never:.0%} never in focus)",
@@ -64,7 +66,9 @@ def preview(result: Reconstruction) -> Figure:
     return figure
 
 
-def _displayed(image: np.ndarray) -> np.ndarray:
-    """`image` stretched between percentiles common to all channels, 0 … 1."""
+def _displayed(image: np.ndarray, fewer: int) -> np.ndarray:
+    """`image`, shrunk, stretched between percentiles common to all channels, 0 … 1."""
+    size = tuple(-(-n // fewer) for n in image.shape[1::-1])
+    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     low, high = np.percentile(image, (0.2, 99.8))
     return np.asarray(np.clip((image - low) / max(high - low, 1e-12), 0, 1), dtype=np.float32)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import cv2
 import numpy as np
 
 from napari_dff.compiled import kernel
@@ -44,9 +45,10 @@ class Computed:
         around = wanted.grown(REACH, self.shape[1:])
         curves, inner, every = self.curves(around), wanted.within(around), self.alike
         noise = noise_of(curves[:, ::every, ::every], NEIGHBOURHOOD / every)
-        floor, fluctuation = (
-            part.repeat(every, axis=0).repeat(every, axis=1)[inner] for part in noise
-        )
+        if every > 1:
+            size = tuple(every * n for n in noise.floor.shape[::-1])
+            noise = Noise(*(cv2.resize(part, size) for part in noise))
+        floor, fluctuation = (part[inner] for part in noise)
         return _cut(curves, inner), Noise(floor, fluctuation)
 
 
