@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from napari_dff import Recipe, depth_from_focus, depth_map, focus_measure, refine, tiles
-from napari_dff.curve import Kept
-from napari_dff.depth import volume_of
+from napari_dff.curve import Kept, volume_of
 from napari_dff.focus import AGGREGATIONS
 from napari_dff.progress import Cancelled, silent
 from napari_dff.stack import FocalStack

@@ -11,22 +11,21 @@ import numpy.typing as npt
 from napari_dff import checks
 from napari_dff.curve import (
     PEAKS,
-    Computed,
     FocusVolume,
     peaks,
     significance,
     strongest,
+    volume_of,
+    windows_of,
 )
 from napari_dff.progress import Progress, silent
 from napari_dff.recipe import Peak, Prefer
-from napari_dff.stack import MINIMUM_PLANES, checked_positions
+from napari_dff.stack import checked_positions
 from napari_dff.tiles import Window, on_all_cores, windows
 
 ROUGHNESS = 5.0  # pixels, standard deviation of the average that scatter is counted from
 ROUGHNESS_REACH = 60  # pixels around a window that its scatter depends on: three such averages
 MAPS = 8  # float32 maps of a window that are held at a time while scatter is computed
-VOLUMES = 2.2  # float32 volumes of a window that are held at a time while its curves are measured
-WINDOW_REACH = 20  # pixels, by about how much windows are grown for it
 PREFERENCES = {"sharpest": 0, "first": 1, "last": -1}
 
 
@@ -209,31 +208,3 @@ def scatter(depth: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     surface += mean(depth - surface)
     # A step is no scatter of the whole neighbourhood: a pixel counts for one plane at most.
     return np.sqrt(mean(np.minimum((depth - surface) ** 2, 1)))
-
-
-def windows_of(volume: FocusVolume) -> list[Window]:
-    """Windows for which the curves of `volume` are read one after the other."""
-    count, height, width = volume.shape
-    return windows((height, width), round(VOLUMES * count), WINDOW_REACH)
-
-
-def volume_of(focus: np.ndarray) -> FocusVolume:
-    """A focus volume that is held; ValueError unless (Z, Y, X), finite and at least 0."""
-    values = checked_focus(focus)
-    return Computed(values.shape, lambda wanted: values[(..., *wanted.slices)])
-
-
-def checked_focus(focus: np.ndarray) -> np.ndarray:
-    """`focus` as contiguous float32; ValueError unless (Z, Y, X), finite and at least 0."""
-    values = np.ascontiguousarray(focus, dtype=np.float32)
-    if values.ndim != 3 or len(values) < MINIMUM_PLANES:
-        raise ValueError(
-            f"focus must have axes (Z, Y, X) with at least {MINIMUM_PLANES} planes, "
-            f"got shape {values.shape}"
-        )
-    low, high = float(values.min()), float(values.max())
-    if not (low >= 0 and np.isfinite(high)):
-        raise ValueError(f"focus must be finite and at least 0, got values from {low} to {high}")
-    if high == 0:
-        raise ValueError("focus must be above 0 somewhere, got 0 everywhere: nothing is sharp")
-    return values

@@ -60,7 +60,7 @@ def all_in_focus(
         in noise than they lose in detail; just the two; the nearest plane alone; a Laplacian
         pyramid whose coarser levels mix more planes. All channels take the same planes.
     progress : Progress
-        Told of each plane; may raise to cancel.
+        Told of each window of pixels; may raise to cancel.
 
     Returns
     -------
@@ -117,13 +117,16 @@ class _Pictures:
 
     def raw(self) -> np.ndarray:
         """All of them as they are, (Z, Y, X, C)."""
+        if self._planes.dtype.kind == "f":
+            for i in range(len(self)):
+                read_plane(self._planes, i, self._window.slices)  # tells what isn't finite
         cut: np.ndarray = self._planes[(slice(None), *self._window.slices)]
         return cut if cut.ndim == 4 else cut[..., None]
 
     def picked(self, which: np.ndarray) -> np.ndarray:
         """Each pixel from the plane `which`, (Y, X), says: (Y, X[, 3]) float32."""
         picked = np.take_along_axis(self.raw(), which[None, ..., None], axis=0)[0]
-        return picked.reshape(self[0].shape).astype(np.float32)
+        return picked.reshape(which.shape + self._planes.shape[3:]).astype(np.float32)
 
 
 def nearest(pictures: _Pictures, at: np.ndarray) -> np.ndarray:

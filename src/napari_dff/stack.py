@@ -60,7 +60,10 @@ def in_memory(planes: Any) -> np.ndarray:
     """`planes` as an array that windows can be cut from: read once if it is lazy."""
     if isinstance(planes, np.ndarray):
         return planes
-    return np.stack([np.asarray(planes[i]) for i in range(planes.shape[0])])
+    held = np.empty(tuple(planes.shape), planes.dtype)
+    for i in range(len(held)):
+        held[i] = np.asarray(planes[i])
+    return held
 
 
 def read_plane(

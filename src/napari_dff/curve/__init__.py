@@ -10,7 +10,7 @@ from napari_dff.curve.peak import (
     peaks,
     strongest,
 )
-from napari_dff.curve.volume import Computed, FocusVolume, Kept
+from napari_dff.curve.volume import Computed, FocusVolume, Kept, volume_of, windows_of
 
 __all__ = [
     "BEST_PEAK",
@@ -28,4 +28,6 @@ __all__ = [
     "peaks",
     "significance",
     "strongest",
+    "volume_of",
+    "windows_of",
 ]

@@ -11,8 +11,11 @@ import numpy as np
 
 from napari_dff.compiled import kernel
 from napari_dff.curve.noise import NEIGHBOURHOOD, REACH, Noise, noise_of
-from napari_dff.tiles import Window
+from napari_dff.stack import MINIMUM_PLANES
+from napari_dff.tiles import Window, windows
 
+VOLUMES = 2.2  # float32 volumes of a window that are held at a time while its curves are measured
+WINDOW_REACH = 20  # pixels, by about how much windows are grown for it
 STEPS = 20.0  # codes in one unit of ln(measure): curves are kept to 2.5 %
 
 
@@ -81,6 +84,34 @@ class Kept:
             return curves, noise
         curves = _decode(self._codes[(..., *here)], self._height[here])
         return curves, Noise(self._floor[here], self._fluctuation[here])
+
+
+def windows_of(volume: FocusVolume) -> list[Window]:
+    """Windows for which the curves of `volume` are read one after the other."""
+    count, height, width = volume.shape
+    return windows((height, width), round(VOLUMES * count), WINDOW_REACH)
+
+
+def volume_of(focus: np.ndarray) -> FocusVolume:
+    """A focus volume that is held; ValueError unless (Z, Y, X), finite and at least 0."""
+    values = checked_focus(focus)
+    return Computed(values.shape, lambda wanted: values[(..., *wanted.slices)])
+
+
+def checked_focus(focus: np.ndarray) -> np.ndarray:
+    """`focus` as contiguous float32; ValueError unless (Z, Y, X), finite and at least 0."""
+    values = np.ascontiguousarray(focus, dtype=np.float32)
+    if values.ndim != 3 or len(values) < MINIMUM_PLANES:
+        raise ValueError(
+            f"focus must have axes (Z, Y, X) with at least {MINIMUM_PLANES} planes, "
+            f"got shape {values.shape}"
+        )
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and np.isfinite(high)):
+        raise ValueError(f"focus must be finite and at least 0, got values from {low} to {high}")
+    if high == 0:
+        raise ValueError("focus must be above 0 somewhere, got 0 everywhere: nothing is sharp")
+    return values
 
 
 def _cut(curves: np.ndarray, inner: tuple[slice, slice]) -> np.ndarray:

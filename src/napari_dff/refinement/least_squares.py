@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 
 from napari_dff.compiled import kernel
-from napari_dff.curve import deviations
-from napari_dff.depth import windows_of
+from napari_dff.curve import deviations, windows_of
 from napari_dff.progress import Progress, silent
 from napari_dff.refinement.energy import likeness
 from napari_dff.stack import plane_numbers

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from napari_dff.curve import FocusVolume
-from napari_dff.depth import DepthMap, volume_of
+from napari_dff.curve import FocusVolume, volume_of
+from napari_dff.depth import DepthMap
 from napari_dff.progress import Progress, silent
 from napari_dff.recipe import SMOOTHNESS, Refinement
 from napari_dff.refinement.graph_cut import graph_cut

@@ -3,10 +3,10 @@
 from napari_dff.registration.alignment import (
     REGISTRATIONS,
     Alignment,
-    PlaneReport,
     align,
     resample,
 )
+from napari_dff.registration.estimation import PlaneReport
 from napari_dff.registration.motion import MOTIONS
 
 __all__ = [
