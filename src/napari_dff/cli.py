@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import functools
+import gc
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -145,6 +146,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def program() -> None:
+    """Run as a program: `main`, and out."""
+    code = main()
+    gc.freeze()  # so that Python doesn't look through all it has loaded on its way out: 0.3 s
+    sys.exit(code)
+
+
 def _named_recipe(words: Sequence[str]) -> Recipe:
     """Recipe of the file after --recipe, which the flags then start from; else the defaults."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -159,4 +167,4 @@ def _named_recipe(words: Sequence[str]) -> Recipe:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()
