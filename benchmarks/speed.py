@@ -48,15 +48,19 @@ HERE = Path(__file__).parent
 
 
 @functools.cache
-def tile_of(count: int) -> np.ndarray:
-    return synthetic.rough_surface(size=512, planes=count).stack.planes
+def tile() -> np.ndarray:
+    return synthetic.rough_surface(size=512, planes=30).stack.planes
 
 
 def stack_of(megapixels: float, count: int) -> np.ndarray:
-    """Rough surface of 512 x 512 pixels, mirrored to the size."""
-    tile = tile_of(count)
+    """Rough surface of 512 x 512 pixels and 30 planes, mirrored and interpolated to the size."""
+    at = np.linspace(0, len(tile()) - 1, count)
+    below = np.minimum(at.astype(int), len(tile()) - 2)
+    share = (at - below)[:, None, None]
+    planes = (1 - share) * tile()[below] + share * tile()[below + 1]
+    planes = np.rint(planes).astype(np.uint16)
     side = int(np.sqrt(megapixels) * 1024)
-    pair = np.concatenate([tile, tile[:, :, ::-1]], axis=2)
+    pair = np.concatenate([planes, planes[:, :, ::-1]], axis=2)
     block = np.concatenate([pair, pair[:, ::-1]], axis=1)
     repeats = -(-side // block.shape[1])
     return np.tile(block, (1, repeats, repeats))[:, :side, :side]

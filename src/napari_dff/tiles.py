@@ -18,7 +18,7 @@ from napari_dff.progress import Progress
 
 T = TypeVar("T")
 GRID = 8  # pixels: windows begin and end on multiples of it, so that they can be shrunk alike
-LARGEST, SMALLEST = 512, 64  # pixels, side of a window
+LARGEST, SMALLEST = 512, 96  # pixels, side of a window
 PLANES_HELD = 8  # float32 planes that all windows under way may fill together
 
 

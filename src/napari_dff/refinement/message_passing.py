@@ -26,7 +26,7 @@ ROUNDS = 2  # of rows and columns, each solved as a whole
 AROUND = 8  # pixels around a contested one that are solved with it
 CLOSE_ENOUGH = 1e-3  # of the energy, between it and its lower bound
 REACH = 24  # pixels around a window that are solved with it
-VOLUMES = 4  # float32 volumes of a window that are held at a time
+VOLUMES = 2  # float32 volumes of a window that are counted as held at a time
 MARGIN = 16  # planes on either side of the planes there are, so that loops need no ends
 HIGH = np.float32(1e30)
 
