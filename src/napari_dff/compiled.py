@@ -14,8 +14,6 @@ from typing import Any
 import numba
 from numba.core import event
 
-BLOCK = 64  # pixels that a kernel takes at a time, one vector operation for all
-
 # Sums may be reordered and nothing is NaN. Infinities stay what they are, but ask for them by
 # "< np.inf": numba makes a NaN to find out whether a number is finite.
 _FAST = {"contract", "reassoc", "nsz", "arcp", "nnan"}

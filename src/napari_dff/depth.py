@@ -20,7 +20,7 @@ from napari_dff.curve import (
 )
 from napari_dff.progress import Progress, silent
 from napari_dff.recipe import Peak, Prefer
-from napari_dff.stack import checked_positions
+from napari_dff.stack import NO_CONTRAST, checked_positions
 from napari_dff.tiles import Window, on_all_cores, windows
 
 ROUGHNESS = 5.0  # pixels, standard deviation of the average that scatter is counted from
@@ -173,7 +173,7 @@ def estimated(
 
     on_all_cores(fill, windows_of(volume), progress, desc="Finding depth")
     if not any(sharp):
-        raise ValueError("planes have no contrast anywhere: there is nothing to focus on")
+        raise ValueError(NO_CONTRAST)
     spacing = np.float32(np.abs(np.diff(at)).mean())
     total = np.empty_like(uncertainty)
 

@@ -85,7 +85,7 @@ def all_in_focus(
         )
     if not np.isfinite(depth).all():
         raise ValueError("depth must be finite everywhere, got NaN or infinite values")
-    planes = in_memory(planes)
+    planes = in_memory(planes, progress)
     at = checked_positions(positions, len(planes))
     out = np.empty(planes.shape[1:], planes.dtype)
     shape = planes.shape[1:3]

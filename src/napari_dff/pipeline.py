@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -74,7 +75,7 @@ def depth_from_focus(
         When the planes can't be used, with one sentence that says why.
     """
     recipe = recipe or Recipe()
-    aligned, valid = dataclasses.replace(stack, planes=in_memory(stack.planes)), None
+    aligned, valid = dataclasses.replace(stack, planes=in_memory(stack.planes, progress)), None
     if transforms is not None:
         planes, valid = resample(aligned.planes, transforms, progress=progress)
         aligned = dataclasses.replace(stack, planes=planes)
@@ -84,9 +85,7 @@ def depth_from_focus(
         transforms, valid = alignment.transforms, alignment.valid
     else:
         transforms = np.tile(np.eye(3), (len(stack.positions), 1, 1))
-    volume: FocusVolume = measured(
-        aligned.planes, recipe.operator, recipe.sigma, recipe.window, recipe.aggregation
-    )
+    volume: FocusVolume = measured(aligned.planes, **_of_the_measure(recipe))
     refining = recipe.refinement != "none" and recipe.smoothness > 0
     if refining:
         volume = Kept(volume)
@@ -117,14 +116,13 @@ def aligned_by(recipe: Recipe, stack: FocalStack, progress: Progress) -> Alignme
 
 def measured_by(recipe: Recipe, stack: FocalStack, progress: Progress) -> np.ndarray:
     """The focus volume of `stack`, measured as `recipe` says."""
-    return focus_measure(
-        stack.planes,
-        operator=recipe.operator,
-        sigma=recipe.sigma,
-        window=recipe.window,
-        aggregation=recipe.aggregation,
-        progress=progress,
-    )
+    return focus_measure(stack.planes, **_of_the_measure(recipe), progress=progress)
+
+
+def _of_the_measure(recipe: Recipe) -> dict[str, Any]:
+    """The settings of the focus measure."""
+    names = ("operator", "sigma", "window", "aggregation")
+    return {name: getattr(recipe, name) for name in names}
 
 
 def refined_by(

@@ -9,7 +9,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from napari_dff.progress import Progress, silent
+
 MINIMUM_PLANES = 3
+NO_CONTRAST = "planes have no contrast anywhere: there is nothing to focus on"
 
 
 def check_planes(planes: Any) -> None:
@@ -56,12 +59,23 @@ def plane_numbers(depth: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return np.interp(depth, positions[order], order.astype(np.float64)).astype(np.float32)
 
 
-def in_memory(planes: Any) -> np.ndarray:
+def block_means(plane: np.ndarray, step: int) -> np.ndarray:
+    """Means of `step` × `step` pixels of (Y, X), the last ones mirrored where they are too few."""
+    if step == 1:
+        return plane
+    missing = [-size % step for size in plane.shape]
+    if any(missing):
+        plane = cv2.copyMakeBorder(plane, 0, missing[0], 0, missing[1], cv2.BORDER_REFLECT_101)
+    size = (plane.shape[1] // step, plane.shape[0] // step)
+    return cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
+
+
+def in_memory(planes: Any, progress: Progress = silent) -> np.ndarray:
     """`planes` as an array that windows can be cut from: read once if it is lazy."""
     if isinstance(planes, np.ndarray):
         return planes
     held = np.empty(tuple(planes.shape), planes.dtype)
-    for i in range(len(held)):
+    for i in progress(range(len(held)), desc="Reading"):
         held[i] = np.asarray(planes[i])
     return held
 

@@ -6,10 +6,10 @@ on smooth pictures, and it rounds coordinates to 1/32 px, about what alignment m
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from napari_dff.compiled import inlined, kernel
+from napari_dff.stack import block_means
 
 
 def warp(
@@ -56,11 +56,8 @@ def knots(picture: np.ndarray) -> np.ndarray:
 
 def shrunk(picture: np.ndarray, factor: int) -> np.ndarray:
     """Means of `factor` × `factor` pixels of (Y, X) `picture`; what is left over is dropped."""
-    if factor == 1:
-        return picture
-    size = (picture.shape[1] // factor, picture.shape[0] // factor)
-    cut = picture[: size[1] * factor, : size[0] * factor]
-    return cv2.resize(cut, size, interpolation=cv2.INTER_AREA)
+    height, width = (size // factor * factor for size in picture.shape)
+    return block_means(picture[:height, :width], factor)
 
 
 def scaling(factor: int) -> np.ndarray:

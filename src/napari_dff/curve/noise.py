@@ -21,7 +21,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from napari_dff.compiled import BLOCK, kernel
+from napari_dff.compiled import kernel
 
 NEIGHBOURHOOD = 6.0  # pixels, standard deviation of what counts as "around" for the fluctuation
 REACH = 18  # pixels around a window that its noise depends on: three standard deviations
@@ -29,6 +29,7 @@ FLAT = 0.1  # of ln(measure): a curve that varies by less doesn't vary
 DYNAMIC_RANGE = 1e-6  # of a curve's highest value: lower ones are no measures
 LEAST = np.float32(1e-30)
 ROWS = 16  # taken at a time
+BLOCK = 64  # curves that are sorted by the same vector operations
 FALSE_ALARM = 1e-3  # share of pixels without any texture that may still be called in focus
 
 

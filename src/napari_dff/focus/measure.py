@@ -7,16 +7,14 @@ from typing import Any
 import numpy as np
 
 from napari_dff import checks
-from napari_dff.curve import Computed
+from napari_dff.curve import Computed, windows_of
 from napari_dff.focus.aggregation import AGGREGATIONS
 from napari_dff.focus.measurement import Measurement
 from napari_dff.focus.operators import OPERATORS
 from napari_dff.progress import Progress, silent
 from napari_dff.recipe import SIGMA, WINDOW, Aggregation, Operator
-from napari_dff.stack import check_planes, in_memory
-from napari_dff.tiles import Window, on_all_cores, windows
-
-REACH = 48  # pixels, about what most windows are grown by
+from napari_dff.stack import NO_CONTRAST, check_planes, in_memory
+from napari_dff.tiles import Window, on_all_cores
 
 
 def focus_measure(
@@ -65,21 +63,25 @@ def focus_measure(
     Marr & Hildreth 1980, doi:10.1098/rspb.1980.0020 (Laplacian of Gaussian).
     Pertuz, Puig & Garcia 2013, doi:10.1016/j.patcog.2012.11.011 (survey of operators).
     """
-    volume = measured(planes, operator, sigma, window, aggregation)
+    volume = measured(planes, operator, sigma, window, aggregation, progress)
     out = np.empty(volume.shape, np.float32)
 
     def fill(wanted: Window) -> None:
         out[(..., *wanted.slices)] = volume.curves(wanted)
 
-    tiles = windows(volume.shape[1:], volume.shape[0], REACH)
-    on_all_cores(fill, tiles, progress, desc="Measuring focus")
+    on_all_cores(fill, windows_of(volume), progress, desc="Measuring focus")
     if not out.any():
-        raise ValueError("planes have no contrast anywhere: there is nothing to focus on")
+        raise ValueError(NO_CONTRAST)
     return out
 
 
 def measured(
-    planes: Any, operator: Operator, sigma: float, window: int, aggregation: Aggregation
+    planes: Any,
+    operator: Operator,
+    sigma: float,
+    window: int,
+    aggregation: Aggregation,
+    progress: Progress = silent,
 ) -> Computed:
     """The focus volume of `focus_measure`, measured window by window as it is asked for."""
     check_planes(planes)
@@ -87,7 +89,7 @@ def measured(
     checks.one_of("aggregation", aggregation, AGGREGATIONS)
     SIGMA.check("sigma", sigma)
     WINDOW.check("window", window)
-    planes = in_memory(planes)
+    planes = in_memory(planes, progress)
     measure = Measurement(planes, operator, sigma, window)
     shape = (len(planes), *measure.shape)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_dff.focus import operators
-from napari_dff.stack import grey, read_plane
+from napari_dff.stack import block_means, grey, read_plane
 from napari_dff.tiles import GRID, Window
 
 NARROWEST = 1.6  # pixels², least variance of an averaging window in the pixels it is kept at
@@ -70,7 +70,7 @@ class Measurement:
             (len(self.planes), rows.stop - rows.start, columns.stop - columns.start), np.float32
         )
         for k in range(len(out)):
-            plane = operators.shrunk(grey(read_plane(self.planes, k, around.slices)), scale)
+            plane = block_means(grey(read_plane(self.planes, k, around.slices)), scale)
             measured = of_plane(plane, sigma, window, step // scale)
             np.maximum(measured[rows, columns], 0, out=out[k])
         return out

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 
 from napari_dff.recipe import Operator
+from napari_dff.stack import block_means
 
 
 def average(values: np.ndarray, window: float, step: int = 1) -> np.ndarray:
@@ -30,23 +31,12 @@ def average(values: np.ndarray, window: float, step: int = 1) -> np.ndarray:
     variance = (window**2 - 1) / 12
     if step == 1:
         return smooth(values, sqrt(variance))
-    return smooth(shrunk(values, step), sqrt((variance - (step**2 - 1) / 12) / step**2))
+    return smooth(block_means(values, step), sqrt((variance - (step**2 - 1) / 12) / step**2))
 
 
 def smooth(plane: np.ndarray, sigma: float) -> np.ndarray:
     """(Y, X) `plane` blurred by a Gaussian of `sigma` pixels; unchanged where `sigma` is 0."""
     return plane if sigma == 0 else cv2.GaussianBlur(plane, (0, 0), sigma)
-
-
-def shrunk(plane: np.ndarray, step: int) -> np.ndarray:
-    """Means of `step` × `step` pixels, the last ones mirrored where they are too few."""
-    if step == 1:
-        return plane
-    missing = [-size % step for size in plane.shape]
-    if any(missing):
-        plane = cv2.copyMakeBorder(plane, 0, missing[0], 0, missing[1], cv2.BORDER_REFLECT_101)
-    size = (plane.shape[1] // step, plane.shape[0] // step)
-    return cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
 
 
 def spread(values: np.ndarray, window: float, step: int = 1) -> np.ndarray:

@@ -96,6 +96,7 @@ def align(
     centre = count // 2 if reference is None else reference
     if not (isinstance(centre, int) and 0 <= centre < count):
         raise ValueError(f"reference must be a plane from 0 to {count - 1}, got {reference!r}")
+    planes = in_memory(planes, progress)
     if registration == "none":
         matrices = np.tile(np.eye(3), (count, 1, 1))
         report = tuple(PlaneReport(i, i) for i in range(count))
@@ -143,7 +144,7 @@ def resample(
             f"got shape {transforms.shape}"
         )
     height, width = shape[1:3]
-    planes = in_memory(planes)
+    planes = in_memory(planes, progress)
     out = np.empty(shape, dtype=planes.dtype)
     valid = np.ones((height, width), dtype=bool)
 

@@ -17,7 +17,7 @@ from napari_dff.registration import features, joint
 from napari_dff.registration import motion as motions
 from napari_dff.registration.intensity import ecc
 from napari_dff.registration.motion import MOTIONS
-from napari_dff.stack import grey, in_memory, read_plane
+from napari_dff.stack import grey, read_plane
 from napari_dff.tiles import on_all_cores
 from napari_dff.warp import inside, scaling, shrunk, warp
 
@@ -68,7 +68,7 @@ class _Step(NamedTuple):
 
 
 def estimate(
-    planes: Any, registration: str, motion: Motion, centre: int, progress: Progress
+    planes: np.ndarray, registration: str, motion: Motion, centre: int, progress: Progress
 ) -> tuple[np.ndarray, tuple[PlaneReport, ...]]:
     """Transforms to the reference plane, and the report."""
     pictures, factor = _stretched(planes, progress)
@@ -139,12 +139,11 @@ def estimate(
     return matrices, tuple(_enlarged(reports[i], factor) for i in range(count))
 
 
-def _stretched(planes: Any, progress: Progress) -> tuple[list[np.ndarray], int]:
+def _stretched(planes: np.ndarray, progress: Progress) -> tuple[list[np.ndarray], int]:
     """Grey planes, 0 … 1 between percentiles common to the stack, and how often they are shrunk.
 
     To a longer side of `LARGEST`. ValueError without contrast.
     """
-    planes = in_memory(planes)
     factor = -(-max(planes.shape[1:3]) // LARGEST)
     pictures: list[Any] = [None] * len(planes)
 
