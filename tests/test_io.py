@@ -4,7 +4,6 @@ import pytest
 import tifffile
 
 from napari_dff import FocalStack, Recipe, depth_from_focus, read_stack, save_reconstruction
-from napari_dff import io as dff_io
 from napari_dff.io import StackError, read_recipe, read_transforms, sample_path, write_stack
 
 FILES = {
@@ -143,7 +142,7 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path, result, monkeypatc
     out = tmp_path / "out"
     save_reconstruction(result, out)
     before = {p.name: p.read_bytes() for p in out.iterdir()}
-    monkeypatch.setattr(dff_io.json, "dumps", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("napari_dff.io.writing.json.dumps", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_reconstruction(result, out)
     with pytest.raises(ZeroDivisionError):

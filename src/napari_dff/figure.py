@@ -10,16 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from napari_dff.pipeline import Reconstruction
-
-ABBREVIATIONS = {
-    "micrometer": "µm",
-    "millimeter": "mm",
-    "nanometer": "nm",
-    "centimeter": "cm",
-    "meter": "m",
-    "pixel": "planes",
-}
-
+from napari_dff.units import depth_symbol
 
 WIDTH = 440  # pixels of a panel: a picture twice as wide is shown at every second pixel
 PANEL, BAR, GAP, TITLE = 4.4, 0.15, 0.9, 0.35  # inches
@@ -30,7 +21,7 @@ def preview(result: Reconstruction) -> Figure:
 
     Pixels that are never in focus are left blank in depth and uncertainty.
     """
-    unit = ABBREVIATIONS.get(result.stack.unit, result.stack.unit)
+    unit = depth_symbol(result.stack.unit)
     never = float(np.mean(~np.isfinite(result.refined.uncertainty)))
     fewer = max(1, result.refined.depth.shape[1] // WIDTH)
     every = (slice(None, None, fewer),) * 2

@@ -1,47 +1,26 @@
-"""Everything that touches the disk: focal stacks in, results out."""
+"""Focal stacks, recipes and motions from the disk."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from importlib.resources import files
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tifffile
 
-import napari_dff
-from napari_dff.pipeline import Reconstruction
 from napari_dff.progress import silent
 from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
 from napari_dff.tiles import cores, on_all_cores
-
-if TYPE_CHECKING:
-    from napari_dff.synthetic import Truth
+from napari_dff.units import UNITS
 
 FRAMES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"}
 TIFFS = {".tif", ".tiff"}
-UNITS = {
-    "µm": "micrometer",
-    "μm": "micrometer",  # the Greek letter, not the sign
-    "um": "micrometer",
-    "micron": "micrometer",
-    "microns": "micrometer",
-    "\\u00b5m": "micrometer",
-    "nm": "nanometer",
-    "mm": "millimeter",
-    "cm": "centimeter",
-    "m": "meter",
-}
-SAMPLES = ("rough_surface", "cell_sheet", "machined_part", "bare_patch")
 
 
 class StackError(ValueError):
@@ -110,95 +89,6 @@ def read_transforms(path: str | os.PathLike[str]) -> np.ndarray:
     if matrices.ndim != 3 or matrices.shape[1:] != (3, 3):
         raise ValueError(f"{path} must hold one 3 × 3 matrix a plane, got shape {matrices.shape}")
     return matrices
-
-
-def save_reconstruction(result: Reconstruction, folder: str | os.PathLike[str]) -> None:
-    """Write a result: depth, index, uncertainty, all-in-focus image, recipe, motions, preview.
-
-    Everything is written beside the folder first and moved in when it is complete, so that what was
-    there stays until then. Files of other names in the folder are left alone.
-
-    Parameters
-    ----------
-    result : Reconstruction
-    folder : path
-        Made if missing. Gets ``depth.tif`` (float32, in the stack's unit), ``index.tif`` (uint16),
-        ``uncertainty.tif`` (float32), ``all_in_focus.tif`` (dtype of the planes), ``recipe.json``,
-        ``transforms.json`` (the motion of every plane, for `read_transforms`) and ``preview.png``.
-
-    Raises
-    ------
-    OSError
-        When it can't be written; nothing is changed then.
-    """
-    from napari_dff.figure import preview  # 0.6 s of matplotlib, needed only here
-
-    stack = result.stack
-    with _complete(Path(folder)) as place:
-        write_image(place / "depth.tif", result.refined.depth, stack)
-        write_image(place / "index.tif", result.refined.index, stack)
-        write_image(place / "uncertainty.tif", result.refined.uncertainty, stack)
-        write_image(place / "all_in_focus.tif", result.all_in_focus, stack)
-        settings = {"napari_dff": napari_dff.__version__, **dataclasses.asdict(result.recipe)}
-        (place / "recipe.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        moved = json.dumps({"transforms": result.transforms.tolist()})
-        (place / "transforms.json").write_text(moved + "\n", encoding="utf-8")
-        look = {"compress_level": 1}
-        preview(result).savefig(place / "preview.png", dpi=100, pil_kwargs=look)
-
-
-def write_image(path: Path, image: np.ndarray, stack: FocalStack, **settings: Any) -> None:
-    """Write one (Y, X[, 3]) image as OME-TIFF with the pixel size of `stack`.
-
-    `settings` are those of `tifffile.imwrite`, as ``compression``.
-    """
-    axes = "YXS" if image.ndim == 3 else "YX"
-    _write_ome(path, image, {"axes": axes, **_physical(stack)}, **settings)
-
-
-def write_stack(path: Path, stack: FocalStack, **settings: Any) -> None:
-    """Write a focal stack as OME-TIFF with pixel size and the position of every plane.
-
-    `settings` are those of `tifffile.imwrite`, as ``compression``.
-    """
-    axes = "ZYXS" if stack.planes.ndim == 4 else "ZYX"
-    metadata = {"axes": axes, **_physical(stack)}
-    if stack.unit != "pixel":
-        symbol = _symbol(stack.unit)
-        metadata |= {
-            "PhysicalSizeZ": abs(float(np.diff(stack.positions).mean())),
-            "PhysicalSizeZUnit": symbol,
-            "Plane": {
-                "PositionZ": [float(z) for z in stack.positions],
-                "PositionZUnit": [symbol] * len(stack.positions),
-            },
-        }
-    _write_ome(path, np.asarray(stack.planes), metadata, **settings)
-
-
-def sample_path(name: str) -> Path:
-    """Where the bundled focal stack `name` of `SAMPLES` lies."""
-    if name not in SAMPLES:
-        raise ValueError(f"name must be one of {', '.join(SAMPLES)}, got {name!r}")
-    return Path(str(files("napari_dff"))) / "sample_data" / f"{name}.ome.tif"
-
-
-def write_sample(name: str, truth: Truth, folder: str | os.PathLike[str]) -> None:
-    """Write a rendered stack as a sample: stack, true depth and true sharp picture."""
-    small: dict[str, Any] = {"compression": "zlib"}
-    exact = {**small, "predictor": True}  # of integers only
-    with _complete(Path(folder)) as place:
-        write_stack(place / f"{name}.ome.tif", truth.stack, **exact)
-        write_image(place / f"{name}.depth.tif", truth.depth, truth.stack, **small)
-        write_image(place / f"{name}.sharp.tif", truth.sharp, truth.stack, **exact)
-
-
-def copy_sample(name: str, folder: str | os.PathLike[str]) -> None:
-    """Copy a bundled stack with its truth into `folder`."""
-    source = sample_path(name)
-    with _complete(Path(folder)) as place:
-        for file in sorted(source.parent.glob(f"{name}.*")):
-            shutil.copyfile(file, place / file.name)
 
 
 def _frames(folder: Path) -> np.ndarray:
@@ -306,54 +196,6 @@ def _spaced(stack: FocalStack, spacing: float | Sequence[float]) -> FocalStack:
         )
     positions = values[0] * np.arange(len(stack.positions))
     return dataclasses.replace(stack, positions=positions, pixel_size=size, unit="micrometer")
-
-
-def _physical(stack: FocalStack) -> dict[str, Any]:
-    if stack.unit == "pixel":
-        return {}
-    height, width = stack.pixel_size
-    symbol = _symbol(stack.unit)
-    return {
-        "PhysicalSizeX": width,
-        "PhysicalSizeXUnit": symbol,
-        "PhysicalSizeY": height,
-        "PhysicalSizeYUnit": symbol,
-    }
-
-
-def _symbol(unit: str) -> str:
-    return next((short for short, long in UNITS.items() if long == unit), unit)
-
-
-def _write_ome(path: Path, data: np.ndarray, metadata: dict[str, Any], **settings: Any) -> None:
-    tifffile.imwrite(
-        path,
-        data,
-        ome=True,
-        photometric="rgb" if metadata["axes"].endswith("S") else "minisblack",
-        metadata=metadata,
-        **settings,
-    )
-
-
-@contextlib.contextmanager
-def _complete(folder: Path) -> Iterator[Path]:
-    """Write into a place of its own; what is there moves into `folder` when all went well."""
-    folder = folder.absolute()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file; give a folder to write into")
-    place = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield place
-        if folder.exists():
-            for file in sorted(place.iterdir()):
-                os.replace(file, folder / file.name)
-        else:
-            place.chmod(0o755)
-            os.replace(place, folder)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def _looks(frame: np.ndarray) -> str:

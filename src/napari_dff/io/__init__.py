@@ -1,0 +1,19 @@
+"""Everything that touches the disk: focal stacks in, results out."""
+
+from napari_dff.io.reading import StackError, read_recipe, read_stack, read_transforms
+from napari_dff.io.samples import SAMPLES, copy_sample, sample_path, write_sample
+from napari_dff.io.writing import save_reconstruction, write_image, write_stack
+
+__all__ = [
+    "SAMPLES",
+    "StackError",
+    "copy_sample",
+    "read_recipe",
+    "read_stack",
+    "read_transforms",
+    "sample_path",
+    "save_reconstruction",
+    "write_image",
+    "write_sample",
+    "write_stack",
+]
