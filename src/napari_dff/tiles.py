@@ -20,6 +20,7 @@ T = TypeVar("T")
 GRID = 8  # pixels: windows begin and end on multiples of it, so that they can be shrunk alike
 LARGEST, SMALLEST = 512, 96  # pixels, side of a window
 PLANES_HELD = 8  # float32 planes that all windows under way may fill together
+LEAST_HELD = 1 << 24  # float32 values (64 MB) that they may fill however small a plane is
 
 
 class Window(NamedTuple):
@@ -73,7 +74,7 @@ def windows(shape: tuple[int, int], planes: int, reach: int = 0) -> list[Window]
     `reach` is by how many pixels they will be grown; the larger it is, the larger they are.
     """
     height, width = shape
-    held = PLANES_HELD * height * width / (cores() * max(planes, 1))
+    held = max(PLANES_HELD * height * width, LEAST_HELD) / (cores() * max(planes, 1))
     side = int(np.clip(np.sqrt(held) - 2 * reach, SMALLEST, LARGEST)) // GRID * GRID
     counts = [max(1, round(size / side)) for size in shape]
     rows, columns = (

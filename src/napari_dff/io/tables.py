@@ -1,0 +1,74 @@
+"""Tables to the disk, as CSV."""
+
+from __future__ import annotations
+
+import csv
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_dff.surface import Profile, Quantity
+from napari_dff.units import depth_symbol, symbol
+
+
+def write_table(
+    path: str | os.PathLike[str], columns: Mapping[str, Sequence[Any] | np.ndarray]
+) -> None:
+    """Write columns under their names as CSV in UTF-8; what was there stays until it is complete.
+
+    Parameters
+    ----------
+    path : path
+        Folders are made if missing.
+    columns : mapping of str to sequence
+        All of one length. None and NaN become empty cells.
+
+    Raises
+    ------
+    ValueError
+        Where lengths differ, or there are no columns.
+    OSError
+        When it can't be written; nothing is changed then.
+    """
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"columns must be of one length, got {lengths}")
+    path = Path(path).absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as place:
+        written = Path(place) / path.name
+        with written.open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(columns)
+            table.writerows(
+                [_cell(value) for value in row] for row in zip(*columns.values(), strict=True)
+            )
+        os.replace(written, path)
+
+
+def write_profile(path: str | os.PathLike[str], profile: Profile, unit: str) -> None:
+    """Write a profile: distance, height, uncertainty if it has one, row and column in pixels.
+
+    `unit` is the unit of length as napari spells it.
+    """
+    length, height = symbol(unit), depth_symbol(unit)
+    columns = {f"distance ({length})": profile.distance, f"height ({height})": profile.height}
+    if profile.uncertainty is not None:
+        columns[f"uncertainty ({height})"] = profile.uncertainty
+    rows, across = profile.points.T
+    write_table(path, columns | {"row (pixel)": rows, "column (pixel)": across})
+
+
+def write_quantities(path: str | os.PathLike[str], quantities: Iterable[Quantity]) -> None:
+    """Write quantities, one a line: name, value, unit, uncertainty and meaning."""
+    table = list(quantities)
+    write_table(path, {field: [getattr(q, field) for q in table] for field in Quantity._fields})
+
+
+def _cell(value: Any) -> str:
+    """Numbers in as many digits as they have; None and NaN, unlike any other, as nothing."""
+    return "" if value is None or value != value else str(value)

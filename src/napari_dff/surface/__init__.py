@@ -1,0 +1,25 @@
+"""What a height map says: levelled, its roughness, profiles, steps, volumes, and a mesh of it."""
+
+from napari_dff.surface.levelling import LEVELLINGS, Levelled, Levelling, level
+from napari_dff.surface.mesh import Mesh, mesh
+from napari_dff.surface.profile import Profile, profile
+from napari_dff.surface.quantity import Quantity
+from napari_dff.surface.roughness import SurfalizeMissing, further_parameters, roughness
+from napari_dff.surface.shape import step_height, volume
+
+__all__ = [
+    "LEVELLINGS",
+    "Levelled",
+    "Levelling",
+    "Mesh",
+    "Profile",
+    "Quantity",
+    "SurfalizeMissing",
+    "further_parameters",
+    "level",
+    "mesh",
+    "profile",
+    "roughness",
+    "step_height",
+    "volume",
+]
