@@ -157,6 +157,26 @@ def estimated(
     volume: FocusVolume, at: np.ndarray, peak: Peak, prefer: Prefer, progress: Progress
 ) -> DepthMap:
     """The depth map of a focus volume that need not be held; see `depth_map`."""
+    found = located(volume, at, peak, prefer, progress)
+    shape = found.depth.shape
+    spacing = np.float32(np.abs(np.diff(at)).mean())
+    total = np.empty_like(found.uncertainty)
+
+    def add_scatter(wanted: Window) -> None:
+        around = wanted.grown(ROUGHNESS_REACH, shape)
+        depth, deviation = (part[around.slices] / spacing for part in found[1:])
+        rough = spacing * scatter(depth, deviation)[wanted.within(around)]
+        total[wanted.slices] = np.hypot(found.uncertainty[wanted.slices], rough)
+
+    tiles = windows(shape, MAPS, ROUGHNESS_REACH)
+    on_all_cores(add_scatter, tiles, progress, desc="Finding uncertainty")
+    return found._replace(uncertainty=total)
+
+
+def located(
+    volume: FocusVolume, at: np.ndarray, peak: Peak, prefer: Prefer, progress: Progress
+) -> DepthMap:
+    """Peaks of a focus volume; the uncertainty is what the noise of each curve makes of its own."""
     checks.one_of("peak", peak, PEAKS)
     checks.one_of("prefer", prefer, PREFERENCES)
     count, shape = volume.shape[0], volume.shape[1:]
@@ -174,18 +194,7 @@ def estimated(
     on_all_cores(fill, windows_of(volume), progress, desc="Finding depth")
     if not any(sharp):
         raise ValueError(NO_CONTRAST)
-    spacing = np.float32(np.abs(np.diff(at)).mean())
-    total = np.empty_like(uncertainty)
-
-    def add_scatter(wanted: Window) -> None:
-        around = wanted.grown(ROUGHNESS_REACH, shape)
-        here, inner = around.slices, wanted.within(around)
-        rough = spacing * scatter(depth[here] / spacing, uncertainty[here] / spacing)
-        total[wanted.slices] = np.hypot(uncertainty[wanted.slices], rough[inner])
-
-    tiles = windows(shape, MAPS, ROUGHNESS_REACH)
-    on_all_cores(add_scatter, tiles, progress, desc="Finding uncertainty")
-    return DepthMap(index, depth, total)
+    return DepthMap(index, depth, uncertainty)
 
 
 def scatter(depth: np.ndarray, deviation: np.ndarray) -> np.ndarray:

@@ -85,7 +85,7 @@ def depth_from_focus(
         transforms, valid = alignment.transforms, alignment.valid
     else:
         transforms = np.tile(np.eye(3), (len(stack.positions), 1, 1))
-    volume: FocusVolume = measured(aligned.planes, **_of_the_measure(recipe))
+    volume: FocusVolume = measured(aligned.planes, **of_the_measure(recipe))
     refining = recipe.refinement != "none" and recipe.smoothness > 0
     if refining:
         volume = Kept(volume)
@@ -116,10 +116,10 @@ def aligned_by(recipe: Recipe, stack: FocalStack, progress: Progress) -> Alignme
 
 def measured_by(recipe: Recipe, stack: FocalStack, progress: Progress) -> np.ndarray:
     """The focus volume of `stack`, measured as `recipe` says."""
-    return focus_measure(stack.planes, **_of_the_measure(recipe), progress=progress)
+    return focus_measure(stack.planes, **of_the_measure(recipe), progress=progress)
 
 
-def _of_the_measure(recipe: Recipe) -> dict[str, Any]:
+def of_the_measure(recipe: Recipe) -> dict[str, Any]:
     """The settings of the focus measure."""
     names = ("operator", "sigma", "window", "aggregation")
     return {name: getattr(recipe, name) for name in names}

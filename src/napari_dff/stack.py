@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_dff.progress import Progress, silent
+from napari_dff.tiles import Window
 
 MINIMUM_PLANES = 3
 NO_CONTRAST = "planes have no contrast anywhere: there is nothing to focus on"
@@ -80,11 +81,19 @@ def in_memory(planes: Any, progress: Progress = silent) -> np.ndarray:
     return held
 
 
+def cut(planes: Any, window: Window) -> np.ndarray:
+    """The part of all `planes` in `window`, in memory: nothing else is read if they are lazy."""
+    if isinstance(planes, np.ndarray):
+        part: np.ndarray = planes[(slice(None), *window.slices)]
+        return part
+    return np.stack([np.asarray(planes[(i, *window.slices)]) for i in range(planes.shape[0])])
+
+
 def read_plane(
     planes: Any, i: int, where: tuple[slice, slice] = (slice(None), slice(None))
 ) -> np.ndarray:
     """Plane `i`, or the part `where` of it, in memory; ValueError where it isn't finite."""
-    plane = np.asarray(planes[i])[where]
+    plane = np.asarray(planes[(i, *where)])
     if plane.dtype.kind == "f" and not np.isfinite(plane).all():
         bad = int(np.count_nonzero(~np.isfinite(plane)))
         raise ValueError(f"planes must be finite, got {bad} NaN or infinite values in plane {i}")
@@ -113,7 +122,8 @@ class FocalStack:
     ----------
     planes : (Z, Y, X) or (Z, Y, X, 3) array
         uint8, uint16 or float32 (other integers and floats are taken too); numpy, memory map,
-        zarr or dask; read only as ``planes[i]``. At least 3 planes of 8 × 8 pixels.
+        zarr or dask; read plane by plane, or a window of a plane. At least 3 planes of 8 × 8
+        pixels.
     positions : (Z,) array, optional
         Focus position of each plane in `unit`, strictly rising or falling; 0 … Z-1 when None.
     pixel_size : (float, float)

@@ -5,12 +5,13 @@ from napari_dff.curve.peak import (
     BEST_PEAK,
     PEAKS,
     deviations,
+    fitted_peak,
     highest_in_row,
     peak_at,
     peaks,
     strongest,
 )
-from napari_dff.curve.volume import Computed, FocusVolume, Kept, volume_of, windows_of
+from napari_dff.curve.volume import Computed, FocusVolume, Kept, Part, volume_of, windows_of
 
 __all__ = [
     "BEST_PEAK",
@@ -21,7 +22,9 @@ __all__ = [
     "FocusVolume",
     "Kept",
     "Noise",
+    "Part",
     "deviations",
+    "fitted_peak",
     "highest_in_row",
     "noise_of",
     "peak_at",

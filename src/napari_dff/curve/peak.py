@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from napari_dff.compiled import inlined, kernel
@@ -44,6 +46,44 @@ def deviations(
     """
     found: np.ndarray = _deviations(focus, positions, index, noise.floor, noise.fluctuation)
     return found
+
+
+def fitted_peak(
+    curve: np.ndarray,  # (Z,)
+    positions: np.ndarray,  # (Z,)
+    k: int,
+    at: float,
+    kind: int,
+    where: np.ndarray,  # (N,)
+) -> np.ndarray:  # (N,)
+    """The peak of `kind` with its vertex at `at`, for a look: its values at the positions `where`.
+
+    It goes through the planes that the fit was made from. NaN where the model has none, and
+    everywhere for "argmax" and for a peak in the first or last plane, which aren't fitted.
+    """
+    if kind == PEAKS["argmax"] or not 0 < k < len(curve) - 1:
+        return np.full(len(where), np.nan)
+    first, last = k - 1, k + 1
+    if kind == BEST_PEAK:
+        while first > 0 and SHOULDER * curve[k] < curve[first - 1] <= curve[first]:
+            first -= 1
+        while last < len(curve) - 1 and SHOULDER * curve[k] < curve[last + 1] <= curve[last]:
+            last += 1
+    values = np.maximum(curve[first : last + 1].astype(np.float64) / curve[k], 1e-12)
+    models: dict[int, tuple[Callable[..., np.ndarray], Callable[..., np.ndarray], np.ndarray]] = {
+        PEAKS["parabola"]: (np.asarray, np.asarray, np.ones_like(values)),
+        PEAKS["gaussian"]: (np.log, np.exp, values),
+    }
+    squared_lorentzian = (
+        lambda v: v**-0.5,
+        lambda t: np.where(t > 0, t, np.nan) ** -2,
+        values**1.5,
+    )
+    straight, back, weight = models.get(kind, squared_lorentzian)
+    away = (positions[first : last + 1] - at) ** 2
+    terms = np.column_stack([np.ones_like(away), away]) * weight[:, None]
+    height, bend = np.linalg.lstsq(terms, straight(values) * weight, rcond=None)[0]
+    return curve[k] * back(height + bend * (where - at) ** 2)
 
 
 @kernel

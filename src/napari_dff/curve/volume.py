@@ -86,6 +86,25 @@ class Kept:
         return curves, Noise(self._floor[here], self._fluctuation[here])
 
 
+@dataclass(frozen=True)
+class Part:
+    """The curves of one window of a volume, noise and all as in the whole."""
+
+    source: FocusVolume
+    window: Window
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Z, Y, X."""
+        return (self.source.shape[0], *self.window.shape)
+
+    def read(self, wanted: Window) -> tuple[np.ndarray, Noise]:
+        """Curves and noise of the pixels in `wanted`, counted from the corner of the window."""
+        down, right = self.window.top, self.window.left
+        rows = wanted.top + down, wanted.bottom + down
+        return self.source.read(Window(*rows, wanted.left + right, wanted.right + right))
+
+
 def windows_of(volume: FocusVolume) -> list[Window]:
     """Windows for which the curves of `volume` are read one after the other."""
     count, height, width = volume.shape

@@ -34,7 +34,7 @@ def plain(measure: Measurement, wanted: Window) -> np.ndarray:
 
 def balanced(measure: Measurement, wanted: Window) -> np.ndarray:
     """Windows moved so that the focus energy in each is centred on its pixel."""
-    around = wanted.grown(_reach(measure), measure.shape)
+    around = wanted.grown(spread(measure), measure.shape)
     volume, _ = balance(measure(around), measure.variance())
     height = _levelled(volume)
     volume = enlarged(volume, measure.step(), wanted, around)
@@ -57,7 +57,7 @@ def adaptive(measure: Measurement, wanted: Window) -> np.ndarray:
     silent = np.ones(wanted.shape, bool)
     for scale, outside in zip(SCALES, OUTSIDE, strict=True):
         step = measure.step(scale)
-        around = wanted.grown(_reach(measure, scale) + NOISE_REACH, measure.shape)
+        around = wanted.grown(spread(measure, scale) + NOISE_REACH, measure.shape)
         volume, moment = balance(measure(around, scale), measure.variance(scale))
         maps = np.stack([_levelled(volume), moment <= outside]).astype(np.float32)
         height, textured = enlarged(maps, step, wanted, around)
@@ -117,7 +117,7 @@ def _levelled(volume: np.ndarray) -> np.ndarray:
     return height
 
 
-def _reach(measure: Measurement, scale: int = 1) -> int:
+def spread(measure: Measurement, scale: int = 1) -> int:
     """How far from a pixel its balanced and interpolated measure looks."""
     around = balancing.reach(measure.variance(scale)) + 2 * SPLINE_REACH
     return measure.step(scale) * around

@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 
 from napari_dff import checks
+from napari_dff.curve import REACH as NOISE_REACH
 from napari_dff.curve import Computed, windows_of
-from napari_dff.focus.aggregation import AGGREGATIONS
+from napari_dff.focus import operators
+from napari_dff.focus.aggregation import AGGREGATIONS, SCALES, spread
 from napari_dff.focus.measurement import Measurement
 from napari_dff.focus.operators import OPERATORS
 from napari_dff.progress import Progress, silent
 from napari_dff.recipe import SIGMA, WINDOW, Aggregation, Operator
 from napari_dff.stack import NO_CONTRAST, check_planes, in_memory
-from napari_dff.tiles import Window, on_all_cores
+from napari_dff.tiles import GRID, Window, on_all_cores
 
 
 def focus_measure(
@@ -63,7 +65,8 @@ def focus_measure(
     Marr & Hildreth 1980, doi:10.1098/rspb.1980.0020 (Laplacian of Gaussian).
     Pertuz, Puig & Garcia 2013, doi:10.1016/j.patcog.2012.11.011 (survey of operators).
     """
-    volume = measured(planes, operator, sigma, window, aggregation, progress)
+    check_planes(planes)
+    volume = measured(in_memory(planes, progress), operator, sigma, window, aggregation)
     out = np.empty(volume.shape, np.float32)
 
     def fill(wanted: Window) -> None:
@@ -81,19 +84,28 @@ def measured(
     sigma: float,
     window: int,
     aggregation: Aggregation,
-    progress: Progress = silent,
 ) -> Computed:
-    """The focus volume of `focus_measure`, measured window by window as it is asked for."""
+    """The focus volume of `focus_measure`, measured window by window as it is asked for.
+
+    Of lazy planes nothing is read but what a window needs, anew for every window.
+    """
     check_planes(planes)
     checks.one_of("operator", operator, OPERATORS)
     checks.one_of("aggregation", aggregation, AGGREGATIONS)
     SIGMA.check("sigma", sigma)
     WINDOW.check("window", window)
-    planes = in_memory(planes, progress)
     measure = Measurement(planes, operator, sigma, window)
-    shape = (len(planes), *measure.shape)
+    shape = (planes.shape[0], *measure.shape)
 
     def curves(wanted: Window) -> np.ndarray:
         return AGGREGATIONS[aggregation](measure, wanted)
 
     return Computed(shape, curves, min(measure.step(), 2))
+
+
+def reach(operator: str, sigma: float, window: int, aggregation: str) -> int:
+    """How far from a pixel, at most, its curve and its noise depend on the planes: pixels."""
+    wide = SCALES[-1] if aggregation == "adaptive" else 1
+    measure = Measurement(np.empty((1, 1, 1)), operator, sigma, window)
+    looks = {"guided": 3 * window, "window": GRID}.get(aggregation, spread(measure, wide))
+    return looks + wide * operators.reach(operator, sigma, window) + 2 * NOISE_REACH + 6 * GRID

@@ -67,7 +67,7 @@ class Measurement:
             slice(part.start // step, -(-part.stop // step)) for part in wanted.within(around)
         )
         out = np.empty(
-            (len(self.planes), rows.stop - rows.start, columns.stop - columns.start), np.float32
+            (self.planes.shape[0], rows.stop - rows.start, columns.stop - columns.start), np.float32
         )
         for k in range(len(out)):
             plane = block_means(grey(read_plane(self.planes, k, around.slices)), scale)

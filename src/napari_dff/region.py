@@ -1,0 +1,171 @@
+"""A closer look: a region of what a run would give, and the focus curve of one pixel.
+
+Only the planes around the region are read, so that it is quick on stacks of any size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from napari_dff.curve import (
+    PEAKS,
+    FocusVolume,
+    Kept,
+    Part,
+    fitted_peak,
+    peaks,
+    significance,
+    strongest,
+)
+from napari_dff.depth import PREFERENCES, DepthMap, located
+from napari_dff.focus import measured, reach
+from napari_dff.pipeline import fused_by, of_the_measure
+from napari_dff.progress import Progress, silent
+from napari_dff.recipe import Recipe
+from napari_dff.refinement import refined
+from napari_dff.stack import FocalStack, cut
+from napari_dff.tiles import GRID, Window
+
+MARGIN = 40  # pixels around a region that are computed with it: its picture depends on 36
+RUNNERS_UP = 3
+
+
+class Region(NamedTuple):
+    """What a run gives in a window of the planes.
+
+    Attributes
+    ----------
+    window : Window
+    depth : DepthMap
+        Refined if the recipe says so. The uncertainty is that of the curves alone.
+    all_in_focus : (Y, X[, 3]), dtype of the planes
+    """
+
+    window: Window
+    depth: DepthMap
+    all_in_focus: np.ndarray
+
+
+class FocusCurve(NamedTuple):
+    """Why a pixel got its depth.
+
+    Attributes
+    ----------
+    positions : (Z,) float64
+        Of the planes, in the unit of the stack.
+    focus : (Z,) float32
+        How sharp the pixel is in each.
+    floor : float
+        What the measure is where nothing is sharp.
+    enough : float
+        What a peak must exceed to be no noise.
+    plane : int
+        The one that is taken.
+    depth, uncertainty : float
+        Position of the peak and one standard deviation, from this curve alone; inf: never in focus.
+    others : (K,) float32
+        Positions of other peaks that are no noise, the strongest first.
+    fit : (2, N) float64
+        Positions and values of the peak as it was fitted.
+    """
+
+    positions: np.ndarray
+    focus: np.ndarray
+    floor: float
+    enough: float
+    plane: int
+    depth: float
+    uncertainty: float
+    others: np.ndarray
+    fit: np.ndarray
+
+
+def region_of(
+    stack: FocalStack, recipe: Recipe, wanted: Window, *, progress: Progress = silent
+) -> Region:
+    """Depth and all-in-focus image of the pixels in `wanted`, as `depth_from_focus` gives them.
+
+    The planes are taken as they are: align them first. Depth before refinement and its picture are
+    the same as in the whole run; refined depth is so within some thousandths of a plane, since
+    everything holds everything there.
+
+    Raises
+    ------
+    ValueError
+        When the planes can't be used, with one sentence that says why.
+    """
+    shape = tuple(stack.planes.shape[1:3])
+    refining = recipe.refinement != "none" and recipe.smoothness > 0
+    around = wanted.grown(MARGIN, shape)
+    near = dataclasses.replace(stack, planes=cut(stack.planes, around))
+    volume: FocusVolume = _volume(stack, recipe, around)
+    if refining:
+        volume = Kept(volume)
+    found = located(volume, stack.positions, recipe.peak, recipe.prefer, progress)
+    picture = fused_by(recipe, near, found.depth, progress)
+    if refining:
+        settings = recipe.refinement, recipe.smoothness, picture
+        found = refined(found, volume, stack.positions, *settings, progress)
+        picture = fused_by(recipe, near, found.depth, progress)
+    inner = wanted.within(around)
+    return Region(wanted, DepthMap(*(part[inner] for part in found)), picture[inner])
+
+
+def focus_of(stack: FocalStack, recipe: Recipe, wanted: Window) -> np.ndarray:  # (Z, Y, X)
+    """The focus volume of the pixels in `wanted`, as `focus_measure` gives it."""
+    curves, _ = _volume(stack, recipe, wanted).read(Window(0, wanted.shape[0], 0, wanted.shape[1]))
+    return curves
+
+
+def focus_curve(stack: FocalStack, recipe: Recipe, row: int, column: int) -> FocusCurve:
+    """The focus curve of one pixel, its peak, and what else it might have been.
+
+    Raises
+    ------
+    ValueError
+        For a pixel outside the planes.
+    """
+    height, width = stack.planes.shape[1:3]
+    if not (0 <= row < height and 0 <= column < width):
+        raise ValueError(f"pixel must lie in the {height} × {width} pixels, got ({row}, {column})")
+    top, left = row // GRID * GRID, column // GRID * GRID
+    cell = Window(top, min(top + GRID, height), left, min(left + GRID, width))
+    curves, noise = _volume(stack, recipe, cell).read(Window(0, cell.shape[0], 0, cell.shape[1]))
+    here = slice(row - top, row - top + 1), slice(column - left, column - left + 1)
+    curves = np.ascontiguousarray(curves[(..., *here)])
+    noise = type(noise)(*(np.ascontiguousarray(part[here]) for part in noise))
+    threshold, at = significance(len(curves)), stack.positions
+    kind, prefer = PEAKS[recipe.peak], PREFERENCES[recipe.prefer]
+    found = peaks(curves, at, kind, prefer, noise, threshold)
+    plane, depth, deviation = int(found[0][0, 0]), float(found[1][0, 0]), float(found[2][0, 0])
+    others = strongest(curves, at, *noise, threshold, RUNNERS_UP)[0][:, 0, 0]
+    spacing = float(np.abs(np.diff(at)).mean())
+    others = others[np.abs(others - depth) > spacing / 2]  # NaN, where there are none, is not
+    floor, fluctuation = (float(part[0, 0]) for part in noise)
+    curve, fine = curves[:, 0, 0], np.linspace(at[0], at[-1], 20 * len(at))
+    fit = fitted_peak(curve, at, plane, depth, kind, fine)
+    near = (fine - at[max(plane - 4, 0)]) * (fine - at[min(plane + 4, len(at) - 1)]) <= 0
+    return FocusCurve(
+        at,
+        curve,
+        floor,
+        floor * float(np.exp(threshold * max(fluctuation, 0.02))),
+        plane,
+        depth,
+        deviation,
+        others,
+        np.stack([fine[near], fit[near]]),
+    )
+
+
+def _volume(stack: FocalStack, recipe: Recipe, wanted: Window) -> FocusVolume:
+    """The focus volume of the pixels in `wanted`; what lies too far from them isn't read."""
+    shape = tuple(stack.planes.shape[1:3])
+    settings = of_the_measure(recipe)
+    seen = wanted.grown(reach(**settings), shape)
+    rows, columns = wanted.within(seen)
+    inside = Window(rows.start, rows.stop, columns.start, columns.stop)
+    return Part(measured(cut(stack.planes, seen), **settings), inside)

@@ -1,0 +1,114 @@
+"""A region is the same as in the whole, and a pixel's curve tells why it got its depth."""
+
+import dask.array as da
+import numpy as np
+import pytest
+
+from napari_dff import Recipe, depth_from_focus, focus_measure, synthetic
+from napari_dff.region import focus_curve, focus_of, region_of
+from napari_dff.stack import FocalStack
+from napari_dff.tiles import Window
+
+WHERE = Window(88, 184, 96, 200)
+
+
+@pytest.fixture(scope="module")
+def wide():
+    return synthetic.rough_surface(size=384, planes=12, seed=8)
+
+
+@pytest.mark.parametrize("aggregation", ["adaptive", "balanced", "window", "guided"])
+@pytest.mark.parametrize("settings", [{}, {"operator": "variance", "sigma": 2.0, "window": 15}])
+def test_focus_of_a_region_is_that_of_the_whole(wide, aggregation, settings):
+    recipe = Recipe(aggregation=aggregation, **settings)
+    whole = focus_measure(wide.stack.planes, aggregation=aggregation, **settings)
+    error = np.abs(focus_of(wide.stack, recipe, WHERE) - whole[(..., *WHERE.slices)])
+    assert np.percentile(error, 99.9) < 1e-4 * whole.max()
+    assert error.max() < 1e-2 * whole.max()  # where the share of a wider window is just worth it
+
+
+@pytest.mark.parametrize("where", [WHERE, Window(0, 64, 0, 96), Window(288, 384, 320, 384)])
+def test_depth_and_picture_of_a_region_are_those_of_the_whole(wide, where):
+    recipe = Recipe(registration="none", refinement="none")
+    whole, part = depth_from_focus(wide.stack, recipe), region_of(wide.stack, recipe, where)
+    step = np.diff(wide.stack.positions).mean()
+    error = np.abs(part.depth.depth - whole.estimate.depth[where.slices]) / step
+    assert np.percentile(error, 99) < 1e-5
+    assert error.max() < 1e-2
+    np.testing.assert_array_equal(part.depth.index, whole.estimate.index[where.slices])
+    same = part.all_in_focus == whole.all_in_focus[where.slices]
+    assert same.mean() > 0.999
+
+
+def test_refined_depth_of_a_region_is_nearly_that_of_the_whole(wide):
+    recipe = Recipe(registration="none")
+    whole, part = depth_from_focus(wide.stack, recipe), region_of(wide.stack, recipe, WHERE)
+    step = np.diff(wide.stack.positions).mean()
+    error = np.abs(part.depth.depth - whole.refined.depth[WHERE.slices]) / step
+    assert np.median(error) < 0.01
+    assert np.percentile(error, 99) < 0.05
+
+
+class Watched:
+    """Planes that remember which of their pixels were read."""
+
+    def __init__(self, planes):
+        self._planes, self.shape, self.dtype = planes, planes.shape, planes.dtype
+        self.seen = np.zeros(planes.shape[1:], bool)
+
+    def __getitem__(self, where):
+        self.seen[where[1:]] = True
+        return self._planes[where]
+
+
+def test_only_what_lies_around_a_pixel_is_read(surface):
+    planes = np.tile(surface.stack.planes, (1, 6, 6))
+    watched = Watched(planes)
+    stack = FocalStack(watched, surface.stack.positions)
+    one = focus_curve(stack, Recipe(), 300, 310)
+    assert 0 < watched.seen.mean() < 0.6
+    rows, columns = np.nonzero(watched.seen)
+    assert abs((rows.min() + rows.max()) / 2 - 300) < 16
+    assert abs((columns.min() + columns.max()) / 2 - 310) < 16
+    lazy = FocalStack(da.from_array(planes, chunks=(1, 96, 96)), surface.stack.positions)
+    np.testing.assert_array_equal(focus_curve(lazy, Recipe(), 300, 310).focus, one.focus)
+
+
+@pytest.mark.parametrize("peak", ["curve", "lorentzian", "gaussian", "parabola", "argmax"])
+def test_a_curve_tells_what_the_whole_run_found(wide, peak):
+    recipe = Recipe(registration="none", refinement="none", peak=peak)
+    whole = depth_from_focus(wide.stack, recipe).estimate
+    for row, column in [(0, 0), (100, 201), (383, 383)]:
+        curve = focus_curve(wide.stack, recipe, row, column)
+        assert curve.plane == whole.index[row, column]
+        assert curve.depth == pytest.approx(whole.depth[row, column], rel=1e-4)
+        assert curve.uncertainty <= whole.uncertainty[row, column] + 1e-6
+        assert curve.focus[curve.plane] == curve.focus.max()
+        assert curve.enough > curve.floor > 0
+        at, fit = curve.fit
+        inside = 0 < curve.plane < 11
+        if peak == "argmax" or not inside:
+            assert np.isnan(fit).all()
+        else:
+            assert at[np.nanargmax(fit)] == pytest.approx(curve.depth, abs=0.1 * 2.0)
+            if peak != "curve":  # the others go through the three planes around the sharpest
+                planes = curve.positions[curve.plane - 1 : curve.plane + 2]
+                near = np.interp(planes, at, fit)
+                measured = curve.focus[curve.plane - 1 : curve.plane + 2]
+                np.testing.assert_allclose(near, measured, rtol=0.05)
+
+
+def test_a_runner_up_is_told():
+    truth = synthetic.rough_surface(size=96, planes=30, seed=5)
+    planes = truth.stack.planes.astype(np.float32)
+    both = FocalStack(planes + 0.7 * planes[::-1])  # two textures, one behind the other
+    row, column = np.unravel_index(truth.depth[8:-8, 8:-8].argmin(), (80, 80))
+    curve = focus_curve(both, Recipe(aggregation="balanced"), row + 8, column + 8)
+    one = np.interp(truth.depth[row + 8, column + 8], truth.stack.positions, np.arange(30))
+    found = np.sort([curve.depth, *curve.others])
+    np.testing.assert_allclose(found[[0, -1]], [one, 29 - one], atol=1)
+
+
+def test_a_pixel_outside_is_told(surface):
+    with pytest.raises(ValueError, match=r"96 × 96 pixels, got \(96, 3\)"):
+        focus_curve(surface.stack, Recipe(), 96, 3)
