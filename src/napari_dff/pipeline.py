@@ -14,7 +14,7 @@ from napari_dff.focus import focus_measure, measured
 from napari_dff.fusion import all_in_focus
 from napari_dff.progress import Progress, silent
 from napari_dff.recipe import Recipe
-from napari_dff.refinement import refine, refined
+from napari_dff.refinement import Before, refine, refined
 from napari_dff.registration import Alignment, align, resample
 from napari_dff.stack import FocalStack, in_memory
 
@@ -132,8 +132,10 @@ def refined_by(
     focus: np.ndarray,
     guide: np.ndarray,
     progress: Progress,
+    hints: np.ndarray | None = None,
+    before: Before | None = None,
 ) -> DepthMap:
-    """`estimate` refined as `recipe` says."""
+    """`estimate` refined as `recipe` says; see `refine` for hints."""
     return refine(
         estimate,
         focus,
@@ -141,6 +143,8 @@ def refined_by(
         refinement=recipe.refinement,
         smoothness=recipe.smoothness,
         guide=guide,
+        hints=hints,
+        before=before,
         progress=progress,
     )
 

@@ -129,3 +129,12 @@ class Recipe:
                 hint = f"; did you mean {near[0]!r}?" if near else f" ({', '.join(known)})"
                 raise ValueError(f"recipe has no setting {name!r}{hint}")
         return cls(**settings)
+
+    def flags(self) -> list[str]:
+        """The words of the command line that make this recipe of the defaults."""
+        changed = [field for field in fields(self) if getattr(self, field.name) != field.default]
+        return [
+            word
+            for field in changed
+            for word in (f"--{field.name}", str(getattr(self, field.name)))
+        ]

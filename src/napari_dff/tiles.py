@@ -63,8 +63,26 @@ def whole(shape: tuple[int, int]) -> Window:
     return Window(0, shape[0], 0, shape[1])
 
 
+class Limits(NamedTuple):
+    """What a person allows: threads at a time, and megabytes that windows under way may fill."""
+
+    threads: int | None = None
+    megabytes: float | None = None
+
+
+_limits = Limits()
+
+
+def limit(limits: Limits) -> None:
+    """Keep to these limits from now on; None leaves a limit to the machine."""
+    global _limits
+    _limits = limits
+
+
 def cores() -> int:
-    """How many cores this process may use."""
+    """How many cores this process may use, or as many threads as a person allows."""
+    if _limits.threads is not None:
+        return _limits.threads
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -74,7 +92,10 @@ def windows(shape: tuple[int, int], planes: int, reach: int = 0) -> list[Window]
     `reach` is by how many pixels they will be grown; the larger it is, the larger they are.
     """
     height, width = shape
-    held = max(PLANES_HELD * height * width, LEAST_HELD) / (cores() * max(planes, 1))
+    held = float(max(PLANES_HELD * height * width, LEAST_HELD))
+    if _limits.megabytes is not None:
+        held = _limits.megabytes * 1e6 / 4
+    held /= cores() * max(planes, 1)
     side = int(np.clip(np.sqrt(held) - 2 * reach, SMALLEST, LARGEST)) // GRID * GRID
     counts = [max(1, round(size / side)) for size in shape]
     rows, columns = (

@@ -2,7 +2,7 @@
 
 from napari_dff.io.reading import StackError, read_recipe, read_stack, read_transforms
 from napari_dff.io.samples import SAMPLES, copy_sample, sample_path, write_sample
-from napari_dff.io.writing import save_reconstruction, write_image, write_stack
+from napari_dff.io.writing import save_reconstruction, write_image, write_recipe, write_stack
 
 __all__ = [
     "SAMPLES",
@@ -14,6 +14,7 @@ __all__ = [
     "sample_path",
     "save_reconstruction",
     "write_image",
+    "write_recipe",
     "write_sample",
     "write_stack",
 ]

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_dff.surface import Mesh
-
-STRETCH = (0.2, 99.8)  # percentiles of a picture that become black and white
+from napari_dff.surface import texture as as_texture
 
 
 def save_mesh(
@@ -48,7 +47,7 @@ def save_mesh(
     suffix = path.suffix.lower()
     if suffix not in EXPORTS:
         raise ValueError(f"path must end in {', '.join(EXPORTS)}, got {path.name!r}")
-    picture = None if texture is None else _picture(texture)
+    picture = None if texture is None else as_texture(texture)
     files = EXPORTS[suffix](path, mesh, picture)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as place:
@@ -105,13 +104,3 @@ def _solid(mesh: Mesh) -> Any:
     from trimesh import Trimesh  # 0.5 s
 
     return Trimesh(mesh.vertices[:, ::-1] * (1, -1, 1), mesh.faces, process=False)
-
-
-def _picture(texture: np.ndarray) -> np.ndarray:
-    """8 bits, stretched alike in all channels."""
-    if not (texture.ndim == 2 or (texture.ndim == 3 and texture.shape[2] == 3)):
-        raise ValueError(f"texture must have axes (Y, X) or (Y, X, 3), got shape {texture.shape}")
-    values = np.nan_to_num(texture.astype(np.float32))
-    black, white = np.percentile(values, STRETCH)
-    stretched = (values - np.float32(black)) * np.float32(255 / max(white - black, 1e-12))
-    return np.clip(np.rint(stretched), 0, 255).astype(np.uint8)

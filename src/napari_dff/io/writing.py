@@ -17,6 +17,7 @@ import tifffile
 
 import napari_dff
 from napari_dff.pipeline import Reconstruction
+from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
 from napari_dff.units import symbol
 
@@ -48,12 +49,24 @@ def save_reconstruction(result: Reconstruction, folder: str | os.PathLike[str]) 
         write_image(place / "index.tif", result.refined.index, stack)
         write_image(place / "uncertainty.tif", result.refined.uncertainty, stack)
         write_image(place / "all_in_focus.tif", result.all_in_focus, stack)
-        settings = {"napari_dff": napari_dff.__version__, **dataclasses.asdict(result.recipe)}
-        (place / "recipe.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        _put_recipe(place / "recipe.json", result.recipe)
         moved = json.dumps({"transforms": result.transforms.tolist()})
         (place / "transforms.json").write_text(moved + "\n", encoding="utf-8")
         look = {"compress_level": 1}
         preview(result).savefig(place / "preview.png", dpi=100, pil_kwargs=look)
+
+
+def write_recipe(path: str | os.PathLike[str], recipe: Recipe) -> None:
+    """Write a recipe as JSON, for `read_recipe`; what was there stays until it is complete."""
+    path = Path(path).absolute()
+    with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as place:
+        _put_recipe(Path(place) / path.name, recipe)
+        os.replace(Path(place) / path.name, path)
+
+
+def _put_recipe(path: Path, recipe: Recipe) -> None:
+    settings = {"napari_dff": napari_dff.__version__, **dataclasses.asdict(recipe)}
+    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def write_image(path: Path, image: np.ndarray, stack: FocalStack, **settings: Any) -> None:

@@ -16,6 +16,7 @@ from napari_dff.curve import BEST_PEAK, Noise, peak_at
 
 if TYPE_CHECKING:
     from napari_dff.depth import DepthMap
+    from napari_dff.refinement.hints import Said
 
 SCALE = 100
 CEILING = 6.0  # a plane costs no more than this, however unsharp: some curves are simply wrong
@@ -23,6 +24,7 @@ MODEL_ERROR = 0.1  # of ln(measure): curves differ from each other by this even 
 JUMP = 4  # planes; a larger step between neighbours costs no more
 EDGE = 0.05  # of the guide's range: a step of this size lets depth jump
 ACROSS = 0.1  # share of the weight that remains across the strongest edge
+PINNED = 1_000_000  # cost of another plane than that of a hint: more than all neighbours ask for
 
 
 def data_term(
@@ -61,6 +63,32 @@ def _data_term(focus, index, known, floor, fluctuation):  # type: ignore[no-unty
                 surprise = drop**2 / 2 / (peak_variance + variance + MODEL_ERROR**2)
                 cost[y, x, k] = np.int32(SCALE * min(surprise, CEILING))
     return cost
+
+
+def sway(unary: np.ndarray, said: Said, smoothness: float) -> None:
+    """Change the cost of each plane, (Y, X, Z) int32, in place, by what hints say.
+
+    The more a hint is heard, the less the pixel's own curve counts, and the more planes cost by
+    their distance to that of the hint, as if it were a neighbour's. At the hint itself no other
+    plane will do.
+    """
+    _sway(unary, said.index, said.influence, np.float32(SCALE * smoothness))
+
+
+@kernel
+def _sway(cost, planes, influence, weight):  # type: ignore[no-untyped-def]
+    height, width, count = cost.shape
+    for y in range(height):
+        for x in range(width):
+            share, plane = influence[y, x], np.int64(planes[y, x])
+            if share == 0:
+                continue
+            for k in range(count):
+                if share == 1:
+                    cost[y, x, k] = 0 if k == plane else PINNED
+                else:
+                    lean = weight * min(abs(k - plane), JUMP)
+                    cost[y, x, k] = np.int32((1 - share) * cost[y, x, k] + share * lean)
 
 
 def edge_weights(guide: np.ndarray, smoothness: float) -> tuple[np.ndarray, np.ndarray]:

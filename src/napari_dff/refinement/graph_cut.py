@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_dff.progress import Progress
-from napari_dff.refinement.energy import JUMP, data_term, edge_weights, relocated
+from napari_dff.refinement.energy import JUMP, data_term, edge_weights, relocated, sway
 from napari_dff.tiles import whole
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def graph_cut(estimate: DepthMap, scene: Scene, smoothness: float, progress: Pro
     """
     curves, noise = scene.volume.read(whole(estimate.depth.shape))
     unary = data_term(estimate, curves, noise)
+    if scene.said is not None:
+        sway(unary, scene.said, smoothness)
     right, down = edge_weights(scene.guide, smoothness)
     labels = expand(unary, right, down, progress)
     return relocated(estimate, curves, noise, scene.positions, labels)

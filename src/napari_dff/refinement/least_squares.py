@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
 
 from napari_dff.compiled import kernel
-from napari_dff.curve import deviations, windows_of
+from napari_dff.curve import FocusVolume, deviations, windows_of
 from napari_dff.progress import Progress, silent
 from napari_dff.refinement.energy import likeness
 from napari_dff.stack import plane_numbers
@@ -17,6 +18,7 @@ from napari_dff.tiles import Window, on_all_cores, windows
 
 if TYPE_CHECKING:
     from napari_dff.depth import DepthMap
+    from napari_dff.refinement.hints import Said
     from napari_dff.refinement.sequence import Scene
 
 CYCLES = 4
@@ -32,8 +34,11 @@ FOOT = 2.0  # pixels over which a slope is measured
 CALM_REACH = 12  # pixels around a window that its calmness depends on
 MAPS = 16  # float32 maps of a window that are held at a time
 SAMPLE = 1 << 18  # pixels that tell the usual slope
+PATCH = 128  # pixels: side of the windows that are looked at for it where time is short
 FLATTEST = 0.005  # planes a pixel: no surface is taken to be smoother than this
 COMMON = 4.0  # pixels over which errors of the estimate are alike
+LEAN = 16.0  # pixels: a hint pulls like a neighbour at this distance
+PINNED = 1e3  # times a neighbour: a hint pulls its own pixel like this
 SHARED = 5.0  # pixels whose errors are one: their curves come from the same window
 
 
@@ -51,7 +56,7 @@ def least_squares(
     Farbman et al. 2008, doi:10.1145/1360612.1360666.
     """
     known = np.isfinite(estimate.uncertainty)
-    if not known.any():
+    if not known.any() and scene.slope is None:
         return estimate
     shape = estimate.depth.shape
     spacing = np.float32(np.abs(np.diff(scene.positions)).mean())
@@ -76,8 +81,10 @@ def least_squares(
         reach[here] = calm[inner] * strength / trust[here]  # pixels²: how far neighbours are heard
 
     on_all_cores(weigh, windows_of(scene.volume), progress, desc="Weighing")
-    slope = usual_slope(depth, doubt)
+    slope = scene.slope or usual_slope(depth, doubt)
     strength = np.float32(smoothness / slope**2)
+    if scene.said is not None:
+        lean(depth, trust, scene.said, spacing, strength)
     on_all_cores(couple, windows(shape, MAPS, CALM_REACH), progress, desc="Coupling")
     right[:, -1] = 0
     down[-1] = 0
@@ -85,6 +92,24 @@ def least_squares(
     nearest = np.rint(plane_numbers(values, scene.positions)).astype(np.uint16)
     uncertainty = estimate.uncertainty / np.sqrt(np.sqrt(1 + reach / np.float32(COMMON**2)))
     return type(estimate)(nearest, values, uncertainty)
+
+
+def lean(
+    depth: np.ndarray, trust: np.ndarray, said: Said, spacing: np.float32, strength: np.float32
+) -> None:
+    """Lean `depth` (in planes) towards the hints, and change how far it is trusted, in place.
+
+    Not where it is another surface than the hint's: more than `STEP` away. The pull is that of a
+    neighbour `LEAN` pixels away; at the hint itself nothing else counts.
+    """
+    target = said.depth / spacing
+    pinned = said.influence == 1
+    heard = pinned | ((said.influence > 0) & (np.abs(depth - target) <= STEP))
+    influence = said.influence[heard]
+    own = trust[heard] * (1 - influence)
+    pull = np.where(pinned[heard], PINNED * strength, strength * (influence / LEAN) ** 2)
+    trust[heard] = own + pull
+    depth[heard] += pull / (own + pull) * (target[heard] - depth[heard])
 
 
 def couplings(
@@ -201,6 +226,25 @@ def usual_slope(depth: np.ndarray, doubt: np.ndarray) -> float:
         steps = np.abs(depth[tuple(a)] - depth[tuple(b)])[sure[tuple(a)] & sure[tuple(b)]]
         slopes.append(np.median(steps[steps < STEP]) / 8 if (steps < STEP).any() else 0.0)
     return max(float(np.mean(slopes)) / 0.6745, FLATTEST)
+
+
+def slope_of(estimate: DepthMap, volume: FocusVolume, positions: np.ndarray) -> float:
+    """The usual slope of an estimate, from some windows of a large one."""
+    height, width = estimate.depth.shape
+    every = PATCH * max(1, round(np.sqrt(estimate.depth.size / SAMPLE)))
+    spacing = np.float32(np.abs(np.diff(positions)).mean())
+    doubt = np.full(estimate.depth.shape, np.inf, np.float32)
+
+    def fill(wanted: Window) -> None:
+        here = wanted.slices
+        curves, noise = volume.read(wanted)
+        found = deviations(curves, positions, estimate.index[here], noise) / spacing
+        doubt[here] = np.where(np.isfinite(estimate.uncertainty[here]), found, np.inf)
+
+    corners = itertools.product(range(0, height, every), range(0, width, every))
+    patches = [Window(y, min(y + PATCH, height), x, min(x + PATCH, width)) for y, x in corners]
+    on_all_cores(fill, patches, silent, desc="")
+    return usual_slope(estimate.depth / spacing, doubt)
 
 
 @kernel

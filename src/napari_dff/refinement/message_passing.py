@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_dff.compiled import kernel
 from napari_dff.progress import Progress
-from napari_dff.refinement.energy import JUMP, data_term, edge_weights, relocated
+from napari_dff.refinement.energy import JUMP, data_term, edge_weights, relocated, sway
 from napari_dff.tiles import Window, on_all_cores, windows
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def message_passing(
     """Tree-reweighted message passing over the planes, then depth between planes again.
 
     Only where it is contested: around pixels that are never in focus, or whose plane is more than
-    one from a neighbour's; elsewhere neighbours agree already. Solved in windows that overlap.
+    one from a neighbour's, or where hints are heard; elsewhere neighbours agree already. Solved in
+    windows that overlap.
 
     Kolmogorov 2006, doi:10.1109/TPAMI.2006.200.
     """
@@ -57,10 +58,15 @@ def message_passing(
         here = around.slices
         before = type(estimate)(*(np.ascontiguousarray(part[here]) for part in estimate))
         open_ = contested(before)
+        if scene.said is not None:
+            open_ |= scene.said.influence[here] > 0
         if not open_[wanted.within(around)].any():
             return
         curves, noise = scene.volume.read(around)
         unary = data_term(before, curves, noise, open_)
+        if scene.said is not None:
+            said = type(scene.said)(*(np.ascontiguousarray(part[here]) for part in scene.said))
+            sway(unary, said, smoothness)
         right, down = edge_weights(scene.guide[here], smoothness)
         labels = solve(unary, right, down, SWEEPS, open_, before.index).labels
         after = relocated(before, curves, noise, scene.positions, labels)
@@ -73,6 +79,12 @@ def message_passing(
 
 def contested(estimate: DepthMap) -> np.ndarray:
     """Where neighbours may have to be made to agree: (Y, X) bool."""
+    around = np.ones((2 * AROUND + 1,) * 2, np.uint8)
+    return cv2.dilate(disputed(estimate).astype(np.uint8), around).astype(bool)
+
+
+def disputed(estimate: DepthMap) -> np.ndarray:
+    """Where it is never in focus, or the plane is more than one from a neighbour's: (Y, X) bool."""
     planes = estimate.index.astype(np.int32)
     doubtful = np.isinf(estimate.uncertainty)
     far = np.abs(np.diff(planes, axis=1)) > 1
@@ -81,8 +93,7 @@ def contested(estimate: DepthMap) -> np.ndarray:
     far = np.abs(np.diff(planes, axis=0)) > 1
     doubtful[1:] |= far
     doubtful[:-1] |= far
-    around = np.ones((2 * AROUND + 1,) * 2, np.uint8)
-    return cv2.dilate(doubtful.astype(np.uint8), around).astype(bool)
+    return doubtful
 
 
 def solve(

@@ -8,17 +8,29 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from napari_dff.curve import FocusVolume, volume_of
+from napari_dff.curve import FocusVolume, Part, volume_of
 from napari_dff.depth import DepthMap
 from napari_dff.progress import Progress, silent
 from napari_dff.recipe import SMOOTHNESS, Refinement
 from napari_dff.refinement.graph_cut import graph_cut
-from napari_dff.refinement.least_squares import least_squares
-from napari_dff.refinement.message_passing import message_passing
+from napari_dff.refinement.hints import (
+    NO_HINT,
+    RANGE,
+    Before,
+    Said,
+    boxes,
+    checked_hints,
+    framed,
+    hinted,
+    pinned,
+)
+from napari_dff.refinement.least_squares import least_squares, slope_of
+from napari_dff.refinement.message_passing import REACH, message_passing
 from napari_dff.refinement.weighted_median import weighted_median
 from napari_dff.stack import checked_positions, grey
 
 SAMPLE = 1 << 18  # pixels that tell the range of the guide
+MARGIN = 96  # pixels around what message passing changes in which least squares may follow
 
 
 class Scene(NamedTuple):
@@ -27,6 +39,8 @@ class Scene(NamedTuple):
     volume: FocusVolume
     positions: np.ndarray  # (Z,) float64
     guide: np.ndarray  # (Y, X) float32, 0 … 1
+    said: Said | None = None  # by hints
+    slope: float | None = None  # planes a pixel, the usual one, where it is known already
 
 
 def refine(
@@ -37,6 +51,8 @@ def refine(
     refinement: Refinement = "message_passing+least_squares",
     smoothness: float = 1.0,
     guide: np.ndarray | None = None,  # (Y, X[, 3])
+    hints: np.ndarray | None = None,  # (Y, X)
+    before: Before | None = None,
     progress: Progress = silent,
 ) -> DepthMap:
     """Depth map in which neighbours agree, except across edges of the guide.
@@ -56,6 +72,13 @@ def refine(
     guide : (Y, X) or (Y, X, 3) array, optional
         A sharp picture, usually the all-in-focus image: depth may jump where it does. None: the
         same everywhere.
+    hints : (Y, X) integer array, optional
+        What a person knows: the plane number where it is that plane, `NO_HINT` (-1) elsewhere,
+        `BACKGROUND` (-2) where it is never in focus. Obeyed exactly, and heard up to 24 pixels
+        around unless an edge of the guide lies between: by pixels that don't know themselves.
+    before : Before, optional
+        The result of an earlier call that differed only in its hints, and these: then only what
+        the hints that differ can reach is done again.
     progress : Progress
         Told of each label and pass; may raise to cancel.
 
@@ -63,7 +86,8 @@ def refine(
     -------
     DepthMap
         Depth is interpolated between planes again. Where `estimate` is never in focus the
-        uncertainty stays inf, and depth is what the neighbours suggest.
+        uncertainty stays inf, and depth is what the neighbours suggest. At a hint, index and
+        depth are its plane, and the uncertainty is the distance of planes / √12; inf in background.
 
     Raises
     ------
@@ -78,10 +102,12 @@ def refine(
     Boykov, Veksler & Zabih 2001, doi:10.1109/34.969114 (alpha-expansion).
     Farbman et al. 2008, doi:10.1145/1360612.1360666 (weighted least squares).
     Zhang, Xu & Jia 2014, doi:10.1109/CVPR.2014.361 (weighted median).
+    Criminisi, Sharp & Blake 2008, doi:10.1007/978-3-540-88682-2_9 (how far hints are heard).
     """
     volume = volume_of(focus)
     at = checked_positions(positions, volume.shape[0])
-    return refined(estimate, volume, at, refinement, smoothness, guide, progress)
+    settings = refinement, smoothness, guide, progress
+    return refined(estimate, volume, at, *settings, hints=hints, before=before)
 
 
 def refined(
@@ -92,6 +118,9 @@ def refined(
     smoothness: float,
     guide: np.ndarray | None,
     progress: Progress,
+    *,
+    hints: np.ndarray | None = None,
+    before: Before | None = None,
 ) -> DepthMap:
     """Refine with a focus volume that need not be held; see `refine`."""
     steps = [] if refinement == "none" else str(refinement).split("+")
@@ -101,16 +130,47 @@ def refined(
             f"got {refinement!r}"
         )
     SMOOTHNESS.check("smoothness", smoothness)
+    if smoothness == 0:
+        steps = []
     shape = volume.shape[1:]
     if estimate.depth.shape != shape:
         raise ValueError(
             f"estimate must have the shape of a plane of focus, {shape}, got {estimate.depth.shape}"
         )
+    wanted = checked_hints("hints", hints, volume.shape)
     scene = Scene(volume, at, _scaled(guide, shape))
-    if smoothness > 0:
+
+    def take_steps(estimate: DepthMap, scene: Scene) -> DepthMap:
         for step in steps:
             estimate = REFINEMENTS[step](estimate, scene, smoothness, progress)
-    return estimate
+            if scene.said is not None:
+                estimate = pinned(estimate, scene.said)
+        return estimate
+
+    if before is None:
+        if (wanted != NO_HINT).any():
+            estimate, said = hinted(estimate, wanted, scene.guide, at)
+            scene = scene._replace(said=said)
+        return take_steps(estimate, scene)
+    earlier = checked_hints("before.hints", before.hints, volume.shape)
+    if before.result.depth.shape != shape:
+        raise ValueError(
+            f"before.result must have the shape of a plane of focus, {shape}, "
+            f"got {before.result.depth.shape}"
+        )
+    result = DepthMap(*(part.copy() for part in before.result))
+    places = boxes(wanted != earlier, RANGE + REACH + MARGIN)
+    slope = slope_of(estimate, volume, at) if places and "least_squares" in steps else None
+    for box in places:
+        here = box.slices
+        own = DepthMap(*(np.ascontiguousarray(part[here]) for part in estimate))
+        look = np.ascontiguousarray(scene.guide[here])
+        own, said = hinted(own, wanted[here], look, at)
+        said = framed(said, DepthMap(*(part[here] for part in result)), box, shape)
+        found = take_steps(pinned(own, said), Scene(Part(volume, box), at, look, said, slope))
+        for part, new in zip(result, found, strict=True):
+            part[here] = new
+    return result
 
 
 def _scaled(guide: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:

@@ -13,6 +13,7 @@ from napari_dff.tiles import Window, on_all_cores, windows
 
 if TYPE_CHECKING:
     from napari_dff.depth import DepthMap
+    from napari_dff.refinement.hints import Said
     from napari_dff.refinement.sequence import Scene
 
 RADIUS = 3  # pixels
@@ -35,6 +36,8 @@ def weighted_median(
     spacing = np.abs(np.diff(scene.positions)).mean()
     doubt = estimate.uncertainty / np.float32(0.2 * spacing)
     votes = np.rint(VOTES / (doubt**2 + 1)).astype(np.int32)
+    if scene.said is not None:
+        votes = heeding(votes, estimate, scene.said)
     looks = np.rint((LEVELS - 1) * scene.guide).astype(np.int32)
     radius = int(np.clip(np.rint(RADIUS * np.sqrt(smoothness)), 1, 25))
     depth, shape = np.empty_like(estimate.depth), estimate.depth.shape
@@ -50,6 +53,14 @@ def weighted_median(
     on_all_cores(fill, windows(shape, MAPS, radius), progress, desc="Weighted median")
     nearest = np.rint(plane_numbers(depth, scene.positions)).astype(np.uint16)
     return type(estimate)(nearest, depth, estimate.uncertainty)
+
+
+def heeding(votes: np.ndarray, estimate: DepthMap, said: Said) -> np.ndarray:
+    """Fewer votes where hints are heard; but some where, never in focus, it is as they say."""
+    near = said.influence < 1
+    follows = near & np.isinf(estimate.uncertainty) & (estimate.depth == said.depth)
+    share = np.where(near, 1 - said.influence, 1)
+    return np.rint(np.where(follows, VOTES * said.influence, votes * share)).astype(np.int32)
 
 
 def medians(

@@ -6,6 +6,7 @@ from napari_dff.surface.profile import Profile, profile
 from napari_dff.surface.quantity import Quantity
 from napari_dff.surface.roughness import SurfalizeMissing, further_parameters, roughness
 from napari_dff.surface.shape import step_height, volume
+from napari_dff.surface.texture import texture
 
 __all__ = [
     "LEVELLINGS",
@@ -21,5 +22,6 @@ __all__ = [
     "profile",
     "roughness",
     "step_height",
+    "texture",
     "volume",
 ]

@@ -1,65 +1,96 @@
 """Align: bring every plane onto the middle one."""
 
-from dataclasses import asdict
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from magicgui.widgets import Table
-from napari.layers import Image, Layer
+from napari.layers import Image
 from napari.viewer import Viewer
 
 from napari_dff.pipeline import aligned_by
 from napari_dff.progress import Progress
+from napari_dff.quality import Motion, alignment_advice, motion_of
 from napari_dff.recipe import Recipe
 from napari_dff.registration import Alignment, PlaneReport
 from napari_dff.stack import FocalStack
-from napari_dff.widgets.layers import put
+from napari_dff.widgets.canvas import COLOURS, Canvas
+from napari_dff.widgets.form import table
+from napari_dff.widgets.runs import Run
 from napari_dff.widgets.step import StepWidget
+
+COLUMNS = ("plane", "down (px)", "right (px)", "magnification", "residual (px)")
+DETAILS = ("inliers", "matches", "keypoints", "model", "fallback")
 
 
 class AlignWidget(StepWidget):
-    """Aligned planes, the matched features as vectors, and a table of how each plane fared."""
+    """Aligned planes, the matched features as vectors, and how each plane fared."""
 
     title = "Align"
-    settings = ("registration", "motion", "exposure")
+    settings = ("registration", "motion")
+    folded = ("exposure",)
+    roles = ("aligned", "matches")
     follows_alignment = False
+    previews = False  # every plane holds every other: a part can't be aligned by itself
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
-        self.report = Table(value=_rows(()))
-        self.report.read_only = True
-        self.report.native.verticalHeader().hide()
+        self.report = table((*COLUMNS, *DETAILS))
+        self.plot = Canvas(viewer, rows=3, height=220)
         self.append(self.report)
+        self.native.layout().addWidget(self.plot)
 
     def compute(
-        self, stack: FocalStack, recipe: Recipe, extra: Any, progress: Progress
+        self, stack: FocalStack, recipe: Recipe, given: dict[str, np.ndarray], progress: Progress
     ) -> Alignment:
         """Align the planes."""
         return aligned_by(recipe, stack, progress)
 
-    def emit(self, source: Image, recipe: Recipe, result: Alignment) -> None:
-        """Put the aligned planes and the matches, and fill the table."""
-        put_alignment(self._viewer, source, recipe, result.planes, result.transforms, result.report)
-        self.report.value = _rows(result.report)
+    def emit(self, run: Run, recipe: Recipe, result: Alignment) -> Iterator[None]:
+        """Put the aligned planes and the matches, fill the table and the plot."""
+        yield from put_alignment(run, result.planes, result.transforms, result.report)
+        motion = motion_of(result.transforms, result.planes.shape[1:3])
+        self.tell(alignment_advice(result.report, motion))
+        self.report.value = _table(result.report, motion)
         self.report.native.resizeColumnsToContents()
+        self._draw(result.report, motion)
+
+    def _draw(self, report: tuple[PlaneReport, ...], motion: Motion) -> None:
+        self.plot.clear()
+        shift, size, residual = self.plot.axes
+        planes = np.arange(len(motion.shift))
+        for k, name in enumerate(("down", "right")):
+            shift.plot(planes, motion.shift[:, k], ".-", color=COLOURS[k], label=name)
+        shift.set_ylabel("shift (px)")
+        shift.legend(ncols=2)
+        size.plot(planes, 100 * (motion.magnification - 1), ".-", color=COLOURS[2])
+        size.set_ylabel("growth (%)")
+        residual.plot(planes, [plane.residual for plane in report], ".-", color=COLOURS[3])
+        fell = [plane.plane for plane in report if plane.fallback]
+        for axes in self.plot.axes:
+            for plane in fell:
+                axes.axvline(plane, color=COLOURS[4], linestyle=":")
+        residual.set_ylabel("residual (px)")
+        residual.set_xlabel("plane (dotted: fell back)" if fell else "plane")
+        self.plot.follow_theme()
 
 
 def put_alignment(
-    viewer: Viewer,
-    source: Image,
-    recipe: Recipe,
+    run: Run,
     planes: np.ndarray,
     transforms: np.ndarray,
     report: tuple[PlaneReport, ...] = (),
-) -> Layer:
+) -> Iterator[None]:
     """Put a layer of aligned planes and, where there is a report, one of the matches."""
+    source: Image = run.source
     if any(len(plane.points) for plane in report):
-        put(viewer, "matches", source, vectors(report), "vectors", edge_width=0.6, visible=False)
-    remember = {"transforms": transforms, "recipe": asdict(recipe)}
+        run.put("matches", vectors(report), "vectors", edge_width=0.6, visible=False)
+        yield
     look: dict[str, Any] = {"rgb": planes.ndim == 4, "colormap": source.colormap}
     if planes.ndim == 3:
         look["contrast_limits"] = tuple(source.contrast_limits)
-    return put(viewer, "aligned", source, planes, remember=remember, **look)
+    remember = {"transforms": transforms, "path": source.source.path}
+    run.put("aligned", planes, remember=remember, **look)
+    yield
 
 
 def vectors(report: tuple[PlaneReport, ...]) -> np.ndarray:
@@ -74,10 +105,13 @@ def vectors(report: tuple[PlaneReport, ...]) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _rows(report: tuple[PlaneReport, ...]) -> dict[str, list[Any]]:
-    names = ("plane", "keypoints", "matches", "inliers", "residual", "model", "fallback")
-    table: dict[str, list[Any]] = {
-        name: [getattr(plane, name) for plane in report] for name in names
-    }
-    table["residual"] = [f"{r:.2f}" if np.isfinite(r) else "" for r in table["residual"]]
-    return table
+def _table(report: tuple[PlaneReport, ...], motion: Motion) -> dict[str, list[Any]]:
+    residuals = [f"{plane.residual:.2f}" if np.isfinite(plane.residual) else "" for plane in report]
+    columns: tuple[list[Any], ...] = (
+        [plane.plane for plane in report],
+        *([f"{v:+.2f}" for v in column] for column in motion.shift.T),
+        [f"{v:.4f}" for v in motion.magnification],
+        residuals,
+    )
+    details = {name: [getattr(plane, name) for plane in report] for name in DETAILS}
+    return dict(zip(COLUMNS, columns, strict=True)) | details

@@ -1,16 +1,18 @@
 """Depth and all-in-focus image from the focus volume."""
 
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
-from napari.layers import Image
+from napari.layers import Image, Layer
 
 from napari_dff.depth import DepthMap, depth_map
 from napari_dff.pipeline import fused_by
 from napari_dff.progress import Progress
+from napari_dff.quality import advice, coverage
 from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
-from napari_dff.widgets.layers import needed, put_depth_map
+from napari_dff.widgets.layers import needed
+from napari_dff.widgets.runs import Run
 from napari_dff.widgets.step import StepWidget
 
 
@@ -19,18 +21,26 @@ class DepthWidget(StepWidget):
 
     title = "Depth and all-in-focus"
     settings = ("peak", "prefer", "fusion")
+    roles = ("depth", "uncertainty", "plane index", "all in focus")
 
-    def gather(self, source: Image) -> np.ndarray:
-        """Collect the focus volume."""
-        return needed(self._viewer, "focus", source, "Focus measure")
+    def gather(self, source: Image) -> dict[str, Layer]:
+        """The focus volume."""
+        return {"focus": needed(self._viewer, "focus", source, "Focus measure")}
 
     def compute(
-        self, stack: FocalStack, recipe: Recipe, extra: Any, progress: Progress
+        self, stack: FocalStack, recipe: Recipe, given: dict[str, np.ndarray], progress: Progress
     ) -> tuple[DepthMap, np.ndarray]:
         """Find the peaks, then fuse."""
-        found = depth_map(extra, stack.positions, peak=recipe.peak, prefer=recipe.prefer)
+        found = depth_map(
+            given["focus"],
+            stack.positions,
+            peak=recipe.peak,
+            prefer=recipe.prefer,
+            progress=progress,
+        )
         return found, fused_by(recipe, stack, found.depth, progress)
 
-    def emit(self, source: Image, recipe: Recipe, result: tuple[DepthMap, np.ndarray]) -> None:
-        """Put the four layers."""
-        put_depth_map(self._viewer, source, *result)
+    def emit(self, run: Run, recipe: Recipe, result: tuple[DepthMap, np.ndarray]) -> Iterator[None]:
+        """Put the four layers, and say how much of the stack they cover."""
+        yield from run.put_depth_map(*result)
+        self.tell(advice(coverage(result[0], len(run.positions))))

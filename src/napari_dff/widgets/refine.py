@@ -1,16 +1,24 @@
 """Refine: make neighbours agree."""
 
+from collections.abc import Iterator
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
-from napari.layers import Image
+from magicgui.widgets import Widget
+from napari.layers import Image, Layer
+from napari.viewer import Viewer
 
 from napari_dff.depth import DepthMap
 from napari_dff.pipeline import fused_by, refined_by
 from napari_dff.progress import Progress
+from napari_dff.quality import advice, coverage
 from napari_dff.recipe import Recipe
-from napari_dff.stack import FocalStack
-from napari_dff.widgets.layers import needed, put_depth_map
+from napari_dff.refinement import Before
+from napari_dff.stack import FocalStack, grey
+from napari_dff.widgets.hints import Hints, hints_of
+from napari_dff.widgets.layers import needed
+from napari_dff.widgets.runs import Run, stamp
 from napari_dff.widgets.step import StepWidget
 
 
@@ -18,29 +26,74 @@ class RefineWidget(StepWidget):
     """Refined depth, uncertainty, plane index and all-in-focus image beside the estimate."""
 
     title = "Refine"
-    settings = ("refinement", "smoothness", "fusion")
+    settings = ("refinement", "smoothness")
+    folded = ("fusion",)
+    roles = tuple(
+        f"refined {role}" for role in ("depth", "uncertainty", "plane index", "all in focus")
+    )
 
-    def gather(self, source: Image) -> tuple[DepthMap, np.ndarray, np.ndarray]:
-        """Collect the estimate, its focus volume and the guide."""
+    def __init__(self, viewer: Viewer) -> None:
+        self.hints = Hints(viewer, lambda: self.stack.value)
+        self._before: tuple[Any, Before] | None = None
+        self._under_way: tuple[Any, np.ndarray | None] = (None, None)
+        super().__init__(viewer)
+
+    def _close(self) -> None:
+        super()._close()
+        self.hints.close()
+
+    def inputs(self) -> list[Widget]:
+        """The hints."""
+        return self.hints.widgets
+
+    def gather(self, source: Image) -> dict[str, Layer]:
+        """The estimate, its focus volume, the guide, and the hints if there are any."""
         step = "Depth and all-in-focus"
-        labels, depth, uncertainty, guide = (
-            needed(self._viewer, role, source, step)
-            for role in ("plane index", "depth", "uncertainty", "all in focus")
-        )
-        index = np.where(labels > 0, labels.astype(np.int64) - 1, 0).astype(np.uint16)
-        focus = needed(self._viewer, "focus", source, "Focus measure")
-        unknown = labels == 0  # the labels don't tell the sharpest plane where none is in focus
-        index[unknown] = focus.argmax(axis=0)[unknown]
-        return DepthMap(index, depth, uncertainty), focus, guide
+        roles = ("plane index", "depth", "uncertainty", "all in focus")
+        layers = {role: needed(self._viewer, role, source, step) for role in roles}
+        layers["focus"] = needed(self._viewer, "focus", source, "Focus measure")
+        if self.hints.layer.value is not None:
+            layers["hints"] = self.hints.layer.value
+        return layers
+
+    def given(self, source: Image, layers: dict[str, Layer]) -> dict[str, np.ndarray]:
+        """What they hold; the guide in grey, the hints painted on a plane."""
+        hints = layers.get("hints")
+        others = {role: layer for role, layer in layers.items() if role != "hints"}
+        held = super().given(source, others)
+        held["all in focus"] = grey(held["all in focus"])
+        if hints is not None:
+            held["hints"] = hints_of(hints, source)
+        key = (astuple(self.recipe()), *(stamp(layer) for layer in (source, *others.values())))
+        self._under_way = key, held.get("hints")
+        return held
 
     def compute(
-        self, stack: FocalStack, recipe: Recipe, extra: Any, progress: Progress
+        self, stack: FocalStack, recipe: Recipe, given: dict[str, np.ndarray], progress: Progress
     ) -> tuple[DepthMap, np.ndarray]:
-        """Refine, then fuse again."""
-        estimate, focus, guide = extra
-        refined = refined_by(recipe, stack, estimate, focus, guide, progress)
-        return refined, fused_by(recipe, stack, refined.depth, progress)
+        """Refine, then fuse again; only what other hints change if all else is as it was."""
+        labels, focus, hints = given["plane index"], given["focus"], given.get("hints")
+        index = np.where(labels > 0, labels.astype(np.int64) - 1, 0).astype(np.uint16)
+        unknown = labels == 0  # the labels don't tell the sharpest plane where none is in focus
+        index[unknown] = focus.argmax(axis=0)[unknown]
+        estimate = DepthMap(index, given["depth"], given["uncertainty"])
+        before = None
+        if self._before is not None and self._before[0] == self._under_way[0]:
+            before = self._before[1]
+            if before.hints.shape != index.shape:  # a preview
+                before = None
+        guide = given["all in focus"]
+        found = refined_by(
+            recipe, stack, estimate, focus, guide, progress, hints=hints, before=before
+        )
+        return found, fused_by(recipe, stack, found.depth, progress)
 
-    def emit(self, source: Image, recipe: Recipe, result: tuple[DepthMap, np.ndarray]) -> None:
-        """Put the four layers."""
-        put_depth_map(self._viewer, source, *result, prefix="refined ")
+    def emit(self, run: Run, recipe: Recipe, result: tuple[DepthMap, np.ndarray]) -> Iterator[None]:
+        """Put the four layers, and keep them for the next hints."""
+        yield from run.put_depth_map(*result, prefix="refined ")
+        found = result[0]
+        self.tell(advice(coverage(found, len(run.positions))))
+        key, hints = self._under_way
+        if hints is None:
+            hints = np.full(found.depth.shape, -1, np.int32)
+        self._before = key, Before(found, hints)

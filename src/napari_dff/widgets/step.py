@@ -1,113 +1,268 @@
-"""The form that all widgets share: a stack, some settings of the recipe, Run and Cancel."""
+"""The form that all steps share: a stack, some settings of the recipe, preview, Run and Undo."""
 
-from dataclasses import fields
-from typing import Any, ClassVar, get_args, get_type_hints
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
 
-import docstring_parser
-from magicgui.widgets import ComboBox, Container, Label, PushButton, Widget, create_widget
+import numpy as np
+from magicgui.widgets import ComboBox, Container, PushButton, Widget
 from magicgui.widgets.bases import ValueWidget
 from napari.layers import Image, Layer
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 
-from napari_dff.checks import Range
+from napari_dff.depth import DepthMap
 from napari_dff.progress import Progress
 from napari_dff.recipe import Recipe
-from napari_dff.stack import FocalStack
-from napari_dff.widgets.layers import KEY, is_stack, role_of, stack_of
+from napari_dff.region import MARGIN
+from napari_dff.stack import FocalStack, cut
+from napari_dff.tiles import Window
+from napari_dff.widgets.form import RecipeFile, RecipeForm, in_a_row, lined_up, wrapped
+from napari_dff.widgets.layers import (
+    by_id,
+    is_stack,
+    ours,
+    role_of,
+    settings_of,
+    source_of,
+    stack_of,
+)
+from napari_dff.widgets.preview import OFF, RECTANGLE, VIEW, Picture, Preview
+from napari_dff.widgets.runs import Run, changes, outdated
 from napari_dff.widgets.worker import Job
 
 
-def form(names: tuple[str, ...]) -> dict[str, ValueWidget[Any]]:
-    """Return one widget for each named setting of the recipe, all from its one declaration."""
-    hints = get_type_hints(Recipe, include_extras=True)
-    help_ = {p.arg_name: p.description for p in docstring_parser.parse(str(Recipe.__doc__)).params}
-    defaults = {field.name: field.default for field in fields(Recipe)}
-    made: dict[str, ValueWidget[Any]] = {}
-    for name in names:
-        options: dict[str, Any] = {"tooltip": help_[name]}
-        kind = hints[name]
-        for extra in get_args(kind)[1:]:
-            if isinstance(extra, Range):
-                options |= {"min": extra.low, "max": extra.high, "step": extra.step}
-                kind = get_args(kind)[0]
-        widget = create_widget(
-            annotation=kind, name=name, label=name, value=defaults[name], options=options
-        )
-        assert isinstance(widget, ValueWidget)
-        made[name] = widget
-    return made
-
-
 class StepWidget(Container[Widget]):
-    """One step: choose a stack, choose settings, Run.
+    """One step: choose a stack, choose settings, look at the preview, Run.
 
-    A step says which settings it shows (`settings`), collects what else it needs from the viewer
-    (`gather`), computes in a thread (`compute`) and puts its layers (`emit`).
+    A step says which settings it shows (`settings`) and which it folds away (`folded`), which
+    layers it takes beside the stack (`gather`) and makes (`roles`), computes in a thread
+    (`compute`) and puts its layers (`emit`). `look` computes its preview.
     """
 
     title: ClassVar[str]
     settings: ClassVar[tuple[str, ...]]
+    folded: ClassVar[tuple[str, ...]] = ()
+    roles: ClassVar[tuple[str, ...]]
     follows_alignment: ClassVar[bool] = True
+    previews: ClassVar[bool] = True
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self._job: Job | None = None
+        self._run: Run | None = None
         self.stack = ComboBox(
             label="stack", choices=self._stacks, nullable=True, tooltip="The focal stack: Z, Y, X."
         )
-        self.form = form(self.settings)
+        self.form = RecipeForm(self.settings, self.folded)
+        self.preview = ComboBox(
+            label="preview",
+            choices=[OFF, VIEW, RECTANGLE],
+            value=OFF,
+            tooltip="Compute a part of the planes at once whenever a setting changes; "
+            "Run then gives the same for all of them.",
+        )
         self.run = PushButton(text="Run", tooltip=f"{self.title}: the whole stack.")
         self.cancel = PushButton(text="Cancel", enabled=False, tooltip="Stop; nothing changes.")
-        self.status = Label(value="ready")
-        self.status.native.setWordWrap(True)
-        buttons = Container(widgets=[self.run, self.cancel], layout="horizontal", labels=False)
-        settings = Container(widgets=[self.stack, *self.form.values()])
-        for part in (settings, buttons):
-            part.margins = (0, 0, 0, 0)
-        super().__init__(widgets=[settings, buttons, self.status], labels=False)
+        self.undo = PushButton(
+            text="Undo", enabled=False, tooltip="Bring the layers back as they were before Run."
+        )
+        self.status, self.advice, self.fresh = wrapped("ready"), wrapped(), wrapped()
+        self.file = RecipeFile(self.recipe, self.command, self._show_settings, self._say)
+        preview = [self.preview] if self.previews else []
+        fields = lined_up(self.stack, *self.inputs(), *self.form.widgets, *preview)
+        buttons = in_a_row(self.run, self.cancel, self.undo)
+        super().__init__(
+            widgets=[fields, buttons, self.status, self.advice, self.fresh, self.file],
+            labels=False,
+        )
+        self.form.unfold(False)
+        self.advice.visible = self.fresh.visible = False
+        self._preview = Preview(viewer, self.preview, self._prepare, self._say)
         self.stack.reset_choices()
         stacks = [s for s in self._stacks(None) if self.follows_alignment or not role_of(s)]
         if stacks:
             self.stack.value = stacks[-1]
         self.run.changed.connect(self._start)
         self.cancel.changed.connect(self._cancel)
+        self.undo.changed.connect(self._undo)
+        for widget in (self.stack, *self.inputs(), *self.form.settings.values()):
+            if isinstance(widget, ValueWidget):
+                widget.changed.connect(self._changed)
         viewer.layers.events.inserted.connect(self._inserted)
-        self.native.destroyed.connect(self._cancel)
+        viewer.layers.events.removed.connect(self._removed)
+        viewer.layers.selection.events.active.connect(self._selected)
+        changes.happened.connect(self._tell_whether_fresh)
+        self.native.destroyed.connect(self._close)
 
-    def recipe(self) -> Recipe:
-        """Return the recipe as the form shows it; defaults for what it doesn't show."""
-        return Recipe(**{name: widget.value for name, widget in self.form.items()})
+    # What a step says of itself -----------------------------------------------------------------
 
-    def gather(self, source: Image) -> Any:
-        """Collect what `compute` needs beside the stack, in the window's thread."""
-        return None
+    def inputs(self) -> list[Widget]:
+        """Widgets for what it takes beside the stack, always the same ones."""
+        return []
 
-    def compute(self, stack: FocalStack, recipe: Recipe, extra: Any, progress: Progress) -> Any:
+    def gather(self, source: Image) -> dict[str, Layer]:
+        """Layers that `compute` needs beside the stack, by role."""
+        return {}
+
+    def given(self, source: Image, layers: dict[str, Layer]) -> dict[str, np.ndarray]:
+        """What these layers hold, for `compute`; in the window's thread."""
+        return {role: np.asarray(layer.data) for role, layer in layers.items()}
+
+    def compute(
+        self, stack: FocalStack, recipe: Recipe, given: dict[str, np.ndarray], progress: Progress
+    ) -> Any:
         """Compute the result; runs in a thread."""
         raise NotImplementedError
 
-    def emit(self, source: Image, recipe: Recipe, result: Any) -> None:
-        """Put the layers of the result."""
+    def emit(self, run: Run, recipe: Recipe, result: Any) -> Iterator[None]:
+        """Put the layers of the result, one after the other."""
         raise NotImplementedError
+
+    def look(
+        self,
+        stack: FocalStack,
+        recipe: Recipe,
+        given: dict[str, np.ndarray],
+        wanted: Window,
+        progress: Progress,
+    ) -> Sequence[Picture]:
+        """Pictures of the pixels in `wanted`, the same as `compute` gives there; in a thread."""
+        shape = tuple(stack.planes.shape[1:3])
+        around = wanted.grown(MARGIN, shape)
+        near = replace(stack, planes=cut(stack.planes, around))
+        parts = {role: np.asarray(data[(..., *around.slices)]) for role, data in given.items()}
+        found, picture = self.compute(near, recipe, parts, progress)
+        inner = wanted.within(around)
+        return depth_pictures(stack, found, picture, inner)
+
+    def previewed_stack(self, stack: FocalStack, recipe: Recipe) -> FocalStack:
+        """The stack that a preview is made from."""
+        return stack
+
+    def tell(self, sentences: Sequence[str]) -> None:
+        """Say what the result is worth."""
+        self.advice.value = " ".join(sentences)
+        self.advice.visible = bool(sentences)
+
+    # What a person can ask of it ----------------------------------------------------------------
+
+    def recipe(self) -> Recipe:
+        """Return the recipe as the form shows it; what made the layers for what it doesn't show."""
+        return Recipe(**{**self._earlier(), **self.form.values()})
+
+    def command(self) -> str:
+        """The command line that runs this recipe on the stack, from its file."""
+        source = self.stack.value
+        path = "STACK"
+        if source is not None:
+            root = source_of(self._viewer, source) or source
+            while source_of(self._viewer, root) not in (None, root):
+                root = source_of(self._viewer, root)
+            path = str(root.source.path or ours(root).get("path") or path)
+        spacing = _spacing(source)
+        words = ["napari-dff", "run", path, "--out", "results", *self.recipe().flags(), *spacing]
+        return shlex.join(words)
+
+    # How it works -------------------------------------------------------------------------------
+
+    def _earlier(self) -> dict[str, Any]:
+        """Settings that made the chosen stack and the layers that the step takes."""
+        source = self.stack.value
+        found: dict[str, Any] = {}
+        if source is not None:
+            try:
+                layers = [source, *self.gather(source).values()]
+            except ValueError:
+                layers = [source]
+            for layer in layers:
+                found |= settings_of(layer)
+        return found
 
     def _stacks(self, _widget: Any) -> list[Layer]:
         return [layer for layer in self._viewer.layers if is_stack(layer)]
 
+    def _say(self, sentence: str) -> None:
+        self.status.value = sentence
+
     def _inserted(self, event: Any) -> None:
         """Go on with the aligned planes of the chosen stack, or with the first stack there is."""
         new, chosen = event.value, self.stack.value
-        self.stack.reset_choices()
-        if not is_stack(new):
+        if is_stack(new):
+            self.stack.reset_choices()
+            aligned = (
+                self.follows_alignment
+                and chosen is not None
+                and role_of(new) == "aligned"
+                and ours(new)["source"] == str(chosen.unique_id)
+            )
+            if chosen is None or aligned:
+                self.stack.value = new
+        self._tell_whether_fresh()
+
+    def _removed(self, event: Any) -> None:
+        if is_stack(event.value):
+            self.stack.reset_choices()
+        self._tell_whether_fresh()
+
+    def _selected(self, event: Any) -> None:
+        """Bring the recipe of a result that was clicked on back into the form."""
+        layer = event.value
+        if layer is None or self._job is not None or role_of(layer) not in self.roles:
             return
-        aligned = (
-            self.follows_alignment
-            and chosen is not None
-            and role_of(new) == "aligned"
-            and new.metadata[KEY]["source"] == str(chosen.unique_id)
-        )
-        if chosen is None or aligned:
-            self.stack.value = new
+        source = by_id(self._viewer, ours(layer).get("source", ""))
+        if source is not None and source in self.stack.choices:
+            self.stack.value = source
+        if self.form.differences(settings_of(layer)):
+            self.form.fill(settings_of(layer))
+            self._say(f"settings of {layer.name!r}")
+
+    def _show_settings(self, values: dict[str, Any]) -> None:
+        self.form.fill(values)
+
+    def _changed(self) -> None:
+        self._tell_whether_fresh()
+        self._preview.ask()
+
+    def _made(self) -> list[Layer]:
+        """The layers that this step made of the chosen stack."""
+        source = self.stack.value
+        return [
+            layer
+            for layer in self._viewer.layers
+            if source is not None
+            and role_of(layer) in self.roles
+            and ours(layer).get("source") == str(source.unique_id)
+        ]
+
+    def _tell_whether_fresh(self) -> None:
+        """Say when the result is older than its input or its settings."""
+        told = ""
+        for layer in self._made():
+            why = outdated(self._viewer, layer)
+            if not why and (differs := self.form.differences(settings_of(layer))):
+                why = f"other settings: {differs}"
+            if why:
+                told = f"⚠ {layer.name!r} is out of date: {why}"
+                break
+        if self.fresh.value != told:
+            self.fresh.value = told
+        self.fresh.visible = bool(told)
+
+    def _prepare(self) -> tuple[Image, Any] | None:
+        """What the preview needs, collected in the window's thread."""
+        source = self.stack.value
+        if source is None or self._job is not None:
+            return None
+        try:
+            stack, recipe = stack_of(source), self.recipe()
+            stack = self.previewed_stack(stack, recipe)
+            given = self.given(source, self.gather(source))
+        except ValueError as error:
+            self._say(f"no preview: {error}")
+            return None
+        return source, lambda window, progress: self.look(stack, recipe, given, window, progress)
 
     def _start(self) -> None:
         if self._job is not None:
@@ -115,30 +270,80 @@ class StepWidget(Container[Widget]):
         source = self.stack.value
         try:
             stack, recipe = stack_of(source), self.recipe()
-            extra = self.gather(source)
+            layers = self.gather(source)
+            given = self.given(source, layers)
         except ValueError as error:
-            self.status.value = f"failed: {error}"
+            self._say(f"failed: {error}")
             show_error(f"{self.title}: {error}")
             return
-        self.run.enabled, self.cancel.enabled = False, True
+        run = Run(self._viewer, source, self.form.values(), [source, *layers.values()])
+        self._preview.clear()
+        self.run.enabled, self.cancel.enabled, self.undo.enabled = False, True, False
         self._job = Job(
             self.title,
-            lambda progress: self.compute(stack, recipe, extra, progress),
-            lambda result: self._finish(source, recipe, result),
-            lambda sentence: setattr(self.status, "value", sentence),
+            lambda progress: self.compute(stack, recipe, given, progress),
+            lambda result: self._finish(run, recipe, result),
+            self._say,
             self._ended,
         )
         self._job.start()
 
-    def _finish(self, source: Image, recipe: Recipe, result: Any) -> None:
-        if source not in self._viewer.layers:
-            raise ValueError(f"layer {source.name!r} was removed meanwhile: no result to put on it")
-        self.emit(source, recipe, result)
+    def _finish(self, run: Run, recipe: Recipe, result: Any) -> Iterator[None]:
+        if run.source not in self._viewer.layers:
+            raise ValueError(
+                f"layer {run.source.name!r} was removed meanwhile: no result to put on it"
+            )
+        self._run = run
+        yield from self.emit(run, recipe, result)
 
     def _cancel(self) -> None:
         if self._job is not None:
             self._job.cancel()
 
+    def _undo(self) -> None:
+        if self._run is not None and self._job is None:
+            run, self._run = self._run, None
+            run.undo()
+            self.undo.enabled = False
+            self._tell_whether_fresh()
+            self._say("undone: the layers are as they were before")
+
     def _ended(self) -> None:
         self._job = None
         self.run.enabled, self.cancel.enabled = True, False
+        self.undo.enabled = self._run is not None
+        self._tell_whether_fresh()
+        self._preview.ask()
+
+    def _close(self) -> None:
+        self._cancel()
+        self._preview.close()
+        layers = self._viewer.layers
+        layers.events.inserted.disconnect(self._inserted)
+        layers.events.removed.disconnect(self._removed)
+        layers.selection.events.active.disconnect(self._selected)
+        changes.happened.disconnect(self._tell_whether_fresh)
+
+
+def depth_pictures(
+    stack: FocalStack, found: DepthMap, picture: np.ndarray, inner: tuple[slice, slice]
+) -> list[Picture]:
+    """A preview of the all-in-focus image, and on top of it of the depth."""
+    ends = float(stack.positions.min()), float(stack.positions.max())
+    seen = picture[inner]
+    look: dict[str, Any] = {"rgb": True}
+    if seen.ndim == 2:
+        low, high = (float(v) for v in np.percentile(seen, (0.1, 99.9)))
+        look = {"contrast_limits": (low, max(high, low + 1e-6))}
+    depth = {"colormap": "viridis", "contrast_limits": ends}
+    return [
+        Picture("preview all in focus", seen, look),
+        Picture("preview depth", found.depth[inner], depth),
+    ]
+
+
+def _spacing(source: Image | None) -> list[str]:
+    """The flag that says how far apart planes and pixels are, where that is known in µm."""
+    if source is None or {str(unit) for unit in source.units} != {"micrometer"}:
+        return []
+    return ["--spacing", *(f"{abs(step):g}" for step in source.scale)]

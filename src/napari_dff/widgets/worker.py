@@ -3,19 +3,23 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from napari.qt.threading import create_worker
+from napari.settings import get_plugin_settings
 from napari.utils import cancelable_progress
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
 from napari_dff.compiled import when_compiling
 from napari_dff.progress import Cancelled, Progress
+from napari_dff.tiles import Limits, limit
 
 T = TypeVar("T")
 INTERVAL = 0.05  # seconds between two signs of progress
+BREATH = 10  # ms for the window between two layers of a result
 COMPILING = "Compiling, which only the first run on a machine does"
 LOGGER = logging.getLogger(__name__)
 
@@ -30,11 +34,14 @@ class Job(QObject):
     compute : callable
         Gets a `Progress`; runs in the thread; must not touch layers.
     done : callable
-        Gets what `compute` gave back; runs in the window's thread.
+        Gets what `compute` gave back; runs in the window's thread. May give back an iterator, which
+        is then gone through with a breath for the window after each of its items.
     said : callable
         Gets a short sentence whenever there is something to say.
     ended : callable
         Called once at the end, however it ended.
+    bar : bool
+        Show a bar in the activity dock, with a button that cancels.
     """
 
     _step = Signal(str, int, int)
@@ -43,15 +50,20 @@ class Job(QObject):
         self,
         title: str,
         compute: Callable[[Progress], T],
-        done: Callable[[T], None],
+        done: Callable[[T], Iterator[None] | None],
         said: Callable[[str], None],
         ended: Callable[[], None],
+        *,
+        bar: bool = True,
     ) -> None:
         super().__init__()
         self._title, self._done, self._said, self._ended = title, done, said, ended
         self._stop = threading.Event()
-        self._bar: _Bar | None = _Bar(self, total=1, desc=title)
+        self._bar = _Bar(self, total=1, desc=title) if bar else None
+        self._over = False
         self._step.connect(self._show)
+
+        limit(_limits())
 
         def run() -> T:
             with when_compiling(lambda: self._step.emit(COMPILING, 0, 1)):
@@ -82,9 +94,11 @@ class Job(QObject):
 
     def _show(self, desc: str, i: int, count: int) -> None:
         bar = self._bar
-        if bar is None or self._stop.is_set():
+        if self._over or self._stop.is_set():
             return
         self._said(f"{desc}: {i + 1} of {count}")
+        if bar is None:
+            return
         bar.total = count
         bar.set_description(f"{self._title}: {desc}")
         if self._bar is not None:  # each call on a bar lets other events run, its end among them
@@ -94,12 +108,23 @@ class Job(QObject):
         if self._stop.is_set():
             self._errored(Cancelled())
             return
+        self._go_on(self._parts(result))
+
+    def _parts(self, result: Any) -> Iterator[None]:
+        rest = self._done(result)
+        if rest is not None:
+            yield from rest
+
+    def _go_on(self, rest: Iterator[None]) -> None:
+        """Show the result part by part, so that the window stays alive in between."""
         try:
-            self._done(result)
+            next(rest)
+        except StopIteration:
+            self._end("done")
         except Exception as error:
             self._errored(error)
         else:
-            self._end("done")
+            QTimer.singleShot(BREATH, partial(self._go_on, rest))
 
     def _errored(self, error: Exception) -> None:
         if isinstance(error, Cancelled):
@@ -107,15 +132,29 @@ class Job(QObject):
             return
         if not isinstance(error, ValueError | ImportError | OSError):
             LOGGER.error("%s failed", self._title, exc_info=error)
+        loud = self._bar is not None
         self._end(f"failed: {error}")
-        show_error(f"{self._title}: {error}")
+        if loud:
+            show_error(f"{self._title}: {error}")
 
     def _end(self, sentence: str) -> None:
+        if self._over:
+            return
+        self._over = True
         bar, self._bar = self._bar, None
+        self._said(sentence)
+        self._ended()
         if bar is not None:
-            self._said(sentence)
-            self._ended()
             bar.close()
+
+
+def _limits() -> Limits:
+    """What the person allows on our page of napari's preferences; 0 leaves it to the machine."""
+    try:
+        chosen = get_plugin_settings("napari-dff").processing
+        return Limits(chosen.threads or None, chosen.memory or None)
+    except (AttributeError, KeyError):  # not opened through the plugin
+        return Limits()
 
 
 class _Bar(cancelable_progress):

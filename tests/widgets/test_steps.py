@@ -130,7 +130,7 @@ def test_a_second_run_updates_in_place_and_keeps_what_the_person_chose(viewer, q
     assert shown.colormap.name == "gray"
     shown.colormap, shown.name = "viridis", "renamed"
     before = shown.data.copy()
-    focus.form["window"].value = 15
+    focus.form.settings["window"].value = 15
     run(qtbot, focus)
     run(qtbot, depth)
     assert len(viewer.layers) == count
@@ -210,13 +210,13 @@ def test_a_step_names_the_step_before_it(viewer, said, surface, step, first):
 def test_forms_show_the_recipe_with_its_defaults(viewer):
     shown = {}
     for name in STEPS[:4]:
-        shown |= {k: w.value for k, w in opened(viewer, name).form.items()}
+        shown |= {k: w.value for k, w in opened(viewer, name).form.settings.items()}
     every = {field.name: field.default for field in dataclasses.fields(Recipe)}
     assert shown == every
     widget = opened(viewer, STEPS[4])
-    assert {k: w.value for k, w in widget.form.items()} == every
+    assert {k: w.value for k, w in widget.form.settings.items()} == every
     assert widget.recipe() == Recipe()
-    assert all(w.tooltip and w.label == k for k, w in widget.form.items())
+    assert all(w.tooltip and w.label == k for k, w in widget.form.settings.items())
 
 
 @pytest.mark.parametrize("name", ["rough_surface", "cell_sheet", "machined_part", "bare_patch"])

@@ -1,0 +1,194 @@
+"""Make the screenshots of the site: every widget in a real napari window, used as a person would.
+
+Run it from the top of a clone, with or without a display::
+
+    xvfb-run -a -s "-screen 0 1280x800x24" python docs/screenshots.py [NAME ...]
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from napari_dff.widgets.layers import find, role_of
+
+HERE = Path(__file__).parent / "pictures"
+
+
+def settle(seconds: float = 0.5) -> None:
+    """Let the window draw."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        QApplication.processEvents()
+        time.sleep(0.01)
+
+
+def opened(sample: str, *widgets: str) -> tuple[Any, ...]:
+    """A window of 1280 × 800 with a sample and widgets; the later ones are tabs in front."""
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(1280, 800)
+    viewer.open_sample("napari-dff", sample)
+    docks = [viewer.window.add_plugin_dock_widget("napari-dff", name) for name in widgets]
+    for dock, _ in docks[1:]:
+        viewer.window._qt_window.tabifyDockWidget(docks[0][0], dock)
+    settle()
+    docks[-1][0].show()
+    docks[-1][0].raise_()
+    settle()
+    return viewer, *(widget for _, widget in docks)
+
+
+def run(widget: Any) -> None:
+    """Press Run and wait."""
+    QTest.mouseClick(widget.run.native, Qt.MouseButton.LeftButton)
+    settle(0.2)
+    while widget._job is not None:
+        settle(0.05)
+    settle(0.3)
+
+
+def press(button: Any, owner: Any) -> None:
+    """Press another button and wait."""
+    QTest.mouseClick(button.native, Qt.MouseButton.LeftButton)
+    settle(0.2)
+    while owner._job is not None:
+        settle(0.05)
+    settle(0.3)
+
+
+def layer(viewer: Any, role: str) -> Any:
+    return next(each for each in viewer.layers if role_of(each) == role)
+
+
+def click(viewer: Any, source: Any, row: float, column: float, shift: bool = False) -> None:
+    """Click on a pixel of the canvas with the mouse."""
+    canvas = viewer.window._qt_viewer.canvas
+    world = source.data_to_world((*[0] * (source.ndim - 2), row, column))[-2:]
+    centre = np.array(viewer.scene.camera.center)[-2:]
+    size = np.array([canvas.native.height(), canvas.native.width()])
+    down, right = (np.array(world) - centre) * viewer.scene.camera.zoom + size / 2
+    keys = Qt.KeyboardModifier.ShiftModifier if shift else Qt.KeyboardModifier.NoModifier
+    at = QPoint(int(right), int(down))
+    QTest.mouseClick(canvas.native, Qt.MouseButton.LeftButton, keys, at)
+    settle(0.5)
+
+
+def save(viewer: Any, name: str) -> None:
+    HERE.mkdir(exist_ok=True)
+    settle(0.7)
+    viewer.screenshot(str(HERE / f"{name}.png"), canvas_only=False, flash=False)
+    viewer.close()
+    settle(0.2)
+
+
+def align() -> None:
+    viewer, widget = opened("machined_part", "Align")
+    run(widget)
+    save(viewer, "align")
+
+
+def focus() -> None:
+    viewer, widget = opened("rough_surface", "Focus measure")
+    widget.preview.value = "what is in view"
+    widget.form.settings["window"].value = 15
+    settle(2)
+    save(viewer, "focus")
+
+
+def depth() -> None:
+    viewer, first, widget = opened("rough_surface", "Focus measure", "Depth and all-in-focus")
+    run(first)
+    run(widget)
+    save(viewer, "depth")
+
+
+def refine() -> None:
+    viewer, one, two, widget = opened(
+        "bare_patch", "Focus measure", "Depth and all-in-focus", "Refine"
+    )
+    run(one)
+    run(two)
+    press(widget.hints.new, widget)
+    points = widget.hints.layer.value
+    points.mode = "add"
+    viewer.dims.set_current_step(0, 9)
+    click(viewer, layer(viewer, "depth"), 128, 128)
+    points.mode = "pan_zoom"
+    run(widget)
+    save(viewer, "refine")
+
+
+def reconstruct() -> None:
+    viewer, widget = opened("machined_part", "Depth from focus, all steps")
+    run(widget)
+    layer(viewer, "refined depth").colormap = "viridis"
+    widget.form.unfold(True)
+    save(viewer, "reconstruct")
+
+
+def inspector() -> None:
+    viewer, one, widget = opened(
+        "rough_surface", "Depth from focus, all steps", "Why this plane? Focus curve"
+    )
+    run(one)
+    depth_ = layer(viewer, "refined depth")
+    depth_.colormap = "viridis"
+    click(viewer, depth_, 60, 60)
+    click(viewer, depth_, 180, 200, shift=True)
+    save(viewer, "inspector")
+
+
+def reuse() -> None:
+    viewer, one, widget = opened("machined_part", "Depth from focus, all steps", "Use elsewhere")
+    run(one)
+    source = viewer.layers["machined part"]
+    other = np.asarray(source.data)[..., 2]
+    viewer.add_image(other, name="blue channel", scale=source.scale, units=source.units)
+    settle()
+    widget.targets.value = [viewer.layers["blue channel"]]
+    run(widget)
+    save(viewer, "reuse")
+
+
+def surface() -> None:
+    viewer, one, widget = opened("rough_surface", "Depth from focus, all steps", "3-D surface")
+    run(one)
+    run(widget)
+    save(viewer, "surface")
+
+
+def measure() -> None:
+    viewer, one, widget = opened("machined_part", "Depth from focus, all steps", "Measure heights")
+    run(one)
+    layer(viewer, "refined depth").colormap = "viridis"
+    widget.measure.value = "profile"
+    press(widget.draw, widget)
+    widget.drawn.value.add([[40, 20], [200, 230]], shape_type="line")
+    widget.drawn.value.mode = "pan_zoom"
+    run(widget)
+    save(viewer, "measure")
+
+
+def figure() -> None:
+    viewer, one, widget = opened("rough_surface", "Depth from focus, all steps", "Figure and movie")
+    run(one)
+    press(widget.play, widget)
+    settle(1)
+    save(viewer, "figure")
+
+
+SHOTS: dict[str, Callable[[], None]] = {
+    made.__name__: made
+    for made in (align, focus, depth, refine, reconstruct, inspector, reuse, surface, measure, figure)
+}
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or SHOTS:
+        SHOTS[name]()

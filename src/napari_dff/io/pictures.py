@@ -1,0 +1,62 @@
+"""Figures and movies to the disk."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+FIGURES = (".png", ".svg", ".pdf")
+MOVIES = (".gif", ".tif")
+DPI = 300
+
+
+def write_figure(path: str | os.PathLike[str], figure: Figure) -> None:
+    """Write a figure as PNG, SVG (text stays text) or PDF; what was there stays until it is done.
+
+    Raises
+    ------
+    ValueError
+        For another suffix.
+    """
+    path = _checked(path, FIGURES)
+    with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as place:
+        with rc_context({"svg.fonttype": "none"}):
+            figure.savefig(Path(place) / path.name, dpi=DPI)
+        os.replace(Path(place) / path.name, path)
+
+
+def write_movie(
+    path: str | os.PathLike[str], frames: Iterable[np.ndarray], *, seconds: float = 0.15
+) -> None:
+    """Write 8-bit colour frames as animated GIF, or as multi-page TIFF, likewise.
+
+    `seconds` a frame.
+
+    Raises
+    ------
+    ValueError
+        For another suffix.
+    """
+    import imageio.v3 as iio
+
+    path = _checked(path, MOVIES)
+    settings: dict[str, Any] = (
+        {"duration": 1000 * seconds, "loop": 0} if path.suffix.lower() == ".gif" else {}
+    )
+    with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as place:
+        iio.imwrite(Path(place) / path.name, np.stack(list(frames)), **settings)
+        os.replace(Path(place) / path.name, path)
+
+
+def _checked(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> Path:
+    path = Path(path).absolute()
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"path must end in {', '.join(suffixes)}, got {path.name!r}")
+    return path

@@ -1,0 +1,59 @@
+"""A plot in a dock, in the colours of napari's theme."""
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
+from matplotlib.figure import Figure
+from napari.utils.theme import get_theme
+from napari.viewer import Viewer
+
+COLOURS = ("#4c9be8", "#f2a33c", "#6cc27a", "#d678c4", "#e0605c", "#a08be0")
+
+
+class Canvas(FigureCanvasQTAgg):
+    """A matplotlib canvas that follows the viewer's theme.
+
+    Parameters
+    ----------
+    viewer : napari Viewer
+    rows : int
+        How many plots, one above the other, with one x-axis.
+    height : int
+        Pixels, at least.
+    """
+
+    def __init__(self, viewer: Viewer, rows: int = 1, height: int = 240) -> None:
+        super().__init__(Figure(figsize=(3, 2), layout="constrained"))  # type: ignore[no-untyped-call]
+        self._viewer = viewer
+        self.axes: list[Axes] = list(
+            self.figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
+        )
+        self.setMinimumHeight(height)
+        self.setMinimumWidth(240)
+        viewer.events.theme.connect(self.follow_theme)
+        self.destroyed.connect(lambda: viewer.events.theme.disconnect(self.follow_theme))
+        self.follow_theme()
+
+    def clear(self) -> None:
+        """Empty all plots."""
+        for axes in self.axes:
+            axes.clear()
+
+    def follow_theme(self, _: object = None) -> None:
+        """Colour everything as the theme asks, and draw."""
+        theme = get_theme(self._viewer.theme)
+        back, front = theme.background.as_hex(), theme.text.as_hex()
+        self.figure.set_facecolor(back)
+        for axes in self.axes:
+            axes.set_facecolor(back)
+            axes.tick_params(colors=front, labelsize=8)
+            for part in (axes.xaxis.label, axes.yaxis.label, axes.title):
+                part.set_color(front)
+                part.set_fontsize(9)
+            for spine in axes.spines.values():
+                spine.set_color(front)
+            legend = axes.get_legend()
+            if legend is not None:
+                legend.get_frame().set(facecolor=back, edgecolor="none", alpha=0.7)
+                for text in legend.get_texts():
+                    text.set(color=front, fontsize=8)
+        self.draw_idle()  # type: ignore[no-untyped-call]

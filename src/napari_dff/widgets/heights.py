@@ -1,0 +1,118 @@
+"""A depth layer as heights: what is known of it, its unit, and what people draw on it."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from napari.layers import Image, Layer, Points, Shapes
+from napari.viewer import Viewer
+from skimage.draw import ellipse, polygon2mask
+
+from napari_dff.widgets.layers import ours, role_of, unit_of
+
+
+class Heights(NamedTuple):
+    """Heights of a depth layer.
+
+    Attributes
+    ----------
+    layer : Image
+    heights : (Y, X) float32
+        In `unit`; NaN where never in focus.
+    uncertainty : (Y, X) float32 or None
+        One standard deviation; inf where never in focus.
+    picture : (Y, X[, 3]) or None
+        The all-in-focus image.
+    pixel_size : (float, float)
+    unit : str
+        As napari spells it.
+    """
+
+    layer: Image
+    heights: np.ndarray
+    uncertainty: np.ndarray | None
+    picture: np.ndarray | None
+    pixel_size: tuple[float, float]
+    unit: str
+
+
+def depth_layers(viewer: Viewer) -> list[Layer]:
+    """Our depth layers, the newest last; no previews."""
+    return [
+        layer
+        for layer in viewer.layers
+        if role_of(layer).endswith("depth") and not role_of(layer).startswith("preview")
+    ]
+
+
+def heights_of(viewer: Viewer, layer: Image | None) -> Heights:
+    """Heights of a depth layer; ValueError with a sentence when there is none."""
+    if layer is None:
+        raise ValueError("no depth layer: run 'Depth from focus, all steps' on a stack first")
+    uncertainty, picture = (
+        _beside(viewer, layer, name) for name in ("uncertainty", "all in focus")
+    )
+    heights = np.asarray(layer.data, dtype=np.float32)
+    if uncertainty is not None:
+        heights = np.where(np.isfinite(uncertainty), heights, np.float32(np.nan))
+    size = (abs(float(layer.scale[-2])), abs(float(layer.scale[-1])))
+    return Heights(layer, heights, uncertainty, picture, size, unit_of(layer))
+
+
+def _beside(viewer: Viewer, layer: Layer, name: str) -> np.ndarray | None:
+    """What the layer of the same run, of another role, holds."""
+    prefix = "refined " if role_of(layer).startswith("refined") else ""
+    roles = [f"{prefix}{name}"]
+    if role_of(layer) == "levelled depth":
+        roles = [f"refined {name}", name]
+    for role in roles:
+        for other in viewer.layers:
+            same = ours(other).get("source") == ours(layer).get("source")
+            if role_of(other) == role and same and other.data.shape[:2] == layer.data.shape:
+                return np.asarray(other.data)
+    return None
+
+
+def vertices(drawn: Layer, on: Layer) -> Iterator[tuple[str, np.ndarray]]:
+    """Every shape of a Shapes layer: its type, and its corners as rows and columns of `on`."""
+    for kind, corners in zip(drawn.shape_type, drawn.data, strict=True):
+        yield str(kind), _on(corners, drawn, on)
+
+
+def points(drawn: Points, on: Layer) -> np.ndarray:
+    """The points of a Points layer, as rows and columns of `on`: (N, 2)."""
+    return _on(drawn.data, drawn, on)
+
+
+def lines(drawn: Shapes | None, on: Layer) -> list[np.ndarray]:
+    """The lines and paths that were drawn."""
+    if drawn is None:
+        return []
+    return [corners for kind, corners in vertices(drawn, on) if kind in ("line", "path")]
+
+
+def regions(drawn: Shapes | None, on: Layer) -> list[np.ndarray]:
+    """The areas that were drawn, as (Y, X) bool masks."""
+    if drawn is None:
+        return []
+    shape = on.data.shape[:2]
+    masks = []
+    for kind, corners in vertices(drawn, on):
+        if kind == "ellipse":
+            mask = np.zeros(shape, bool)
+            middle = corners.mean(axis=0)
+            across = np.linalg.norm(corners[1] - corners[0]) / 2
+            down = np.linalg.norm(corners[2] - corners[1]) / 2
+            side = corners[1] - corners[0]
+            turn = -np.arctan2(side[0], side[1])
+            row, column = middle
+            mask[ellipse(row, column, down, across, shape=shape, rotation=turn)] = True  # type: ignore[no-untyped-call]
+            masks.append(mask)
+        elif kind in ("rectangle", "polygon"):
+            masks.append(polygon2mask(shape, corners))  # type: ignore[no-untyped-call]
+    return masks
+
+
+def _on(data: np.ndarray, drawn: Layer, on: Layer) -> np.ndarray:
+    world = [drawn.data_to_world(point) for point in np.asarray(data)]
+    return np.array([np.asarray(on.world_to_data(point))[-2:] for point in world]).reshape(-1, 2)

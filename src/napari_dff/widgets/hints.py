@@ -1,0 +1,133 @@
+"""Hints by hand: points or labels that say where it is sharp, or that it never is."""
+
+from collections.abc import Callable
+
+import numpy as np
+from magicgui.widgets import ComboBox, PushButton, Widget
+from napari.layers import Image, Labels, Layer, Points
+from napari.viewer import Viewer
+
+from napari_dff.refinement import BACKGROUND, NO_HINT
+from napari_dff.widgets.layers import KEY, placed, planes_of, role_of, title_of
+
+SHARP, NEVER = "sharp in the plane shown", "background: never sharp"
+SIZE = 3  # pixels, diameter of what a new point says
+HELP = (
+    "What you know: points, each in the plane in which it is sharp (or marked as background); or "
+    "labels, 1 painted in the plane in which it is sharp and 2 on background."
+)
+
+
+class Hints:
+    """Choose a layer of hints, or begin one; what the next points say."""
+
+    def __init__(self, viewer: Viewer, source: Callable[[], Image | None]) -> None:
+        self._viewer, self._source = viewer, source
+        self.layer = ComboBox(label="hints", choices=self._layers, nullable=True, tooltip=HELP)
+        self.new = PushButton(text="New hints", tooltip="Begin a layer of points and click on it.")
+        self.says = ComboBox(
+            label="new points say", choices=[SHARP, NEVER], tooltip="What the next points say."
+        )
+        self.says.enabled = False
+        self.widgets: list[Widget] = [self.layer, self.says, self.new]
+        self.new.changed.connect(self._begin)
+        self.says.changed.connect(self._say)
+        self.layer.changed.connect(self._chosen)
+        viewer.layers.events.inserted.connect(self._follow)
+        viewer.layers.events.removed.connect(self._follow)
+        self.layer.reset_choices()
+
+    def close(self) -> None:
+        """Stop following the layers."""
+        for event in (self._viewer.layers.events.inserted, self._viewer.layers.events.removed):
+            event.disconnect(self._follow)
+
+    def _follow(self, _: object) -> None:
+        self.layer.reset_choices()
+
+    def _layers(self, _widget: object) -> list[Layer]:
+        kinds = (Points, Labels)
+        return [
+            layer
+            for layer in self._viewer.layers
+            if isinstance(layer, kinds) and role_of(layer) in ("", "hints")
+        ]
+
+    def _begin(self) -> None:
+        source = self._source()
+        if source is None:
+            return
+        points = self._viewer.add_points(
+            np.empty((0, 3)),
+            name=f"hints · {title_of(source)}",
+            metadata={KEY: {"role": "hints"}},
+            size=SIZE,
+            features={"background": np.empty(0, dtype=bool)},
+            feature_defaults={"background": False},
+            face_color="background",
+            face_color_cycle={False: "lime", True: "red"},
+            border_color="black",
+            **placed(source, 3),
+        )
+        self.layer.reset_choices()
+        self.layer.value = points
+        points.mode = "add"
+
+    def _chosen(self) -> None:
+        self.says.enabled = isinstance(self.layer.value, Points)
+
+    def _say(self) -> None:
+        points = self.layer.value
+        if isinstance(points, Points):
+            never = self.says.value == NEVER
+            points.feature_defaults = {**points.feature_defaults, "background": never}
+            points.selected_data = set()
+
+
+def hints_of(layer: Layer, source: Image) -> np.ndarray:
+    """Hints as `refine` takes them, (Y, X) int32; ValueError with a sentence where they can't be.
+
+    A point says so of the pixels it covers.
+    """
+    planes = planes_of(source).shape
+    out = np.full(planes[1:3], NO_HINT, np.int32)
+    if isinstance(layer, Points):
+        _paint_points(out, layer, source, planes[0])
+    else:
+        _paint_labels(out, np.asarray(layer.data), layer.name, planes)
+    return out
+
+
+def _paint_points(out: np.ndarray, points: Points, source: Image, planes: int) -> None:
+    never = np.zeros(len(points.data), bool)
+    if "background" in points.features:
+        never = points.features["background"].to_numpy(dtype=bool)
+    if points.ndim < 3 and not never.all():
+        raise ValueError(
+            f"layer {points.name!r} must have points with Z, Y, X, so that each is in a plane, "
+            f"got {points.ndim} axes"
+        )
+    per_pixel = float(points.scale[-1] / source.scale[-1])
+    rows, columns = np.ogrid[: out.shape[0], : out.shape[1]]
+    for place, size, background in zip(points.data, points.size, never, strict=True):
+        at = np.asarray(source.world_to_data(points.data_to_world(place)))
+        plane = int(np.rint(at[0])) if points.ndim >= 3 else 0
+        if not background and not 0 <= plane < planes:
+            raise ValueError(
+                f"points of {points.name!r} must lie in planes 0 to {planes - 1}, got {plane}"
+            )
+        centre = np.rint(at[-2:])
+        radius = max(float(np.mean(size)) * per_pixel / 2, 0.5)
+        near = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 <= radius**2
+        out[near] = BACKGROUND if background else plane
+
+
+def _paint_labels(out: np.ndarray, labels: np.ndarray, name: str, planes: tuple[int, ...]) -> None:
+    if labels.shape != planes[:3]:
+        raise ValueError(
+            f"labels {name!r} must cover the stack, {planes[:3]}, got shape {labels.shape}"
+        )
+    sharp, never = labels == 1, (labels == 2).any(axis=0)
+    said = sharp.any(axis=0)
+    out[said] = sharp.argmax(axis=0)[said]
+    out[never] = BACKGROUND

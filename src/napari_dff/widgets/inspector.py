@@ -1,0 +1,226 @@
+"""Why this plane? The focus curve of a pixel that is clicked on."""
+
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+from magicgui.widgets import CheckBox, Container, PushButton, Widget
+from napari.layers import Image, Layer
+from napari.viewer import Viewer
+
+from napari_dff.progress import Progress
+from napari_dff.recipe import Recipe
+from napari_dff.region import FocusCurve, focus_curve
+from napari_dff.units import depth_symbol
+from napari_dff.widgets.canvas import COLOURS, Canvas
+from napari_dff.widgets.form import in_a_row, wrapped
+from napari_dff.widgets.layers import (
+    find,
+    is_stack,
+    ours,
+    pixel_at,
+    role_of,
+    settings_of,
+    source_of,
+    stack_of,
+)
+from napari_dff.widgets.worker import Job
+
+HINT = "Click on a pixel to see its focus curve; Shift-click keeps it and adds another."
+KEPT = 5  # curves at most
+
+
+class InspectorWidget(Container[Widget]):
+    """The focus curve of the pixel that was clicked on, its peaks, and what became of it.
+
+    Works on the stack and on every layer made from it; the viewer goes to the sharpest plane.
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        self._job: Job | None = None
+        self._next: tuple[Image, tuple[int, int], bool] | None = None
+        self.curves: list[tuple[tuple[int, int], FocusCurve]] = []
+        self.told = wrapped(HINT)
+        self.step = CheckBox(
+            value=True, text="go to the sharpest plane", tooltip="Show that plane of the stack."
+        )
+        self.logarithmic = CheckBox(
+            value=False, text="logarithmic", tooltip="Show focus on a logarithmic axis."
+        )
+        self.forget = PushButton(text="Clear", tooltip="Forget all curves.")
+        row = in_a_row(self.step, self.logarithmic, self.forget)
+        super().__init__(widgets=[self.told, row], labels=False)
+        self.plot = Canvas(viewer, height=260)
+        self.native.layout().insertWidget(0, self.plot, 1)
+        self.forget.changed.connect(self._forget)
+        self.logarithmic.changed.connect(self._draw)
+        viewer.mouse_drag_callbacks.append(self._clicked)
+        self.native.destroyed.connect(self._close)
+        self._draw()
+
+    def inspect(self, source: Image, pixel: tuple[int, int], add: bool = False) -> None:
+        """Show the focus curve of a pixel of a stack; `add` keeps those shown already."""
+        if self._job is not None:  # the newest click counts
+            self._next = source, pixel, add
+            return
+        try:
+            stack, recipe = stack_of(source), self._recipe(source)
+        except ValueError as error:
+            self.told.value = str(error)
+            return
+
+        def compute(progress: Progress) -> FocusCurve:
+            return focus_curve(stack, recipe, *pixel)
+
+        def done(curve: FocusCurve) -> None:
+            self._show(source, pixel, curve, add)
+
+        def said(sentence: str) -> None:
+            if sentence.startswith("failed"):
+                self.told.value = sentence
+
+        self._job = Job("Focus curve", compute, done, said, self._ended, bar=False)
+        self._job.start()
+
+    def _clicked(self, viewer: Viewer, event: Any) -> Generator[None, None, None]:
+        """A click that is no drag, whatever layer is active."""
+        if event.button not in (None, 1):
+            return
+        add = "Shift" in [str(getattr(m, "name", m)) for m in event.modifiers]
+        position = event.position
+        yield
+        while event.type == "mouse_move":
+            if np.linalg.norm(np.subtract(event.position, position)) > 0:
+                return
+            yield
+        active = viewer.layers.selection.active
+        if active is not None and str(getattr(active, "mode", "pan_zoom")) not in (
+            "pan_zoom",
+            "Mode.PAN_ZOOM",
+        ):
+            return  # the person is drawing
+        source = self._source()
+        if source is None:
+            self.told.value = "no stack: open a focal stack first"
+            return
+        pixel = pixel_at(source, position)
+        if pixel is not None:
+            self.inspect(source, pixel, add)
+
+    def _source(self) -> Image | None:
+        """The stack that the active layer, or else the topmost of ours, was made from."""
+        active = self._viewer.layers.selection.active
+        for layer in [active, *reversed(self._viewer.layers)]:
+            if layer is not None and (role_of(layer) or is_stack(layer)):
+                source = source_of(self._viewer, layer)
+                if source is not None and source.ndim == 3:
+                    aligned = find(self._viewer, "aligned", source)
+                    return aligned if aligned is not None else source
+        return None
+
+    def _recipe(self, source: Image) -> Recipe:
+        """The settings that the results on this stack were made with; else the defaults."""
+        found: dict[str, Any] = {}
+        for result in self._results(source):
+            found |= settings_of(result)
+        return Recipe(**found)
+
+    def _results(self, source: Image) -> list[Layer]:
+        made_from = {str(source.unique_id), ours(source).get("source", "")}
+        return [layer for layer in self._viewer.layers if ours(layer).get("source") in made_from]
+
+    def _show(self, source: Image, pixel: tuple[int, int], curve: FocusCurve, add: bool) -> None:
+        kept = self.curves[-(KEPT - 1) :] if add else []
+        self.curves = [*kept, (pixel, curve)]
+        self._unit = depth_symbol(str(source.units[0]))
+        self._final = {"estimate": (curve.depth, curve.uncertainty)} | self._became(source, pixel)
+        self._draw()
+        self._tell(pixel, curve)
+        if self.step.value and source in self._viewer.layers:
+            world = source.data_to_world((curve.plane, *pixel))
+            offset = self._viewer.dims.ndim - source.ndim
+            self._viewer.dims.set_point(offset, world[0])
+
+    def _became(self, source: Image, pixel: tuple[int, int]) -> dict[str, tuple[float, float]]:
+        """Depth and uncertainty of the pixel in the layers there are."""
+        found = {}
+        for prefix, name in (("", "estimate"), ("refined ", "refined")):
+            for layer in self._results(source):
+                if role_of(layer) == f"{prefix}depth":
+                    depth = float(np.asarray(layer.data[pixel]))
+                    doubt = next(
+                        (
+                            float(np.asarray(other.data[pixel]))
+                            for other in self._results(source)
+                            if role_of(other) == f"{prefix}uncertainty"
+                        ),
+                        float("nan"),
+                    )
+                    found[name] = depth, doubt
+        return found
+
+    def _tell(self, pixel: tuple[int, int], curve: FocusCurve) -> None:
+        unit = self._unit
+        row, column = pixel
+        if np.isfinite(curve.uncertainty):
+            sharp = (
+                f"sharpest in plane {curve.plane}, depth {curve.depth:.4g} ± "
+                f"{curve.uncertainty:.2g} {unit} by its own curve"
+            )
+        else:
+            share = float(curve.focus.max()) / curve.enough
+            sharp = (
+                f"never in focus: its highest peak, in plane {curve.plane}, reaches {share:.2f} "
+                "of what noise could"
+            )
+        told = [f"Row {row}, column {column}: {sharp}."]
+        if len(curve.others):
+            told.append(f"Runner-up at {curve.others[0]:.4g} {unit}.")
+        for name, (depth, doubt) in self._final.items():
+            known = f" ± {doubt:.2g}" if np.isfinite(doubt) else " (filled in)"
+            told.append(f"{name.capitalize()}: {depth:.4g}{known} {unit}.")
+        self.told.value = " ".join(told)
+
+    def _draw(self) -> None:
+        self.plot.clear()
+        axes = self.plot.axes[0]
+        for k, ((row, column), curve) in enumerate(self.curves):
+            colour, last = COLOURS[k % len(COLOURS)], k == len(self.curves) - 1
+            name = f"({row}, {column})" if len(self.curves) > 1 else "focus"
+            axes.plot(curve.positions, curve.focus, "o-", color=colour, ms=3, lw=0.8, label=name)
+            axes.plot(*curve.fit, color=colour, lw=2, alpha=0.6)
+            if np.isfinite(curve.uncertainty):
+                ends = curve.depth - curve.uncertainty, curve.depth + curve.uncertainty
+                axes.axvspan(*ends, color=colour, alpha=0.35, lw=0)
+            if last:
+                axes.axhline(curve.enough, color=colour, ls=":", lw=1, label="more than noise")
+                for number, other in enumerate(curve.others[:1]):
+                    label = "runner-up" if not number else None
+                    axes.axvline(other, color=COLOURS[1], ls="-.", lw=1, label=label)
+                for name, (depth, _) in getattr(self, "_final", {}).items():
+                    style = "--" if name == "estimate" else "-"
+                    axes.axvline(depth, color=COLOURS[4], ls=style, lw=1, label=name)
+        if self.curves:
+            axes.set_xlabel(f"position ({self._unit})")
+            axes.set_yscale("log" if self.logarithmic.value else "linear")
+            axes.legend()
+        axes.set_ylabel("focus")
+        self.plot.follow_theme()
+
+    def _forget(self) -> None:
+        self.curves, self._final = [], {}
+        self.told.value = HINT
+        self._draw()
+
+    def _ended(self) -> None:
+        self._job = None
+        if self._next is not None:
+            waiting, self._next = self._next, None
+            self.inspect(*waiting)
+
+    def _close(self) -> None:
+        if self._job is not None:
+            self._job.cancel()
+        if self._clicked in self._viewer.mouse_drag_callbacks:
+            self._viewer.mouse_drag_callbacks.remove(self._clicked)

@@ -1,0 +1,201 @@
+"""Preview: the part of the planes in view, computed at once whenever a setting changes."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from magicgui.widgets import ComboBox
+from napari.layers import Image, Layer
+from napari.viewer import Viewer
+from qtpy.QtCore import QTimer
+
+from napari_dff.progress import Progress
+from napari_dff.region import MARGIN
+from napari_dff.tiles import Window
+from napari_dff.widgets.layers import KEY, in_rectangle, in_view, ours, placed, title_of
+from napari_dff.widgets.worker import Job
+
+SIDE = 512 - 2 * MARGIN  # pixels: what lies around is computed with it
+PAUSE = 80  # ms without a change before it begins
+OFF, VIEW, RECTANGLE = "off", "what is in view", "a rectangle that I draw"
+
+
+class Picture(NamedTuple):
+    """One layer of a preview: its role, its data and how it looks."""
+
+    role: str
+    data: np.ndarray
+    look: dict[str, Any]
+
+
+Look = Callable[[Window, Progress], Sequence[Picture]]
+
+
+class Preview:
+    """Computes a region in a thread when asked to, and shows it on the stack.
+
+    Parameters
+    ----------
+    viewer : napari Viewer
+    choice : ComboBox
+        off, what is in view, or a rectangle.
+    prepare : callable
+        Gives the stack's layer and a function that computes the pictures of a window in the thread;
+        None where nothing can be previewed yet.
+    said : callable
+        Gets a sentence.
+    """
+
+    def __init__(
+        self,
+        viewer: Viewer,
+        choice: ComboBox,
+        prepare: Callable[[], tuple[Image, Look] | None],
+        said: Callable[[str], None],
+    ) -> None:
+        self._viewer, self._choice, self._prepare, self._said = viewer, choice, prepare, said
+        self._job: Job | None = None
+        self._again = False
+        self._shown: list[Layer] = []
+        self.seconds = 0.0  # that the last one took
+        self._timer = QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(PAUSE)
+        self._timer.timeout.connect(self._start)
+        choice.changed.connect(self._switched)
+        for event in (viewer.scene.camera.events.center, viewer.scene.camera.events.zoom):
+            event.connect(self._moved)
+
+    def ask(self, _: Any = None) -> None:
+        """Compute it again, once nothing has been asked for a moment."""
+        if self._choice.value != OFF:
+            self._timer.start()
+
+    def clear(self) -> None:
+        """Take the preview off the viewer."""
+        self._timer.stop()
+        if self._job is not None:
+            self._job.cancel()
+        for layer in self._shown:
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+        self._shown = []
+
+    def close(self) -> None:
+        """Stop for good."""
+        self._timer.stop()
+        if self._job is not None:
+            self._job.cancel()
+        for event in (
+            self._viewer.scene.camera.events.center,
+            self._viewer.scene.camera.events.zoom,
+        ):
+            event.disconnect(self._moved)
+
+    def _switched(self) -> None:
+        if self._choice.value == OFF:
+            self.clear()
+            self._said("preview off")
+        elif self._choice.value == RECTANGLE:
+            self._draw()
+        self.ask()
+
+    def _moved(self, _: Any) -> None:
+        if self._choice.value == VIEW:
+            self._timer.start()
+
+    def _draw(self) -> None:
+        """Let the person draw a rectangle."""
+        shapes = self._rectangle()
+        if shapes is None:
+            prepared = self._prepare()
+            if prepared is None:
+                return
+            source = prepared[0]
+            shapes = self._viewer.add_shapes(
+                ndim=2,
+                name=f"preview region · {title_of(source)}",
+                metadata={KEY: {"role": "preview region"}},
+                face_color="transparent",
+                edge_color="yellow",
+                edge_width=max(1, source.data.shape[1] // 200),
+                **placed(source, 2),
+            )
+            shapes.events.data.connect(self.ask)
+        self._viewer.layers.selection.active = shapes
+        shapes.mode = "add_rectangle"
+
+    def _rectangle(self) -> Layer | None:
+        roles = {ours(layer).get("role"): layer for layer in self._viewer.layers}
+        return roles.get("preview region")
+
+    def _start(self) -> None:
+        if self._job is not None:  # the one under way is for settings that are gone
+            self._again = True
+            self._job.cancel()
+            return
+        prepared = self._prepare() if self._choice.value != OFF else None
+        if prepared is None:
+            return
+        source, look = prepared
+        if self._choice.value == VIEW:
+            window = in_view(source, SIDE)
+        else:
+            window = in_rectangle(source, self._rectangle(), SIDE)
+        if window is None:
+            return
+        began = time.perf_counter()
+
+        def show(pictures: Sequence[Picture]) -> None:
+            self._show(source, window, pictures)
+            self.seconds = time.perf_counter() - began
+            height, width = window.shape
+            self._said(f"preview of {height} × {width} pixels in {self.seconds:.2f} s")
+
+        def say(sentence: str) -> None:  # too quick to tell more than that it failed
+            if sentence.startswith("failed"):
+                self._said(f"preview {sentence}")
+
+        def compute(progress: Progress) -> Sequence[Picture]:
+            return look(window, progress)
+
+        self._job = Job("Preview", compute, show, say, self._ended, bar=False)
+        self._job.start()
+
+    def _ended(self) -> None:
+        self._job = None
+        if self._again:
+            self._again = False
+            self._start()
+
+    def _show(self, source: Image, window: Window, pictures: Sequence[Picture]) -> None:
+        if source not in self._viewer.layers or self._choice.value == OFF:
+            return
+        active = self._viewer.layers.selection.active
+        kept = {ours(layer)["role"]: layer for layer in self._shown if layer in self._viewer.layers}
+        self._shown = []
+        for role, data, look in pictures:
+            rgb = bool(look.get("rgb", False))
+            place = placed(source, data.ndim - rgb, window)
+            layer = kept.pop(role, None)
+            if layer is not None and layer.data.ndim == data.ndim and layer.rgb == rgb:
+                layer.data = data
+                for name, value in {**place, **look}.items():
+                    if name not in ("rgb", "colormap", "visible"):
+                        setattr(layer, name, value)
+            else:
+                if layer is not None:
+                    self._viewer.layers.remove(layer)
+                settings = {
+                    "name": f"{role} · {title_of(source)}",
+                    "metadata": {KEY: {"role": role, "root": title_of(source)}},
+                    **look,
+                }
+                layer = Layer.create(data, {**place, "rgb": False, **settings}, "image")
+                self._viewer.add_layer(layer)
+            self._shown.append(layer)
+        for layer in kept.values():
+            self._viewer.layers.remove(layer)
+        if active is not None and active in self._viewer.layers:
+            self._viewer.layers.selection.active = active

@@ -1,0 +1,215 @@
+"""Layers out: what a run puts into the viewer, whether it still holds, and how it is undone."""
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from napari.layers import Layer
+from napari.viewer import Viewer
+from psygnal import Signal
+
+from napari_dff.depth import DepthMap
+from napari_dff.widgets.layers import (
+    KEY,
+    by_id,
+    find,
+    ours,
+    placed,
+    role_of,
+    settings_of,
+    stack_of,
+    title_of,
+)
+
+CHANGES = ("data", "paint", "features", "scale", "translate", "units")  # events of a layer
+_edits: WeakKeyDictionary[Layer, int] = WeakKeyDictionary()
+
+
+class _Changes:
+    """Tells whoever shows whether results still hold."""
+
+    happened = Signal()
+
+
+changes = _Changes()
+
+
+def stamp(layer: Layer) -> str:
+    """Something that differs whenever what the layer holds has changed since it was put."""
+    if layer not in _edits:
+        _edits[layer] = 0
+        for name in CHANGES:
+            if hasattr(layer.events, name):
+                getattr(layer.events, name).connect(_edited)
+    return f"{ours(layer).get('run', layer.unique_id)}#{_edits[layer]}"
+
+
+def _edited(event: Any) -> None:
+    layer = event.source
+    if layer in _edits:
+        _edits[layer] += 1
+        changes.happened.emit()
+
+
+def outdated(viewer: Viewer, layer: Layer) -> str:
+    """Why one of our layers no longer follows from what it was made from; empty if it does."""
+    for unique_id, then in ours(layer).get("inputs", {}).items():
+        given = by_id(viewer, unique_id)
+        if given is None:
+            continue
+        if stamp(given) != then:
+            return f"{given.name!r} has changed since"
+        why = outdated(viewer, given)
+        if why:
+            return f"{given.name!r} is out of date itself ({why})"
+    return ""
+
+
+class Run:
+    """One run: where its layers come from, and what they replaced."""
+
+    def __init__(
+        self, viewer: Viewer, source: Layer, settings: dict[str, Any], inputs: Iterable[Layer]
+    ) -> None:
+        self._viewer, self.source = viewer, source
+        self._key = uuid.uuid4().hex
+        self.inputs = {str(layer.unique_id): stamp(layer) for layer in inputs}
+        before = [settings_of(layer) for layer in inputs]
+        self.settings = {
+            name: value for each in [*before, settings] for name, value in each.items()
+        }
+        self._undoing: list[Callable[[], None]] = []
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Of the planes of the source."""
+        return stack_of(self.source).positions
+
+    def put(
+        self,
+        role: str,
+        data: Any,
+        kind: Literal["image", "labels", "vectors", "surface"] = "image",
+        *,
+        remember: dict[str, Any] | None = None,
+        **look: Any,
+    ) -> Layer:
+        """Show a result exactly on its source: update our layer of this role, or add one.
+
+        A layer that is updated keeps its name, and the colormap and contrast limits a person
+        chose. `remember` goes into its metadata.
+        """
+        viewer, source, limits = self._viewer, self.source, look.get("contrast_limits")
+        mine = {
+            "role": role,
+            "source": str(source.unique_id),
+            "root": title_of(source),
+            "limits": limits,
+            "run": self._key,
+            "inputs": self.inputs,
+            "settings": self.settings,
+            **(remember or {}),
+        }
+        axes = 3 if kind in ("vectors", "surface") else data.ndim - bool(look.get("rgb", False))
+        if kind == "image":
+            look.setdefault("rgb", False)
+        settings = {"name": f"{role} · {title_of(source)}", "metadata": {KEY: mine}, **look}
+        new = Layer.create(data, {**placed(source, axes), **settings}, kind)
+        old = find(viewer, role, source)
+        if old is not None and _alike(old, new):
+            self._undoing.append(_restoring(old))
+            before = ours(old).get("limits")
+            _take(old, new)
+            chosen = before is None or not np.allclose(old.contrast_limits, before)
+            if limits is not None and not chosen:
+                old.contrast_limits = limits
+            old.metadata = {**old.metadata, KEY: mine}
+            _settle(old)
+            return old
+        if old is not None:
+            place = viewer.layers.index(old)
+            viewer.layers.remove(old)
+            self._undoing.append(lambda: viewer.layers.insert(place, old))
+        self._undoing.append(lambda: viewer.layers.remove(new) if new in viewer.layers else None)
+        viewer.add_layer(new)
+        _settle(new)
+        return new
+
+    def put_depth_map(
+        self, found: DepthMap, picture: np.ndarray, prefix: str = ""
+    ) -> Iterator[None]:
+        """Show a depth map and its all-in-focus image: four layers, two of them hidden at first.
+
+        A layer at each step, so that the window can breathe in between.
+        """
+        known = np.isfinite(found.uncertainty)
+        ends = (float(self.positions.min()), float(self.positions.max()))
+        every = (slice(None, None, max(1, known.shape[0] // 1024)),) * 2  # enough for a look
+        doubts = found.uncertainty[every][known[every]]
+        doubt = float(np.percentile(doubts, 99)) if doubts.size else 1.0
+        labels = np.where(known, found.index + np.uint16(1), np.uint16(0))
+        self.put(
+            f"{prefix}uncertainty",
+            found.uncertainty,
+            colormap="magma",
+            contrast_limits=(0.0, max(doubt, 1e-6)),
+            visible=False,
+        )
+        yield
+        self.put(f"{prefix}plane index", labels, "labels", visible=False)
+        yield
+        look: dict[str, Any] = {"rgb": True}
+        if picture.ndim == 2:
+            low, high = (float(v) for v in np.percentile(picture[every], (0.1, 99.9)))
+            look = {"contrast_limits": (low, max(high, low + 1e-6))}
+        self.put(f"{prefix}all in focus", picture, **look)
+        yield
+        self.put(f"{prefix}depth", found.depth, colormap="gray", contrast_limits=ends)
+        yield
+
+    def undo(self) -> None:
+        """Bring back what was there before."""
+        while self._undoing:
+            self._undoing.pop()()
+        changes.happened.emit()
+
+
+def _settle(layer: Layer) -> None:
+    """From here on, whatever happens to the layer is a change."""
+    stamp(layer)
+    _edits[layer] = 0
+    changes.happened.emit()
+
+
+def _take(old: Layer, new: Layer) -> None:
+    """Give an old layer what a new one holds, and its place."""
+    if role_of(new) == "surface":
+        old.texcoords = None  # else napari fails where the number of vertices grows
+    old.data = new.data
+    if role_of(new) == "surface":
+        old.texcoords, old.texture = new.texcoords, new.texture
+    for name in ("scale", "translate", "rotate", "affine", "units", "axis_labels"):
+        setattr(old, name, getattr(new, name))
+
+
+def _restoring(layer: Layer) -> Callable[[], None]:
+    """What brings the layer back to what it holds now."""
+    edits = (stamp(layer), _edits[layer])[1]
+    held = Layer.create(*layer.as_layer_data_tuple())
+    metadata = dict(layer.metadata)
+
+    def restore() -> None:
+        _take(layer, held)
+        if hasattr(held, "contrast_limits"):
+            layer.contrast_limits = held.contrast_limits
+        layer.metadata = metadata
+        _edits[layer] = edits
+
+    return restore
+
+
+def _alike(old: Layer, new: Layer) -> bool:
+    same_colour = getattr(old, "rgb", False) == getattr(new, "rgb", False)
+    return type(old) is type(new) and old.ndim == new.ndim and same_colour

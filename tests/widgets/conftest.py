@@ -1,0 +1,121 @@
+"""A person at a real napari window: opens widgets through the manifest, clicks and types."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari")
+
+from qtpy.QtCore import QPoint, Qt
+
+TITLES = {
+    "align": "Align",
+    "focus": "Focus measure",
+    "depth": "Depth and all-in-focus",
+    "refine": "Refine",
+    "all": "Depth from focus, all steps",
+    "inspector": "Why this plane? Focus curve",
+    "reuse": "Use elsewhere",
+    "surface": "3-D surface",
+    "measure": "Measure heights",
+    "figure": "Figure and movie",
+}
+
+
+class Person:
+    """Somebody with a mouse and a keyboard."""
+
+    def __init__(self, viewer, qtbot):
+        self.viewer, self.qtbot = viewer, qtbot
+
+    def open(self, *names):
+        found = [
+            self.viewer.window.add_plugin_dock_widget("napari-dff", TITLES[name])[1]
+            for name in names
+        ]
+        return found if len(found) > 1 else found[0]
+
+    def stack(self, truth, **settings):
+        look = {
+            "name": "mine",
+            "scale": (2.0, 0.5, 0.25),
+            "translate": (10.0, 1.0, 2.0),
+            "units": ("micrometer",) * 3,
+            "axis_labels": ("z", "y", "x"),
+        }
+        return self.viewer.add_image(**{"data": truth.stack.planes, **look, **settings})
+
+    def press(self, button):
+        self.qtbot.mouseClick(button.native, Qt.MouseButton.LeftButton)
+
+    def run(self, widget, button=None, timeout=60_000):
+        self.press(button or widget.run)
+        self.wait(widget, timeout)
+
+    def wait(self, widget, timeout=60_000):
+        self.qtbot.waitUntil(lambda: widget._job is None, timeout=timeout)
+
+    def layer(self, role):
+        return next(each for each in self.viewer.layers if each.name.startswith(f"{role} ·"))
+
+    def roles(self):
+        return {each.name.split(" ·")[0] for each in self.viewer.layers}
+
+    def place(self, layer, row, column):
+        """Where a pixel of a layer lies on the canvas."""
+        canvas = self.viewer.window._qt_viewer.canvas
+        world = np.asarray(layer.data_to_world((*[0] * (layer.ndim - 2), row, column)))[-2:]
+        camera = self.viewer.scene.camera
+        size = np.array([canvas.native.height(), canvas.native.width()])
+        down, right = (world - np.array(camera.center)[-2:]) * camera.zoom + size / 2
+        return canvas.native, QPoint(round(right), round(down))
+
+    def click(self, layer, row, column, shift=False):
+        keys = Qt.KeyboardModifier.ShiftModifier if shift else Qt.KeyboardModifier.NoModifier
+        canvas, at = self.place(layer, row, column)
+        self.qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, keys, at)
+
+    def drag(self, layer, start, end):
+        canvas, first = self.place(layer, *start)
+        _, last = self.place(layer, *end)
+        self.qtbot.mouseMove(canvas, first)
+        self.qtbot.mousePress(canvas, Qt.MouseButton.LeftButton, pos=first)
+        for share in (0.3, 0.7, 1.0):
+            self.qtbot.mouseMove(canvas, first + (last - first) * share)
+            self.qtbot.wait(10)
+        self.qtbot.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=last)
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)
+
+
+@pytest.fixture
+def person(viewer, qtbot):
+    viewer.window.resize(1280, 800)
+    return Person(viewer, qtbot)
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What napari's notification shows."""
+    messages = []
+    for module in ("step", "worker", "tool"):
+        monkeypatch.setattr(f"napari_dff.widgets.{module}.show_error", messages.append)
+    return messages
+
+
+@pytest.fixture
+def chosen_file(monkeypatch, tmp_path):
+    """What file dialogs give back: set `.path`."""
+
+    class Chosen:
+        path = tmp_path / "x"
+
+    def answer(*_args, **_settings):
+        return str(Chosen.path), ""
+
+    for module in ("form", "tool"):
+        for name in ("getSaveFileName", "getOpenFileName"):
+            monkeypatch.setattr(f"napari_dff.widgets.{module}.QFileDialog.{name}", answer)
+    return Chosen

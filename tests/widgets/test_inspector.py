@@ -1,0 +1,106 @@
+"""Why this plane? Clicks on the canvas."""
+
+import dask.array as da
+import numpy as np
+import pytest
+
+from napari_dff import Recipe
+from napari_dff.region import focus_curve
+from napari_dff.widgets.layers import stack_of
+
+
+def looked(person, widget, count=1):
+    person.qtbot.waitUntil(lambda: len(widget.curves) == count, timeout=20_000)
+    person.wait(widget)
+
+
+def test_a_click_shows_the_curve_and_goes_to_its_plane(person, surface):
+    source = person.stack(surface, scale=(2.0, 0.5, 0.5))
+    widget = person.open("inspector")
+    person.qtbot.wait(50)
+    person.click(source, 40, 55)
+    looked(person, widget)
+    pixel, curve = widget.curves[0]
+    assert abs(pixel[0] - 40) <= 1
+    assert abs(pixel[1] - 55) <= 1
+    expected = focus_curve(stack_of(source), Recipe(), *pixel)
+    np.testing.assert_array_equal(curve.focus, expected.focus)
+    assert curve.depth == expected.depth
+    truth = np.interp(surface.depth[pixel], surface.stack.positions, 10 + 2.0 * np.arange(12))
+    assert curve.depth == pytest.approx(truth, abs=1.0)
+    assert person.viewer.dims.current_step[0] == curve.plane
+    assert f"plane {curve.plane}" in widget.told.value
+    assert "µm" in widget.told.value
+    lines = widget.plot.axes[0].get_lines()
+    np.testing.assert_array_equal(lines[0].get_ydata(), curve.focus)
+
+
+def test_shift_pins_and_a_drag_is_no_click(person, surface):
+    source = person.stack(surface, scale=(2.0, 0.5, 0.5))
+    widget = person.open("inspector")
+    person.qtbot.wait(50)
+    person.click(source, 20, 20)
+    looked(person, widget)
+    person.click(source, 70, 60, shift=True)
+    looked(person, widget, 2)
+    person.drag(source, (40, 40), (40, 60))
+    person.qtbot.wait(100)
+    assert len(widget.curves) == 2
+    person.click(source, 30, 30)
+    looked(person, widget, 1)
+    person.press(widget.forget)
+    assert widget.curves == []
+
+
+def test_it_works_on_results_with_their_recipe(person, surface):
+    person.stack(surface, scale=(2.0, 0.5, 0.5))
+    all_, widget = person.open("all", "inspector")
+    all_.form.settings["registration"].value = "none"
+    all_.form.settings["window"].value = 15
+    person.run(all_)
+    depth = person.layer("refined depth")
+    person.click(depth, 50, 50)
+    looked(person, widget)
+    pixel, curve = widget.curves[0]
+    source = person.viewer.layers["mine"]
+    recipe = Recipe(registration="none", window=15)
+    np.testing.assert_array_equal(curve.focus, focus_curve(stack_of(source), recipe, *pixel).focus)
+    assert widget._final["refined"][0] == depth.data[pixel]
+    assert "Refined" in widget.told.value
+    assert {"estimate", "refined"} <= set(widget.plot.axes[0].get_legend_handles_labels()[1])
+
+
+def test_a_lazy_stack_is_read_only_around_the_pixel(person, surface):
+    read = []
+
+    def chunk(block_info=None):
+        place = block_info[None]["array-location"]
+        read.append(place)
+        return np.tile(surface.stack.planes, (1, 6, 6))[tuple(slice(*ends) for ends in place)]
+
+    shape = (12, 576, 576)
+    chunks = da.core.normalize_chunks((1, 96, 96), shape)
+    planes = da.map_blocks(chunk, chunks=chunks, dtype=np.uint16, meta=np.empty((0,) * 3, "u2"))
+    source = person.stack(surface, data=planes, contrast_limits=(0, 60000), scale=(2, 0.5, 0.5))
+    widget = person.open("inspector")
+    person.qtbot.wait(50)
+    read.clear()
+    widget.step.value = False
+    widget.inspect(source, (48, 60))
+    looked(person, widget)
+    assert read
+    assert len(read) < 0.7 * 12 * 36
+
+
+def test_outside_and_without_a_stack_nothing_breaks(person, surface):
+    widget = person.open("inspector")
+    person.viewer.add_points(np.zeros((1, 2)))
+    canvas = person.viewer.window._qt_viewer.canvas.native
+    from qtpy.QtCore import QPoint, Qt
+
+    person.qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=QPoint(5, 5))
+    person.qtbot.waitUntil(lambda: "no stack" in widget.told.value, timeout=2000)
+    person.stack(surface)
+    widget.inspect(person.viewer.layers["mine"], (500, 500))
+    person.qtbot.waitUntil(lambda: "failed" in widget.told.value, timeout=5000)
+    assert widget.curves == []

@@ -1,0 +1,123 @@
+"""Preview: what is in view, at once, and the same as a whole run gives."""
+
+import numpy as np
+import pytest
+
+from napari_dff import synthetic
+from napari_dff.widgets.preview import OFF, RECTANGLE, VIEW
+
+
+@pytest.fixture(scope="module")
+def wide():
+    return synthetic.rough_surface(size=640, planes=8, seed=3)
+
+
+def shown(person, widget, role):
+    person.qtbot.waitUntil(lambda: role in person.roles(), timeout=20_000)
+    person.qtbot.waitUntil(lambda: widget._preview._job is None, timeout=20_000)
+    return person.layer(role)
+
+
+def again(person, widget, change):
+    """Wait for a preview after a change."""
+    widget.status.value = ""
+    change()
+    person.qtbot.waitUntil(lambda: "preview of" in widget.status.value, timeout=20_000)
+
+
+def part(preview, whole):
+    """The same pixels of a result over the whole."""
+    offset = (preview.translate[-2:] - whole.translate[-2:]) / whole.scale[-2:]
+    top, left = np.rint(offset).astype(int)
+    height, width = preview.data.shape[-2:]
+    return whole.data[..., top : top + height, left : left + width]
+
+
+def test_the_view_is_previewed_and_equals_the_run(person, wide):
+    source = person.stack(wide, scale=(2.0, 0.25, 0.25))
+    widget = person.open("focus")
+    person.viewer.scene.camera.zoom *= 4
+    person.qtbot.wait(100)
+    widget.preview.value = VIEW
+    first = shown(person, widget, "preview focus")
+    height, width = first.data.shape[1:]
+    assert 64 < height < 500
+    assert 64 < width < 500
+    before = first.data.copy()
+    again(person, widget, lambda: setattr(widget.form.settings["window"], "value", 15))
+    assert person.layer("preview focus") is first
+    assert not np.array_equal(first.data, before)
+    previewed = first.data.copy(), first.translate.copy()
+    widget.preview.value = OFF
+    assert "preview focus" not in person.roles()
+    person.run(widget)
+    first.data, first.translate = previewed
+    whole = part(first, person.layer("focus"))
+    np.testing.assert_allclose(first.data, whole, atol=1e-2 * whole.max())
+    assert np.percentile(np.abs(first.data - whole), 99.9) < 1e-4 * whole.max()
+    assert source in person.viewer.layers
+
+
+def test_a_rectangle_is_drawn_and_previewed(person, surface):
+    source = person.stack(surface, scale=(2.0, 0.5, 0.5))
+    widget = person.open("all")
+    widget.form.settings["registration"].value = "none"
+    widget.preview.value = RECTANGLE
+    assert "preview region" in person.roles()
+    person.qtbot.wait(50)
+    person.drag(source, (26, 18), (61, 69))
+    depth = shown(person, widget, "preview depth")
+    assert depth.data.shape == (40, 56)
+    np.testing.assert_allclose((depth.translate - source.translate[1:]) / 0.5, (24, 16))
+    person.run(widget)
+    assert "preview depth" not in person.roles() or widget._preview._job is None
+    error = np.abs(depth.data - part(depth, person.layer("refined depth"))) / 2.0
+    assert np.percentile(error, 99) < 0.05  # planes
+
+
+def test_steps_after_the_first_preview_from_the_layers(person, surface):
+    person.stack(surface)
+    focus, depth, refine = person.open("focus", "depth", "refine")
+    depth.preview.value = VIEW
+    person.qtbot.waitUntil(lambda: "no preview" in depth.status.value, timeout=5000)
+    person.run(focus)
+    again(person, depth, lambda: setattr(depth.form.settings["peak"], "value", "gaussian"))
+    previewed = person.layer("preview depth").data.copy()
+    depth.preview.value = OFF
+    person.run(depth)
+    np.testing.assert_allclose(previewed, person.layer("depth").data, rtol=1e-6)
+    refine.preview.value = VIEW
+    again(person, refine, lambda: setattr(refine.form.settings["smoothness"], "value", 4.0))
+    previewed = person.layer("preview depth").data.copy()
+    refine.preview.value = OFF
+    person.run(refine)
+    np.testing.assert_allclose(previewed, person.layer("refined depth").data, rtol=1e-5)
+
+
+def test_a_wrong_setting_is_told_without_a_popup(person, said, surface, monkeypatch):
+    person.stack(surface)
+    widget = person.open("focus")
+
+    def broken(*_):
+        raise ValueError("window must be something else")
+
+    monkeypatch.setattr("napari_dff.widgets.focus.focus_of", broken)
+    widget.preview.value = VIEW
+    person.qtbot.waitUntil(lambda: "must be something else" in widget.status.value, timeout=5000)
+    assert said == []
+
+
+def test_the_preview_stops_with_the_newest_settings(person, surface):
+    """Many changes in a row end in one preview, that of the last."""
+    person.stack(surface)
+    widget = person.open("focus")
+    widget.preview.value = VIEW
+    shown(person, widget, "preview focus")
+    for window in (3, 5, 7, 11, 21):
+        widget.form.settings["window"].value = window
+        person.qtbot.wait(30)
+    again(person, widget, lambda: setattr(widget.form.settings["window"], "value", 31))
+    last = person.layer("preview focus").data.copy()
+    widget.preview.value = OFF
+    person.run(widget)
+    np.testing.assert_allclose(last, person.layer("focus").data, rtol=1e-4)

@@ -1,0 +1,122 @@
+"""Layer by layer: where results come from, whether they still hold, undo, and recipes."""
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+from qtpy.QtWidgets import QApplication
+
+from napari_dff import Recipe
+from napari_dff.cli import main
+from napari_dff.io import write_stack
+
+
+@pytest.fixture
+def steps(person, surface):
+    source = person.stack(surface)
+    focus, depth = person.open("focus", "depth")
+    person.run(focus)
+    person.run(depth)
+    return source, focus, depth
+
+
+def test_a_result_says_when_its_input_or_its_settings_have_changed(person, steps):
+    source, focus, depth = steps
+    assert depth.fresh.value == ""
+    depth.form.settings["peak"].value = "gaussian"
+    assert "other settings: peak curve → gaussian" in depth.fresh.value
+    depth.form.settings["peak"].value = "curve"
+    assert depth.fresh.value == ""
+    focus.form.settings["window"].value = 15
+    assert "window 9 → 15" in focus.fresh.value
+    person.run(focus)
+    assert focus.fresh.value == ""
+    assert "'focus · mine' has changed since" in depth.fresh.value
+    person.press(focus.undo)
+    assert depth.fresh.value == ""  # it holds again
+    source.data = source.data.copy()
+    assert "'mine' has changed since" in focus.fresh.value
+    assert "out of date" in depth.fresh.value
+
+
+def test_undo_takes_away_what_was_added(person, steps):
+    _, _, depth = steps
+    assert {"depth", "uncertainty", "plane index", "all in focus"} < person.roles()
+    person.press(depth.undo)
+    assert person.roles() == {"mine", "focus"}
+    assert not depth.undo.enabled
+    assert "undone" in depth.status.value
+
+
+def test_undo_brings_back_what_was_changed(person, steps):
+    _, focus, _ = steps
+    layer = person.layer("focus")
+    before, limits = layer.data.copy(), tuple(layer.contrast_limits)
+    focus.form.settings["window"].value = 21
+    person.run(focus)
+    assert not np.array_equal(layer.data, before)
+    person.press(focus.undo)
+    assert person.layer("focus") is layer
+    np.testing.assert_array_equal(layer.data, before)
+    assert tuple(layer.contrast_limits) == limits
+
+
+def test_a_click_on_a_result_brings_its_recipe_back(person, steps):
+    _, focus, _ = steps
+    focus.form.settings["sigma"].value = 3.0
+    person.viewer.layers.selection.active = person.viewer.layers["mine"]
+    person.viewer.layers.selection.active = person.layer("focus")
+    assert focus.form.settings["sigma"].value == 1.0
+    assert "settings of 'focus · mine'" in focus.status.value
+
+
+def test_later_steps_know_the_settings_of_earlier_ones(person, steps):
+    _, focus, depth = steps
+    focus.form.settings["window"].value = 15
+    person.run(focus)
+    person.run(depth)
+    assert depth.recipe().window == 15
+    settings = person.layer("depth").metadata["napari-dff"]["settings"]
+    assert (settings["window"], settings["peak"]) == (15, "curve")
+
+
+def test_a_recipe_is_saved_and_loaded(person, surface, chosen_file, tmp_path):
+    person.stack(surface)
+    widget = person.open("all")
+    widget.form.settings["smoothness"].value = 3.0
+    chosen_file.path = tmp_path / "mine.json"
+    person.press(widget.file.save)
+    assert json.loads(chosen_file.path.read_text())["smoothness"] == 3.0
+    widget.form.settings["smoothness"].value = 1.0
+    person.press(widget.file.load)
+    assert widget.form.settings["smoothness"].value == 3.0
+    chosen_file.path.write_text('{"smothness": 2}')
+    person.press(widget.file.load)
+    assert "did you mean 'smoothness'" in widget.status.value
+    assert widget.form.settings["smoothness"].value == 3.0
+
+
+def test_the_copied_command_gives_the_same_result(person, surface, tmp_path):
+    path = tmp_path / "my stack.ome.tif"
+    write_stack(path, surface.stack)
+    (layer,) = person.viewer.open(str(path), plugin="napari")
+    layer.scale = (2.0, 1.0, 1.0)
+    layer.units = ("micrometer",) * 3
+    widget = person.open("all")
+    widget.form.settings["registration"].value = "none"
+    widget.form.settings["window"].value = 13
+    person.run(widget)
+    person.press(widget.file.copy)
+    words = shlex.split(QApplication.clipboard().text())
+    assert words[:3] == ["napari-dff", "run", str(path)]
+    words[words.index("results")] = str(tmp_path / "out")
+    assert main([*words[1:], "--quiet"]) == 0
+    import tifffile
+
+    np.testing.assert_array_equal(
+        tifffile.imread(tmp_path / "out" / "depth.tif"), person.layer("refined depth").data
+    )
+    recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
+    recipe.pop("napari_dff")
+    assert Recipe(**recipe) == widget.recipe()

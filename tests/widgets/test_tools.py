@@ -1,0 +1,298 @@
+"""What is done with a depth layer: 3-D, measuring, figures, and using it elsewhere."""
+
+import csv
+
+import numpy as np
+import pytest
+import tifffile
+import trimesh
+from PIL import Image
+from qtpy.QtCore import QPoint
+
+from napari_dff import all_in_focus, resample
+from napari_dff.surface import level, profile, roughness, step_height
+
+SIZE = (0.5, 0.5)
+
+
+@pytest.fixture
+def scene(person, surface):
+    """A stack with its refined depth."""
+    person.stack(surface, scale=(2.0, *SIZE))
+    widget = person.open("all")
+    widget.form.settings["registration"].value = "none"
+    person.run(widget)
+    return person.layer("refined depth")
+
+
+def known(person):
+    doubt = person.layer("refined uncertainty").data
+    heights = np.where(np.isfinite(doubt), person.layer("refined depth").data, np.nan)
+    return heights.astype(np.float32), doubt
+
+
+def cells(table):
+    return dict(zip(table["what"], table["value"], strict=True))
+
+
+# 3-D -------------------------------------------------------------------------------------------
+
+
+def test_the_surface_lies_where_the_depth_does_and_stretches(person, scene):
+    widget = person.open("surface")
+    person.run(widget)
+    shown = person.layer("surface")
+    assert person.viewer.dims.ndisplay == 3
+    heights, _ = known(person)
+    z, y, x = shown.vertices.T
+    assert np.nanmin(heights) <= z.min() <= z.max() <= np.nanmax(heights)
+    rows, columns = (y / SIZE[0]).round().astype(int), (x / SIZE[1]).round().astype(int)
+    np.testing.assert_allclose(z, heights[rows, columns], rtol=1e-5)
+    np.testing.assert_allclose(shown.translate, (0, *scene.translate))
+    assert shown.units == person.viewer.layers["mine"].units
+    assert not person.layer("refined depth").visible
+    assert shown.texture.dtype == np.uint8
+    widget.exaggeration.value = 4.0
+    middle = np.median(z)
+    world = shown.data_to_world((z.max(), 0, 0))[0]
+    assert world == pytest.approx(middle + 4 * (z.max() - middle), rel=1e-5)
+    person.press(widget.back)
+    assert person.viewer.dims.ndisplay == 2
+    assert person.layer("refined depth").visible
+
+
+@pytest.mark.parametrize("suffix", ["obj", "ply", "stl"])
+def test_a_mesh_is_exported_in_micrometers(person, scene, chosen_file, tmp_path, suffix):
+    widget = person.open("surface")
+    widget.exaggeration.value = 5.0  # of the view alone
+    widget.faces.value = 500
+    chosen_file.path = tmp_path / f"part.{suffix}"
+    person.run(widget, widget.export)
+    mesh = trimesh.load(chosen_file.path, process=False)
+    heights, _ = known(person)
+    assert len(mesh.faces) <= 500
+    low, high = mesh.bounds
+    assert np.nanmin(heights) <= low[2] < high[2] <= np.nanmax(heights)
+    assert high[0] - low[0] == pytest.approx(96 * SIZE[1], rel=0.15)
+    assert (tmp_path / "part.png").exists() == (suffix == "obj")
+
+
+def test_another_suffix_is_told(person, said, scene, chosen_file, tmp_path):
+    widget = person.open("surface")
+    chosen_file.path = tmp_path / "part.xyz"
+    person.run(widget, widget.export)
+    assert "must end in .ply, .obj, .stl" in said[0]
+    assert not list(tmp_path.iterdir())
+
+
+# Measuring -------------------------------------------------------------------------------------
+
+
+def test_the_height_under_the_cursor_is_told(person, scene):
+    widget = person.open("measure")
+    person.qtbot.wait(50)
+    canvas, at = person.place(scene, 40, 50)
+    person.qtbot.mouseMove(canvas, at - QPoint(9, 9))
+    person.qtbot.mouseMove(canvas, at)
+    person.qtbot.waitUntil(lambda: "Height at row" in widget.cursor.value, timeout=3000)
+    words = widget.cursor.value.replace(",", " ").replace(":", " ").split()
+    row, column = int(words[3]), int(words[5])
+    assert abs(row - 40) < 2
+    assert abs(column - 50) < 2
+    assert float(words[6]) == pytest.approx(scene.data[row, column], rel=1e-3)
+    assert "±" in widget.cursor.value
+    assert "µm" in widget.cursor.value
+
+
+def test_a_line_is_drawn_and_its_profile_saved(person, scene, chosen_file, tmp_path):
+    widget = person.open("measure")
+    widget.measure.value = "profile"
+    person.press(widget.draw)
+    person.qtbot.wait(50)
+    person.drag(scene, (20, 15), (70, 80))
+    shapes = widget.drawn.value
+    assert len(shapes.data) == 1
+    person.run(widget)
+    heights, doubt = known(person)
+    expected = profile(level(heights).heights, shapes.data[0], SIZE, uncertainty=doubt)
+    np.testing.assert_allclose(widget.found.profile.height, expected.height)
+    x, y = widget.plot.axes[0].get_lines()[0].get_data()
+    np.testing.assert_allclose(x, expected.distance)
+    np.testing.assert_allclose(y, expected.height)
+    chosen_file.path = tmp_path / "profile.csv"
+    person.press(widget.save)
+    with chosen_file.path.open(encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows[0][:2] == ["distance (µm)", "height (µm)"]
+    assert len(rows) == 1 + len(expected.distance)
+
+
+def test_roughness_of_a_region_that_is_drawn(person, scene):
+    widget = person.open("measure")
+    person.press(widget.draw)
+    person.qtbot.wait(50)
+    person.drag(scene, (20, 20), (70, 60))
+    widget.levelling.value = "polynomial"
+    widget.degree.value = 3
+    person.run(widget)
+    heights, _ = known(person)
+    (corners,) = widget.drawn.value.data
+    rows, columns = np.indices(heights.shape)
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    where = (rows >= low[0]) & (rows <= high[0]) & (columns >= low[1]) & (columns <= high[1])
+    flat = level(heights, levelling="polynomial", degree=3, where=where).heights
+    sa = next(q for q in roughness(flat, SIZE, where=where) if q.name == "Sa").value
+    found = {q.name: q for q in widget.found.quantities}
+    assert found["Sa"].value == pytest.approx(sa, rel=0.02)
+    assert found["Sa"].unit == "µm"
+    assert found["Sa"].uncertainty > 0
+    assert {"Sq", "Sz", "Ssk", "Sku", "Sdr"} <= set(widget.table["what"])
+    person.press(widget.keep)
+    np.testing.assert_allclose(person.layer("levelled depth").data, widget.found.levelled)
+
+
+def test_step_and_volume(person, scene):
+    widget = person.open("measure")
+    widget.measure.value = "step height"
+    person.press(widget.draw)
+    box = np.array([[10, 10], [10, 40], [40, 40], [40, 10]])
+    boxes = [box, box + np.array([0, 45])]
+    widget.drawn.value.add(boxes, shape_type="rectangle")
+    person.run(widget)
+    heights, doubt = known(person)
+    from skimage.draw import polygon2mask
+
+    first, second = (polygon2mask(heights.shape, box) for box in boxes)
+    expected = step_height(heights, first, second, SIZE, uncertainty=doubt)[0]
+    assert widget.found.quantities[0].value == pytest.approx(expected.value)
+    assert float(cells(widget.table)["step height"]) == pytest.approx(expected.value, rel=1e-3)
+    widget.measure.value = "volume"
+    widget.levelling.value = "none"
+    widget.level.value = 20.0
+    person.run(widget)
+    both = (first | second) & (heights > 20)
+    above = next(q for q in widget.found.quantities if q.name == "volume above")
+    assert above.value == pytest.approx((heights[both] - 20).sum() * 0.25, rel=1e-3)
+    assert above.unit == "µm³"
+
+
+def test_three_points_level(person, scene):
+    widget = person.open("measure")
+    places = np.array([[10.0, 10.0], [80.0, 20.0], [40.0, 85.0]])
+    person.viewer.add_points(places, scale=SIZE, translate=scene.translate, units=scene.units)
+    widget.levelling.value = "three_points"
+    widget.corners.value = person.viewer.layers[-1]
+    person.run(widget)
+    flat = level(known(person)[0], levelling="three_points", points=places).heights
+    np.testing.assert_allclose(widget.found.levelled, flat, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("what", "words"), [("profile", "no line"), ("step height", "needs two areas, got 0")]
+)
+def test_what_is_missing_is_told(person, said, scene, what, words):
+    widget = person.open("measure")
+    widget.measure.value = what
+    person.press(widget.run)
+    assert words in said[0]
+
+
+@pytest.mark.parametrize("name", ["measure", "surface"])
+def test_without_a_depth_layer_it_says_what_to_do(person, said, name):
+    widget = person.open(name)
+    person.press(widget.run)
+    assert "no depth layer: run" in said[0]
+
+
+# Figure and movie --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_a_figure_is_saved(person, scene, chosen_file, tmp_path, suffix):
+    measure, widget = person.open("measure", "figure")
+    person.press(measure.draw)
+    measure.drawn.value.add([[10, 10], [80, 70]], shape_type="line")
+    widget.line.value = measure.drawn.value
+    chosen_file.path = tmp_path / f"figure.{suffix}"
+    person.run(widget, widget.figure)
+    if suffix == "png":
+        picture = np.asarray(Image.open(chosen_file.path))
+        assert abs(picture.shape[1] - 2100) < 5  # 7 inches at 300 dots
+        assert picture.std() > 10
+    else:
+        text = chosen_file.path.read_text(encoding="utf-8")
+        assert "depth (µm)" in text
+        assert "distance (µm)" in text
+        assert "10 µm" in text or "5 µm" in text  # scale bar
+
+
+def test_the_movie_has_every_plane_beside_the_sharp_image(person, scene, chosen_file, tmp_path):
+    widget = person.open("figure")
+    chosen_file.path = tmp_path / "movie.tif"
+    person.run(widget, widget.movie)
+    frames = tifffile.imread(chosen_file.path)
+    assert frames.shape == (12, 96, 192, 3)
+    right = frames[:, 40:, 96:]
+    assert (right == right[0]).all()
+    planes = person.viewer.layers["mine"].data[:, 40:].astype(float)
+    for left, plane in zip(frames[:, 40:, :96, 0].astype(float), planes, strict=True):
+        assert np.corrcoef(left.ravel(), plane.ravel())[0, 1] > 0.97
+
+
+def test_playing_steps_through_the_planes_beside_the_sharp_image(person, scene):
+    widget = person.open("figure")
+    start = person.viewer.dims.current_step[0]
+    person.press(widget.play)
+    person.qtbot.waitUntil(lambda: person.viewer.dims.current_step[0] != start, timeout=3000)
+    visible = {each.name for each in person.viewer.layers if each.visible}
+    assert visible == {"mine", "refined all in focus · mine"}
+    person.press(widget.play)
+    assert not person.viewer.canvas.grid.enabled
+    assert person.layer("refined depth").visible
+
+
+# Elsewhere ---------------------------------------------------------------------------------------
+
+
+def test_an_alignment_and_a_plane_map_for_other_channels(person, drifting):
+    grey = drifting.stack.planes[..., 1]
+    source = person.stack(drifting, data=grey, scale=(2.0, *SIZE))
+    all_ = person.open("all")
+    person.run(all_)
+    other = np.ascontiguousarray(drifting.stack.planes[..., 0])
+    look = {"scale": source.scale, "translate": source.translate, "units": source.units}
+    red = person.viewer.add_image(other, name="red", **look)
+    time = np.stack([other, other[:, ::-1].copy()])
+    person.viewer.add_image(time, name="time", scale=(1, 2, *SIZE), units=source.units[:1] * 4)
+    transforms = person.layer("aligned").metadata["napari-dff"]["transforms"]
+    moved, _ = resample(other, transforms)
+
+    widget = person.open("reuse")
+    assert {each.name for each in widget.targets.choices} == {"red", "time"}
+    widget.chosen.value = person.layer("aligned")
+    widget.targets.value = [red]
+    person.run(widget)
+    np.testing.assert_array_equal(person.viewer.layers["aligned · red"].data, moved)
+
+    depth = person.layer("refined depth")
+    widget.chosen.value = depth
+    widget.targets.value = [red, person.viewer.layers["time"]]
+    person.run(widget)
+    at = 10 + 2.0 * np.arange(9)
+    expected = all_in_focus(moved, depth.data, at)
+    found = person.viewer.layers["all in focus · red"]
+    np.testing.assert_array_equal(found.data, expected)
+    np.testing.assert_allclose(found.scale, SIZE)
+    both = person.viewer.layers["all in focus · time"]
+    assert both.data.shape == (2, 1, 192, 192)
+    np.testing.assert_array_equal(both.data[0, 0], expected)
+    assert not np.array_equal(both.data[1, 0], expected)
+    person.press(widget.undo)
+    assert "all in focus · red" not in person.viewer.layers
+
+
+def test_nothing_to_use_is_told(person, said, surface):
+    person.stack(surface)
+    widget = person.open("reuse")
+    person.press(widget.run)
+    assert "nothing to use yet" in said[0]
