@@ -54,6 +54,10 @@ class Person:
     def wait(self, widget, timeout=60_000):
         self.qtbot.waitUntil(lambda: widget._job is None, timeout=timeout)
 
+    def undo(self, widget):
+        self.press(widget.undo)
+        self.qtbot.waitUntil(lambda: "undone" in widget.status.value, timeout=5000)
+
     def layer(self, role):
         return next(each for each in self.viewer.layers if each.name.startswith(f"{role} ·"))
 

@@ -49,7 +49,7 @@ def test_the_view_is_previewed_and_equals_the_run(person, wide):
     assert not np.array_equal(first.data, before)
     previewed = first.data.copy(), first.translate.copy()
     widget.preview.value = OFF
-    assert "preview focus" not in person.roles()
+    person.qtbot.waitUntil(lambda: "preview focus" not in person.roles(), timeout=2000)
     person.run(widget)
     first.data, first.translate = previewed
     whole = part(first, person.layer("focus"))

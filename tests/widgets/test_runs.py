@@ -33,7 +33,7 @@ def test_a_result_says_when_its_input_or_its_settings_have_changed(person, steps
     person.run(focus)
     assert focus.fresh.value == ""
     assert "'focus · mine' has changed since" in depth.fresh.value
-    person.press(focus.undo)
+    person.undo(focus)
     assert depth.fresh.value == ""  # it holds again
     source.data = source.data.copy()
     assert "'mine' has changed since" in focus.fresh.value
@@ -43,7 +43,7 @@ def test_a_result_says_when_its_input_or_its_settings_have_changed(person, steps
 def test_undo_takes_away_what_was_added(person, steps):
     _, _, depth = steps
     assert {"depth", "uncertainty", "plane index", "all in focus"} < person.roles()
-    person.press(depth.undo)
+    person.undo(depth)
     assert person.roles() == {"mine", "focus"}
     assert not depth.undo.enabled
     assert "undone" in depth.status.value
@@ -56,7 +56,7 @@ def test_undo_brings_back_what_was_changed(person, steps):
     focus.form.settings["window"].value = 21
     person.run(focus)
     assert not np.array_equal(layer.data, before)
-    person.press(focus.undo)
+    person.undo(focus)
     assert person.layer("focus") is layer
     np.testing.assert_array_equal(layer.data, before)
     assert tuple(layer.contrast_limits) == limits

@@ -287,7 +287,7 @@ def test_an_alignment_and_a_plane_map_for_other_channels(person, drifting):
     assert both.data.shape == (2, 1, 192, 192)
     np.testing.assert_array_equal(both.data[0, 0], expected)
     assert not np.array_equal(both.data[1, 0], expected)
-    person.press(widget.undo)
+    person.undo(widget)
     assert "all in focus · red" not in person.viewer.layers
 
 

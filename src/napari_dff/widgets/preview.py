@@ -1,7 +1,7 @@
 """Preview: the part of the planes in view, computed at once whenever a setting changes."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from napari_dff.progress import Progress
 from napari_dff.region import MARGIN
 from napari_dff.tiles import Window
 from napari_dff.widgets.layers import KEY, in_rectangle, in_view, ours, placed, title_of
-from napari_dff.widgets.worker import Job
+from napari_dff.widgets.worker import Job, in_turns
 
 SIDE = 512 - 2 * MARGIN  # pixels: what lies around is computed with it
 PAUSE = 80  # ms without a change before it begins
@@ -77,10 +77,14 @@ class Preview:
         self._timer.stop()
         if self._job is not None:
             self._job.cancel()
-        for layer in self._shown:
+        in_turns(self._gone(self._shown))
+        self._shown = []
+
+    def _gone(self, layers: list[Layer]) -> Iterator[None]:
+        for layer in layers:
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
-        self._shown = []
+                yield
 
     def close(self) -> None:
         """Stop for good."""
@@ -195,7 +199,6 @@ class Preview:
                 layer = Layer.create(data, {**place, "rgb": False, **settings}, "image")
                 self._viewer.add_layer(layer)
             self._shown.append(layer)
-        for layer in kept.values():
-            self._viewer.layers.remove(layer)
+        in_turns(self._gone(list(kept.values())))
         if active is not None and active in self._viewer.layers:
             self._viewer.layers.selection.active = active

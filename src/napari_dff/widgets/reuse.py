@@ -1,5 +1,7 @@
 """Use it again elsewhere: one alignment or one plane map for other channels, times, positions."""
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +26,7 @@ from napari_dff.widgets.layers import (
 )
 from napari_dff.widgets.runs import Run
 from napari_dff.widgets.tool import Tool
+from napari_dff.widgets.worker import in_turns
 
 
 class Given(NamedTuple):
@@ -103,10 +106,11 @@ class ReuseWidget(Tool):
         def compute(progress: Progress) -> list[np.ndarray]:
             return [_applied(given, each, progress) for each in planes]
 
-        def done(results: list[np.ndarray]) -> None:
+        def done(results: list[np.ndarray]) -> Iterator[None]:
+            self._runs = runs
             for run, result in zip(runs, results, strict=True):
                 _put(run, result, "aligned" if given.depth is None else "all in focus")
-            self._runs = runs
+                yield
 
         self.work(compute, done)
 
@@ -132,11 +136,9 @@ class ReuseWidget(Tool):
             self._job.cancel()
 
     def _undo(self) -> None:
-        for run in self._runs:
-            run.undo()
-        self._runs = []
+        runs, self._runs = self._runs, []
         self.undo.enabled = False
-        self.say("undone")
+        in_turns(chain.from_iterable(run.undo() for run in runs), lambda: self.say("undone"))
 
     def _began(self) -> None:
         self.run.enabled, self.cancel.enabled = False, True

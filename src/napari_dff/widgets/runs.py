@@ -169,10 +169,11 @@ class Run:
         self.put(f"{prefix}depth", found.depth, colormap="gray", contrast_limits=ends)
         yield
 
-    def undo(self) -> None:
-        """Bring back what was there before."""
+    def undo(self) -> Iterator[None]:
+        """Bring back what was there before, one layer at each step."""
         while self._undoing:
             self._undoing.pop()()
+            yield
         changes.happened.emit()
 
 

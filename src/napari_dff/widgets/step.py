@@ -30,7 +30,7 @@ from napari_dff.widgets.layers import (
 )
 from napari_dff.widgets.preview import OFF, RECTANGLE, VIEW, Picture, Preview
 from napari_dff.widgets.runs import Run, changes, outdated
-from napari_dff.widgets.worker import Job
+from napari_dff.widgets.worker import Job, in_turns
 
 
 class StepWidget(Container[Widget]):
@@ -303,10 +303,8 @@ class StepWidget(Container[Widget]):
     def _undo(self) -> None:
         if self._run is not None and self._job is None:
             run, self._run = self._run, None
-            run.undo()
             self.undo.enabled = False
-            self._tell_whether_fresh()
-            self._say("undone: the layers are as they were before")
+            in_turns(run.undo(), lambda: self._say("undone: the layers are as they were before"))
 
     def _ended(self) -> None:
         self._job = None

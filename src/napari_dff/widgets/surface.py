@@ -1,6 +1,6 @@
 """See it in 3-D: depth as a surface, the all-in-focus image over it, and as a mesh in a file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
@@ -61,7 +61,7 @@ class SurfaceWidget(Tool):
         self.export.changed.connect(self._on_export)
         self.exaggeration.changed.connect(self._stretch)
 
-    def _begin(self, done: Callable[[Heights, Mesh], None]) -> None:
+    def _begin(self, done: Callable[[Heights, Mesh], Iterator[None]]) -> None:
         """Make the mesh in a thread, then `done` with it."""
         try:
             heights = heights_of(self._viewer, self.chosen.value)
@@ -74,7 +74,7 @@ class SurfaceWidget(Tool):
             lambda made: done(heights, made),
         )
 
-    def _put(self, heights: Heights, made: Mesh) -> None:
+    def _put(self, heights: Heights, made: Mesh) -> Iterator[None]:
         viewer, layer = self._viewer, heights.layer
         source = source_of(viewer, layer) or layer
         run = Run(viewer, source, settings_of(layer), [layer])
@@ -87,6 +87,7 @@ class SurfaceWidget(Tool):
         old = find(viewer, "surface", source)
         if old is not None:
             viewer.layers.remove(old)
+            yield
         corner = (0.0, *layer.translate[-2:])
         shown = run.put("surface", data, "surface", scale=(1, 1, 1), translate=corner, **look)
         if viewer.dims.ndisplay == 2:
@@ -97,6 +98,7 @@ class SurfaceWidget(Tool):
         self._stretch()
         viewer.reset_view()
         viewer.scene.camera.angles = ANGLES
+        yield
 
     def _stretch(self) -> None:
         """Stretch the surface about its median height, without making it anew."""

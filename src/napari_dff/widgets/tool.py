@@ -1,6 +1,6 @@
 """What tools that work on a depth layer share: the choice of it, a thread, and a word."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -60,7 +60,9 @@ class Tool(Container[Widget]):
         if newest and (before is None or before not in newest):
             self.chosen.value = newest[-1]
 
-    def work(self, compute: Callable[[Progress], Any], done: Callable[[Any], None]) -> None:
+    def work(
+        self, compute: Callable[[Progress], Any], done: Callable[[Any], Iterator[None] | None]
+    ) -> None:
         """Compute in a thread, then `done` with what it gave; one at a time."""
         if self._job is None:
             self._job = Job(self.title, compute, done, self.say, self._ended)

@@ -24,6 +24,28 @@ COMPILING = "Compiling, which only the first run on a machine does"
 LOGGER = logging.getLogger(__name__)
 
 
+def in_turns(
+    parts: Iterator[None],
+    ended: Callable[[], None] = lambda: None,
+    failed: Callable[[Exception], None] | None = None,
+) -> None:
+    """Go through `parts` with a breath for the window after each, and then call `ended`.
+
+    Whatever adds or removes several layers is done like this: the window stays alive, and napari's
+    canvas, which can crash where layers are removed and others added before it has drawn, draws.
+    """
+    try:
+        next(parts)
+    except StopIteration:
+        ended()
+    except Exception as error:
+        if failed is None:
+            raise
+        failed(error)
+    else:
+        QTimer.singleShot(BREATH, partial(in_turns, parts, ended, failed))
+
+
 class Job(QObject):
     """One computation in a thread.
 
@@ -108,23 +130,12 @@ class Job(QObject):
         if self._stop.is_set():
             self._errored(Cancelled())
             return
-        self._go_on(self._parts(result))
+        in_turns(self._parts(result), lambda: self._end("done"), self._errored)
 
     def _parts(self, result: Any) -> Iterator[None]:
         rest = self._done(result)
         if rest is not None:
             yield from rest
-
-    def _go_on(self, rest: Iterator[None]) -> None:
-        """Show the result part by part, so that the window stays alive in between."""
-        try:
-            next(rest)
-        except StopIteration:
-            self._end("done")
-        except Exception as error:
-            self._errored(error)
-        else:
-            QTimer.singleShot(BREATH, partial(self._go_on, rest))
 
     def _errored(self, error: Exception) -> None:
         if isinstance(error, Cancelled):
