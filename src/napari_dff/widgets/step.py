@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from magicgui.widgets import ComboBox, Container, PushButton, Widget
 from magicgui.widgets.bases import ValueWidget
-from napari.layers import Image, Layer
+from napari.layers import Image, Labels, Layer
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 
@@ -279,9 +279,17 @@ class StepWidget(Container[Widget]):
         run = Run(self._viewer, source, self.form.values(), [source, *layers.values()])
         self._preview.clear()
         self.run.enabled, self.cancel.enabled, self.undo.enabled = False, True, False
+
+        def compute(progress: Progress) -> Any:
+            result = self.compute(stack, recipe, given, progress)
+            Labels(
+                np.zeros((1, 1), np.uint8)
+            )  # loads what napari would load in the window's thread
+            return result
+
         self._job = Job(
             self.title,
-            lambda progress: self.compute(stack, recipe, given, progress),
+            compute,
             lambda result: self._finish(run, recipe, result),
             self._say,
             self._ended,

@@ -42,6 +42,7 @@ class SurfaceWidget(Tool):
             step=0.1,
             tooltip="How many times heights are stretched in the view; 1 is true. Files are true.",
         )
+        self.exaggeration.native.setToolTip(self.exaggeration.tooltip)  # of the number beside it
         self.faces = SpinBox(
             label="triangles",
             value=200_000,

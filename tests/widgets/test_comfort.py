@@ -1,0 +1,120 @@
+"""What every widget owes a person: room, keyboard, words, theme, and a window that stays alive."""
+
+import time
+
+import numpy as np
+import pytest
+from napari.settings import get_plugin_settings
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QSlider, QWidget
+
+from napari_dff import tiles
+
+from .conftest import TITLES
+
+
+@pytest.mark.parametrize("name", TITLES)
+def test_it_fits_into_a_small_window_and_the_keyboard_reaches_all_of_it(person, surface, name):
+    person.stack(surface)
+    window = person.viewer.window._qt_window
+    widget = person.open(name)
+    person.qtbot.wait(50)
+    assert window.width() <= 1280
+    assert window.height() <= 800
+    assert widget.native.minimumSizeHint().height() <= 700
+    assert widget.native.width() <= 480
+    controls = [
+        child
+        for kind in (QAbstractButton, QComboBox, QAbstractSpinBox, QSlider)
+        for child in widget.native.findChildren(kind)
+        if child.isVisibleTo(widget.native) and child.isEnabled() and _own(child)
+    ]
+    assert controls
+    for control in controls:
+        assert control.focusPolicy() & Qt.FocusPolicy.TabFocus, control
+        around = control
+        while not around.toolTip() and around is not widget.native:
+            around = around.parentWidget()
+        assert around.toolTip(), control
+
+
+def _own(control: QWidget) -> bool:
+    """Not a part that Qt or magicgui puts inside another control, as the buttons of a spin box."""
+    parent = control.parentWidget()
+    inside = (QAbstractSpinBox, QComboBox)
+    return not isinstance(parent, inside) and "qt_" not in control.objectName()
+
+
+def test_run_and_fold_by_keyboard_alone(person, surface):
+    person.stack(surface)
+    widget = person.open("focus")
+    assert not widget.form.settings["aggregation"].native.isVisibleTo(widget.native)
+    person.qtbot.keyClick(widget.form.more.native, Qt.Key.Key_Space)
+    assert widget.form.settings["aggregation"].native.isVisibleTo(widget.native)
+    person.qtbot.keyClick(widget.form.settings["window"].native, Qt.Key.Key_Up)
+    assert widget.form.settings["window"].value == 11
+    person.qtbot.keyClick(widget.run.native, Qt.Key.Key_Space)
+    person.wait(widget)
+    assert person.layer("focus").metadata["napari-dff"]["settings"]["window"] == 11
+
+
+def test_plots_follow_the_theme(person):
+    widget = person.open("inspector")
+    dark = widget.plot.figure.get_facecolor()
+    person.viewer.theme = "light"
+    assert np.mean(widget.plot.figure.get_facecolor()[:3]) > 0.7 > np.mean(dark[:3])
+    person.viewer.theme = "dark"
+
+
+def test_preferences_limit_threads_and_memory(person, surface):
+    chosen = get_plugin_settings("napari-dff").processing
+    person.stack(surface)
+    widget = person.open("focus")
+    try:
+        chosen.threads, chosen.memory = 1, 100
+        person.run(widget)
+        assert tiles.cores() == 1
+        assert tiles._limits.megabytes == 100
+    finally:
+        chosen.threads, chosen.memory = 0, 0
+        tiles.limit(tiles.Limits())
+
+
+@pytest.mark.parametrize("name", TITLES)
+def test_a_dock_that_was_closed_leaves_nothing_behind(person, surface, name):
+    widget = person.open(name)
+    person.viewer.window.remove_dock_widget(widget.native)
+    widget.native.deleteLater()
+    person.qtbot.wait(50)
+    source = person.stack(surface)
+    person.viewer.scene.camera.zoom *= 1.1
+    person.qtbot.wait(20)
+    person.click(source, 40, 40)
+    source.data = source.data + 1
+    person.viewer.layers.remove(source)
+    person.qtbot.wait(20)
+
+
+def test_nothing_blocks_the_window_while_it_works(person):
+    """The longest that no event is handled, on the largest sample, layers being there already.
+
+    napari itself needs longer than this to show the first Labels layer there is.
+    """
+    (source,) = person.viewer.open_sample("napari-dff", "machined_part")
+    widget = person.open("all")
+    person.run(widget)
+    ticks = []
+    timer = QTimer()
+    timer.setInterval(2)
+    timer.timeout.connect(lambda: ticks.append(time.perf_counter()))
+    longest = []
+    for _ in range(3):
+        timer.start()
+        person.qtbot.wait(20)
+        ticks.clear()
+        person.run(widget)
+        person.qtbot.wait(50)
+        timer.stop()
+        longest.append(max(np.diff(ticks)))
+    assert min(longest) < 0.1
+    assert source in person.viewer.layers

@@ -1,0 +1,96 @@
+"""Hints by hand: points that are clicked, labels that are painted."""
+
+import numpy as np
+import pytest
+
+from napari_dff import depth_map, focus_measure, synthetic
+from napari_dff import refine as refine_
+from napari_dff.refinement import BACKGROUND, NO_HINT
+from napari_dff.widgets.hints import NEVER, hints_of
+
+SIZE = (0.5, 0.5)
+
+
+@pytest.fixture(scope="module")
+def bare():
+    return synthetic.bare_patch(size=96, planes=10, seed=2)
+
+
+@pytest.fixture
+def ready(person, bare):
+    source = person.stack(bare, scale=(2.0, *SIZE))
+    focus, depth, refine = person.open("focus", "depth", "refine")
+    person.run(focus)
+    person.run(depth)
+    return source, refine
+
+
+def test_points_are_clicked_and_obeyed(person, ready, bare):
+    source, widget = ready
+    person.run(widget)
+    before = person.layer("refined depth").data.copy()
+    person.press(widget.hints.new)
+    points = widget.hints.layer.value
+    assert points.mode == "add"
+    person.viewer.dims.set_current_step(0, 7)
+    person.qtbot.wait(50)
+    person.click(source, 30, 30)
+    widget.hints.says.value = NEVER
+    person.click(source, 70, 66)
+    assert len(points.data) == 2
+    assert list(points.features["background"]) == [False, True]
+    hints = hints_of(points, source)
+    places = np.argwhere(hints == 7)
+    assert np.abs(places - 30).max() <= 3
+    assert np.abs(np.argwhere(hints == BACKGROUND) - (70, 66)).max() <= 3
+    assert "has changed" not in widget.fresh.value  # it was made without them
+
+    person.run(widget)
+    depth, doubt = person.layer("refined depth"), person.layer("refined uncertainty")
+    labels = person.layer("refined plane index").data
+    assert (depth.data[hints == 7] == np.float32(10 + 2 * 7)).all()
+    assert (labels[hints == 7] == 8).all()
+    assert np.isinf(doubt.data[hints == BACKGROUND]).all()
+    assert (labels[hints == BACKGROUND] == 0).all()
+    volume, at = focus_measure(bare.stack.planes), 10 + 2.0 * np.arange(10)
+    found = depth_map(volume, at)
+    guide = person.layer("all in focus").data
+    expected = refine_(found, volume, at, guide=guide, hints=hints).depth
+    error = np.abs(depth.data - expected) / 2.0  # only what changes was solved again
+    assert np.percentile(error, 99) < 0.05
+    assert not np.array_equal(depth.data, before)
+    points.selected_data = {0, 1}
+    points.remove_selected()
+    assert "'hints · mine' has changed since" in widget.fresh.value
+    person.run(widget)
+    assert np.percentile(np.abs(depth.data - before) / 2.0, 99) < 0.05
+
+
+def test_labels_are_painted_in_the_plane_in_which_it_is_sharp(person, ready):
+    source, widget = ready
+    look = {"scale": source.scale, "translate": source.translate, "units": source.units}
+    labels = person.viewer.add_labels(np.zeros((10, 96, 96), np.uint8), name="known", **look)
+    labels.data[4, 20:30, 20:30] = 1
+    labels.data[2, 60:70, 60:70] = 2
+    labels.refresh()
+    widget.hints.layer.value = labels
+    hints = hints_of(labels, source)
+    assert (hints[20:30, 20:30] == 4).all()
+    assert (hints[60:70, 60:70] == BACKGROUND).all()
+    assert (hints == NO_HINT).sum() == 96 * 96 - 200
+    person.run(widget)
+    assert (person.layer("refined depth").data[20:30, 20:30] == np.float32(18)).all()
+    assert np.isinf(person.layer("refined uncertainty").data[60:70, 60:70]).all()
+
+
+def test_hints_that_do_not_fit_are_told(person, said, ready):
+    _, widget = ready
+    labels = person.viewer.add_labels(np.ones((4, 4), np.uint8))
+    widget.hints.layer.value = labels
+    person.press(widget.run)
+    assert "must cover the stack, (10, 96, 96), got shape (4, 4)" in said[-1]
+    flat = person.viewer.add_points(np.array([[1.0, 2.0]]))
+    widget.hints.layer.value = flat
+    person.press(widget.run)
+    assert "must have points with Z, Y, X" in said[-1]
+    assert not any("refined" in role for role in person.roles())
