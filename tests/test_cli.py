@@ -9,7 +9,7 @@ import tifffile
 
 from napari_dff import Recipe
 from napari_dff.cli import main
-from napari_dff.io import read_recipe, sample_path
+from napari_dff.io import read_recipe, sample_path, write_recipe
 
 BARE = str(sample_path("bare_patch"))
 QUICK = ["--registration", "none", "--refinement", "none", "--quiet"]
@@ -125,3 +125,15 @@ def test_info_and_sample(tmp_path, capsys):
     assert "20 of 224 × 224 pixels, uint8" in said
     assert "0 to 19 micrometer" in said
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_recipe_is_the_same_as_its_flags(tmp_path):
+    recipe = Recipe(window=15, sigma=2.5, operator="tenengrad", refinement="none")
+    write_recipe(tmp_path / "recipe.json", recipe)
+    assert read_recipe(tmp_path / "recipe.json") == recipe
+    given = ["--registration", "none", *recipe.flags()]
+    stack, out = str(sample_path("cell_sheet")), str(tmp_path / "out")
+    assert main(["run", stack, "--out", out, "--quiet", *given]) == 0
+    run = read_recipe(tmp_path / "out" / "recipe.json")
+    assert run == dataclasses.replace(recipe, registration="none")
+    assert Recipe().flags() == []

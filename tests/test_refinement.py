@@ -220,3 +220,18 @@ def test_bad_input_is_named(surface):
         refine(estimate, focus, guide=np.zeros((4, 4)))
     with pytest.raises(ValueError, match="estimate must have the shape"):
         refine(estimate, focus[:, 1:])
+
+
+def test_an_island_that_nothing_is_known_of_stays_where_it_is(rng):
+    depth = np.zeros((160, 160), np.float32)
+    island = slice(30, 130), slice(30, 130)
+    depth[island] = rng.normal(30, 0.3, (100, 100))
+    doubt = np.full(depth.shape, 0.05, np.float32)
+    doubt[island] = np.inf
+    positions = np.arange(40.0)
+    away = (positions[:, None, None] - np.where(np.isinf(doubt), 10, 20)) ** 2
+    focus = (1e4 / (1 + away) ** 2 + 1).astype(np.float32)
+    estimate = DepthMap(np.rint(depth).astype(np.uint16), depth, doubt)
+    found = refine(estimate, focus, positions, refinement="least_squares", smoothness=50.0)
+    assert np.ptp(found.depth[island]) < np.ptp(depth[island])
+    assert np.abs(found.depth[island] - 30).max() < 1

@@ -153,3 +153,14 @@ def test_the_focus_volume_is_never_held(rng, monkeypatch):
     peak = tracemalloc.get_traced_memory()[1] / (4 * side * side)  # float32 planes
     tracemalloc.stop()
     assert peak < 16
+
+
+def test_a_person_limits_threads_and_memory():
+    shape = (4096, 4096)
+    try:
+        tiles.limit(tiles.Limits(threads=3, megabytes=200))
+        assert tiles.cores() == 3
+        held = [np.prod(w.grown(20, shape).shape) for w in windows(shape, 60, 20)]
+        assert 3 * 60 * max(held) * 4 < 1.25 * 200e6
+    finally:
+        tiles.limit(tiles.Limits())

@@ -37,8 +37,8 @@ def run(
     stack
         Folder with one image a plane, TIFF or OME-TIFF.
     out
-        Folder for depth.tif, index.tif, uncertainty.tif, all_in_focus.tif, recipe.json and
-        preview.png.
+        Folder for depth.tif, index.tif, uncertainty.tif, all_in_focus.tif, recipe.json,
+        transforms.json and preview.png.
     settings
         The recipe.
     recipe
@@ -51,7 +51,6 @@ def run(
         Show no progress.
     """
     start = time.perf_counter()
-    import numpy as np
     from tqdm import tqdm
 
     from napari_dff import io
@@ -67,12 +66,12 @@ def run(
     with when_compiling(lambda: print(COMPILING, file=sys.stderr)):
         result = depth_from_focus(focal_stack, settings, transforms=moved, progress=bar)
     io.save_reconstruction(result, out)
-    known = np.isfinite(result.refined.uncertainty)
     if not quiet:
-        print(
-            f"{out}: depth of {known.mean():.1%} of {known.size:,} pixels "
-            f"in {time.perf_counter() - start:.1f} s"
-        )
+        from napari_dff.quality import advice, coverage
+
+        covered = coverage(result.refined, len(result.stack.positions))
+        print(f"{out}: depth of {result.refined.depth.size:,} pixels in {time.perf_counter() - start:.1f} s")
+        print(*advice(covered), sep="\n")
 
 
 def info(stack: tyro.conf.Positional[Path], *, spacing: tuple[float, ...] = ()) -> None:

@@ -36,6 +36,7 @@ MAPS = 16  # float32 maps of a window that are held at a time
 SAMPLE = 1 << 18  # pixels that tell the usual slope
 PATCH = 128  # pixels: side of the windows that are looked at for it where time is short
 FLATTEST = 0.005  # planes a pixel: no surface is taken to be smoother than this
+FAINT = np.float32(1e-6)  # of a coupling: what trusts its depth less can't be solved in float32
 COMMON = 4.0  # pixels over which errors of the estimate are alike
 LEAN = 16.0  # pixels: a hint pulls like a neighbour at this distance
 PINNED = 1e3  # times a neighbour: a hint pulls its own pixel like this
@@ -88,6 +89,7 @@ def least_squares(
     on_all_cores(couple, windows(shape, MAPS, CALM_REACH), progress, desc="Coupling")
     right[:, -1] = 0
     down[-1] = 0
+    np.maximum(trust, FAINT * strength, out=trust)
     values = solved(depth, trust, right, down, progress=progress) * spacing
     nearest = np.rint(plane_numbers(values, scene.positions)).astype(np.uint16)
     uncertainty = estimate.uncertainty / np.sqrt(np.sqrt(1 + reach / np.float32(COMMON**2)))

@@ -88,8 +88,7 @@ def put_alignment(
     look: dict[str, Any] = {"rgb": planes.ndim == 4, "colormap": source.colormap}
     if planes.ndim == 3:
         look["contrast_limits"] = tuple(source.contrast_limits)
-    remember = {"transforms": transforms, "path": source.source.path}
-    run.put("aligned", planes, remember=remember, **look)
+    run.put("aligned", planes, remember={"transforms": transforms}, **look)
     yield
 
 

@@ -13,6 +13,7 @@ from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 
 from napari_dff.depth import DepthMap
+from napari_dff.io import sample_path
 from napari_dff.progress import Progress
 from napari_dff.recipe import Recipe
 from napari_dff.region import MARGIN
@@ -154,15 +155,10 @@ class StepWidget(Container[Widget]):
 
     def command(self) -> str:
         """The command line that runs this recipe on the stack, from its file."""
-        source = self.stack.value
-        path = "STACK"
+        source, where = self.stack.value, ["STACK"]
         if source is not None:
-            root = source_of(self._viewer, source) or source
-            while source_of(self._viewer, root) not in (None, root):
-                root = source_of(self._viewer, root)
-            path = str(root.source.path or ours(root).get("path") or path)
-        spacing = _spacing(source)
-        words = ["napari-dff", "run", path, "--out", "results", *self.recipe().flags(), *spacing]
+            where = _found_again(source_of(self._viewer, source) or source)
+        words = ["napari-dff", "run", *where, "--out", "results", *self.recipe().flags()]
         return shlex.join(words)
 
     # How it works -------------------------------------------------------------------------------
@@ -348,8 +344,15 @@ def depth_pictures(
     ]
 
 
-def _spacing(source: Image | None) -> list[str]:
-    """The flag that says how far apart planes and pixels are, where that is known in µm."""
-    if source is None or {str(unit) for unit in source.units} != {"micrometer"}:
-        return []
-    return ["--spacing", *(f"{abs(step):g}" for step in source.scale)]
+def _found_again(stack: Image) -> list[str]:
+    """Words by which the command line finds a stack: its path, and how far apart its planes are.
+
+    Where the file's own calibration doesn't hold; that of samples does.
+    """
+    sample = stack.source.sample
+    if sample is not None and sample[0] == "napari-dff":
+        return [str(sample_path(sample[1]))]
+    path = [str(stack.source.path or "STACK")]
+    if {str(unit) for unit in stack.units} != {"micrometer"}:
+        return path
+    return [*path, "--spacing", *(f"{abs(step):g}" for step in stack.scale)]

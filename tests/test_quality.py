@@ -1,0 +1,48 @@
+"""What the numbers of a run say in words."""
+
+import numpy as np
+import pytest
+
+from napari_dff.depth import DepthMap
+from napari_dff.quality import Coverage, advice, alignment_advice, coverage, motion_of
+from napari_dff.registration import PlaneReport
+
+
+def test_coverage_counts_pixels():
+    index = np.array([[0, 0, 1, 4], [2, 3, 4, 0]], np.uint16)
+    doubt = np.ones((2, 4), np.float32)
+    doubt[1, 3] = np.inf
+    found = DepthMap(index, index.astype(np.float32), doubt)
+    assert coverage(found, 5) == Coverage(1 / 8, 2 / 8, 2 / 8)
+
+
+@pytest.mark.parametrize(
+    ("covered", "words", "sentences"),
+    [
+        (Coverage(0.01, 0.01, 0.0), "1.0% of the pixels are never in focus", 1),
+        (Coverage(0.0, 0.2, 0.0), "take planes before its first one", 2),
+        (Coverage(0.0, 0.0, 0.2), "take planes after its last one", 2),
+        (Coverage(0.6, 0.0, 0.0), "larger window and sigma", 2),
+    ],
+)
+def test_advice_says_what_to_do(covered, words, sentences):
+    told = advice(covered)
+    assert words in " ".join(told)
+    assert len(told) == sentences
+
+
+def test_motion_of_a_similarity_is_read_back():
+    angle, scale = np.radians(1.5), 1.02
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    middle = np.array([49.5, 79.5])
+    matrix = np.eye(3)
+    matrix[:2, :2] = turn
+    matrix[:2, 2] = middle - turn @ middle + (3.0, -2.0)
+    motion = motion_of(np.stack([np.eye(3), matrix]), (100, 160))
+    np.testing.assert_allclose(motion.shift, [[0, 0], [3, -2]], atol=1e-9)
+    np.testing.assert_allclose(motion.magnification, [1, 1.02])
+    np.testing.assert_allclose(motion.rotation, [0, 1.5], atol=1e-9)
+    fell = (PlaneReport(0, 0), PlaneReport(1, 0, fallback="too few matches"))
+    told = " ".join(alignment_advice(fell, motion))
+    assert "3.61 pixels and 2.00 %" in told
+    assert "Planes 1 could not be matched" in told
