@@ -69,8 +69,9 @@ def run(
     if not quiet:
         from napari_dff.quality import advice, coverage
 
-        covered = coverage(result.refined, len(result.stack.positions))
-        print(f"{out}: depth of {result.refined.depth.size:,} pixels in {time.perf_counter() - start:.1f} s")
+        found, seconds = result.refined, time.perf_counter() - start
+        covered = coverage(found, len(result.stack.positions))
+        print(f"{out}: depth of {found.depth.size:,} pixels in {seconds:.1f} s")
         print(*advice(covered), sep="\n")
 
 

@@ -151,7 +151,8 @@ def solved(
     found, goal = np.pad(depth, 1, mode="edge"), np.pad(trust * depth, 1)
     for _ in progress(range(cycles), desc="Least squares"):
         _cycle(found, goal, levels)
-    return np.ascontiguousarray(found[1:-1, 1:-1])
+    # The exact values lie between the lowest and the highest depth; over-relaxed ones may not.
+    return np.clip(found[1:-1, 1:-1], depth.min(), depth.max())
 
 
 class _Level(NamedTuple):
