@@ -19,6 +19,7 @@ from napari_dff.widgets.runs import Run
 from napari_dff.widgets.step import StepWidget
 
 COLUMNS = ("plane", "down (px)", "right (px)", "magnification", "residual (px)")
+NAMES = ("shift (px)", "growth (%)", "residual (px)")
 DETAILS = ("inliers", "matches", "keypoints", "model", "fallback")
 
 
@@ -35,7 +36,8 @@ class AlignWidget(StepWidget):
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
         self.report = table((*COLUMNS, *DETAILS))
-        self.plot = Canvas(viewer, rows=3, height=220)
+        self.report.native.setMaximumHeight(180)
+        self.plot = Canvas(viewer, rows=3, height=260)
         self.append(self.report)
         self.native.layout().addWidget(self.plot)
 
@@ -60,16 +62,14 @@ class AlignWidget(StepWidget):
         planes = np.arange(len(motion.shift))
         for k, name in enumerate(("down", "right")):
             shift.plot(planes, motion.shift[:, k], ".-", color=COLOURS[k], label=name)
-        shift.set_ylabel("shift (px)")
-        shift.legend(ncols=2)
+        shift.legend(ncols=2, loc="upper right")
         size.plot(planes, 100 * (motion.magnification - 1), ".-", color=COLOURS[2])
-        size.set_ylabel("growth (%)")
         residual.plot(planes, [plane.residual for plane in report], ".-", color=COLOURS[3])
         fell = [plane.plane for plane in report if plane.fallback]
-        for axes in self.plot.axes:
+        for axes, name in zip(self.plot.axes, NAMES, strict=True):
+            axes.set_title(name, loc="left")
             for plane in fell:
                 axes.axvline(plane, color=COLOURS[4], linestyle=":")
-        residual.set_ylabel("residual (px)")
         residual.set_xlabel("plane (dotted: fell back)" if fell else "plane")
         self.plot.follow_theme()
 

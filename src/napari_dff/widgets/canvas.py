@@ -46,9 +46,11 @@ class Canvas(FigureCanvasQTAgg):
         for axes in self.axes:
             axes.set_facecolor(back)
             axes.tick_params(colors=front, labelsize=8)
-            for part in (axes.xaxis.label, axes.yaxis.label, axes.title):
+            for part in (axes.xaxis.label, axes.yaxis.label):
                 part.set_color(front)
                 part.set_fontsize(9)
+            name = axes.get_title(loc="left")
+            axes.set_title(name, loc="left", color=front, fontsize=8, pad=2)
             for spine in axes.spines.values():
                 spine.set_color(front)
             legend = axes.get_legend()
