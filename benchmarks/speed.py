@@ -5,6 +5,7 @@ Run from the top of a clone, with focusweave installed (``pip install focusweave
     python benchmarks/speed.py                   # 0.25 to 16 megapixels, table and docs/speed.png
     python benchmarks/speed.py 1x30 4x30 4x60    # megapixels x planes
     python benchmarks/speed.py --engines         # alignment and refinement beside the usual ways
+    python benchmarks/speed.py --regions         # what the preview and the inspector wait for
 
 Every command runs in a process of its own, compiled beforehand, files in the page cache; medians of
 three. Memory is the largest resident set, the stack included.
@@ -28,6 +29,7 @@ import tifffile
 
 from napari_dff import Recipe, align, depth_from_focus, depth_map, focus_measure, refine, synthetic
 from napari_dff.io import read_stack, save_reconstruction
+from napari_dff.stack import FocalStack
 
 SIZES = ("0.25x30", "1x30", "4x30", "16x30", "1x10", "1x100")
 REPEATS = 3
@@ -246,13 +248,44 @@ def engines() -> None:
     print(f"\npeak of this process {memory:.0f} MB", file=sys.stderr)
 
 
+PLAIN = Recipe(refinement="none")
+
+
+def regions() -> None:
+    """What a preview takes: a whole small stack, what is in view of a large one, one pixel."""
+    from napari_dff.region import focus_curve, focus_of, region_of
+    from napari_dff.tiles import Window
+
+    print("| stack | what | seconds |\n|---|---|---|")
+    for side in (512, 2048):
+        stack = FocalStack(stack_of(side**2 / 2**20, 30))
+        middle = (side - 432) // 16 * 8
+        view = Window(middle, middle + 432, middle, middle + 432)
+        if side == 512:
+            view = Window(0, 512, 0, 512)
+        shape = " × ".join(map(str, view.shape))
+        for name, work in {
+            f"focus of {shape}": lambda v=view, s=stack: focus_of(s, PLAIN, v),
+            f"depth and image of {shape}": lambda v=view, s=stack: region_of(s, PLAIN, v),
+            f"refined depth and image of {shape}": lambda v=view, s=stack: region_of(
+                s, Recipe(), v
+            ),
+            "focus curve of a pixel": lambda s=stack: focus_curve(s, PLAIN, 300, 300),
+        }.items():
+            work()
+            print(f"| 30 × {side} × {side} | {name} | {timed(work)[0]:.3f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sizes", nargs="*", default=SIZES, help="megapixels x planes, as 4x30")
     parser.add_argument("--engines", action="store_true", help="alignment and refinement alone")
+    parser.add_argument("--regions", action="store_true", help="what a preview waits for")
     options = parser.parse_args()
     if options.engines:
         engines()
+    elif options.regions:
+        regions()
     else:
         sizes(list(options.sizes))
 

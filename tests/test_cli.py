@@ -123,7 +123,7 @@ def test_info_and_sample(tmp_path, capsys):
     assert main(["info", str(tmp_path / "bare_patch.ome.tif")]) == 0
     said = capsys.readouterr().out
     assert "20 of 224 × 224 pixels, uint8" in said
-    assert "0 to 19 micrometer" in said
+    assert "0 to 19 µm" in said
     assert len(list(tmp_path.iterdir())) == 3
 
 

@@ -84,3 +84,13 @@ def test_nan_is_told_with_its_plane(surface):
     planes[7, 3, 3] = np.nan
     with pytest.raises(ValueError, match="in plane 7"):
         depth_from_focus(FocalStack(planes), PLAIN)
+
+
+def test_light_is_made_equal_where_motion_is_known_too(surface):
+    flicker = np.where(np.arange(12) % 2, 1.0, 0.5)[:, None, None]
+    stack = FocalStack((surface.stack.planes * flicker).astype(np.uint16))
+    recipe = Recipe(exposure="equal", refinement="none")
+    still = np.tile(np.eye(3), (12, 1, 1))
+    planes = depth_from_focus(stack, recipe, transforms=still).stack.planes
+    light = planes.mean(axis=(1, 2))
+    assert light.max() / light.min() < 1.1

@@ -86,13 +86,14 @@ def info(stack: tyro.conf.Positional[Path], *, spacing: tuple[float, ...] = ()) 
         Distance of planes, or of planes, rows and columns, in µm; overrides the file's.
     """
     from napari_dff import io
+    from napari_dff.units import depth_symbol, symbol
 
     found = io.read_stack(stack, spacing=spacing or None)
     shape, positions = found.planes.shape, found.positions
     colour = ", colour" if len(shape) == 4 else ""
     print(f"planes      {shape[0]} of {shape[1]} × {shape[2]} pixels, {found.planes.dtype}{colour}")
-    print(f"positions   {positions[0]:g} to {positions[-1]:g} {found.unit}")
-    print(f"pixel size  {found.pixel_size[0]:g} × {found.pixel_size[1]:g} {found.unit}")
+    print(f"positions   {positions[0]:g} to {positions[-1]:g} {depth_symbol(found.unit)}")
+    print(f"pixel size  {found.pixel_size[0]:g} × {found.pixel_size[1]:g} {symbol(found.unit)}")
     print(f"memory      {found.planes.nbytes / 1e6:.1f} MB")
 
 

@@ -15,7 +15,7 @@ from napari_dff.fusion import all_in_focus
 from napari_dff.progress import Progress, silent
 from napari_dff.recipe import Recipe
 from napari_dff.refinement import Before, refine, refined
-from napari_dff.registration import Alignment, align, resample
+from napari_dff.registration import Alignment, align, equalised, resample
 from napari_dff.stack import FocalStack, in_memory
 
 
@@ -78,6 +78,8 @@ def depth_from_focus(
     aligned, valid = dataclasses.replace(stack, planes=in_memory(stack.planes, progress)), None
     if transforms is not None:
         planes, valid = resample(aligned.planes, transforms, progress=progress)
+        if recipe.exposure == "equal" and valid.any():
+            planes = equalised(planes, valid, len(planes) // 2, progress)
         aligned = dataclasses.replace(stack, planes=planes)
     elif recipe.registration != "none" or recipe.exposure != "keep":
         alignment = aligned_by(recipe, aligned, progress)

@@ -7,6 +7,7 @@ from napari_dff.registration.alignment import (
     resample,
 )
 from napari_dff.registration.estimation import PlaneReport
+from napari_dff.registration.exposure import equalised
 from napari_dff.registration.motion import MOTIONS
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "Alignment",
     "PlaneReport",
     "align",
+    "equalised",
     "resample",
 ]
