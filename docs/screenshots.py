@@ -17,7 +17,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-from napari_dff.widgets.layers import find, role_of
+from napari_dff.widgets.layers import role_of
 
 HERE = Path(__file__).parent / "pictures"
 
@@ -42,6 +42,7 @@ def opened(sample: str, *widgets: str) -> tuple[Any, ...]:
     docks[-1][0].show()
     docks[-1][0].raise_()
     settle()
+    viewer.reset_view()
     return viewer, *(widget for _, widget in docks)
 
 
@@ -67,17 +68,41 @@ def layer(viewer: Any, role: str) -> Any:
     return next(each for each in viewer.layers if role_of(each) == role)
 
 
-def click(viewer: Any, source: Any, row: float, column: float, shift: bool = False) -> None:
-    """Click on a pixel of the canvas with the mouse."""
-    canvas = viewer.window._qt_viewer.canvas
+def place(viewer: Any, source: Any, row: float, column: float) -> tuple[Any, QPoint]:
+    """The canvas, and where on it a pixel of a layer is."""
+    canvas = viewer.window._qt_viewer.canvas.native
     world = source.data_to_world((*[0] * (source.ndim - 2), row, column))[-2:]
     centre = np.array(viewer.scene.camera.center)[-2:]
-    size = np.array([canvas.native.height(), canvas.native.width()])
+    size = np.array([canvas.height(), canvas.width()])
     down, right = (np.array(world) - centre) * viewer.scene.camera.zoom + size / 2
+    return canvas, QPoint(int(right), int(down))
+
+
+def click(viewer: Any, source: Any, row: float, column: float, shift: bool = False) -> None:
+    """Click on a pixel of the canvas with the mouse."""
+    canvas, at = place(viewer, source, row, column)
     keys = Qt.KeyboardModifier.ShiftModifier if shift else Qt.KeyboardModifier.NoModifier
-    at = QPoint(int(right), int(down))
-    QTest.mouseClick(canvas.native, Qt.MouseButton.LeftButton, keys, at)
+    QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, keys, at)
     settle(0.5)
+
+
+def drag(viewer: Any, source: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Drag with the mouse from one pixel of the canvas to another."""
+    button, keys = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    canvas, at = place(viewer, source, *start)
+    QTest.mousePress(canvas, button, keys, at)
+    for part in np.linspace(0, 1, 9):
+        settle(0.05)
+        _, at = place(viewer, source, *(np.array(start) * (1 - part) + np.array(end) * part))
+        QTest.mouseMove(canvas, at)
+    QTest.mouseRelease(canvas, button, keys, at)
+    settle(0.5)
+
+
+def only(viewer: Any, *roles: str) -> None:
+    """Show the layers of these roles alone."""
+    for each in viewer.layers:
+        each.visible = role_of(each) in roles
 
 
 def save(viewer: Any, name: str) -> None:
@@ -113,16 +138,33 @@ def refine() -> None:
     viewer, one, two, widget = opened(
         "bare_patch", "Focus measure", "Depth and all-in-focus", "Refine"
     )
-    run(one)
-    run(two)
+    for each in (one, two, widget):
+        run(each)
     press(widget.hints.new, widget)
-    points = widget.hints.layer.value
-    points.mode = "add"
     viewer.dims.set_current_step(0, 9)
     click(viewer, layer(viewer, "depth"), 128, 128)
-    points.mode = "pan_zoom"
     run(widget)
+    layer(viewer, "refined depth").colormap = "viridis"
     save(viewer, "refine")
+
+
+def uncertainty() -> None:
+    viewer, widget = opened("bare_patch", "Depth from focus, all steps")
+    run(widget)
+    only(viewer, "refined uncertainty")
+    viewer.layers.selection.active = layer(viewer, "refined uncertainty")
+    save(viewer, "uncertainty")
+
+
+def preview() -> None:
+    viewer, widget = opened("rough_surface", "Depth from focus, all steps")
+    run(widget)
+    widget.preview.value = "a rectangle that I draw"
+    settle()
+    drag(viewer, layer(viewer, "refined depth"), (60, 100), (160, 220))
+    widget.form.settings["window"].value = 31
+    settle(2)
+    save(viewer, "preview")
 
 
 def reconstruct() -> None:
@@ -134,7 +176,7 @@ def reconstruct() -> None:
 
 
 def inspector() -> None:
-    viewer, one, widget = opened(
+    viewer, one, _ = opened(
         "rough_surface", "Depth from focus, all steps", "Why this plane? Focus curve"
     )
     run(one)
@@ -161,6 +203,7 @@ def surface() -> None:
     viewer, one, widget = opened("rough_surface", "Depth from focus, all steps", "3-D surface")
     run(one)
     run(widget)
+    viewer.scene.camera.zoom *= 0.75
     save(viewer, "surface")
 
 
@@ -173,12 +216,19 @@ def measure() -> None:
     widget.drawn.value.add([[40, 20], [200, 230]], shape_type="line")
     widget.drawn.value.mode = "pan_zoom"
     run(widget)
+    QTest.mouseMove(*place(viewer, layer(viewer, "refined depth"), 100, 150))
     save(viewer, "measure")
 
 
 def figure() -> None:
     viewer, one, widget = opened("rough_surface", "Depth from focus, all steps", "Figure and movie")
     run(one)
+    units = layer(viewer, "refined depth").units
+    drawn = viewer.add_shapes([[[64, 5], [64, 122]]], shape_type="line", units=units, name="line")
+    settle()
+    widget.line.value = drawn
+    widget.path = lambda *_: HERE / "paper.png"  # what a person would say in the dialog
+    press(widget.figure, widget)
     press(widget.play, widget)
     settle(1)
     save(viewer, "figure")
@@ -186,7 +236,20 @@ def figure() -> None:
 
 SHOTS: dict[str, Callable[[], None]] = {
     made.__name__: made
-    for made in (align, focus, depth, refine, reconstruct, inspector, reuse, surface, measure, figure)
+    for made in (
+        align,
+        focus,
+        depth,
+        refine,
+        uncertainty,
+        preview,
+        reconstruct,
+        inspector,
+        reuse,
+        surface,
+        measure,
+        figure,
+    )
 }
 
 if __name__ == "__main__":
