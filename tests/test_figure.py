@@ -19,7 +19,8 @@ def given(surface):
 
 def test_a_plate_has_its_panels_its_scale_bar_and_its_profile(given):
     figure = plate(given, colormap="magma", width=6.0)
-    picture, depth, profile, bar = figure.axes
+    picture, depth, profile = figure.axes
+    (bar,) = depth.child_axes
     assert figure.get_size_inches()[0] == 6.0
     assert {text.get_text() for text in (*picture.texts, *depth.texts)} == {"2 µm"}
     ends = picture.lines[1].get_xdata()
@@ -29,7 +30,7 @@ def test_a_plate_has_its_panels_its_scale_bar_and_its_profile(given):
     x, y = profile.lines[0].get_data()
     assert x[-1] == pytest.approx(np.hypot(75 * 0.5, 85 * 0.25))
     assert y[0] == pytest.approx(given.depth[5, 5], abs=0.05)
-    assert len(plate(given._replace(line=None)).axes) == 3
+    assert len(plate(given._replace(line=None)).axes) == 2
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])

@@ -117,7 +117,8 @@ def plate(given: Plate, *, colormap: str = "viridis", width: float = 7.0) -> Fig
             panel.plot(given.line[:, 1], given.line[:, 0], color="yellow", lw=1)
         panel.set_xlim(extent[:2])
         panel.set_ylim(extent[2:])
-    figure.colorbar(image, ax=panels["depth"], label=f"depth ({depth_symbol(given.unit)})")
+    beside = panels["depth"].inset_axes((1.03, 0.0, 0.05, 1.0))  # as high as the panel
+    figure.colorbar(image, cax=beside, label=f"depth ({depth_symbol(given.unit)})")
     if given.line is not None:
         doubt = given.uncertainty
         found = profile(given.depth, given.line, given.pixel_size, uncertainty=doubt)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_dff.depth import DepthMap
-from napari_dff.registration import PlaneReport
+from napari_dff.registration import STEADY, PlaneReport
 
 MANY = (
     0.02  # share of the pixels from which an outermost plane, or a lack of focus, is worth a word
@@ -53,12 +53,10 @@ def advice(covered: Coverage) -> list[str]:
         f"{covered.never:.1%} of the pixels are never in focus, {covered.first:.1%} are sharpest "
         f"in the first plane, {covered.last:.1%} in the last."
     ]
-    for share, which, end in ((covered.first, "first", "before"), (covered.last, "last", "after")):
-        if share > MANY:
-            told.append(
-                f"The stack starts too late or stops too early there: take planes {end} its "
-                f"{which} one."
-            )
+    if covered.first > MANY:
+        told.append("The stack starts too late: take planes before its first one.")
+    if covered.last > MANY:
+        told.append("The stack stops too early: take planes after its last one.")
     if covered.never > MOST:
         told.append(
             "Much is never in focus: where there is texture, try a larger window and sigma; "
@@ -86,7 +84,11 @@ def alignment_advice(report: tuple[PlaneReport, ...], motion: Motion) -> list[st
     far = np.hypot(*motion.shift.T).max()
     grown = 100 * (motion.magnification.max() / motion.magnification.min() - 1)
     told = [f"Planes moved by up to {far:.2f} pixels and {grown:.2f} % of their size."]
-    fell = [str(plane.plane) for plane in report if plane.fallback]
+    fell = [
+        str(plane.plane)
+        for plane in report
+        if plane.fallback and not plane.fallback.startswith(STEADY)
+    ]
     if fell:
         told.append(
             f"Planes {', '.join(fell)} could not be matched as asked (see fallback): "

@@ -84,13 +84,20 @@ class FocusCurve(NamedTuple):
 
 
 def region_of(
-    stack: FocalStack, recipe: Recipe, wanted: Window, *, progress: Progress = silent
+    stack: FocalStack,
+    recipe: Recipe,
+    wanted: Window,
+    *,
+    valid: np.ndarray | None = None,
+    fuse: bool = True,
+    progress: Progress = silent,
 ) -> Region:
     """Depth and all-in-focus image of the pixels in `wanted`, as `depth_from_focus` gives them.
 
     The planes are taken as they are: align them first. Depth before refinement and its picture are
     the same as in the whole run; refined depth is so within some thousandths of a plane, since
-    everything holds everything there.
+    everything holds everything there. `valid`, (Y, X) bool, is where every plane has data. Without
+    `fuse` the image is that of the depth before refinement, which takes less time.
 
     Raises
     ------
@@ -105,11 +112,14 @@ def region_of(
     if refining:
         volume = Kept(volume)
     found = located(volume, stack.positions, recipe.peak, recipe.prefer, progress)
+    if valid is not None:
+        found.uncertainty[~valid[around.slices]] = np.inf
     picture = fused_by(recipe, near, found.depth, progress)
     if refining:
         settings = recipe.refinement, recipe.smoothness, picture
         found = refined(found, volume, stack.positions, *settings, progress)
-        picture = fused_by(recipe, near, found.depth, progress)
+        if fuse:
+            picture = fused_by(recipe, near, found.depth, progress)
     inner = wanted.within(around)
     return Region(wanted, DepthMap(*(part[inner] for part in found)), picture[inner])
 

@@ -1,6 +1,6 @@
 """Everything that touches the disk: focal stacks in, results out."""
 
-from napari_dff.io.reading import StackError, read_recipe, read_stack, read_transforms
+from napari_dff.io.reading import StackError, frames_in, read_recipe, read_stack, read_transforms
 from napari_dff.io.samples import SAMPLES, copy_sample, sample_path, write_sample
 from napari_dff.io.writing import save_reconstruction, write_image, write_recipe, write_stack
 
@@ -8,6 +8,7 @@ __all__ = [
     "SAMPLES",
     "StackError",
     "copy_sample",
+    "frames_in",
     "read_recipe",
     "read_stack",
     "read_transforms",

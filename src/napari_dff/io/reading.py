@@ -91,11 +91,16 @@ def read_transforms(path: str | os.PathLike[str]) -> np.ndarray:
     return matrices
 
 
-def _frames(folder: Path) -> np.ndarray:
+def frames_in(folder: Path) -> list[Path]:
+    """The image files of a folder, in natural order."""
     names = [p for p in folder.iterdir() if p.suffix.lower() in FRAMES and p.name[0] != "."]
-    if not names:
+    return [Path(p) for p in tifffile.natural_sorted(str(p) for p in names)]
+
+
+def _frames(folder: Path) -> np.ndarray:
+    paths = frames_in(folder)
+    if not paths:
         raise StackError(f"folder {folder.name} holds no image files ({', '.join(sorted(FRAMES))})")
-    paths = [Path(p) for p in tifffile.natural_sorted(str(p) for p in names)]
     first = _frame(paths[0])
     planes = np.empty((len(paths), *first.shape), first.dtype)
 

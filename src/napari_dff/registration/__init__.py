@@ -6,13 +6,14 @@ from napari_dff.registration.alignment import (
     align,
     resample,
 )
-from napari_dff.registration.estimation import PlaneReport
+from napari_dff.registration.estimation import STEADY, PlaneReport
 from napari_dff.registration.exposure import equalised
 from napari_dff.registration.motion import MOTIONS
 
 __all__ = [
     "MOTIONS",
     "REGISTRATIONS",
+    "STEADY",
     "Alignment",
     "PlaneReport",
     "align",

@@ -27,6 +27,7 @@ LARGEST = 1024  # pixels: planes with a longer side are compared shrunk
 FEATURES = {"joint": (384, 1000), "sift": (LARGEST, 4000)}
 CHECKED = 384  # pixels: planes with a longer side are checked shrunk
 NEIGHBOURS = 2  # planes towards the reference that are tried before a plane is given up
+STEADY = "no motion"  # begins what is said of a plane that fits best as it is
 
 
 class PlaneReport(NamedTuple):
@@ -219,7 +220,7 @@ def _believed(
                 displacements=goal - points,
             )
             return _Step(fits[name], report)
-    fallback = f"no motion lowers the difference to plane {j}"
+    fallback = f"{STEADY} lowers the difference to plane {j}"
     return _Step(
         np.eye(3), PlaneReport(i, j, model="identity", fallback=fallback, matches=matches.tried)
     )

@@ -11,13 +11,14 @@ from napari_dff.pipeline import aligned_by
 from napari_dff.progress import Progress
 from napari_dff.quality import Motion, alignment_advice, motion_of
 from napari_dff.recipe import Recipe
-from napari_dff.registration import Alignment, PlaneReport
+from napari_dff.registration import STEADY, Alignment, PlaneReport
 from napari_dff.stack import FocalStack
 from napari_dff.widgets.canvas import COLOURS, Canvas
 from napari_dff.widgets.form import table
 from napari_dff.widgets.runs import Run
 from napari_dff.widgets.step import StepWidget
 
+ALIGNING = ("registration", "motion", "exposure")
 COLUMNS = ("plane", "down (px)", "right (px)", "magnification", "residual (px)")
 NAMES = ("shift (px)", "growth (%)", "residual (px)")
 DETAILS = ("inliers", "matches", "keypoints", "model", "fallback")
@@ -29,8 +30,8 @@ class AlignWidget(StepWidget):
     title = "Align"
     settings = ("registration", "motion")
     folded = ("exposure",)
-    roles = ("aligned", "matches")
     follows_alignment = False
+    skips = ("refinement",)
     previews = False  # every plane holds every other: a part can't be aligned by itself
 
     def __init__(self, viewer: Viewer) -> None:
@@ -49,7 +50,7 @@ class AlignWidget(StepWidget):
 
     def emit(self, run: Run, recipe: Recipe, result: Alignment) -> Iterator[None]:
         """Put the aligned planes and the matches, fill the table and the plot."""
-        yield from put_alignment(run, result.planes, result.transforms, result.report)
+        yield from put_alignment(run, result.planes, result.transforms, result.valid, result.report)
         motion = motion_of(result.transforms, result.planes.shape[1:3])
         self.tell(alignment_advice(result.report, motion))
         self.report.value = _table(result.report, motion)
@@ -65,7 +66,7 @@ class AlignWidget(StepWidget):
         shift.legend(ncols=2, loc="upper right")
         size.plot(planes, 100 * (motion.magnification - 1), ".-", color=COLOURS[2])
         residual.plot(planes, [plane.residual for plane in report], ".-", color=COLOURS[3])
-        fell = [plane.plane for plane in report if plane.fallback]
+        fell = [p.plane for p in report if p.fallback and not p.fallback.startswith(STEADY)]
         for axes, name in zip(self.plot.axes, NAMES, strict=True):
             axes.set_title(name, loc="left")
             for plane in fell:
@@ -78,6 +79,7 @@ def put_alignment(
     run: Run,
     planes: np.ndarray,
     transforms: np.ndarray,
+    valid: np.ndarray,
     report: tuple[PlaneReport, ...] = (),
 ) -> Iterator[None]:
     """Put a layer of aligned planes and, where there is a report, one of the matches."""
@@ -88,7 +90,12 @@ def put_alignment(
     look: dict[str, Any] = {"rgb": planes.ndim == 4, "colormap": source.colormap}
     if planes.ndim == 3:
         look["contrast_limits"] = tuple(source.contrast_limits)
-    run.put("aligned", planes, remember={"transforms": transforms}, **look)
+    remember = {
+        "transforms": transforms,
+        "valid": valid,
+        "settings": {name: run.settings[name] for name in ALIGNING if name in run.settings},
+    }
+    run.put("aligned", planes, remember=remember, **look)
     yield
 
 

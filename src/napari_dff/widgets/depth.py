@@ -21,7 +21,6 @@ class DepthWidget(StepWidget):
 
     title = "Depth and all-in-focus"
     settings = ("peak", "prefer", "fusion")
-    roles = ("depth", "uncertainty", "plane index", "all in focus")
 
     def gather(self, source: Image) -> dict[str, Layer]:
         """The focus volume."""
@@ -38,6 +37,7 @@ class DepthWidget(StepWidget):
             prefer=recipe.prefer,
             progress=progress,
         )
+        found.uncertainty[~given["valid"]] = np.inf
         return found, fused_by(recipe, stack, found.depth, progress)
 
     def emit(self, run: Run, recipe: Recipe, result: tuple[DepthMap, np.ndarray]) -> Iterator[None]:

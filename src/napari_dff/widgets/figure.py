@@ -11,7 +11,7 @@ from napari_dff.figure import Plate, frames, plate
 from napari_dff.io.pictures import FIGURES, MOVIES, write_figure, write_movie
 from napari_dff.widgets.form import in_a_row, lined_up
 from napari_dff.widgets.heights import Heights, heights_of, lines
-from napari_dff.widgets.layers import find, source_of, stack_of
+from napari_dff.widgets.layers import find, planes_behind, source_of, stack_of
 from napari_dff.widgets.tool import Tool
 
 COLORMAPS = ("viridis", "cividis", "magma", "turbo", "gray")
@@ -29,6 +29,7 @@ class FigureWidget(Tool):
         self._timer.setInterval(PAUSE)
         self._timer.timeout.connect(self._step)
         self._shown: dict[Layer, bool] = {}
+        self._before: tuple[Any, ...] = ()  # centre, zoom and step of the viewer
         self.line = self.layers_of(
             Shapes,
             "profile along",
@@ -54,7 +55,8 @@ class FigureWidget(Tool):
 
     def _close(self) -> None:
         super()._close()
-        self._timer.stop()
+        if self._shown:
+            self._stop()
 
     def plate(self, heights: Heights) -> Plate:
         """What the figure shows."""
@@ -71,12 +73,10 @@ class FigureWidget(Tool):
         )
 
     def _on_play(self) -> None:
-        if self._timer.isActive():
-            self._timer.stop()
+        if self._shown:
             self.play.text = "Play"
-            self._viewer.canvas.grid.enabled = False
-            for layer, visible in self._shown.items():
-                layer.visible = visible
+            self._timer.stop()
+            self._stop()
             return
         try:
             heights = heights_of(self._viewer, self.chosen.value)
@@ -95,6 +95,8 @@ class FigureWidget(Tool):
             None,
         )
         self._shown = {layer: layer.visible for layer in viewer.layers}
+        camera = viewer.scene.camera
+        self._before = camera.center, camera.zoom, viewer.dims.current_step
         for layer in viewer.layers:
             layer.visible = layer is stack or layer is picture
         viewer.dims.ndisplay = 2
@@ -103,11 +105,21 @@ class FigureWidget(Tool):
         self.play.text = "Stop"
         self._timer.start()
 
+    def _stop(self) -> None:
+        """Show everything as it was before."""
+        self._viewer.canvas.grid.enabled = False
+        for layer, visible in self._shown.items():
+            layer.visible = visible
+        self._shown = {}
+        camera, (centre, zoom, step) = self._viewer.scene.camera, self._before
+        camera.center, camera.zoom = centre, zoom
+        self._viewer.dims.current_step = step
+
     def _stack(self, heights: Heights) -> Any:
-        source = source_of(self._viewer, heights.layer)
-        if source is None:
+        stack = planes_behind(self._viewer, heights.layer)
+        if stack is None:
             raise ValueError(f"the stack that {heights.layer.name!r} was made from is gone")
-        return find(self._viewer, "aligned", source) or source
+        return stack
 
     def _step(self) -> None:
         dims = self._viewer.dims

@@ -23,7 +23,6 @@ class FocusWidget(StepWidget):
     title = "Focus measure"
     settings = ("operator", "sigma", "window")
     folded = ("aggregation",)
-    roles = ("focus",)
 
     def compute(
         self, stack: FocalStack, recipe: Recipe, given: dict[str, np.ndarray], progress: Progress

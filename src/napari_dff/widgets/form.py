@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 import docstring_parser
 from magicgui.widgets import Container, Label, PushButton, Table, Widget, create_widget
 from magicgui.widgets.bases import ValueWidget
-from qtpy.QtWidgets import QApplication, QFileDialog, QSizePolicy
+from qtpy.QtWidgets import QApplication, QFileDialog, QSizePolicy, QStyledItemDelegate
 
 from napari_dff.checks import Range
 from napari_dff.io import read_recipe, write_recipe
@@ -66,6 +66,7 @@ def table(columns: tuple[str, ...]) -> Table:
     made = Table(value={name: [] for name in columns})
     made.read_only = True
     made.native.verticalHeader().hide()
+    made.native.setItemDelegate(QStyledItemDelegate(made.native))  # numbers as they are written
     made.native.setMinimumSize(200, 110)
     made.native.setSizeAdjustPolicy(made.native.SizeAdjustPolicy.AdjustIgnored)
     return made

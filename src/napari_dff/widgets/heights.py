@@ -6,9 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from napari.layers import Image, Layer, Points, Shapes
 from napari.viewer import Viewer
-from skimage.draw import ellipse, polygon2mask
+from skimage.draw import polygon2mask
 
 from napari_dff.widgets.layers import ours, role_of, unit_of
+
+OUTLINE = 180  # corners of the polygon that stands for an ellipse
 
 
 class Heights(NamedTuple):
@@ -99,18 +101,17 @@ def regions(drawn: Shapes | None, on: Layer) -> list[np.ndarray]:
     masks = []
     for kind, corners in vertices(drawn, on):
         if kind == "ellipse":
-            mask = np.zeros(shape, bool)
-            middle = corners.mean(axis=0)
-            across = np.linalg.norm(corners[1] - corners[0]) / 2
-            down = np.linalg.norm(corners[2] - corners[1]) / 2
-            side = corners[1] - corners[0]
-            turn = -np.arctan2(side[0], side[1])
-            row, column = middle
-            mask[ellipse(row, column, down, across, shape=shape, rotation=turn)] = True  # type: ignore[no-untyped-call]
-            masks.append(mask)
-        elif kind in ("rectangle", "polygon"):
+            corners = _outline(corners)
+        if kind in ("ellipse", "rectangle", "polygon"):
             masks.append(polygon2mask(shape, corners))  # type: ignore[no-untyped-call]
     return masks
+
+
+def _outline(corners: np.ndarray) -> np.ndarray:
+    """The ellipse in a parallelogram as a polygon, whatever the axes did to its angles."""
+    middle, first, second = corners.mean(axis=0), corners[1] - corners[0], corners[2] - corners[1]
+    turn = np.linspace(0, 2 * np.pi, OUTLINE, endpoint=False)[:, None]
+    return middle + np.cos(turn) * first / 2 + np.sin(turn) * second / 2
 
 
 def _on(data: np.ndarray, drawn: Layer, on: Layer) -> np.ndarray:

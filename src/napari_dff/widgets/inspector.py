@@ -15,13 +15,17 @@ from napari_dff.units import depth_symbol
 from napari_dff.widgets.canvas import COLOURS, Canvas
 from napari_dff.widgets.form import in_a_row, wrapped
 from napari_dff.widgets.layers import (
-    find,
+    KEY,
+    RESULTS,
     is_stack,
+    on_surface,
     ours,
     pixel_at,
+    placed,
+    planes_behind,
+    planes_of,
     role_of,
     settings_of,
-    source_of,
     stack_of,
 )
 from napari_dff.widgets.worker import Job
@@ -40,6 +44,8 @@ class InspectorWidget(Container[Widget]):
         self._viewer = viewer
         self._job: Job | None = None
         self._next: tuple[Image, tuple[int, int], bool] | None = None
+        self._marks: Layer | None = None
+        self._final: dict[str, tuple[float, float]] = {}
         self.curves: list[tuple[tuple[int, int], FocusCurve]] = []
         self.told = wrapped(HINT)
         self.step = CheckBox(
@@ -99,12 +105,14 @@ class InspectorWidget(Container[Widget]):
             "pan_zoom",
             "Mode.PAN_ZOOM",
         ):
-            return  # the person is drawing
+            self.told.value = f"{active.name!r} is being drawn on: choose its pan mode, or another"
+            return
         source = self._source()
         if source is None:
             self.told.value = "no stack: open a focal stack first"
             return
-        pixel = pixel_at(source, position)
+        place = on_surface(viewer, event) if viewer.dims.ndisplay == 3 else position
+        pixel = None if place is None else pixel_at(source, place)
         if pixel is not None:
             self.inspect(source, pixel, add)
 
@@ -113,18 +121,18 @@ class InspectorWidget(Container[Widget]):
         active = self._viewer.layers.selection.active
         for layer in [active, *reversed(self._viewer.layers)]:
             if layer is not None and (role_of(layer) or is_stack(layer)):
-                source = source_of(self._viewer, layer)
+                source = planes_behind(self._viewer, layer)
                 if source is not None and source.ndim == 3:
-                    aligned = find(self._viewer, "aligned", source)
-                    return aligned if aligned is not None else source
+                    return source
         return None
 
     def _recipe(self, source: Image) -> Recipe:
         """The settings that the results on this stack were made with; else the defaults."""
-        found: dict[str, Any] = {}
-        for result in self._results(source):
-            found |= settings_of(result)
-        return Recipe(**found)
+        active = self._viewer.layers.selection.active
+        for layer in [active, *reversed(self._results(source))]:
+            if layer is not None and role_of(layer).endswith(RESULTS):
+                return Recipe(**settings_of(layer))
+        return Recipe(**settings_of(source))
 
     def _results(self, source: Image) -> list[Layer]:
         made_from = {str(source.unique_id), ours(source).get("source", "")}
@@ -134,13 +142,35 @@ class InspectorWidget(Container[Widget]):
         kept = self.curves[-(KEPT - 1) :] if add else []
         self.curves = [*kept, (pixel, curve)]
         self._unit = depth_symbol(str(source.units[0]))
-        self._final = {"estimate": (curve.depth, curve.uncertainty)} | self._became(source, pixel)
+        self._final = self._became(source, pixel)
+        self._mark(source)
         self._draw()
         self._tell(pixel, curve)
         if self.step.value and source in self._viewer.layers:
             world = source.data_to_world((curve.plane, *pixel))
             offset = self._viewer.dims.ndim - source.ndim
             self._viewer.dims.set_point(offset, world[0])
+
+    def _mark(self, source: Image) -> None:
+        """Show on the canvas which pixels these are, in the colours of their curves."""
+        places = np.array([pixel for pixel, _ in self.curves], dtype=float).reshape(-1, 2)
+        colours = [COLOURS[k % len(COLOURS)] for k in range(len(self.curves))]
+        if self._marks is not None and self._marks in self._viewer.layers:
+            self._marks.data = places
+            self._marks.border_color = colours or "white"
+            return
+        active = self._viewer.layers.selection.active
+        self._marks = self._viewer.add_points(
+            places,
+            name="inspected pixels",
+            metadata={KEY: {"role": "inspected"}},
+            size=max(5, planes_of(source).shape[1] // 60),
+            face_color="transparent",
+            border_color=colours,
+            border_width=0.2,
+            **placed(source, 2),
+        )
+        self._viewer.layers.selection.active = active
 
     def _became(self, source: Image, pixel: tuple[int, int]) -> dict[str, tuple[float, float]]:
         """Depth and uncertainty of the pixel in the layers there are."""
@@ -191,6 +221,10 @@ class InspectorWidget(Container[Widget]):
             axes.plot(curve.positions, curve.focus, "o-", color=colour, ms=3, lw=0.8, label=name)
             axes.plot(*curve.fit, color=colour, lw=2, alpha=0.6)
             if np.isfinite(curve.uncertainty):
+                top = float(np.nanmax([*curve.fit[1], curve.focus.max()]))
+                axes.errorbar(
+                    curve.depth, top, xerr=curve.uncertainty, color=colour, capsize=3, lw=1.5
+                )
                 ends = curve.depth - curve.uncertainty, curve.depth + curve.uncertainty
                 axes.axvspan(*ends, color=colour, alpha=0.35, lw=0)
             if last:
@@ -198,7 +232,8 @@ class InspectorWidget(Container[Widget]):
                 for number, other in enumerate(curve.others[:1]):
                     label = "runner-up" if not number else None
                     axes.axvline(other, color=COLOURS[1], ls="-.", lw=1, label=label)
-                for name, (depth, _) in getattr(self, "_final", {}).items():
+                estimate = {"estimate": (curve.depth, curve.uncertainty)}
+                for name, (depth, _) in {**estimate, **self._final}.items():
                     style = "--" if name == "estimate" else "-"
                     axes.axvline(depth, color=COLOURS[4], ls=style, lw=1, label=name)
         if self.curves:
@@ -211,6 +246,8 @@ class InspectorWidget(Container[Widget]):
     def _forget(self) -> None:
         self.curves, self._final = [], {}
         self.told.value = HINT
+        if self._marks is not None and self._marks in self._viewer.layers:
+            self._viewer.layers.remove(self._marks)
         self._draw()
 
     def _ended(self) -> None:

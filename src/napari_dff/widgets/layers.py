@@ -76,6 +76,21 @@ def source_of(viewer: Viewer, layer: Layer) -> Layer | None:
     return by_id(viewer, made_from) if made_from else (layer if is_stack(layer) else None)
 
 
+def valid_of(source: Layer) -> np.ndarray:
+    """Where every plane of a stack has data, (Y, X) bool: not at the rim of an aligned one."""
+    valid = ours(source).get("valid")
+    return np.ones(planes_of(source).shape[1:3], bool) if valid is None else np.asarray(valid)
+
+
+def planes_behind(viewer: Viewer, layer: Layer) -> Layer | None:
+    """The stack whose planes a result was computed from: aligned, if its run aligned them."""
+    source = source_of(viewer, layer)
+    aligned = None if source is None else find(viewer, "aligned", source)
+    if aligned is not None and ours(aligned).get("run") == ours(layer).get("run"):
+        return aligned
+    return source
+
+
 def find(viewer: Viewer, role: str, source: Layer) -> Layer | None:
     """Our layer of this role that was made from `source`, whatever it is called now."""
     for layer in viewer.layers:
@@ -119,6 +134,22 @@ def pixel_at(source: Layer, position: Any) -> tuple[int, int] | None:
     row, column = (int(np.rint(v)) for v in np.asarray(source.world_to_data(position))[-2:])
     height, width = planes_of(source).shape[1:3]
     return (row, column) if 0 <= row < height and 0 <= column < width else None
+
+
+def on_surface(viewer: Viewer, event: Any) -> np.ndarray | None:
+    """Where in the world the mouse points at a surface of ours in 3-D; None beside it."""
+    for layer in reversed(viewer.layers):
+        if role_of(layer) == "surface" and layer.visible:
+            found = layer.get_value(
+                event.position,
+                view_direction=event.view_direction,
+                dims_displayed=list(event.dims_displayed),
+                world=True,
+            )
+            if found is not None and found[1] is not None:
+                corners = layer.vertices[layer.faces[found[1]]]
+                return np.asarray(layer.data_to_world(corners.mean(axis=0)))
+    return None
 
 
 def in_view(source: Layer, largest: int) -> Window | None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from magicgui.widgets import ComboBox, FloatSpinBox, PushButton, SpinBox
-from napari.layers import Points, Shapes
+from napari.layers import Image, Points, Shapes
 from napari.viewer import Viewer
 
 from napari_dff.io.tables import write_profile, write_quantities
@@ -30,7 +30,7 @@ from napari_dff.units import depth_symbol, symbol
 from napari_dff.widgets.canvas import COLOURS, Canvas
 from napari_dff.widgets.form import in_a_row, lined_up, table, wrapped
 from napari_dff.widgets.heights import Heights, heights_of, lines, points, regions
-from napari_dff.widgets.layers import placed, settings_of, source_of
+from napari_dff.widgets.layers import on_surface, placed, settings_of, source_of
 from napari_dff.widgets.runs import Run
 from napari_dff.widgets.tool import Tool
 
@@ -61,6 +61,7 @@ class MeasureWidget(Tool):
         super().__init__(viewer, "depth", "The depth layer to measure.")
         self.found: Found | None = None
         self._unit = "pixel"
+        self._measured: Image | None = None
         self.measure = ComboBox(
             label="measure", choices=list(NEEDS), tooltip="\n".join(NEEDS.values())
         )
@@ -143,9 +144,12 @@ class MeasureWidget(Tool):
         layer = self.chosen.value
         if layer is None or layer not in self._viewer.layers:
             return
-        row, column = (
-            int(np.rint(v)) for v in np.asarray(layer.world_to_data(event.position))[-2:]
-        )
+        three = self._viewer.dims.ndisplay == 3
+        place = on_surface(self._viewer, event) if three else event.position
+        if place is None:
+            self.cursor.value = "–"
+            return
+        row, column = (int(np.rint(v)) for v in np.asarray(layer.world_to_data(place))[-2:])
         height, width = layer.data.shape
         if not (0 <= row < height and 0 <= column < width):
             self.cursor.value = "–"
@@ -207,7 +211,7 @@ class MeasureWidget(Tool):
             "step height": partial(_step, areas=areas),
             "volume": _volume,
         }
-        self._unit = heights.unit
+        self._unit, self._measured = heights.unit, heights.layer
         return lambda _: measures[what](heights, how, where, settings)
 
     def _show(self, found: Found) -> None:
@@ -229,10 +233,10 @@ class MeasureWidget(Tool):
         self.plot.follow_theme()
 
     def _on_keep(self) -> None:
-        if self.found is None or self.chosen.value is None:
+        if self.found is None or self._measured not in self._viewer.layers:
             self.fail(ValueError("nothing measured yet: press Measure first"))
             return
-        layer = self.chosen.value
+        layer = self._measured
         source = source_of(self._viewer, layer) or layer
         run = Run(self._viewer, source, settings_of(layer), [layer])
         limits = np.nanpercentile(self.found.levelled, (0.5, 99.5))

@@ -16,7 +16,8 @@ from napari_dff.tiles import Window
 from napari_dff.widgets.layers import KEY, in_rectangle, in_view, ours, placed, title_of
 from napari_dff.widgets.worker import Job, in_turns
 
-SIDE = 512 - 2 * MARGIN  # pixels: what lies around is computed with it
+SIDE = 464 - 2 * MARGIN  # pixels: what lies around is computed with it
+LEAST = 16  # pixels: less isn't worth a look
 PAUSE = 80  # ms without a change before it begins
 OFF, VIEW, RECTANGLE = "off", "what is in view", "a rectangle that I draw"
 
@@ -41,8 +42,8 @@ class Preview:
     choice : ComboBox
         off, what is in view, or a rectangle.
     prepare : callable
-        Gives the stack's layer and a function that computes the pictures of a window in the thread;
-        None where nothing can be previewed yet.
+        Gives the stack's layer, a function that computes the pictures of a window in the thread,
+        and what must be said of them; None where nothing can be previewed yet.
     said : callable
         Gets a sentence.
     """
@@ -51,13 +52,15 @@ class Preview:
         self,
         viewer: Viewer,
         choice: ComboBox,
-        prepare: Callable[[], tuple[Image, Look] | None],
+        prepare: Callable[[], tuple[Image, Look, str] | None],
         said: Callable[[str], None],
     ) -> None:
         self._viewer, self._choice, self._prepare, self._said = viewer, choice, prepare, said
         self._job: Job | None = None
         self._again = False
         self._shown: list[Layer] = []
+        self._source: Layer | None = None
+        self._drawn_on: Layer | None = None
         self.seconds = 0.0  # that the last one took
         self._timer = QTimer()
         self._timer.setSingleShot(True)
@@ -71,6 +74,11 @@ class Preview:
         """Compute it again, once nothing has been asked for a moment."""
         if self._choice.value != OFF:
             self._timer.start()
+
+    def forget(self, source: Layer) -> None:
+        """The stack is gone, and with it what was shown of it."""
+        if source is self._source:
+            self.clear()
 
     def clear(self) -> None:
         """Take the preview off the viewer."""
@@ -88,9 +96,10 @@ class Preview:
 
     def close(self) -> None:
         """Stop for good."""
-        self._timer.stop()
+        self._timer.timeout.disconnect(self._start)
         if self._job is not None:
             self._job.cancel()
+        in_turns(self._gone(self._shown))
         for event in (
             self._viewer.scene.camera.events.center,
             self._viewer.scene.camera.events.zoom,
@@ -100,6 +109,8 @@ class Preview:
     def _switched(self) -> None:
         if self._choice.value == OFF:
             self.clear()
+            if (drawn := self._rectangle()) is not None:
+                drawn.visible = False
             self._said("preview off")
         elif self._choice.value == RECTANGLE:
             self._draw()
@@ -126,13 +137,17 @@ class Preview:
                 edge_width=max(1, source.data.shape[1] // 200),
                 **placed(source, 2),
             )
-            shapes.events.data.connect(self.ask)
+        shapes.visible = True
         self._viewer.layers.selection.active = shapes
         shapes.mode = "add_rectangle"
 
     def _rectangle(self) -> Layer | None:
         roles = {ours(layer).get("role"): layer for layer in self._viewer.layers}
-        return roles.get("preview region")
+        shapes = roles.get("preview region")
+        if shapes is not None and shapes is not self._drawn_on:
+            shapes.events.data.connect(self.ask)
+            self._drawn_on = shapes
+        return shapes
 
     def _start(self) -> None:
         if self._job is not None:  # the one under way is for settings that are gone
@@ -142,12 +157,19 @@ class Preview:
         prepared = self._prepare() if self._choice.value != OFF else None
         if prepared is None:
             return
-        source, look = prepared
+        source, look, caution = prepared
         if self._choice.value == VIEW:
             window = in_view(source, SIDE)
         else:
             window = in_rectangle(source, self._rectangle(), SIDE)
-        if window is None:
+        if self._viewer.dims.ndisplay == 3:
+            self._said("no preview in 3-D")
+            return
+        if window is None or min(window.shape) < LEAST:
+            self._said(
+                "no preview: nothing of the stack is "
+                + ("in view" if self._choice.value == VIEW else "in the rectangle")
+            )
             return
         began = time.perf_counter()
 
@@ -155,7 +177,8 @@ class Preview:
             self._show(source, window, pictures)
             self.seconds = time.perf_counter() - began
             height, width = window.shape
-            self._said(f"preview of {height} × {width} pixels in {self.seconds:.2f} s")
+            told = f"preview of {height} × {width} pixels in {self.seconds:.2f} s"
+            self._said(told + caution)
 
         def say(sentence: str) -> None:  # too quick to tell more than that it failed
             if sentence.startswith("failed"):
@@ -176,6 +199,7 @@ class Preview:
     def _show(self, source: Image, window: Window, pictures: Sequence[Picture]) -> None:
         if source not in self._viewer.layers or self._choice.value == OFF:
             return
+        self._source = source
         active = self._viewer.layers.selection.active
         kept = {ours(layer)["role"]: layer for layer in self._shown if layer in self._viewer.layers}
         self._shown = []
@@ -184,7 +208,7 @@ class Preview:
             place = placed(source, data.ndim - rgb, window)
             layer = kept.pop(role, None)
             if layer is not None and layer.data.ndim == data.ndim and layer.rgb == rgb:
-                layer.data = data
+                layer.data, layer.name = data, f"{role} · {title_of(source)}"
                 for name, value in {**place, **look}.items():
                     if name not in ("rgb", "colormap", "visible"):
                         setattr(layer, name, value)
@@ -200,5 +224,10 @@ class Preview:
                 self._viewer.add_layer(layer)
             self._shown.append(layer)
         in_turns(self._gone(list(kept.values())))
+        drawn = self._rectangle()
+        if drawn is not None and self._choice.value == RECTANGLE:  # on top, to be seen and moved
+            self._viewer.layers.move(self._viewer.layers.index(drawn), len(self._viewer.layers))
+            if drawn.mode == "add_rectangle":
+                drawn.mode = "select"
         if active is not None and active in self._viewer.layers:
             self._viewer.layers.selection.active = active

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+from napari.layers import Image, Layer
 
 from napari_dff.pipeline import Reconstruction, depth_from_focus
 from napari_dff.progress import Progress
@@ -12,13 +13,11 @@ from napari_dff.recipe import Recipe
 from napari_dff.region import region_of
 from napari_dff.stack import FocalStack
 from napari_dff.tiles import Window
-from napari_dff.widgets.align import put_alignment
-from napari_dff.widgets.layers import find, settings_of, stack_of
+from napari_dff.widgets.align import ALIGNING, put_alignment
+from napari_dff.widgets.layers import find, settings_of, stack_of, valid_of
 from napari_dff.widgets.preview import Picture
 from napari_dff.widgets.runs import Run
-from napari_dff.widgets.step import StepWidget, depth_pictures
-
-ALIGNING = ("registration", "motion", "exposure")
+from napari_dff.widgets.step import StepWidget, depth_picture
 
 
 class ReconstructWidget(StepWidget):
@@ -27,14 +26,8 @@ class ReconstructWidget(StepWidget):
     title = "Depth from focus"
     settings = ("registration", "sigma", "window", "refinement", "smoothness")
     folded = ("motion", "exposure", "operator", "aggregation", "peak", "prefer", "fusion")
-    roles = (
-        "aligned",
-        "refined depth",
-        "refined uncertainty",
-        "refined plane index",
-        "refined all in focus",
-    )
     follows_alignment = False
+    skips = ()
 
     def compute(
         self, stack: FocalStack, recipe: Recipe, given: dict[str, np.ndarray], progress: Progress
@@ -51,23 +44,41 @@ class ReconstructWidget(StepWidget):
         progress: Progress,
     ) -> Sequence[Picture]:
         """Depth and picture of a window, of the planes as they lie there."""
-        found = region_of(stack, recipe, wanted, progress=progress)
-        whole = slice(None), slice(None)
-        return depth_pictures(stack, found.depth, found.all_in_focus, whole)
+        given_valid = given["valid"]
+        found = region_of(stack, recipe, wanted, valid=given_valid, fuse=False, progress=progress)
+        return [depth_picture(stack, found.depth.depth)]
 
     def previewed_stack(self, stack: FocalStack, recipe: Recipe) -> FocalStack:
         """The stack as a run has aligned it already, if with these settings; else as it is."""
         aligned = find(self._viewer, "aligned", self.stack.value)
-        if aligned is None or recipe.registration == "none":
+        if aligned is None:
             return stack
         made = settings_of(aligned)
         if any(made.get(name) != getattr(recipe, name) for name in ALIGNING):
             return stack
         return replace(stack, planes=stack_of(aligned).planes)
 
+    def caution(self, stack: FocalStack, recipe: Recipe) -> str:
+        """Whether Run will move the planes first, or change their light."""
+        if recipe.registration == "none" and recipe.exposure == "keep":
+            return ""
+        if stack.planes is not stack_of(self.stack.value).planes:
+            return ""
+        return ", of the planes as they are: Run aligns them first"
+
+    def given(self, source: Image, layers: dict[str, Layer]) -> dict[str, np.ndarray]:
+        """Where the planes that a preview is made from have data."""
+        stack = stack_of(source)
+        aligned = find(self._viewer, "aligned", source)
+        used = self.previewed_stack(stack, self.recipe()).planes
+        rim = aligned is not None and used is stack_of(aligned).planes
+        return {"valid": valid_of(aligned if rim else source)}
+
     def emit(self, run: Run, recipe: Recipe, result: Reconstruction) -> Iterator[None]:
         """Put the aligned planes and the four layers of the refined depth map."""
-        if recipe.registration != "none" or recipe.exposure != "keep":
-            yield from put_alignment(run, result.stack.planes, result.transforms)
+        moved = not np.allclose(result.transforms, np.eye(3), rtol=0, atol=1e-9)
+        if moved or recipe.exposure != "keep":
+            planes, valid = result.stack.planes, result.valid
+            yield from put_alignment(run, planes, result.transforms, valid)
         yield from run.put_depth_map(result.refined, result.all_in_focus, prefix="refined ")
         self.tell(advice(coverage(result.refined, len(run.positions))))

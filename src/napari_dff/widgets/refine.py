@@ -17,7 +17,7 @@ from napari_dff.recipe import Recipe
 from napari_dff.refinement import Before
 from napari_dff.stack import FocalStack, grey
 from napari_dff.widgets.hints import Hints, hints_of
-from napari_dff.widgets.layers import needed
+from napari_dff.widgets.layers import needed, ours
 from napari_dff.widgets.runs import Run, stamp
 from napari_dff.widgets.step import StepWidget
 
@@ -26,11 +26,9 @@ class RefineWidget(StepWidget):
     """Refined depth, uncertainty, plane index and all-in-focus image beside the estimate."""
 
     title = "Refine"
+    skips = ("registration",)
     settings = ("refinement", "smoothness")
     folded = ("fusion",)
-    roles = tuple(
-        f"refined {role}" for role in ("depth", "uncertainty", "plane index", "all in focus")
-    )
 
     def __init__(self, viewer: Viewer) -> None:
         self.hints = Hints(viewer, lambda: self.stack.value)
@@ -55,6 +53,15 @@ class RefineWidget(StepWidget):
         if self.hints.layer.value is not None:
             layers["hints"] = self.hints.layer.value
         return layers
+
+    def differs(self, layer: Layer) -> str:
+        """Other settings, or other hints."""
+        chosen, used = self.hints.layer.value, set(ours(layer).get("inputs", {}))
+        others = [each for each in self.hints.layer.choices if each is not None]
+        wanted = set() if chosen is None else {str(chosen.unique_id)}
+        if {str(each.unique_id) for each in others} & used != wanted:
+            return "other hints"
+        return super().differs(layer)
 
     def given(self, source: Image, layers: dict[str, Layer]) -> dict[str, np.ndarray]:
         """What they hold; the guide in grey, the hints painted on a plane."""

@@ -15,9 +15,9 @@ from napari_dff.registration import resample
 from napari_dff.widgets.form import in_a_row, lined_up
 from napari_dff.widgets.heights import depth_layers
 from napari_dff.widgets.layers import (
-    find,
     is_stack,
     ours,
+    planes_behind,
     planes_of,
     role_of,
     settings_of,
@@ -109,7 +109,7 @@ class ReuseWidget(Tool):
         def done(results: list[np.ndarray]) -> Iterator[None]:
             self._runs = runs
             for run, result in zip(runs, results, strict=True):
-                _put(run, result, "aligned" if given.depth is None else "all in focus")
+                _put(run, result, given.transforms if given.depth is None else None)
                 yield
 
         self.work(compute, done)
@@ -126,8 +126,8 @@ class ReuseWidget(Tool):
             raise ValueError(f"the stack that {used.name!r} was made from is gone")
         if role_of(used).startswith("levelled"):
             raise ValueError(f"{used.name!r} is levelled: choose the depth it was made from")
-        aligned = source if role_of(source) == "aligned" else find(self._viewer, "aligned", source)
-        transforms = None if aligned is None else ours(aligned).get("transforms")
+        planes = planes_behind(self._viewer, used)
+        transforms = None if planes is None else ours(planes).get("transforms")
         fusion = settings_of(used).get("fusion", "noise_aware")
         return Given(transforms, np.asarray(used.data), stack_of(source).positions, fusion)
 
@@ -168,8 +168,12 @@ def _applied(given: Given, planes: Any, progress: Progress) -> np.ndarray:
     return np.stack(results).reshape(*before, *results[0].shape)
 
 
-def _put(run: Run, result: np.ndarray, role: str) -> None:
-    """A picture of a stack with axes before Z gets a Z as thick as the stack, to be seen in all."""
+def _put(run: Run, result: np.ndarray, transforms: np.ndarray | None) -> None:
+    """Put moved planes, or a picture where there are no motions to tell of.
+
+    A picture of a stack with axes before Z gets a Z as thick as the stack, to be seen in all.
+    """
+    role = "all in focus" if transforms is None else "aligned"
     source: Image = run.source
     look: dict[str, Any] = {
         "rgb": source.rgb,
@@ -185,5 +189,4 @@ def _put(run: Run, result: np.ndarray, role: str) -> None:
         translate[-3] += scale[-3] * (count - 1) / 2
         scale[-3] *= count
         look |= {"scale": scale, "translate": translate}
-    remember = {"transforms": None} if role != "aligned" else {}
-    run.put(role, result, remember=remember, **look)
+    run.put(role, result, remember={"transforms": transforms}, **look)

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -17,7 +18,6 @@ from napari_dff.widgets.layers import (
     find,
     ours,
     placed,
-    role_of,
     settings_of,
     stack_of,
     title_of,
@@ -71,10 +71,16 @@ class Run:
     """One run: where its layers come from, and what they replaced."""
 
     def __init__(
-        self, viewer: Viewer, source: Layer, settings: dict[str, Any], inputs: Iterable[Layer]
+        self,
+        viewer: Viewer,
+        source: Layer,
+        settings: dict[str, Any],
+        inputs: Iterable[Layer],
+        step: str = "",
     ) -> None:
         self._viewer, self.source = viewer, source
-        self._key = uuid.uuid4().hex
+        self._key, self._step = uuid.uuid4().hex, step
+        self._made: list[Layer] = []
         self.inputs = {str(layer.unique_id): stamp(layer) for layer in inputs}
         before = [settings_of(layer) for layer in inputs]
         self.settings = {
@@ -108,6 +114,7 @@ class Run:
             "root": title_of(source),
             "limits": limits,
             "run": self._key,
+            "step": self._step,
             "inputs": self.inputs,
             "settings": self.settings,
             **(remember or {}),
@@ -126,6 +133,7 @@ class Run:
             if limits is not None and not chosen:
                 old.contrast_limits = limits
             old.metadata = {**old.metadata, KEY: mine}
+            self._made.append(old)
             _settle(old)
             return old
         if old is not None:
@@ -134,6 +142,7 @@ class Run:
             self._undoing.append(lambda: viewer.layers.insert(place, old))
         self._undoing.append(lambda: viewer.layers.remove(new) if new in viewer.layers else None)
         viewer.add_layer(new)
+        self._made.append(new)
         _settle(new)
         return new
 
@@ -169,6 +178,11 @@ class Run:
         self.put(f"{prefix}depth", found.depth, colormap="gray", contrast_limits=ends)
         yield
 
+    def superseded(self) -> bool:
+        """Whether another run has changed the layers of this one since."""
+        left = [layer for layer in self._made if layer in self._viewer.layers]
+        return any(ours(layer).get("run") != self._key for layer in left)
+
     def undo(self) -> Iterator[None]:
         """Bring back what was there before, one layer at each step."""
         while self._undoing:
@@ -184,27 +198,27 @@ def _settle(layer: Layer) -> None:
     changes.happened.emit()
 
 
-def _take(old: Layer, new: Layer) -> None:
-    """Give an old layer what a new one holds, and its place."""
-    if role_of(new) == "surface":
-        old.texcoords = None  # else napari fails where the number of vertices grows
+PLACE = ("scale", "translate", "rotate", "affine", "units", "axis_labels")
+
+
+def _take(old: Layer, new: Any) -> None:
+    """Give a layer what another one, or a picture of its earlier self, holds, and its place."""
     old.data = new.data
-    if role_of(new) == "surface":
-        old.texcoords, old.texture = new.texcoords, new.texture
-    for name in ("scale", "translate", "rotate", "affine", "units", "axis_labels"):
+    for name in PLACE:
         setattr(old, name, getattr(new, name))
 
 
 def _restoring(layer: Layer) -> Callable[[], None]:
     """What brings the layer back to what it holds now."""
-    edits = (stamp(layer), _edits[layer])[1]
-    held = Layer.create(*layer.as_layer_data_tuple())
-    metadata = dict(layer.metadata)
+    stamp(layer)
+    edits, metadata = _edits[layer], dict(layer.metadata)
+    held = SimpleNamespace(data=layer.data, **{name: getattr(layer, name) for name in PLACE})
+    limits = getattr(layer, "contrast_limits", None)
 
     def restore() -> None:
         _take(layer, held)
-        if hasattr(held, "contrast_limits"):
-            layer.contrast_limits = held.contrast_limits
+        if limits is not None:
+            layer.contrast_limits = limits
         layer.metadata = metadata
         _edits[layer] = edits
 

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,8 +13,7 @@ from napari.layers import Image, Labels, Layer
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 
-from napari_dff.depth import DepthMap
-from napari_dff.io import sample_path
+from napari_dff.io import frames_in, sample_path
 from napari_dff.progress import Progress
 from napari_dff.recipe import Recipe
 from napari_dff.region import MARGIN
@@ -28,6 +28,7 @@ from napari_dff.widgets.layers import (
     settings_of,
     source_of,
     stack_of,
+    valid_of,
 )
 from napari_dff.widgets.preview import OFF, RECTANGLE, VIEW, Picture, Preview
 from napari_dff.widgets.runs import Run, changes, outdated
@@ -38,21 +39,22 @@ class StepWidget(Container[Widget]):
     """One step: choose a stack, choose settings, look at the preview, Run.
 
     A step says which settings it shows (`settings`) and which it folds away (`folded`), which
-    layers it takes beside the stack (`gather`) and makes (`roles`), computes in a thread
+    layers it takes beside the stack (`gather`), computes in a thread
     (`compute`) and puts its layers (`emit`). `look` computes its preview.
     """
 
     title: ClassVar[str]
     settings: ClassVar[tuple[str, ...]]
     folded: ClassVar[tuple[str, ...]] = ()
-    roles: ClassVar[tuple[str, ...]]
     follows_alignment: ClassVar[bool] = True
+    skips: ClassVar[tuple[str, ...]] = ("registration", "refinement")  # unless done before
     previews: ClassVar[bool] = True
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self._job: Job | None = None
         self._run: Run | None = None
+        self._newest: Layer | None = None  # added, and not yet selected
         self.stack = ComboBox(
             label="stack", choices=self._stacks, nullable=True, tooltip="The focal stack: Z, Y, X."
         )
@@ -109,7 +111,9 @@ class StepWidget(Container[Widget]):
 
     def given(self, source: Image, layers: dict[str, Layer]) -> dict[str, np.ndarray]:
         """What these layers hold, for `compute`; in the window's thread."""
-        return {role: np.asarray(layer.data) for role, layer in layers.items()}
+        held = {role: np.asarray(layer.data) for role, layer in layers.items()}
+        held["valid"] = valid_of(source)
+        return held
 
     def compute(
         self, stack: FocalStack, recipe: Recipe, given: dict[str, np.ndarray], progress: Progress
@@ -136,11 +140,26 @@ class StepWidget(Container[Widget]):
         parts = {role: np.asarray(data[(..., *around.slices)]) for role, data in given.items()}
         found, picture = self.compute(near, recipe, parts, progress)
         inner = wanted.within(around)
-        return depth_pictures(stack, found, picture, inner)
+        seen = picture[inner]
+        look: dict[str, Any] = {"rgb": True}
+        if seen.ndim == 2:
+            low, high = (float(v) for v in np.percentile(seen, (0.1, 99.9)))
+            look = {"contrast_limits": (low, max(high, low + 1e-6))}
+        image = Picture("preview all in focus", seen, look)
+        return [image, depth_picture(stack, found.depth[inner])]
+
+    def differs(self, layer: Layer) -> str:
+        """How the form differs from what a result was made with, in words; empty if it doesn't."""
+        changed = self.form.differences(settings_of(layer))
+        return f"other settings: {changed}" if changed else ""
 
     def previewed_stack(self, stack: FocalStack, recipe: Recipe) -> FocalStack:
         """The stack that a preview is made from."""
         return stack
+
+    def caution(self, stack: FocalStack, recipe: Recipe) -> str:
+        """What must be said of a preview that is made from `stack`."""
+        return ""
 
     def tell(self, sentences: Sequence[str]) -> None:
         """Say what the result is worth."""
@@ -150,8 +169,10 @@ class StepWidget(Container[Widget]):
     # What a person can ask of it ----------------------------------------------------------------
 
     def recipe(self) -> Recipe:
-        """Return the recipe as the form shows it; what made the layers for what it doesn't show."""
-        return Recipe(**{**self._earlier(), **self.form.values()})
+        """Return the recipe that makes the results of this step: the form, and what came before."""
+        return Recipe(
+            **{**dict.fromkeys(self.skips, "none"), **self._earlier(), **self.form.values()}
+        )
 
     def command(self) -> str:
         """The command line that runs this recipe on the stack, from its file."""
@@ -185,6 +206,7 @@ class StepWidget(Container[Widget]):
     def _inserted(self, event: Any) -> None:
         """Go on with the aligned planes of the chosen stack, or with the first stack there is."""
         new, chosen = event.value, self.stack.value
+        self._newest = new
         if is_stack(new):
             self.stack.reset_choices()
             aligned = (
@@ -200,12 +222,18 @@ class StepWidget(Container[Widget]):
     def _removed(self, event: Any) -> None:
         if is_stack(event.value):
             self.stack.reset_choices()
+            self._preview.forget(event.value)
+            if self.stack.value is None and self._stacks(None):
+                self.stack.value = self._stacks(None)[-1]
         self._tell_whether_fresh()
 
     def _selected(self, event: Any) -> None:
         """Bring the recipe of a result that was clicked on back into the form."""
         layer = event.value
-        if layer is None or self._job is not None or role_of(layer) not in self.roles:
+        newest, self._newest = self._newest, None
+        if layer is None or layer is newest:  # napari selects what is added; nobody clicked on it
+            return
+        if self._job is not None or ours(layer).get("step") != self.title:
             return
         source = by_id(self._viewer, ours(layer).get("source", ""))
         if source is not None and source in self.stack.choices:
@@ -217,7 +245,7 @@ class StepWidget(Container[Widget]):
     def _show_settings(self, values: dict[str, Any]) -> None:
         self.form.fill(values)
 
-    def _changed(self) -> None:
+    def _changed(self, _: Any = None) -> None:
         self._tell_whether_fresh()
         self._preview.ask()
 
@@ -228,7 +256,7 @@ class StepWidget(Container[Widget]):
             layer
             for layer in self._viewer.layers
             if source is not None
-            and role_of(layer) in self.roles
+            and ours(layer).get("step") == self.title
             and ours(layer).get("source") == str(source.unique_id)
         ]
 
@@ -237,8 +265,7 @@ class StepWidget(Container[Widget]):
         told = ""
         for layer in self._made():
             why = outdated(self._viewer, layer)
-            if not why and (differs := self.form.differences(settings_of(layer))):
-                why = f"other settings: {differs}"
+            why = why or self.differs(layer)
             if why:
                 told = f"⚠ {layer.name!r} is out of date: {why}"
                 break
@@ -246,7 +273,7 @@ class StepWidget(Container[Widget]):
             self.fresh.value = told
         self.fresh.visible = bool(told)
 
-    def _prepare(self) -> tuple[Image, Any] | None:
+    def _prepare(self) -> tuple[Image, Any, str] | None:
         """What the preview needs, collected in the window's thread."""
         source = self.stack.value
         if source is None or self._job is not None:
@@ -258,7 +285,12 @@ class StepWidget(Container[Widget]):
         except ValueError as error:
             self._say(f"no preview: {error}")
             return None
-        return source, lambda window, progress: self.look(stack, recipe, given, window, progress)
+        caution = self.caution(stack, recipe)
+        return (
+            source,
+            lambda window, progress: self.look(stack, recipe, given, window, progress),
+            caution,
+        )
 
     def _start(self) -> None:
         if self._job is not None:
@@ -272,7 +304,8 @@ class StepWidget(Container[Widget]):
             self._say(f"failed: {error}")
             show_error(f"{self.title}: {error}")
             return
-        run = Run(self._viewer, source, self.form.values(), [source, *layers.values()])
+        inputs = [source, *layers.values()]
+        run = Run(self._viewer, source, self.form.values(), inputs, self.title)
         self._preview.clear()
         self.run.enabled, self.cancel.enabled, self.undo.enabled = False, True, False
 
@@ -297,8 +330,12 @@ class StepWidget(Container[Widget]):
             raise ValueError(
                 f"layer {run.source.name!r} was removed meanwhile: no result to put on it"
             )
+        active = self._viewer.layers.selection.active
         self._run = run
         yield from self.emit(run, recipe, result)
+        if active in self._viewer.layers:  # so that a click on a result is a change, and heard
+            self._newest, self._viewer.layers.selection.active = active, active
+            self._newest = None
 
     def _cancel(self) -> None:
         if self._job is not None:
@@ -306,8 +343,13 @@ class StepWidget(Container[Widget]):
 
     def _undo(self) -> None:
         if self._run is not None and self._job is None:
-            run, self._run = self._run, None
+            run = self._run
+            if run.superseded():
+                self._say("not undone: a newer run has changed these layers; undo that first")
+                return
+            self._run = None
             self.undo.enabled = False
+            self.tell([])
             in_turns(run.undo(), lambda: self._say("undone: the layers are as they were before"))
 
     def _ended(self) -> None:
@@ -315,7 +357,6 @@ class StepWidget(Container[Widget]):
         self.run.enabled, self.cancel.enabled = True, False
         self.undo.enabled = self._run is not None
         self._tell_whether_fresh()
-        self._preview.ask()
 
     def _close(self) -> None:
         self._cancel()
@@ -327,32 +368,26 @@ class StepWidget(Container[Widget]):
         changes.happened.disconnect(self._tell_whether_fresh)
 
 
-def depth_pictures(
-    stack: FocalStack, found: DepthMap, picture: np.ndarray, inner: tuple[slice, slice]
-) -> list[Picture]:
-    """A preview of the all-in-focus image, and on top of it of the depth."""
+def depth_picture(stack: FocalStack, depth: np.ndarray) -> Picture:
+    """A preview of the depth."""
     ends = float(stack.positions.min()), float(stack.positions.max())
-    seen = picture[inner]
-    look: dict[str, Any] = {"rgb": True}
-    if seen.ndim == 2:
-        low, high = (float(v) for v in np.percentile(seen, (0.1, 99.9)))
-        look = {"contrast_limits": (low, max(high, low + 1e-6))}
-    depth = {"colormap": "viridis", "contrast_limits": ends}
-    return [
-        Picture("preview all in focus", seen, look),
-        Picture("preview depth", found.depth[inner], depth),
-    ]
+    return Picture("preview depth", depth, {"colormap": "viridis", "contrast_limits": ends})
 
 
 def _found_again(stack: Image) -> list[str]:
     """Words by which the command line finds a stack: its path, and how far apart its planes are.
 
-    Where the file's own calibration doesn't hold; that of samples does.
+    That of samples is in the file.
     """
     sample = stack.source.sample
     if sample is not None and sample[0] == "napari-dff":
         return [str(sample_path(sample[1]))]
-    path = [str(stack.source.path or "STACK")]
-    if {str(unit) for unit in stack.units} != {"micrometer"}:
-        return path
-    return [*path, "--spacing", *(f"{abs(step):g}" for step in stack.scale)]
+    path = Path(stack.source.path or "STACK")
+    if path.is_file() and len(frames_in(path.parent)) == stack.data.shape[0]:
+        path = path.parent  # a frame of it
+    try:
+        pairs = zip(stack.scale, stack.units, strict=True)
+        steps = [abs(step) * (1 * unit).to("micrometer").m for step, unit in pairs]
+    except TypeError:  # not in a unit of length
+        return [str(path)]
+    return [str(path), "--spacing", *(f"{step:.10g}" for step in steps)]

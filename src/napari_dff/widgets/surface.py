@@ -15,11 +15,12 @@ from napari_dff.surface import Mesh, mesh, texture
 from napari_dff.surface.mesh import FACES
 from napari_dff.widgets.form import in_a_row, lined_up
 from napari_dff.widgets.heights import Heights, heights_of
-from napari_dff.widgets.layers import find, settings_of, source_of
+from napari_dff.widgets.layers import find, role_of, settings_of, source_of
 from napari_dff.widgets.runs import Run
 from napari_dff.widgets.tool import Tool
 
 LARGEST = 2048  # pixels of the picture that is draped: what graphics cards take
+ROOM = 0.75  # of the canvas that a surface fills when it is first shown
 ANGLES = (-30.0, 25.0, 145.0)  # of the camera, degrees
 
 
@@ -99,6 +100,7 @@ class SurfaceWidget(Tool):
         self._stretch()
         viewer.reset_view()
         viewer.scene.camera.angles = ANGLES
+        viewer.scene.camera.zoom *= ROOM
         yield
 
     def _stretch(self) -> None:
@@ -116,18 +118,21 @@ class SurfaceWidget(Tool):
     def _on_back(self) -> None:
         self._viewer.dims.ndisplay = 2
         for layer in self._viewer.layers:
+            if role_of(layer) == "surface":
+                layer.visible = False
+        for layer in self._viewer.layers:
             if layer in self._hidden:
                 layer.visible = True
         self._hidden = []
 
     def _on_export(self) -> None:
-        path = self.path("Save mesh", "surface.obj", tuple(EXPORTS))
-        if path is None:
-            return
         try:
             heights = heights_of(self._viewer, self.chosen.value)
         except ValueError as error:
             self.fail(error)
+            return
+        path = self.path("Save mesh", "surface.obj", tuple(EXPORTS))
+        if path is None:
             return
         faces, picture = self.faces.value, heights.picture if self.drape.value else None
 

@@ -85,7 +85,8 @@ class Tool(Container[Widget]):
         if not given:
             return None
         found = Path(given)
-        return found if found.suffix else found.with_suffix(kind.split("*")[-1].rstrip(")"))
+        given_kind = kind.split("*")[-1].rstrip(")") if "*" in kind else suffixes[0]
+        return found if found.suffix else found.with_suffix(given_kind)
 
     def _close(self) -> None:
         """Called when the dock is closed."""
