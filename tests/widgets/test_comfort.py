@@ -3,39 +3,40 @@
 import time
 
 import numpy as np
-import pytest
 from napari.settings import get_plugin_settings
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QSlider, QWidget
 
 from napari_dff import tiles
+from napari_dff.widgets.preview import VIEW
 
 from .conftest import TITLES
 
 
-@pytest.mark.parametrize("name", TITLES)
-def test_it_fits_into_a_small_window_and_the_keyboard_reaches_all_of_it(person, surface, name):
+def test_all_fit_into_a_small_window_and_the_keyboard_reaches_all_of_them(person, surface):
     person.stack(surface)
     window = person.viewer.window._qt_window
-    widget = person.open(name)
-    person.qtbot.wait(50)
-    assert window.width() <= 1280
-    assert window.height() <= 800
-    assert widget.native.minimumSizeHint().height() <= 700
-    assert widget.native.width() <= 480
-    controls = [
-        child
-        for kind in (QAbstractButton, QComboBox, QAbstractSpinBox, QSlider)
-        for child in widget.native.findChildren(kind)
-        if child.isVisibleTo(widget.native) and child.isEnabled() and _own(child)
-    ]
-    assert controls
-    for control in controls:
-        assert control.focusPolicy() & Qt.FocusPolicy.TabFocus, control
-        around = control
-        while not around.toolTip() and around is not widget.native:
-            around = around.parentWidget()
-        assert around.toolTip(), control
+    for name in TITLES:
+        widget = person.open(name)
+        person.qtbot.wait(50)
+        assert window.width() <= 1280, name
+        assert window.height() <= 800, name
+        assert widget.native.minimumSizeHint().height() <= 700, name
+        assert widget.native.width() <= 480, name
+        controls = [
+            child
+            for kind in (QAbstractButton, QComboBox, QAbstractSpinBox, QSlider)
+            for child in widget.native.findChildren(kind)
+            if child.isVisibleTo(widget.native) and child.isEnabled() and _own(child)
+        ]
+        assert controls
+        for control in controls:
+            assert control.focusPolicy() & Qt.FocusPolicy.TabFocus, control
+            around = control
+            while not around.toolTip() and around is not widget.native:
+                around = around.parentWidget()
+            assert around.toolTip(), (name, control)
+        person.viewer.window.remove_dock_widget(widget.native)
 
 
 def _own(control: QWidget) -> bool:
@@ -80,11 +81,13 @@ def test_preferences_limit_threads_and_memory(person, surface):
         tiles.limit(tiles.Limits())
 
 
-@pytest.mark.parametrize("name", TITLES)
-def test_a_dock_that_was_closed_leaves_nothing_behind(person, surface, name):
-    widget = person.open(name)
-    person.viewer.window.remove_dock_widget(widget.native)
-    widget.native.deleteLater()
+def test_docks_that_were_closed_leave_nothing_behind(person, surface):
+    for name in TITLES:
+        widget = person.open(name)
+        if hasattr(widget, "preview"):
+            widget.preview.value = VIEW
+        person.viewer.window.remove_dock_widget(widget.native)
+        widget.native.deleteLater()
     person.qtbot.wait(50)
     source = person.stack(surface)
     person.viewer.scene.camera.zoom *= 1.1
@@ -95,20 +98,37 @@ def test_a_dock_that_was_closed_leaves_nothing_behind(person, surface, name):
     person.qtbot.wait(20)
 
 
-def test_nothing_blocks_the_window_while_it_works(person):
-    """The longest that no event is handled, on the largest sample, layers being there already.
+def test_a_dock_closed_while_it_shows_something_takes_it_along(person, surface):
+    person.stack(surface)
+    all_, focus, figure = person.open("all", "focus", "figure")
+    all_.form.settings["registration"].value = "none"
+    person.run(all_)
+    focus.preview.value = VIEW
+    person.qtbot.waitUntil(lambda: "preview focus" in person.roles(), timeout=20_000)
+    person.press(figure.play)
+    assert person.viewer.canvas.grid.enabled
+    for widget in (focus, figure):
+        person.viewer.window.remove_dock_widget(widget.native)
+        widget.native.deleteLater()
+    person.qtbot.waitUntil(lambda: "preview focus" not in person.roles(), timeout=3000)
+    assert not person.viewer.canvas.grid.enabled
+    assert person.layer("refined depth").visible
 
-    napari itself needs longer than this to show the first Labels layer there is.
+
+def test_nothing_blocks_the_window_while_it_works(person):
+    """The longest that the window's thread works at one go, on the largest sample.
+
+    Its own time, so that it doesn't matter what else the machine does. The layers are there
+    already: napari itself needs longer than this to show the first Labels layer there is.
     """
-    (source,) = person.viewer.open_sample("napari-dff", "machined_part")
+    person.viewer.open_sample("napari-dff", "machined_part")
     widget = person.open("all")
     person.run(widget)
-    ticks = []
+    ticks, longest = [], []
     timer = QTimer()
     timer.setInterval(2)
-    timer.timeout.connect(lambda: ticks.append(time.perf_counter()))
-    longest = []
-    for _ in range(3):
+    timer.timeout.connect(lambda: ticks.append(time.thread_time()))
+    for _ in range(2):
         timer.start()
         person.qtbot.wait(20)
         ticks.clear()
@@ -117,4 +137,3 @@ def test_nothing_blocks_the_window_while_it_works(person):
         timer.stop()
         longest.append(max(np.diff(ticks)))
     assert min(longest) < 0.1
-    assert source in person.viewer.layers

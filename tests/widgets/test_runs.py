@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QApplication
 from napari_dff import Recipe
 from napari_dff.cli import main
 from napari_dff.io import write_stack
+from napari_dff.widgets.focus import FocusWidget
 
 
 @pytest.fixture
@@ -62,11 +63,24 @@ def test_undo_brings_back_what_was_changed(person, steps):
     assert tuple(layer.contrast_limits) == limits
 
 
+def test_undo_does_not_take_a_newer_run_away(person, steps):
+    _, focus, _ = steps
+    other = FocusWidget(person.viewer)
+    person.viewer.window.add_dock_widget(other)
+    other.form.settings["window"].value = 21
+    person.run(other)
+    person.press(focus.undo)
+    assert "a newer run has changed these layers" in focus.status.value
+    person.undo(other)
+    person.undo(focus)
+    assert "focus" not in person.roles()
+
+
 def test_a_click_on_a_result_brings_its_recipe_back(person, steps):
     _, focus, _ = steps
     focus.form.settings["sigma"].value = 3.0
-    person.viewer.layers.selection.active = person.viewer.layers["mine"]
-    person.viewer.layers.selection.active = person.layer("focus")
+    assert person.viewer.layers.selection.active is not person.layer("focus")
+    person.viewer.layers.selection.active = person.layer("focus")  # as a click in the list does
     assert focus.form.settings["sigma"].value == 1.0
     assert "settings of 'focus · mine'" in focus.status.value
 
@@ -120,3 +134,15 @@ def test_the_copied_command_gives_the_same_result(person, surface, tmp_path):
     recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
     recipe.pop("napari_dff")
     assert Recipe(**recipe) == widget.recipe()
+
+
+def test_the_command_of_a_step_skips_what_was_not_done(person, surface, tmp_path):
+    look = {"scale": (0.002, 0.0005, 0.0005), "units": ("millimeter",) * 3}
+    person.stack(surface, **look)
+    focus, depth = person.open("focus", "depth")
+    person.run(focus)
+    assert "--registration none --refinement none" in depth.command()
+    assert "--spacing 2 0.5 0.5" in depth.command()
+    (sample,) = person.viewer.open_sample("napari-dff", "cell_sheet")
+    depth.stack.value = sample
+    assert "cell_sheet.ome.tif --out" in depth.command()

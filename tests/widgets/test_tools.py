@@ -61,28 +61,28 @@ def test_the_surface_lies_where_the_depth_does_and_stretches(person, scene):
     assert person.layer("refined depth").visible
 
 
-@pytest.mark.parametrize("suffix", ["obj", "ply", "stl"])
-def test_a_mesh_is_exported_in_micrometers(person, scene, chosen_file, tmp_path, suffix):
+def test_a_mesh_is_exported_in_micrometers(person, said, scene, chosen_file, tmp_path):
     widget = person.open("surface")
     widget.exaggeration.value = 5.0  # of the view alone
     widget.faces.value = 500
-    chosen_file.path = tmp_path / f"part.{suffix}"
-    person.run(widget, widget.export)
-    mesh = trimesh.load(chosen_file.path, process=False)
     heights, _ = known(person)
-    assert len(mesh.faces) <= 500
-    low, high = mesh.bounds
-    assert np.nanmin(heights) <= low[2] < high[2] <= np.nanmax(heights)
-    assert high[0] - low[0] == pytest.approx(96 * SIZE[1], rel=0.15)
-    assert (tmp_path / "part.png").exists() == (suffix == "obj")
-
-
-def test_another_suffix_is_told(person, said, scene, chosen_file, tmp_path):
-    widget = person.open("surface")
+    for name in ("part.stl", "part.ply", "part"):  # without a suffix the first kind is meant
+        chosen_file.path = tmp_path / name
+        person.run(widget, widget.export)
+        path = tmp_path / name if "." in name else tmp_path / "part.ply"
+        mesh = trimesh.load(path, process=False)
+        assert len(mesh.faces) <= 500
+        low, high = mesh.bounds
+        assert np.nanmin(heights) <= low[2] < high[2] <= np.nanmax(heights)
+        assert high[0] - low[0] == pytest.approx(96 * SIZE[1], rel=0.15)
+    chosen_file.path = tmp_path / "draped.obj"
+    person.run(widget, widget.export)
+    assert (tmp_path / "draped.png").exists()
+    before = len(list(tmp_path.iterdir()))
     chosen_file.path = tmp_path / "part.xyz"
     person.run(widget, widget.export)
     assert "must end in .ply, .obj, .stl" in said[0]
-    assert not list(tmp_path.iterdir())
+    assert len(list(tmp_path.iterdir())) == before
 
 
 # Measuring -------------------------------------------------------------------------------------
@@ -148,6 +148,7 @@ def test_roughness_of_a_region_that_is_drawn(person, scene):
     assert found["Sa"].uncertainty > 0
     assert {"Sq", "Sz", "Ssk", "Sku", "Sdr"} <= set(widget.table["what"])
     person.press(widget.keep)
+    assert person.layer("levelled depth").data.shape == scene.data.shape
     np.testing.assert_allclose(person.layer("levelled depth").data, widget.found.levelled)
 
 
@@ -176,6 +177,23 @@ def test_step_and_volume(person, scene):
     assert above.unit == "µm³"
 
 
+def test_an_ellipse_on_a_layer_with_other_axes_is_the_right_pixels(person, scene):
+    from napari_dff.widgets.heights import regions
+
+    shapes = person.viewer.add_shapes(ndim=2, units=scene.units)  # in micrometers
+    middle = scene.data_to_world((48, 48))
+    radii = np.array([6.0, 15.0])
+    angle = np.radians(30)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    corners = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]]) * radii
+    shapes.add(corners @ turn.T + middle, shape_type="ellipse")
+    (mask,) = regions(shapes, scene)
+    pixels = np.moveaxis(np.indices(scene.data.shape), 0, -1).reshape(-1, 2)
+    world = pixels * np.array(scene.scale) + scene.translate
+    inside = (((world - middle) @ turn / radii) ** 2).sum(axis=1) <= 1
+    assert (mask.ravel() != inside).mean() < 0.005
+
+
 def test_three_points_level(person, scene):
     widget = person.open("measure")
     places = np.array([[10.0, 10.0], [80.0, 20.0], [40.0, 85.0]])
@@ -187,43 +205,40 @@ def test_three_points_level(person, scene):
     np.testing.assert_allclose(widget.found.levelled, flat, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("what", "words"), [("profile", "no line"), ("step height", "needs two areas, got 0")]
-)
-def test_what_is_missing_is_told(person, said, scene, what, words):
+def test_what_is_missing_is_told(person, said, scene):
     widget = person.open("measure")
-    widget.measure.value = what
-    person.press(widget.run)
-    assert words in said[0]
+    for what, words in (("profile", "no line"), ("step height", "needs two areas, got 0")):
+        widget.measure.value = what
+        person.press(widget.run)
+        assert words in said[-1]
 
 
-@pytest.mark.parametrize("name", ["measure", "surface"])
-def test_without_a_depth_layer_it_says_what_to_do(person, said, name):
-    widget = person.open(name)
-    person.press(widget.run)
-    assert "no depth layer: run" in said[0]
+def test_without_a_depth_layer_it_says_what_to_do(person, said):
+    measure, surface, figure = person.open("measure", "surface", "figure")
+    for button in (measure.run, surface.run, surface.export, figure.play, figure.figure):
+        person.press(button)
+        assert "no depth layer: run" in said.pop()
 
 
 # Figure and movie --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", ["png", "svg"])
-def test_a_figure_is_saved(person, scene, chosen_file, tmp_path, suffix):
+def test_a_figure_is_saved(person, scene, chosen_file, tmp_path):
     measure, widget = person.open("measure", "figure")
     person.press(measure.draw)
     measure.drawn.value.add([[10, 10], [80, 70]], shape_type="line")
     widget.line.value = measure.drawn.value
-    chosen_file.path = tmp_path / f"figure.{suffix}"
+    chosen_file.path = tmp_path / "figure.png"
     person.run(widget, widget.figure)
-    if suffix == "png":
-        picture = np.asarray(Image.open(chosen_file.path))
-        assert abs(picture.shape[1] - 2100) < 5  # 7 inches at 300 dots
-        assert picture.std() > 10
-    else:
-        text = chosen_file.path.read_text(encoding="utf-8")
-        assert "depth (µm)" in text
-        assert "distance (µm)" in text
-        assert "10 µm" in text or "5 µm" in text  # scale bar
+    picture = np.asarray(Image.open(chosen_file.path))
+    assert abs(picture.shape[1] - 2100) < 5  # 7 inches at 300 dots
+    assert picture.std() > 10
+    chosen_file.path = tmp_path / "figure.svg"
+    person.run(widget, widget.figure)
+    text = chosen_file.path.read_text(encoding="utf-8")
+    assert "depth (µm)" in text
+    assert "distance (µm)" in text
+    assert "10 µm" in text or "5 µm" in text  # scale bar
 
 
 def test_the_movie_has_every_plane_beside_the_sharp_image(person, scene, chosen_file, tmp_path):
@@ -289,6 +304,11 @@ def test_an_alignment_and_a_plane_map_for_other_channels(person, drifting):
     assert not np.array_equal(both.data[1, 0], expected)
     person.undo(widget)
     assert "all in focus · red" not in person.viewer.layers
+    widget.chosen.value = person.viewer.layers["aligned · red"]  # what was used can be used again
+    time_ = person.viewer.layers["time"]
+    widget.targets.value = [time_]
+    person.run(widget)
+    np.testing.assert_array_equal(person.viewer.layers["aligned · time"].data[0], moved)
 
 
 def test_nothing_to_use_is_told(person, said, surface):
