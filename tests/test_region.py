@@ -40,6 +40,15 @@ def test_depth_and_picture_of_a_region_are_those_of_the_whole(wide, where):
     assert same.mean() > 0.999
 
 
+def test_the_rim_is_never_in_focus(wide):
+    recipe = Recipe(registration="none", refinement="none")
+    valid = np.ones((384, 384), bool)
+    valid[:100] = False
+    part = region_of(wide.stack, recipe, WHERE, valid=valid)
+    assert np.isinf(part.depth.uncertainty[:12]).all()
+    assert np.isfinite(part.depth.uncertainty[12:]).any()
+
+
 def test_refined_depth_of_a_region_is_nearly_that_of_the_whole(wide):
     recipe = Recipe(registration="none")
     whole, part = depth_from_focus(wide.stack, recipe), region_of(wide.stack, recipe, WHERE)

@@ -64,6 +64,10 @@ class Person:
     def roles(self):
         return {each.name.split(" ·")[0] for each in self.viewer.layers}
 
+    def seen(self):
+        """Roles of the layers that are visible."""
+        return {each.name.split(" ·")[0] for each in self.viewer.layers if each.visible}
+
     def place(self, layer, row, column):
         """Where a pixel of a layer lies on the canvas."""
         canvas = self.viewer.window._qt_viewer.canvas

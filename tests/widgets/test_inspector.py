@@ -104,3 +104,23 @@ def test_outside_and_without_a_stack_nothing_breaks(person, surface):
     widget.inspect(person.viewer.layers["mine"], (500, 500))
     person.qtbot.waitUntil(lambda: "failed" in widget.told.value, timeout=5000)
     assert widget.curves == []
+
+
+def test_a_click_on_the_surface_in_3d_finds_its_pixel(person, surface):
+    person.stack(surface, scale=(2.0, 0.5, 0.5))
+    all_, three, widget = person.open("all", "surface", "inspector")
+    all_.form.settings["registration"].value = "none"
+    person.run(all_)
+    person.run(three)
+    camera, canvas = person.viewer.scene.camera, person.viewer.window._qt_viewer.canvas.native
+    camera.set_view_direction((1, 0, 0), up_direction=(0, -1, 0))
+    camera.center = (20.0, 1 + 0.5 * 30, 2 + 0.5 * 60)
+    person.qtbot.wait(100)
+    from qtpy.QtCore import QPoint, Qt
+
+    middle = QPoint(canvas.width() // 2, canvas.height() // 2)
+    person.qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=middle)
+    looked(person, widget)
+    (row, column), _ = widget.curves[0]
+    assert abs(row - 30) <= 2
+    assert abs(column - 60) <= 2

@@ -49,7 +49,7 @@ def test_the_view_is_previewed_and_equals_the_run(person, wide):
     assert not np.array_equal(first.data, before)
     previewed = first.data.copy(), first.translate.copy()
     widget.preview.value = OFF
-    person.qtbot.waitUntil(lambda: "preview focus" not in person.roles(), timeout=2000)
+    assert "preview focus" not in person.seen()
     person.run(widget)
     first.data, first.translate = previewed
     whole = part(first, person.layer("focus"))
@@ -70,7 +70,7 @@ def test_a_rectangle_is_drawn_and_previewed(person, surface):
     assert depth.data.shape == (40, 56)
     np.testing.assert_allclose((depth.translate - source.translate[1:]) / 0.5, (24, 16))
     person.run(widget)
-    assert "preview depth" not in person.roles() or widget._preview._job is None
+    assert "preview depth" not in person.seen()  # the result is, until a setting changes
     error = np.abs(depth.data - part(depth, person.layer("refined depth"))) / 2.0
     assert np.percentile(error, 99) < 0.05  # planes
 
@@ -121,3 +121,28 @@ def test_the_preview_stops_with_the_newest_settings(person, surface):
     widget.preview.value = OFF
     person.run(widget)
     np.testing.assert_allclose(last, person.layer("focus").data, rtol=1e-4)
+
+
+def test_what_cannot_be_previewed_is_told(person, surface):
+    source = person.stack(surface)
+    widget = person.open("focus")
+    person.viewer.dims.ndisplay = 3
+    widget.preview.value = VIEW
+    person.qtbot.waitUntil(lambda: "no preview in 3-D" in widget.status.value, timeout=3000)
+    person.viewer.dims.ndisplay = 2
+    person.viewer.scene.camera.center = (0, 500, 500)
+    person.qtbot.wait(100)
+    person.qtbot.waitUntil(lambda: "nothing of the stack is in view" in widget.status.value)
+    assert person.roles() == {"mine"}
+    person.viewer.layers.remove(source)
+    assert widget.stack.value is None
+
+
+def test_a_preview_of_planes_that_run_would_align_says_so(person, surface):
+    person.stack(surface)
+    widget = person.open("all")
+    widget.preview.value = VIEW
+    shown(person, widget, "preview depth")
+    assert "Run aligns them first" in widget.status.value
+    again(person, widget, lambda: setattr(widget.form.settings["registration"], "value", "none"))
+    assert "Run aligns" not in widget.status.value

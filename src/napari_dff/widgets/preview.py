@@ -13,7 +13,7 @@ from qtpy.QtCore import QTimer
 from napari_dff.progress import Progress
 from napari_dff.region import MARGIN
 from napari_dff.tiles import Window
-from napari_dff.widgets.layers import KEY, in_rectangle, in_view, ours, placed, title_of
+from napari_dff.widgets.layers import KEY, in_rectangle, in_view, ours, placed, role_of, title_of
 from napari_dff.widgets.worker import Job, in_turns
 
 SIDE = 464 - 2 * MARGIN  # pixels: what lies around is computed with it
@@ -81,12 +81,16 @@ class Preview:
             self.clear()
 
     def clear(self) -> None:
-        """Take the preview off the viewer."""
+        """Hide the preview.
+
+        Its layers stay: napari's canvas can crash where one is removed that was seen in both 2-D
+        and 3-D.
+        """
         self._timer.stop()
         if self._job is not None:
             self._job.cancel()
-        in_turns(self._gone(self._shown))
-        self._shown = []
+        for layer in self._shown:
+            layer.visible = False
 
     def _gone(self, layers: list[Layer]) -> Iterator[None]:
         for layer in layers:
@@ -201,7 +205,12 @@ class Preview:
             return
         self._source = source
         active = self._viewer.layers.selection.active
-        kept = {ours(layer)["role"]: layer for layer in self._shown if layer in self._viewer.layers}
+        kept = {
+            role_of(layer): layer
+            for layer in self._viewer.layers
+            if role_of(layer).startswith("preview ") and isinstance(layer, Image)
+        }
+        earlier = self._shown
         self._shown = []
         for role, data, look in pictures:
             rgb = bool(look.get("rgb", False))
@@ -209,6 +218,7 @@ class Preview:
             layer = kept.pop(role, None)
             if layer is not None and layer.data.ndim == data.ndim and layer.rgb == rgb:
                 layer.data, layer.name = data, f"{role} · {title_of(source)}"
+                layer.visible = True
                 for name, value in {**place, **look}.items():
                     if name not in ("rgb", "colormap", "visible"):
                         setattr(layer, name, value)
@@ -223,7 +233,8 @@ class Preview:
                 layer = Layer.create(data, {**place, "rgb": False, **settings}, "image")
                 self._viewer.add_layer(layer)
             self._shown.append(layer)
-        in_turns(self._gone(list(kept.values())))
+        for layer in earlier:
+            layer.visible = layer in self._shown
         drawn = self._rectangle()
         if drawn is not None and self._choice.value == RECTANGLE:  # on top, to be seen and moved
             self._viewer.layers.move(self._viewer.layers.index(drawn), len(self._viewer.layers))
