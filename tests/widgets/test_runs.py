@@ -143,6 +143,8 @@ def test_the_command_of_a_step_skips_what_was_not_done(person, surface, tmp_path
     person.run(focus)
     assert "--registration none --refinement none" in depth.command()
     assert "--spacing 2 0.5 0.5" in depth.command()
+    person.press(depth.file.copy)
+    assert "nothing of where its positions begin" in depth.status.value  # the layer is shifted
     (sample,) = person.viewer.open_sample("napari-dff", "cell_sheet")
     depth.stack.value = sample
     assert "cell_sheet.ome.tif --out" in depth.command()

@@ -118,7 +118,7 @@ class RecipeFile(Container[Widget]):
     """Save, load and copy: the recipe on the disk, and as a command.
 
     `recipe` gives the recipe as it is now, `command` the words of the command line that do the
-    same, `show` takes the settings of a file.
+    same and `unsaid` what they can't tell, `show` takes the settings of a file.
     """
 
     def __init__(
@@ -127,8 +127,10 @@ class RecipeFile(Container[Widget]):
         command: Callable[[], str],
         show: Callable[[dict[str, Any]], None],
         said: Callable[[str], None],
+        unsaid: Callable[[], str],
     ) -> None:
         self._recipe, self._command, self._show, self._said = recipe, command, show, said
+        self._unsaid = unsaid
         self.save = PushButton(text="Save…", tooltip="Save the recipe as JSON, for --recipe.")
         self.load = PushButton(
             text="Load…", tooltip="Fill in the form from a recipe, as a run writes it."
@@ -169,4 +171,5 @@ class RecipeFile(Container[Widget]):
         clipboard = QApplication.clipboard()
         assert clipboard is not None
         clipboard.setText(command)
-        self._said(f"copied: {command}")
+        unsaid = self._unsaid()
+        self._said(f"copied{f', but it knows nothing of {unsaid}' if unsaid else ''}: {command}")

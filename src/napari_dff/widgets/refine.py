@@ -54,6 +54,10 @@ class RefineWidget(StepWidget):
             layers["hints"] = self.hints.layer.value
         return layers
 
+    def unsaid(self) -> str:
+        """The hints too."""
+        return super().unsaid() or ("the hints" if self.hints.layer.value is not None else "")
+
     def differs(self, layer: Layer) -> str:
         """Other settings, or other hints."""
         chosen, used = self.hints.layer.value, set(ours(layer).get("inputs", {}))

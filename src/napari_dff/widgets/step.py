@@ -72,7 +72,9 @@ class StepWidget(Container[Widget]):
             text="Undo", enabled=False, tooltip="Bring the layers back as they were before Run."
         )
         self.status, self.advice, self.fresh = wrapped("ready"), wrapped(), wrapped()
-        self.file = RecipeFile(self.recipe, self.command, self._show_settings, self._say)
+        self.file = RecipeFile(
+            self.recipe, self.command, self._show_settings, self._say, self.unsaid
+        )
         preview = [self.preview] if self.previews else []
         fields = lined_up(self.stack, *self.inputs(), *self.form.widgets, *preview)
         buttons = in_a_row(self.run, self.cancel, self.undo)
@@ -181,6 +183,15 @@ class StepWidget(Container[Widget]):
             where = _found_again(source_of(self._viewer, source) or source)
         words = ["napari-dff", "run", *where, "--out", "results", *self.recipe().flags()]
         return shlex.join(words)
+
+    def unsaid(self) -> str:
+        """What the command line can't tell of the stack; empty if nothing."""
+        source = self.stack.value
+        stack = None if source is None else source_of(self._viewer, source) or source
+        if stack is None or stack.source.sample is not None:
+            return ""
+        turned = stack.scale[0] < 0 or stack.translate[0] != 0
+        return "where its positions begin and which way they go" if turned else ""
 
     # How it works -------------------------------------------------------------------------------
 
