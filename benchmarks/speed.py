@@ -249,6 +249,7 @@ def engines() -> None:
 
 
 PLAIN = Recipe(refinement="none")
+VIEW = 384  # pixels, the side of a preview
 
 
 def regions() -> None:
@@ -259,16 +260,16 @@ def regions() -> None:
     print("| stack | what | seconds |\n|---|---|---|")
     for side in (512, 2048):
         stack = FocalStack(stack_of(side**2 / 2**20, 30))
-        middle = (side - 432) // 16 * 8
-        view = Window(middle, middle + 432, middle, middle + 432)
+        middle = (side - VIEW) // 16 * 8
+        view = Window(middle, middle + VIEW, middle, middle + VIEW)
         if side == 512:
             view = Window(0, 512, 0, 512)
         shape = " × ".join(map(str, view.shape))
         for name, work in {
             f"focus of {shape}": lambda v=view, s=stack: focus_of(s, PLAIN, v),
             f"depth and image of {shape}": lambda v=view, s=stack: region_of(s, PLAIN, v),
-            f"refined depth and image of {shape}": lambda v=view, s=stack: region_of(
-                s, Recipe(), v
+            f"refined depth of {shape}": lambda v=view, s=stack: region_of(
+                s, Recipe(), v, fuse=False
             ),
             "focus curve of a pixel": lambda s=stack: focus_curve(s, PLAIN, 300, 300),
         }.items():

@@ -170,6 +170,7 @@ def preview() -> None:
 def reconstruct() -> None:
     viewer, widget = opened("machined_part", "Depth from focus, all steps")
     run(widget)
+    viewer.layers.selection.active = layer(viewer, "refined depth")
     layer(viewer, "refined depth").colormap = "viridis"
     widget.form.unfold(True)
     save(viewer, "reconstruct")
@@ -203,7 +204,6 @@ def surface() -> None:
     viewer, one, widget = opened("rough_surface", "Depth from focus, all steps", "3-D surface")
     run(one)
     run(widget)
-    viewer.scene.camera.zoom *= 0.75
     save(viewer, "surface")
 
 

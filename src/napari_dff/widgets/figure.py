@@ -1,5 +1,6 @@
 """Movie and figure: the planes against the all-in-focus image, and what goes into the paper."""
 
+import contextlib
 from typing import Any
 
 from magicgui.widgets import ComboBox, FloatSpinBox, PushButton
@@ -55,8 +56,10 @@ class FigureWidget(Tool):
 
     def _close(self) -> None:
         super()._close()
-        if self._shown:
-            self._stop()
+        with contextlib.suppress(RuntimeError):  # Qt is gone already when napari itself closes
+            self._timer.stop()
+            if self._shown:
+                self._stop()
 
     def plate(self, heights: Heights) -> Plate:
         """What the figure shows."""

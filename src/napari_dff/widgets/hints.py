@@ -67,7 +67,6 @@ class Hints:
             face_color="background",
             face_color_cycle={False: "lime", True: "red"},
             border_color="black",
-            out_of_slice_display=True,
             **placed(source, 3),
         )
         self.layer.reset_choices()

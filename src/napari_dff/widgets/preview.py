@@ -1,5 +1,6 @@
 """Preview: the part of the planes in view, computed at once whenever a setting changes."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -100,7 +101,8 @@ class Preview:
 
     def close(self) -> None:
         """Stop for good."""
-        self._timer.timeout.disconnect(self._start)
+        with contextlib.suppress(RuntimeError):  # Qt is gone already when napari itself closes
+            self._timer.stop()
         if self._job is not None:
             self._job.cancel()
         in_turns(self._gone(self._shown))
