@@ -72,9 +72,7 @@ class StepWidget(Container[Widget]):
             text="Undo", enabled=False, tooltip="Bring the layers back as they were before Run."
         )
         self.status, self.advice, self.fresh = wrapped("ready"), wrapped(), wrapped()
-        self.file = RecipeFile(
-            self.recipe, self.command, self._show_settings, self._say, self.unsaid
-        )
+        self.file = RecipeFile(self.recipe, self.command, self.form.fill, self._say, self.unsaid)
         preview = [self.preview] if self.previews else []
         fields = lined_up(self.stack, *self.inputs(), *self.form.widgets, *preview)
         buttons = in_a_row(self.run, self.cancel, self.undo)
@@ -253,9 +251,6 @@ class StepWidget(Container[Widget]):
             self.form.fill(settings_of(layer))
             self._say(f"settings of {layer.name!r}")
 
-    def _show_settings(self, values: dict[str, Any]) -> None:
-        self.form.fill(values)
-
     def _changed(self, _: Any = None) -> None:
         self._tell_whether_fresh()
         self._preview.ask()
@@ -275,8 +270,7 @@ class StepWidget(Container[Widget]):
         """Say when the result is older than its input or its settings."""
         told = ""
         for layer in self._made():
-            why = outdated(self._viewer, layer)
-            why = why or self.differs(layer)
+            why = outdated(self._viewer, layer) or self.differs(layer)
             if why:
                 told = f"⚠ {layer.name!r} is out of date: {why}"
                 break
@@ -322,9 +316,8 @@ class StepWidget(Container[Widget]):
 
         def compute(progress: Progress) -> Any:
             result = self.compute(stack, recipe, given, progress)
-            Labels(
-                np.zeros((1, 1), np.uint8)
-            )  # loads what napari would load in the window's thread
+            # What napari loads for its first Labels layer is loaded here, not in its own thread.
+            Labels(np.zeros((1, 1), np.uint8))
             return result
 
         self._job = Job(
