@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from napari_dff.pipeline import Reconstruction
 from napari_dff.stack import FocalStack
-from napari_dff.surface import profile
+from napari_dff.surface import Profile, profile
 from napari_dff.units import depth_symbol, symbol
 
 WIDTH = 440  # pixels of a panel: a picture twice as wide is shown at every second pixel
@@ -122,14 +122,18 @@ def plate(given: Plate, *, colormap: str = "viridis", width: float = 7.0) -> Fig
     if given.line is not None:
         doubt = given.uncertainty
         found = profile(given.depth, given.line, given.pixel_size, uncertainty=doubt)
-        axes = panels["profile"]
-        axes.plot(found.distance, found.height, color="C0", lw=1)
-        if found.uncertainty is not None:
-            ends = found.height - found.uncertainty, found.height + found.uncertainty
-            axes.fill_between(found.distance, *ends, alpha=0.3, lw=0)
-        axes.set_xlabel(f"distance ({symbol(given.unit)})")
-        axes.set_ylabel(f"depth ({depth_symbol(given.unit)})")
+        draw_profile(panels["profile"], found, given.unit, "depth")
     return figure
+
+
+def draw_profile(axes: Axes, found: Profile, unit: str, name: str) -> None:
+    """A profile of `name` with its uncertainty as a band; `unit` as napari spells it."""
+    axes.plot(found.distance, found.height, color="C0", lw=1)
+    if found.uncertainty is not None:
+        ends = found.height - found.uncertainty, found.height + found.uncertainty
+        axes.fill_between(found.distance, *ends, color="C0", alpha=0.3, lw=0)
+    axes.set_xlabel(f"distance ({symbol(unit)})")
+    axes.set_ylabel(f"{name} ({depth_symbol(unit)})")
 
 
 def frames(stack: FocalStack, picture: np.ndarray, *, side: int = 480) -> Iterator[np.ndarray]:

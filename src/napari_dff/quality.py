@@ -79,19 +79,21 @@ def motion_of(transforms: np.ndarray, shape: tuple[int, int]) -> Motion:
     )
 
 
+def fallen_back(report: tuple[PlaneReport, ...]) -> list[int]:
+    """Planes whose motion isn't what was asked for; not those that fit best unmoved."""
+    fell = [plane for plane in report if plane.fallback and not plane.fallback.startswith(STEADY)]
+    return [plane.plane for plane in fell]
+
+
 def alignment_advice(report: tuple[PlaneReport, ...], motion: Motion) -> list[str]:
     """What the alignment found: sentences."""
     far = np.hypot(*motion.shift.T).max()
     grown = 100 * (motion.magnification.max() / motion.magnification.min() - 1)
     told = [f"Planes moved by up to {far:.2f} pixels and {grown:.2f} % of their size."]
-    fell = [
-        str(plane.plane)
-        for plane in report
-        if plane.fallback and not plane.fallback.startswith(STEADY)
-    ]
+    fell = fallen_back(report)
     if fell:
         told.append(
-            f"Planes {', '.join(fell)} could not be matched as asked (see fallback): "
+            f"Planes {', '.join(map(str, fell))} could not be matched as asked (see fallback): "
             "look at them, and try a simpler motion."
         )
     return told

@@ -9,9 +9,9 @@ from napari.viewer import Viewer
 
 from napari_dff.pipeline import aligned_by
 from napari_dff.progress import Progress
-from napari_dff.quality import Motion, alignment_advice, motion_of
+from napari_dff.quality import Motion, alignment_advice, fallen_back, motion_of
 from napari_dff.recipe import Recipe
-from napari_dff.registration import STEADY, Alignment, PlaneReport
+from napari_dff.registration import Alignment, PlaneReport
 from napari_dff.stack import FocalStack
 from napari_dff.widgets.canvas import COLOURS, Canvas
 from napari_dff.widgets.form import table
@@ -66,7 +66,7 @@ class AlignWidget(StepWidget):
         shift.legend(ncols=2, loc="upper right")
         size.plot(planes, 100 * (motion.magnification - 1), ".-", color=COLOURS[2])
         residual.plot(planes, [plane.residual for plane in report], ".-", color=COLOURS[3])
-        fell = [p.plane for p in report if p.fallback and not p.fallback.startswith(STEADY)]
+        fell = fallen_back(report)
         for axes, name in zip(self.plot.axes, NAMES, strict=True):
             axes.set_title(name, loc="left")
             for plane in fell:

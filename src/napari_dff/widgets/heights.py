@@ -51,9 +51,7 @@ def heights_of(viewer: Viewer, layer: Image | None) -> Heights:
     """Heights of a depth layer; ValueError with a sentence when there is none."""
     if layer is None:
         raise ValueError("no depth layer: run 'Depth from focus, all steps' on a stack first")
-    uncertainty, picture = (
-        _beside(viewer, layer, name) for name in ("uncertainty", "all in focus")
-    )
+    uncertainty, picture = (beside(viewer, layer, name) for name in ("uncertainty", "all in focus"))
     heights = np.asarray(layer.data, dtype=np.float32)
     if uncertainty is not None:
         heights = np.where(np.isfinite(uncertainty), heights, np.float32(np.nan))
@@ -61,7 +59,7 @@ def heights_of(viewer: Viewer, layer: Image | None) -> Heights:
     return Heights(layer, heights, uncertainty, picture, size, unit_of(layer))
 
 
-def _beside(viewer: Viewer, layer: Layer, name: str) -> np.ndarray | None:
+def beside(viewer: Viewer, layer: Layer, name: str) -> np.ndarray | None:
     """What the layer of the same run, of another role, holds."""
     prefix = "refined " if role_of(layer).startswith("refined") else ""
     roles = [f"{prefix}{name}"]

@@ -83,8 +83,7 @@ class InspectorWidget(Container[Widget]):
             self._show(source, pixel, curve, add)
 
         def said(sentence: str) -> None:
-            if sentence.startswith("failed"):
-                self.told.value = sentence
+            self.told.value = sentence
 
         self._job = Job("Focus curve", compute, done, said, self._ended, bar=False)
         self._job.start()
@@ -174,20 +173,13 @@ class InspectorWidget(Container[Widget]):
 
     def _became(self, source: Image, pixel: tuple[int, int]) -> dict[str, tuple[float, float]]:
         """Depth and uncertainty of the pixel in the layers there are."""
+        results = {role_of(layer): layer for layer in self._results(source)}
         found = {}
         for prefix, name in (("", "estimate"), ("refined ", "refined")):
-            for layer in self._results(source):
-                if role_of(layer) == f"{prefix}depth":
-                    depth = float(np.asarray(layer.data[pixel]))
-                    doubt = next(
-                        (
-                            float(np.asarray(other.data[pixel]))
-                            for other in self._results(source)
-                            if role_of(other) == f"{prefix}uncertainty"
-                        ),
-                        float("nan"),
-                    )
-                    found[name] = depth, doubt
+            depth, doubt = (results.get(f"{prefix}{role}") for role in ("depth", "uncertainty"))
+            if depth is not None:
+                known = np.nan if doubt is None else float(np.asarray(doubt.data[pixel]))
+                found[name] = float(np.asarray(depth.data[pixel])), known
         return found
 
     def _tell(self, pixel: tuple[int, int], curve: FocusCurve) -> None:
@@ -229,9 +221,14 @@ class InspectorWidget(Container[Widget]):
                 axes.axvspan(*ends, color=colour, alpha=0.35, lw=0)
             if last:
                 axes.axhline(curve.enough, color=colour, ls=":", lw=1, label="more than noise")
-                for number, other in enumerate(curve.others[:1]):
-                    label = "runner-up" if not number else None
-                    axes.axvline(other, color=COLOURS[1], ls="-.", lw=1, label=label)
+                if len(curve.others):
+                    look: dict[str, Any] = {
+                        "color": COLOURS[1],
+                        "ls": "-.",
+                        "lw": 1,
+                        "label": "runner-up",
+                    }
+                    axes.axvline(curve.others[0], **look)
                 estimate = {"estimate": (curve.depth, curve.uncertainty)}
                 for name, (depth, _) in {**estimate, **self._final}.items():
                     style = "--" if name == "estimate" else "-"

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from magicgui.widgets import ComboBox, FloatSpinBox, PushButton, SpinBox
-from napari.layers import Image, Points, Shapes
+from napari.layers import Points, Shapes
 from napari.viewer import Viewer
 
+from napari_dff.figure import draw_profile
 from napari_dff.io.tables import write_profile, write_quantities
 from napari_dff.progress import Progress
 from napari_dff.surface import (
@@ -27,10 +28,10 @@ from napari_dff.surface import (
 from napari_dff.surface.levelling import DEGREE
 from napari_dff.surface.profile import WIDTH
 from napari_dff.units import depth_symbol, symbol
-from napari_dff.widgets.canvas import COLOURS, Canvas
+from napari_dff.widgets.canvas import Canvas
 from napari_dff.widgets.form import in_a_row, lined_up, table, wrapped
-from napari_dff.widgets.heights import Heights, heights_of, lines, points, regions
-from napari_dff.widgets.layers import on_surface, placed, settings_of, source_of
+from napari_dff.widgets.heights import Heights, beside, heights_of, lines, points, regions
+from napari_dff.widgets.layers import on_surface, placed, settings_of, source_of, unit_of
 from napari_dff.widgets.runs import Run
 from napari_dff.widgets.tool import Tool
 
@@ -45,8 +46,9 @@ COLUMNS = ("what", "value", "±", "unit", "meaning")
 
 
 class Found(NamedTuple):
-    """What was measured: quantities, a profile where it is one, and the levelled heights."""
+    """What was measured, and on which heights: quantities, a profile if it is one, the levelled."""
 
+    heights: Heights
     quantities: tuple[Quantity, ...]
     profile: Profile | None
     levelled: np.ndarray
@@ -60,8 +62,6 @@ class MeasureWidget(Tool):
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer, "depth", "The depth layer to measure.")
         self.found: Found | None = None
-        self._unit = "pixel"
-        self._measured: Image | None = None
         self.measure = ComboBox(
             label="measure", choices=list(NEEDS), tooltip="\n".join(NEEDS.values())
         )
@@ -154,11 +154,10 @@ class MeasureWidget(Tool):
         if not (0 <= row < height and 0 <= column < width):
             self.cursor.value = "–"
             return
-        heights = heights_of(self._viewer, layer)
-        unit = depth_symbol(heights.unit)
+        unit, doubts = depth_symbol(unit_of(layer)), beside(self._viewer, layer, "uncertainty")
         value = f"{float(layer.data[row, column]):.4g}"
-        if heights.uncertainty is not None:
-            doubt = float(heights.uncertainty[row, column])
+        if doubts is not None:
+            doubt = float(doubts[row, column])
             value += f" ± {doubt:.2g} {unit}" if np.isfinite(doubt) else f" {unit}, never in focus"
         else:
             value += f" {unit}"
@@ -211,7 +210,6 @@ class MeasureWidget(Tool):
             "step height": partial(_step, areas=areas),
             "volume": _volume,
         }
-        self._unit, self._measured = heights.unit, heights.layer
         return lambda _: measures[what](heights, how, where, settings)
 
     def _show(self, found: Found) -> None:
@@ -219,24 +217,15 @@ class MeasureWidget(Tool):
         self.table.value = _rows(found.quantities)
         self.table.native.resizeColumnsToContents()
         if found.profile is not None:
-            self._draw_profile(found.profile)
-
-    def _draw_profile(self, found: Profile) -> None:
-        self.plot.clear()
-        axes = self.plot.axes[0]
-        axes.plot(found.distance, found.height, color=COLOURS[0], lw=1)
-        if found.uncertainty is not None:
-            low, high = found.height - found.uncertainty, found.height + found.uncertainty
-            axes.fill_between(found.distance, low, high, color=COLOURS[0], alpha=0.3, lw=0)
-        axes.set_xlabel(f"distance ({symbol(self._unit)})")
-        axes.set_ylabel(f"height ({depth_symbol(self._unit)})")
-        self.plot.follow_theme()
+            self.plot.clear()
+            draw_profile(self.plot.axes[0], found.profile, found.heights.unit, "height")
+            self.plot.follow_theme()
 
     def _on_keep(self) -> None:
-        if self.found is None or self._measured not in self._viewer.layers:
+        if self.found is None or self.found.heights.layer not in self._viewer.layers:
             self.fail(ValueError("nothing measured yet: press Measure first"))
             return
-        layer = self._measured
+        layer = self.found.heights.layer
         source = source_of(self._viewer, layer) or layer
         run = Run(self._viewer, source, settings_of(layer), [layer])
         limits = np.nanpercentile(self.found.levelled, (0.5, 99.5))
@@ -257,7 +246,7 @@ class MeasureWidget(Tool):
             return
         try:
             if self.found.profile is not None:
-                write_profile(path, self.found.profile, self._unit)
+                write_profile(path, self.found.profile, self.found.heights.unit)
             else:
                 write_quantities(path, self.found.quantities)
         except OSError as error:
@@ -283,7 +272,7 @@ def _roughness(
     found = roughness(*at, uncertainty=heights.uncertainty, where=where)
     with contextlib.suppress(SurfalizeMissing, ValueError):  # what needs it is extra
         found += further_parameters(*at, where=where)
-    return Found(found, None, flat)
+    return Found(heights, found, None, flat)
 
 
 def _profile(
@@ -303,7 +292,7 @@ def _profile(
         "length", float(found.distance[-1]), symbol(heights.unit), None, "of the line"
     )
     if not known.size:
-        return Found((length,), found, flat)
+        return Found(heights, (length,), found, flat)
     span = float(known.max() - known.min())
     mean = float(np.abs(known - known.mean()).mean())
     quantities = (
@@ -311,7 +300,7 @@ def _profile(
         Quantity("Pt", span, unit, None, "from the lowest to the highest of the profile"),
         Quantity("Pa", mean, unit, None, "arithmetic mean height of the profile"),
     )
-    return Found(quantities, found, flat)
+    return Found(heights, quantities, found, flat)
 
 
 def _step(
@@ -327,7 +316,7 @@ def _step(
     found = step_height(
         heights.heights, areas[0], second, size, unit, uncertainty=heights.uncertainty
     )
-    return Found(found, None, heights.heights)
+    return Found(heights, found, None, heights.heights)
 
 
 def _volume(
@@ -335,7 +324,8 @@ def _volume(
 ) -> Found:
     flat = _levelled(heights, how, where)
     given = {"level": settings["level"], "uncertainty": heights.uncertainty, "where": where}
-    return Found(volume(flat, heights.pixel_size, heights.unit, **given), None, flat)
+    found = volume(flat, heights.pixel_size, heights.unit, **given)
+    return Found(heights, found, None, flat)
 
 
 def _rows(quantities: tuple[Quantity, ...]) -> dict[str, list[str]]:

@@ -62,7 +62,6 @@ class Preview:
         self._shown: list[Layer] = []
         self._source: Layer | None = None
         self._drawn_on: Layer | None = None
-        self.seconds = 0.0  # that the last one took
         self._timer = QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(PAUSE)
@@ -181,14 +180,12 @@ class Preview:
 
         def show(pictures: Sequence[Picture]) -> None:
             self._show(source, window, pictures)
-            self.seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - began
             height, width = window.shape
-            told = f"preview of {height} × {width} pixels in {self.seconds:.2f} s"
-            self._said(told + caution)
+            self._said(f"preview of {height} × {width} pixels in {seconds:.2f} s{caution}")
 
-        def say(sentence: str) -> None:  # too quick to tell more than that it failed
-            if sentence.startswith("failed"):
-                self._said(f"preview {sentence}")
+        def say(sentence: str) -> None:
+            self._said(f"preview {sentence}")
 
         def compute(progress: Progress) -> Sequence[Picture]:
             return look(window, progress)

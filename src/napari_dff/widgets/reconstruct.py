@@ -14,7 +14,7 @@ from napari_dff.region import region_of
 from napari_dff.stack import FocalStack
 from napari_dff.tiles import Window
 from napari_dff.widgets.align import ALIGNING, put_alignment
-from napari_dff.widgets.layers import find, settings_of, stack_of, valid_of
+from napari_dff.widgets.layers import find, planes_of, settings_of, valid_of
 from napari_dff.widgets.preview import Picture
 from napari_dff.widgets.runs import Run
 from napari_dff.widgets.step import StepWidget, depth_picture
@@ -48,31 +48,30 @@ class ReconstructWidget(StepWidget):
         found = region_of(stack, recipe, wanted, valid=given_valid, fuse=False, progress=progress)
         return [depth_picture(stack, found.depth.depth)]
 
-    def previewed_stack(self, stack: FocalStack, recipe: Recipe) -> FocalStack:
+    def previewed_stack(self, stack: FocalStack) -> FocalStack:
         """The stack as a run has aligned it already, if with these settings; else as it is."""
-        aligned = find(self._viewer, "aligned", self.stack.value)
-        if aligned is None:
-            return stack
-        made = settings_of(aligned)
-        if any(made.get(name) != getattr(recipe, name) for name in ALIGNING):
-            return stack
-        return replace(stack, planes=stack_of(aligned).planes)
-
-    def caution(self, stack: FocalStack, recipe: Recipe) -> str:
-        """Whether Run will move the planes first, or change their light."""
-        if recipe.registration == "none" and recipe.exposure == "keep":
-            return ""
-        if stack.planes is not stack_of(self.stack.value).planes:
-            return ""
-        return ", of the planes as they are: Run aligns them first"
+        aligned = self._aligned()
+        return stack if aligned is None else replace(stack, planes=planes_of(aligned))
 
     def given(self, source: Image, layers: dict[str, Layer]) -> dict[str, np.ndarray]:
         """Where the planes that a preview is made from have data."""
-        stack = stack_of(source)
-        aligned = find(self._viewer, "aligned", source)
-        used = self.previewed_stack(stack, self.recipe()).planes
-        rim = aligned is not None and used is stack_of(aligned).planes
-        return {"valid": valid_of(aligned if rim else source)}
+        aligned = self._aligned()
+        return {"valid": valid_of(source if aligned is None else aligned)}
+
+    def caution(self) -> str:
+        """Whether Run will move the planes first, or change their light."""
+        asked = self.form.values()
+        still = asked["registration"] == "none" and asked["exposure"] == "keep"
+        if still or self._aligned() is not None:
+            return ""
+        return ", of the planes as they are: Run aligns them first"
+
+    def _aligned(self) -> Layer | None:
+        """The layer of the stack that a run has aligned with these settings."""
+        aligned, asked = find(self._viewer, "aligned", self.stack.value), self.form.values()
+        made = {} if aligned is None else settings_of(aligned)
+        same = all(made.get(name) == asked[name] for name in ALIGNING)
+        return aligned if same else None
 
     def emit(self, run: Run, recipe: Recipe, result: Reconstruction) -> Iterator[None]:
         """Put the aligned planes and the four layers of the refined depth map."""

@@ -169,11 +169,7 @@ class Run:
         yield
         self.put(f"{prefix}plane index", labels, "labels", visible=False)
         yield
-        look: dict[str, Any] = {"rgb": True}
-        if picture.ndim == 2:
-            low, high = (float(v) for v in np.percentile(picture[every], (0.1, 99.9)))
-            look = {"contrast_limits": (low, max(high, low + 1e-6))}
-        self.put(f"{prefix}all in focus", picture, **look)
+        self.put(f"{prefix}all in focus", picture, **look_of(picture[every]))
         yield
         self.put(f"{prefix}depth", found.depth, colormap="gray", contrast_limits=ends)
         yield
@@ -189,6 +185,14 @@ class Run:
             self._undoing.pop()()
             yield
         changes.happened.emit()
+
+
+def look_of(picture: np.ndarray) -> dict[str, Any]:
+    """How an all-in-focus image, or a sample of its pixels, is shown."""
+    if picture.ndim == 3:
+        return {"rgb": True}
+    low, high = (float(v) for v in np.percentile(picture, (0.1, 99.9)))
+    return {"contrast_limits": (low, max(high, low + 1e-6))}
 
 
 def _settle(layer: Layer) -> None:

@@ -31,7 +31,7 @@ from napari_dff.widgets.layers import (
     valid_of,
 )
 from napari_dff.widgets.preview import OFF, RECTANGLE, VIEW, Picture, Preview
-from napari_dff.widgets.runs import Run, changes, outdated
+from napari_dff.widgets.runs import Run, changes, look_of, outdated
 from napari_dff.widgets.worker import Job, in_turns
 
 
@@ -140,12 +140,7 @@ class StepWidget(Container[Widget]):
         parts = {role: np.asarray(data[(..., *around.slices)]) for role, data in given.items()}
         found, picture = self.compute(near, recipe, parts, progress)
         inner = wanted.within(around)
-        seen = picture[inner]
-        look: dict[str, Any] = {"rgb": True}
-        if seen.ndim == 2:
-            low, high = (float(v) for v in np.percentile(seen, (0.1, 99.9)))
-            look = {"contrast_limits": (low, max(high, low + 1e-6))}
-        image = Picture("preview all in focus", seen, look)
+        image = Picture("preview all in focus", picture[inner], look_of(picture[inner]))
         return [image, depth_picture(stack, found.depth[inner])]
 
     def differs(self, layer: Layer) -> str:
@@ -153,12 +148,12 @@ class StepWidget(Container[Widget]):
         changed = self.form.differences(settings_of(layer))
         return f"other settings: {changed}" if changed else ""
 
-    def previewed_stack(self, stack: FocalStack, recipe: Recipe) -> FocalStack:
+    def previewed_stack(self, stack: FocalStack) -> FocalStack:
         """The stack that a preview is made from."""
         return stack
 
-    def caution(self, stack: FocalStack, recipe: Recipe) -> str:
-        """What must be said of a preview that is made from `stack`."""
+    def caution(self) -> str:
+        """What must be said of a preview."""
         return ""
 
     def tell(self, sentences: Sequence[str]) -> None:
@@ -285,17 +280,16 @@ class StepWidget(Container[Widget]):
             return None
         try:
             stack, recipe = stack_of(source), self.recipe()
-            stack = self.previewed_stack(stack, recipe)
+            stack = self.previewed_stack(stack)
             given = self.given(source, self.gather(source))
         except ValueError as error:
             self._say(f"no preview: {error}")
             return None
-        caution = self.caution(stack, recipe)
-        return (
-            source,
-            lambda window, progress: self.look(stack, recipe, given, window, progress),
-            caution,
-        )
+
+        def look(window: Window, progress: Progress) -> Sequence[Picture]:
+            return self.look(stack, recipe, given, window, progress)
+
+        return source, look, self.caution()
 
     def _start(self) -> None:
         if self._job is not None:

@@ -21,6 +21,7 @@ T = TypeVar("T")
 INTERVAL = 0.05  # seconds between two signs of progress
 BREATH = 10  # ms for the window between two layers of a result
 COMPILING = "Compiling, which only the first run on a machine does"
+FAILED = "failed"
 LOGGER = logging.getLogger(__name__)
 
 
@@ -63,7 +64,8 @@ class Job(QObject):
     ended : callable
         Called once at the end, however it ended.
     bar : bool
-        Show a bar in the activity dock, with a button that cancels.
+        Show a bar in the activity dock, with a button that cancels. Without it nothing is said but
+        a failure, and that without a popup.
     """
 
     _step = Signal(str, int, int)
@@ -118,9 +120,9 @@ class Job(QObject):
         bar = self._bar
         if self._over or self._stop.is_set():
             return
-        self._said(f"{desc}: {i + 1} of {count}")
         if bar is None:
             return
+        self._said(f"{desc}: {i + 1} of {count}")
         bar.total = count
         bar.set_description(f"{self._title}: {desc}")
         if self._bar is not None:  # each call on a bar lets other events run, its end among them
@@ -144,7 +146,7 @@ class Job(QObject):
         if not isinstance(error, ValueError | ImportError | OSError):
             LOGGER.error("%s failed", self._title, exc_info=error)
         loud = self._bar is not None
-        self._end(f"failed: {error}")
+        self._end(f"{FAILED}: {error}")
         if loud:
             show_error(f"{self._title}: {error}")
 
@@ -153,7 +155,8 @@ class Job(QObject):
             return
         self._over = True
         bar, self._bar = self._bar, None
-        self._said(sentence)
+        if bar is not None or sentence.startswith(FAILED):
+            self._said(sentence)
         self._ended()
         if bar is not None:
             bar.close()
