@@ -126,12 +126,12 @@ def plate(given: Plate, *, colormap: str = "viridis", width: float = 7.0) -> Fig
     return figure
 
 
-def draw_profile(axes: Axes, found: Profile, unit: str, name: str) -> None:
+def draw_profile(axes: Axes, found: Profile, unit: str, name: str, colour: str = "C0") -> None:
     """A profile of `name` with its uncertainty as a band; `unit` as napari spells it."""
-    axes.plot(found.distance, found.height, color="C0", lw=1)
+    axes.plot(found.distance, found.height, color=colour, lw=1)
     if found.uncertainty is not None:
         ends = found.height - found.uncertainty, found.height + found.uncertainty
-        axes.fill_between(found.distance, *ends, color="C0", alpha=0.3, lw=0)
+        axes.fill_between(found.distance, *ends, color=colour, alpha=0.3, lw=0)
     axes.set_xlabel(f"distance ({symbol(unit)})")
     axes.set_ylabel(f"{name} ({depth_symbol(unit)})")
 

@@ -28,7 +28,7 @@ from napari_dff.surface import (
 from napari_dff.surface.levelling import DEGREE
 from napari_dff.surface.profile import WIDTH
 from napari_dff.units import depth_symbol, symbol
-from napari_dff.widgets.canvas import Canvas
+from napari_dff.widgets.canvas import COLOURS, Canvas
 from napari_dff.widgets.form import in_a_row, lined_up, table, wrapped
 from napari_dff.widgets.heights import Heights, beside, heights_of, lines, points, regions
 from napari_dff.widgets.layers import on_surface, placed, settings_of, source_of, unit_of
@@ -218,7 +218,7 @@ class MeasureWidget(Tool):
         self.table.native.resizeColumnsToContents()
         if found.profile is not None:
             self.plot.clear()
-            draw_profile(self.plot.axes[0], found.profile, found.heights.unit, "height")
+            draw_profile(self.plot.axes[0], found.profile, found.heights.unit, "height", COLOURS[0])
             self.plot.follow_theme()
 
     def _on_keep(self) -> None:
