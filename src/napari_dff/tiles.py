@@ -19,8 +19,8 @@ from napari_dff.progress import Progress
 T = TypeVar("T")
 GRID = 8  # pixels: windows begin and end on multiples of it, so that they can be shrunk alike
 LARGEST, SMALLEST = 512, 96  # pixels, side of a window
-PLANES_HELD = 8  # float32 planes that all windows under way may fill together
-LEAST_HELD = 1 << 24  # float32 values (64 MB) that they may fill however small a plane is
+PLANES_HELD = 4  # float32 planes that a window under way may fill
+LEAST_HELD = 1 << 23  # float32 values (32 MB) that it may fill however small a plane is
 
 
 class Window(NamedTuple):
@@ -89,13 +89,15 @@ def cores() -> int:
 def windows(shape: tuple[int, int], planes: int, reach: int = 0) -> list[Window]:
     """Windows that cover a plane of `shape`, of such a size that `planes` of all under way fit.
 
-    `reach` is by how many pixels they will be grown; the larger it is, the larger they are.
+    `reach` is by how many pixels they will be grown; the larger it is, the larger they are. Unless
+    memory is limited they are the same for any number of threads, and so is, bit for bit, what is
+    computed in them.
     """
     height, width = shape
     held = float(max(PLANES_HELD * height * width, LEAST_HELD))
     if _limits.megabytes is not None:
-        held = _limits.megabytes * 1e6 / 4
-    held /= cores() * max(planes, 1)
+        held = _limits.megabytes * 1e6 / 4 / cores()
+    held /= max(planes, 1)
     side = int(np.clip(np.sqrt(held) - 2 * reach, SMALLEST, LARGEST)) // GRID * GRID
     counts = [max(1, round(size / side)) for size in shape]
     rows, columns = (
