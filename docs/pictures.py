@@ -45,7 +45,8 @@ def window() -> None:
 
 def results() -> None:
     result = depth_from_focus(read_stack(sample_path("bare_patch")))
-    preview(result).savefig(HERE / "results.png", dpi=70)
+    seen = preview(result.all_in_focus, result.refined, result.stack.positions, result.stack.unit)
+    seen.savefig(HERE / "results.png", dpi=70)
 
 
 if __name__ == "__main__":

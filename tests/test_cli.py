@@ -66,7 +66,7 @@ def test_run_writes_everything(tmp_path, capsys):
     assert main(["run", BARE, "--out", str(out), *QUICK[:-1]]) == 0
     assert {p.name for p in out.iterdir()} == {
         "depth.tif", "index.tif", "uncertainty.tif", "all_in_focus.tif", "recipe.json",
-        "preview.png", "transforms.json",
+        "preview.png", "provenance.json", "transforms.json",
     }  # fmt: skip
     assert "depth of" in capsys.readouterr().out
     truth = tifffile.imread(BARE.replace(".ome.tif", ".depth.tif"))

@@ -7,8 +7,12 @@ from napari_dff import Recipe, align, depth_from_focus, read_stack
 from napari_dff.stack import FocalStack
 
 
+def in_memory(stack):
+    return replace(stack, planes=np.asarray(stack.planes))
+
+
 def test_keyboard_rises_from_top_to_bottom(real):
-    stack = read_stack(real("keyboard"))
+    stack = in_memory(read_stack(real("keyboard")))
     assert stack.planes.shape == (32, 360, 640, 3)
     result = depth_from_focus(stack, Recipe())
     known = np.isfinite(result.refined.uncertainty)
@@ -21,7 +25,7 @@ def test_keyboard_rises_from_top_to_bottom(real):
 
 
 def test_fly_is_aligned_and_its_background_is_not_in_focus(real):
-    stack = read_stack(real("fly"))
+    stack = in_memory(read_stack(real("fly")))
     result = align(stack.planes)
     before = np.abs(np.diff(stack.planes.astype(float), axis=0))[:, result.valid].mean()
     after = np.abs(np.diff(result.planes.astype(float), axis=0))[:, result.valid].mean()
@@ -29,7 +33,7 @@ def test_fly_is_aligned_and_its_background_is_not_in_focus(real):
 
 
 def test_empty_background_of_the_blood_smear_is_never_in_focus(real):
-    stack = read_stack(real("blood_smear"))
+    stack = in_memory(read_stack(real("blood_smear")))
     part = FocalStack(stack.planes[:, :600, :600])
     result = depth_from_focus(part, Recipe(registration="none", refinement="none"))
     bright = np.percentile(part.planes[5].mean(axis=2), 60)

@@ -1,23 +1,94 @@
-"""The command line: ``napari-dff run``, ``info`` and ``sample``. Knows no Qt and no napari."""
+"""The command line: run, batch, info and sample. Knows no Qt and no napari."""
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import gc
+import itertools
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from napari_dff.progress import Cancelled
 from napari_dff.recipe import Recipe
 
+if TYPE_CHECKING:
+    from napari_dff.acquisition import Acquisition
+    from napari_dff.job import Job
+    from napari_dff.plan import Plan
+    from napari_dff.progress import Progress
+
 DEFAULTS = Recipe()
+LONG = 30e6  # voxels, from which it is tried out how long a run takes
 COMPILING = "napari-dff: the first run on this machine compiles its kernels: some 15 seconds"
 DESCRIPTION = "Depth from focus: a focal stack becomes a depth map and an all-in-focus image."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Planes:
+    """How to read the planes.
+
+    Parameters
+    ----------
+    axes
+        Names the axes where the file doesn't: letters from P (position), T, C, Z, Y, X, S (colour).
+    spacing
+        Distance of planes, or of planes, rows and columns, in µm; overrides the file's.
+    """
+
+    axes: str = ""
+    spacing: tuple[float, ...] = ()
+
+    def read(self, path: Path) -> "tuple[Acquisition, ...]":
+        """All positions of a file or folder."""
+        from napari_dff.io import read_acquisitions
+
+        return read_acquisitions(path, axes=self.axes or None, spacing=self.spacing or None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Work:
+    """What to do beside the recipe.
+
+    Parameters
+    ----------
+    focus_channel
+        The channel whose focus tells the depth, by name or number, where there are several; all
+        get an all-in-focus image.
+    transforms
+        transforms.json of another run of the same field: moves the planes as there, aligns nothing.
+    depth_from
+        Folder of another run of the same field: takes its plane map and its motion.
+    memory
+        What the program may hold, as 2GB or 500MB; what is free when not given. Planes that need
+        more are done in tiles.
+    threads
+        How many work at a time; one for each core when not given.
+    file_format
+        Of the images.
+    """
+
+    focus_channel: str = ""
+    transforms: Path | None = None
+    depth_from: Path | None = None
+    memory: str = ""
+    threads: int | None = None
+    file_format: Literal["ome-tiff", "ome-zarr"] = "ome-tiff"
+
+    def job(self, recipe: Recipe) -> "Job":
+        """All of it together."""
+        from napari_dff.io import read_transforms
+        from napari_dff.job import Job
+
+        moved = None if self.transforms is None else read_transforms(self.transforms)
+        megabytes = _megabytes(self.memory) if self.memory else None
+        channel = self.focus_channel or None
+        return Job(recipe, channel, moved, self.depth_from, megabytes, self.file_format)
 
 
 def run(
@@ -26,75 +97,161 @@ def run(
     out: Path,
     settings: tyro.conf.OmitArgPrefixes[Recipe] = DEFAULTS,
     recipe: Path | None = None,
-    transforms: Path | None = None,
-    spacing: tuple[float, ...] = (),
+    planes: tyro.conf.OmitArgPrefixes[Planes] = Planes(),
+    work: tyro.conf.OmitArgPrefixes[Work] = Work(),
     quiet: bool = False,
 ) -> None:
     """Align a focal stack, find its depth and write all results.
 
+    Every time of a series, and every position of a file, is done on its own. Results of several
+    times are one image with an axis T; several positions get a folder each.
+
     Parameters
     ----------
     stack
-        Folder with one image a plane, TIFF or OME-TIFF.
+        Folder with one image a plane, TIFF, OME-TIFF or OME-Zarr.
     out
-        Folder for depth.tif, index.tif, uncertainty.tif, all_in_focus.tif, recipe.json,
-        transforms.json and preview.png.
+        Folder for depth, index, uncertainty and all_in_focus (.tif or .ome.zarr), recipe.json,
+        provenance.json, transforms.json and preview.png.
     settings
         The recipe.
     recipe
         JSON file with settings, as a run writes it; flags given beside it win.
-    transforms
-        transforms.json of another run of the same field: moves the planes as there, aligns nothing.
-    spacing
-        Distance of planes, or of planes, rows and columns, in µm; overrides the file's.
+    planes
+        How to read the planes.
+    work
+        What to do beside the recipe.
     quiet
         Show no progress.
     """
     start = time.perf_counter()
-    from tqdm import tqdm
-
-    from napari_dff import io
     from napari_dff.compiled import when_compiling
-    from napari_dff.pipeline import depth_from_focus
+    from napari_dff.io import names_of
+    from napari_dff.quality import advice
+    from napari_dff.tiles import Limits, limit
 
-    focal_stack = io.read_stack(stack, spacing=spacing or None)
-
-    def bar(items, /, *, desc):  # type: ignore[no-untyped-def]
-        return tqdm(items, desc=f"{desc:<24}", disable=quiet)
-
-    moved = None if transforms is None else io.read_transforms(transforms)
+    limit(Limits(threads=work.threads))
+    job, found = work.job(settings), planes.read(stack)
+    folders = [out / name for name in names_of([each.name for each in found])]
     with when_compiling(lambda: print(COMPILING, file=sys.stderr)):
-        result = depth_from_focus(focal_stack, settings, transforms=moved, progress=bar)
-    io.save_reconstruction(result, out)
-    if not quiet:
-        from napari_dff.quality import advice, coverage
+        for acquisition, folder in zip(found, folders, strict=True):
+            plan = job.plan(acquisition)
+            if not quiet:
+                print(_foreseen(job, acquisition, plan), file=sys.stderr)
+            covered = job.run(acquisition, folder, plan, str(stack), _bar(quiet))
+            if not quiet:
+                pixels = acquisition.times * acquisition.data.shape[3] * acquisition.data.shape[4]
+                seconds = time.perf_counter() - start
+                print(f"{folder}: depth of {pixels:,} pixels in {seconds:.1f} s")
+                print(*advice(covered), sep="\n")
 
-        found, seconds = result.refined, time.perf_counter() - start
-        covered = coverage(found, len(result.stack.positions))
-        print(f"{out}: depth of {found.depth.size:,} pixels in {seconds:.1f} s")
-        print(*advice(covered), sep="\n")
 
-
-def info(stack: tyro.conf.Positional[Path], *, spacing: tuple[float, ...] = ()) -> None:
-    """Say what a focal stack is: planes, size, positions, units.
+def info(
+    stack: tyro.conf.Positional[Path],
+    *,
+    planes: tyro.conf.OmitArgPrefixes[Planes] = Planes(),
+) -> None:
+    """Say what a focal stack is: planes, size, positions, units; times, channels and positions.
 
     Parameters
     ----------
     stack
-        Folder with one image a plane, TIFF or OME-TIFF.
-    spacing
-        Distance of planes, or of planes, rows and columns, in µm; overrides the file's.
+        Folder with one image a plane, TIFF, OME-TIFF or OME-Zarr.
+    planes
+        How to read the planes.
     """
-    from napari_dff import io
     from napari_dff.units import depth_symbol, symbol
 
-    found = io.read_stack(stack, spacing=spacing or None)
-    shape, positions = found.planes.shape, found.positions
-    colour = ", colour" if len(shape) == 4 else ""
-    print(f"planes      {shape[0]} of {shape[1]} × {shape[2]} pixels, {found.planes.dtype}{colour}")
-    print(f"positions   {positions[0]:g} to {positions[-1]:g} {depth_symbol(found.unit)}")
-    print(f"pixel size  {found.pixel_size[0]:g} × {found.pixel_size[1]:g} {symbol(found.unit)}")
-    print(f"memory      {found.planes.nbytes / 1e6:.1f} MB")
+    for found in planes.read(stack):
+        times, channels, count, *size = found.data.shape
+        colour = ", colour" if len(size) == 3 else ""
+        first, last = found.positions[0, [0, -1]]
+        if found.name:
+            print(f"position    {found.name}")
+        if times > 1:
+            print(f"times       {times}")
+        if channels > 1:
+            print(f"channels    {', '.join(found.channels)}")
+        print(f"planes      {count} of {size[0]} × {size[1]} pixels, {found.data.dtype}{colour}")
+        print(f"positions   {first:g} to {last:g} {depth_symbol(found.unit)}")
+        print(f"pixel size  {found.pixel_size[0]:g} × {found.pixel_size[1]:g} {symbol(found.unit)}")
+        print(f"memory      {found.data.nbytes / 1e6:.1f} MB")
+
+
+def batch(
+    stacks: tyro.conf.Positional[tuple[str, ...]],
+    *,
+    out: Path,
+    settings: tyro.conf.OmitArgPrefixes[Recipe] = DEFAULTS,
+    recipe: Path | None = None,
+    planes: tyro.conf.OmitArgPrefixes[Planes] = Planes(),
+    work: tyro.conf.OmitArgPrefixes[Work] = Work(),
+    workers: int | None = None,
+    scheduler: str = "",
+    quiet: bool = False,
+) -> None:
+    """Do many stacks: every file, position and time on its own.
+
+    Each gets a folder of its own in `out`, and summary.csv says what became of it. What is finished
+    already, by the content of planes and settings, is not computed again: an interrupted batch goes
+    on where it was.
+
+    Parameters
+    ----------
+    stacks
+        Files and folders, or patterns in quotes: "plates/*/*.ome.tif".
+    out
+        Folder for all results and summary.csv.
+    settings
+        The recipe.
+    recipe
+        JSON file with settings, as a run writes it; flags given beside it win.
+    planes
+        How to read the planes.
+    work
+        What to do beside the recipe. Memory is that of all workers here together, or of each on a
+        cluster; threads are those of each worker, one when workers are given.
+    workers
+        Processes that work at a time on this machine; one for each core when not given.
+    scheduler
+        Address of a running Dask scheduler, tcp://…, to use its workers instead.
+    quiet
+        Show no progress.
+    """
+    from tqdm import tqdm
+
+    from napari_dff import batch as many
+    from napari_dff.io import write_table
+
+    job = work.job(settings)
+    axes, spacing = planes.axes or None, planes.spacing or None
+    tasks, failed = many.tasks_of(stacks, out, job, axes=axes, spacing=spacing)
+    count, threads = many.shares(workers, work.threads, len(tasks))
+    if not scheduler:
+        job = dataclasses.replace(job, megabytes=many.memory_each(job.megabytes, count))
+    tasks = [dataclasses.replace(task, job=job, threads=threads) for task in tasks]
+    start = time.perf_counter()
+    told = []
+    with tqdm(total=len(tasks), desc="Stacks", unit="stack", disable=quiet) as bar:
+        try:
+            for outcome in itertools.chain(
+                failed, many.finished(tasks, workers=count, scheduler=scheduler)
+            ):
+                told.append(outcome)
+                if outcome.state == "failed":
+                    bar.write(f"failed: {outcome.stack}: {outcome.why}", file=sys.stderr)
+                bar.update(outcome not in failed)
+        finally:
+            told.sort()
+            columns = {name: [getattr(o, name) for o in told] for name in many.Outcome._fields}
+            write_table(out / "summary.csv", columns)
+    states = [outcome.state for outcome in told]
+    print(
+        f"{out}: {states.count('done')} done, {states.count('found')} there already, "
+        f"{states.count('failed')} failed, in {time.perf_counter() - start:.1f} s; see summary.csv"
+    )
+    if "failed" in states:
+        raise SystemExit(1)
 
 
 def sample(
@@ -130,8 +287,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when all went well, 2 with one sentence when the input is to blame."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        chosen = _named_recipe(words)
         commands: dict[str, Callable[..., None]] = {
-            "run": functools.partial(run, settings=_named_recipe(words)),
+            "run": functools.partial(run, settings=chosen),
+            "batch": functools.partial(batch, settings=chosen),
             "info": info,
             "sample": sample,
         }
@@ -152,6 +311,37 @@ def program() -> None:
     code = main()
     gc.freeze()  # so that Python doesn't look through all it has loaded on its way out: 0.3 s
     sys.exit(code)
+
+
+def _bar(quiet: bool) -> "Progress":
+    """A bar on the terminal; those of a tile vanish when they are done."""
+    from tqdm import tqdm
+
+    def bar(items, /, *, desc):  # type: ignore[no-untyped-def]
+        return tqdm(items, desc=f"{desc:<24}", disable=quiet, leave="tile" not in desc)
+
+    return bar
+
+
+def _foreseen(job: "Job", acquisition: "Acquisition", plan: "Plan") -> str:
+    """What a run will need, in a sentence."""
+    tiles = "all at once" if plan.whole else f"in {len(plan.windows)} tiles"
+    told = f"foreseen: {plan.megabytes / 1000:.2f} GB of memory, {tiles}"
+    if acquisition.data.size < LONG:
+        return told
+    seconds = job.seconds(acquisition, plan)
+    minutes = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+    return f"{told}, {minutes}"
+
+
+def _megabytes(text: str) -> float:
+    """Megabytes that a person means with 2GB or 500MB."""
+    from dask.utils import parse_bytes
+
+    try:
+        return float(parse_bytes(text) / 1e6)
+    except ValueError:
+        raise ValueError(f"memory must be a size as 2GB or 500MB, got {text!r}") from None
 
 
 def _named_recipe(words: Sequence[str]) -> Recipe:

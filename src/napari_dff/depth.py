@@ -20,7 +20,7 @@ from napari_dff.curve import (
 )
 from napari_dff.progress import Progress, silent
 from napari_dff.recipe import Peak, Prefer
-from napari_dff.stack import NO_CONTRAST, checked_positions
+from napari_dff.stack import checked_positions
 from napari_dff.tiles import Window, on_all_cores, windows
 
 ROUGHNESS = 5.0  # pixels, standard deviation of the average that scatter is counted from
@@ -183,17 +183,13 @@ def located(
     index, depth, uncertainty = (np.empty(shape, kind) for kind in (np.uint16, "f4", "f4"))
     settings = at, PEAKS[peak], PREFERENCES[prefer]
     threshold = significance(count)
-    sharp = []
 
     def fill(wanted: Window) -> None:
         curves, noise = volume.read(wanted)
-        sharp.append(curves.any())
         here = wanted.slices
         index[here], depth[here], uncertainty[here] = peaks(curves, *settings, noise, threshold)
 
     on_all_cores(fill, windows_of(volume), progress, desc="Finding depth")
-    if not any(sharp):
-        raise ValueError(NO_CONTRAST)
     return DepthMap(index, depth, uncertainty)
 
 

@@ -11,27 +11,36 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from napari_dff.pipeline import Reconstruction
+from napari_dff.depth import DepthMap
 from napari_dff.stack import FocalStack
 from napari_dff.surface import Profile, profile
 from napari_dff.units import depth_symbol, symbol
 
-WIDTH = 440  # pixels of a panel: a picture twice as wide is shown at every second pixel
+WIDTH = 440  # pixels of a panel, which a picture twice as wide fills with every second pixel
 PANEL, BAR, GAP, TITLE = 4.4, 0.15, 0.9, 0.35  # inches
 
 
-def preview(result: Reconstruction) -> Figure:
+def preview(picture: np.ndarray, found: DepthMap, positions: np.ndarray, unit: str) -> Figure:
     """All-in-focus image, depth with its scale, and uncertainty, side by side.
 
     Pixels that are never in focus are left blank in depth and uncertainty.
+
+    Parameters
+    ----------
+    picture : (Y, X[, 3])
+        The all-in-focus image, shrunk to about as many pixels as are seen.
+    found : DepthMap
+        Shrunk alike.
+    positions : (Z,) array
+        Focus position of each plane.
+    unit : str
+        Of the positions, as napari spells it.
     """
-    unit = depth_symbol(result.stack.unit)
-    never = float(np.mean(~np.isfinite(result.refined.uncertainty)))
-    fewer = max(1, result.refined.depth.shape[1] // WIDTH)
-    every = (slice(None, None, fewer),) * 2
-    doubt = np.ma.masked_invalid(result.refined.uncertainty[every])
-    depth = np.ma.array(result.refined.depth[every], mask=doubt.mask)
-    ends = float(result.stack.positions.min()), float(result.stack.positions.max())
+    doubt = np.ma.masked_invalid(found.uncertainty)
+    depth = np.ma.array(found.depth, mask=doubt.mask)
+    never = float(np.mean(np.ma.getmaskarray(doubt)))
+    ends = float(np.min(positions)), float(np.max(positions))
+    unit = depth_symbol(unit)
     high = float(np.percentile(doubt.compressed(), 99)) if doubt.count() else 1.0
 
     height, width = depth.shape
@@ -39,7 +48,7 @@ def preview(result: Reconstruction) -> Figure:
     figure = Figure(figsize=(wide, tall + TITLE))
     FigureCanvasAgg(figure)
     panels: tuple[tuple[str, np.ndarray, dict[str, Any], str], ...] = (
-        ("all in focus", _displayed(result.all_in_focus, fewer), {"cmap": "gray"}, ""),
+        ("all in focus", _displayed(picture, 1), {"cmap": "gray"}, ""),
         ("depth", depth, {"cmap": "viridis", "vmin": ends[0], "vmax": ends[1]}, f"depth ({unit})"),
         (
             f"uncertainty ({never:.0%} never in focus)",

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from napari_dff.curve import FocusVolume, Kept
-from napari_dff.depth import DepthMap, estimated
-from napari_dff.focus import focus_measure, measured
+from napari_dff.depth import DepthMap
+from napari_dff.focus import focus_measure
 from napari_dff.fusion import all_in_focus
+from napari_dff.pieces import Piece, Scene, of_the_measure, pieces
+from napari_dff.plan import Plan, planned
 from napari_dff.progress import Progress, silent
 from napari_dff.recipe import Recipe
-from napari_dff.refinement import Before, refine, refined
-from napari_dff.registration import Alignment, align, equalised, resample
-from napari_dff.stack import FocalStack, in_memory
+from napari_dff.refinement import Before, refine
+from napari_dff.registration import Alignment, Moved, align, gains_of, gathered, motions_of
+from napari_dff.stack import NO_CONTRAST, FocalStack, in_memory
+from napari_dff.tiles import Window, whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +28,7 @@ class Reconstruction:
     Parameters
     ----------
     stack : FocalStack
-        Aligned.
+        Aligned. Where memory doesn't hold them, its planes are moved when they are read.
     transforms : (Z, 3, 3) float64
         (y, x, 1) of a plane as given → of the reference plane.
     valid : (Y, X) bool
@@ -46,11 +48,24 @@ class Reconstruction:
     recipe: Recipe
 
 
+class Results(Protocol):
+    """Where pieces are put, in memory or on disk."""
+
+    def put(self, piece: Piece) -> None:
+        """Take a piece."""
+        ...
+
+    def known(self, window: Window) -> DepthMap:
+        """The refined depth map of a window, as far as pieces were put."""
+        ...
+
+
 def depth_from_focus(
     stack: FocalStack,
     recipe: Recipe | None = None,
     *,
     transforms: np.ndarray | None = None,
+    megabytes: float | None = None,
     progress: Progress = silent,
 ) -> Reconstruction:
     """Depth map and all-in-focus image of a focal stack, all steps.
@@ -62,6 +77,9 @@ def depth_from_focus(
         The settings; the defaults when None.
     transforms : (Z, 3, 3) array, optional
         Motion that is known already, as of another stack of the same field; nothing is aligned.
+    megabytes : float, optional
+        What the process may hold, beside these results. A stack that needs more is worked on in
+        tiles. Nearly all that is free when None; planes that are in memory are never tiled then.
     progress : Progress
         Told of every step; may raise to cancel.
 
@@ -75,34 +93,57 @@ def depth_from_focus(
         When the planes can't be used, with one sentence that says why.
     """
     recipe = recipe or Recipe()
-    aligned, valid = dataclasses.replace(stack, planes=in_memory(stack.planes, progress)), None
-    if transforms is not None:
-        planes, valid = resample(aligned.planes, transforms, progress=progress)
-        if recipe.exposure == "equal" and valid.any():
-            planes = equalised(planes, valid, len(planes) // 2, progress)
-        aligned = dataclasses.replace(stack, planes=planes)
-    elif recipe.registration != "none" or recipe.exposure != "keep":
-        alignment = aligned_by(recipe, aligned, progress)
-        aligned = dataclasses.replace(stack, planes=alignment.planes)
-        transforms, valid = alignment.transforms, alignment.valid
-    else:
-        transforms = np.tile(np.eye(3), (len(stack.positions), 1, 1))
-    volume: FocusVolume = measured(aligned.planes, **of_the_measure(recipe))
-    refining = recipe.refinement != "none" and recipe.smoothness > 0
-    if refining:
-        volume = Kept(volume)
-    estimate = estimated(volume, stack.positions, recipe.peak, recipe.prefer, progress)
-    if valid is None:
-        valid = np.ones(estimate.depth.shape, dtype=bool)
-    else:
-        estimate.uncertainty[~valid] = np.inf
-    sharp = fused_by(recipe, aligned, estimate.depth, progress)
-    found = estimate
-    if refining:
-        settings = recipe.refinement, recipe.smoothness, sharp
-        found = refined(estimate, volume, stack.positions, *settings, progress)
-        sharp = fused_by(recipe, aligned, found.depth, progress)
-    return Reconstruction(aligned, transforms, valid, estimate, found, sharp, recipe)
+    plan = planned(stack.planes, recipe, megabytes=megabytes)
+    given = in_memory(stack.planes, progress) if plan.whole else stack.planes
+    moved = registered(given, recipe, transforms, progress)
+    scene = scene_of(moved, stack.positions, plan, progress)
+    maps = _Maps(scene.shape)
+    reconstruct(scene, recipe, plan, maps, progress)
+    made = maps.whole
+    return Reconstruction(
+        dataclasses.replace(stack, planes=scene.planes),
+        moved.transforms,
+        made.valid,
+        made.estimate,
+        made.refined,
+        made.pictures[0],
+        recipe,
+    )
+
+
+def reconstruct(
+    scene: Scene, recipe: Recipe, plan: Plan, results: Results, progress: Progress
+) -> None:
+    """Put the pieces of aligned planes into `results`, one after the other."""
+    flat = True
+    for piece in pieces(scene, recipe, plan.windows, results.known, progress):
+        flat = flat and piece.pictures[0].min() == piece.pictures[0].max()
+        results.put(piece)
+    if flat and all(np.ptp(np.asarray(scene.planes[i])) == 0 for i in range(scene.planes.shape[0])):
+        raise ValueError(NO_CONTRAST)
+
+
+def registered(
+    planes: Any, recipe: Recipe, transforms: np.ndarray | None, progress: Progress
+) -> Moved:
+    """Planes aligned as `recipe` says, or by `transforms` that are known, when they are read."""
+    if transforms is None:
+        settings: dict[str, Any] = {"registration": recipe.registration, "motion": recipe.motion}
+        transforms, _ = motions_of(planes, **settings, progress=progress)
+    gains = None
+    if recipe.exposure == "equal":
+        gains = gains_of(planes, transforms, progress=progress)
+    return Moved(planes, transforms, gains)
+
+
+def scene_of(moved: Moved, positions: np.ndarray, plan: Plan, progress: Progress) -> Scene:
+    """Aligned planes, in memory if the plan is to work on all of them at once."""
+    if moved.still and (plan.whole or not isinstance(moved.planes, np.ndarray)):
+        return Scene(moved.planes, positions)
+    if not plan.whole:  # a memory map's windows are copied too, so that it can be let go
+        return Scene(moved, positions, valid=moved.valid)
+    planes, valid = gathered(moved, progress)
+    return Scene(planes, positions, valid=lambda window: valid[window.slices])
 
 
 def aligned_by(recipe: Recipe, stack: FocalStack, progress: Progress) -> Alignment:
@@ -119,12 +160,6 @@ def aligned_by(recipe: Recipe, stack: FocalStack, progress: Progress) -> Alignme
 def measured_by(recipe: Recipe, stack: FocalStack, progress: Progress) -> np.ndarray:
     """The focus volume of `stack`, measured as `recipe` says."""
     return focus_measure(stack.planes, **of_the_measure(recipe), progress=progress)
-
-
-def of_the_measure(recipe: Recipe) -> dict[str, Any]:
-    """The settings of the focus measure."""
-    names = ("operator", "sigma", "window", "aggregation")
-    return {name: getattr(recipe, name) for name in names}
 
 
 def refined_by(
@@ -158,3 +193,50 @@ def fused_by(
     return all_in_focus(
         stack.planes, depth, stack.positions, fusion=recipe.fusion, progress=progress
     )
+
+
+class _Maps:
+    """Results in memory."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self._shape = shape
+        self._whole: Piece | None = None
+
+    def put(self, piece: Piece) -> None:
+        """Take a piece; the whole plane as it is."""
+        if piece.window.shape == self._shape:
+            self._whole = piece
+            return
+        if self._whole is None:
+            self._whole = _like(piece, self._shape)
+        for mine, new in zip(_maps_of(self._whole), _maps_of(piece), strict=True):
+            mine[piece.window.slices] = new
+
+    def known(self, window: Window) -> DepthMap:
+        """The refined depth map of a window, as far as pieces were put."""
+        return DepthMap(*(part[window.slices] for part in self.whole.refined))
+
+    @property
+    def whole(self) -> Piece:
+        """All pieces together."""
+        if self._whole is None:
+            raise RuntimeError("no piece was put")
+        return self._whole
+
+
+def _maps_of(piece: Piece) -> list[np.ndarray]:
+    return [*piece.estimate, *piece.refined, *piece.pictures, piece.valid]
+
+
+def _like(piece: Piece, shape: tuple[int, int]) -> Piece:
+    """A piece as large as the plane, still empty."""
+
+    def empty(part: np.ndarray) -> np.ndarray:
+        return np.zeros((*shape, *part.shape[2:]), part.dtype)
+
+    estimate = DepthMap(*(empty(part) for part in piece.estimate))
+    found = estimate
+    if piece.refined is not piece.estimate:
+        found = DepthMap(*(empty(part) for part in piece.refined))
+    pictures = tuple(empty(part) for part in piece.pictures)
+    return Piece(whole(shape), estimate, found, pictures, empty(piece.valid))

@@ -5,31 +5,18 @@ Only the planes around the region are read, so that it is quick on stacks of any
 
 from __future__ import annotations
 
-import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 
-from napari_dff.curve import (
-    PEAKS,
-    FocusVolume,
-    Kept,
-    Part,
-    fitted_peak,
-    peaks,
-    significance,
-    strongest,
-)
-from napari_dff.depth import PREFERENCES, DepthMap, located
-from napari_dff.focus import measured, reach
-from napari_dff.pipeline import fused_by, of_the_measure
+from napari_dff.curve import PEAKS, FocusVolume, fitted_peak, peaks, significance, strongest
+from napari_dff.depth import PREFERENCES, DepthMap
+from napari_dff.pieces import MARGIN, Scene, piece_of, reach_of, volume_in
 from napari_dff.progress import Progress, silent
 from napari_dff.recipe import Recipe
-from napari_dff.refinement import refined
 from napari_dff.stack import FocalStack, cut
 from napari_dff.tiles import GRID, Window
 
-MARGIN = 40  # pixels around a region that are computed with it: its picture depends on 36
 RUNNERS_UP = 3
 
 
@@ -40,7 +27,7 @@ class Region(NamedTuple):
     ----------
     window : Window
     depth : DepthMap
-        Refined if the recipe says so. The uncertainty is that of the curves alone.
+        Refined if the recipe says so. Without `fuse` its uncertainty is that of the curves alone.
     all_in_focus : (Y, X[, 3]), dtype of the planes
     """
 
@@ -97,31 +84,19 @@ def region_of(
     The planes are taken as they are: align them first. Depth before refinement and its picture are
     the same as in the whole run; refined depth is so within some thousandths of a plane, since
     everything holds everything there. `valid`, (Y, X) bool, is where every plane has data. Without
-    `fuse` the image is that of the depth before refinement, which takes less time.
+    `fuse` the image is that of the depth before refinement, and the uncertainty that of the curves
+    alone, which takes less time.
 
     Raises
     ------
     ValueError
         When the planes can't be used, with one sentence that says why.
     """
-    shape = tuple(stack.planes.shape[1:3])
-    refining = recipe.refinement != "none" and recipe.smoothness > 0
-    around = wanted.grown(MARGIN, shape)
-    near = dataclasses.replace(stack, planes=cut(stack.planes, around))
-    volume: FocusVolume = _volume(stack, recipe, around)
-    if refining:
-        volume = Kept(volume)
-    found = located(volume, stack.positions, recipe.peak, recipe.prefer, progress)
+    scene = Scene(stack.planes, stack.positions)
     if valid is not None:
-        found.uncertainty[~valid[around.slices]] = np.inf
-    picture = fused_by(recipe, near, found.depth, progress)
-    if refining:
-        settings = recipe.refinement, recipe.smoothness, picture
-        found = refined(found, volume, stack.positions, *settings, progress)
-        if fuse:
-            picture = fused_by(recipe, near, found.depth, progress)
-    inner = wanted.within(around)
-    return Region(wanted, DepthMap(*(part[inner] for part in found)), picture[inner])
+        scene = scene._replace(valid=lambda window: valid[window.slices])
+    found = piece_of(scene, recipe, wanted, around=MARGIN, hurried=not fuse, progress=progress)
+    return Region(wanted, found.refined, found.pictures[0])
 
 
 def focus_of(stack: FocalStack, recipe: Recipe, wanted: Window) -> np.ndarray:  # (Z, Y, X)
@@ -173,9 +148,5 @@ def focus_curve(stack: FocalStack, recipe: Recipe, row: int, column: int) -> Foc
 
 def _volume(stack: FocalStack, recipe: Recipe, wanted: Window) -> FocusVolume:
     """The focus volume of the pixels in `wanted`; what lies too far from them isn't read."""
-    shape = tuple(stack.planes.shape[1:3])
-    settings = of_the_measure(recipe)
-    seen = wanted.grown(reach(**settings), shape)
-    rows, columns = wanted.within(seen)
-    inside = Window(rows.start, rows.stop, columns.start, columns.stop)
-    return Part(measured(cut(stack.planes, seen), **settings), inside)
+    seen = wanted.grown(reach_of(recipe), tuple(stack.planes.shape[1:3]))
+    return volume_in(cut(stack.planes, seen), recipe, wanted, seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_dff.progress import Progress, silent
-from napari_dff.tiles import Window
+from napari_dff.tiles import Window, on_all_cores
 
 MINIMUM_PLANES = 3
 NO_CONTRAST = "planes have no contrast anywhere: there is nothing to focus on"
@@ -76,8 +77,11 @@ def in_memory(planes: Any, progress: Progress = silent) -> np.ndarray:
     if isinstance(planes, np.ndarray):
         return planes
     held = np.empty(tuple(planes.shape), planes.dtype)
-    for i in progress(range(len(held)), desc="Reading"):
-        held[i] = np.asarray(planes[i])
+
+    def read(i: int) -> None:
+        held[i] = planes[i]
+
+    on_all_cores(read, range(len(held)), progress, desc="Reading")
     return held
 
 
@@ -86,7 +90,23 @@ def cut(planes: Any, window: Window) -> np.ndarray:
     if isinstance(planes, np.ndarray):
         part: np.ndarray = planes[(slice(None), *window.slices)]
         return part
-    return np.stack([np.asarray(planes[(i, *window.slices)]) for i in range(planes.shape[0])])
+    if hasattr(planes, "chunks"):  # each chunk is decoded once, however many planes it holds
+        return np.asarray(planes[(slice(None), *window.slices)])
+    part = np.empty((planes.shape[0], *window.shape, *planes.shape[3:]), planes.dtype)
+
+    def read(i: int) -> None:
+        part[i] = planes[(i, *window.slices)]
+        let_go(planes)
+
+    on_all_cores(read, range(len(part)), silent, desc="Reading")
+    return part
+
+
+def let_go(planes: Any) -> None:
+    """Give back the memory that a memory map takes up: what is needed again is read again."""
+    mapped: Any = getattr(getattr(planes, "planes", planes), "_mmap", None)
+    if hasattr(mapped, "madvise"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def read_plane(

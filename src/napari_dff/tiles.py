@@ -99,6 +99,11 @@ def windows(shape: tuple[int, int], planes: int, reach: int = 0) -> list[Window]
         held = _limits.megabytes * 1e6 / 4 / cores()
     held /= max(planes, 1)
     side = int(np.clip(np.sqrt(held) - 2 * reach, SMALLEST, LARGEST)) // GRID * GRID
+    return grid(shape, side)
+
+
+def grid(shape: tuple[int, int], side: int) -> list[Window]:
+    """Windows of about `side` pixels a side that cover a plane of `shape`, row by row."""
     counts = [max(1, round(size / side)) for size in shape]
     rows, columns = (
         [min(size, -(-size * i // count // GRID) * GRID) for i in range(count)] + [size]

@@ -6,12 +6,31 @@ UNITS = {
     "um": "micrometer",
     "micron": "micrometer",
     "microns": "micrometer",
-    "\\u00b5m": "micrometer",
+    "\\u00b5m": "micrometer",  # ImageJ escapes the sign, or the letter, in either case
+    "\\u00B5m": "micrometer",
+    "\\u03bcm": "micrometer",
+    "\\u03BCm": "micrometer",
     "nm": "nanometer",
     "mm": "millimeter",
     "cm": "centimeter",
     "m": "meter",
 }
+EXPONENTS = {"nanometer": -9, "micrometer": -6, "millimeter": -3, "centimeter": -2, "meter": 0}
+
+
+def spelled_out(text: object) -> str | None:
+    """Unit of length as napari spells it: "µm" → "micrometer"; None where it is none we know."""
+    word = str(text).strip()
+    return word if word in EXPONENTS else UNITS.get(word)
+
+
+def factor(of: str, to: str) -> float:
+    """What a length in `of` is multiplied with to be one in `to`: "micrometer", "nanometer": 1000.
+
+    Both as napari spells them.
+    """
+    power = EXPONENTS[of] - EXPONENTS[to]
+    return 10.0**power if power >= 0 else 1 / 10.0**-power
 
 
 def symbol(unit: str) -> str:

@@ -10,6 +10,12 @@ import numpy as np
 
 from napari_dff.compiled import inlined, kernel
 from napari_dff.stack import block_means
+from napari_dff.tiles import Window, whole
+
+# Pixels: a border that is cut off is felt in the knots by 0.268 to the power of the distance, at 24
+# by less than float32 is rounded. Two more lie under the splines themselves.
+REACH = 26
+LEAST = 8  # pixels, shorter side: planes aren't shrunk to less
 
 
 def warp(
@@ -36,12 +42,66 @@ def warp(
     ----------
     Unser, Aldroubi & Eden 1991, doi:10.1109/34.75515 (B-spline interpolation).
     """
-    inverse = np.linalg.inv(matrix)
-    out = np.empty((*(shape or picture.shape[:2]), *picture.shape[2:]), dtype=np.float32)
-    layers, target = (p[..., None] if p.ndim == 2 else p for p in (picture, out))
+    size = (picture.shape[0], picture.shape[1])
+    return warped(picture, whole(size), size, np.linalg.inv(matrix), whole(shape or size))
+
+
+def warped(
+    part: np.ndarray,  # (h, w) or (h, w, C)
+    held: Window,
+    size: tuple[int, int],
+    back: np.ndarray,  # (3, 3)
+    window: Window,
+) -> np.ndarray:
+    """The `window` of a moved picture of which only the `part` that is `needed` is held.
+
+    Parameters
+    ----------
+    part : (h, w) or (h, w, C) array
+        Any number type.
+    held : Window
+        Where the part lies in the picture.
+    size : (int, int)
+        Height and width of the picture.
+    back : (3, 3) array
+        (y, x, 1) of the result → (y, x, 1) of the picture, projective.
+    window : Window
+
+    Returns
+    -------
+    float32, of the shape of `window` and the channels of `part`
+    """
+    out = np.empty((*window.shape, *part.shape[2:]), dtype=np.float32)
+    layers, target = (p[..., None] if p.ndim == 2 else p for p in (part, out))
+    start, origin = (window.top, window.left), (held.top, held.left)
     for c in range(layers.shape[2]):
-        evaluate(knots(layers[..., c]), inverse, target[..., c])
+        evaluate(knots(layers[..., c]), origin, size, back, start, target[..., c])
     return out
+
+
+def needed(back: np.ndarray, window: Window, held: Window) -> Window:
+    """What of the picture, of which `held` is at hand, `warped` needs for `window`."""
+    bounds = _image(back, window)
+    if bounds is None:
+        return held
+    starts, stops = (held.top, held.left), (held.bottom, held.right)
+    low, high = (np.clip(b, starts, np.subtract(stops, 1)).astype(int) for b in bounds)
+    top, left = np.maximum(low - REACH, starts)
+    bottom, right = np.minimum(high + REACH + 1, stops)
+    return Window(int(top), int(bottom), int(left), int(right))
+
+
+def _image(back: np.ndarray, window: Window) -> tuple[np.ndarray, np.ndarray] | None:
+    """Least and greatest (y, x) that `back` brings pixels of `window` to; None: past infinity."""
+    corners = [
+        (y, x, 1) for y in (window.top, window.bottom - 1) for x in (window.left, window.right - 1)
+    ]
+    places = np.array(corners) @ back.T
+    depth = places[:, 2:]
+    if depth.min() <= 0 <= depth.max():
+        return None
+    places = places[:, :2] / depth
+    return places.min(axis=0), places.max(axis=0)
 
 
 def knots(picture: np.ndarray) -> np.ndarray:
@@ -55,9 +115,14 @@ def knots(picture: np.ndarray) -> np.ndarray:
 
 
 def shrunk(picture: np.ndarray, factor: int) -> np.ndarray:
-    """Means of `factor` × `factor` pixels of (Y, X) `picture`; what is left over is dropped."""
-    height, width = (size // factor * factor for size in picture.shape)
+    """Means of `factor` × `factor` pixels of (Y, X[, C]) `picture`; the rest is dropped."""
+    height, width = (size // factor * factor for size in picture.shape[:2])
     return block_means(picture[:height, :width], factor)
+
+
+def times(shape: tuple[int, ...], side: int) -> int:
+    """How often (Y, X) pictures are shrunk for a longer side of `side` or less."""
+    return max(1, min(-(-max(shape[:2]) // side), min(shape[:2]) // LEAST))
 
 
 def scaling(factor: int) -> np.ndarray:
@@ -69,19 +134,25 @@ def scaling(factor: int) -> np.ndarray:
 def inside(matrix: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Where a picture of `shape`, moved by `matrix`, has data: (Y, X) bool."""
     covered = np.ones(shape, dtype=bool)
-    narrow(covered, np.linalg.inv(matrix))
+    narrow(covered, np.linalg.inv(matrix), whole(shape), shape)
     return covered
 
 
+def narrow(covered: np.ndarray, back: np.ndarray, window: Window, size: tuple[int, int]) -> None:
+    """Leave of `covered`, bool over `window`, only what `back` brings into a picture of `size`."""
+    bounds = _image(back, window)
+    if bounds is None or (bounds[0] < 0).any() or (bounds[1] > np.subtract(size, 1)).any():
+        _narrow(covered, back, (window.top, window.left), size)
+
+
 @kernel
-def narrow(covered, back):  # type: ignore[no-untyped-def]
-    """Leave of (Y, X) bool `covered` only what `back` brings into the picture."""
+def _narrow(covered, back, start, size):  # type: ignore[no-untyped-def]
     height, width = covered.shape
     slack = 1e-6
     for y in range(height):
         for x in range(width):
-            v, u = brought(back, y, x)
-            inner = -slack <= v <= height - 1 + slack and -slack <= u <= width - 1 + slack
+            v, u = brought(back, y + start[0], x + start[1])
+            inner = -slack <= v <= size[0] - 1 + slack and -slack <= u <= size[1] - 1 + slack
             covered[y, x] &= inner
 
 
@@ -95,12 +166,18 @@ def brought(back, y, x):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def evaluate(knots, back, out):  # type: ignore[no-untyped-def]
-    """Sum of the B-splines at every place that `back` brings a pixel of `out` to."""
+def evaluate(knots, origin, size, back, start, out):  # type: ignore[no-untyped-def]
+    """Sum of the B-splines at every place that `back` brings a pixel of `out` to.
+
+    `knots` begin at `origin` of a picture of `size`, `out` begins at `start`.
+    """
     height, width = out.shape
     for y in range(height):
         for x in range(width):
-            v, u = brought(back, y, x)
+            v, u = brought(back, y + start[0], x + start[1])
+            # Held within the picture first: what is taken from that is exact.
+            v = min(max(v, 0.0), size[0] - 1.0) - origin[0]
+            u = min(max(u, 0.0), size[1] - 1.0) - origin[1]
             out[y, x] = spline_at(knots, v, u)
 
 

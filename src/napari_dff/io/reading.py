@@ -3,69 +3,124 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import tifffile
 
-from napari_dff.progress import silent
+from napari_dff.acquisition import Acquisition
+from napari_dff.io.axes import Source, StackError, acquisitions, check_axes
+from napari_dff.io.bioio_reading import PLUGINS, bioio_sources
+from napari_dff.io.frames_reading import FRAMES, frames_in, frames_source
+from napari_dff.io.tiff_reading import TIFFS, tiff_sources
+from napari_dff.io.zarr_reading import is_zarr, zarr_sources
 from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
-from napari_dff.tiles import cores, on_all_cores
-from napari_dff.units import UNITS
+from napari_dff.units import factor
 
-FRAMES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"}
-TIFFS = {".tif", ".tiff"}
+__all__ = [
+    "StackError",
+    "frames_in",
+    "read_acquisitions",
+    "read_recipe",
+    "read_stack",
+    "read_transforms",
+]
+MICROSCOPES = {*PLUGINS, ".ims", ".lsm", ".mrxs", ".oib", ".oif", ".sld", ".stk", ".vsi", ".zvi"}
 
 
-class StackError(ValueError):
-    """A file or folder that can't be read as a focal stack; the sentence says why."""
+def read_acquisitions(
+    path: str | os.PathLike[str],
+    *,
+    axes: str | None = None,
+    spacing: float | Sequence[float] | None = None,
+) -> tuple[Acquisition, ...]:
+    """Every position in a file or folder, with all its times and channels, unread.
 
+    What can be mapped is; of anything else a plane is decoded when it is wanted. Lengths come from
+    the metadata: OME's, ImageJ's, OME-Zarr's or bioio's. Where they don't tell the distance of
+    planes and the size of a pixel, positions count planes and the unit is "pixel".
 
-def read_stack(
-    path: str | os.PathLike[str], *, spacing: float | Sequence[float] | None = None
-) -> FocalStack:
-    """Focal stack from a folder of frames, a multi-page TIFF or an OME-TIFF.
-
-    Frames are taken in natural order (2 before 10). Physical sizes come from OME metadata or from
-    ImageJ's; without any, positions count planes and the unit is "pixel".
+    Axes come from the metadata too. A single axis that nothing names, of a TIFF with many pages or
+    a folder of frames, holds the focus positions; more than one must be named with `axes`.
 
     Parameters
     ----------
     path : path
-        A folder with one image a plane, or a TIFF with one stack.
+        A folder with one image a plane, which are taken in natural order (2 before 10); a TIFF,
+        ImageJ hyperstack or OME-TIFF; OME-Zarr 0.4 or 0.5, plates included; with bioio installed
+        what its plugins read, as CZI, ND2 and LIF.
+    axes : str, optional
+        Letters for the axes of the array in the file, or for those longer than 1, in their order:
+        P (position), T, C, Z, Y, X and S (samples of colour). Overrides the file's.
     spacing : float or (float, float, float), optional
         Distance of planes, or of planes, rows and columns, in micrometer; overrides the file's.
 
     Returns
     -------
-    FocalStack
+    tuple of Acquisition
 
     Raises
     ------
     FileNotFoundError
         When nothing is at `path`.
     StackError
-        When it isn't a focal stack, with one sentence that says why.
+        When it holds no focal stack, or doesn't tell its axes, with one sentence that says why.
+    ValueError
+        When `axes` or `spacing` can't be meant.
     """
-    source = Path(path)
-    if not source.exists():
-        raise FileNotFoundError(f"there is no file or folder {str(source)!r}")
-    if source.is_dir():
-        stack = FocalStack(_frames(source))
-    elif source.suffix.lower() in TIFFS:
-        stack = _tiff(source)
-    else:
-        raise StackError(
-            f"{source.name} is neither a folder of frames nor a TIFF; "
-            "put one image a plane in a folder, or save the stack as TIFF"
-        )
-    return stack if spacing is None else _spaced(stack, spacing)
+    letters = None if axes is None else check_axes(axes)
+    found = acquisitions(_sources(Path(path)), letters)
+    return found if spacing is None else tuple(_spaced(each, spacing) for each in found)
+
+
+def read_stack(
+    path: str | os.PathLike[str],
+    *,
+    spacing: float | Sequence[float] | None = None,
+    axes: str | None = None,
+    position: str | int | None = None,
+    time: int | None = None,
+    channel: str | int | None = None,
+) -> FocalStack:
+    """One focal stack of a file or folder.
+
+    Parameters
+    ----------
+    path, spacing, axes
+        As in `read_acquisitions`.
+    position : str or int, optional
+        Name or number of the position, where there are several.
+    time : int, optional
+        Number of the time, where there are several.
+    channel : str or int, optional
+        Name or number of the channel, where there are several.
+
+    Returns
+    -------
+    FocalStack
+        Its planes mapped where they lie uncompressed in a TIFF, else a dask array.
+
+    Raises
+    ------
+    FileNotFoundError
+        When nothing is at `path`.
+    StackError
+        When it isn't a focal stack, or there are several and none is chosen.
+    ValueError
+        When there is no such position, time or channel, or an argument can't be meant.
+    """
+    found = read_acquisitions(path, axes=axes, spacing=spacing)
+    if position is not None:
+        found = (found[_number(position, [each.name for each in found])],)
+    _check_chosen(Path(path), found, time, channel)
+    chosen = found[0]
+    if time is not None and not 0 <= time < chosen.times:
+        raise ValueError(f"time must be 0 to {chosen.times - 1}, got {time}")
+    return chosen.stack(time or 0, chosen.channel(channel))
 
 
 def read_recipe(path: str | os.PathLike[str]) -> Recipe:
@@ -91,117 +146,82 @@ def read_transforms(path: str | os.PathLike[str]) -> np.ndarray:
     return matrices
 
 
-def frames_in(folder: Path) -> list[Path]:
-    """The image files of a folder, in natural order."""
-    names = [p for p in folder.iterdir() if p.suffix.lower() in FRAMES and p.name[0] != "."]
-    return [Path(p) for p in tifffile.natural_sorted(str(p) for p in names)]
-
-
-def _frames(folder: Path) -> np.ndarray:
-    paths = frames_in(folder)
-    if not paths:
-        raise StackError(f"folder {folder.name} holds no image files ({', '.join(sorted(FRAMES))})")
-    first = _frame(paths[0])
-    planes = np.empty((len(paths), *first.shape), first.dtype)
-
-    def read(i: int) -> None:
-        frame = _frame(paths[i])
-        if (frame.shape, frame.dtype) != (first.shape, first.dtype):
-            raise StackError(
-                f"all frames must be alike: {paths[0].name} is {_looks(first)}, "
-                f"{paths[i].name} is {_looks(frame)}"
-            )
-        planes[i] = frame
-
-    on_all_cores(read, range(len(paths)), silent, desc="Reading")
-    return planes
-
-
-def _frame(path: Path) -> np.ndarray:
-    import imageio.v3 as iio  # 0.1 s, needed only here
-
-    try:
-        frame = np.asarray(iio.imread(path))
-    except Exception as error:  # every reader has its own
-        raise StackError(f"{path.name} can't be read as an image: {error}") from error
-    if frame.ndim == 3 and frame.shape[2] in (2, 4):
-        frame = frame[..., :-1].squeeze()  # without the alpha channel
-    return frame
-
-
-def _tiff(path: Path) -> FocalStack:
-    try:
-        with tifffile.TiffFile(path) as tif:
-            series = tif.series[0]
-            planes, axes = _pixels(path, tif), series.axes
-            ome, imagej = tif.ome_metadata, tif.imagej_metadata
-            resolution = tif.pages.first.get_resolution() if imagej else (1.0, 1.0)
-    except Exception as error:  # tifffile raises many kinds for a broken file
-        raise StackError(f"{path.name} can't be read as TIFF: {error}") from error
-    extra = [a for a, n in zip(axes, planes.shape, strict=True) if n > 1 and a not in "YXS"]
-    if len(extra) != 1:
-        counts = ", ".join(f"{a} {n}" for a, n in zip(axes, planes.shape, strict=True))
-        raise StackError(
-            f"{path.name} must hold one stack with axes Z, Y, X; its axes are {counts}: "
-            "save one channel, time and position by itself"
-        )
-    planes = planes.reshape(
-        [n for a, n in zip(axes, planes.shape, strict=True) if n > 1 or a in "YX"]
+def _sources(path: Path) -> list[Source]:
+    suffix = path.suffix.lower()
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file or folder {str(path)!r}")
+    if path.is_dir():
+        return zarr_sources(path) if is_zarr(path) else [frames_source(path)]
+    if suffix in TIFFS:
+        return tiff_sources(path)
+    if suffix in FRAMES:
+        raise StackError(f"{path.name} is a single image: give the folder with one image a plane")
+    if suffix in MICROSCOPES or importlib.util.find_spec("bioio") is not None:
+        return bioio_sources(path)
+    raise StackError(
+        f"{path.name} is neither a folder of frames nor TIFF or OME-Zarr; "
+        "put one image a plane in a folder, or save the stack as TIFF"
     )
-    if planes.ndim == 4 and planes.shape[3] == 4:
-        planes = planes[..., :3]
-    calibration: dict[str, Any] = {}
-    if ome:
-        calibration = _from_ome(ome, len(planes))
-    elif imagej and imagej.get("unit") in UNITS and "spacing" in imagej:
-        calibration = {
-            "positions": float(imagej["spacing"]) * np.arange(len(planes)),
-            "pixel_size": (1 / resolution[1], 1 / resolution[0]),
-            "unit": UNITS[imagej["unit"]],
-        }
-    return FocalStack(planes, **calibration)
 
 
-def _pixels(path: Path, tif: tifffile.TiffFile) -> np.ndarray:
-    """Pixels of the first series: mapped where they lie in the file as they are, else decoded."""
-    series, order = tif.series[0], "<" if sys.byteorder == "little" else ">"
-    if series.dataoffset is not None and series.keyframe.is_memmappable and tif.byteorder == order:
-        return np.memmap(path, series.dtype, "r", series.dataoffset, series.shape)
-    return np.asarray(series.asarray(maxworkers=cores()))
-
-
-def _from_ome(xml: str, count: int) -> dict[str, Any]:
-    """Positions, pixel size and unit from OME metadata; nothing where it has no sizes."""
-    image = tifffile.xml2dict(xml)["OME"]["Image"]
-    pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
-    if not {"PhysicalSizeX", "PhysicalSizeY"} <= set(pixels):
-        return {}
-    unit = UNITS.get(pixels.get("PhysicalSizeXUnit", "µm"))
-    known = {pixels.get(f"PhysicalSize{a}Unit", "µm") for a in "XYZ"}
-    if unit is None or len(known) > 1:
-        return {}
-    planes = pixels.get("Plane", [])
-    positions = [p["PositionZ"] for p in planes if "PositionZ" in p] if count > 1 else []
-    steps = np.diff(positions)
-    if len(positions) != count or not ((steps > 0).all() or (steps < 0).all()):
-        positions = list(float(pixels.get("PhysicalSizeZ", 1.0)) * np.arange(count))
-    size = (float(pixels["PhysicalSizeY"]), float(pixels["PhysicalSizeX"]))
-    return {"positions": np.array(positions, dtype=float), "pixel_size": size, "unit": unit}
-
-
-def _spaced(stack: FocalStack, spacing: float | Sequence[float]) -> FocalStack:
+def _spaced(found: Acquisition, spacing: float | Sequence[float]) -> Acquisition:
     values = [float(s) for s in np.atleast_1d(np.asarray(spacing, dtype=float))]
     if len(values) not in (1, 3) or not all(np.isfinite(v) and v > 0 for v in values):
         raise ValueError(f"spacing must be one or three positive lengths in µm, got {spacing!r}")
-    size = stack.pixel_size if len(values) == 1 else (values[1], values[2])
-    if len(values) == 1 and stack.unit not in ("pixel", "micrometer"):
-        raise ValueError(
-            f"spacing must be three lengths in µm, since the file counts in {stack.unit}; "
-            f"got {spacing!r}"
+    planes = np.tile(np.arange(found.data.shape[2]), (found.times, 1))
+    if len(values) == 3:
+        return dataclasses.replace(
+            found,
+            positions=values[0] * planes,
+            pixel_size=(values[1], values[2]),
+            unit="micrometer",
         )
-    positions = values[0] * np.arange(len(stack.positions))
-    return dataclasses.replace(stack, positions=positions, pixel_size=size, unit="micrometer")
+    if found.unit == "pixel":
+        raise ValueError(
+            "spacing must be three lengths in µm, of planes, rows and columns, since the file "
+            f"doesn't say how large its pixels are; got {spacing!r}"
+        )
+    return dataclasses.replace(
+        found, positions=values[0] * factor("micrometer", found.unit) * planes
+    )
 
 
-def _looks(frame: np.ndarray) -> str:
-    return f"{' × '.join(map(str, frame.shape))} {frame.dtype}"
+def _check_chosen(
+    path: Path, found: tuple[Acquisition, ...], time: int | None, channel: str | int | None
+) -> None:
+    """StackError that says how many positions, times and channels there are, unless one is left."""
+    first, counts, ways = found[0], [], []
+    if len(found) > 1:
+        counts.append(f"{len(found)} positions ({_shown([each.name for each in found])})")
+        ways.append("position")
+    if first.times > 1 and time is None:
+        counts.append(f"{first.times} times")
+        ways.append("time")
+    if len(first.channels) > 1 and channel is None:
+        names = f" ({_shown(first.channels)})" if any(first.channels) else ""
+        counts.append(f"{len(first.channels)} channels{names}")
+        ways.append("channel")
+    if counts:
+        raise StackError(f"{path.name} holds {_listed(counts)}: choose one with {_listed(ways)}")
+
+
+def _number(position: str | int, names: list[str]) -> int:
+    """Number of a position, by its name or its number."""
+    if isinstance(position, str) and names.count(position) == 1:
+        return names.index(position)
+    if isinstance(position, int) or position.isdecimal():
+        number = int(position)
+        if 0 <= number < len(names):
+            return number
+    known = _shown(names) if len(names) > 1 else "0"
+    raise ValueError(f"position must be one of {known}, got {position!r}")
+
+
+def _shown(names: Sequence[str]) -> str:
+    """Names with commas between, the first few where they are many."""
+    return ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Words as one says them: "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

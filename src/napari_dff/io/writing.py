@@ -1,28 +1,38 @@
-"""Results to the disk: all of them, or none."""
+"""Results, images and recipes to the disk: all of them, or none."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 
-import napari_dff
+from napari_dff.acquisition import Acquisition
+from napari_dff.io.folders import complete
+from napari_dff.io.pixels import Growing, Pixels
+from napari_dff.io.records import Layout, Record
+from napari_dff.io.results import FileFormat, ResultFiles, write_json
+from napari_dff.io.tiff_files import GrowingTiff, write_tiff
+from napari_dff.io.zarr_files import GrowingZarr
 from napari_dff.pipeline import Reconstruction
 from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
-from napari_dff.units import symbol
+from napari_dff.tiles import whole
+
+__all__ = ["complete", "save_reconstruction", "write_image", "write_recipe", "write_stack"]
 
 
-def save_reconstruction(result: Reconstruction, folder: str | os.PathLike[str]) -> None:
+def save_reconstruction(
+    result: Reconstruction,
+    folder: str | os.PathLike[str],
+    *,
+    file_format: FileFormat = "ome-tiff",
+    input: Mapping[str, Any] | None = None,
+) -> None:
     """Write a result: depth, index, uncertainty, all-in-focus image, recipe, motions, preview.
 
     Everything is written beside the folder first and moved in when it is complete, so that what was
@@ -34,109 +44,73 @@ def save_reconstruction(result: Reconstruction, folder: str | os.PathLike[str]) 
     folder : path
         Made if missing. Gets ``depth.tif`` (float32, in the stack's unit), ``index.tif`` (uint16),
         ``uncertainty.tif`` (float32), ``all_in_focus.tif`` (dtype of the planes), ``recipe.json``,
-        ``transforms.json`` (the motion of every plane, for `read_transforms`) and ``preview.png``.
+        ``provenance.json`` (what made it), ``transforms.json`` (the motion of every plane, for
+        `read_transforms`) and ``preview.png``.
+    file_format : {"ome-tiff", "ome-zarr"}
+        Of the images; OME-Zarr's end in ``.ome.zarr``.
+    input : mapping, optional
+        More on where the stack came from, as its ``path``, for ``provenance.json``.
 
     Raises
     ------
     OSError
         When it can't be written; nothing is changed then.
     """
-    from napari_dff.figure import preview  # 0.6 s of matplotlib, needed only here
-
-    stack = result.stack
-    with complete(Path(folder)) as place:
-        write_image(place / "depth.tif", result.refined.depth, stack)
-        write_image(place / "index.tif", result.refined.index, stack)
-        write_image(place / "uncertainty.tif", result.refined.uncertainty, stack)
-        write_image(place / "all_in_focus.tif", result.all_in_focus, stack)
-        _put_recipe(place / "recipe.json", result.recipe)
-        moved = json.dumps({"transforms": result.transforms.tolist()})
-        (place / "transforms.json").write_text(moved + "\n", encoding="utf-8")
-        look = {"compress_level": 1}
-        preview(result).savefig(place / "preview.png", dpi=100, pil_kwargs=look)
+    stack, found = result.stack, result.refined
+    planes = stack.planes[np.newaxis, np.newaxis]
+    given = Acquisition(planes, stack.positions[np.newaxis], stack.pixel_size, stack.unit)
+    record = Record.of(result.recipe, given)
+    record = dataclasses.replace(record, input={**record.input, **(input or {})})
+    with ResultFiles(folder, Layout.of(given), record, file_format=file_format) as files:
+        files.put(whole(found.depth.shape), found, [result.all_in_focus])
+        files.put_transforms(result.transforms)
 
 
 def write_recipe(path: str | os.PathLike[str], recipe: Recipe) -> None:
     """Write a recipe as JSON, for `read_recipe`; what was there stays until it is complete."""
     path = Path(path).absolute()
     with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as place:
-        _put_recipe(Path(place) / path.name, recipe)
+        write_json(Path(place) / path.name, Record(recipe).settings, indent=2)
         os.replace(Path(place) / path.name, path)
 
 
-def _put_recipe(path: Path, recipe: Recipe) -> None:
-    settings = {"napari_dff": napari_dff.__version__, **dataclasses.asdict(recipe)}
-    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+def write_image(
+    path: str | os.PathLike[str],
+    image: np.ndarray,
+    stack: FocalStack,
+    *,
+    record: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> None:
+    """Write one (Y, X[, 3]) image with the pixel size of `stack`, as OME-TIFF or ``.ome.zarr``.
 
-
-def write_image(path: Path, image: np.ndarray, stack: FocalStack, **settings: Any) -> None:
-    """Write one (Y, X[, 3]) image as OME-TIFF with the pixel size of `stack`.
-
-    `settings` are those of `tifffile.imwrite`, as ``compression``.
+    `record` is what made it, as JSON has it. `settings` are those of `tifffile.imwrite`, as
+    ``compression``.
     """
-    axes = "YXS" if image.ndim == 3 else "YX"
-    _write_ome(path, image, {"axes": axes, **_physical(stack)}, **settings)
+    _write(Path(path), image, Pixels.of_image(image, stack, record), settings)
 
 
-def write_stack(path: Path, stack: FocalStack, **settings: Any) -> None:
-    """Write a focal stack as OME-TIFF with pixel size and the position of every plane.
+def write_stack(
+    path: str | os.PathLike[str],
+    stack: FocalStack,
+    *,
+    record: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> None:
+    """Write a focal stack with pixel size and the position of every plane, as `write_image` does.
 
-    `settings` are those of `tifffile.imwrite`, as ``compression``.
+    Planes that are lazy are read one at a time, unless there are `settings`.
     """
-    axes = "ZYXS" if stack.planes.ndim == 4 else "ZYX"
-    metadata = {"axes": axes, **_physical(stack)}
-    if stack.unit != "pixel":
-        short = symbol(stack.unit)
-        metadata |= {
-            "PhysicalSizeZ": abs(float(np.diff(stack.positions).mean())),
-            "PhysicalSizeZUnit": short,
-            "Plane": {
-                "PositionZ": [float(z) for z in stack.positions],
-                "PositionZUnit": [short] * len(stack.positions),
-            },
-        }
-    _write_ome(path, np.asarray(stack.planes), metadata, **settings)
+    _write(Path(path), stack.planes, Pixels.of_stack(stack, record), settings)
 
 
-@contextlib.contextmanager
-def complete(folder: Path) -> Iterator[Path]:
-    """Write into a place of its own; what is there moves into `folder` when all went well."""
-    folder = folder.absolute()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file; give a folder to write into")
-    place = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield place
-        if folder.exists():
-            for file in sorted(place.iterdir()):
-                os.replace(file, folder / file.name)
-        else:
-            place.chmod(0o755)
-            os.replace(place, folder)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def _physical(stack: FocalStack) -> dict[str, Any]:
-    if stack.unit == "pixel":
-        return {}
-    height, width = stack.pixel_size
-    short = symbol(stack.unit)
-    return {
-        "PhysicalSizeX": width,
-        "PhysicalSizeXUnit": short,
-        "PhysicalSizeY": height,
-        "PhysicalSizeYUnit": short,
-    }
-
-
-def _write_ome(path: Path, data: np.ndarray, metadata: dict[str, Any], **settings: Any) -> None:
-    tifffile.imwrite(
-        path,
-        data,
-        ome=True,
-        photometric="rgb" if metadata["axes"].endswith("S") else "minisblack",
-        metadata=metadata,
-        **settings,
-    )
+def _write(path: Path, data: Any, pixels: Pixels, settings: dict[str, Any]) -> None:
+    zarr = path.suffix == ".zarr"
+    if settings and zarr:
+        raise ValueError(f"settings must be none for OME-Zarr, got {', '.join(settings)}")
+    if settings:
+        write_tiff(path, np.asarray(data), pixels, **settings)
+        return
+    file: Growing = GrowingZarr(path, pixels) if zarr else GrowingTiff(path, pixels)
+    for where in np.ndindex(pixels.leading):
+        file.put(np.asarray(data[where]), whole(pixels.plane), where)

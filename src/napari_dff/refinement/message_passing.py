@@ -59,7 +59,8 @@ def message_passing(
         before = type(estimate)(*(np.ascontiguousarray(part[here]) for part in estimate))
         open_ = contested(before)
         if scene.said is not None:
-            open_ |= scene.said.influence[here] > 0
+            heard = scene.said.influence[here]
+            open_ = (open_ | (heard > 0)) & (heard < 1)  # what is said itself is settled
         if not open_[wanted.within(around)].any():
             return
         curves, noise = scene.volume.read(around)

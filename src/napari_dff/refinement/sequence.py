@@ -33,6 +33,17 @@ SAMPLE = 1 << 18  # pixels that tell the range of the guide
 MARGIN = 96  # pixels around what message passing changes in which least squares may follow
 
 
+class Shared(NamedTuple):
+    """What all tiles of one plane take from the whole: the usual slope, the range of the guide."""
+
+    slope: float | None = None  # planes a pixel
+    dark: float | None = None
+    bright: float | None = None
+
+
+NOTHING_SHARED = Shared()
+
+
 class Scene(NamedTuple):
     """What every refinement step may look at."""
 
@@ -121,8 +132,14 @@ def refined(
     *,
     hints: np.ndarray | None = None,
     before: Before | None = None,
+    shared: Shared = NOTHING_SHARED,
+    known: tuple[DepthMap, np.ndarray] | None = None,
 ) -> DepthMap:
-    """Refine with a focus volume that need not be held; see `refine`."""
+    """Refine with a focus volume that need not be held; see `refine`.
+
+    A tile of a plane takes what it is `shared` with the others; where it is `known`, (Y, X) bool,
+    from tiles that are done, it stays as it is, and its neighbours follow it.
+    """
     steps = [] if refinement == "none" else str(refinement).split("+")
     if not all(step in REFINEMENTS for step in steps):
         raise ValueError(
@@ -138,7 +155,7 @@ def refined(
             f"estimate must have the shape of a plane of focus, {shape}, got {estimate.depth.shape}"
         )
     wanted = checked_hints("hints", hints, volume.shape)
-    scene = Scene(volume, at, _scaled(guide, shape))
+    scene = Scene(volume, at, _scaled(guide, shape, shared), slope=shared.slope)
 
     def take_steps(estimate: DepthMap, scene: Scene) -> DepthMap:
         for step in steps:
@@ -147,6 +164,10 @@ def refined(
                 estimate = pinned(estimate, scene.said)
         return estimate
 
+    if known is not None:
+        said = Said(*known[0], known[1].astype(np.float32))
+        scene = scene._replace(said=said)
+        estimate = pinned(estimate, said)
     if before is None:
         if (wanted != NO_HINT).any():
             estimate, said = hinted(estimate, wanted, scene.guide, at)
@@ -173,17 +194,26 @@ def refined(
     return result
 
 
-def _scaled(guide: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
-    """Guide as (Y, X) float32, 0 … 1 between its 1st and 99th percentile."""
+def _scaled(guide: np.ndarray | None, shape: tuple[int, ...], shared: Shared) -> np.ndarray:
+    """Guide as (Y, X) float32, 0 … 1 between its 1st and 99th percentile, or those shared."""
     if guide is None:
         return np.zeros(shape, dtype=np.float32)
     picture = grey(guide)
     if picture.shape != shape:
         raise ValueError(f"guide must have the shape of a plane, {shape}, got {picture.shape}")
-    every = max(1, int(np.sqrt(picture.size / SAMPLE)))
-    low, high = (np.float32(v) for v in np.percentile(picture[::every, ::every], (1, 99)))
+    ends: tuple[float | None, ...] = shared.dark, shared.bright
+    if None in ends:
+        ends = ends_of(picture)
+    low, high = (np.float32(v) for v in ends)
     picture = (picture - low) * np.float32(1 / max(high - low, np.float32(1e-12)))
     return np.clip(picture, 0, 1, out=picture)
+
+
+def ends_of(picture: np.ndarray) -> tuple[float, float]:
+    """The 1st and 99th percentile of a (Y, X) picture, of about `SAMPLE` pixels."""
+    every = max(1, int(np.sqrt(picture.size / SAMPLE)))
+    dark, bright = np.percentile(picture[::every, ::every], (1, 99))
+    return float(dark), float(bright)
 
 
 Step = Callable[[DepthMap, Scene, float, Progress], DepthMap]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,11 +10,10 @@ from napari_dff import checks
 from napari_dff.progress import Progress, silent
 from napari_dff.recipe import Exposure, Motion, Registration
 from napari_dff.registration.estimation import PlaneReport, estimate
-from napari_dff.registration.exposure import equalised
+from napari_dff.registration.exposure import gains_of
 from napari_dff.registration.motion import MOTIONS
-from napari_dff.stack import as_dtype, check_planes, in_memory, read_plane
-from napari_dff.tiles import on_all_cores
-from napari_dff.warp import narrow, warp
+from napari_dff.registration.moved import Moved, gathered
+from napari_dff.stack import check_planes
 
 REGISTRATIONS = ("joint", "sift", "ecc", "none")
 
@@ -58,7 +56,7 @@ def align(
     Parameters
     ----------
     planes : (Z, Y, X) or (Z, Y, X, 3) array
-        Any integer or float type.
+        Any integer or float type; numpy, memory map, zarr or dask. Lazy arrays are read twice.
     registration : {"joint", "sift", "ecc", "none"}
         By matched features from neighbour to neighbour, then by grey levels of all near
         neighbours together; by the features alone; by grey levels from neighbour to neighbour;
@@ -88,24 +86,51 @@ def align(
     Barath et al. 2020, doi:10.1109/CVPR42600.2020.00138 (MAGSAC++).
     Evangelidis & Psarakis 2008, doi:10.1109/TPAMI.2008.113 (ECC).
     """
+    checks.one_of("exposure", exposure, ("keep", "equal"))
+    matrices, report = motions_of(
+        planes, registration=registration, motion=motion, reference=reference, progress=progress
+    )
+    gains = None
+    if exposure == "equal":
+        gains = gains_of(planes, matrices, reference=reference, progress=progress)
+    out, valid = gathered(Moved(planes, matrices, gains), progress)
+    return Alignment(out, matrices, valid, report)
+
+
+def motions_of(
+    planes: Any,  # (Z, Y, X[, 3])
+    *,
+    registration: Registration = "joint",
+    motion: Motion = "auto",
+    reference: int | None = None,
+    progress: Progress = silent,
+) -> tuple[np.ndarray, tuple[PlaneReport, ...]]:
+    """Motion of every plane to the reference plane: `align` without moving anything.
+
+    Each plane is read once, in strips of rows, so that a lazy array stays out of memory; what is
+    held are its planes in grey, at a longer side of 1024 pixels. `Moved` gives the aligned planes.
+
+    Returns
+    -------
+    (Z, 3, 3) float64
+        (y, x, 1) of a plane → (y, x, 1) of the reference plane.
+    tuple of PlaneReport
+
+    Raises
+    ------
+    ValueError
+        As `align`, which also says what the settings are.
+    """
     check_planes(planes)
     checks.one_of("registration", registration, REGISTRATIONS)
     checks.one_of("motion", motion, ("auto", *MOTIONS))
-    checks.one_of("exposure", exposure, ("keep", "equal"))
     count = planes.shape[0]
     centre = count // 2 if reference is None else reference
     if not (isinstance(centre, int) and 0 <= centre < count):
         raise ValueError(f"reference must be a plane from 0 to {count - 1}, got {reference!r}")
-    planes = in_memory(planes, progress)
     if registration == "none":
-        matrices = np.tile(np.eye(3), (count, 1, 1))
-        report = tuple(PlaneReport(i, i) for i in range(count))
-    else:
-        matrices, report = estimate(planes, registration, motion, centre, progress)
-    out, valid = resample(planes, matrices, progress=progress)
-    if exposure == "equal" and valid.any():
-        out = equalised(out, valid, centre, progress)
-    return Alignment(out, matrices, valid, report)
+        return np.tile(np.eye(3), (count, 1, 1)), tuple(PlaneReport(i, i) for i in range(count))
+    return estimate(planes, registration, motion, centre, progress)
 
 
 def resample(
@@ -116,7 +141,7 @@ def resample(
     Parameters
     ----------
     planes : (Z, Y, X) or (Z, Y, X, 3) array
-        Any integer or float type.
+        Any integer or float type; numpy, memory map, zarr or dask.
     transforms : (Z, 3, 3) array
         (y, x, 1) of a plane → of the reference, as in `Alignment`, of these planes or of others
         that were taken with them.
@@ -136,27 +161,4 @@ def resample(
         When `transforms` don't belong to as many planes.
     """
     check_planes(planes)
-    shape = tuple(planes.shape)
-    transforms = np.asarray(transforms, dtype=np.float64)
-    if transforms.shape != (shape[0], 3, 3) or not np.isfinite(transforms).all():
-        raise ValueError(
-            f"transforms must be one 3 × 3 matrix for each of the {shape[0]} planes, "
-            f"got shape {transforms.shape}"
-        )
-    height, width = shape[1:3]
-    planes = in_memory(planes, progress)
-    out = np.empty(shape, dtype=planes.dtype)
-    valid = np.ones((height, width), dtype=bool)
-
-    def move(i: int) -> None:
-        plane = read_plane(planes, i)
-        if np.allclose(transforms[i], np.eye(3), rtol=0, atol=1e-9):
-            out[i] = plane
-            return
-        out[i] = as_dtype(warp(plane, transforms[i]), out.dtype)
-        with lock:
-            narrow(valid, np.linalg.inv(transforms[i]))
-
-    lock = threading.Lock()
-    on_all_cores(move, range(len(planes)), progress, desc="Resampling")
-    return out, valid
+    return gathered(Moved(planes, transforms), progress)

@@ -17,12 +17,11 @@ from napari_dff.registration import features, joint
 from napari_dff.registration import motion as motions
 from napari_dff.registration.intensity import ecc
 from napari_dff.registration.motion import MOTIONS
-from napari_dff.stack import grey, read_plane
+from napari_dff.registration.reading import LARGEST, Shrunk
 from napari_dff.tiles import on_all_cores
-from napari_dff.warp import inside, scaling, shrunk, warp
+from napari_dff.warp import inside, scaling, shrunk, times, warp
 
 SAME_BLUR = 2.0  # pixels: planes are blurred by this before they are compared
-LARGEST = 1024  # pixels: planes with a longer side are compared shrunk
 # Longer side at which features are found, and how many: where grey levels follow, few will do.
 FEATURES = {"joint": (384, 1000), "sift": (LARGEST, 4000)}
 CHECKED = 384  # pixels: planes with a longer side are checked shrunk
@@ -69,7 +68,7 @@ class _Step(NamedTuple):
 
 
 def estimate(
-    planes: np.ndarray, registration: str, motion: Motion, centre: int, progress: Progress
+    planes: Any, registration: str, motion: Motion, centre: int, progress: Progress
 ) -> tuple[np.ndarray, tuple[PlaneReport, ...]]:
     """Transforms to the reference plane, and the report."""
     pictures, factor = _stretched(planes, progress)
@@ -108,7 +107,7 @@ def estimate(
     on_all_cores(compare, neighbours, progress, desc="Matching planes")
     chosen = _explains_all([found[pair] for pair in neighbours]) if motion == "auto" else motion
 
-    again = -(-max(pictures[0].shape) // CHECKED)
+    again = times(pictures.shape[1:], CHECKED)
     small = [cv2.GaussianBlur(shrunk(p, again), (0, 0), SAME_BLUR) for p in pictures]
     matrices = np.tile(np.eye(3), (count, 1, 1))
     reports = {centre: PlaneReport(centre, centre, model="reference")}
@@ -140,25 +139,29 @@ def estimate(
     return matrices, tuple(_enlarged(reports[i], factor) for i in range(count))
 
 
-def _stretched(planes: np.ndarray, progress: Progress) -> tuple[list[np.ndarray], int]:
+def _stretched(planes: Any, progress: Progress) -> tuple[np.ndarray, int]:
     """Grey planes, 0 … 1 between percentiles common to the stack, and how often they are shrunk.
 
-    To a longer side of `LARGEST`. ValueError without contrast.
+    To a longer side of `LARGEST`: (Z, Y, X) float32. ValueError without contrast.
     """
-    factor = -(-max(planes.shape[1:3]) // LARGEST)
-    pictures: list[Any] = [None] * len(planes)
+    source = Shrunk(planes, colourless=True)
+    pictures = np.empty(source.shape, dtype=np.float32)
 
     def read(i: int) -> None:
-        pictures[i] = shrunk(grey(read_plane(planes, i)), factor)
+        pictures[i] = source[i, slice(None), slice(None)]
 
-    on_all_cores(read, range(len(planes)), progress, desc="Reading")
-    sample = np.concatenate([picture[::4, ::4].ravel() for picture in pictures])
+    on_all_cores(read, range(len(pictures)), progress, desc="Reading")
+    sample = pictures[:, ::4, ::4].ravel()
     low, high = (np.float32(v) for v in np.percentile(sample, (0.5, 99.5)))
     if high <= low:
         low, high = np.float32(sample.min()), np.float32(sample.max())
     if high <= low:
         raise ValueError("planes have no contrast anywhere: there is nothing to align")
-    return [np.clip((picture - low) / (high - low), 0, 1) for picture in pictures], factor
+    for picture in pictures:
+        picture -= low
+        picture /= high - low
+        np.clip(picture, 0, 1, out=picture)
+    return pictures, source.factor
 
 
 def _enlarged(report: PlaneReport, factor: int) -> PlaneReport:

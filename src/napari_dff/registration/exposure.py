@@ -2,28 +2,66 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 
 from napari_dff.progress import Progress, silent
-from napari_dff.stack import as_dtype
+from napari_dff.registration.moved import Moved, gathered
+from napari_dff.registration.reading import Shrunk
+from napari_dff.tiles import on_all_cores, whole
+from napari_dff.warp import scaling, shrunk
 
 SAME_LIGHT = 8.0  # pixels: what is compared is blurred by this, so that focus doesn't count
+
+
+def gains_of(
+    planes: Any,
+    transforms: np.ndarray,
+    *,
+    reference: int | None = None,
+    progress: Progress = silent,
+) -> np.ndarray:
+    """Factors that bring planes to one light, for colour one a channel.
+
+    The gain from a plane to the next is the median of the ratio of both over the pixels where all
+    planes have data. Large planes are compared shrunk; each is read once, in strips.
+
+    Parameters
+    ----------
+    planes : (Z, Y, X) or (Z, Y, X, 3) array
+        As they were taken, black at 0; numpy, memory map, zarr or dask.
+    transforms : (Z, 3, 3) array
+        (y, x, 1) of a plane → of the reference, as in `Alignment`.
+    reference : int, optional
+        The plane whose light is kept, 0 … Z-1; the middle one when None.
+    progress : Progress
+        Told of each plane; may raise to cancel.
+
+    Returns
+    -------
+    (Z,) or (Z, 3) float64
+        1 everywhere when there is no pixel where all planes have data.
+    """
+    small = Shrunk(planes)
+    grow = scaling(small.factor)
+    moved = Moved(small, np.linalg.inv(grow) @ transforms @ grow)
+    valid = moved.valid(whole((small.shape[1], small.shape[2])))
+    return _gains(moved, valid, reference, progress)
 
 
 def equalised(
     planes: np.ndarray, valid: np.ndarray, centre: int, progress: Progress = silent
 ) -> np.ndarray:
-    """Planes times one gain each, for colour one a channel.
-
-    The gain from a plane to the next is the median of the ratio of both over the pixels where all
-    planes have data.
+    """Aligned planes times their gains, see `gains_of`.
 
     Parameters
     ----------
     planes : (Z, Y, X) or (Z, Y, X, 3) array
         Aligned, black at 0.
     valid : (Y, X) bool
+        The pixels that are compared.
     centre : int
         The plane whose light is kept.
     progress : Progress
@@ -32,14 +70,31 @@ def equalised(
     -------
     (Z, Y, X[, 3]), dtype of `planes`
     """
-    light = [
-        cv2.GaussianBlur(planes[i].astype(np.float32), (0, 0), SAME_LIGHT)[valid][::7]
-        for i in progress(range(len(planes)), desc="Comparing light")
-    ]
-    gains = np.ones((len(planes), *planes.shape[3:]))
+    still = np.tile(np.eye(3), (len(planes), 1, 1))
+    small = Shrunk(planes)
+    share = shrunk(valid.astype(np.float32), small.factor)
+    gains = _gains(Moved(small, still), share > 1 - 0.5 / small.factor**2, centre, progress)
+    return gathered(Moved(planes, still, gains), silent)[0]
+
+
+def _gains(
+    moved: Moved, valid: np.ndarray, reference: int | None, progress: Progress
+) -> np.ndarray:
+    """Gains of aligned planes, from those of their pixels that are `valid`."""
+    count = len(moved)
+    centre = count // 2 if reference is None else reference
+    gains = np.ones((count, *moved.shape[3:]))
+    if not valid.any():
+        return gains
+    light: list[Any] = [None] * count
+
+    def look(i: int) -> None:
+        blurred = cv2.GaussianBlur(moved[i].astype(np.float32), (0, 0), SAME_LIGHT)
+        light[i] = blurred[valid][::7]
+
+    on_all_cores(look, range(count), progress, desc="Comparing light")
     for side in (1, -1):
-        end = len(planes) if side > 0 else -1
-        for i in range(centre + side, end, side):
+        for i in range(centre + side, count if side > 0 else -1, side):
             ratio = light[i - side] / np.maximum(light[i], 1e-6)
             gains[i] = gains[i - side] * np.median(ratio, axis=0)
-    return np.stack([as_dtype(p * g, planes.dtype) for p, g in zip(planes, gains, strict=True)])
+    return gains

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from napari_dff.registration.motion import apply
-from napari_dff.warp import scaling, shrunk
+from napari_dff.warp import scaling, shrunk, times
 
 RATIO = 0.8
 REACH = 3.0  # pixels, largest distance of a match from the consensus
@@ -47,7 +47,7 @@ def sift(picture: np.ndarray, side: int, most: int) -> Keypoints:
     ----------
     Lowe 2004, doi:10.1023/B:VISI.0000029664.99615.94.
     """
-    factor = -(-max(picture.shape) // side)
+    factor = times(picture.shape, side)
     # A third of Lowe's contrast threshold: defocused planes have few strong corners.
     detector = cv2.SIFT.create(nfeatures=most, contrastThreshold=0.013)
     levels = np.rint(255 * shrunk(picture, factor)).astype(np.uint8)

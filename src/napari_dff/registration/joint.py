@@ -7,7 +7,8 @@ motions that agree with all of them. Comparisons that fit badly count less.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -15,10 +16,12 @@ import numpy as np
 from napari_dff.compiled import inlined, kernel
 from napari_dff.progress import Progress, silent
 from napari_dff.registration.motion import PARAMETERS, apply
-from napari_dff.tiles import on_all_cores
+from napari_dff.tiles import cores, on_all_cores
 from napari_dff.warp import brought, knots, spline_at
 
+T = TypeVar("T")
 GAPS = (1, 2, 3)  # planes apart
+BLOCK = 4  # planes, or one a core: as many are compared with those after them at a time
 BAND = (1.5, 4.0)  # pixels: detail between these two blurs is compared, so that light may flicker
 ITERATIONS = 6
 SETTLED = 0.01  # pixels: a smaller step ends the iteration
@@ -37,7 +40,7 @@ class Pair(NamedTuple):
 
 
 def refined(
-    pictures: list[np.ndarray],
+    pictures: np.ndarray,
     chain: np.ndarray,
     placed: list[int],
     centre: int,
@@ -48,7 +51,7 @@ def refined(
 
     Parameters
     ----------
-    pictures : list of (Y, X) float32
+    pictures : (Z, Y, X) float32
     chain : (Z, 3, 3) array
     placed : list of int
         Planes whose motion is known; the others keep theirs.
@@ -61,9 +64,27 @@ def refined(
     -------
     (Z, 3, 3) float64
     """
-    bands: dict[int, Band] = {}
     wanted = [(a, b) for gap in GAPS for a, b in zip(placed, placed[gap:], strict=False)]
+    pairs = _compared(pictures, chain, placed, wanted, motion, progress)
+    shape = pictures[0].shape
+    together = solve([pairs[pair] for pair in wanted], chain, centre, motion, shape)
+    corners = _corners(shape)
+    travel = max(float(np.abs(apply(together[i], corners) - corners).max()) for i in placed)
+    return np.tile(np.eye(3), (len(chain), 1, 1)) if travel < STILL else together
+
+
+def _compared(
+    pictures: np.ndarray,
+    chain: np.ndarray,
+    placed: list[int],
+    wanted: list[tuple[int, int]],
+    motion: str,
+    progress: Progress,
+) -> dict[tuple[int, int], Pair]:
+    """All `wanted` pairs, block by block of planes: few are held prepared at a time."""
+    bands: dict[int, Band] = {}
     pairs: dict[tuple[int, int], Pair] = {}
+    told = iter(progress(wanted, desc="Refining motions"))
 
     def prepare(i: int) -> None:
         bands[i] = band(pictures[i])
@@ -73,13 +94,18 @@ def refined(
         start = np.linalg.inv(chain[b]) @ chain[a]
         pairs[pair] = Pair(a, b, *pair_motion(bands[a], bands[b], start, motion))
 
-    on_all_cores(prepare, placed, silent, desc="")
-    on_all_cores(compare, wanted, progress, desc="Refining motions")
-    shape = pictures[0].shape
-    together = solve([pairs[pair] for pair in wanted], chain, centre, motion, shape)
-    corners = _corners(shape)
-    travel = max(float(np.abs(apply(together[i], corners) - corners).max()) for i in placed)
-    return np.tile(np.eye(3), (len(chain), 1, 1)) if travel < STILL else together
+    def each(items: Sequence[T], /, *, desc: str) -> Iterator[T]:
+        return (item for item, _ in zip(items, told, strict=False))
+
+    size = max(BLOCK, cores())
+    for first in range(0, len(placed), size):
+        block = placed[first : first + size]
+        held = placed[first : first + size + max(GAPS)]
+        bands = {i: bands[i] for i in held if i in bands}
+        on_all_cores(prepare, [i for i in held if i not in bands], silent, desc="")
+        on_all_cores(compare, [pair for pair in wanted if pair[0] in block], each, desc="")
+    next(told, None)
+    return pairs
 
 
 class Band(NamedTuple):
@@ -114,7 +140,8 @@ def pair_motion(
     """
     height, width = fixed.values.shape
     every = max(1, round(np.sqrt(height * width / SAMPLES)))
-    rows, columns = (np.arange(8, size - 8, every) for size in (height, width))
+    edge = min(8, height // 4, width // 4)
+    rows, columns = (np.arange(edge, size - edge, every) for size in (height, width))
     y, x = (part.ravel().astype(np.float32) for part in np.meshgrid(rows, columns, indexing="ij"))
     size = max(height, width) / 2
     v, u = (y - (height - 1) / 2) / np.float32(size), (x - (width - 1) / 2) / np.float32(size)

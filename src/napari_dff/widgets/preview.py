@@ -11,8 +11,8 @@ from napari.layers import Image, Layer
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
 
+from napari_dff.pieces import MARGIN
 from napari_dff.progress import Progress
-from napari_dff.region import MARGIN
 from napari_dff.tiles import Window
 from napari_dff.widgets.layers import KEY, in_rectangle, in_view, ours, placed, role_of, title_of
 from napari_dff.widgets.worker import Job, in_turns

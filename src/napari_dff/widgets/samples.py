@@ -20,7 +20,7 @@ def sample(name: str) -> list[tuple[Any, dict[str, Any], str]]:
         "axis_labels": ("z", "y", "x"),
         "rgb": stack.planes.ndim == 4,
     }
-    return [(stack.planes, settings, "image")]
+    return [(np.asarray(stack.planes), settings, "image")]
 
 
 rough_surface = partial(sample, "rough_surface")

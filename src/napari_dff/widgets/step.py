@@ -14,9 +14,9 @@ from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 
 from napari_dff.io import frames_in, sample_path
+from napari_dff.pieces import MARGIN
 from napari_dff.progress import Progress
 from napari_dff.recipe import Recipe
-from napari_dff.region import MARGIN
 from napari_dff.stack import FocalStack, cut
 from napari_dff.tiles import Window
 from napari_dff.widgets.form import RecipeFile, RecipeForm, in_a_row, lined_up, wrapped

@@ -1,0 +1,317 @@
+"""Many stacks: each file, position and time on its own, here or on a Dask cluster.
+
+A stack that is finished is known again by its content: the pixels, what they are calibrated with,
+and everything that was asked for. So an interrupted batch goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import hashlib
+import itertools
+import json
+import multiprocessing
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+
+import napari_dff
+from napari_dff.acquisition import Acquisition
+from napari_dff.io import names_of, read_acquisitions
+from napari_dff.io.results import is_complete
+from napari_dff.job import Job
+from napari_dff.plan import SHARE
+from napari_dff.progress import silent
+from napari_dff.stack import in_memory
+from napari_dff.tiles import Limits, cores, limit
+
+DIED = "its worker died, perhaps for lack of memory"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One focal stack with all its channels: what a worker does at a time.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder, absolute.
+    axes, spacing
+        As in `read_acquisitions`.
+    position, time : int
+        Which of those in the file.
+    folder : Path
+        For the result.
+    job : Job
+    threads : int
+    """
+
+    path: Path
+    axes: str | None
+    spacing: tuple[float, ...] | None
+    position: int
+    time: int
+    folder: Path
+    job: Job
+    threads: int = 1
+
+
+class Outcome(NamedTuple):
+    """What became of a stack.
+
+    Attributes
+    ----------
+    stack : str
+        Its file, with position and time where there are several.
+    state : {"done", "found", "failed"}
+        Computed, there already, or failed.
+    seconds : float
+    why : str
+        Why it failed.
+    folder : str
+        Where its result is.
+    """
+
+    stack: str
+    state: str
+    seconds: float = 0.0
+    why: str = ""
+    folder: str = ""
+
+
+def tasks_of(
+    patterns: Sequence[str],
+    out: Path,
+    job: Job,
+    *,
+    axes: str | None = None,
+    spacing: tuple[float, ...] | None = None,
+) -> tuple[list[Task], list[Outcome]]:
+    """The stacks that `patterns` name, and those files that can't be read at all.
+
+    Each gets a folder in `out`: named as its file, and the folders that its pattern left open; then
+    the position and the time, where there are several.
+
+    Raises
+    ------
+    ValueError
+        When nothing matches.
+    """
+    named = _named(patterns)
+    if not named:
+        raise ValueError(f"nothing matches {' '.join(patterns)}")
+    tasks, failed = [], []
+    for path, name in named.items():
+        try:
+            found = read_acquisitions(path, axes=axes, spacing=spacing)
+            for each in found:
+                each.channel(job.channel)
+        except Exception as error:  # one bad file doesn't stop the others
+            failed.append(Outcome(str(path), "failed", why=str(error)))
+            continue
+        for position, place in enumerate(names_of([each.name for each in found])):
+            for at in range(found[position].times):
+                moment = f"time_{at:03d}" if found[position].times > 1 else ""
+                task = Task(
+                    path=path,
+                    axes=axes,
+                    spacing=spacing,
+                    position=position,
+                    time=at,
+                    folder=out.absolute() / name / place / moment,
+                    job=job,
+                )
+                tasks.append(task)
+    return tasks, failed
+
+
+def finished(tasks: Sequence[Task], *, workers: int = 1, scheduler: str = "") -> Iterator[Outcome]:
+    """Do all `tasks`, and tell of each when it is finished, in whatever order.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    workers : int
+        Processes on this machine.
+    scheduler : str
+        Address of a running Dask scheduler, "tcp://…", whose workers are used instead. They must
+        see the same files under the same names.
+
+    Raises
+    ------
+    ImportError
+        For a scheduler without the package distributed.
+    OSError
+        When the scheduler doesn't answer.
+    """
+    left = list(tasks)
+    with _executor(workers, scheduler) as executor:
+        futures = {executor.submit(do, task): task for task in left}
+        try:
+            for outcome in _outcomes(futures):
+                left.remove(outcome[0])
+                yield outcome[1]
+        except BrokenProcessPool:
+            pass
+        finally:
+            for future in futures:
+                future.cancel()
+    for task in left:  # of a worker that died: one by one, so that only the culprit fails
+        with _executor(1, "") as executor:
+            try:
+                yield executor.submit(do, task).result()
+            except BrokenProcessPool:
+                yield Outcome(_label(task), "failed", why=DIED)
+
+
+def do(task: Task) -> Outcome:
+    """Do one task, unless its result is there already; runs in a worker."""
+    start = time.perf_counter()
+    label = _label(task)
+    limit(Limits(threads=task.threads))
+    try:
+        acquisition = _one_time(
+            read_acquisitions(task.path, axes=task.axes, spacing=task.spacing)[task.position],
+            task.time,
+        )
+        plan = task.job.plan(acquisition)
+        if plan.whole:
+            acquisition = _held(acquisition)
+        key = key_of(acquisition, task.job)
+        state = "found"
+        if not is_complete(task.folder, key, task.job.file_format):
+            state = "done"
+            task.job.run(acquisition, task.folder, plan, str(task.path), silent, digest=key)
+    except Exception as error:  # told in the summary; the others go on
+        return Outcome(label, "failed", time.perf_counter() - start, str(error) or repr(error))
+    return Outcome(label, state, time.perf_counter() - start, folder=str(task.folder))
+
+
+def key_of(acquisition: Acquisition, job: Job) -> str:
+    """A digest of all that a result depends on: planes, calibration, recipe, version."""
+    digest = hashlib.sha256()
+    known = None if job.depth_from is None else _digest_of(job.depth_from)
+    asked = {
+        "version": napari_dff.__version__,
+        "recipe": dataclasses.asdict(job.recipe),
+        "channel": acquisition.channel(job.channel),
+        "transforms": None if job.transforms is None else job.transforms.tolist(),
+        "depth_from": known,
+        "format": job.file_format,
+        "positions": acquisition.positions.tolist(),
+        "pixel_size": acquisition.pixel_size,
+        "unit": acquisition.unit,
+        "channels": acquisition.channels,
+        "shape": acquisition.data.shape,
+        "dtype": str(acquisition.data.dtype),
+    }
+    digest.update(json.dumps(asked, sort_keys=True).encode())
+    for where in np.ndindex(*acquisition.data.shape[:3]):
+        digest.update(np.ascontiguousarray(acquisition.data[where]).data)
+    return digest.hexdigest()
+
+
+def shares(workers: int | None, threads: int | None, tasks: int) -> tuple[int, int]:
+    """How many workers, and threads each: as many as there are cores where nobody says."""
+    if workers is None:
+        workers = max(1, min(cores(), tasks))
+        return workers, threads or max(1, cores() // workers)
+    return workers, threads or 1
+
+
+def memory_each(megabytes: float | None, workers: int) -> float:
+    """Megabytes for each of the workers on this machine, of all that may be taken."""
+    free = SHARE * psutil.virtual_memory().available / 1e6
+    return (free if megabytes is None else megabytes) / workers
+
+
+def _named(patterns: Sequence[str]) -> dict[Path, str]:
+    """Files that match, and what each is called: below the folder that its pattern begins with."""
+    found: dict[Path, Path] = {}
+    for pattern in patterns:
+        fixed = itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts)
+        base = Path(*fixed)
+        base = base.parent if base == Path(pattern) else base
+        for path in sorted(glob.glob(pattern)):
+            found.setdefault(Path(path).absolute(), Path(path).relative_to(base))
+    short = [str(name.parent / name.name.split(".")[0]) for name in found.values()]
+    return {
+        path: one if short.count(one) == 1 else str(name)
+        for one, (path, name) in zip(short, found.items(), strict=True)
+    }
+
+
+def _label(task: Task) -> str:
+    return (
+        str(task.path)
+        if task.time == task.position == 0
+        else (f"{task.path}, position {task.position}, time {task.time}")
+    )
+
+
+def _one_time(acquisition: Acquisition, at: int) -> Acquisition:
+    part = slice(at, at + 1)
+    return dataclasses.replace(
+        acquisition, data=acquisition.data[part], positions=acquisition.positions[part]
+    )
+
+
+def _held(acquisition: Acquisition) -> Acquisition:
+    """The same in memory, so that it is read once."""
+    if isinstance(acquisition.data, np.ndarray):
+        return acquisition
+    channels = [in_memory(acquisition.data[0, c]) for c in range(len(acquisition.channels))]
+    return dataclasses.replace(acquisition, data=np.stack(channels)[None])
+
+
+def _digest_of(folder: Path) -> dict[str, str]:
+    """Of the files in a folder of results."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if path.name.startswith(("depth", "index", "uncertainty", "transforms"))
+        or ".zarr" in str(path)
+    }
+
+
+def _outcomes(futures: dict[Future[Outcome], Task]) -> Iterator[tuple[Task, Outcome]]:
+    for future in as_completed(futures):
+        task = futures[future]
+        try:
+            outcome = future.result()
+        except BrokenProcessPool:
+            raise
+        except Exception as error:  # of the cluster, not of the task
+            outcome = Outcome(_label(task), "failed", why=f"{DIED}: {error}")
+        yield task, outcome
+
+
+@contextmanager
+def _executor(workers: int, scheduler: str) -> Iterator[Executor]:
+    if not scheduler:
+        context = multiprocessing.get_context("spawn")
+        pool: Any = ProcessPoolExecutor(workers, mp_context=context)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ImportError(
+            "a scheduler needs the package distributed: pip install 'napari-dff[distributed]'"
+        ) from error
+    settings: dict[str, Any] = {"timeout": "20s", "set_as_default": False}
+    with Client(scheduler, **settings) as client:  # type: ignore[no-untyped-call]
+        yield client.get_executor(pure=False, retries=0)

@@ -1,0 +1,125 @@
+"""Folders with one image a plane, read when a plane is wanted."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tifffile
+
+from napari_dff.io.axes import Source, StackError
+from napari_dff.io.tiff_reading import TIFFS, check_codec
+from napari_dff.progress import silent
+from napari_dff.tiles import on_all_cores
+
+FRAMES = {".jpg", ".jpeg", ".jp2", ".png", ".tif", ".tiff", ".bmp", ".webp"}
+
+
+class _Look(NamedTuple):
+    """Shape and type of a frame without its alpha channel."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __str__(self) -> str:
+        return f"{' × '.join(map(str, self.shape))} {self.dtype}"
+
+
+def frames_in(folder: Path) -> list[Path]:
+    """The image files of a folder, in natural order."""
+    names = [p for p in folder.iterdir() if p.suffix.lower() in FRAMES and p.name[0] != "."]
+    return [Path(p) for p in tifffile.natural_sorted(str(p) for p in names)]
+
+
+def frames_source(folder: Path) -> Source:
+    """All frames of a folder as one array, of which only the headers are read.
+
+    Raises
+    ------
+    StackError
+        Where there are none, or they aren't single images, all alike.
+    """
+    paths = frames_in(folder)
+    if not paths:
+        raise StackError(f"folder {folder.name} holds no image files ({', '.join(sorted(FRAMES))})")
+    looks: dict[int, _Look] = {}
+
+    def look(i: int) -> None:
+        looks[i] = _look(paths[i])
+
+    on_all_cores(look, range(len(paths)), silent, desc="Reading")
+    first = looks[0]
+
+    def check(i: int, found: _Look) -> None:
+        if found != first:
+            raise StackError(
+                f"all frames must be alike: {paths[0].name} is {first}, {paths[i].name} is {found}"
+            )
+
+    def read(block_id: tuple[int, ...]) -> np.ndarray:
+        frame = _frame(paths[block_id[0]])
+        check(block_id[0], _Look(frame.shape, frame.dtype))
+        return frame[np.newaxis]
+
+    for i in range(1, len(paths)):
+        check(i, looks[i])
+    import dask.array as da  # 0.3 s, needed only here
+
+    chunks = ((1,) * len(paths), *((n,) for n in first.shape))
+    empty = np.empty((0,) * len(chunks), first.dtype)
+    data = da.map_blocks(  # type: ignore[no-untyped-call]
+        read, chunks=chunks, dtype=first.dtype, meta=empty
+    )
+    return Source(data, ("", "Y", "X", "S")[: data.ndim], folder.name)
+
+
+def _look(path: Path) -> _Look:
+    """Look of a frame from its header; StackError when the file is no single image."""
+    import imageio.v3 as iio  # 0.1 s, needed only here
+
+    try:
+        if path.suffix.lower() in TIFFS:
+            with tifffile.TiffFile(path) as tif:
+                series = tif.series[0]
+                check_codec(path.name, series.keyframe)
+                axes, shape, dtype = series.axes, series.shape, series.dtype
+            if axes == "SYX":
+                axes, shape = "YXS", (*shape[1:], shape[0])
+        else:
+            header = iio.improps(path)
+            shape, dtype = header.shape, header.dtype
+            axes = "YXS" if len(shape) == 3 and shape[2] <= 4 else "?" * len(shape)
+    except StackError:
+        raise
+    except Exception as error:  # every reader has its own
+        raise StackError(f"{path.name} can't be read as an image: {error}") from error
+    if len(shape) > 2 and axes != "YXS":
+        pages = math.prod(n for axis, n in zip(axes, shape, strict=True) if axis not in "YXS")
+        raise StackError(
+            f"frames must be single images, and {path.name} holds {pages} pages: open it by "
+            "itself, or use batch for a folder of stacks"
+        )
+    coloured = len(shape) == 3 and shape[2] >= 3
+    return _Look((*shape[:2], 3) if coloured else tuple(shape[:2]), np.dtype(dtype))
+
+
+def _frame(path: Path) -> np.ndarray:
+    import imageio.v3 as iio
+
+    try:
+        if path.suffix.lower() not in TIFFS:
+            return _visible(np.asarray(iio.imread(path)))
+        with tifffile.TiffFile(path) as tif:
+            frame = tif.series[0].asarray()
+            return _visible(np.moveaxis(frame, 0, 2) if tif.series[0].axes == "SYX" else frame)
+    except Exception as error:  # every reader has its own
+        raise StackError(f"{path.name} can't be read as an image: {error}") from error
+
+
+def _visible(frame: np.ndarray) -> np.ndarray:
+    """A frame without its alpha channel."""
+    if frame.ndim == 2:
+        return frame
+    return frame[..., 0] if frame.shape[2] < 3 else frame[..., :3]

@@ -1,0 +1,96 @@
+"""OME-TIFF: files that are filled window by window, and whole ones."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from napari_dff.io.pixels import Pixels
+from napari_dff.tiles import Window
+from napari_dff.units import symbol
+
+
+class GrowingTiff:
+    """An uncompressed OME-TIFF, in one piece, that is filled window by window.
+
+    Written through the file, not through a map of it: a full disk is then an error and not the end
+    of the process, and what was written doesn't count as this process's memory.
+    """
+
+    def __init__(self, path: Path, pixels: Pixels) -> None:
+        self._path, self._pixels = path, pixels
+        settings = {"shape": pixels.shape, "dtype": pixels.dtype, **_described(pixels)}
+        place: Any = tifffile.imwrite(path, returnoffset=True, **settings)
+        self._offset: int = place[0]
+
+    def put(self, values: np.ndarray, window: Window, where: tuple[int, ...]) -> None:
+        """Write a window of one plane."""
+        values = np.ascontiguousarray(values, dtype=self._pixels.dtype)
+        width = self._pixels.plane[1]
+        pixel = values[0, 0].nbytes
+        rows = [values] if window.shape[1] == width else list(values)
+        start = self._first(where) + (window.top * width + window.left) * pixel
+        with self._path.open("r+b") as file:
+            for i, row in enumerate(rows):
+                file.seek(start + i * width * pixel)
+                file.write(row.data)
+
+    def get(self, window: Window, where: tuple[int, ...]) -> np.ndarray:
+        """Read a window of one plane."""
+        shape = self._pixels.shape[len(where) :]
+        plane = np.memmap(self._path, self._pixels.dtype, "r", self._first(where), shape)
+        return np.array(plane[window.slices])
+
+    def shown(self, limits: list[tuple[float, float]]) -> None:
+        """Nothing: OME-TIFF has no place for it."""
+
+    def _first(self, where: tuple[int, ...]) -> int:
+        """Where a plane begins in the file."""
+        number = int(np.ravel_multi_index(where, self._pixels.leading)) if where else 0
+        return self._offset + number * self._pixels.nbytes // math.prod(self._pixels.leading)
+
+
+def write_tiff(path: Path, data: np.ndarray, pixels: Pixels, **settings: Any) -> None:
+    """Write a whole array; `settings` are those of `tifffile.imwrite`, as ``compression``."""
+    tifffile.imwrite(path, data, **_described(pixels), **settings)
+
+
+def _described(pixels: Pixels) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"axes": pixels.axes}
+    if pixels.record is not None:
+        metadata["Description"] = json.dumps(pixels.record)
+    if any(pixels.channels):
+        metadata["Channel"] = {"Name": list(pixels.channels)}
+    return {
+        "ome": True,
+        "photometric": "rgb" if pixels.colour else "minisblack",
+        "metadata": metadata | _sizes(pixels),
+    }
+
+
+def _sizes(pixels: Pixels) -> dict[str, Any]:
+    if pixels.unit == "pixel":
+        return {}
+    height, width = pixels.pixel_size
+    short = symbol(pixels.unit)
+    sizes: dict[str, Any] = {
+        "PhysicalSizeX": width,
+        "PhysicalSizeXUnit": short,
+        "PhysicalSizeY": height,
+        "PhysicalSizeYUnit": short,
+    }
+    if pixels.positions:
+        sizes |= {
+            "PhysicalSizeZ": abs(float(np.diff(pixels.positions).mean())),
+            "PhysicalSizeZUnit": short,
+            "Plane": {
+                "PositionZ": list(pixels.positions),
+                "PositionZUnit": [short] * len(pixels.positions),
+            },
+        }
+    return sizes

@@ -1,0 +1,155 @@
+"""From the planes of one position to the files of its result: what `run` and `batch` do."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from napari_dff.acquisition import Acquisition
+from napari_dff.depth import DepthMap
+from napari_dff.io import DepthFiles, Layout, Record, ResultFiles
+from napari_dff.io.results import FileFormat
+from napari_dff.pieces import Piece, Scene
+from napari_dff.pipeline import reconstruct, registered, scene_of
+from napari_dff.plan import Plan, planned, seconds_of
+from napari_dff.progress import Progress
+from napari_dff.quality import Coverage, coverage
+from napari_dff.recipe import Recipe
+from napari_dff.stack import in_memory
+from napari_dff.tiles import Window
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What is to be done with the planes of a position.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    channel : str or int, optional
+        The channel whose focus tells the depth, by name or number; needed where there are several.
+    transforms : (Z, 3, 3) or (T, Z, 3, 3) array, optional
+        Motion that is known already: nothing is aligned.
+    depth_from : path, optional
+        Folder of a result whose plane map, and motion, is taken: only pictures are made.
+    megabytes : float, optional
+        What the process may hold; nearly all that is free when None.
+    file_format : {"ome-tiff", "ome-zarr"}
+    """
+
+    recipe: Recipe = field(default_factory=Recipe)
+    channel: str | int | None = None
+    transforms: np.ndarray | None = None
+    depth_from: Path | None = None
+    megabytes: float | None = None
+    file_format: FileFormat = "ome-tiff"
+
+    def plan(self, acquisition: Acquisition) -> Plan:
+        """How the planes of one time are worked on."""
+        planes = acquisition.stack(0, acquisition.channel(self.channel)).planes
+        beside = len(acquisition.channels) - 1
+        limit = self.megabytes
+        return planned(planes, self._recipe(), megabytes=limit, beside=beside, on_disk=True)
+
+    def seconds(self, acquisition: Acquisition, plan: Plan) -> float:
+        """About how long all of it takes, from trying a small part."""
+        stack = acquisition.stack(0, acquisition.channel(self.channel))
+        return acquisition.times * seconds_of(
+            stack, self._recipe(), plan, beside=len(acquisition.channels) - 1
+        )
+
+    def run(
+        self,
+        acquisition: Acquisition,
+        folder: Path,
+        plan: Plan,
+        source: str,
+        progress: Progress,
+        *,
+        digest: str = "",
+    ) -> Coverage:
+        """Write the result into `folder`; how much of the scene it covers, over all times.
+
+        `source` says where the planes came from, `digest` by what the result is known again.
+        """
+        channel = acquisition.channel(self.channel)
+        given = None if self.depth_from is None else DepthFiles(self.depth_from, acquisition)
+        record = Record.of(self.recipe, acquisition, source, channel)
+        record = dataclasses.replace(record, digest=digest)
+        layout = Layout.of(acquisition)
+        covered = []
+        with ResultFiles(folder, layout, record, file_format=self.file_format) as files:
+            for time in range(acquisition.times):
+                known = self._transforms(time, given)
+                scene, moved = _scene(
+                    acquisition, time, channel, plan, self._recipe(), known, progress
+                )
+                if given is not None:
+                    scene = scene._replace(given=given.at(time))
+                results = _AtTime(files, time, channel, acquisition.stack(time).planes.shape[0])
+                reconstruct(scene, self.recipe, plan, results, progress)
+                files.put_transforms(moved, time=time)
+                covered.append(results.coverage())
+        return Coverage(*(float(np.mean(shares)) for shares in zip(*covered, strict=True)))
+
+    def _recipe(self) -> Recipe:
+        """The recipe, less what is known already."""
+        if self.transforms is None and self.depth_from is None:
+            return self.recipe
+        return dataclasses.replace(self.recipe, registration="none")
+
+    def _transforms(self, time: int, given: DepthFiles | None) -> np.ndarray | None:
+        known = self.transforms
+        if known is None and given is not None:
+            known = given.transforms
+        return known if known is None or known.ndim == 3 else known[time]
+
+
+def _scene(
+    acquisition: Acquisition,
+    time: int,
+    channel: int,
+    plan: Plan,
+    recipe: Recipe,
+    transforms: np.ndarray | None,
+    progress: Progress,
+) -> tuple[Scene, np.ndarray]:
+    """Aligned planes of the focus channel, and all other channels moved with them."""
+    stack = acquisition.stack(time, channel)
+    planes = in_memory(stack.planes, progress) if plan.whole else stack.planes
+    moved = registered(planes, recipe, transforms, progress)
+    others = [c for c in range(len(acquisition.channels)) if c != channel]
+    still = dataclasses.replace(recipe, registration="none")
+    beside = (
+        registered(acquisition.stack(time, c).planes, still, moved.transforms, progress)
+        for c in others
+    )
+    scene = scene_of(moved, stack.positions, plan, progress)
+    return scene._replace(beside=tuple(beside)), moved.transforms
+
+
+class _AtTime:
+    """The files of a result, at one of its times."""
+
+    def __init__(self, files: ResultFiles, time: int, channel: int, planes: int) -> None:
+        self._files, self._time, self._channel, self._planes = files, time, channel, planes
+        self._shares: list[tuple[int, Coverage]] = []
+
+    def put(self, piece: Piece) -> None:
+        """Write a piece, its pictures in the order of the channels."""
+        focus, *others = piece.pictures
+        pictures = [*others[: self._channel], focus, *others[self._channel :]]
+        self._files.put(piece.window, piece.refined, pictures, time=self._time)
+        self._shares.append((piece.refined.index.size, coverage(piece.refined, self._planes)))
+
+    def known(self, window: Window) -> DepthMap:
+        """What was written."""
+        return self._files.depth_map(window, time=self._time)
+
+    def coverage(self) -> Coverage:
+        """Of all pieces together."""
+        sizes, shares = zip(*self._shares, strict=True)
+        return Coverage(*np.average(shares, axis=0, weights=sizes).tolist())

@@ -1,0 +1,231 @@
+"""From aligned planes to depth and picture, one piece of the plane at a time.
+
+A piece is computed with some pixels around it, and of the planes only what lies near is read. So a
+whole run is one piece, a preview is a small one, and a stack larger than memory is many of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from napari_dff.curve import Computed, FocusVolume, Kept, Part
+from napari_dff.depth import DepthMap, estimated, located
+from napari_dff.focus import measured, reach
+from napari_dff.fusion import all_in_focus
+from napari_dff.progress import Progress
+from napari_dff.recipe import Recipe
+from napari_dff.refinement import NOTHING_SHARED, Shared, ends_of, refined, usual_slope
+from napari_dff.stack import cut, grey
+from napari_dff.tiles import GRID, Window
+
+MARGIN = 40  # pixels around a piece that its picture, or its depth before refinement, depends on
+SCATTER = 64  # pixels around it that its uncertainty depends on
+REFINING = 96  # pixels around it that are refined with it, of several that make a whole
+SAMPLES, SIDE = 9, 192  # pieces, and their side in pixels, that tell what all pieces share
+BESIDE = 8  # pixels between which a slope is read
+T = TypeVar("T")
+
+
+class Piece(NamedTuple):
+    """What a window of the planes gives.
+
+    Attributes
+    ----------
+    window : Window
+    estimate, refined : DepthMap
+        Before and after refinement; the same where there is none.
+    pictures : tuple of (Y, X[, 3]) arrays
+        All-in-focus images: of the planes, and of each channel beside.
+    valid : (Y, X) bool
+        Where every plane has data.
+    """
+
+    window: Window
+    estimate: DepthMap
+    refined: DepthMap
+    pictures: tuple[np.ndarray, ...]
+    valid: np.ndarray
+
+
+class Scene(NamedTuple):
+    """Aligned planes and what goes with them.
+
+    Attributes
+    ----------
+    planes : (Z, Y, X[, 3]) array
+        Perhaps lazy.
+    positions : (Z,) float64
+    beside : tuple of (Z, Y, X[, 3]) arrays
+        Other channels, aligned too, that get their picture at the same depth.
+    valid : callable
+        From a window to where in it every plane has data, (Y, X) bool.
+    given : callable or None
+        From a window to a depth map that is known already: then only pictures are made.
+    """
+
+    planes: Any
+    positions: np.ndarray
+    beside: tuple[Any, ...] = ()
+    valid: Callable[[Window], np.ndarray] = lambda window: np.ones(window.shape, bool)
+    given: Callable[[Window], DepthMap] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of a plane."""
+        return tuple(self.planes.shape[1:3])
+
+
+Known = Callable[[Window], DepthMap]  # what earlier pieces have found
+
+
+def refines(recipe: Recipe) -> bool:
+    """Whether the recipe refines at all."""
+    return recipe.refinement != "none" and recipe.smoothness > 0
+
+
+def of_the_measure(recipe: Recipe) -> dict[str, Any]:
+    """The settings of the focus measure."""
+    names = ("operator", "sigma", "window", "aggregation")
+    return {name: getattr(recipe, name) for name in names}
+
+
+def pieces(
+    scene: Scene, recipe: Recipe, windows: Sequence[Window], known: Known, progress: Progress
+) -> Iterator[Piece]:
+    """The pieces in `windows`, which cover the plane row by row.
+
+    Where a window touches earlier ones, what these have found is `known` and is followed: no seam.
+    """
+    if len(windows) == 1:
+        yield piece_of(scene, recipe, windows[0], around=margin_of(recipe), progress=progress)
+        return
+    shared = NOTHING_SHARED
+    if refines(recipe) and scene.given is None:
+        shared = shared_by(scene, recipe, _told(progress, "looking around"))
+    for i, window in enumerate(windows):
+        within = _told(progress, f"tile {i + 1} of {len(windows)}")
+        yield piece_of(
+            scene,
+            recipe,
+            window,
+            around=margin_of(recipe),
+            progress=within,
+            shared=shared,
+            known=known if i else None,
+        )
+
+
+def margin_of(recipe: Recipe) -> int:
+    """How many pixels around a piece are computed with it."""
+    return REFINING if refines(recipe) else SCATTER
+
+
+def piece_of(
+    scene: Scene,
+    recipe: Recipe,
+    wanted: Window,
+    *,
+    around: int,
+    progress: Progress,
+    shared: Shared = NOTHING_SHARED,
+    known: Known | None = None,
+    hurried: bool = False,
+) -> Piece:
+    """The piece in `wanted`, computed with so many pixels `around` it.
+
+    `hurried`: the uncertainty is that of the curves alone, the picture that of the estimate.
+    """
+    outer = wanted.grown(around, scene.shape)
+    inner, valid = wanted.within(outer), scene.valid(outer)
+    seen = outer if scene.given is not None else outer.grown(reach_of(recipe), scene.shape)
+    held = cut(scene.planes, seen)
+    near = held[(slice(None), *outer.within(seen))]
+
+    def fused(planes: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        at = scene.positions
+        return all_in_focus(planes, depth, at, fusion=recipe.fusion, progress=progress)
+
+    if scene.given is not None:
+        estimate = found = scene.given(outer)
+        picture = fused(near, found.depth)
+    else:
+        volume = volume_in(held, recipe, outer, seen)
+        if refines(recipe):
+            volume = Kept(volume)
+        find = located if hurried else estimated
+        estimate = found = find(volume, scene.positions, recipe.peak, recipe.prefer, progress)
+        estimate.uncertainty[~valid] = np.inf
+        picture = fused(near, estimate.depth)
+        if refines(recipe):
+            settings = recipe.refinement, recipe.smoothness, picture, progress
+            done = None if known is None else _earlier(known, wanted, outer)
+            found = refined(estimate, volume, scene.positions, *settings, shared=shared, known=done)
+            if not hurried:
+                picture = fused(near, found.depth)
+    others = (fused(cut(planes, outer), found.depth)[inner] for planes in scene.beside)
+    before = DepthMap(*(part[inner] for part in estimate))
+    after = before if found is estimate else DepthMap(*(part[inner] for part in found))
+    return Piece(wanted, before, after, (picture[inner], *others), valid[inner])
+
+
+def volume_in(held: np.ndarray, recipe: Recipe, wanted: Window, seen: Window) -> FocusVolume:
+    """The focus volume of the pixels in `wanted`, of planes that are `held` in `seen`."""
+    volume: Computed = measured(held, **of_the_measure(recipe))
+    if seen == wanted:
+        return volume
+    rows, columns = wanted.within(seen)
+    return Part(volume, Window(rows.start, rows.stop, columns.start, columns.stop))
+
+
+def reach_of(recipe: Recipe) -> int:
+    """How far from a pixel its focus curve depends on the planes."""
+    return reach(**of_the_measure(recipe))
+
+
+def shared_by(scene: Scene, recipe: Recipe, progress: Progress) -> Shared:
+    """What all pieces share, from `SAMPLES` small ones that lie all over the plane."""
+    spacing = np.abs(np.diff(scene.positions)).mean()
+    unrefined = dataclasses.replace(recipe, refinement="none")
+    depths, doubts, pictures = [], [], []
+    for window in samples(scene.shape):
+        piece = piece_of(scene, unrefined, window, around=MARGIN, progress=progress, hurried=True)
+        depth, doubt = piece.estimate.depth / spacing, piece.estimate.uncertainty / spacing
+        doubt[-BESIDE:], doubt[:, -BESIDE:] = np.inf, np.inf  # no slope from one to the next
+        depths.append(depth)
+        doubts.append(doubt)
+        pictures.append(grey(piece.pictures[0]))
+    together = (np.concatenate(parts, axis=1) for parts in (depths, doubts))
+    return Shared(usual_slope(*together), *ends_of(np.concatenate(pictures, axis=1)))
+
+
+def samples(shape: tuple[int, int]) -> list[Window]:
+    """Small windows of one size, all over a plane of `shape`."""
+    across = round(SAMPLES**0.5)
+    height, width = (min(SIDE, size) for size in shape)
+    down, right = (
+        [int((size - own) * (k + 0.5) / across) // GRID * GRID for k in range(across)]
+        for size, own in zip(shape, (height, width), strict=True)
+    )
+    return [Window(y, y + height, x, x + width) for y in down for x in right]
+
+
+def _earlier(known: Known, wanted: Window, outer: Window) -> tuple[DepthMap, np.ndarray]:
+    """What is known in `outer` from windows above and to the left of `wanted`, and where."""
+    done = np.zeros(outer.shape, bool)
+    rows, columns = wanted.within(outer)
+    done[: rows.start] = True
+    done[rows, : columns.start] = True
+    return known(outer), done
+
+
+def _told(progress: Progress, where: str) -> Progress:
+    """The same, saying where as well."""
+
+    def within(items: Sequence[T], /, *, desc: str) -> Iterable[T]:
+        return progress(items, desc=f"{desc}, {where}")
+
+    return within

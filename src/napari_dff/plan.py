@@ -1,0 +1,194 @@
+"""How a run fits into memory: as a whole, or in tiles, and of which size."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import psutil
+
+from napari_dff.curve.volume import VOLUMES, WINDOW_REACH
+from napari_dff.pieces import Scene, margin_of, piece_of, reach_of, refines
+from napari_dff.progress import silent
+from napari_dff.recipe import Recipe
+from napari_dff.registration import Moved, motions_of
+from napari_dff.registration.reading import LARGEST
+from napari_dff.stack import FocalStack, check_planes
+from napari_dff.tiles import GRID, Window, cores, grid, whole, windows
+
+KERNELS = 150.0  # MB that libraries and kernels take which aren't loaded yet
+MAPS = {False: 45, True: 115}  # bytes a pixel that maps take, without and with refinement
+RESULT = 40  # bytes a pixel of results that are kept in memory
+PICTURES = 24  # float32 pictures of a window that are held while it is fused
+SHARE = 0.8  # of the free memory that a run may take where nobody says how much
+SMALLEST, STEP = 128, 64  # pixels: side of the smallest tile, and by how much they differ
+ALIGNED = 6  # planes that are aligned, and
+TRIED = 512  # pixels, side of the part that is done, to tell how long all of it takes
+T = TypeVar("T")
+
+
+class Plan(NamedTuple):
+    """How a run is done.
+
+    Attributes
+    ----------
+    windows : list of Window
+        Tiles that cover the plane row by row; one, the plane itself, where all fits.
+    megabytes : float
+        What the process will hold at most.
+    """
+
+    windows: list[Window]
+    megabytes: float
+
+    @property
+    def whole(self) -> bool:
+        """Whether all planes are held at once."""
+        return len(self.windows) == 1
+
+
+def planned(
+    planes: Any,
+    recipe: Recipe,
+    *,
+    megabytes: float | None = None,
+    beside: int = 0,
+    on_disk: bool = False,
+) -> Plan:
+    """How to work on `planes`, (Z, Y, X[, 3]), with so many megabytes for the process.
+
+    Nearly all that is free when None; planes that are in memory are done as a whole then. `beside`
+    is how many other channels get a picture; results are kept in memory unless `on_disk`.
+
+    Raises
+    ------
+    ValueError
+        When even the smallest tiles need more.
+    """
+    check_planes(planes)
+    process = psutil.Process()
+    base = process.memory_info().rss / 1e6 + KERNELS
+    limit = megabytes
+    if limit is None:
+        limit = base + SHARE * psutil.virtual_memory().available / 1e6
+    need = _Need(planes, recipe, beside, on_disk)
+    everything = base + need.of_all()
+    held = isinstance(planes, np.ndarray) and not isinstance(planes, np.memmap)
+    if everything <= limit or (held and megabytes is None):
+        return Plan([whole(need.shape)], everything)
+    fixed = base + need.of_results()
+    plans = [
+        Plan(tiles, max(fixed + need.of_a_tile(_widest(tiles)), base + need.of_aligning()))
+        for tiles in (
+            grid(need.shape, side) for side in range(SMALLEST, max(need.shape) + STEP, STEP)
+        )
+    ]
+    fitting = [plan for plan in plans if plan.megabytes <= limit]
+    if not fitting:
+        least = np.ceil(plans[0].megabytes / 50) * 50
+        raise ValueError(
+            f"memory must be at least {least:.0f} MB for these planes, got {limit:.0f} MB"
+        )
+    return min(fitting, key=lambda plan: len(plan.windows))
+
+
+def _widest(tiles: list[Window]) -> int:
+    return max(max(tile.shape) for tile in tiles)
+
+
+def seconds_of(stack: FocalStack, recipe: Recipe, plan: Plan, *, beside: int = 0) -> float:
+    """About how long a run takes: some planes are aligned and a part of them is done, and timed."""
+    count, shape = stack.planes.shape[0], tuple(stack.planes.shape[1:3])
+    seconds, transforms = 0.0, np.tile(np.eye(3), (count, 1, 1))
+    if recipe.registration != "none":
+        first = max(0, (count - ALIGNED) // 2)
+        some = stack.planes[first : first + ALIGNED]
+        settings: dict[str, Any] = {"registration": recipe.registration, "motion": recipe.motion}
+        spent, (motions, _) = _timed(lambda: motions_of(some, **settings))
+        seconds += spent * count / len(motions)
+        if not np.allclose(motions, np.eye(3), rtol=0, atol=1e-9):
+            transforms[:, 0, 2] = 0.5  # what moves is resampled
+    moved = Moved(stack.planes, transforms)
+    scene = Scene(moved, stack.positions, tuple([moved] * beside), moved.valid)
+    height, width = (min(max(w.shape[k] for w in plan.windows), TRIED) for k in (0, 1))
+    top, left = ((shape[0] - height) // 2 // GRID * GRID, (shape[1] - width) // 2 // GRID * GRID)
+    tried = Window(top, top + height, left, left + width)
+    margin = margin_of(recipe)
+
+    def piece(window: Window) -> float:
+        return _timed(lambda: piece_of(scene, recipe, window, around=margin, progress=silent))[0]
+
+    piece(Window(top, top + GRID, left, left + GRID))  # compiles, loads
+    around = 0 if plan.whole else margin
+    pixels = sum(np.prod(window.grown(around, shape).shape) for window in plan.windows)
+    return float(seconds + piece(tried) * pixels / np.prod(tried.grown(margin, shape).shape))
+
+
+def _timed(work: Callable[[], T]) -> tuple[float, T]:
+    start = time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, result
+
+
+class _Need:
+    """What a run of some planes needs beside the libraries: megabytes."""
+
+    def __init__(self, planes: Any, recipe: Recipe, beside: int, on_disk: bool) -> None:
+        self.shape: tuple[int, int] = tuple(planes.shape[1:3])
+        self._count = planes.shape[0]
+        self._colours = int(np.prod(planes.shape[3:]))
+        self._voxel = np.dtype(planes.dtype).itemsize * self._colours
+        self._recipe, self._beside, self._on_disk = recipe, beside, on_disk
+        self._lazy = isinstance(planes, np.memmap) or not isinstance(planes, np.ndarray)
+        self._moves = recipe.registration != "none" or recipe.exposure != "keep"
+
+    def of_all(self) -> float:
+        """All planes at once."""
+        copies = self._lazy + self._moves
+        planes = self._count * self._voxel * np.prod(self.shape) * (copies + self._beside) / 1e6
+        work = self._of_maps(self.shape) + self._of_windows(self.shape)
+        return float(max(planes + work, self._lazy * planes / max(copies, 1) + self.of_aligning()))
+
+    def of_a_tile(self, side: int) -> float:
+        """One tile and all around it that it needs."""
+        outer = [min(side + 2 * margin_of(self._recipe) + GRID, size) for size in self.shape]
+        seen = [
+            min(part + 2 * reach_of(self._recipe), size)
+            for part, size in zip(outer, self.shape, strict=True)
+        ]
+        planes = self._count * self._voxel * (np.prod(seen) + self._beside * np.prod(outer)) / 1e6
+        shape = outer[0], outer[1]
+        return float(planes + self._of_maps(shape) + self._of_windows(shape))
+
+    def of_results(self) -> float:
+        """Results of all planes."""
+        pixel = RESULT + self._voxel * (1 + self._beside)
+        return 0.0 if self._on_disk else float(pixel * np.prod(self.shape) / 1e6)
+
+    def of_aligning(self) -> float:
+        """Shrunk planes that are compared, and strips of those that are read."""
+        if self._recipe.registration == "none":
+            return 0.0
+        factor = -(-max(self.shape) // LARGEST)
+        pixels = np.prod(self.shape) / factor**2
+        return float(4 * pixels * (1.15 * self._count + 30) / 1e6 + 30 * cores())
+
+    def _of_maps(self, shape: tuple[int, int]) -> float:
+        kept = self._count if refines(self._recipe) else 0
+        pixel = MAPS[refines(self._recipe)] + kept + self._voxel * (1 + self._beside)
+        return float(pixel * np.prod(shape) / 1e6)
+
+    def _of_windows(self, shape: tuple[int, int]) -> float:
+        """Windows under way, where their curves are measured or they are fused."""
+        count = round(VOLUMES * self._count)
+        curves = max(
+            count * np.prod(part.grown(WINDOW_REACH, shape).shape)
+            for part in windows(shape, count, WINDOW_REACH)
+        )
+        pictures = max(
+            PICTURES * self._colours * np.prod(part.grown(40, shape).shape)
+            for part in windows(shape, PICTURES * self._colours, 40)
+        )
+        return float(4 * cores() * max(curves, pictures) / 1e6)

@@ -1,0 +1,997 @@
+"""Every kind of file: axes in their order, lengths in their unit, and nothing read before time."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import dask.array as da
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from napari_dff.io import StackError, read_acquisitions, read_stack
+from napari_dff.units import factor, spelled_out
+
+MICRONS = {f"PhysicalSize{axis}Unit": "µm" for axis in "XYZ"}
+SIZES = {"PhysicalSizeX": 0.2, "PhysicalSizeY": 0.3, "PhysicalSizeZ": 2.0, **MICRONS}
+
+
+def numbered(axes: str, dtype: type = np.uint16, **lengths: int) -> np.ndarray:
+    """Array with `axes` whose pixels are 1000 × position + 100 × time + 10 × channel + plane."""
+    lengths = {"Y": 9, "X": 10} | lengths
+    values = np.zeros([lengths[axis] for axis in axes], dtype)
+    for axis, weight in (("P", 1000), ("T", 100), ("C", 10), ("Z", 1)):
+        if axis in axes:
+            shape = [-1 if each == axis else 1 for each in axes]
+            values += (weight * np.arange(lengths[axis])).astype(dtype).reshape(shape)
+    return values
+
+
+def values(acquisition) -> np.ndarray:
+    """Value of each plane, (T, C, Z)."""
+    return np.asarray(acquisition.data[:, :, :, 0, 0])
+
+
+def write_plain(path: Path, data: np.ndarray, **options) -> Path:
+    tifffile.imwrite(path, data, photometric="minisblack", **options)
+    return path
+
+
+def write_ome(path: Path, data: np.ndarray, axes: str, **metadata) -> Path:
+    look = "rgb" if axes.endswith("S") else "minisblack"
+    options = {key: metadata.pop(key) for key in ("compression", "tile") if key in metadata}
+    metadata = {"axes": axes, **metadata}
+    tifffile.imwrite(path, data, ome=True, photometric=look, metadata=metadata, **options)
+    return path
+
+
+# Units
+
+
+@pytest.mark.parametrize(
+    ("of", "to", "expected"),
+    [
+        ("micrometer", "micrometer", 1.0),
+        ("millimeter", "micrometer", 1000.0),
+        ("micrometer", "millimeter", 0.001),
+        ("nanometer", "meter", 1e-9),
+        ("centimeter", "nanometer", 1e7),
+    ],
+)
+def test_factors_between_units(of, to, expected):
+    assert factor(of, to) == expected
+
+
+def test_units_are_known_in_every_spelling():
+    for text in ("µm", "μm", "um", "micron", "\\u00B5m", "\\u00b5m", "micrometer", " um "):
+        assert spelled_out(text) == "micrometer"
+    for text in ("pixel", "inch", "reference frame", None, 5):
+        assert spelled_out(text) is None
+
+
+# TIFF: axes
+
+
+@pytest.mark.parametrize("axes", ["TZCYX", "TCZYX", "CTZYX", "ZCTYX"])
+def test_ome_axes_are_put_in_order(tmp_path, axes):
+    path = write_ome(tmp_path / "a.ome.tif", numbered(axes, T=2, C=3, Z=4), axes)
+    (found,) = read_acquisitions(path)
+    assert found.data.shape == (2, 3, 4, 9, 10)
+    assert isinstance(found.data, np.memmap)
+    np.testing.assert_array_equal(values(found), numbered("TCZ", T=2, C=3, Z=4))
+    assert found.name == ""
+
+
+def test_ome_channels_have_their_names(tmp_path):
+    path = write_ome(
+        tmp_path / "a.ome.tif",
+        numbered("CZYX", C=2, Z=3),
+        "CZYX",
+        Channel={"Name": ["DAPI", "488"]},
+    )
+    assert read_acquisitions(path)[0].channels == ("DAPI", "488")
+    np.testing.assert_array_equal(read_stack(path, channel="488").planes[:, 0, 0], [10, 11, 12])
+    np.testing.assert_array_equal(read_stack(path, channel=0).planes[:, 0, 0], [0, 1, 2])
+
+
+def test_imagej_hyperstack(tmp_path):
+    tifffile.imwrite(
+        tmp_path / "a.tif", numbered("TZCYX", T=2, C=3, Z=4), imagej=True, resolution=(4.0, 2.0),
+        metadata={"axes": "TZCYX", "spacing": 0.7, "unit": "micron", "Labels": list("abc") * 8},
+    )  # fmt: skip
+    (found,) = read_acquisitions(tmp_path / "a.tif")
+    np.testing.assert_array_equal(values(found), numbered("TCZ", T=2, C=3, Z=4))
+    np.testing.assert_allclose(found.positions, [[0, 0.7, 1.4, 2.1]] * 2)
+    assert found.pixel_size == (0.5, 0.25)
+    assert found.unit == "micrometer"
+    assert found.channels == ("a", "b", "c")
+
+
+def test_labels_of_imagej_that_differ_from_plane_to_plane_are_no_channels(tmp_path):
+    labels = [f"{c} {z}" for z in range(3) for c in "ab"]
+    tifffile.imwrite(
+        tmp_path / "a.tif", numbered("ZCYX", C=2, Z=3), imagej=True,
+        metadata={"axes": "ZCYX", "Labels": labels},
+    )  # fmt: skip
+    assert read_acquisitions(tmp_path / "a.tif")[0].channels == ("", "")
+
+
+def test_big_endian_as_imagej_writes_it_is_lazy_and_native(tmp_path):
+    planes = numbered("ZYX", Z=4)
+    write_plain(tmp_path / "a.tif", planes, byteorder=">", metadata=None)
+    found = read_stack(tmp_path / "a.tif").planes
+    assert isinstance(found, da.Array)
+    assert found.chunks == ((1, 1, 1, 1), (9,), (10,))
+    assert np.asarray(found[0]).dtype.isnative
+    np.testing.assert_array_equal(found, planes)
+
+
+def test_a_tiff_of_many_pages_is_a_focal_stack(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        for plane in numbered("ZYX", Z=5):
+            tif.write(plane, contiguous=False, metadata=None)
+    stack = read_stack(tmp_path / "a.tif")
+    np.testing.assert_array_equal(stack.planes[:, 0, 0], range(5))
+    np.testing.assert_array_equal(stack.positions, range(5))
+    assert (stack.unit, stack.pixel_size) == ("pixel", (1.0, 1.0))
+
+
+def test_axes_that_nothing_names_must_be_named(tmp_path):
+    path = tmp_path / "a.tif"
+    write_plain(path, numbered("TZYX", T=3, Z=4))
+    told = r"a\.tif has the axes unnamed 3, unnamed 4, Y 9, X 10: name them .* --axes TZYX"
+    with pytest.raises(StackError, match=told):
+        read_acquisitions(path)
+    (found,) = read_acquisitions(path, axes="tzyx")
+    np.testing.assert_array_equal(values(found), numbered("TCZ", T=3, C=1, Z=4))
+    (found,) = read_acquisitions(path, axes="ZCYX")
+    np.testing.assert_array_equal(values(found)[0, 2], [2, 102, 202])
+    write_plain(path, numbered("TCZYX", T=2, C=2, Z=4))
+    with pytest.raises(StackError, match="--axes TCZYX"):
+        read_acquisitions(path)
+
+
+def test_positions_named_by_the_person(tmp_path):
+    write_plain(tmp_path / "a.tif", numbered("PZYX", P=3, Z=4))
+    found = read_acquisitions(tmp_path / "a.tif", axes="PZYX")
+    assert [each.name for each in found] == ["position 0", "position 1", "position 2"]
+    for i, each in enumerate(found):
+        np.testing.assert_array_equal(values(each), numbered("PTCZ", P=3, T=1, C=1, Z=4)[i])
+    stack = read_stack(tmp_path / "a.tif", axes="PZYX", position="position 2")
+    assert stack.planes[1, 0, 0] == 2001
+
+
+@pytest.mark.parametrize("axes", ["ZYX", "TCZYX", "CTZYX"])
+def test_all_axes_or_the_long_ones_are_named(tmp_path, axes):
+    array = zarr.create_array(tmp_path / "a.zarr", shape=(1, 1, 4, 9, 10), dtype="uint16")
+    array[:] = numbered("TCZYX", T=1, C=1, Z=4)
+    (found,) = read_acquisitions(tmp_path / "a.zarr", axes=axes)
+    np.testing.assert_array_equal(values(found), [[[0, 1, 2, 3]]])
+
+
+def test_axes_that_cannot_be_meant(tmp_path):
+    write_plain(tmp_path / "a.tif", numbered("ZYX", Z=4))
+    for axes in ("TYX", "ZZYX", "ZYXQ", ""):
+        with pytest.raises(ValueError, match=r"axes must be letters of P .* got '"):
+            read_acquisitions(tmp_path / "a.tif", axes=axes)
+    told = "axes must name each axis of a.tif, which are unnamed 4, Y 9, X 10; got 'TZYX'"
+    with pytest.raises(StackError, match=told):
+        read_acquisitions(tmp_path / "a.tif", axes="TZYX")
+
+
+@pytest.mark.parametrize("axis", ["T", "C"])
+def test_a_stack_whose_focus_axis_is_called_otherwise(tmp_path, axis):
+    path = write_ome(tmp_path / "a.ome.tif", numbered("ZYX", Z=5), f"{axis}YX", **SIZES)
+    told = rf"the axes {axis} 5, Y 9, X 10, none of them .* if {axis} holds them, say --axes ZYX"
+    with pytest.raises(StackError, match=told):
+        read_acquisitions(path)
+    stack = read_stack(path, axes="ZYX")
+    np.testing.assert_array_equal(stack.planes[:, 0, 0], range(5))
+    np.testing.assert_allclose(stack.positions, [0, 2, 4, 6, 8])
+
+
+def test_heights_follow_times_that_are_planes(tmp_path):
+    plane = {"PositionZ": [1.0, 2.0, 4.0], "PositionZUnit": ["µm"] * 3}
+    path = write_ome(tmp_path / "a.ome.tif", numbered("ZYX", Z=3), "TYX", **SIZES, Plane=plane)
+    np.testing.assert_allclose(read_stack(path, axes="ZYX").positions, [1, 2, 4])
+
+
+def test_axes_that_are_none_of_ours_must_be_named(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path, numbered("CZYX", C=2, Z=4), photometric="minisblack", metadata={"axes": "HZYX"}
+    )
+    told = r"the axes lifetime 2, Z 4, Y 9, X 10: name them .* --axes TZYX"
+    with pytest.raises(StackError, match=told):
+        read_acquisitions(path)
+    assert read_acquisitions(path, axes="CZYX")[0].data.shape[:3] == (1, 2, 4)
+
+
+def test_ome_of_other_dimensions_is_not_taken_for_a_stack(tmp_path):
+    xml = """<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">
+    <Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="10"
+    SizeY="9" SizeZ="4" SizeC="3" SizeT="1"><Channel ID="Channel:0"/><TiffData/></Pixels>
+    <AnnotationRef ID="Annotation:0"/></Image><StructuredAnnotations>
+    <XMLAnnotation ID="Annotation:0" Namespace="openmicroscopy.org/omero/dimension/modulo"><Value>
+    <Modulo namespace="x"><ModuloAlongC Type="lifetime" Start="0" End="2"/></Modulo></Value>
+    </XMLAnnotation></StructuredAnnotations></OME>"""
+    data = numbered("CZYX", C=3, Z=4)
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, data, photometric="minisblack", description=xml, metadata=None)
+    with pytest.raises(StackError, match="lifetime 3, Z 4, Y 9, X 10: name them"):
+        read_acquisitions(path)
+
+
+def test_a_single_image_is_no_stack(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", numbered("YX"))
+    with pytest.raises(StackError, match=r"a\.tif has the axes Y 9, X 10: a single image"):
+        read_stack(tmp_path / "a.tif")
+    path = write_ome(tmp_path / "b.ome.tif", numbered("ZYX", Z=2), "ZYX")
+    with pytest.raises(StackError, match=r"b\.ome\.tif: planes must be at least 3 along Z, got 2"):
+        read_stack(path)
+
+
+def test_three_planes_that_were_stored_as_colours(tmp_path):
+    """As tifffile stores them unless told otherwise, until now."""
+    planes = numbered("ZYX", Z=3)
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate")
+    with pytest.raises(StackError, match=r"the axes S 3, .* if S holds them, say --axes ZYX"):
+        read_stack(tmp_path / "a.tif")
+    stack = read_stack(tmp_path / "a.tif", axes="ZYX")
+    np.testing.assert_array_equal(stack.planes[:, 0, 0], [0, 1, 2])
+
+
+# TIFF: colour
+
+
+@pytest.mark.parametrize(("samples", "shape"), [(3, (1, 1, 3, 9, 10, 3)), (4, (1, 1, 3, 9, 10, 3))])
+def test_colour_is_last_and_without_alpha(tmp_path, samples, shape):
+    data = np.zeros((3, 9, 10, samples), np.uint8) + np.arange(samples, dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", data, photometric="rgb")
+    for axes in (None, "ZYX", "ZYXS"):
+        (found,) = read_acquisitions(tmp_path / "a.tif", axes=axes)
+        assert found.data.shape == shape
+        np.testing.assert_array_equal(found.data[0, 0, 2, 0, 0], [0, 1, 2])
+
+
+def test_colour_in_separate_planes(tmp_path):
+    data = np.zeros((4, 3, 9, 10), np.uint8) + np.arange(3, dtype=np.uint8)[:, None, None]
+    tifffile.imwrite(tmp_path / "a.tif", data, photometric="rgb", planarconfig="separate")
+    (found,) = read_acquisitions(tmp_path / "a.tif")
+    assert found.data.shape == (1, 1, 4, 9, 10, 3)
+    np.testing.assert_array_equal(found.data[0, 0, 2, 0, 0], [0, 1, 2])
+
+
+def test_grey_with_alpha_is_grey_and_more_samples_are_refused(tmp_path):
+    data = np.zeros((3, 9, 10, 2), np.uint8) + np.array([5, 255], np.uint8)
+    write_plain(tmp_path / "a.tif", data, planarconfig="contig", extrasamples=["unassalpha"])
+    (found,) = read_acquisitions(tmp_path / "a.tif")
+    assert found.data.shape == (1, 1, 3, 9, 10)
+    assert found.data[0, 0, 0, 0, 0] == 5
+    data = np.zeros((3, 9, 10, 6), np.uint8)
+    write_plain(tmp_path / "a.tif", data, planarconfig="contig", extrasamples=[0] * 5)
+    with pytest.raises(StackError, match=r"S 6: samples \(S\) must be 1 to 4"):
+        read_acquisitions(tmp_path / "a.tif", axes="ZYXS")
+
+
+def test_colour_axes_of_channels_can_be_named(tmp_path):
+    path = write_ome(tmp_path / "a.ome.tif", numbered("ZCYX", C=3, Z=4), "ZCYX")
+    assert read_acquisitions(path)[0].data.shape == (1, 3, 4, 9, 10)
+    assert read_acquisitions(path, axes="ZSYX")[0].data.shape == (1, 1, 4, 9, 10, 3)
+
+
+# TIFF: several series and several files
+
+
+def test_each_series_is_a_position_and_thumbnails_are_none(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as tif:
+        for i, (name, shape, axes) in enumerate(
+            [("left", (4, 9, 10), "ZYX"), ("label", (9, 10), "YX"), ("right", (5, 11, 12), "ZYX")]
+        ):
+            data = np.full(shape, i, np.uint8)
+            sizes = {"PhysicalSizeX": i + 1.0, "PhysicalSizeY": 1.0, "PhysicalSizeZ": i + 1.0}
+            tif.write(data, metadata={"axes": axes, "Name": name, **sizes})
+    found = read_acquisitions(path)
+    assert [each.name for each in found] == ["left", "right"]
+    assert [each.data.shape[2:] for each in found] == [(4, 9, 10), (5, 11, 12)]
+    assert [each.pixel_size for each in found] == [(1.0, 1.0), (1.0, 3.0)]
+    np.testing.assert_allclose(found[1].positions[0], [0, 3, 6, 9, 12])
+    assert np.asarray(found[1].data).min() == 2
+    assert read_stack(path, position="right").planes.shape == (5, 11, 12)
+    assert read_stack(path, position=0).planes.shape == (4, 9, 10)
+    assert read_stack(path, position="1").planes.shape == (5, 11, 12)
+    with pytest.raises(StackError, match=r"holds 2 positions \(left, right\): choose .* position"):
+        read_stack(path)
+    with pytest.raises(ValueError, match="position must be one of left, right, got 'middle'"):
+        read_stack(path, position="middle")
+
+
+def test_positions_without_names_of_their_own_have_numbers(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tif:
+        for _ in range(2):
+            tif.write(numbered("ZYX", Z=3), metadata={"axes": "ZYX", "Name": "same"})
+    found = read_acquisitions(tmp_path / "a.ome.tif")
+    assert [each.name for each in found] == ["position 0", "position 1"]
+
+
+def test_series_of_which_none_is_a_stack(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tif:
+        for _ in range(2):
+            tif.write(numbered("YX"), metadata={"axes": "YX"})
+    with pytest.raises(StackError, match="a single image, not a focal stack"):
+        read_acquisitions(tmp_path / "a.ome.tif")
+
+
+def many_files(folder: Path, places: dict[str, tuple[int, int]], images: int) -> None:
+    """OME-TIFF in files of one image, or one plane, each: name → (image, plane or all of them)."""
+    ids = {
+        name: f"urn:uuid:0000000{i}-0000-0000-0000-000000000000" for i, name in enumerate(places)
+    }
+    parts: list[list[str]] = [[] for _ in range(images)]
+    for name, (image, z) in places.items():
+        where = "" if z < 0 else f'FirstZ="{z}" IFD="0" PlaneCount="1"'
+        uuid = f'<UUID FileName="{name}">{ids[name]}</UUID>'
+        parts[image].append(f"<TiffData {where}>{uuid}</TiffData>")
+    text = "".join(
+        f"""<Image ID="Image:{i}" Name="field {i}"><Pixels ID="Pixels:{i}" DimensionOrder="XYZCT"
+        Type="uint16" SizeX="10" SizeY="9" SizeZ="3" SizeC="1" SizeT="1" PhysicalSizeX="{i + 1}"
+        PhysicalSizeY="1" PhysicalSizeZ="2"><Channel ID="Channel:{i}" SamplesPerPixel="1"/>
+        {"".join(part)}</Pixels></Image>"""
+        for i, part in enumerate(parts)
+    )
+    for name, (image, z) in places.items():
+        data = numbered("PZYX", P=images, Z=3)[image]
+        xml = (
+            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{ids[name]}">'
+            f"{text}</OME>"
+        )
+        planes = data if z < 0 else data[z]
+        write_plain(folder / name, planes, description=xml, metadata=None)
+
+
+def test_planes_in_files_of_their_own_are_joined(tmp_path):
+    places = {"a.ome.tif": (0, 0), "b.ome.tif": (0, 1), "c.ome.tif": (0, 2)}
+    many_files(tmp_path, places, 1)
+    for name in places:
+        stack = read_stack(tmp_path / name)
+        np.testing.assert_array_equal(stack.planes[:, 0, 0], [0, 1, 2])
+        np.testing.assert_array_equal(stack.positions, [0, 2, 4])
+    told = r"\.ome\.tif holds 3 pages: open it by itself, or use batch for a folder of stacks"
+    with pytest.raises(StackError, match=told):
+        read_stack(tmp_path)
+    (tmp_path / "b.ome.tif").unlink()
+    with pytest.raises(StackError, match=r"a\.ome\.tif lacks 1 of its 3 planes: the files"):
+        read_stack(tmp_path / "a.ome.tif")
+
+
+def test_each_position_in_a_file_of_its_own(tmp_path):
+    """What is mapped is the file that holds it, whichever is opened."""
+    many_files(tmp_path, {"a.ome.tif": (0, -1), "b.ome.tif": (1, -1)}, 2)
+    for name in ("a.ome.tif", "b.ome.tif"):
+        found = read_acquisitions(tmp_path / name)
+        assert [each.name for each in found] == ["field 0", "field 1"]
+        assert [each.pixel_size[1] for each in found] == [1.0, 2.0]
+        np.testing.assert_array_equal(values(found[0]), [[[0, 1, 2]]])
+        np.testing.assert_array_equal(values(found[1]), [[[1000, 1001, 1002]]])
+
+
+def test_a_part_of_ome_tiff_names_the_file_to_open(tmp_path):
+    xml = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        '<BinaryOnly MetadataFile="first.ome.tif" UUID="urn:uuid:0"/></OME>'
+    )
+    data = numbered("ZYX", Z=4)
+    write_plain(tmp_path / "a.ome.tif", data, description=xml, metadata=None)
+    with pytest.raises(StackError, match=r"larger image: open first\.ome\.tif"):
+        read_stack(tmp_path / "a.ome.tif")
+
+
+# TIFF: what isn't mapped
+
+
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+def test_compressed_pixels_are_decoded_when_read(tmp_path, tile):
+    data = numbered("TZCYX", T=2, C=2, Z=3, Y=40, X=48)
+    path = write_ome(tmp_path / "a.ome.tif", data, "TZCYX", compression="zlib", tile=tile)
+    (found,) = read_acquisitions(path)
+    assert isinstance(found.data, da.Array)
+    assert found.data.chunksize == (1, 1, 1, 40, 48)
+    np.testing.assert_array_equal(np.asarray(found.data), data.transpose(0, 2, 1, 3, 4))
+    assert isinstance(read_stack(path, time=1, channel=1).planes, da.Array)
+
+
+def test_reading_takes_nothing_but_the_metadata(tmp_path):
+    path = tmp_path / "a.tif"
+    write_plain(path, numbered("ZYX", Z=3), compression="zlib")
+    with tifffile.TiffFile(path) as tif:
+        offset = tif.pages.first.dataoffsets[0]
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"no zlib")
+    stack = read_stack(path)
+    with pytest.raises(Exception, match=r"deflate|zlib|Error"):  # of whichever decoder there is
+        np.asarray(stack.planes[0])
+
+
+def test_only_the_full_resolution_counts(tmp_path):
+    data = numbered("ZYX", Z=3, Y=64, X=64)
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tif:
+        options = {"tile": (16, 16), "compression": "zlib", "photometric": "minisblack"}
+        tif.write(data, subifds=1, metadata={"axes": "ZYX"}, **options)
+        tif.write(data[:, ::2, ::2], subfiletype=1, **options)
+    (found,) = read_acquisitions(tmp_path / "a.ome.tif")
+    assert found.data.shape == (1, 1, 3, 64, 64)
+    np.testing.assert_array_equal(values(found), [[[0, 1, 2]]])
+
+
+def test_compression_that_needs_imagecodecs_says_so(tmp_path):
+    """In a process of its own, where that package can't be imported."""
+    for name, coding in (("lzw.tif", {"compression": "lzw"}), ("zlib.tif", {"compression": 8})):
+        write_plain(tmp_path / name, numbered("ZYX", Z=3), **coding)
+    (tmp_path / "frames").mkdir()
+    for i in range(3):
+        data = numbered("YX")
+        tifffile.imwrite(tmp_path / "frames" / f"{i}.tif", data, compression="lzw")
+    code = f"""
+import sys; sys.modules["imagecodecs"] = None
+import numpy as np; from pathlib import Path; from napari_dff.io import read_stack, StackError
+place = Path({str(tmp_path)!r})
+print(np.asarray(read_stack(place / "zlib.tif").planes)[:, 0, 0].tolist())
+for name in ("lzw.tif", "frames"):
+    try: read_stack(place / name)
+    except StackError as error: print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "[0, 1, 2]",
+        "lzw.tif is compressed (LZW): pip install imagecodecs, then try again",
+        "0.tif is compressed (LZW): pip install imagecodecs, then try again",
+    ]
+
+
+# TIFF: lengths
+
+
+def test_heights_of_every_time_in_their_own_unit(tmp_path):
+    heights = [[1000.0, 2000.0, 2500.0], [5000.0, 6000.0, 6500.0]]
+    plane = {  # in the order of the pages: T, C, Z
+        "PositionZ": [heights[t][z] + 7 * c for t in range(2) for c in range(2) for z in range(3)],
+        "PositionZUnit": ["nm"] * 12,
+    }
+    data = numbered("TCZYX", T=2, C=2, Z=3)
+    path = write_ome(tmp_path / "a.ome.tif", data, "TCZYX", **SIZES, Plane=plane)
+    (found,) = read_acquisitions(path)
+    np.testing.assert_allclose(found.positions, np.array(heights) / 1000)
+    assert (found.unit, found.pixel_size) == ("micrometer", (0.3, 0.2))
+
+
+def test_heights_may_fall(tmp_path):
+    plane = {"PositionZ": [9.0, 7.0, 6.0], "PositionZUnit": ["µm"] * 3}
+    path = write_ome(tmp_path / "a.ome.tif", numbered("ZYX", Z=3), "ZYX", **SIZES, Plane=plane)
+    np.testing.assert_allclose(read_stack(path).positions, [9, 7, 6])
+
+
+@pytest.mark.parametrize(
+    "plane",
+    [
+        {"PositionZ": [0.0, 0.0, 1.0], "PositionZUnit": ["µm"] * 3},
+        {"PositionZ": [0.0, 2.0, 1.0], "PositionZUnit": ["µm"] * 3},
+        {"PositionZ": [5.0, float("nan"), 7.0], "PositionZUnit": ["µm"] * 3},
+        {"PositionZ": [5.0, 6.0, 7.0], "PositionZUnit": ["reference frame"] * 3},
+        {"PositionZ": [5.0, 6.0, 7.0]},  # which is the same, by the schema
+        {"PositionZ": [5.0, 6.0, 7.0], "PositionZUnit": ["µm", "nm", "µm"]},
+    ],
+)
+def test_heights_of_no_use_leave_the_spacing(tmp_path, plane):
+    path = write_ome(tmp_path / "a.ome.tif", numbered("ZYX", Z=3), "ZYX", **SIZES, Plane=plane)
+    np.testing.assert_allclose(read_stack(path).positions, [0, 2, 4])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "pixel_size", "unit", "step"),
+    [
+        (
+            {"X": (0.001, "mm"), "Y": (2, "µm"), "Z": (500, "nm")},
+            (0.002, 0.001),
+            "millimeter",
+            5e-4,
+        ),
+        (
+            {"X": (0.001, "mm"), "Y": (0.001, "mm"), "Z": (3, None)},
+            (1e-3, 1e-3),
+            "millimeter",
+            3e-3,
+        ),
+        ({"X": (1, None), "Y": (1, None), "Z": (0.001, "mm")}, (1.0, 1.0), "micrometer", 1.0),
+        ({"X": (2, "µm"), "Y": (2, "µm")}, (1.0, 1.0), "pixel", 1.0),
+        ({"Z": (2, "µm")}, (1.0, 1.0), "pixel", 1.0),
+        ({"X": (2, "pixel"), "Y": (2, "pixel"), "Z": (2, "µm")}, (1.0, 1.0), "pixel", 1.0),
+        ({"X": (2, "µm"), "Y": (2, "µm"), "Z": (2, "pixel")}, (1.0, 1.0), "pixel", 1.0),
+    ],
+)
+def test_every_size_has_a_unit_of_its_own(tmp_path, sizes, pixel_size, unit, step):
+    metadata = {f"PhysicalSize{axis}": size for axis, (size, _) in sizes.items()}
+    metadata |= {f"PhysicalSize{axis}Unit": own for axis, (_, own) in sizes.items() if own}
+    path = write_ome(tmp_path / "a.ome.tif", numbered("ZYX", Z=4), "ZYX", **metadata)
+    stack = read_stack(path)
+    assert stack.unit == unit
+    np.testing.assert_allclose(stack.pixel_size, pixel_size)
+    np.testing.assert_allclose(stack.positions, step * np.arange(4))
+
+
+def test_heights_do_without_a_spacing(tmp_path):
+    sizes = {"PhysicalSizeX": 2.0, "PhysicalSizeY": 2.0}
+    plane = {"PositionZ": [1.0, 2.0, 4.0], "PositionZUnit": ["µm"] * 3}
+    path = write_ome(tmp_path / "a.ome.tif", numbered("ZYX", Z=3), "ZYX", **sizes, Plane=plane)
+    stack = read_stack(path)
+    np.testing.assert_allclose(stack.positions, [1, 2, 4])
+    assert (stack.unit, stack.pixel_size) == ("micrometer", (2.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("written", "unit"),
+    [
+        ({"spacing": 2.0}, "pixel"),
+        ({"unit": "um"}, "pixel"),
+        ({"spacing": 2.0, "unit": "inch"}, "pixel"),
+        ({"spacing": 2.0, "unit": "nm"}, "nanometer"),
+        ({"spacing": 2.0, "unit": "\\u00B5m"}, "micrometer"),
+    ],
+)
+def test_imagej_is_calibrated_where_it_says_all(tmp_path, written, unit):
+    path = tmp_path / "a.tif"
+    data = numbered("ZYX", Z=3)
+    tifffile.imwrite(
+        path, data, imagej=True, resolution=(2, 2), metadata={"axes": "ZYX", **written}
+    )
+    stack = read_stack(path)
+    assert stack.unit == unit
+    assert stack.pixel_size == ((1.0, 1.0) if unit == "pixel" else (0.5, 0.5))
+
+
+# Spacing given by the person
+
+
+def test_spacing_counts_for_every_position_and_time(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tif:
+        for _ in range(2):
+            tif.write(numbered("TZYX", T=2, Z=3), metadata={"axes": "TZYX", **SIZES})
+    for each in read_acquisitions(tmp_path / "a.ome.tif", spacing=5):
+        np.testing.assert_allclose(each.positions, [[0, 5, 10]] * 2)
+        assert (each.unit, each.pixel_size) == ("micrometer", (0.3, 0.2))
+    for each in read_acquisitions(tmp_path / "a.ome.tif", spacing=(5, 2, 1)):
+        np.testing.assert_allclose(each.positions, [[0, 5, 10]] * 2)
+        assert (each.unit, each.pixel_size) == ("micrometer", (2.0, 1.0))
+
+
+def test_one_spacing_is_turned_into_the_unit_of_the_file(tmp_path):
+    sizes = {"PhysicalSizeX": 500, "PhysicalSizeY": 400, "PhysicalSizeZ": 10}
+    units = {f"{name}Unit": "nm" for name in sizes}
+    path = write_ome(tmp_path / "a.ome.tif", numbered("ZYX", Z=3), "ZYX", **sizes, **units)
+    stack = read_stack(path, spacing=2)
+    np.testing.assert_allclose(stack.positions, [0, 2000, 4000])
+    assert (stack.unit, stack.pixel_size) == ("nanometer", (400.0, 500.0))
+
+
+def test_one_spacing_needs_the_size_of_a_pixel(tmp_path):
+    write_plain(tmp_path / "a.tif", numbered("ZYX", Z=3))
+    told = "spacing must be three lengths in µm, of planes, rows and columns, since the file"
+    with pytest.raises(ValueError, match=told):
+        read_stack(tmp_path / "a.tif", spacing=2.0)
+    for spacing in ((1, 2), (1, 0, 1), (1, 2, float("nan"))):
+        with pytest.raises(ValueError, match="spacing must be one or three positive lengths"):
+            read_stack(tmp_path / "a.tif", spacing=spacing)
+
+
+# One stack of several
+
+
+def test_which_stack_must_be_chosen(tmp_path):
+    path = write_ome(
+        tmp_path / "a.ome.tif", numbered("TCZYX", T=2, C=2, Z=3), "TCZYX",
+        Channel={"Name": ["red", "green"]},
+    )  # fmt: skip
+    told = r"holds 2 times and 2 channels \(red, green\): choose one with time and channel"
+    with pytest.raises(StackError, match=told):
+        read_stack(path)
+    with pytest.raises(StackError, match="holds 2 times: choose one with time"):
+        read_stack(path, channel="red")
+    stack = read_stack(path, time=1, channel="green")
+    np.testing.assert_array_equal(stack.planes[:, 0, 0], [110, 111, 112])
+    with pytest.raises(ValueError, match="time must be 0 to 1, got 2"):
+        read_stack(path, time=2, channel=0)
+    with pytest.raises(ValueError, match="channel must be one of 0 red, 1 green, got 'blue'"):
+        read_stack(path, time=0, channel="blue")
+    one = write_ome(tmp_path / "b.ome.tif", numbered("ZYX", Z=3), "ZYX")
+    read_stack(one, position=0, time=0, channel=0)
+    with pytest.raises(ValueError, match="position must be one of 0, got 'left'"):
+        read_stack(one, position="left")
+
+
+# Folders of frames
+
+
+def test_frames_are_read_when_they_are_wanted(tmp_path):
+    for i in range(12):
+        iio.imwrite(tmp_path / f"{i}.png", np.full((8, 9), i, np.uint8))
+    planes = read_stack(tmp_path).planes
+    assert isinstance(planes, da.Array)
+    assert planes.chunks == ((1,) * 12, (8,), (9,))
+    np.testing.assert_array_equal(planes[:, 0, 0], range(12))
+    iio.imwrite(tmp_path / "3.png", np.full((8, 9), 77, np.uint8))
+    assert np.asarray(planes[3])[0, 0] == 77
+    iio.imwrite(tmp_path / "3.png", np.full((8, 8), 77, np.uint8))
+    with pytest.raises(StackError, match=r"0\.png is 8 × 9 uint8, 3\.png is 8 × 8 uint8"):
+        np.asarray(planes[3])
+    (tmp_path / "3.png").write_bytes(b"nothing")
+    with pytest.raises(StackError, match=r"3\.png can't be read as an image"):
+        np.asarray(planes[3])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff", ".bmp", ".jp2"])
+def test_colour_frames_of_every_kind(tmp_path, suffix):
+    frame = np.zeros((16, 16, 3), np.uint8) + np.array([200, 100, 0], np.uint8)
+    for i in range(3):
+        iio.imwrite(tmp_path / f"{i}{suffix}", frame)
+    planes = read_stack(tmp_path).planes
+    assert planes.shape == (3, 16, 16, 3)
+    np.testing.assert_allclose(np.asarray(planes[1, 3, 3]).astype(int), [200, 100, 0], atol=2)
+
+
+def test_frames_of_sixteen_bits_and_of_mixed_kinds(tmp_path):
+    frame = np.full((8, 9), 40000, np.uint16)
+    iio.imwrite(tmp_path / "0.png", frame)
+    tifffile.imwrite(tmp_path / "1.tif", frame + 1, compression="zlib")
+    tifffile.imwrite(tmp_path / "2.tif", frame + 2, byteorder=">")
+    planes = np.asarray(read_stack(tmp_path).planes)
+    assert planes.dtype == np.uint16
+    np.testing.assert_array_equal(planes[:, 0, 0], [40000, 40001, 40002])
+
+
+def test_tiff_frames_with_colour_in_separate_planes(tmp_path):
+    frame = np.zeros((3, 8, 9), np.uint8) + np.arange(3, dtype=np.uint8)[:, None, None]
+    for i in range(3):
+        tifffile.imwrite(tmp_path / f"{i}.tif", frame, photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(read_stack(tmp_path).planes[2, 0, 0], [0, 1, 2])
+
+
+def test_a_folder_of_stacks_is_no_folder_of_frames(tmp_path):
+    for i in range(2):
+        tifffile.imwrite(tmp_path / f"{i}.tif", numbered("ZYX", Z=30))
+    told = r"frames must be single images, and 0\.tif holds 30 pages: open it by itself, or use"
+    with pytest.raises(StackError, match=told):
+        read_stack(tmp_path)
+
+
+def test_frames_that_are_not_alike_are_found_at_once(tmp_path):
+    for i in range(3):
+        iio.imwrite(tmp_path / f"{i}.png", np.zeros((8, 9), np.uint8))
+    iio.imwrite(tmp_path / "3.png", np.zeros((8, 9), np.uint16))
+    with pytest.raises(StackError, match=r"0\.png is 8 × 9 uint8, 3\.png is 8 × 9 uint16"):
+        read_stack(tmp_path)
+
+
+def test_a_frame_is_no_stack(tmp_path):
+    iio.imwrite(tmp_path / "a.png", np.zeros((8, 9), np.uint8))
+    with pytest.raises(StackError, match=r"a\.png is a single image: give the folder"):
+        read_stack(tmp_path / "a.png")
+
+
+# OME-Zarr
+
+SPACE = {"type": "space", "unit": "micrometer"}
+AXES = {
+    "T": {"name": "t", "type": "time", "unit": "second"},
+    "C": {"name": "c", "type": "channel"},
+    **{axis: {"name": axis.lower(), **SPACE} for axis in "ZYX"},
+}
+
+
+def multiscales(letters: str, **more) -> dict:
+    """Metadata of one image with pixels of 0.3 × 0.2 µm, planes 2 µm apart from 5 µm on."""
+    scale, shift = ({"Z": 2.0, "Y": 0.3, "X": 0.2}, {"Z": 5.0})
+    moves = [
+        {"type": "scale", "scale": [scale.get(axis, 1.0) for axis in letters]},
+        {"type": "translation", "translation": [shift.get(axis, 0.0) for axis in letters]},
+    ]
+    half = [{"type": "scale", "scale": [2 * scale.get(axis, 1.0) for axis in letters]}]
+    datasets = [
+        {"path": "0", "coordinateTransformations": moves},
+        {"path": "1", "coordinateTransformations": half},
+    ]
+    return {"axes": [AXES[axis] for axis in letters], "datasets": datasets, **more}
+
+
+def fill(group: zarr.Group, data: np.ndarray, letters: str, version: str, **more) -> None:
+    """Write an OME-Zarr image into a group."""
+    named = {"dimension_names": list(letters.lower())} if version == "0.5" else {}
+    for path, part in (("0", data), ("1", data[..., ::2, ::2])):
+        chunks = (1,) * (part.ndim - 2) + (8, 8)
+        group.create_array(path, data=part, chunks=chunks, **named)
+    omero = more.pop("omero", None)
+    described = {"multiscales": [multiscales(letters, **more)]}
+    describe(group, described | ({"omero": omero} if omero else {}), version)
+
+
+def describe(group: zarr.Group, metadata: dict, version: str) -> None:
+    group.attrs.update({"ome": {"version": "0.5", **metadata}} if version == "0.5" else metadata)
+
+
+def new(path: Path, version: str) -> zarr.Group:
+    return zarr.open_group(path, mode="w", zarr_format=2 if version == "0.4" else 3)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_ome_zarr(tmp_path, version):
+    data = numbered("TCZYX", T=2, C=2, Z=3)
+    omero = {"channels": [{"label": "DAPI"}, {"label": "GFP"}]}  # no colours, no windows
+    fill(new(tmp_path / "a.zarr", version), data, "TCZYX", version, omero=omero)
+    (found,) = read_acquisitions(tmp_path / "a.zarr")
+    assert isinstance(found.data, da.Array)
+    assert found.data.chunksize == (1, 1, 1, 9, 10)  # several of 8 × 8
+    np.testing.assert_array_equal(np.asarray(found.data), data)
+    np.testing.assert_allclose(found.positions, [[5, 7, 9]] * 2)
+    assert (found.unit, found.pixel_size) == ("micrometer", (0.3, 0.2))
+    assert found.channels == ("DAPI", "GFP")
+    (tmp_path / "a.zarr").rename(tmp_path / "without suffix")
+    assert len(read_acquisitions(tmp_path / "without suffix")) == 1
+
+
+def test_ome_zarr_scales_of_the_whole_image_come_last(tmp_path):
+    whole = [
+        {"type": "scale", "scale": [10.0, 2.0, 2.0]},
+        {"type": "translation", "translation": [1.0, 0.0, 0.0]},
+    ]
+    fill(new(tmp_path / "a.zarr", "0.4"), numbered("ZYX", Z=3), "ZYX", "0.4",
+         coordinateTransformations=whole)  # fmt: skip
+    stack = read_stack(tmp_path / "a.zarr")
+    np.testing.assert_allclose(stack.positions, [51, 71, 91])  # 10 × (5 + 2 z) + 1
+    np.testing.assert_allclose(stack.pixel_size, (0.6, 0.4))
+
+
+@pytest.mark.parametrize(
+    ("units", "unit", "start"),
+    [
+        ({"z": "nanometer"}, "micrometer", 0.005),
+        ({"x": "millimeter"}, "millimeter", 0.005),
+        ({"z": None}, "pixel", 0),
+        ({"x": None}, "pixel", 0),
+        ({"y": "parsec"}, "pixel", 0),
+    ],
+)
+def test_ome_zarr_units(tmp_path, units, unit, start):
+    axes = [AXES[a] | ({"unit": units[a.lower()]} if a.lower() in units else {}) for a in "ZYX"]
+    axes = [{key: value for key, value in axis.items() if value} for axis in axes]
+    fill(new(tmp_path / "a.zarr", "0.4"), numbered("ZYX", Z=3), "ZYX", "0.4", axes=axes)
+    stack = read_stack(tmp_path / "a.zarr")
+    assert stack.unit == unit
+    assert stack.positions[0] == pytest.approx(start)
+
+
+def test_ome_zarr_whose_planes_are_called_times(tmp_path):
+    data = numbered("TCZYX", T=5, C=1, Z=1)
+    fill(new(tmp_path / "a.zarr", "0.4"), data, "TCZYX", "0.4")
+    told = r"the axes T 5, C 1, Z 1, Y 9, X 10, none of them of .* if T holds them, say --axes ZYX"
+    with pytest.raises(StackError, match=told):
+        read_stack(tmp_path / "a.zarr")
+    stack = read_stack(tmp_path / "a.zarr", axes="ZYX")
+    np.testing.assert_array_equal(stack.planes[:, 0, 0], [0, 100, 200, 300, 400])
+    np.testing.assert_allclose(stack.positions, [5, 7, 9, 11, 13])
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_bioformats2raw(tmp_path, version):
+    root = new(tmp_path / "a.zarr", version)
+    describe(root, {"bioformats2raw.layout": 3}, version)
+    for i in range(11):  # 10 comes after 9
+        data = numbered("ZYX", Z=3) + np.uint16(1000 * i)
+        fill(root.create_group(str(i)), data, "ZYX", version, name=f"field {i}")
+    found = read_acquisitions(tmp_path / "a.zarr")
+    assert [each.name for each in found] == [f"field {i}" for i in range(11)]
+    assert [int(values(each)[0, 0, 1]) for each in found] == [1000 * i + 1 for i in range(11)]
+    described = root.create_group("OME")
+    describe(described, {"series": ["2", "0"]}, version)
+    assert [each.name for each in read_acquisitions(tmp_path / "a.zarr")] == ["field 2", "field 0"]
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_plate(tmp_path, version):
+    root = new(tmp_path / "a.zarr", version)
+    wells = [
+        {"path": "A/1", "rowIndex": 0, "columnIndex": 0},
+        {"path": "B/2", "rowIndex": 1, "columnIndex": 1},
+        {"path": "B/1", "rowIndex": 1, "columnIndex": 0},  # not taken
+    ]
+    plate = {
+        "rows": [{"name": "A"}, {"name": "B"}],
+        "columns": [{"name": "1"}, {"name": "2"}],
+        "wells": wells,
+        "version": version,
+    }
+    describe(root, {"plate": plate}, version)
+    for i, well in enumerate(wells[:2]):
+        group = root.create_group(well["path"])
+        describe(group, {"well": {"images": [{"path": "0"}, {"path": "1"}]}}, version)
+        for k in range(2):
+            data = numbered("ZYX", Z=3) + np.uint16(1000 * i + 100 * k)
+            fill(group.create_group(str(k)), data, "ZYX", version)
+    found = read_acquisitions(tmp_path / "a.zarr")
+    assert [each.name for each in found] == ["A/1/0", "A/1/1", "B/2/0", "B/2/1"]
+    assert [int(values(each)[0, 0, 2]) for each in found] == [2, 102, 1002, 1102]
+    stack = read_stack(tmp_path / "a.zarr", position="B/2/1")
+    np.testing.assert_allclose(stack.positions, [5, 7, 9])
+    assert len(read_acquisitions(tmp_path / "a.zarr" / "A" / "1")) == 2
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_metadata_that_is_not_as_specified(tmp_path, version):
+    group = new(tmp_path / "a.zarr", version)
+    order = [AXES[axis] for axis in "ZTYX"]
+    fill(group, numbered("TZYX", T=2, Z=3), "TZYX", version, axes=order)
+    told = r"a\.zarr isn't valid OME-Zarr: multiscales\.0\.axes: All space axes must be at the end"
+    with pytest.raises(StackError, match=told):
+        read_acquisitions(tmp_path / "a.zarr")
+    group = new(tmp_path / "b.zarr", version)
+    describe(group, {"multiscales": [multiscales("ZYX")]}, version)
+    with pytest.raises(StackError, match=r"b\.zarr isn't valid OME-Zarr: 0 is missing"):
+        read_acquisitions(tmp_path / "b.zarr")
+    group.create_array("0", data=numbered("TZYX", T=2, Z=3))
+    with pytest.raises(StackError, match="3 axes are named, /0 has 4"):
+        read_acquisitions(tmp_path / "b.zarr")
+
+
+def test_bare_zarr(tmp_path):
+    zarr.create_array(tmp_path / "a.zarr", data=numbered("ZYX", Z=4), zarr_format=2)
+    np.testing.assert_array_equal(read_stack(tmp_path / "a.zarr").planes[:, 0, 0], range(4))
+    zarr.create_array(tmp_path / "b.zarr", data=numbered("ZTYX", T=2, Z=4))
+    with pytest.raises(StackError, match=r"b\.zarr has the axes unnamed 4, unnamed 2, Y 9"):
+        read_acquisitions(tmp_path / "b.zarr")
+    (found,) = read_acquisitions(tmp_path / "b.zarr", axes="ZTYX")
+    np.testing.assert_array_equal(values(found), numbered("TCZ", T=2, C=1, Z=4))
+    names = ["z", "t", "y", "x"]
+    zarr.create_array(tmp_path / "c.zarr", data=numbered("ZTYX", T=2, Z=4), dimension_names=names)
+    (found,) = read_acquisitions(tmp_path / "c.zarr")
+    np.testing.assert_array_equal(values(found), numbered("TCZ", T=2, C=1, Z=4))
+    group = new(tmp_path / "d.zarr", "0.5")
+    group.create_array("raw", data=numbered("ZYX", Z=4))
+    told = r"d\.zarr is a Zarr group without OME metadata: give one of its arrays \(raw\)"
+    with pytest.raises(StackError, match=told):
+        read_stack(tmp_path / "d.zarr")
+    assert read_stack(tmp_path / "d.zarr" / "raw").planes.shape == (4, 9, 10)
+    (tmp_path / "e.zarr").mkdir()
+    with pytest.raises(StackError, match=r"e\.zarr can't be read as Zarr"):
+        read_stack(tmp_path / "e.zarr")
+
+
+# bioio
+
+
+class Image:
+    """What `bioio.BioImage` is to us, with two scenes."""
+
+    scenes = ("near", "far")
+    reader = None
+    channel_names = ("DAPI", "GFP")
+
+    def __init__(self, path, **_):
+        if path.suffix == ".lif":
+            raise ValueError("no plugin\nand much more")
+        self.dims = types.SimpleNamespace(order="TCZYX")
+        self.physical_pixel_sizes = types.SimpleNamespace(Z=2.0, Y=0.3, X=0.2)
+
+    def set_scene(self, name):
+        self.scene = self.scenes.index(name)
+
+    def get_image_dask_data(self, axes):
+        return da.from_array(numbered("PTCZYX", P=2, T=2, C=2, Z=3)[self.scene])
+
+
+class Coloured(Image):
+    """One scene of a reader that gives blue first, takes no chunks and knows no sizes."""
+
+    scenes = ("only",)
+    channel_names = None
+    reader = type("Reader", (), {"__module__": "bioio_czi.reader"})()
+
+    def __init__(self, path):
+        self.dims = types.SimpleNamespace(order="TCZYXS")
+        self.physical_pixel_sizes = types.SimpleNamespace(Z=None, Y=0.0, X=0.0)
+
+    def get_image_dask_data(self, axes):
+        assert axes == "TCZYXS"
+        return da.zeros((1, 1, 3, 9, 10, 3), dtype=np.uint8) + np.array([1, 2, 3], np.uint8)
+
+
+def installed(monkeypatch, image) -> None:
+    """Let `bioio` be a module with this BioImage, or not be installed."""
+    spec = importlib.util.find_spec
+    found = None if image is None else types.SimpleNamespace()
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: found if name == "bioio" else spec(name)
+    )
+    monkeypatch.setitem(sys.modules, "bioio", types.SimpleNamespace(BioImage=image))
+
+
+def test_files_of_microscopes(tmp_path, monkeypatch):
+    installed(monkeypatch, Image)
+    (tmp_path / "a.czi").touch()
+    found = read_acquisitions(tmp_path / "a.czi")
+    assert [each.name for each in found] == ["near", "far"]
+    for i, each in enumerate(found):
+        assert isinstance(each.data, da.Array)
+        np.testing.assert_array_equal(values(each), numbered("PTCZ", P=2, T=2, C=2, Z=3)[i])
+        np.testing.assert_allclose(each.positions, [[0, 2, 4]] * 2)
+        assert (each.unit, each.pixel_size) == ("micrometer", (0.3, 0.2))
+        assert each.channels == ("DAPI", "GFP")
+
+
+def test_colour_from_czi_is_red_green_blue(tmp_path, monkeypatch):
+    installed(monkeypatch, Coloured)
+    (tmp_path / "a.czi").touch()
+    (found,) = read_acquisitions(tmp_path / "a.czi")
+    np.testing.assert_array_equal(found.data[0, 0, 0, 0, 0], [3, 2, 1])
+    assert found.unit == "pixel"
+
+
+def test_without_bioio_it_is_said_what_to_install(tmp_path, monkeypatch):
+    for suffix, plugin in (("czi", "bioio-czi"), ("nd2", "bioio-nd2"), ("vsi", "bioio-bioformats")):
+        path = tmp_path / f"a.{suffix}"
+        path.touch()
+        installed(monkeypatch, None)
+        told = rf"\.{suffix} files need bioio: pip install bioio {plugin}"
+        with pytest.raises(StackError, match=told):
+            read_stack(path)
+    (tmp_path / "a.lif").touch()
+    installed(monkeypatch, Image)
+    told = r"a\.lif can't be read by bioio, for which \.lif files need bioio-lif: no plugin$"
+    with pytest.raises(StackError, match=told):
+        read_stack(tmp_path / "a.lif")
+
+
+def test_czi_through_bioio(tmp_path):
+    pytest.importorskip("bioio_czi", reason="bioio and bioio-czi are not installed")
+    czi = pytest.importorskip("pylibCZIrw.czi", reason="pylibCZIrw is not installed")
+    data = numbered("TCZYX", T=2, C=2, Z=5, Y=32, X=40)
+    with czi.create_czi(str(tmp_path / "a.czi")) as document:
+        for t, c, z in np.ndindex(2, 2, 5):
+            plane = {"T": t, "C": c, "Z": z}
+            document.write(data=data[t, c, z][..., np.newaxis], plane=plane)
+        document.write_metadata(
+            "a", channel_names={0: "DAPI", 1: "GFP"},
+            scale_x=0.2e-6, scale_y=0.3e-6, scale_z=0.7e-6,
+        )  # fmt: skip
+    (found,) = read_acquisitions(tmp_path / "a.czi")
+    assert found.data.chunksize == (1, 1, 1, 32, 40)
+    np.testing.assert_array_equal(np.asarray(found.data), data)
+    np.testing.assert_allclose(found.positions, [0.7 * np.arange(5)] * 2)
+    np.testing.assert_allclose(found.pixel_size, (0.3, 0.2))
+    assert (found.unit, found.channels) == ("micrometer", ("DAPI", "GFP"))
+
+
+def test_colour_of_czi_through_bioio(tmp_path):
+    pytest.importorskip("bioio_czi", reason="bioio and bioio-czi are not installed")
+    czi = pytest.importorskip("pylibCZIrw.czi", reason="pylibCZIrw is not installed")
+    blue_first = np.zeros((32, 40, 3), np.uint8) + np.array([1, 2, 3], np.uint8)
+    with czi.create_czi(str(tmp_path / "a.czi")) as document:
+        for z in range(4):
+            document.write(data=blue_first, plane={"T": 0, "C": 0, "Z": z})
+    stack = read_stack(tmp_path / "a.czi")
+    assert stack.planes.shape == (4, 32, 40, 3)
+    np.testing.assert_array_equal(stack.planes[2, 5, 5], [3, 2, 1])
+    assert stack.unit == "pixel"
+
+
+def test_importing_loads_no_format_that_is_not_read():
+    late = ("dask", "zarr", "ome_zarr_models", "bioio", "imageio", "pydantic")
+    code = (
+        "import sys, json, napari_dff.io;"
+        f"print(json.dumps([m for m in {late} if m in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []

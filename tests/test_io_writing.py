@@ -1,0 +1,449 @@
+"""Results written window by window: where everything lands, and what is there when it fails."""
+
+import collections
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from matplotlib.figure import Figure
+from ome_zarr_models.v04.image import Image
+
+from napari_dff import FocalStack, Recipe, depth_from_focus, read_stack, save_reconstruction
+from napari_dff.acquisition import Acquisition
+from napari_dff.depth import DepthMap
+from napari_dff.figure import preview
+from napari_dff.io import (
+    Layout,
+    Record,
+    ResultFiles,
+    read_recipe,
+    read_transforms,
+    write_image,
+    write_stack,
+)
+from napari_dff.io.results import Glance
+from napari_dff.tiles import Window, whole
+
+SHAPE = (40, 56)
+POSITIONS = np.array([0.0, 2.0, 4.0])
+FORMATS = ("ome-tiff", "ome-zarr")
+SUFFIX = {"ome-tiff": ".tif", "ome-zarr": ".ome.zarr"}
+BESIDE = {"recipe.json", "provenance.json", "transforms.json", "preview.png"}
+IMAGES = ("depth", "index", "uncertainty", "all_in_focus")
+
+
+def layout_of(times=1, channels=("",), colour=False, dtype=np.uint16, shape=SHAPE):
+    positions = np.tile(POSITIONS, (times, 1))
+    return Layout(shape, np.dtype(dtype), positions, colour, channels, (0.5, 0.25), "micrometer")
+
+
+def content(layout, time=0):
+    """Maps whose values tell row, column and time; pictures that tell the channel, too."""
+    rows, columns = np.mgrid[: layout.shape[0], : layout.shape[1]]
+    depth = (columns / 64 + rows / 4096 + 10 * time).astype(np.float32)
+    uncertainty = np.where(rows == 3, np.inf, depth / 2).astype(np.float32)
+    found = DepthMap((rows + 100 * time).astype(np.uint16), depth, uncertainty)
+    pictures = [
+        (100 * rows + columns + 7000 * c + 21000 * time).astype(layout.dtype)
+        for c in range(len(layout.channels))
+    ]
+    if layout.colour:
+        pictures = [np.stack([p, p + 1, p + 2], axis=-1) for p in pictures]
+    return found, pictures
+
+
+def windows_of(shape, height=16, width=24):
+    return [
+        Window(y, min(y + height, shape[0]), x, min(x + width, shape[1]))
+        for y in range(0, shape[0], height)
+        for x in range(0, shape[1], width)
+    ]
+
+
+def part(found, pictures, window):
+    maps = DepthMap(*(values[window.slices] for values in found))
+    return maps, [picture[window.slices] for picture in pictures]
+
+
+def write(folder, layout, file_format="ome-tiff", recipe=None):
+    """A result in windows of changing order, two at a time."""
+    record = Record(recipe or Recipe(), {"path": "a ü \udcff/b.tif"}, len(layout.channels) - 1)
+    windows = windows_of(layout.shape)
+    np.random.default_rng(1).shuffle(windows)
+    with ResultFiles(folder, layout, record, file_format=file_format) as files:
+
+        def put(time, window):
+            files.put(window, *part(*content(layout, time), window), time=time)
+
+        todo = [(t, Window(*w)) for t in reversed(range(layout.times)) for w in windows]
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(put, *zip(*todo, strict=True)))
+
+
+def everything(folder):
+    return {
+        path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def read(folder, name, file_format):
+    if file_format == "ome-tiff":
+        return tifffile.imread(folder / f"{name}.tif")
+    return zarr.open_group(folder / f"{name}.ome.zarr", mode="r")["0"][:]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """No real preview, which takes longest; test_io.py makes it."""
+    monkeypatch.setattr("napari_dff.figure.preview", lambda *_: Figure(figsize=(1, 1)))
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("channels", [("",), ("DAPI", "GFP", "µ")])
+@pytest.mark.parametrize("times", [1, 2])
+def test_windows_times_and_channels_land_where_they_belong(
+    tmp_path, times, channels, colour, file_format
+):
+    layout = layout_of(times, channels, colour)
+    write(tmp_path / "out", layout, file_format)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == BESIDE | {
+        name + SUFFIX[file_format] for name in IMAGES
+    }
+    wanted = [content(layout, time) for time in range(times)]
+    for name in DepthMap._fields:
+        values = np.stack([getattr(found, name) for found, _ in wanted])
+        got = read(tmp_path / "out", name, file_format)
+        np.testing.assert_array_equal(got, values if times > 1 else values[0])
+        assert got.dtype == values.dtype
+    pictures = np.stack([np.stack(pictures) for _, pictures in wanted])  # T, C, Y, X[, S]
+    if colour and file_format == "ome-zarr":
+        pictures = np.moveaxis(pictures, -1, 2).reshape(times, -1, *SHAPE)
+    elif len(channels) == 1:
+        pictures = pictures[:, 0]
+    got = read(tmp_path / "out", "all_in_focus", file_format)
+    np.testing.assert_array_equal(got, pictures if times > 1 else pictures[0])
+    assert got.dtype == np.uint16
+
+
+@pytest.mark.parametrize(
+    ("layout", "axes"),
+    [
+        (layout_of(), "YX"),
+        (layout_of(colour=True), "YXS"),
+        (layout_of(2), "TYX"),
+        (layout_of(1, ("DAPI", "GFP")), "CYX"),
+        (layout_of(2, ("DAPI", "GFP"), True), "TCYXS"),
+    ],
+)
+def test_ome_tiffs_tell_axes_sizes_channels_and_what_made_them(tmp_path, layout, axes):
+    write(tmp_path / "out", layout)
+    provenance = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    for name in IMAGES:
+        with tifffile.TiffFile(tmp_path / "out" / f"{name}.tif") as tif:
+            ome, series = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"], tif.series[0]
+            assert series.keyframe.is_memmappable
+        assert series.axes == (axes if name == "all_in_focus" else axes.strip("S").replace("C", ""))
+        pixels = ome["Pixels"]
+        assert (pixels["PhysicalSizeY"], pixels["PhysicalSizeX"]) == (0.5, 0.25)
+        assert (pixels["PhysicalSizeYUnit"], pixels["PhysicalSizeXUnit"]) == ("µm", "µm")
+        assert json.loads(ome["Description"]) == provenance
+    if len(layout.channels) > 1:
+        assert [channel["Name"] for channel in pixels["Channel"]] == ["DAPI", "GFP"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "axes", "labels"),
+    [
+        (layout_of(), "yx", None),
+        (layout_of(dtype=np.float32), "yx", None),
+        (layout_of(2, ("DAPI", "GFP")), "tcyx", ["DAPI", "GFP"]),
+        (layout_of(colour=True, dtype=np.uint8), "cyx", ["red", "green", "blue"]),
+        (
+            layout_of(1, ("a", "b"), True),
+            "cyx",
+            ["a red", "a green", "a blue", "b red", "b green", "b blue"],
+        ),
+    ],
+)
+def test_ome_zarrs_are_valid_and_tell_the_same(tmp_path, layout, axes, labels):
+    write(tmp_path / "out", layout, "ome-zarr")
+    provenance = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    for name in IMAGES:
+        group = zarr.open_group(tmp_path / "out" / f"{name}.ome.zarr", mode="r")
+        (scales,) = Image.from_zarr(group).attributes.multiscales
+        wanted = axes if name == "all_in_focus" else axes.replace("c", "")
+        assert "".join(axis.name for axis in scales.axes) == wanted
+        assert [axis.unit for axis in scales.axes[-2:]] == ["micrometer"] * 2
+        (scale,) = scales.datasets[0].coordinateTransformations
+        assert scale.scale == [*(1.0,) * (len(wanted) - 2), 0.5, 0.25]
+        assert group.attrs["napari-dff"] == provenance
+        assert (group.metadata.zarr_format, group["0"].shape[-2:]) == (2, SHAPE)
+    if labels is None:
+        assert "omero" not in group.attrs
+        return
+    channels = group.attrs["omero"]["channels"]
+    assert [channel["label"] for channel in channels] == labels
+    picture = content(layout)[1][-1]
+    window = channels[-1]["window"]
+    assert (window["min"], window["max"]) == (0, np.iinfo(layout.dtype).max)
+    assert picture.min() <= window["start"] < window["end"] <= picture.max()
+
+
+@pytest.mark.parametrize("shape", [(513, 700), (40, 1100)])
+def test_chunks_of_an_ome_zarr_are_512_pixels(tmp_path, shape):
+    layout = layout_of(2, ("a", "b"), shape=shape)
+    with ResultFiles(tmp_path / "out", layout, Record(Recipe()), file_format="ome-zarr") as files:
+        for time in range(2):
+            files.put(whole(shape), *content(layout, time), time=time)
+    array = zarr.open_group(tmp_path / "out" / "all_in_focus.ome.zarr", mode="r")["0"]
+    assert array.chunks == (1, 1, min(512, shape[0]), 512)
+    np.testing.assert_array_equal(array[1, 1], content(layout, 1)[1][1])
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_what_was_put_can_be_read_back(tmp_path, file_format):
+    layout = layout_of(2)
+    found, _ = content(layout, 1)
+    with ResultFiles(tmp_path / "out", layout, Record(Recipe()), file_format=file_format) as files:
+        for time in (0, 1):
+            for window in windows_of(SHAPE):
+                maps, parts = part(*content(layout, time), window)
+                files.put(window, maps, parts, time=time)
+        across = Window(5, 33, 20, 50)
+        for got, wanted in zip(files.depth_map(across, time=1), found, strict=True):
+            np.testing.assert_array_equal(got, wanted[across.slices])
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_result_says_what_made_it(tmp_path):
+    recipe = Recipe(sigma=2.0)
+    planes = np.zeros((2, 2, 3, *SHAPE, 3), np.uint8)
+    given = Acquisition(
+        planes, [POSITIONS, POSITIONS + 1], (0.5, 0.25), "micrometer", ("DAPI", "GFP"), "well 3"
+    )
+    layout = Layout.of(given)
+    assert (layout.shape, layout.dtype, layout.colour, layout.times) == (SHAPE, np.uint8, True, 2)
+    moved = np.arange(27.0).reshape(3, 3, 3)
+    record = Record.of(recipe, given, tmp_path / "in.tif", focus_channel=1)
+    with ResultFiles(tmp_path / "out", layout, record) as files:
+        for time in (0, 1):
+            files.put(whole(SHAPE), *content(layout, time), time=time)
+        files.put_transforms(moved, time=1)
+    assert read_recipe(tmp_path / "out" / "recipe.json") == recipe
+    provenance = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    settings = json.loads((tmp_path / "out" / "recipe.json").read_text())
+    assert provenance == {
+        "napari_dff": settings.pop("napari_dff"),
+        "recipe": settings,
+        "input": {
+            "path": str(tmp_path / "in.tif"), "position": "well 3", "axes": "TCZYXS",
+            "shape": [2, 2, 3, 40, 56, 3], "dtype": "uint8", "channels": ["DAPI", "GFP"],
+        },
+        "focus_channel": 1,
+        "positions": [[0, 2, 4], [1, 3, 5]],
+        "pixel_size": [0.5, 0.25],
+        "unit": "micrometer",
+    }  # fmt: skip
+    transforms = json.loads((tmp_path / "out" / "transforms.json").read_text())["transforms"]
+    np.testing.assert_array_equal(transforms, [[np.eye(3)] * 3, moved])
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_run_leaves_the_old_result(tmp_path, error, file_format):
+    out, layout = tmp_path / "out", layout_of()
+    write(out, layout, file_format)
+    before = everything(out)
+
+    def interrupted():
+        with ResultFiles(out, layout, Record(Recipe()), file_format=file_format) as files:
+            files.put(whole(SHAPE), *content(layout))
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert everything(out) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_result_that_is_not_whole_is_not_there(tmp_path, file_format):
+    layout = layout_of(2)
+    files = ResultFiles(tmp_path / "out", layout, Record(Recipe()), file_format=file_format)
+    with pytest.raises(ValueError, match="must be whole: 2240 pixels of time 1 lack"), files:
+        files.put(whole(SHAPE), *content(layout))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_result_in_another_format_is_replaced_whole(tmp_path):
+    out = tmp_path / "out"
+    for k, file_format in enumerate(["ome-tiff", "ome-zarr", "ome-zarr", "ome-tiff"]):
+        layout = layout_of(1 + k % 2, dtype=np.uint8)
+        write(out, layout, file_format)
+        (out / "notes.txt").write_text("mine")
+        names = {name + SUFFIX[file_format] for name in IMAGES}
+        assert {p.name for p in out.iterdir()} == BESIDE | names | {"notes.txt"}
+        depth = read(out, "depth", file_format)
+        assert depth.shape == (SHAPE if layout.times == 1 else (2, *SHAPE))
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("fails_at", [1, 3, 9, 12])
+def test_files_that_cannot_be_moved_leave_the_old_result(tmp_path, fails_at, monkeypatch):
+    out = tmp_path / "out"
+    write(out, layout_of())
+    before = everything(out)
+    calls = itertools.count(1)
+
+    def replace(source, target):
+        if next(calls) == fails_at:
+            raise PermissionError("another program holds it open")
+        os.rename(source, target)
+
+    monkeypatch.setattr("napari_dff.io.folders.os", SimpleNamespace(replace=replace, path=os.path))
+    with pytest.raises(PermissionError):
+        write(out, layout_of(2), "ome-zarr")
+    assert everything(out) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_disk_that_is_too_full_is_told_before_any_work(tmp_path, monkeypatch):
+    usage = collections.namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(9e9, 8e9, 1e9))
+    layout = layout_of(100, shape=(2000, 2000))  # 12 bytes a pixel
+    files = ResultFiles(tmp_path / "out", layout, Record(Recipe()))
+    sentence = r"need 4\.80 GB, but only 1\.00 GB are free at "
+    with pytest.raises(OSError, match=sentence) as told, files:
+        pytest.fail("there is no room for it")
+    assert str(told.value).endswith(str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_nothing_as_large_as_the_plane_is_held(tmp_path, file_format):
+    layout = layout_of(shape=(4096, 4096))
+    window = Window(1024, 1152, 2048, 2176)
+    found, pictures = content(layout_of(shape=(128, 128)))
+    files = ResultFiles(tmp_path / "out", layout, Record(Recipe()), file_format=file_format)
+    with contextlib.suppress(KeyboardInterrupt), files:
+        files.put(window, found, pictures)
+        tracemalloc.start()
+        files.put(window, found, pictures)
+        back = files.depth_map(window)
+        around = files.depth_map(Window(1022, 1026, 2046, 2050))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        raise KeyboardInterrupt
+    assert peak < 5e6  # one map has 67 MB
+    np.testing.assert_array_equal(back.depth, found.depth)
+    corner = np.zeros((4, 4), np.float32)
+    corner[2:, 2:] = found.depth[:2, :2]  # and nothing around it
+    np.testing.assert_array_equal(around.depth, corner)
+
+
+def test_what_does_not_fit_the_layout_is_told(tmp_path):
+    layout = layout_of()
+    found, pictures = content(layout)
+    window = whole(SHAPE)
+    with ResultFiles(tmp_path / "out", layout, Record(Recipe())) as files:
+        for wrong, words in (
+            ((window, found, pictures, 1), "time must be 0 to 0, got 1"),
+            ((window, found, pictures * 2), "one for each of the 1 channels, got 2"),
+            ((Window(0, 41, 0, 56), found, pictures), "within 40 × 56 pixels"),
+            ((Window(0, 16, 0, 16), found, pictures), r"pictures must be \(16, 16\) uint16"),
+            ((window, found, [pictures[0].astype(float)]), "float64"),
+            ((window, found._replace(depth=found.depth[1:]), pictures), "depth must be"),
+        ):
+            with pytest.raises(ValueError, match=words):
+                files.put(*wrong[:3], time=wrong[3] if len(wrong) > 3 else 0)
+        files.put(window, found, [pictures[0].astype(">u2")])
+    np.testing.assert_array_equal(read(tmp_path / "out", "all_in_focus", "ome-tiff"), pictures[0])
+    with pytest.raises(ValueError, match="file_format must be one of ome-tiff, ome-zarr, got 'n5'"):
+        ResultFiles(tmp_path / "out", layout, Record(Recipe()), file_format="n5")
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_a_glance_is_the_same_whichever_windows_come(colour):
+    shape = (200, 1404)  # every third pixel
+    found, pictures = content(layout_of(colour=colour, shape=shape))
+    glances = []
+    for windows in ([whole(shape)], windows_of(shape, 24, 48), windows_of(shape, 16, 40)):
+        glance = Glance(shape, 1, colour)
+        for window in windows:
+            glance.put(window, *part(found, pictures, window))
+        glances.append(glance)
+    first, aligned, across = glances
+    assert first.found.depth.shape == (67, 468)
+    for name in DepthMap._fields:
+        wanted = getattr(found, name)[::3, ::3]
+        for glance in glances:
+            np.testing.assert_array_equal(getattr(glance.found, name), wanted)
+    np.testing.assert_array_equal(aligned.pictures[0], first.pictures[0])
+    np.testing.assert_allclose(across.pictures[0], first.pictures[0], atol=202)  # 2 rows
+    mean = pictures[0][3:6, 3:6].mean(axis=(0, 1))
+    np.testing.assert_allclose(first.pictures[0][1, 1], mean, atol=0.5)
+
+
+def test_a_preview_shows_what_is_known_between_the_ends_of_the_stack():
+    found, (picture,) = content(layout_of())
+    panels = preview(picture, found, POSITIONS, "micrometer").axes
+    titles = [panel.get_title() for panel in panels if panel.get_title()]
+    assert titles == ["all in focus", "depth", "uncertainty (2% never in focus)"]  # a row of 40
+    depth = panels[1].images[0]
+    assert depth.get_clim() == (0, 4)
+    np.testing.assert_array_equal(depth.get_array().mask, np.isinf(found.uncertainty))
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_reconstruction_is_one_window_of_its_files(tmp_path, surface, file_format):
+    recipe = Recipe(registration="none", refinement="none")
+    result = depth_from_focus(surface.stack, recipe)
+    out = tmp_path / "out"
+    save_reconstruction(result, out, file_format=file_format, input={"path": "here"})
+    for name in DepthMap._fields:
+        np.testing.assert_array_equal(read(out, name, file_format), getattr(result.refined, name))
+    np.testing.assert_array_equal(read_transforms(out / "transforms.json"), result.transforms)
+    provenance = json.loads((out / "provenance.json").read_text())
+    assert provenance["positions"] == surface.stack.positions.tolist()
+    assert provenance["input"]["path"] == "here"
+    assert provenance["input"]["shape"] == [1, 1, *surface.stack.planes.shape]
+
+
+def test_stacks_and_images_go_into_either_format(tmp_path, rng):
+    planes = rng.integers(0, 65535, (4, 9, 10, 3)).astype(np.uint16)
+    stack = FocalStack(planes, [3.0, 2.5, 1.0, 0.0], (0.3, 0.2), "micrometer")
+    record = {"made": "here"}
+    write_stack(tmp_path / "a.ome.zarr", stack, record=record)
+    group = zarr.open_group(tmp_path / "a.ome.zarr", mode="r")
+    (scales,) = Image.from_zarr(group).attributes.multiscales
+    assert "".join(axis.name for axis in scales.axes) == "czyx"
+    scale, translation = scales.datasets[0].coordinateTransformations
+    assert (scale.scale, translation.translation) == ([1.0, 1.0, 0.3, 0.2], [0.0, 3.0, 0.0, 0.0])
+    np.testing.assert_array_equal(group["0"][:], np.moveaxis(planes, -1, 0))
+    assert group.attrs["napari-dff"] == {"made": "here", "positions": [3.0, 2.5, 1.0, 0.0]}
+
+    write_image(str(tmp_path / "b.ome.zarr"), planes[0, ..., 0], stack)
+    group = zarr.open_group(tmp_path / "b.ome.zarr", mode="r")
+    np.testing.assert_array_equal(group["0"][:], planes[0, ..., 0])
+    assert "napari-dff" not in group.attrs
+
+    for name, settings in (("c.ome.tif", {}), ("d.ome.tif", {"compression": "deflate"})):
+        write_stack(tmp_path / name, stack, record=record, **settings)
+        back = read_stack(tmp_path / name)
+        np.testing.assert_array_equal(back.planes, planes)
+        np.testing.assert_array_equal(back.positions, stack.positions)
+        with tifffile.TiffFile(tmp_path / name) as tif:
+            described = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]["Description"]
+        assert json.loads(described) == record
+    with pytest.raises(ValueError, match="settings must be none for OME-Zarr, got compression"):
+        write_stack(tmp_path / "e.ome.zarr", stack, compression="deflate")

@@ -1,0 +1,375 @@
+"""Planes that are moved where they are read, and motions of stacks that don't fit in memory."""
+
+import weakref
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from napari_dff import synthetic, tiles
+from napari_dff.registration import Moved, align, equalised, gains_of, motions_of, reading, resample
+from napari_dff.registration import joint as together
+from napari_dff.registration.reading import Shrunk
+from napari_dff.stack import grey
+from napari_dff.tiles import Limits, Window, whole
+from napari_dff.warp import inside, shrunk
+
+SIZE = (150, 190)
+WINDOWS = [
+    Window(0, 150, 0, 190),
+    Window(40, 72, 64, 128),
+    Window(0, 8, 0, 8),
+    Window(120, 150, 150, 190),
+    Window(77, 78, 0, 190),
+]
+
+
+def motion(count, kind, rng):
+    """Motions of `count` planes, of which the first stays and the last lies outside."""
+    matrices = np.tile(np.eye(3), (count, 1, 1))
+    matrices[1:, :2, 2] = rng.normal(0, 9, (count - 1, 2))
+    if kind != "translation":
+        a, b = rng.normal(0, 0.03, (2, count - 1))
+        matrices[1:, :2, :2] += np.array([[a, -b], [b, a]]).transpose(2, 0, 1)
+    if kind == "homography":
+        matrices[1:, 2, :2] = rng.normal(0, 2e-4, (count - 1, 2))
+    matrices[-1, :2, 2] = 300, -400
+    return matrices
+
+
+class Lazy:
+    """A stack that is read by index only, and counts what is read."""
+
+    ndim = 3
+
+    def __init__(self, planes, chunks=None):
+        self._planes, self.shape, self.dtype = planes, planes.shape, planes.dtype
+        self.chunks = chunks
+        self.reads = []
+
+    def __getitem__(self, index):
+        part = self._planes[index]
+        self.reads.append((index[0], part.shape))
+        return part.copy()
+
+
+class Endless:
+    """Planes of any size, computed where they are read."""
+
+    def __init__(self, shape):
+        self.shape, self.dtype, self.ndim = shape, np.dtype(np.uint16), len(shape)
+        self.largest = 0
+
+    def __getitem__(self, index):
+        y, x = (
+            np.arange(*part.indices(n)) for part, n in zip(index[1:], self.shape[1:], strict=True)
+        )
+        self.largest = max(self.largest, len(y) * len(x))
+        picture = np.sin(y / 9 + index[0])[:, None] * np.sin(x / 7) + np.sin(y / 23)[:, None]
+        return np.rint(9000 * picture + 30000).astype(np.uint16)
+
+
+@pytest.mark.parametrize("kind", ["translation", "similarity", "homography"])
+@pytest.mark.parametrize("light", ["kept", "equal"])
+@pytest.mark.parametrize(("dtype", "colours"), [("uint16", 0), ("uint8", 3), ("float32", 0)])
+def test_a_window_is_what_the_whole_has_there(kind, light, dtype, colours, rng):
+    planes = rng.uniform(0, 250, (5, *SIZE, colours or 1)).astype(dtype)
+    planes = planes if colours else planes[..., 0]
+    gains = None if light == "kept" else rng.uniform(0.5, 2, (5, *planes.shape[3:]))
+    moved = Moved(planes, motion(5, kind, rng), gains)
+    everything = np.asarray(moved)
+    assert everything.shape == moved.shape == planes.shape
+    assert everything.dtype == moved.dtype == planes.dtype
+    if light == "kept":
+        np.testing.assert_array_equal(everything, resample(planes, moved.transforms)[0])
+    for window in WINDOWS:
+        for i in range(5):
+            part = moved[(i, *window.slices)]
+            np.testing.assert_array_equal(part, everything[(i, *window.slices)])
+
+
+def test_a_large_plane_is_moved_in_pieces_that_fit(rng, monkeypatch):
+    planes = rng.integers(0, 60000, (3, *SIZE)).astype(np.uint16)
+    moved = Moved(planes, motion(3, "homography", rng))
+    before = moved[:]
+    monkeypatch.setattr("napari_dff.registration.moved.PIECE", 48)
+    np.testing.assert_array_equal(moved[:], before)
+
+
+def test_moved_planes_agree_with_scipy(rng):
+    planes = ndimage.gaussian_filter(rng.normal(size=(3, *SIZE)), (0, 1.5, 1.5)).astype(np.float32)
+    matrices = motion(3, "homography", rng)
+    y, x = np.mgrid[:150, :190]
+    back = np.linalg.inv(matrices[1]) @ np.stack([y.ravel(), x.ravel(), np.ones(y.size)])
+    places = back[:2] / back[2]
+    held = np.clip(places, 0, np.array([[149], [189]]))
+    truth = ndimage.map_coordinates(planes[1].astype(float), held, order=3, mode="mirror")
+    np.testing.assert_allclose(Moved(planes, matrices)[1].ravel(), truth, atol=1e-5)
+
+
+def test_a_plane_that_left_the_picture_repeats_its_border(rng):
+    planes = rng.integers(0, 250, (3, *SIZE)).astype(np.uint8)
+    matrices = np.tile(np.eye(3), (3, 1, 1))
+    matrices[1, :2, 2] = 1000, 0
+    moved = Moved(planes, matrices)
+    np.testing.assert_array_equal(moved[1], np.tile(planes[1, :1], (150, 1)))
+    assert not moved.valid(whole(SIZE)).any()
+
+
+@pytest.mark.parametrize("kind", ["translation", "similarity", "homography"])
+def test_valid_windows_are_what_the_whole_has_there(kind, rng):
+    matrices = motion(6, kind, rng)[:5]
+    moved = Moved(np.zeros((5, *SIZE), np.uint8), matrices)
+    everything = np.all([inside(matrix, SIZE) for matrix in matrices], axis=0)
+    assert 0.5 < everything.mean() < 1
+    np.testing.assert_array_equal(resample(moved.planes, matrices)[1], everything)
+    for window in WINDOWS:
+        np.testing.assert_array_equal(moved.valid(window), everything[window.slices])
+
+
+INDICES = np.s_[
+    2,
+    -1,
+    1:3,
+    ::-2,
+    (slice(None), 5, 7),
+    (1, slice(3, 9)),
+    (slice(1, 4), slice(-9, None), slice(20, 4, -3)),
+    (0, slice(9, 9), slice(None)),
+    (slice(3, 3), slice(2), slice(2)),
+    (slice(None), slice(4), slice(2, 90, 7), 1),
+    (1, 4, slice(None), slice(0, 2)),
+]
+
+
+@pytest.mark.parametrize("index", INDICES)
+def test_moved_planes_are_indexed_like_an_array(index, rng):
+    planes = rng.integers(0, 250, (4, 40, 50, 3)).astype(np.uint8)
+    moved = Moved(planes, motion(4, "similarity", rng), rng.uniform(1, 2, (4, 3)))
+    np.testing.assert_array_equal(moved[index], np.asarray(moved)[index])
+
+
+def test_moved_planes_are_a_stack():
+    moved = Moved(np.zeros((4, 20, 30, 3), np.uint16), np.tile(np.eye(3), (4, 1, 1)))
+    assert (len(moved), moved.ndim, moved.shape, moved.dtype) == (4, 4, (4, 20, 30, 3), np.uint16)
+    with pytest.raises(IndexError):
+        moved[4]
+    with pytest.raises(ValueError, match="transforms must be one 3 × 3 matrix for each of the 4"):
+        Moved(moved.planes, moved.transforms[1:])
+    with pytest.raises(ValueError, match=r"gains must be one number .* got shape \(3,\)"):
+        Moved(moved.planes, moved.transforms, np.ones(3))
+
+
+def test_no_more_is_read_than_a_window_needs(rng):
+    planes = Lazy(rng.integers(0, 60000, (3, 400, 500)).astype(np.uint16))
+    moved = Moved(planes, motion(3, "similarity", rng)[[0, 1, 1]])
+    np.testing.assert_array_equal(moved[0, 100:164, 200:264], planes._planes[0, 100:164, 200:264])
+    assert planes.reads == [(0, (64, 64))]
+    moved[1, 200:264, 200:264]
+    number, shape = planes.reads[1]
+    assert number == 1
+    assert 64 + 50 <= min(shape) <= max(shape) <= 64 + 64
+
+
+@pytest.mark.parametrize("library", ["zarr", "dask"])
+def test_lazy_arrays_are_aligned_where_they_lie(library, drifting):
+    planes = drifting.stack.planes
+    chunks = (1, 64, 80, 3)
+    if library == "zarr":
+        lazy = pytest.importorskip("zarr").array(planes, chunks=chunks)
+    else:
+        lazy = pytest.importorskip("dask.array").from_array(planes, chunks=chunks)
+    motions, _ = motions_of(lazy)
+    moved = Moved(lazy, motions, gains_of(lazy, motions))
+    result = align(planes, exposure="equal")
+    np.testing.assert_array_equal(moved[2:5, 30:90], result.planes[2:5, 30:90])
+    np.testing.assert_array_equal(align(lazy, exposure="equal").planes, result.planes)
+
+
+def test_a_huge_plane_is_read_in_windows_only():
+    planes = Endless((4, 300_000, 200_000))
+    matrix = np.array([[1, -1e-5, 0.3], [1e-5, 1, -7.6], [0, 1e-9, 1]])
+    moved = Moved(planes, np.stack([np.eye(3), matrix, matrix, np.eye(3)]))
+    assert moved[:, 250_000:250_064, 7_000:7_064].shape == (4, 64, 64)
+    assert moved[1, -1, -1].shape == ()
+    assert moved.valid(Window(250_000, 250_064, 7_000, 7_064)).all()
+    assert planes.largest < 130**2
+
+
+@pytest.mark.parametrize("chunks", [None, (1, 17, 50), ((1, 1, 1), (64, 64, 25), (101,))])
+@pytest.mark.parametrize("colours", [0, 3])
+def test_strips_give_what_the_whole_gives(chunks, colours, rng, monkeypatch):
+    monkeypatch.setattr(reading, "LARGEST", 32)
+    monkeypatch.setattr(reading, "STRIP", 1 << 10)
+    planes = rng.integers(0, 60000, (3, 153, 101, colours or 1)).astype(np.uint16)
+    planes = planes if colours else planes[..., 0]
+    lazy = Lazy(planes, chunks)
+    small = Shrunk(lazy, colourless=True)
+    everywhere = slice(None), slice(None)
+    assert small.factor == 5
+    assert small.shape == (3, 30, 20)
+    np.testing.assert_array_equal(small[(1, *everywhere)], shrunk(grey(planes[1]), 5))
+    assert sum(shape[0] for _, shape in lazy.reads) == 150
+    in_colour = Shrunk(planes)
+    assert in_colour.shape == (3, 30, 20, 3)[: planes.ndim]
+    assert in_colour.dtype == np.float32
+    means = planes[2, :150, :100].reshape(30, 5, 20, 5, -1).mean(axis=(1, 3))
+    part = in_colour[2, slice(4, 20), slice(3, 9)]
+    np.testing.assert_allclose(part.reshape(16, 6, -1), means[4:20, 3:9], rtol=1e-6)
+
+
+def test_chunks_are_read_whole(rng, monkeypatch):
+    monkeypatch.setattr(reading, "LARGEST", 40)
+    monkeypatch.setattr(reading, "STRIP", 1 << 10)
+    planes = rng.integers(0, 60000, (3, 160, 128)).astype(np.uint16)
+    for chunks, height in ((None, 8), ((1, 32, 32), 32), (((1, 1, 1), (160,), (128,)), 160)):
+        lazy = Lazy(planes, chunks)
+        Shrunk(lazy)[0, slice(None), slice(None)]
+        assert {shape[0] for _, shape in lazy.reads} == {height}
+
+
+def test_motions_and_light_read_every_plane_once_and_never_whole(monkeypatch):
+    stack = synthetic.machined_part(size=192, planes=7, seed=4).stack.planes
+    lazy = Lazy(stack)
+    lazy.ndim = 4
+    monkeypatch.setattr(reading, "LARGEST", 100)
+    monkeypatch.setattr(reading, "STRIP", 192 * 3 * 20)
+    motions, report = motions_of(lazy)
+    assert len(report) == 7
+    assert [sum(s[0] for n, s in lazy.reads if n == i) for i in range(7)] == [192] * 7
+    assert max(shape[0] for _, shape in lazy.reads) == 20
+    lazy.reads.clear()
+    gains_of(lazy, motions)
+    rows = [sum(s[0] for n, s in lazy.reads if n == i) for i in range(7)]
+    assert max(rows) <= 192
+    assert max(shape[0] for _, shape in lazy.reads) == 20
+    lazy.reads.clear()
+    result = align(stack)
+    np.testing.assert_array_equal(result.transforms, motions)
+    np.testing.assert_array_equal(result.planes, np.asarray(Moved(lazy, motions)))
+
+
+def test_what_is_told_of_the_motions_does_not_depend_on_moving(drifting):
+    planes = drifting.stack.planes
+    for settings in ({}, {"registration": "sift", "motion": "affine"}, {"registration": "none"}):
+        result = align(planes, reference=2, **settings)
+        motions, report = motions_of(Lazy(planes), reference=2, **settings)
+        np.testing.assert_array_equal(motions, result.transforms)
+        assert repr([r[:8] for r in report]) == repr([r[:8] for r in result.report])
+
+
+@pytest.fixture
+def shaky(rng):
+    """Pictures of a drifting plate, and a chain of motions that is a little off."""
+    sharp = synthetic.noise_texture((130, 140), slope=0.6, seed=6)
+    truth = synthetic.drift(12, (100, 110), shift=8, magnification=0.01, seed=3)
+    pictures = synthetic.moved(np.stack([sharp] * 12), truth, margin=15).astype(np.float32)
+    chain = truth.copy()
+    chain[:, :2, 2] += rng.normal(0, 0.3, (12, 2))
+    return pictures, chain
+
+
+def test_pairs_are_compared_block_by_block_with_the_same_result(shaky, monkeypatch):
+    pictures, chain = shaky
+    placed = [i for i in range(12) if i != 5]
+    live, most, told = [], [], []
+    prepare = together.band
+
+    def counted(picture):
+        made = prepare(picture)
+        live.append(weakref.ref(made.values))
+        most.append(sum(each() is not None for each in live))
+        return made
+
+    def progress(items, /, *, desc):
+        for item in items:
+            yield item
+            told.append(desc)
+
+    monkeypatch.setattr(together, "band", counted)
+    monkeypatch.setattr(together, "cores", lambda: 1)
+    found = []
+    for block in (4, 100):
+        live.clear(), most.clear(), told.clear()
+        monkeypatch.setattr(together, "BLOCK", block)
+        found.append(together.refined(pictures, chain, placed, 7, "similarity", progress))
+        assert len(live) == len(placed)
+        assert max(most) == min(block + 3, len(placed))
+        assert told == ["Refining motions"] * (10 + 9 + 8)
+    np.testing.assert_array_equal(*found)
+    assert np.abs(found[0][5] - chain[5]).max() == 0
+
+
+def test_comparing_pairs_is_cancelled_between_two(shaky):
+    class Enough(Exception):
+        pass
+
+    def progress(items, /, *, desc):
+        yield from items[:5]
+        raise Enough
+
+    with pytest.raises(Enough):
+        together.refined(*shaky, list(range(12)), 7, "translation", progress)
+
+
+def flickering(rng, *channels):
+    scene = ndimage.zoom(synthetic.noise_texture((96, 80), seed=3), 2, order=1)
+    if channels:
+        scene = scene[..., None] * [1.0, 0.8, 0.6]
+    gains = rng.uniform(0.5, 1, (6, *channels))
+    planes = np.stack([60000 * scene * gain for gain in gains])
+    return np.rint(planes).astype(np.uint16), gains
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+@pytest.mark.parametrize("largest", [1024, 100])
+def test_the_gains_of_the_light_are_found(channels, largest, rng, monkeypatch):
+    monkeypatch.setattr(reading, "LARGEST", largest)
+    planes, gains = flickering(rng, *channels)
+    matrices = np.tile(np.eye(3), (6, 1, 1))
+    matrices[2, :2, 2] = 12, -8
+    planes[2] = np.roll(planes[2], (-12, 8), (0, 1))
+    found = gains_of(Lazy(planes), matrices, reference=1)
+    np.testing.assert_allclose(found, gains[1] / gains, rtol=2e-3)
+    result = align(planes, registration="none", exposure="equal", reference=1)
+    again = equalised(planes, result.valid, 1)
+    np.testing.assert_array_equal(result.planes, again)
+
+
+def test_moved_planes_of_one_light_are_what_align_gives(drifting, rng):
+    planes = drifting.stack.planes * rng.uniform(0.6, 1, (9, 1, 1, 3))
+    planes = planes.astype(np.uint8)
+    result = align(planes, exposure="equal", reference=3)
+    gains = gains_of(planes, result.transforms, reference=3)
+    np.testing.assert_array_equal(Moved(planes, result.transforms, gains)[:], result.planes)
+    aligned, valid = resample(planes, result.transforms)
+    np.testing.assert_array_equal(equalised(aligned, valid, 3), result.planes)
+
+
+def test_light_is_kept_where_no_pixel_is_seen_in_all_planes(rng):
+    planes = rng.integers(1, 250, (3, *SIZE)).astype(np.uint8)
+    away = motion(3, "translation", rng)
+    np.testing.assert_array_equal(gains_of(planes, away), np.ones(3))
+    nowhere = np.zeros(SIZE, bool)
+    np.testing.assert_array_equal(equalised(planes, nowhere, 1), planes)
+
+
+@pytest.mark.parametrize("registration", ["joint", "sift", "ecc"])
+def test_threads_do_not_change_the_result(registration, drifting):
+    results = []
+    try:
+        for threads in (1, 2, 5):
+            tiles.limit(Limits(threads=threads))
+            found = align(drifting.stack.planes, registration=registration, exposure="equal")
+            results.append(found.transforms.tobytes() + found.planes.tobytes())
+    finally:
+        tiles.limit(Limits())
+    assert len(set(results)) == 1
+
+
+def test_planes_as_thin_as_a_ribbon_are_aligned(rng):
+    for shape in ((8, 200), (12, 2500)):
+        scene = ndimage.gaussian_filter(rng.normal(size=shape), 1) * 3000 + 30000
+        planes = np.stack([np.roll(scene, 2 * i, axis=1) for i in range(4)]).astype(np.uint16)
+        shifts = align(planes).transforms[:, 1, 2]
+        np.testing.assert_allclose(shifts, [4, 2, 0, -2], atol=0.1)
