@@ -1,5 +1,7 @@
 """The photographs in ../shared/data: no true depth, but the order of things is known."""
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.stats import spearmanr
 
