@@ -16,6 +16,7 @@ from napari_dff.curve import Computed, FocusVolume, Kept, Part
 from napari_dff.depth import DepthMap, estimated, located
 from napari_dff.focus import measured, reach
 from napari_dff.fusion import all_in_focus
+from napari_dff.memory import give_back
 from napari_dff.progress import Progress
 from napari_dff.recipe import Recipe
 from napari_dff.refinement import NOTHING_SHARED, Shared, ends_of, refined, usual_slope
@@ -103,6 +104,7 @@ def pieces(
     if len(windows) == 1:
         yield piece_of(scene, recipe, windows[0], around=margin_of(recipe), progress=progress)
         return
+    give_back()
     shared = NOTHING_SHARED
     if refines(recipe) and scene.given is None:
         shared = shared_by(scene, recipe, _told(progress, "looking around"))
@@ -117,6 +119,7 @@ def pieces(
             shared=shared,
             known=known if i else None,
         )
+        give_back()
 
 
 def margin_of(recipe: Recipe) -> int:

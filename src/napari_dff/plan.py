@@ -10,18 +10,23 @@ import numpy as np
 import psutil
 
 from napari_dff.curve.volume import VOLUMES, WINDOW_REACH
+from napari_dff.memory import keep_little
 from napari_dff.pieces import Scene, margin_of, piece_of, reach_of, refines
 from napari_dff.progress import silent
 from napari_dff.recipe import Recipe
+from napari_dff.refinement.message_passing import REACH
+from napari_dff.refinement.message_passing import VOLUMES as PASSED
 from napari_dff.registration import Moved, motions_of
 from napari_dff.registration.reading import LARGEST
 from napari_dff.stack import FocalStack, check_planes
 from napari_dff.tiles import GRID, Window, cores, grid, whole, windows
 
-KERNELS = 150.0  # MB that libraries and kernels take which aren't loaded yet
+KERNELS = 130.0  # MB that libraries and kernels take which aren't loaded yet
+ALIGNING = 50.0  # MB more of them where planes are aligned
 MAPS = {False: 45, True: 115}  # bytes a pixel that maps take, without and with refinement
 RESULT = 40  # bytes a pixel of results that are kept in memory
 PICTURES = 24  # float32 pictures of a window that are held while it is fused
+PASSING = 3.5  # float32 volumes of a window that are held while messages are passed
 SHARE = 0.8  # of the free memory that a run may take where nobody says how much
 SMALLEST, STEP = 128, 64  # pixels: side of the smallest tile, and by how much they differ
 ALIGNED = 6  # planes that are aligned, and
@@ -70,6 +75,8 @@ def planned(
     check_planes(planes)
     process = psutil.Process()
     base = process.memory_info().rss / 1e6 + KERNELS
+    if recipe.registration != "none":
+        base += ALIGNING
     limit = megabytes
     if limit is None:
         limit = base + SHARE * psutil.virtual_memory().available / 1e6
@@ -78,6 +85,7 @@ def planned(
     held = isinstance(planes, np.ndarray) and not isinstance(planes, np.memmap)
     if everything <= limit or (held and megabytes is None):
         return Plan([whole(need.shape)], everything)
+    keep_little()
     fixed = base + need.of_results()
     plans = [
         Plan(tiles, max(fixed + need.of_a_tile(_widest(tiles)), base + need.of_aligning()))
@@ -173,7 +181,7 @@ class _Need:
             return 0.0
         factor = -(-max(self.shape) // LARGEST)
         pixels = np.prod(self.shape) / factor**2
-        return float(4 * pixels * (1.15 * self._count + 30) / 1e6 + 30 * cores())
+        return float(4 * pixels * (1.15 * self._count + 75) / 1e6 + 35 * cores())
 
     def _of_maps(self, shape: tuple[int, int]) -> float:
         kept = self._count if refines(self._recipe) else 0
@@ -191,4 +199,10 @@ class _Need:
             PICTURES * self._colours * np.prod(part.grown(40, shape).shape)
             for part in windows(shape, PICTURES * self._colours, 40)
         )
-        return float(4 * cores() * max(curves, pictures) / 1e6)
+        passing = 0
+        if "message_passing" in self._recipe.refinement and refines(self._recipe):
+            passing = max(
+                PASSING * self._count * np.prod(part.grown(REACH, shape).shape)
+                for part in windows(shape, PASSED * self._count, REACH)
+            )
+        return float(4 * cores() * max(curves, pictures, passing) / 1e6)

@@ -90,22 +90,23 @@ def cut(planes: Any, window: Window) -> np.ndarray:
     if isinstance(planes, np.ndarray):
         part: np.ndarray = planes[(slice(None), *window.slices)]
         return part
-    if hasattr(planes, "chunks"):  # each chunk is decoded once, however many planes it holds
-        return np.asarray(planes[(slice(None), *window.slices)])
     part = np.empty((planes.shape[0], *window.shape, *planes.shape[3:]), planes.dtype)
+    chunks = getattr(planes, "chunks", ((1,),))[0]
+    deep = chunks if isinstance(chunks, int) else max(chunks)  # so that each is decoded once
 
-    def read(i: int) -> None:
-        part[i] = planes[(i, *window.slices)]
+    def read(first: int) -> None:
+        some = slice(first, first + deep)
+        part[some] = planes[(some if deep > 1 else first, *window.slices)]
         let_go(planes)
 
-    on_all_cores(read, range(len(part)), silent, desc="Reading")
+    on_all_cores(read, range(0, len(part), deep), silent, desc="Reading")
     return part
 
 
 def let_go(planes: Any) -> None:
     """Give back the memory that a memory map takes up: what is needed again is read again."""
     mapped: Any = getattr(getattr(planes, "planes", planes), "_mmap", None)
-    if hasattr(mapped, "madvise"):
+    if hasattr(mapped, "madvise") and getattr(planes, "mode", "r") != "c":
         mapped.madvise(mmap.MADV_DONTNEED)
 
 

@@ -56,7 +56,8 @@ def align(
     Parameters
     ----------
     planes : (Z, Y, X) or (Z, Y, X, 3) array
-        Any integer or float type; numpy, memory map, zarr or dask. Lazy arrays are read twice.
+        Any integer or float type; numpy, memory map, zarr or dask.
+        A lazy plane is read to find its motion and again to move it.
     registration : {"joint", "sift", "ecc", "none"}
         By matched features from neighbour to neighbour, then by grey levels of all near
         neighbours together; by the features alone; by grey levels from neighbour to neighbour;
