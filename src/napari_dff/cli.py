@@ -189,7 +189,7 @@ def batch(
     workers: int | None = None,
     scheduler: str = "",
     quiet: bool = False,
-) -> None:
+) -> int:
     """Do many stacks: every file, position and time on its own.
 
     Each gets a folder of its own in `out`, and summary.csv says what became of it. What is finished
@@ -231,7 +231,7 @@ def batch(
         job = dataclasses.replace(job, megabytes=many.memory_each(job.megabytes, count))
     tasks = [dataclasses.replace(task, job=job, threads=threads) for task in tasks]
     start = time.perf_counter()
-    told = []
+    told, code = [], 0
     with tqdm(total=len(tasks), desc="Stacks", unit="stack", disable=quiet) as bar:
         try:
             for outcome in itertools.chain(
@@ -239,19 +239,21 @@ def batch(
             ):
                 told.append(outcome)
                 if outcome.state == "failed":
+                    code = 1
                     bar.write(f"failed: {outcome.stack}: {outcome.why}", file=sys.stderr)
                 bar.update(outcome not in failed)
-        finally:
-            told.sort()
-            columns = {name: [getattr(o, name) for o in told] for name in many.Outcome._fields}
-            write_table(out / "summary.csv", columns)
+        except KeyboardInterrupt:
+            code = 130
+            print("napari-dff: interrupted; the same command goes on from here", file=sys.stderr)
+    told.sort()
+    columns = {name: [getattr(o, name) for o in told] for name in many.Outcome._fields}
+    write_table(out / "summary.csv", columns)
     states = [outcome.state for outcome in told]
     print(
         f"{out}: {states.count('done')} done, {states.count('found')} there already, "
         f"{states.count('failed')} failed, in {time.perf_counter() - start:.1f} s; see summary.csv"
     )
-    if "failed" in states:
-        raise SystemExit(1)
+    return code
 
 
 def sample(
@@ -284,17 +286,20 @@ def sample(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when all went well, 2 with one sentence when the input is to blame."""
+    """Run a command; 0 when all went well, 2 with one sentence when the input is to blame.
+
+    1 when some stacks of a batch failed, 130 when it was interrupted.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         chosen = _named_recipe(words)
-        commands: dict[str, Callable[..., None]] = {
+        commands: dict[str, Callable[..., int | None]] = {
             "run": functools.partial(run, settings=chosen),
             "batch": functools.partial(batch, settings=chosen),
             "info": info,
             "sample": sample,
         }
-        tyro.extras.subcommand_cli_from_dict(
+        code: int | None = tyro.extras.subcommand_cli_from_dict(
             commands, args=words, prog="napari-dff", description=DESCRIPTION
         )
     except (ValueError, OSError, ImportError) as error:
@@ -303,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, Cancelled):
         print("napari-dff: cancelled, nothing was written", file=sys.stderr)
         return 130
-    return 0
+    return code or 0
 
 
 def program() -> None:

@@ -27,6 +27,7 @@ MARGIN = 40  # pixels around a piece that its picture, or its depth before refin
 SCATTER = 64  # pixels around it that its uncertainty depends on
 REFINING = 96  # pixels around it that are refined with it, of several that make a whole
 SAMPLES, SIDE = 9, 192  # pieces, and their side in pixels, that tell what all pieces share
+ENOUGH = 0.01  # share of their pixels that must be in focus to tell a slope
 BESIDE = 8  # pixels between which a slope is read
 T = TypeVar("T")
 
@@ -201,8 +202,9 @@ def shared_by(scene: Scene, recipe: Recipe, progress: Progress) -> Shared:
         depths.append(depth)
         doubts.append(doubt)
         pictures.append(grey(piece.pictures[0]))
-    together = (np.concatenate(parts, axis=1) for parts in (depths, doubts))
-    return Shared(usual_slope(*together), *ends_of(np.concatenate(pictures, axis=1)))
+    depth, doubt = (np.concatenate(parts, axis=1) for parts in (depths, doubts))
+    slope = usual_slope(depth, doubt) if np.isfinite(doubt).mean() > ENOUGH else None
+    return Shared(slope, *ends_of(np.concatenate(pictures, axis=1)))
 
 
 def samples(shape: tuple[int, int]) -> list[Window]:

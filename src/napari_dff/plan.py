@@ -87,11 +87,10 @@ def planned(
         return Plan([whole(need.shape)], everything)
     keep_little()
     fixed = base + need.of_results()
+    sides = range(SMALLEST, max(*need.shape, SMALLEST) + STEP, STEP)
     plans = [
         Plan(tiles, max(fixed + need.of_a_tile(_widest(tiles)), base + need.of_aligning()))
-        for tiles in (
-            grid(need.shape, side) for side in range(SMALLEST, max(need.shape) + STEP, STEP)
-        )
+        for tiles in (grid(need.shape, side) for side in sides)
     ]
     fitting = [plan for plan in plans if plan.megabytes <= limit]
     if not fitting:

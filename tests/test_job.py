@@ -1,0 +1,178 @@
+"""Times, channels and positions land where they belong, and one run serves another."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from napari_dff import Recipe, all_in_focus, depth_from_focus, synthetic
+from napari_dff.acquisition import Acquisition
+from napari_dff.cli import main
+from napari_dff.io import read_acquisitions
+from napari_dff.job import Job
+
+PLAIN = Recipe(registration="none", refinement="none")
+QUICK = ["--registration", "none", "--refinement", "none", "--quiet"]
+Z = np.arange(9) * 0.5
+
+
+@pytest.fixture(scope="module")
+def series():
+    """Two times of two channels: another surface each time, another brightness each channel."""
+    planes = [synthetic.rough_surface(size=64, planes=9, seed=s).stack.planes for s in (1, 2)]
+    data = np.stack([np.stack([each, each // 2 + 900]) for each in planes])
+    return Acquisition(data, [Z, Z + 3], (0.1, 0.1), "micrometer", ("stain", "light"))
+
+
+@pytest.fixture
+def file(series, tmp_path):
+    """The same as an OME-TIFF."""
+    path = tmp_path / "series.ome.tif"
+    metadata = {
+        "axes": "TCZYX",
+        "Channel": {"Name": list(series.channels)},
+        "PhysicalSizeX": 0.1,
+        "PhysicalSizeY": 0.1,
+        "PhysicalSizeZ": 0.5,
+    }
+    tifffile.imwrite(path, series.data, ome=True, metadata=metadata, photometric="minisblack")
+    return path
+
+
+def silent(items, /, *, desc):
+    return items
+
+
+def test_every_time_and_channel_lands_where_it_belongs(series, tmp_path):
+    job = Job(PLAIN, channel="light")
+    job.run(series, tmp_path / "out", job.plan(series), "here", silent)
+    depth = tifffile.imread(tmp_path / "out" / "depth.tif")
+    pictures = tifffile.imread(tmp_path / "out" / "all_in_focus.tif")
+    assert depth.shape == (2, 64, 64)
+    assert pictures.shape == (2, 2, 64, 64)
+    for time in range(2):
+        alone = depth_from_focus(series.stack(time, 1), PLAIN)
+        np.testing.assert_array_equal(depth[time], alone.refined.depth)
+        for channel in range(2):
+            stack = series.stack(time, channel)
+            expected = all_in_focus(stack.planes, depth[time], stack.positions)
+            np.testing.assert_array_equal(pictures[time, channel], expected)
+    told = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    assert told["focus_channel"] == 1
+    assert told["positions"] == series.positions.tolist()
+
+
+def test_all_channels_move_with_the_focus_channel(drifting, tmp_path):
+    stack = drifting.stack
+    data = np.stack([stack.planes, 255 - stack.planes])[None]
+    both = Acquisition(data, [stack.positions], channels=("a", "b"))
+    recipe = dataclasses.replace(PLAIN, registration="sift", fusion="nearest")
+    job = Job(recipe, channel=0)
+    job.run(both, tmp_path / "out", job.plan(both), "", silent)
+    first, second = tifffile.imread(tmp_path / "out" / "all_in_focus.tif")
+    known = np.isfinite(tifffile.imread(tmp_path / "out" / "uncertainty.tif"))
+    sum_ = first.astype(int) + second
+    assert np.abs(sum_[known] - 255).max() <= 1
+
+
+def test_a_channel_must_be_chosen_where_there_are_several(file, tmp_path, capsys):
+    assert main(["run", str(file), "--out", str(tmp_path / "out"), *QUICK]) == 2
+    told = capsys.readouterr().err
+    assert "channel must be one of 0 stain, 1 light" in told
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("file_format", ["ome-tiff", "ome-zarr"])
+def test_the_command_writes_series_in_either_format(file, series, tmp_path, file_format):
+    out = tmp_path / "out"
+    words = ["--focus_channel", "light", "--file_format", file_format]
+    assert main(["run", str(file), "--out", str(out), *words, *QUICK]) == 0
+    if file_format == "ome-tiff":
+        depth = tifffile.imread(out / "depth.tif")
+    else:
+        depth = zarr.open_array(out / "depth.ome.zarr" / "0", mode="r")[:]
+    for time in range(2):
+        alone = depth_from_focus(dataclasses.replace(series.stack(time, 1), positions=Z), PLAIN)
+        np.testing.assert_array_equal(depth[time], alone.refined.depth)
+
+
+def test_axes_named_by_the_person_are_taken(series, tmp_path, capsys):
+    path = tmp_path / "plain.tif"
+    planes = series.data[:, 0].swapaxes(0, 1)  # Z, T, Y, X
+    tifffile.imwrite(path, planes, photometric="minisblack")
+    out = str(tmp_path / "out")
+    assert main(["run", str(path), "--out", out, *QUICK, "--axes", "ZTYX"]) == 0
+    depth = tifffile.imread(tmp_path / "out" / "depth.tif")
+    assert depth.shape == (2, 64, 64)
+    plain = dataclasses.replace(series.stack(1, 0), positions=None)
+    alone = depth_from_focus(plain, PLAIN)
+    np.testing.assert_array_equal(depth[1], alone.refined.depth)
+
+
+def test_positions_get_a_folder_each(series, tmp_path):
+    path = tmp_path / "plate.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for time, name in enumerate(("A1 left", "A1 right")):
+            metadata = {"axes": "ZYX", "Name": name}
+            settings = {"metadata": metadata, "photometric": "minisblack"}
+            writer.write(series.data[time, 0], **settings)
+    assert main(["run", str(path), "--out", str(tmp_path / "out"), *QUICK]) == 0
+    for time, name in enumerate(("A1_left", "A1_right")):
+        depth = tifffile.imread(tmp_path / "out" / name / "depth.tif")
+        plain = dataclasses.replace(series.stack(time, 0), positions=None)
+        np.testing.assert_array_equal(depth, depth_from_focus(plain, PLAIN).refined.depth)
+
+
+def test_the_plane_map_of_one_run_serves_another_light(file, series, tmp_path):
+    first = tmp_path / "first"
+    settings = [*QUICK, "--focus_channel"]
+    assert main(["run", str(file), "--out", str(first), *settings, "light"]) == 0
+    other = tmp_path / "other.ome.tif"
+    dark = (series.data // 3).astype(np.uint16)
+    metadata = {"axes": "TCZYX", "PhysicalSizeX": 0.1, "PhysicalSizeY": 0.1, "PhysicalSizeZ": 0.5}
+    tifffile.imwrite(other, dark, ome=True, metadata=metadata, photometric="minisblack")
+    out = tmp_path / "second"
+    words = ["--out", str(out), "--depth_from", str(first)]
+    assert main(["run", str(other), *words, *settings, "0"]) == 0
+    depth = tifffile.imread(first / "depth.tif")
+    np.testing.assert_array_equal(tifffile.imread(out / "depth.tif"), depth)
+    expected = all_in_focus(dark[1, 1], depth[1], Z)
+    np.testing.assert_array_equal(tifffile.imread(out / "all_in_focus.tif")[1, 1], expected)
+
+
+def test_a_plane_map_of_another_field_is_refused(file, tmp_path, capsys):
+    first = tmp_path / "first"
+    settings = [*QUICK, "--focus_channel", "0"]
+    assert main(["run", str(file), "--out", str(first), *settings]) == 0
+    small = tmp_path / "small.tif"
+    tifffile.imwrite(small, np.zeros((9, 32, 32), np.uint8), photometric="minisblack")
+    words = ["--out", str(tmp_path / "out"), "--depth_from", str(first), *QUICK]
+    assert main(["run", str(small), *words]) == 2
+    assert "depth_from must be of planes of 32 × 32 pixels, got 64 × 64" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert (
+        main(["run", str(small), "--out", str(tmp_path / "out"), "--depth_from", "no", *QUICK]) == 2
+    )
+    assert "no holds no result of a run" in capsys.readouterr().err
+
+
+def test_memory_is_kept_to_or_refused(file, tmp_path, capsys):
+    words = ["run", str(file), "--out", str(tmp_path / "out"), "--focus_channel", "0", *QUICK]
+    assert main([*words, "--memory", "10MB"]) == 2
+    assert "memory must be at least" in capsys.readouterr().err
+    assert main([*words, "--memory", "much"]) == 2
+    assert "memory must be a size as 2GB or 500MB, got 'much'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_needed_is_said_before_the_work(tmp_path, capsys):
+    planes = synthetic.rough_surface(size=64, planes=9, seed=1).stack.planes
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="minisblack")
+    words = ["run", str(tmp_path / "a.tif"), "--out", str(tmp_path / "out"), *QUICK[:-1]]
+    assert main(words) == 0
+    told = capsys.readouterr().err
+    assert "foreseen: 0." in told.split("Finding depth")[0]
+    assert len(read_acquisitions(tmp_path / "a.tif")) == 1

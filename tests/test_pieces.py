@@ -1,0 +1,128 @@
+"""A plane done in tiles is the plane done as a whole, without seams."""
+
+import dataclasses
+
+import dask.array as da
+import numpy as np
+import pytest
+
+from napari_dff import FocalStack, Recipe, depth_from_focus, pipeline, synthetic
+from napari_dff.plan import Plan
+from napari_dff.registration import Moved
+from napari_dff.stack import NO_CONTRAST
+from napari_dff.tiles import Limits, grid, limit
+
+SIDE = 128
+PLAIN = Recipe(registration="none", refinement="none")
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """Rough ground with a bare disc, on which nothing is ever in focus."""
+    truth = synthetic.rough_surface(size=384, planes=12, seed=5)
+    planes = truth.stack.planes.copy()
+    y, x = np.mgrid[:384, :384]
+    bare = (y - 130) ** 2 + (x - 140) ** 2 < 70**2  # across the corners of four tiles
+    noise = np.random.default_rng(0).normal(20000, 60, planes.shape)
+    planes[:, bare] = noise[:, bare].astype(np.uint16)
+    return dataclasses.replace(truth.stack, planes=planes), bare
+
+
+@pytest.fixture
+def tiled(monkeypatch):
+    """Whatever memory there is, tiles of `SIDE` pixels."""
+
+    def planned(planes, recipe, **_):
+        return Plan(grid(tuple(planes.shape[1:3]), SIDE), 0.0)
+
+    def run(*given, **settings):
+        with monkeypatch.context() as patch:
+            patch.setattr(pipeline, "planned", planned)
+            return depth_from_focus(*given, **settings)
+
+    return run
+
+
+def steps(depth: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Steps of the depth across the borders of tiles, and elsewhere."""
+    across = np.abs(np.diff(np.moveaxis(depth, axis, 0), axis=0))
+    borders = np.arange(SIDE, depth.shape[axis], SIDE) - 1
+    return across[borders], np.delete(across, borders, axis=0)
+
+
+def test_before_refinement_tiles_are_the_whole(wide, tiled):
+    stack, _ = wide
+    whole, parts = depth_from_focus(stack, PLAIN), tiled(stack, PLAIN)
+    spacing = np.diff(stack.positions).mean()
+    error = np.abs(parts.estimate.depth - whole.estimate.depth) / spacing
+    assert np.mean(error > 1e-3) < 1e-4
+    known = np.isfinite(whole.estimate.uncertainty)
+    assert np.mean(known != np.isfinite(parts.estimate.uncertainty)) < 1e-4
+    same = known & np.isfinite(parts.estimate.uncertainty)
+    doubt = (parts.estimate.uncertainty[same] - whole.estimate.uncertainty[same]) / spacing
+    assert np.percentile(np.abs(doubt), 99.9) < 1e-3
+    assert np.mean(parts.all_in_focus == whole.all_in_focus) > 0.999
+    assert parts.refined is parts.estimate
+
+
+@pytest.mark.parametrize("refinement", ["message_passing+least_squares", "weighted_median"])
+def test_refined_tiles_are_nearly_the_whole_and_have_no_seams(wide, tiled, refinement):
+    stack, bare = wide
+    recipe = Recipe(registration="none", refinement=refinement)
+    whole, parts = depth_from_focus(stack, recipe), tiled(stack, recipe)
+    spacing = np.diff(stack.positions).mean()
+    error = np.abs(parts.refined.depth - whole.refined.depth)[~bare] / spacing
+    assert np.median(error) < 0.005
+    assert np.percentile(error, 99) < 0.06
+    found = [steps(parts.refined.depth / spacing, axis) for axis in (0, 1)]
+    seams, inside = (
+        np.concatenate([part.ravel() for part in each]) for each in zip(*found, strict=True)
+    )
+    there = np.concatenate([steps(whole.refined.depth / spacing, k)[0].ravel() for k in (0, 1)])
+    # There are no more steps than where the whole has some too: the bare disc lies across.
+    for value in (np.mean, lambda part: np.percentile(part, 99)):
+        assert value(seams) < 1.15 * max(value(inside), value(there))
+
+
+def test_tiles_of_moving_planes_are_the_whole(drifting, tiled):
+    recipe = dataclasses.replace(PLAIN, registration="joint")
+    whole, parts = depth_from_focus(drifting.stack, recipe), tiled(drifting.stack, recipe)
+    assert isinstance(parts.stack.planes, Moved)
+    np.testing.assert_array_equal(parts.transforms, whole.transforms)
+    np.testing.assert_array_equal(parts.valid, whole.valid)
+    np.testing.assert_array_equal(parts.stack.planes[3], whole.stack.planes[3])
+    error = np.abs(parts.estimate.depth - whole.estimate.depth)
+    assert np.mean(error > 1e-3 * np.diff(drifting.stack.positions).mean()) < 1e-3
+
+
+def test_a_lazy_stack_gives_the_same(wide, tiled):
+    stack, _ = wide
+    lazy = dataclasses.replace(stack, planes=da.from_array(stack.planes, chunks=(5, 100, 384)))
+    parts, again = tiled(stack, PLAIN), tiled(lazy, PLAIN)
+    np.testing.assert_array_equal(parts.estimate.depth, again.estimate.depth)
+    np.testing.assert_array_equal(parts.all_in_focus, again.all_in_focus)
+
+
+def test_a_blank_tile_follows_its_neighbours_and_a_blank_stack_is_refused(wide, tiled):
+    stack, _ = wide
+    planes = stack.planes.copy()
+    planes[:, 256:] = 300
+    recipe = Recipe(registration="none")
+    result = tiled(dataclasses.replace(stack, planes=planes), recipe)
+    assert np.isinf(result.refined.uncertainty[300:]).all()
+    assert np.isfinite(result.refined.depth).all()
+    with pytest.raises(ValueError, match=NO_CONTRAST):
+        tiled(FocalStack(np.full((5, 200, 200), 7, np.uint8)), recipe)
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_threads(wide):
+    stack, _ = wide
+    found = []
+    for threads in (1, 2, 3):
+        limit(Limits(threads=threads))
+        found.append(depth_from_focus(stack, Recipe(registration="none")))
+    limit(Limits())
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.refined.depth, found[0].refined.depth)
+        np.testing.assert_array_equal(other.refined.uncertainty, found[0].refined.uncertainty)
+        np.testing.assert_array_equal(other.all_in_focus, found[0].all_in_focus)

@@ -1,0 +1,61 @@
+"""What fits into memory is done as a whole, what doesn't in tiles that do."""
+
+import dask.array as da
+import numpy as np
+import pytest
+
+from napari_dff import Recipe
+from napari_dff.plan import planned, seconds_of
+from napari_dff.stack import FocalStack
+from napari_dff.tiles import whole
+
+LARGE = da.zeros((100, 8192, 8192), chunks=(1, 1024, 1024), dtype=np.uint16)
+
+
+def test_what_is_in_memory_is_done_as_a_whole():
+    planes = np.zeros((10, 300, 400), np.uint16)
+    plan = planned(planes, Recipe())
+    assert plan.windows == [whole((300, 400))]
+    assert plan.whole
+
+
+@pytest.mark.parametrize("megabytes", [1500, 2000, 4000])
+def test_tiles_cover_a_large_plane_within_the_limit(megabytes):
+    plan = planned(LARGE, Recipe(), megabytes=megabytes, on_disk=True)
+    assert not plan.whole
+    assert plan.megabytes <= megabytes
+    covered = sum(np.prod(window.shape) for window in plan.windows)
+    assert covered == 8192**2
+    order = [(window.top, window.left) for window in plan.windows]
+    assert order == sorted(order)
+
+
+def test_more_memory_means_larger_tiles_and_enough_none():
+    counts = [
+        len(planned(LARGE, Recipe(), megabytes=mb, on_disk=True).windows)
+        for mb in (1500, 3000, 6000, 60000)
+    ]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > counts[1] > counts[-1] == 1
+
+
+def test_results_in_memory_and_other_channels_need_room_too():
+    alone = planned(LARGE, Recipe(), megabytes=8000, on_disk=True)
+    with_maps = planned(LARGE, Recipe(), megabytes=8000)
+    beside = planned(LARGE, Recipe(), megabytes=8000, on_disk=True, beside=2)
+    assert len(with_maps.windows) > len(alone.windows)
+    assert len(beside.windows) > len(alone.windows)
+
+
+def test_too_little_memory_is_said_with_what_is_needed():
+    with pytest.raises(ValueError, match=r"memory must be at least \d+ MB .*, got 50"):
+        planned(LARGE, Recipe(), megabytes=50, on_disk=True)
+
+
+def test_seconds_are_more_for_more_planes():
+    rng = np.random.default_rng(0)
+    planes = rng.integers(0, 4000, (24, 256, 256)).astype(np.uint16)
+    recipe = Recipe(registration="none")
+    few, all_ = (FocalStack(planes[:count]) for count in (6, 24))
+    seconds_of(few, recipe, planned(few.planes, recipe))  # compiles
+    assert 0 < seconds_of(all_, recipe, planned(all_.planes, recipe)) < 60
