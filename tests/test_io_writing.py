@@ -447,3 +447,14 @@ def test_stacks_and_images_go_into_either_format(tmp_path, rng):
         assert json.loads(described) == record
     with pytest.raises(ValueError, match="settings must be none for OME-Zarr, got compression"):
         write_stack(tmp_path / "e.ome.zarr", stack, compression="deflate")
+
+
+def test_uneven_and_falling_positions_come_back_from_ome_zarr(tmp_path):
+    planes = np.arange(5 * 16 * 16, dtype=np.uint16).reshape(5, 16, 16)
+    for k, positions in enumerate(([9.0, 8.5, 7.0, 6.0, 5.5], [0.0, 1.0, 1.5, 4.0, 9.0])):
+        stack = FocalStack(planes, positions, (0.2, 0.1), "micrometer")
+        write_stack(tmp_path / f"{k}.ome.zarr", stack)
+        back = read_stack(tmp_path / f"{k}.ome.zarr")
+        np.testing.assert_allclose(back.positions, positions)
+        assert (back.pixel_size, back.unit) == (stack.pixel_size, stack.unit)
+        np.testing.assert_array_equal(np.asarray(back.planes), planes)

@@ -9,10 +9,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_dff.acquisition import Acquisition
     from napari_dff.depth import DepthMap, FocusPeaks, depth_map, focus_peaks
     from napari_dff.focus import focus_measure
     from napari_dff.fusion import all_in_focus
-    from napari_dff.io import read_stack, read_transforms, save_reconstruction
+    from napari_dff.io import (
+        StackError,
+        read_acquisitions,
+        read_recipe,
+        read_stack,
+        read_transforms,
+        save_reconstruction,
+    )
     from napari_dff.pipeline import Reconstruction, depth_from_focus
     from napari_dff.progress import Cancelled, Progress
     from napari_dff.recipe import Recipe
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "Acquisition": "acquisition",
     "Alignment": "registration",
     "Cancelled": "progress",
     "DepthMap": "depth",
@@ -32,12 +41,15 @@ _ROOMS = {
     "Progress": "progress",
     "Recipe": "recipe",
     "Reconstruction": "pipeline",
+    "StackError": "io",
     "align": "registration",
     "all_in_focus": "fusion",
     "depth_from_focus": "pipeline",
     "depth_map": "depth",
     "focus_measure": "focus",
     "focus_peaks": "depth",
+    "read_acquisitions": "io",
+    "read_recipe": "io",
     "read_stack": "io",
     "read_transforms": "io",
     "refine": "refinement",
@@ -46,6 +58,7 @@ _ROOMS = {
 }
 
 __all__ = [
+    "Acquisition",
     "Alignment",
     "Cancelled",
     "DepthMap",
@@ -55,12 +68,15 @@ __all__ = [
     "Progress",
     "Recipe",
     "Reconstruction",
+    "StackError",
     "align",
     "all_in_focus",
     "depth_from_focus",
     "depth_map",
     "focus_measure",
     "focus_peaks",
+    "read_acquisitions",
+    "read_recipe",
     "read_stack",
     "read_transforms",
     "refine",

@@ -136,12 +136,18 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
 
 
 def read_transforms(path: str | os.PathLike[str]) -> np.ndarray:
-    """Motions that a run wrote, (Z, 3, 3); ValueError with one sentence if there are none."""
+    """Motions that a run wrote, (Z, 3, 3), or (T, Z, 3, 3) where it had several times.
+
+    Raises
+    ------
+    ValueError
+        Where the file holds none, with one sentence.
+    """
     try:
         matrices = np.array(json.loads(Path(path).read_text(encoding="utf-8"))["transforms"], float)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} holds no transforms as a run writes them: {error}") from error
-    if matrices.ndim != 3 or matrices.shape[1:] != (3, 3):
+    if matrices.ndim not in (3, 4) or matrices.shape[-2:] != (3, 3):
         raise ValueError(f"{path} must hold one 3 × 3 matrix a plane, got shape {matrices.shape}")
     return matrices
 

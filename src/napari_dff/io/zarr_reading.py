@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from napari_dff.io.axes import ORDER, Source, StackError, unread
 from napari_dff.io.calibration import UNCALIBRATED, Calibration, Length, calibration
@@ -83,8 +86,17 @@ def _source(path: Path, name: str, group: Any) -> Source:
         path.name,
         name or str(image.name or ""),
         tuple(str(channel.get("label", "")) for channel in channels),
-        _calibration(image, axes),
+        _with_heights(_calibration(image, axes), group),
     )
+
+
+def _with_heights(found: Calibration, group: Any) -> Calibration:
+    """With the focus position of every plane, where we wrote it: scale and shift tell no others."""
+    record = dict(group.attrs).get("napari-dff")
+    written = record.get("positions") if isinstance(record, dict) else None
+    if found.unit == "pixel" or not written or np.ndim(written) != 1:
+        return found
+    return dataclasses.replace(found, heights=np.array([written], float))
 
 
 def _axis(name: object, kind: str | None) -> str:
