@@ -228,9 +228,10 @@ def _earlier(known: Known, wanted: Window, outer: Window) -> tuple[DepthMap, np.
 
 
 def _told(progress: Progress, where: str) -> Progress:
-    """The same, saying where as well."""
+    """The same, saying where as well; what the step before has freed is given back first."""
 
     def within(items: Sequence[T], /, *, desc: str) -> Iterable[T]:
+        give_back()
         return progress(items, desc=f"{desc}, {where}")
 
     return within

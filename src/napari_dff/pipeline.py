@@ -119,6 +119,7 @@ def reconstruct(
     for piece in pieces(scene, recipe, plan.windows, results.known, progress):
         flat = flat and piece.pictures[0].min() == piece.pictures[0].max()
         results.put(piece)
+        del piece  # or it is held while the next one is made
     if flat and all(np.ptp(np.asarray(scene.planes[i])) == 0 for i in range(scene.planes.shape[0])):
         raise ValueError(NO_CONTRAST)
 

@@ -8,26 +8,28 @@ from napari.layers import Image, Layer
 from napari_dff.depth import DepthMap, depth_map
 from napari_dff.pipeline import fused_by
 from napari_dff.progress import Progress
-from napari_dff.quality import advice, coverage
 from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
 from napari_dff.widgets.layers import needed
+from napari_dff.widgets.maps import Maps
+from napari_dff.widgets.maps_step import MapsStep
 from napari_dff.widgets.runs import Run
-from napari_dff.widgets.step import StepWidget
+from napari_dff.widgets.step import Given
 
 
-class DepthWidget(StepWidget):
+class DepthWidget(MapsStep):
     """Depth, its uncertainty, the plane index as labels, and the all-in-focus image."""
 
     title = "Depth and all-in-focus"
     settings = ("peak", "prefer", "fusion")
+    asks_focus = False
 
     def gather(self, source: Image) -> dict[str, Layer]:
         """The focus volume."""
         return {"focus": needed(self._viewer, "focus", source, "Focus measure")}
 
     def compute(
-        self, stack: FocalStack, recipe: Recipe, given: dict[str, np.ndarray], progress: Progress
+        self, stack: FocalStack, recipe: Recipe, given: Given, progress: Progress
     ) -> tuple[DepthMap, np.ndarray]:
         """Find the peaks, then fuse."""
         found = depth_map(
@@ -40,7 +42,6 @@ class DepthWidget(StepWidget):
         found.uncertainty[~given["valid"]] = np.inf
         return found, fused_by(recipe, stack, found.depth, progress)
 
-    def emit(self, run: Run, recipe: Recipe, result: tuple[DepthMap, np.ndarray]) -> Iterator[None]:
-        """Put the four layers, and say how much of the stack they cover."""
-        yield from run.put_depth_map(*result)
-        self.tell(advice(coverage(result[0], len(run.positions))))
+    def emit(self, run: Run, recipe: Recipe, result: Maps) -> Iterator[None]:
+        """Put the four layers."""
+        yield from self.put(run, result)

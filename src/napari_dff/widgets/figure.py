@@ -12,7 +12,8 @@ from napari_dff.figure import Plate, frames, plate
 from napari_dff.io.pictures import FIGURES, MOVIES, write_figure, write_movie
 from napari_dff.widgets.form import in_a_row, lined_up
 from napari_dff.widgets.heights import Heights, heights_of, lines
-from napari_dff.widgets.layers import find, planes_behind, source_of, stack_of
+from napari_dff.widgets.layers import find, planes_behind, source_of
+from napari_dff.widgets.series import stack_in_view
 from napari_dff.widgets.tool import Tool
 
 COLORMAPS = ("viridis", "cividis", "magma", "turbo", "gray")
@@ -135,7 +136,8 @@ class FigureWidget(Tool):
     def _on_movie(self) -> None:
         try:
             heights = heights_of(self._viewer, self.chosen.value)
-            stack, given = stack_of(self._stack(heights)), self.plate(heights)
+            stack = stack_in_view(self._viewer, self._stack(heights), focus=False)
+            given, self.where = self.plate(heights), heights.where
         except ValueError as error:
             self.fail(error)
             return
@@ -145,7 +147,8 @@ class FigureWidget(Tool):
 
     def _on_figure(self) -> None:
         try:
-            given = self.plate(heights_of(self._viewer, self.chosen.value))
+            heights = heights_of(self._viewer, self.chosen.value)
+            given, self.where = self.plate(heights), heights.where
         except ValueError as error:
             self.fail(error)
             return

@@ -8,7 +8,17 @@ from napari.layers import Image, Layer, Points, Shapes
 from napari.viewer import Viewer
 from skimage.draw import polygon2mask
 
-from napari_dff.widgets.layers import ours, role_of, unit_of
+from napari_dff.widgets.layers import (
+    leading,
+    ours,
+    place_in_view,
+    plane_shape,
+    role_of,
+    size_of,
+    unit_of,
+    values_at,
+)
+from napari_dff.widgets.series import CHANNEL, WORDS
 
 OUTLINE = 180  # corners of the polygon that stands for an ellipse
 
@@ -28,6 +38,10 @@ class Heights(NamedTuple):
     pixel_size : (float, float)
     unit : str
         As napari spells it.
+    place : tuple of int
+        Which stack of the layer that is, along the axes before Z.
+    where : str
+        The same in words: "time 3 of 20"; empty where there is only one.
     """
 
     layer: Image
@@ -36,6 +50,8 @@ class Heights(NamedTuple):
     picture: np.ndarray | None
     pixel_size: tuple[float, float]
     unit: str
+    place: tuple[int, ...] = ()
+    where: str = ""
 
 
 def depth_layers(viewer: Viewer) -> list[Layer]:
@@ -48,19 +64,40 @@ def depth_layers(viewer: Viewer) -> list[Layer]:
 
 
 def heights_of(viewer: Viewer, layer: Image | None) -> Heights:
-    """Heights of a depth layer; ValueError with a sentence when there is none."""
+    """Heights of a depth layer; ValueError with a sentence when there is none.
+
+    Of a layer with axes before Z those at which the sliders stand.
+    """
     if layer is None:
         raise ValueError("no depth layer: run 'Depth from focus, all steps' on a stack first")
     uncertainty, picture = (beside(viewer, layer, name) for name in ("uncertainty", "all in focus"))
-    heights = np.asarray(layer.data, dtype=np.float32)
+    heights = shown_values(viewer, layer).astype(np.float32)
     if uncertainty is not None:
         heights = np.where(np.isfinite(uncertainty), heights, np.float32(np.nan))
-    size = (abs(float(layer.scale[-2])), abs(float(layer.scale[-1])))
-    return Heights(layer, heights, uncertainty, picture, size, unit_of(layer))
+    where = place_shown(viewer, layer), words_in_view(viewer, layer)
+    size = size_of(layer), unit_of(layer)
+    return Heights(layer, heights, uncertainty, picture, *size, *where)
+
+
+def place_shown(viewer: Viewer, layer: Layer) -> tuple[int, ...]:
+    """The place along the axes before Z that a depth layer shows: its own, or that in view."""
+    own = ours(layer).get("place")
+    return place_in_view(viewer, layer) if own is None else tuple(own)
+
+
+def shown_values(viewer: Viewer, layer: Layer) -> np.ndarray:
+    """What a depth layer shows: (Y, X)."""
+    return values_at(layer, place_in_view(viewer, layer))
+
+
+def words_in_view(viewer: Viewer, layer: Layer) -> str:
+    """Which of its stacks a depth layer shows: "time 3 of 20"; empty where it has only one."""
+    parts = zip(layer.axis_labels, place_in_view(viewer, layer), leading(layer), strict=False)
+    return ", ".join(f"{WORDS.get(name, name)} {i + 1} of {n}" for name, i, n in parts if n > 1)
 
 
 def beside(viewer: Viewer, layer: Layer, name: str) -> np.ndarray | None:
-    """What the layer of the same run, of another role, holds."""
+    """What the layer of the same run, of another role, holds: (Y, X), or (Y, X, 3) in colour."""
     prefix = "refined " if role_of(layer).startswith("refined") else ""
     roles = [f"{prefix}{name}"]
     if role_of(layer) == "levelled depth":
@@ -68,8 +105,13 @@ def beside(viewer: Viewer, layer: Layer, name: str) -> np.ndarray | None:
     for role in roles:
         for other in viewer.layers:
             same = ours(other).get("source") == ours(layer).get("source")
-            if role_of(other) == role and same and other.data.shape[:2] == layer.data.shape:
-                return np.asarray(other.data)
+            if role_of(other) == role and same and plane_shape(other) == plane_shape(layer):
+                at = place_in_view(viewer, other)
+                own = place_shown(viewer, layer)
+                if len(own) == len(at):  # but of the channel in view
+                    named = zip(other.axis_labels, at, own, strict=False)
+                    at = tuple(i if name in CHANNEL else j for name, i, j in named)
+                return values_at(other, at)
     return None
 
 
@@ -95,7 +137,7 @@ def regions(drawn: Shapes | None, on: Layer) -> list[np.ndarray]:
     """The areas that were drawn, as (Y, X) bool masks."""
     if drawn is None:
         return []
-    shape = on.data.shape[:2]
+    shape = plane_shape(on)
     masks = []
     for kind, corners in vertices(drawn, on):
         if kind == "ellipse":

@@ -8,7 +8,15 @@ from napari.layers import Image, Labels, Layer, Points
 from napari.viewer import Viewer
 
 from napari_dff.refinement import BACKGROUND, NO_HINT
-from napari_dff.widgets.layers import KEY, placed, planes_of, role_of, title_of
+from napari_dff.widgets.layers import (
+    KEY,
+    placed,
+    plane_shape,
+    planes_of,
+    role_of,
+    title_of,
+)
+from napari_dff.widgets.series import channel_axis, names_of
 
 SHARP, NEVER = "sharp in the plane shown", "background: never sharp"
 SIZE = 3  # pixels, diameter of what a new point says
@@ -58,7 +66,7 @@ class Hints:
         if source is None:
             return
         points = self._viewer.add_points(
-            np.empty((0, 3)),
+            np.empty((0, source.ndim)),
             name=f"hints · {title_of(source)}",
             metadata={KEY: {"role": "hints"}},
             size=SIZE,
@@ -67,7 +75,7 @@ class Hints:
             face_color="background",
             face_color_cycle={False: "lime", True: "red"},
             border_color="black",
-            **placed(source, 3),
+            **placed(source, source.ndim),
         )
         self.layer.reset_choices()
         self.layer.value = points
@@ -84,34 +92,41 @@ class Hints:
             points.selected_data = set()
 
 
-def hints_of(layer: Layer, source: Image) -> np.ndarray:
+def hints_of(layer: Layer, source: Image, place: tuple[int, ...] = ()) -> np.ndarray:
     """Hints as `refine` takes them, (Y, X) int32; ValueError with a sentence where they can't be.
 
-    A point says so of the pixels it covers.
+    A point says so of the pixels it covers. Of a stack with axes before Z, those at `place` count;
+    an axis of channels is told by `place` alone, since what is sharp is so in all of them.
     """
-    planes = planes_of(source).shape
-    out = np.full(planes[1:3], NO_HINT, np.int32)
+    out = np.full(plane_shape(source), NO_HINT, np.int32)
     if isinstance(layer, Points):
-        _paint_points(out, layer, source, planes[0])
+        _paint_points(out, layer, source, place)
     else:
-        _paint_labels(out, np.asarray(layer.data), layer.name, planes)
+        _paint_labels(out, layer, source, place)
     return out
 
 
-def _paint_points(out: np.ndarray, points: Points, source: Image, planes: int) -> None:
+def _paint_points(out: np.ndarray, points: Points, source: Image, place: tuple[int, ...]) -> None:
+    before, channel = len(place), channel_axis(names_of(source))
+    planes = planes_of(source).shape[before]
     never = np.zeros(len(points.data), bool)
     if "background" in points.features:
         never = points.features["background"].to_numpy(dtype=bool)
-    if points.ndim < 3 and not never.all():
+    if points.ndim < source.ndim and not never.all():
+        axes = ", ".join([*(name.upper() for name in names_of(source)), "Z", "Y", "X"])
         raise ValueError(
-            f"layer {points.name!r} must have points with Z, Y, X, so that each is in a plane, "
+            f"layer {points.name!r} must have points with {axes}, so that each is in a plane, "
             f"got {points.ndim} axes"
         )
     per_pixel = float(points.scale[-1] / source.scale[-1])
     rows, columns = np.ogrid[: out.shape[0], : out.shape[1]]
-    for place, size, background in zip(points.data, points.size, never, strict=True):
-        at = np.asarray(source.world_to_data(points.data_to_world(place)))
-        plane = int(np.rint(at[0])) if points.ndim >= 3 else 0
+    for point, size, background in zip(points.data, points.size, never, strict=True):
+        at = np.asarray(source.world_to_data(points.data_to_world(point)))
+        here = np.rint(at[:before]).astype(int)
+        everywhere = points.ndim < source.ndim
+        if not everywhere and any(i != channel and here[i] != place[i] for i in range(before)):
+            continue
+        plane = 0 if everywhere else int(np.rint(at[before]))
         if not background and not 0 <= plane < planes:
             raise ValueError(
                 f"points of {points.name!r} must lie in planes 0 to {planes - 1}, got {plane}"
@@ -122,12 +137,17 @@ def _paint_points(out: np.ndarray, points: Points, source: Image, planes: int) -
         out[near] = BACKGROUND if background else plane
 
 
-def _paint_labels(out: np.ndarray, labels: np.ndarray, name: str, planes: tuple[int, ...]) -> None:
-    if labels.shape != planes[:3]:
+def _paint_labels(out: np.ndarray, layer: Labels, source: Image, place: tuple[int, ...]) -> None:
+    labels, whole = np.asarray(layer.data), planes_of(source).shape[: source.ndim]
+    if labels.shape != whole:
         raise ValueError(
-            f"labels {name!r} must cover the stack, {planes[:3]}, got shape {labels.shape}"
+            f"labels {layer.name!r} must cover the stack, {whole}, got shape {labels.shape}"
         )
-    sharp, never = labels == 1, (labels == 2).any(axis=0)
+    channel = channel_axis(names_of(source))
+    here = labels[tuple(slice(None) if i == channel else n for i, n in enumerate(place))]
+    if channel is not None:
+        here = here.max(axis=0) if here.ndim > 3 else here
+    sharp, never = here == 1, (here == 2).any(axis=0)
     said = sharp.any(axis=0)
     out[said] = sharp.argmax(axis=0)[said]
     out[never] = BACKGROUND

@@ -21,13 +21,15 @@ from napari_dff.widgets.layers import (
     on_surface,
     ours,
     pixel_at,
+    place_in_view,
     placed,
+    plane_shape,
     planes_behind,
-    planes_of,
     role_of,
     settings_of,
-    stack_of,
+    values_at,
 )
+from napari_dff.widgets.series import stack_in_view
 from napari_dff.widgets.worker import Job
 
 HINT = "Click on a pixel to see its focus curve; Shift-click keeps it and adds another."
@@ -71,7 +73,7 @@ class InspectorWidget(Container[Widget]):
             self._next = source, pixel, add
             return
         try:
-            stack, recipe = stack_of(source), self._recipe(source)
+            stack, recipe = stack_in_view(self._viewer, source), self._recipe(source)
         except ValueError as error:
             self.told.value = str(error)
             return
@@ -121,7 +123,7 @@ class InspectorWidget(Container[Widget]):
         for layer in [active, *reversed(self._viewer.layers)]:
             if layer is not None and (role_of(layer) or is_stack(layer)):
                 source = planes_behind(self._viewer, layer)
-                if source is not None and source.ndim == 3:
+                if source is not None and source.ndim >= 3:
                     return source
         return None
 
@@ -140,15 +142,15 @@ class InspectorWidget(Container[Widget]):
     def _show(self, source: Image, pixel: tuple[int, int], curve: FocusCurve, add: bool) -> None:
         kept = self.curves[-(KEPT - 1) :] if add else []
         self.curves = [*kept, (pixel, curve)]
-        self._unit = depth_symbol(str(source.units[0]))
+        self._unit = depth_symbol(str(source.units[-1]))
         self._final = self._became(source, pixel)
         self._mark(source)
         self._draw()
         self._tell(pixel, curve)
         if self.step.value and source in self._viewer.layers:
-            world = source.data_to_world((curve.plane, *pixel))
-            offset = self._viewer.dims.ndim - source.ndim
-            self._viewer.dims.set_point(offset, world[0])
+            place = place_in_view(self._viewer, source)
+            world = source.data_to_world((*place, curve.plane, *pixel))
+            self._viewer.dims.set_point(self._viewer.dims.ndim - 3, world[-3])
 
     def _mark(self, source: Image) -> None:
         """Show on the canvas which pixels these are, in the colours of their curves."""
@@ -163,7 +165,7 @@ class InspectorWidget(Container[Widget]):
             places,
             name="inspected pixels",
             metadata={KEY: {"role": "inspected"}},
-            size=max(5, planes_of(source).shape[1] // 60),
+            size=max(5, plane_shape(source)[0] // 60),
             face_color="transparent",
             border_color=colours,
             border_width=0.2,
@@ -174,12 +176,13 @@ class InspectorWidget(Container[Widget]):
     def _became(self, source: Image, pixel: tuple[int, int]) -> dict[str, tuple[float, float]]:
         """Depth and uncertainty of the pixel in the layers there are."""
         results = {role_of(layer): layer for layer in self._results(source)}
+        place = place_in_view(self._viewer, source)
         found = {}
         for prefix, name in (("", "estimate"), ("refined ", "refined")):
             depth, doubt = (results.get(f"{prefix}{role}") for role in ("depth", "uncertainty"))
             if depth is not None:
-                known = np.nan if doubt is None else float(np.asarray(doubt.data[pixel]))
-                found[name] = float(np.asarray(depth.data[pixel])), known
+                known = np.nan if doubt is None else float(values_at(doubt, place)[pixel])
+                found[name] = float(values_at(depth, place)[pixel]), known
         return found
 
     def _tell(self, pixel: tuple[int, int], curve: FocusCurve) -> None:

@@ -39,25 +39,104 @@ def planes_of(layer: Image) -> Any:
     return layer.data[0] if layer.multiscale else layer.data
 
 
+def leading(layer: Layer) -> tuple[int, ...]:
+    """Lengths of the axes of a layer before Z, Y, X."""
+    return tuple(planes_of(layer).shape[: max(layer.ndim - 3, 0)])
+
+
+def plane_shape(layer: Layer) -> tuple[int, int]:
+    """Height and width of the planes of a layer."""
+    shape = planes_of(layer).shape[: layer.ndim]
+    return int(shape[-2]), int(shape[-1])
+
+
+def at_place(values: np.ndarray, place: tuple[int, ...], own: int) -> np.ndarray:
+    """What `values` hold at a place along the axes before Z; `own` axes are theirs besides.
+
+    An axis that they have 1 of holds for all of it, and so does everything without such axes.
+    """
+    before = values.shape[: values.ndim - own]
+    if len(before) not in (0, len(place)):
+        raise ValueError(f"there must be {len(place)} axes before the last {own}, got {before}")
+    where = tuple(i if n > 1 else 0 for i, n in zip(place, before, strict=False))
+    return np.asarray(values[where])
+
+
+def values_at(layer: Layer, place: tuple[int, ...]) -> np.ndarray:
+    """What a result holds at a place of its stack: (Y, X[, 3]), or (Z, Y, X) of planes."""
+    values = layer.data
+    before = values.shape[: len(place)]
+    if not place or values.ndim < len(place) + 3:
+        return np.asarray(values)
+    where = tuple(i if n > 1 else 0 for i, n in zip(place, before, strict=True))
+    return np.asarray(values[where][0] if values.shape[len(place)] == 1 else values[where])
+
+
+def place_in_view(viewer: Viewer, layer: Layer) -> tuple[int, ...]:
+    """Where the sliders stand along the axes of a layer before Z, Y, X (of a plane: before Y)."""
+    count = len(leading(layer))
+    if not count:
+        return ()
+    shape = np.array(planes_of(layer).shape[:count])
+    at = np.rint(np.asarray(layer.world_to_data(viewer.dims.point))[:count]).astype(int)
+    return tuple(int(i) for i in np.clip(at, 0, shape - 1))
+
+
+def positions_of(layer: Layer) -> np.ndarray:
+    """Focus positions of the planes of a stack layer, (Z,) or (…, Z) float64, in its unit.
+
+    They are the layer's scale and translation along Z, unless a file told them one by one and
+    these are still as they were. What differs from time to time has the axes before Z.
+    """
+    z, count = layer.ndim - 3, planes_of(layer).shape[layer.ndim - 3]
+    step, first = float(layer.scale[z]), float(layer.translate[z])
+    kept = ours(layer).get("positions")
+    if kept is not None:
+        values = np.asarray(kept, dtype=np.float64)
+        fits = values.shape in ((count,), (*leading(layer), count))
+        if fits and np.allclose((step, first), spacing_of(values), rtol=1e-6):
+            return values
+    return first + step * np.arange(count)
+
+
+def spacing_of(positions: np.ndarray) -> tuple[float, float]:
+    """Mean distance of planes, and the first position: what a layer can tell of them."""
+    first = np.asarray(positions).reshape(-1, np.shape(positions)[-1])[0]
+    return float(np.diff(first).mean()), float(first[0])
+
+
 def stack_of(layer: Image | None) -> FocalStack:
     """Return the focal stack in an Image layer; ValueError with a sentence when it isn't one.
 
     Positions are the layer's scale and translation along its first axis, in its units.
     """
-    if layer is None:
-        raise ValueError("no stack: open a focal stack (File ▸ Open Sample has some) and choose it")
+    layer = checked(layer)
     if layer.ndim != 3:
         raise ValueError(
             f"layer {layer.name!r} must be a stack with axes Z, Y, X, got {layer.ndim} axes"
         )
-    planes = planes_of(layer)
-    positions = layer.translate[0] + layer.scale[0] * np.arange(planes.shape[0])
-    return FocalStack(planes, positions, tuple(abs(layer.scale[1:3])), unit_of(layer))
+    return FocalStack(planes_of(layer), positions_of(layer), size_of(layer), unit_of(layer))
+
+
+def checked(layer: Image | None) -> Image:
+    """The layer; ValueError with a sentence where there is none, or none with planes."""
+    if layer is None:
+        raise ValueError("no stack: open a focal stack (File ▸ Open Sample has some) and choose it")
+    if layer.ndim < 3:
+        raise ValueError(
+            f"layer {layer.name!r} must be a stack with axes Z, Y, X, got {layer.ndim} axes"
+        )
+    return layer
+
+
+def size_of(layer: Layer) -> tuple[float, float]:
+    """Height and width of a pixel, in the layer's unit."""
+    return abs(float(layer.scale[-2])), abs(float(layer.scale[-1]))
 
 
 def unit_of(layer: Layer) -> str:
-    """The unit of all axes of a layer; ValueError with a sentence when they differ."""
-    units = [str(unit) for unit in layer.units]
+    """The unit of Z, Y and X of a layer; ValueError with a sentence when they differ."""
+    units = [str(unit) for unit in layer.units[-3:]]
     if len(set(units)) > 1:
         raise ValueError(
             f"layer {layer.name!r} must have one unit for all axes, got {', '.join(units)}"
@@ -76,10 +155,12 @@ def source_of(viewer: Viewer, layer: Layer) -> Layer | None:
     return by_id(viewer, made_from) if made_from else (layer if is_stack(layer) else None)
 
 
-def valid_of(source: Layer) -> np.ndarray:
+def valid_of(source: Layer, place: tuple[int, ...] = ()) -> np.ndarray:
     """Where every plane of a stack has data, (Y, X) bool: not at the rim of an aligned one."""
     valid = ours(source).get("valid")
-    return np.ones(planes_of(source).shape[1:3], bool) if valid is None else np.asarray(valid)
+    if valid is None:
+        return np.ones(plane_shape(source), bool)
+    return at_place(np.asarray(valid), place, 2)
 
 
 def planes_behind(viewer: Viewer, layer: Layer) -> Layer | None:
@@ -112,15 +193,28 @@ def title_of(source: Layer) -> str:
     return str(ours(source).get("root", source.name))
 
 
-def placed(source: Layer, axes: int, window: Window | None = None) -> dict[str, Any]:
-    """Where the last `axes` axes of `source`, or a window of its planes, lie in the world."""
+def placed(
+    source: Layer,
+    axes: int,
+    window: Window | None = None,
+    shape: tuple[int, ...] | None = None,
+) -> dict[str, Any]:
+    """Where the last `axes` axes of `source`, or a window of its planes, lie in the world.
+
+    Of an axis that `shape` has one pixel of, that is as thick as all of them in the source: a
+    depth map lies in all planes, and is seen wherever the sliders stand.
+    """
     last = slice(-axes, None)
-    corner = np.zeros(axes)
+    corner, thick = np.zeros(axes), np.ones(axes)
     if window is not None:
         corner[-2:] = window.top, window.left
+    if shape is not None:
+        whole = planes_of(source).shape[: source.ndim][last]
+        thick[:] = [n if got == 1 else 1 for got, n in zip(shape, whole, strict=True)]
+        corner += (thick - 1) / 2
     rotate = source.rotate[last, last]
     return {
-        "scale": source.scale[last],
+        "scale": source.scale[last] * thick,
         "translate": source.translate[last] + rotate @ (source.scale[last] * corner),
         "rotate": rotate,
         "affine": source.affine.set_slice(list(range(source.ndim))[last]),
@@ -132,7 +226,7 @@ def placed(source: Layer, axes: int, window: Window | None = None) -> dict[str, 
 def pixel_at(source: Layer, position: Any) -> tuple[int, int] | None:
     """Row and column of `source` at a position in the world; None outside."""
     row, column = (int(np.rint(v)) for v in np.asarray(source.world_to_data(position))[-2:])
-    height, width = planes_of(source).shape[1:3]
+    height, width = plane_shape(source)
     return (row, column) if 0 <= row < height and 0 <= column < width else None
 
 
@@ -154,7 +248,7 @@ def on_surface(viewer: Viewer, event: Any) -> np.ndarray | None:
 
 def in_view(source: Layer, largest: int) -> Window | None:
     """The part of the planes that the canvas shows, at most `largest` pixels a side, or None."""
-    height, width = planes_of(source).shape[1:3]
+    height, width = plane_shape(source)
     corners = np.asarray(source.corner_pixels)[:, -2:]
     return _within(corners[0], corners[1] + 1, (height, width), largest)
 
@@ -165,8 +259,8 @@ def in_rectangle(source: Layer, shapes: Layer | None, largest: int) -> Window | 
         return None
     world = [shapes.data_to_world(corner) for corner in shapes.data[-1]]
     corners = np.array([np.asarray(source.world_to_data(point))[-2:] for point in world])
-    shape = tuple(planes_of(source).shape[1:3])
-    return _within(np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0)), shape, largest)
+    first, last = np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0))
+    return _within(first, last, plane_shape(source), largest)
 
 
 def _within(first: Any, last: Any, shape: tuple[int, ...], largest: int) -> Window | None:

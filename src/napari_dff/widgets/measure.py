@@ -30,8 +30,23 @@ from napari_dff.surface.profile import WIDTH
 from napari_dff.units import depth_symbol, symbol
 from napari_dff.widgets.canvas import COLOURS, Canvas
 from napari_dff.widgets.form import in_a_row, lined_up, table, wrapped
-from napari_dff.widgets.heights import Heights, beside, heights_of, lines, points, regions
-from napari_dff.widgets.layers import on_surface, placed, settings_of, source_of, unit_of
+from napari_dff.widgets.heights import (
+    Heights,
+    beside,
+    heights_of,
+    lines,
+    points,
+    regions,
+    shown_values,
+)
+from napari_dff.widgets.layers import (
+    on_surface,
+    placed,
+    plane_shape,
+    settings_of,
+    source_of,
+    unit_of,
+)
 from napari_dff.widgets.runs import Run
 from napari_dff.widgets.tool import Tool
 
@@ -150,12 +165,12 @@ class MeasureWidget(Tool):
             self.cursor.value = "–"
             return
         row, column = (int(np.rint(v)) for v in np.asarray(layer.world_to_data(place))[-2:])
-        height, width = layer.data.shape
+        height, width = plane_shape(layer)
         if not (0 <= row < height and 0 <= column < width):
             self.cursor.value = "–"
             return
         unit, doubts = depth_symbol(unit_of(layer)), beside(self._viewer, layer, "uncertainty")
-        value = f"{float(layer.data[row, column]):.4g}"
+        value = f"{float(shown_values(self._viewer, layer)[row, column]):.4g}"
         if doubts is not None:
             doubt = float(doubts[row, column])
             value += f" ± {doubt:.2g} {unit}" if np.isfinite(doubt) else f" {unit}, never in focus"
@@ -169,7 +184,7 @@ class MeasureWidget(Tool):
             self.fail(ValueError("no depth layer: run 'Depth from focus, all steps' first"))
             return
         if self.drawn.value is None:
-            thick = max(1.0, layer.data.shape[1] / 250)
+            thick = max(1.0, plane_shape(layer)[0] / 250)
             look = {"edge_color": "yellow", "face_color": "transparent", "edge_width": thick}
             shapes = self._viewer.add_shapes(ndim=2, name="measured", **look, **placed(layer, 2))
             self._follow()
@@ -213,7 +228,7 @@ class MeasureWidget(Tool):
         return lambda _: measures[what](heights, how, where, settings)
 
     def _show(self, found: Found) -> None:
-        self.found = found
+        self.found, self.where = found, found.heights.where
         self.table.value = _rows(found.quantities)
         self.table.native.resizeColumnsToContents()
         if found.profile is not None:
@@ -232,6 +247,7 @@ class MeasureWidget(Tool):
         run.put(
             "levelled depth",
             self.found.levelled,
+            remember={"place": self.found.heights.place},
             colormap="viridis",
             contrast_limits=(float(limits[0]), float(max(limits[1], limits[0] + 1e-6))),
         )
@@ -240,7 +256,7 @@ class MeasureWidget(Tool):
         if self.found is None:
             self.fail(ValueError("nothing to save: press Measure first"))
             return
-        name = f"{self.measure.value.replace(' ', '_')}.csv"
+        name = "_".join(f"{self.measure.value} {self.where}".replace(",", "").split()) + ".csv"
         path = self.path("Save", name, (".csv",))
         if path is None:
             return

@@ -14,7 +14,16 @@ from qtpy.QtCore import QTimer
 from napari_dff.pieces import MARGIN
 from napari_dff.progress import Progress
 from napari_dff.tiles import Window
-from napari_dff.widgets.layers import KEY, in_rectangle, in_view, ours, placed, role_of, title_of
+from napari_dff.widgets.layers import (
+    KEY,
+    in_rectangle,
+    in_view,
+    ours,
+    placed,
+    plane_shape,
+    role_of,
+    title_of,
+)
 from napari_dff.widgets.worker import Job, in_turns
 
 SIDE = 464 - 2 * MARGIN  # pixels: what lies around is computed with it
@@ -139,7 +148,7 @@ class Preview:
                 metadata={KEY: {"role": "preview region"}},
                 face_color="transparent",
                 edge_color="yellow",
-                edge_width=max(1, source.data.shape[1] // 200),
+                edge_width=max(1, plane_shape(source)[0] // 200),
                 **placed(source, 2),
             )
         shapes.visible = True

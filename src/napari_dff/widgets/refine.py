@@ -12,23 +12,25 @@ from napari.viewer import Viewer
 from napari_dff.depth import DepthMap
 from napari_dff.pipeline import fused_by, refined_by
 from napari_dff.progress import Progress
-from napari_dff.quality import advice, coverage
 from napari_dff.recipe import Recipe
 from napari_dff.refinement import Before
 from napari_dff.stack import FocalStack, grey
 from napari_dff.widgets.hints import Hints, hints_of
 from napari_dff.widgets.layers import needed, ours
+from napari_dff.widgets.maps import Maps
+from napari_dff.widgets.maps_step import MapsStep
 from napari_dff.widgets.runs import Run, stamp
-from napari_dff.widgets.step import StepWidget
+from napari_dff.widgets.step import Given
 
 
-class RefineWidget(StepWidget):
+class RefineWidget(MapsStep):
     """Refined depth, uncertainty, plane index and all-in-focus image beside the estimate."""
 
     title = "Refine"
     skips = ("registration",)
     settings = ("refinement", "smoothness")
     folded = ("fusion",)
+    asks_focus = False
 
     def __init__(self, viewer: Viewer) -> None:
         self.hints = Hints(viewer, lambda: self.stack.value)
@@ -67,20 +69,20 @@ class RefineWidget(StepWidget):
             return "other hints"
         return super().differs(layer)
 
-    def given(self, source: Image, layers: dict[str, Layer]) -> dict[str, np.ndarray]:
+    def given(self, source: Image, layers: dict[str, Layer], place: tuple[int, ...]) -> Given:
         """What they hold; the guide in grey, the hints painted on a plane."""
         hints = layers.get("hints")
         others = {role: layer for role, layer in layers.items() if role != "hints"}
-        held = super().given(source, others)
+        held = super().given(source, others, place)
         held["all in focus"] = grey(held["all in focus"])
         if hints is not None:
-            held["hints"] = hints_of(hints, source)
+            held["hints"] = hints_of(hints, source, place)
         key = (astuple(self.recipe()), *(stamp(layer) for layer in (source, *others.values())))
         self._under_way = key, held.get("hints")
         return held
 
     def compute(
-        self, stack: FocalStack, recipe: Recipe, given: dict[str, np.ndarray], progress: Progress
+        self, stack: FocalStack, recipe: Recipe, given: Given, progress: Progress
     ) -> tuple[DepthMap, np.ndarray]:
         """Refine, then fuse again; only what other hints change if all else is as it was."""
         labels, focus, hints = given["plane index"], given["focus"], given.get("hints")
@@ -99,12 +101,12 @@ class RefineWidget(StepWidget):
         )
         return found, fused_by(recipe, stack, found.depth, progress)
 
-    def emit(self, run: Run, recipe: Recipe, result: tuple[DepthMap, np.ndarray]) -> Iterator[None]:
-        """Put the four layers, and keep them for the next hints."""
-        yield from run.put_depth_map(*result, prefix="refined ")
-        found = result[0]
-        self.tell(advice(coverage(found, len(run.positions))))
-        key, hints = self._under_way
-        if hints is None:
-            hints = np.full(found.depth.shape, -1, np.int32)
-        self._before = key, Before(found, hints)
+    def emit(self, run: Run, recipe: Recipe, result: Maps) -> Iterator[None]:
+        """Put the four layers, and keep those of a single stack for the next hints."""
+        yield from self.put(run, result, prefix="refined ")
+        self._before = None
+        if run.source.ndim == 3:
+            key, hints = self._under_way
+            if hints is None:
+                hints = np.full(result.depth.shape, -1, np.int32)
+            self._before = key, Before(result.of(()), hints)

@@ -15,26 +15,37 @@ from napari_dff.registration import resample
 from napari_dff.widgets.form import in_a_row, lined_up
 from napari_dff.widgets.heights import depth_layers
 from napari_dff.widgets.layers import (
+    at_place,
     is_stack,
+    leading,
     ours,
-    planes_behind,
+    plane_shape,
     planes_of,
     role_of,
     settings_of,
     source_of,
-    stack_of,
 )
 from napari_dff.widgets.runs import Run
+from napari_dff.widgets.series import channel_axis, names_told, part_of
 from napari_dff.widgets.tool import Tool
 from napari_dff.widgets.worker import in_turns
 
 
 class Given(NamedTuple):
-    """What is used again: motions, and the depth in the positions of the planes, if any."""
+    """What is used again, of one stack or of each place of a layer with many.
+
+    Attributes
+    ----------
+    transforms : (P, Z, 3, 3) array, optional
+    depth : (P, Y, X) array, optional
+        In the positions of the planes.
+    positions : list of (Z,) arrays
+    fusion : str
+    """
 
     transforms: np.ndarray | None
     depth: np.ndarray | None
-    positions: np.ndarray | None
+    positions: list[np.ndarray]
     fusion: Any
 
 
@@ -55,7 +66,8 @@ class ReuseWidget(Tool):
             label="for",
             choices=self._targets,
             tooltip="Stacks of the same field with as many planes; axes before Z, Y, X are other "
-            "channels, times or positions, each done alike.",
+            "channels, times or positions, each done alike. What was made for many times is for "
+            "stacks of as many.",
         )
         self.run = PushButton(text="Run", tooltip="Give each of them its result.")
         self.cancel = PushButton(text="Cancel", enabled=False, tooltip="Stop; nothing changes.")
@@ -75,20 +87,24 @@ class ReuseWidget(Tool):
         return [*aligned, *depth_layers(self._viewer)]
 
     def _targets(self, _: Any) -> list[Layer]:
-        """Other stacks of as many planes, as large as those that were used."""
+        """Other stacks of as many planes and times, as large as those that were used."""
         given = self.chosen.value
-        source = None if given is None else source_of(self._viewer, given)
-        if source is None:
+        if given is None or "positions" not in ours(given):
             return []
-        shape = planes_of(source).shape[:3]
+        source = source_of(self._viewer, given)
+        shape = (np.shape(ours(given)["positions"])[-1], *plane_shape(given))
+        several = _apart(given)
         return [
             layer
             for layer in self._viewer.layers
             if is_stack(layer)
+            and layer.ndim >= 3
             and role_of(layer) != "aligned"
             and layer is not source
-            and str(layer.unique_id) != ours(source).get("source")
+            and str(layer.unique_id) != ours(given).get("source")
+            and (source is None or str(layer.unique_id) != ours(source).get("source"))
             and planes_of(layer).shape[: layer.ndim][-3:] == shape
+            and (not several or _apart(layer) == several)
         ]
 
     def _start(self) -> None:
@@ -101,15 +117,15 @@ class ReuseWidget(Tool):
             return
         used = self.chosen.value
         runs = [Run(self._viewer, target, settings_of(used), [target, used]) for target in targets]
-        planes = [planes_of(target) for target in targets]
+        planes = [(planes_of(each), leading(each), _channel(each)) for each in targets]
 
         def compute(progress: Progress) -> list[np.ndarray]:
-            return [_applied(given, each, progress) for each in planes]
+            return [_applied(given, *each, progress) for each in planes]
 
         def done(results: list[np.ndarray]) -> Iterator[None]:
             self._runs = runs
             for run, result in zip(runs, results, strict=True):
-                _put(run, result, given.transforms if given.depth is None else None)
+                _put(run, result, None if given.depth is not None else given.transforms)
                 yield
 
         self.work(compute, done)
@@ -119,17 +135,18 @@ class ReuseWidget(Tool):
         used = self.chosen.value
         if used is None:
             raise ValueError("nothing to use yet: run Align or 'Depth from focus, all steps' first")
+        mine = ours(used)
+        transforms = mine.get("transforms")
+        if transforms is not None:
+            transforms = np.asarray(transforms).reshape(-1, *np.shape(transforms)[-3:])
         if role_of(used) == "aligned":
-            return Given(ours(used)["transforms"], None, None, None)
-        source = source_of(self._viewer, used)
-        if source is None:
-            raise ValueError(f"the stack that {used.name!r} was made from is gone")
+            return Given(transforms, None, [], None)
         if role_of(used).startswith("levelled"):
             raise ValueError(f"{used.name!r} is levelled: choose the depth it was made from")
-        planes = planes_behind(self._viewer, used)
-        transforms = None if planes is None else ours(planes).get("transforms")
-        fusion = settings_of(used).get("fusion", "noise_aware")
-        return Given(transforms, np.asarray(used.data), stack_of(source).positions, fusion)
+        depth = np.asarray(used.data).reshape(-1, *plane_shape(used))
+        places = np.ndindex(used.data.shape[: len(leading(used))])
+        positions = [at_place(np.asarray(mine["positions"]), place, 1) for place in places]
+        return Given(transforms, depth, positions, settings_of(used).get("fusion", "noise_aware"))
 
     def _cancel(self) -> None:
         if self._job is not None:
@@ -149,20 +166,37 @@ class ReuseWidget(Tool):
         self.undo.enabled = bool(self._runs)
 
 
-def _applied(given: Given, planes: Any, progress: Progress) -> np.ndarray:
-    """Moved planes, or the picture at the depth, of every stack in the axes before Z, Y, X."""
-    colour = len(planes.shape) > 3 and planes.shape[-1] == 3 and len(planes.shape) == 4
-    before = planes.shape[: len(planes.shape) - 3 - colour]
+def _channel(layer: Layer) -> int | None:
+    """Which axis before Z is that of the channels, as far as anybody told."""
+    return channel_axis(names_told(layer.axis_labels) or ())
 
-    def one(stack: Any) -> np.ndarray:
+
+def _apart(layer: Layer) -> tuple[int, ...]:
+    """Lengths of the axes before Z but that of the channels, where there are several."""
+    channel = _channel(layer)
+    return tuple(n for i, n in enumerate(leading(layer)) if n > 1 and i != channel)
+
+
+def _applied(
+    given: Given, planes: Any, before: tuple[int, ...], channel: int | None, progress: Progress
+) -> np.ndarray:
+    """Moved planes, or the picture at the depth, of every stack in the axes before Z, Y, X."""
+    apart = tuple(1 if i == channel else n for i, n in enumerate(before))
+
+    def one(place: tuple[int, ...]) -> np.ndarray:
+        stack = part_of(planes, place)
+        own = tuple(0 if i == channel else n for i, n in enumerate(place))
+        k = int(np.ravel_multi_index(own, apart)) if place else 0
         if given.transforms is not None:
-            stack, _ = resample(stack, given.transforms, progress=progress)
+            motions = given.transforms[k if len(given.transforms) > 1 else 0]
+            stack, _ = resample(stack, motions, progress=progress)
         if given.depth is None:
             return np.asarray(stack)
+        k = k if len(given.depth) > 1 else 0
         settings = {"fusion": given.fusion, "progress": progress}
-        return all_in_focus(stack, given.depth, given.positions, **settings)
+        return all_in_focus(stack, given.depth[k], given.positions[k], **settings)
 
-    results = [one(planes[place]) for place in np.ndindex(*before)]
+    results = [one(place) for place in np.ndindex(before)]
     if not before:
         return results[0]
     return np.stack(results).reshape(*before, *results[0].shape)
@@ -171,7 +205,7 @@ def _applied(given: Given, planes: Any, progress: Progress) -> np.ndarray:
 def _put(run: Run, result: np.ndarray, transforms: np.ndarray | None) -> None:
     """Put moved planes, or a picture where there are no motions to tell of.
 
-    A picture of a stack with axes before Z gets a Z as thick as the stack, to be seen in all.
+    A picture of a stack with axes before Z gets one too, as thick as the stack.
     """
     role = "all in focus" if transforms is None else "aligned"
     source: Image = run.source
@@ -183,10 +217,11 @@ def _put(run: Run, result: np.ndarray, transforms: np.ndarray | None) -> None:
     if source.rgb:
         del look["contrast_limits"]
     if role == "all in focus" and source.ndim > 3:
-        count = planes_of(source).shape[source.ndim - 3]
         result = np.expand_dims(result, source.ndim - 3)
-        scale, translate = np.array(source.scale), np.array(source.translate)
-        translate[-3] += scale[-3] * (count - 1) / 2
-        scale[-3] *= count
-        look |= {"scale": scale, "translate": translate}
+    if transforms is not None:
+        several = len(transforms) > 1
+        before = [1 if i == _channel(source) else n for i, n in enumerate(leading(source))]
+        transforms = (
+            transforms.reshape(*before, *transforms.shape[1:]) if several else transforms[0]
+        )
     run.put(role, result, remember={"transforms": transforms}, **look)

@@ -11,17 +11,18 @@ from napari.layers import Layer
 from napari.viewer import Viewer
 from psygnal import Signal
 
-from napari_dff.depth import DepthMap
 from napari_dff.widgets.layers import (
     KEY,
     by_id,
     find,
+    is_stack,
     ours,
     placed,
+    positions_of,
     settings_of,
-    stack_of,
     title_of,
 )
+from napari_dff.widgets.maps import Maps
 
 CHANGES = ("data", "paint", "features", "scale", "translate", "units")  # events of a layer
 _edits: WeakKeyDictionary[Layer, int] = WeakKeyDictionary()
@@ -77,6 +78,7 @@ class Run:
         settings: dict[str, Any],
         inputs: Iterable[Layer],
         step: str = "",
+        told: dict[str, Any] | None = None,
     ) -> None:
         self._viewer, self.source = viewer, source
         self._key, self._step = uuid.uuid4().hex, step
@@ -87,11 +89,12 @@ class Run:
             name: value for each in [*before, settings] for name, value in each.items()
         }
         self._undoing: list[Callable[[], None]] = []
+        self._told = _of_the_stack(source) | (told or {})
 
     @property
     def positions(self) -> np.ndarray:
-        """Of the planes of the source."""
-        return stack_of(self.source).positions
+        """Of the planes of the source, (Z,) or (…, Z)."""
+        return positions_of(self.source)
 
     def put(
         self,
@@ -105,7 +108,8 @@ class Run:
         """Show a result exactly on its source: update our layer of this role, or add one.
 
         A layer that is updated keeps its name, and the colormap and contrast limits a person
-        chose. `remember` goes into its metadata.
+        chose. `remember` goes into its metadata. Data has the last axes of the source, or all of
+        them, 1 long where it holds for all.
         """
         viewer, source, limits = self._viewer, self.source, look.get("contrast_limits")
         mine = {
@@ -117,13 +121,13 @@ class Run:
             "step": self._step,
             "inputs": self.inputs,
             "settings": self.settings,
+            **self._told,
             **(remember or {}),
         }
-        axes = 3 if kind in ("vectors", "surface") else data.ndim - bool(look.get("rgb", False))
         if kind == "image":
             look.setdefault("rgb", False)
         settings = {"name": f"{role} · {title_of(source)}", "metadata": {KEY: mine}, **look}
-        new = Layer.create(data, {**placed(source, axes), **settings}, kind)
+        new = Layer.create(data, {**_place(source, data, kind, look), **settings}, kind)
         old = find(viewer, role, source)
         if old is not None and _alike(old, new):
             self._undoing.append(_restoring(old))
@@ -146,32 +150,24 @@ class Run:
         _settle(new)
         return new
 
-    def put_depth_map(
-        self, found: DepthMap, picture: np.ndarray, prefix: str = ""
+    def put_maps(
+        self, maps: Maps, prefix: str = "", remember: dict[str, Any] | None = None
     ) -> Iterator[None]:
         """Show a depth map and its all-in-focus image: four layers, two of them hidden at first.
 
         A layer at each step, so that the window can breathe in between.
         """
-        known = np.isfinite(found.uncertainty)
         ends = (float(self.positions.min()), float(self.positions.max()))
-        every = (slice(None, None, max(1, known.shape[0] // 1024)),) * 2  # enough for a look
-        doubts = found.uncertainty[every][known[every]]
-        doubt = float(np.percentile(doubts, 99)) if doubts.size else 1.0
-        labels = np.where(known, found.index + np.uint16(1), np.uint16(0))
-        self.put(
-            f"{prefix}uncertainty",
-            found.uncertainty,
-            colormap="magma",
-            contrast_limits=(0.0, max(doubt, 1e-6)),
-            visible=False,
-        )
+        doubt: dict[str, Any] = {"colormap": "magma", "contrast_limits": (0.0, maps.doubt)}
+        given: dict[str, Any] = {"remember": remember}
+        self.put(f"{prefix}uncertainty", maps.uncertainty, visible=False, **doubt, **given)
         yield
-        self.put(f"{prefix}plane index", labels, "labels", visible=False)
+        self.put(f"{prefix}plane index", maps.labels, "labels", visible=False, **given)
         yield
-        self.put(f"{prefix}all in focus", picture, **look_of(picture[every]))
+        self.put(f"{prefix}all in focus", maps.pictures, **maps.look, **given)
         yield
-        self.put(f"{prefix}depth", found.depth, colormap="gray", contrast_limits=ends)
+        look: dict[str, Any] = {"colormap": "gray", "contrast_limits": ends}
+        self.put(f"{prefix}depth", maps.depth, **look, **given)
         yield
 
     def superseded(self) -> bool:
@@ -187,12 +183,24 @@ class Run:
         changes.happened.emit()
 
 
-def look_of(picture: np.ndarray) -> dict[str, Any]:
-    """How an all-in-focus image, or a sample of its pixels, is shown."""
-    if picture.ndim == 3:
-        return {"rgb": True}
-    low, high = (float(v) for v in np.percentile(picture, (0.1, 99.9)))
-    return {"contrast_limits": (low, max(high, low + 1e-6))}
+def _place(source: Layer, data: Any, kind: str, look: dict[str, Any]) -> dict[str, Any]:
+    """Where a result lies: on its source."""
+    if kind == "surface":
+        return placed(source, 3)
+    if kind == "vectors":
+        return placed(source, data.shape[-1])
+    shape = tuple(data.shape)[: data.ndim - bool(look.get("rgb", False))]
+    return placed(source, len(shape), shape=shape)
+
+
+def _of_the_stack(source: Layer) -> dict[str, Any]:
+    """What a result remembers of its stack, so that a file can tell it."""
+    known = ("channels", "focus_channel", "input", "transforms")
+    told = {name: value for name, value in ours(source).items() if name in known}
+    if is_stack(source):
+        told["positions"] = positions_of(source)
+        told.setdefault("input", {"path": source.source.path or "", "layer": source.name})
+    return told
 
 
 def _settle(layer: Layer) -> None:

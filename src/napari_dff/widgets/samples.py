@@ -3,24 +3,15 @@
 from functools import partial
 from typing import Any
 
-import numpy as np
-
-from napari_dff.io import read_stack, sample_path
+from napari_dff.io import read_acquisitions, sample_path
+from napari_dff.widgets.files import stack_layer
 
 
 def sample(name: str) -> list[tuple[Any, dict[str, Any], str]]:
     """Return the bundled focal stack `name` as an Image layer with its scale and units."""
-    stack = read_stack(sample_path(name))
-    spacing = float(np.diff(stack.positions).mean())
-    settings = {
-        "name": name.replace("_", " "),
-        "scale": (spacing, *stack.pixel_size),
-        "translate": (float(stack.positions[0]), 0.0, 0.0),
-        "units": (stack.unit,) * 3,
-        "axis_labels": ("z", "y", "x"),
-        "rgb": stack.planes.ndim == 4,
-    }
-    return [(np.asarray(stack.planes), settings, "image")]
+    path = sample_path(name)
+    (found,) = read_acquisitions(path)
+    return [stack_layer(found, name.replace("_", " "), str(path))]
 
 
 rough_surface = partial(sample, "rough_surface")

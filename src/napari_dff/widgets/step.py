@@ -2,8 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,34 +12,40 @@ from napari.layers import Image, Labels, Layer
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 
-from napari_dff.io import frames_in, sample_path
-from napari_dff.pieces import MARGIN
 from napari_dff.progress import Progress
 from napari_dff.recipe import Recipe
-from napari_dff.stack import FocalStack, cut
+from napari_dff.stack import FocalStack
 from napari_dff.tiles import Window
+from napari_dff.widgets.axes_form import AxesForm
+from napari_dff.widgets.command import found_again, untold
 from napari_dff.widgets.form import RecipeFile, RecipeForm, in_a_row, lined_up, wrapped
 from napari_dff.widgets.layers import (
+    KEY,
     by_id,
+    checked,
     is_stack,
     ours,
+    place_in_view,
     role_of,
     settings_of,
     source_of,
-    stack_of,
     valid_of,
+    values_at,
 )
 from napari_dff.widgets.preview import OFF, RECTANGLE, VIEW, Picture, Preview
-from napari_dff.widgets.runs import Run, changes, look_of, outdated
+from napari_dff.widgets.runs import Run, changes, outdated
+from napari_dff.widgets.series import Series
 from napari_dff.widgets.worker import Job, in_turns
+
+Given = dict[str, np.ndarray]  # what the layers beside the stack hold at one place
 
 
 class StepWidget(Container[Widget]):
     """One step: choose a stack, choose settings, look at the preview, Run.
 
     A step says which settings it shows (`settings`) and which it folds away (`folded`), which
-    layers it takes beside the stack (`gather`), computes in a thread
-    (`compute`) and puts its layers (`emit`). `look` computes its preview.
+    layers it takes beside the stack (`gather`), computes all stacks of the layer in a thread
+    (`work`) and puts its layers (`emit`). `look` computes its preview.
     """
 
     title: ClassVar[str]
@@ -49,15 +54,21 @@ class StepWidget(Container[Widget]):
     follows_alignment: ClassVar[bool] = True
     skips: ClassVar[tuple[str, ...]] = ("registration", "refinement")  # unless done before
     previews: ClassVar[bool] = True
+    asks_focus: ClassVar[bool] = True  # for the channel, where no layer tells it
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self._job: Job | None = None
         self._run: Run | None = None
         self._newest: Layer | None = None  # added, and not yet selected
+        self._place: tuple[int, ...] = ()  # in view
         self.stack = ComboBox(
-            label="stack", choices=self._stacks, nullable=True, tooltip="The focal stack: Z, Y, X."
+            label="stack",
+            choices=self._stacks,
+            nullable=True,
+            tooltip="The focal stack: Z, Y, X; or many of them, with axes before these.",
         )
+        self.axes = AxesForm(self._say, self._changed, focus=self.asks_focus)
         self.form = RecipeForm(self.settings, self.folded)
         self.preview = ComboBox(
             label="preview",
@@ -74,7 +85,8 @@ class StepWidget(Container[Widget]):
         self.status, self.advice, self.fresh = wrapped("ready"), wrapped(), wrapped()
         self.file = RecipeFile(self.recipe, self.command, self.form.fill, self._say, self.unsaid)
         preview = [self.preview] if self.previews else []
-        fields = lined_up(self.stack, *self.inputs(), *self.form.widgets, *preview)
+        above = [self.stack, *self.axes.widgets]
+        fields = lined_up(*above, *self.inputs(), *self.form.widgets, *preview)
         buttons = in_a_row(self.run, self.cancel, self.undo)
         super().__init__(
             widgets=[fields, buttons, self.status, self.advice, self.fresh, self.file],
@@ -87,6 +99,8 @@ class StepWidget(Container[Widget]):
         stacks = [s for s in self._stacks(None) if self.follows_alignment or not role_of(s)]
         if stacks:
             self.stack.value = stacks[-1]
+        self.axes.show(self.stack.value)
+        self.stack.changed.connect(self.axes.show)
         self.run.changed.connect(self._start)
         self.cancel.changed.connect(self._cancel)
         self.undo.changed.connect(self._undo)
@@ -96,6 +110,7 @@ class StepWidget(Container[Widget]):
         viewer.layers.events.inserted.connect(self._inserted)
         viewer.layers.events.removed.connect(self._removed)
         viewer.layers.selection.events.active.connect(self._selected)
+        viewer.dims.events.current_step.connect(self._slid)
         changes.happened.connect(self._tell_whether_fresh)
         self.native.destroyed.connect(self._close)
 
@@ -109,16 +124,24 @@ class StepWidget(Container[Widget]):
         """Layers that `compute` needs beside the stack, by role."""
         return {}
 
-    def given(self, source: Image, layers: dict[str, Layer]) -> dict[str, np.ndarray]:
-        """What these layers hold, for `compute`; in the window's thread."""
-        held = {role: np.asarray(layer.data) for role, layer in layers.items()}
-        held["valid"] = valid_of(source)
+    def given(self, source: Image, layers: dict[str, Layer], place: tuple[int, ...]) -> Given:
+        """What these layers hold at a place, for `work`; in the window's thread."""
+        held = {role: values_at(layer, place) for role, layer in layers.items()}
+        held["valid"] = valid_of(source, place)
         return held
 
-    def compute(
-        self, stack: FocalStack, recipe: Recipe, given: dict[str, np.ndarray], progress: Progress
+    def focus_channel(self, layers: dict[str, Layer]) -> int | None:
+        """The focus channel, where these layers tell it."""
+        return None
+
+    def work(
+        self,
+        series: Series,
+        recipe: Recipe,
+        given: dict[tuple[int, ...], Given],
+        progress: Progress,
     ) -> Any:
-        """Compute the result; runs in a thread."""
+        """Compute the result of all stacks; runs in a thread."""
         raise NotImplementedError
 
     def emit(self, run: Run, recipe: Recipe, result: Any) -> Iterator[None]:
@@ -126,31 +149,21 @@ class StepWidget(Container[Widget]):
         raise NotImplementedError
 
     def look(
-        self,
-        stack: FocalStack,
-        recipe: Recipe,
-        given: dict[str, np.ndarray],
-        wanted: Window,
-        progress: Progress,
+        self, stack: FocalStack, recipe: Recipe, given: Given, wanted: Window, progress: Progress
     ) -> Sequence[Picture]:
-        """Pictures of the pixels in `wanted`, the same as `compute` gives there; in a thread."""
-        shape = tuple(stack.planes.shape[1:3])
-        around = wanted.grown(MARGIN, shape)
-        near = replace(stack, planes=cut(stack.planes, around))
-        parts = {role: np.asarray(data[(..., *around.slices)]) for role, data in given.items()}
-        found, picture = self.compute(near, recipe, parts, progress)
-        inner = wanted.within(around)
-        image = Picture("preview all in focus", picture[inner], look_of(picture[inner]))
-        return [image, depth_picture(stack, found.depth[inner])]
+        """Pictures of the pixels in `wanted`, the same as a run gives there; in a thread."""
+        raise NotImplementedError
 
     def differs(self, layer: Layer) -> str:
         """How the form differs from what a result was made with, in words; empty if it doesn't."""
-        changed = self.form.differences(settings_of(layer))
+        changed, then = self.form.differences(settings_of(layer)), ours(layer).get("focus_channel")
+        if self.axes.several and then not in (None, self.axes.focus.value):
+            return "another focus channel"
         return f"other settings: {changed}" if changed else ""
 
-    def previewed_stack(self, stack: FocalStack) -> FocalStack:
+    def previewed(self, source: Image) -> Image:
         """The stack that a preview is made from."""
-        return stack
+        return source
 
     def caution(self) -> str:
         """What must be said of a preview."""
@@ -173,18 +186,19 @@ class StepWidget(Container[Widget]):
         """The command line that runs this recipe on the stack, from its file."""
         source, where = self.stack.value, ["STACK"]
         if source is not None:
-            where = _found_again(source_of(self._viewer, source) or source)
+            where = found_again(source_of(self._viewer, source) or source)
+            focus = self.axes.focus.value
+            if focus is None:
+                focus = ours(source).get("focus_channel")
+            if focus is not None:
+                where += ["--focus-channel", str(focus)]
         words = ["napari-dff", "run", *where, "--out", "results", *self.recipe().flags()]
         return shlex.join(words)
 
     def unsaid(self) -> str:
         """What the command line can't tell of the stack; empty if nothing."""
         source = self.stack.value
-        stack = None if source is None else source_of(self._viewer, source) or source
-        if stack is None or stack.source.sample is not None:
-            return ""
-        turned = stack.scale[0] < 0 or stack.translate[0] != 0
-        return "where its positions begin and which way they go" if turned else ""
+        return "" if source is None else untold(source_of(self._viewer, source) or source)
 
     # How it works -------------------------------------------------------------------------------
 
@@ -242,6 +256,7 @@ class StepWidget(Container[Widget]):
         source = by_id(self._viewer, ours(layer).get("source", ""))
         if source is not None and source in self.stack.choices:
             self.stack.value = source
+        self.axes.choose(ours(layer).get("focus_channel"))
         if self.form.differences(settings_of(layer)):
             self.form.fill(settings_of(layer))
             self._say(f"settings of {layer.name!r}")
@@ -249,6 +264,16 @@ class StepWidget(Container[Widget]):
     def _changed(self, _: Any = None) -> None:
         self._tell_whether_fresh()
         self._preview.ask()
+
+    def _slid(self, _: Any) -> None:
+        """Preview another stack of the layer, if the sliders have come to one."""
+        source = self.stack.value
+        if source is None or source.ndim <= 3 or source not in self._viewer.layers:
+            return
+        place = place_in_view(self._viewer, source)
+        if place != self._place:
+            self._place = place
+            self._preview.ask()
 
     def _made(self) -> list[Layer]:
         """The layers that this step made of the chosen stack."""
@@ -279,9 +304,12 @@ class StepWidget(Container[Widget]):
         if source is None or self._job is not None:
             return None
         try:
-            stack, recipe = stack_of(source), self.recipe()
-            stack = self.previewed_stack(stack)
-            given = self.given(source, self.gather(source))
+            layers, series, recipe = self._asked()
+            seen = self.previewed(source)
+            if seen is not source:
+                series = self.axes.series(seen, series.focus)
+            place = series.nearest(place_in_view(self._viewer, source))
+            stack, given = series.stack(place), self.given(seen, layers, series.at(place))
         except ValueError as error:
             self._say(f"no preview: {error}")
             return None
@@ -291,25 +319,37 @@ class StepWidget(Container[Widget]):
 
         return source, look, self.caution()
 
+    def _asked(self) -> tuple[dict[str, Layer], Series, Recipe]:
+        """What the form asks for: the layers beside the stack, its stacks, and the recipe."""
+        source = checked(self.stack.value)
+        recipe, layers = self.recipe(), self.gather(source)
+        return layers, self.axes.series(source, self.focus_channel(layers)), recipe
+
     def _start(self) -> None:
         if self._job is not None:
             return
         source = self.stack.value
         try:
-            stack, recipe = stack_of(source), self.recipe()
-            layers = self.gather(source)
-            given = self.given(source, layers)
+            layers, series, recipe = self._asked()
+            given = {p: self.given(source, layers, series.at(p)) for p in series.places}
         except ValueError as error:
             self._say(f"failed: {error}")
             show_error(f"{self.title}: {error}")
             return
         inputs = [source, *layers.values()]
-        run = Run(self._viewer, source, self.form.values(), inputs, self.title)
+        told: dict[str, Any] = {"recipe": asdict(recipe)}
+        if series.channels > 1:
+            told["focus_channel"] = series.focus
+            source.metadata = {
+                **source.metadata,
+                KEY: {**ours(source), "focus_channel": series.focus},
+            }
+        run = Run(self._viewer, source, self.form.values(), inputs, self.title, told)
         self._preview.clear()
         self.run.enabled, self.cancel.enabled, self.undo.enabled = False, True, False
 
         def compute(progress: Progress) -> Any:
-            result = self.compute(stack, recipe, given, progress)
+            result = self.work(series, recipe, given, progress)
             # What napari loads for its first Labels layer is loaded here, not in its own thread.
             Labels(np.zeros((1, 1), np.uint8))
             return result
@@ -359,33 +399,10 @@ class StepWidget(Container[Widget]):
     def _close(self) -> None:
         self._cancel()
         self._preview.close()
+        self.axes.close()
+        self._viewer.dims.events.current_step.disconnect(self._slid)
         layers = self._viewer.layers
         layers.events.inserted.disconnect(self._inserted)
         layers.events.removed.disconnect(self._removed)
         layers.selection.events.active.disconnect(self._selected)
         changes.happened.disconnect(self._tell_whether_fresh)
-
-
-def depth_picture(stack: FocalStack, depth: np.ndarray) -> Picture:
-    """A preview of the depth."""
-    ends = float(stack.positions.min()), float(stack.positions.max())
-    return Picture("preview depth", depth, {"colormap": "viridis", "contrast_limits": ends})
-
-
-def _found_again(stack: Image) -> list[str]:
-    """Words by which the command line finds a stack: its path, and how far apart its planes are.
-
-    That of samples is in the file.
-    """
-    sample = stack.source.sample
-    if sample is not None and sample[0] == "napari-dff":
-        return [str(sample_path(sample[1]))]
-    path = Path(stack.source.path or "STACK")
-    if path.is_file() and len(frames_in(path.parent)) == stack.data.shape[0]:
-        path = path.parent  # a frame of it
-    try:
-        pairs = zip(stack.scale, stack.units, strict=True)
-        steps = [abs(step) * (1 * unit).to("micrometer").m for step, unit in pairs]
-    except TypeError:  # not in a unit of length
-        return [str(path)]
-    return [str(path), "--spacing", *(f"{step:.10g}" for step in steps)]

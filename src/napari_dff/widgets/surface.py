@@ -70,7 +70,7 @@ class SurfaceWidget(Tool):
         except ValueError as error:
             self.fail(error)
             return
-        faces = self.faces.value
+        faces, self.where = self.faces.value, heights.where
         self.work(
             lambda _: mesh(heights.heights, heights.pixel_size, faces=faces),
             lambda made: done(heights, made),
@@ -135,6 +135,7 @@ class SurfaceWidget(Tool):
         if path is None:
             return
         faces, picture = self.faces.value, heights.picture if self.drape.value else None
+        self.where = heights.where
 
         def compute(_: Progress) -> None:
             made = mesh(heights.heights, heights.pixel_size, faces=faces)

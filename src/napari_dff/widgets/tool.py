@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_dff.progress import Progress
 from napari_dff.widgets.form import wrapped
 from napari_dff.widgets.heights import depth_layers
-from napari_dff.widgets.worker import Job
+from napari_dff.widgets.worker import DONE, Job
 
 
 class Tool(Container[Widget]):
@@ -32,6 +32,7 @@ class Tool(Container[Widget]):
         )
         self._following: list[ComboBox | Select] = [self.chosen]
         self.status = wrapped("ready")
+        self.where = ""  # which stack of a layer with many was worked on, in words
         super().__init__(labels=False)
         viewer.layers.events.inserted.connect(self._follow)
         viewer.layers.events.removed.connect(self._follow)
@@ -100,3 +101,5 @@ class Tool(Container[Widget]):
 
     def _ended(self) -> None:
         self._job = None
+        if self.where and self.status.value == DONE:
+            self.say(f"{DONE}: {self.where}")

@@ -21,7 +21,7 @@ T = TypeVar("T")
 INTERVAL = 0.05  # seconds between two signs of progress
 BREATH = 10  # ms for the window between two layers of a result
 COMPILING = "Compiling, which only the first run on a machine does"
-FAILED = "failed"
+DONE, FAILED = "done", "failed"
 LOGGER = logging.getLogger(__name__)
 
 
@@ -132,7 +132,7 @@ class Job(QObject):
         if self._stop.is_set():
             self._errored(Cancelled())
             return
-        in_turns(self._parts(result), lambda: self._end("done"), self._errored)
+        in_turns(self._parts(result), lambda: self._end(DONE), self._errored)
 
     def _parts(self, result: Any) -> Iterator[None]:
         rest = self._done(result)
