@@ -24,6 +24,7 @@ from napari_dff.tiles import GRID, Window, cores, grid, whole, windows
 KERNELS = 130.0  # MB that libraries and kernels take which aren't loaded yet
 ALIGNING = 50.0  # MB more of them where planes are aligned
 MAPS = {False: 45, True: 115}  # bytes a pixel that maps take, without and with refinement
+GRAPH = 200, 16  # bytes a pixel, and a pixel and plane, of a graph that is cut
 RESULT = 40  # bytes a pixel of results that are kept in memory
 PICTURES = 24  # float32 pictures of a window that are held while it is fused
 PASSING = 3.5  # float32 volumes of a window that are held while messages are passed
@@ -185,6 +186,8 @@ class _Need:
     def _of_maps(self, shape: tuple[int, int]) -> float:
         kept = self._count if refines(self._recipe) else 0
         pixel = MAPS[refines(self._recipe)] + kept + self._voxel * (1 + self._beside)
+        if kept and "graph_cut" in self._recipe.refinement:  # is solved for all pixels at once
+            pixel += GRAPH[0] + GRAPH[1] * self._count
         return float(pixel * np.prod(shape) / 1e6)
 
     def _of_windows(self, shape: tuple[int, int]) -> float:
