@@ -5,9 +5,17 @@ import numpy as np
 import pytest
 
 from napari_dff import Recipe
+from napari_dff import plan as planning
 from napari_dff.plan import planned, seconds_of
 from napari_dff.stack import FocalStack
 from napari_dff.tiles import whole
+
+
+@pytest.fixture(autouse=True)
+def small_process(monkeypatch):
+    """As a command begins, whatever other tests have left in this process."""
+    monkeypatch.setattr(planning, "resident", lambda: 200.0)
+
 
 LARGE = da.zeros((100, 8192, 8192), chunks=(1, 1024, 1024), dtype=np.uint16)
 

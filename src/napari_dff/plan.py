@@ -74,8 +74,7 @@ def planned(
         When even the smallest tiles need more.
     """
     check_planes(planes)
-    process = psutil.Process()
-    base = process.memory_info().rss / 1e6 + KERNELS
+    base = resident() + KERNELS
     if recipe.registration != "none":
         base += ALIGNING
     limit = megabytes
@@ -100,6 +99,11 @@ def planned(
             f"memory must be at least {least:.0f} MB for these planes, got {limit:.0f} MB"
         )
     return min(fitting, key=lambda plan: len(plan.windows))
+
+
+def resident() -> float:
+    """What this process holds now: megabytes."""
+    return psutil.Process().memory_info().rss / 1e6
 
 
 def _widest(tiles: list[Window]) -> int:
