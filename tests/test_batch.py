@@ -53,6 +53,12 @@ def work(plates: Path, out: Path, *more: str, recipe: Recipe = PLAIN) -> list[ba
     return [*failed, *(batch.do(task) for task in tasks)]
 
 
+def complete_in(out: Path) -> set[Path]:
+    """Folders of results that are there."""
+    every = {p.parent for p in out.rglob("preview.png")}
+    return {p for p in every if not any(part.startswith(".") for part in p.relative_to(out).parts)}
+
+
 def bytes_of(out: Path) -> dict[str, bytes]:
     """What the images hold: their files also tell when they were made."""
     files = sorted(path for path in out.rglob("*.tif"))
@@ -116,13 +122,13 @@ def test_an_interrupted_batch_goes_on_where_it_was(plates, tmp_path):
     words += ["--out", str(out), *QUICK, "--workers", "1"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     end = time.monotonic() + 60
-    while not list(out.rglob("preview.png")) and time.monotonic() < end:
+    while not complete_in(out) and time.monotonic() < end:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
-    there = {p.parent for p in out.rglob("provenance.json") if not p.parent.name.startswith(".")}
-    assert there
+    there = complete_in(out)
+    assert 0 < len(there) < 4
     stamps = {p: (p / "depth.tif").stat().st_mtime_ns for p in there}
     outcomes = {Path(o.folder): o.state for o in work(plates, out) if o.folder}
     assert len(outcomes) == 4
@@ -158,6 +164,20 @@ class Deadly(Job):
 
     def plan(self, acquisition):
         os._exit(9)
+
+
+def test_files_of_one_name_get_folders_of_their_own(plates, tmp_path):
+    paths = [str(plates / plate / "a.ome.tif") for plate in ("one", "two")]
+    tasks, _ = batch.tasks_of(paths, tmp_path / "out", Job(PLAIN))
+    places = [str(task.folder.relative_to(tmp_path / "out")) for task in tasks]
+    assert places == ["one/a", "two/a"]
+
+
+def test_wrong_numbers_of_workers_are_said(plates, tmp_path, capsys):
+    words = ["batch", str(plates / "*" / "a.ome.tif"), "--out", str(tmp_path / "out"), *QUICK]
+    for name in ("workers", "threads"):
+        assert main([*words, f"--{name}", "0"]) == 2
+        assert f"{name} must be a whole number from 1 to 1024, got 0" in capsys.readouterr().err
 
 
 def test_nothing_that_matches_and_no_scheduler_are_said(tmp_path, capsys):

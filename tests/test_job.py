@@ -48,7 +48,7 @@ def silent(items, /, *, desc):
 
 def test_every_time_and_channel_lands_where_it_belongs(series, tmp_path):
     job = Job(PLAIN, channel="light")
-    job.run(series, tmp_path / "out", job.plan(series), "here", silent)
+    job.run(series, tmp_path / "out", job.plan(series), {"path": "here"}, silent)
     depth = tifffile.imread(tmp_path / "out" / "depth.tif")
     pictures = tifffile.imread(tmp_path / "out" / "all_in_focus.tif")
     assert depth.shape == (2, 64, 64)
@@ -71,7 +71,7 @@ def test_all_channels_move_with_the_focus_channel(drifting, tmp_path):
     both = Acquisition(data, [stack.positions], channels=("a", "b"))
     recipe = dataclasses.replace(PLAIN, registration="sift", fusion="nearest")
     job = Job(recipe, channel=0)
-    job.run(both, tmp_path / "out", job.plan(both), "", silent)
+    job.run(both, tmp_path / "out", job.plan(both), {}, silent)
     first, second = tifffile.imread(tmp_path / "out" / "all_in_focus.tif")
     known = np.isfinite(tifffile.imread(tmp_path / "out" / "uncertainty.tif"))
     sum_ = first.astype(int) + second
@@ -81,7 +81,7 @@ def test_all_channels_move_with_the_focus_channel(drifting, tmp_path):
 def test_a_channel_must_be_chosen_where_there_are_several(file, tmp_path, capsys):
     assert main(["run", str(file), "--out", str(tmp_path / "out"), *QUICK]) == 2
     told = capsys.readouterr().err
-    assert "channel must be one of 0 stain, 1 light" in told
+    assert "the focus channel must be chosen, of 0 stain, 1 light" in told
     assert not (tmp_path / "out").exists()
 
 
@@ -176,3 +176,35 @@ def test_what_is_needed_is_said_before_the_work(tmp_path, capsys):
     told = capsys.readouterr().err
     assert "foreseen: 0." in told.split("Finding depth")[0]
     assert len(read_acquisitions(tmp_path / "a.tif")) == 1
+
+
+def test_motions_of_other_planes_are_refused_and_those_taken_are_told(file, tmp_path, capsys):
+    words = ["run", str(file), "--focus_channel", "0", *QUICK, "--out"]
+    assert main([*words, str(tmp_path / "first")]) == 0
+    motions = tmp_path / "first" / "transforms.json"
+    assert main([*words, str(tmp_path / "again"), "--transforms", str(motions)]) == 0
+    told = json.loads((tmp_path / "again" / "provenance.json").read_text())
+    assert np.shape(told["input"]["transforms"]) == (2, 9, 3, 3)
+    one = json.loads(motions.read_text())["transforms"]
+    motions.write_text(json.dumps({"transforms": [*one, one[0]]}))
+    assert main([*words, str(tmp_path / "no"), "--transforms", str(motions)]) == 2
+    assert (
+        "transforms must be of 9 planes, at one time or at 2, got 3 times"
+        in capsys.readouterr().err
+    )
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_tiled_reconstruction_is_saved(drifting, tmp_path, monkeypatch):
+    from napari_dff import pipeline, save_reconstruction
+    from napari_dff.plan import Plan
+    from napari_dff.tiles import grid
+
+    monkeypatch.setattr(
+        pipeline, "planned", lambda planes, *_, **__: Plan(grid(tuple(planes.shape[1:3]), 96), 0)
+    )
+    result = depth_from_focus(drifting.stack, dataclasses.replace(PLAIN, registration="joint"))
+    save_reconstruction(result, tmp_path / "out")
+    np.testing.assert_array_equal(
+        tifffile.imread(tmp_path / "out" / "depth.tif"), result.refined.depth
+    )

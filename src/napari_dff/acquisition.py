@@ -87,4 +87,6 @@ class Acquisition:
             if wanted.isdecimal() and int(wanted) < len(self.channels):
                 return int(wanted)
         known = ", ".join(f"{i} {name}".strip() for i, name in enumerate(self.channels))
-        raise ValueError(f"channel must be one of {known}, got {wanted!r}")
+        if wanted is None:
+            raise ValueError(f"the focus channel must be chosen, of {known}")
+        raise ValueError(f"the focus channel must be one of {known}, got {wanted!r}")

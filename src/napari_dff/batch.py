@@ -12,6 +12,9 @@ import hashlib
 import itertools
 import json
 import multiprocessing
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
@@ -25,6 +28,7 @@ import numpy as np
 import psutil
 
 import napari_dff
+from napari_dff import checks
 from napari_dff.acquisition import Acquisition
 from napari_dff.io import names_of, read_acquisitions
 from napari_dff.io.results import is_complete
@@ -34,6 +38,9 @@ from napari_dff.progress import silent
 from napari_dff.stack import in_memory
 from napari_dff.tiles import Limits, cores, limit
 
+MANY = checks.Range(1, 1024, 1)  # workers, or threads of each
+PATIENCE = 60  # seconds for the first worker of a cluster to come
+_ended = threading.Event()
 DIED = "its worker died, perhaps for lack of memory"
 
 
@@ -107,14 +114,12 @@ def tasks_of(
         When nothing matches.
     """
     named = _named(patterns)
-    if not named:
-        raise ValueError(f"nothing matches {' '.join(patterns)}")
     tasks, failed = [], []
     for path, name in named.items():
         try:
             found = read_acquisitions(path, axes=axes, spacing=spacing)
             for each in found:
-                each.channel(job.channel)
+                job.focus(each)
         except Exception as error:  # one bad file doesn't stop the others
             failed.append(Outcome(str(path), "failed", why=str(error)))
             continue
@@ -128,7 +133,7 @@ def tasks_of(
                     position=position,
                     time=at,
                     folder=out.absolute() / name / place / moment,
-                    job=job,
+                    job=job.at(place),
                 )
                 tasks.append(task)
     return tasks, failed
@@ -175,6 +180,8 @@ def finished(tasks: Sequence[Task], *, workers: int = 1, scheduler: str = "") ->
 
 def do(task: Task) -> Outcome:
     """Do one task, unless its result is there already; runs in a worker."""
+    if _ended.is_set():
+        raise SystemExit(1)
     start = time.perf_counter()
     label = _label(task)
     limit(Limits(threads=task.threads))
@@ -183,14 +190,18 @@ def do(task: Task) -> Outcome:
             read_acquisitions(task.path, axes=task.axes, spacing=task.spacing)[task.position],
             task.time,
         )
-        plan = task.job.plan(acquisition)
+        job = task.job
+        if job.megabytes is None:
+            job = dataclasses.replace(job, megabytes=_of_this_worker())
+        plan = job.plan(acquisition)
         if plan.whole:
             acquisition = _held(acquisition)
-        key = key_of(acquisition, task.job)
+        key = key_of(acquisition, job)
         state = "found"
-        if not is_complete(task.folder, key, task.job.file_format):
+        if not is_complete(task.folder, key, job.file_format):
             state = "done"
-            task.job.run(acquisition, task.folder, plan, str(task.path), silent, digest=key)
+            source = {"path": str(task.path), "time": task.time}
+            job.run(acquisition, task.folder, plan, source, silent, digest=key)
     except Exception as error:  # told in the summary; the others go on
         return Outcome(label, "failed", time.perf_counter() - start, str(error) or repr(error))
     return Outcome(label, state, time.perf_counter() - start, folder=str(task.folder))
@@ -203,7 +214,7 @@ def key_of(acquisition: Acquisition, job: Job) -> str:
     asked = {
         "version": napari_dff.__version__,
         "recipe": dataclasses.asdict(job.recipe),
-        "channel": acquisition.channel(job.channel),
+        "channel": job.focus(acquisition),
         "transforms": None if job.transforms is None else job.transforms.tolist(),
         "depth_from": known,
         "format": job.file_format,
@@ -220,12 +231,20 @@ def key_of(acquisition: Acquisition, job: Job) -> str:
     return digest.hexdigest()
 
 
-def shares(workers: int | None, threads: int | None, tasks: int) -> tuple[int, int]:
-    """How many workers, and threads each: as many as there are cores where nobody says."""
-    if workers is None:
+def shares(
+    workers: int | None, threads: int | None, tasks: int, scheduler: str = ""
+) -> tuple[int, int]:
+    """How many workers, and threads each: as many as there are cores where nobody says.
+
+    Workers of a cluster have one thread where nobody says.
+    """
+    for name, value in (("workers", workers), ("threads", threads)):
+        if value is not None:
+            MANY.check(name, value)
+    if workers is None and not scheduler:
         workers = max(1, min(cores(), tasks))
         return workers, threads or max(1, cores() // workers)
-    return workers, threads or 1
+    return workers or 1, threads or 1
 
 
 def memory_each(megabytes: float | None, workers: int) -> float:
@@ -235,7 +254,11 @@ def memory_each(megabytes: float | None, workers: int) -> float:
 
 
 def _named(patterns: Sequence[str]) -> dict[Path, str]:
-    """Files that match, and what each is called: below the folder that its pattern begins with."""
+    """Files that match, and what each is called, no two alike.
+
+    As it lies below the folder that its pattern begins with; where two would be called the same,
+    as it lies below what all files have in common.
+    """
     found: dict[Path, Path] = {}
     for pattern in patterns:
         fixed = itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts)
@@ -243,11 +266,27 @@ def _named(patterns: Sequence[str]) -> dict[Path, str]:
         base = base.parent if base == Path(pattern) else base
         for path in sorted(glob.glob(pattern)):
             found.setdefault(Path(path).absolute(), Path(path).relative_to(base))
-    short = [str(name.parent / name.name.split(".")[0]) for name in found.values()]
-    return {
-        path: one if short.count(one) == 1 else str(name)
-        for one, (path, name) in zip(short, found.items(), strict=True)
-    }
+    if not found:
+        named = " ".join(patterns)
+        raise ValueError(f"nothing matches {named}" if named else "no stacks are given: name files")
+    common = Path(os.path.commonpath([path.parent for path in found]))
+    full = {path: path.relative_to(common) for path in found}
+    for names in (found, full):
+        short = [str(name.parent / name.name.split(".")[0]) for name in names.values()]
+        if len(set(short)) == len(short):
+            return dict(zip(names, short, strict=True))
+    return {path: str(name) for path, name in full.items()}
+
+
+def _of_this_worker() -> float | None:
+    """Megabytes that a Dask cluster gives to this worker; None elsewhere, or where it sets none."""
+    try:
+        from distributed import get_worker
+
+        allowed = get_worker().memory_manager.memory_limit
+    except (ImportError, ValueError, AttributeError):
+        return None
+    return SHARE * allowed / 1e6 if allowed else None
 
 
 def _label(task: Task) -> str:
@@ -296,13 +335,30 @@ def _outcomes(futures: dict[Future[Outcome], Task]) -> Iterator[tuple[Task, Outc
         yield task, outcome
 
 
+def _deaf() -> None:
+    """Leave Ctrl-C to the program that has begun this worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end)
+
+
+def _end(*_: object) -> None:
+    """End at once, and tidy up on the way out; begin nothing that waits."""
+    _ended.set()
+    raise SystemExit(1)
+
+
 @contextmanager
 def _executor(workers: int, scheduler: str) -> Iterator[Executor]:
     if not scheduler:
         context = multiprocessing.get_context("spawn")
-        pool: Any = ProcessPoolExecutor(workers, mp_context=context)
+        settings: dict[str, Any] = {"mp_context": context, "initializer": _deaf}
+        pool = ProcessPoolExecutor(workers, **settings)
         try:
             yield pool
+        except KeyboardInterrupt:  # what is under way is given up: nothing of it is there yet
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
         return
@@ -312,6 +368,10 @@ def _executor(workers: int, scheduler: str) -> Iterator[Executor]:
         raise ImportError(
             "a scheduler needs the package distributed: pip install 'napari-dff[distributed]'"
         ) from error
-    settings: dict[str, Any] = {"timeout": "20s", "set_as_default": False}
-    with Client(scheduler, **settings) as client:  # type: ignore[no-untyped-call]
+    kept: dict[str, Any] = {"timeout": "20s", "set_as_default": False}
+    with Client(scheduler, **kept) as client:  # type: ignore[no-untyped-call]
+        try:
+            client.wait_for_workers(1, timeout=PATIENCE)
+        except TimeoutError as error:
+            raise OSError(f"scheduler {scheduler} has no workers") from error
         yield client.get_executor(pure=False, retries=0)

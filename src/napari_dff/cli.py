@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari_dff.progress import Progress
 
 DEFAULTS = Recipe()
+STARTING = 3.0  # seconds of a run for libraries, trying out and pictures
 LONG = 30e6  # voxels, from which it is tried out how long a run takes
 COMPILING = "napari-dff: the first run on this machine compiles its kernels: some 15 seconds"
 DESCRIPTION = "Depth from focus: a focal stack becomes a depth map and an all-in-focus image."
@@ -88,7 +89,8 @@ class Work:
         moved = None if self.transforms is None else read_transforms(self.transforms)
         megabytes = _megabytes(self.memory) if self.memory else None
         channel = self.focus_channel or None
-        return Job(recipe, channel, moved, self.depth_from, megabytes, self.file_format)
+        known = None if self.depth_from is None else self.depth_from.absolute()
+        return Job(recipe, channel, moved, known, megabytes, self.file_format)
 
 
 def run(
@@ -124,21 +126,25 @@ def run(
     quiet
         Show no progress.
     """
-    start = time.perf_counter()
+    from napari_dff.batch import MANY
     from napari_dff.compiled import when_compiling
     from napari_dff.io import names_of
     from napari_dff.quality import advice
     from napari_dff.tiles import Limits, limit
 
+    if work.threads is not None:
+        MANY.check("threads", work.threads)
     limit(Limits(threads=work.threads))
     job, found = work.job(settings), planes.read(stack)
-    folders = [out / name for name in names_of([each.name for each in found])]
+    names = names_of([each.name for each in found])
     with when_compiling(lambda: print(COMPILING, file=sys.stderr)):
-        for acquisition, folder in zip(found, folders, strict=True):
-            plan = job.plan(acquisition)
+        for acquisition, name in zip(found, names, strict=True):
+            start, folder, mine = time.perf_counter(), out / name, job.at(name)
+            plan = mine.plan(acquisition)
             if not quiet:
-                print(_foreseen(job, acquisition, plan), file=sys.stderr)
-            covered = job.run(acquisition, folder, plan, str(stack), _bar(quiet))
+                print(_foreseen(mine, acquisition, plan), file=sys.stderr)
+            source = {"path": str(stack.absolute())}
+            covered = mine.run(acquisition, folder, plan, source, _bar(quiet))
             if not quiet:
                 pixels = acquisition.times * acquisition.data.shape[3] * acquisition.data.shape[4]
                 seconds = time.perf_counter() - start
@@ -162,7 +168,9 @@ def info(
     """
     from napari_dff.units import depth_symbol, symbol
 
-    for found in planes.read(stack):
+    for i, found in enumerate(planes.read(stack)):
+        if i:
+            print()
         times, channels, count, *size = found.data.shape
         colour = ", colour" if len(size) == 3 else ""
         first, last = found.positions[0, [0, -1]]
@@ -171,7 +179,8 @@ def info(
         if times > 1:
             print(f"times       {times}")
         if channels > 1:
-            print(f"channels    {', '.join(found.channels)}")
+            names = (f"{k} {name}".strip() for k, name in enumerate(found.channels))
+            print(f"channels    {', '.join(names)}")
         print(f"planes      {count} of {size[0]} × {size[1]} pixels, {found.data.dtype}{colour}")
         print(f"positions   {first:g} to {last:g} {depth_symbol(found.unit)}")
         print(f"pixel size  {found.pixel_size[0]:g} × {found.pixel_size[1]:g} {symbol(found.unit)}")
@@ -226,7 +235,7 @@ def batch(
     job = work.job(settings)
     axes, spacing = planes.axes or None, planes.spacing or None
     tasks, failed = many.tasks_of(stacks, out, job, axes=axes, spacing=spacing)
-    count, threads = many.shares(workers, work.threads, len(tasks))
+    count, threads = many.shares(workers, work.threads, len(tasks), scheduler)
     if not scheduler:
         job = dataclasses.replace(job, megabytes=many.memory_each(job.megabytes, count))
     tasks = [dataclasses.replace(task, job=job, threads=threads) for task in tasks]
@@ -334,7 +343,7 @@ def _foreseen(job: "Job", acquisition: "Acquisition", plan: "Plan") -> str:
     told = f"foreseen: {plan.megabytes / 1000:.2f} GB of memory, {tiles}"
     if acquisition.data.size < LONG:
         return told
-    seconds = job.seconds(acquisition, plan)
+    seconds = job.seconds(acquisition, plan) + STARTING
     minutes = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
     return f"{told}, {minutes}"
 
@@ -344,9 +353,12 @@ def _megabytes(text: str) -> float:
     from dask.utils import parse_bytes
 
     try:
-        return float(parse_bytes(text) / 1e6)
+        megabytes = float(parse_bytes(text) / 1e6)
     except ValueError:
-        raise ValueError(f"memory must be a size as 2GB or 500MB, got {text!r}") from None
+        megabytes = 0.0
+    if megabytes < 1:
+        raise ValueError(f"memory must be a size as 2GB or 500MB, got {text!r}")
+    return megabytes
 
 
 def _named_recipe(words: Sequence[str]) -> Recipe:

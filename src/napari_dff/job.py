@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,16 +49,22 @@ class Job:
     megabytes: float | None = None
     file_format: FileFormat = "ome-tiff"
 
+    def focus(self, acquisition: Acquisition) -> int:
+        """The focus channel; any will do where the plane map is known."""
+        if self.channel is None and self.depth_from is not None:
+            return 0
+        return acquisition.channel(self.channel)
+
     def plan(self, acquisition: Acquisition) -> Plan:
         """How the planes of one time are worked on."""
-        planes = acquisition.stack(0, acquisition.channel(self.channel)).planes
+        planes = acquisition.stack(0, self.focus(acquisition)).planes
         beside = len(acquisition.channels) - 1
         limit = self.megabytes
         return planned(planes, self._recipe(), megabytes=limit, beside=beside, on_disk=True)
 
     def seconds(self, acquisition: Acquisition, plan: Plan) -> float:
         """About how long all of it takes, from trying a small part."""
-        stack = acquisition.stack(0, acquisition.channel(self.channel))
+        stack = acquisition.stack(0, self.focus(acquisition))
         return acquisition.times * seconds_of(
             stack, self._recipe(), plan, beside=len(acquisition.channels) - 1
         )
@@ -66,19 +74,22 @@ class Job:
         acquisition: Acquisition,
         folder: Path,
         plan: Plan,
-        source: str,
+        source: Mapping[str, Any],
         progress: Progress,
         *,
         digest: str = "",
     ) -> Coverage:
         """Write the result into `folder`; how much of the scene it covers, over all times.
 
-        `source` says where the planes came from, `digest` by what the result is known again.
+        `source` says where the planes came from, as their ``path``; by `digest` the result is known
+        again.
         """
-        channel = acquisition.channel(self.channel)
+        channel = self.focus(acquisition)
+        self._check_transforms(acquisition)
         given = None if self.depth_from is None else DepthFiles(self.depth_from, acquisition)
-        record = Record.of(self.recipe, acquisition, source, channel)
-        record = dataclasses.replace(record, digest=digest)
+        record = Record.of(self.recipe, acquisition, focus_channel=channel)
+        told = {**record.input, **source, **self._taken()}
+        record = dataclasses.replace(record, input=told, digest=digest)
         layout = Layout.of(acquisition)
         covered = []
         with ResultFiles(folder, layout, record, file_format=self.file_format) as files:
@@ -94,6 +105,34 @@ class Job:
                 files.put_transforms(moved, time=time)
                 covered.append(results.coverage())
         return Coverage(*(float(np.mean(shares)) for shares in zip(*covered, strict=True)))
+
+    def at(self, position: str) -> Job:
+        """The same for a position of that name: from its own folder in `depth_from`, if there."""
+        if self.depth_from is None or not position or not (self.depth_from / position).is_dir():
+            return self
+        return dataclasses.replace(self, depth_from=self.depth_from / position)
+
+    def _check_transforms(self, acquisition: Acquisition) -> None:
+        """ValueError where motions that are known are those of other planes."""
+        if self.transforms is None:
+            return
+        wanted = acquisition.positions.shape
+        shape = self.transforms.shape[:-2]
+        if shape not in (wanted, wanted[1:]):
+            times = f"{shape[0]} times of " if len(shape) == 2 else ""
+            raise ValueError(
+                f"transforms must be of {wanted[1]} planes, at one time or at {wanted[0]}, got "
+                f"{times}{shape[-1]} planes"
+            )
+
+    def _taken(self) -> dict[str, Any]:
+        """What was taken from other runs, for the record."""
+        taken: dict[str, Any] = {}
+        if self.transforms is not None:
+            taken["transforms"] = self.transforms
+        if self.depth_from is not None:
+            taken["depth_from"] = str(self.depth_from)
+        return taken
 
     def _recipe(self) -> Recipe:
         """The recipe, less what is known already."""

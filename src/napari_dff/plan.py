@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -10,7 +11,7 @@ import numpy as np
 import psutil
 
 from napari_dff.curve.volume import VOLUMES, WINDOW_REACH
-from napari_dff.memory import keep_little
+from napari_dff.memory import give_back, keep_little
 from napari_dff.pieces import Scene, margin_of, piece_of, reach_of, refines
 from napari_dff.progress import silent
 from napari_dff.recipe import Recipe
@@ -74,7 +75,8 @@ def planned(
         When even the smallest tiles need more.
     """
     check_planes(planes)
-    base = resident() + KERNELS
+    give_back()
+    base = max(bare(), resident())
     if recipe.registration != "none":
         base += ALIGNING
     limit = megabytes
@@ -99,6 +101,15 @@ def planned(
             f"memory must be at least {least:.0f} MB for these planes, got {limit:.0f} MB"
         )
     return min(fitting, key=lambda plan: len(plan.windows))
+
+
+@functools.cache
+def bare() -> float:
+    """What this process holds with libraries and kernels alone, as far as can be told: megabytes.
+
+    Told when the first run is planned: what later ones find is partly left over from others.
+    """
+    return resident() + KERNELS
 
 
 def resident() -> float:

@@ -74,6 +74,8 @@ def read_acquisitions(
     """
     letters = None if axes is None else check_axes(axes)
     found = acquisitions(_sources(Path(path)), letters)
+    if not found:
+        raise StackError(f"{Path(path).name} holds no images")
     return found if spacing is None else tuple(_spaced(each, spacing) for each in found)
 
 

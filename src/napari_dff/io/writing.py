@@ -57,7 +57,8 @@ def save_reconstruction(
         When it can't be written; nothing is changed then.
     """
     stack, found = result.stack, result.refined
-    planes = stack.planes[np.newaxis, np.newaxis]
+    # of its planes only the shape counts, and they needn't be in memory
+    planes = np.broadcast_to(np.empty((), stack.planes.dtype), (1, 1, *stack.planes.shape))
     given = Acquisition(planes, stack.positions[np.newaxis], stack.pixel_size, stack.unit)
     record = Record.of(result.recipe, given)
     record = dataclasses.replace(record, input={**record.input, **(input or {})})
