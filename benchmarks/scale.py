@@ -2,7 +2,7 @@
 
 Run from the top of a clone::
 
-    python benchmarks/scale.py --data /tmp/scale            # all sizes, then workers; hours
+    python benchmarks/scale.py --data /tmp/scale            # all sizes, then workers; an hour
     python benchmarks/scale.py --data /tmp/scale 0.4 1.7    # gigavoxels
     python benchmarks/scale.py --data /tmp/scale --workers  # one worker against two
 
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
@@ -29,6 +30,7 @@ from speed import stack_of
 
 SHAPES = {0.1: (100, 1024), 0.4: (100, 2048), 1.7: (100, 4096), 6.7: (100, 8192), 13.4: (200, 8192)}
 MEMORY = "2GB"
+PLAIN = ["--registration", "none", "--refinement", "none"]  # of the largest, which takes hours else
 STACKS, PLANES, SIDE = 8, 30, 1024  # that workers share
 REPEATS = 3
 HERE = Path(__file__).parent
@@ -72,19 +74,23 @@ def run(words: list[str]) -> tuple[float, float, str]:
     return seconds, gigabytes, done.stderr
 
 
-def size(data: Path, gigavoxels: float) -> dict[str, float]:
+def size(data: Path, gigavoxels: float) -> dict[str, Any]:
     """One row of the table."""
     count, side = SHAPES[gigavoxels]
     path = data / f"{count}x{side}.ome.zarr"
     if not (path / ".zattrs").exists():
         make(path, count, side)
     words = ["run", str(path), "--out", str(data / "out"), "--memory", MEMORY]
+    plain = gigavoxels == max(SHAPES)
+    words += PLAIN if plain else []
     seconds, gigabytes, told = run(words)
     foreseen = re.search(r"foreseen: ([\d.]+) GB of memory, (.*), ([\d.]+) (s|min)", told)
     assert foreseen is not None, told
     tiles = re.search(r"in (\d+) tiles", foreseen[2])
     return {
+        "planes × side": f"{count} × {side}²",
         "gigavoxels": count * side**2 / 1e9,
+        "recipe": "neither aligned nor refined" if plain else "default",
         "tiles": int(tiles[1]) if tiles else 1,
         "foreseen (GB)": float(foreseen[1]),
         "memory (GB)": gigabytes,
@@ -94,7 +100,7 @@ def size(data: Path, gigavoxels: float) -> dict[str, float]:
     }
 
 
-def workers(data: Path) -> list[dict[str, float]]:
+def workers(data: Path) -> list[dict[str, Any]]:
     """Stacks a minute with one worker and with two, in turns."""
     folder = data / "many"
     for k in range(STACKS):
@@ -114,15 +120,15 @@ def workers(data: Path) -> list[dict[str, float]]:
     ]
 
 
-def table(rows: list[dict[str, float]]) -> None:
+def table(rows: list[dict[str, Any]]) -> None:
     print("|", " | ".join(rows[0]), "|")
     print("|---" * len(rows[0]) + "|")
     for row in rows:
-        values = (f"{v}" if isinstance(v, int) else f"{v:.2f}" for v in row.values())
+        values = (f"{v:.2f}" if isinstance(v, float) else f"{v}" for v in row.values())
         print("|", " | ".join(values), "|", flush=True)
 
 
-def plot(rows: list[dict[str, float]], path: Path) -> None:
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
     """Minutes and gigabytes against gigavoxels; what was foreseen beside it."""
     from matplotlib.figure import Figure
 
