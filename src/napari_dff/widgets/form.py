@@ -8,13 +8,14 @@ from typing import Any, get_args, get_type_hints
 import docstring_parser
 from magicgui.widgets import Container, Label, PushButton, Table, Widget, create_widget
 from magicgui.widgets.bases import ValueWidget
-from qtpy.QtWidgets import QApplication, QFileDialog, QSizePolicy, QStyledItemDelegate
+from qtpy.QtWidgets import QApplication, QFileDialog, QLabel, QSizePolicy, QStyledItemDelegate
 
 from napari_dff.checks import Range
 from napari_dff.io import read_recipe, write_recipe
 from napari_dff.recipe import Recipe
 
 KEPT = "Recipe (*.json)"
+LARGER = 1.15  # times, napari's font against Qt's own
 UNITS = {"sigma": "pixels", "window": "pixels"}
 
 
@@ -41,6 +42,9 @@ def lined_up(*widgets: Widget) -> Container[Widget]:
     column: Container[Widget] = Container()
     column.margins = (0, 0, 0, 0)
     column.extend(widgets)  # magicgui measures labels only of what is added later
+    labels = [label for label in column.native.findChildren(QLabel) if label.text()]
+    for label in labels:  # and in a smaller font than napari's
+        label.setMinimumWidth(round(LARGER * label.minimumWidth()))
     return column
 
 

@@ -8,6 +8,7 @@ from napari.layers import Image, Layer, Points, Shapes
 from napari.viewer import Viewer
 from skimage.draw import polygon2mask
 
+from napari_dff.widgets.axes import CHANNEL, WORDS
 from napari_dff.widgets.layers import (
     leading,
     ours,
@@ -18,7 +19,6 @@ from napari_dff.widgets.layers import (
     unit_of,
     values_at,
 )
-from napari_dff.widgets.series import CHANNEL, WORDS
 
 OUTLINE = 180  # corners of the polygon that stands for an ellipse
 

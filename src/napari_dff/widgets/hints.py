@@ -8,6 +8,7 @@ from napari.layers import Image, Labels, Layer, Points
 from napari.viewer import Viewer
 
 from napari_dff.refinement import BACKGROUND, NO_HINT
+from napari_dff.widgets.axes import channel_axis, names_of
 from napari_dff.widgets.layers import (
     KEY,
     placed,
@@ -16,7 +17,6 @@ from napari_dff.widgets.layers import (
     role_of,
     title_of,
 )
-from napari_dff.widgets.series import channel_axis, names_of
 
 SHARP, NEVER = "sharp in the plane shown", "background: never sharp"
 SIZE = 3  # pixels, diameter of what a new point says

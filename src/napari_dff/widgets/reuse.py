@@ -12,6 +12,7 @@ from napari.viewer import Viewer
 from napari_dff.fusion import all_in_focus
 from napari_dff.progress import Progress
 from napari_dff.registration import resample
+from napari_dff.widgets.axes import channel_axis, names_told
 from napari_dff.widgets.form import in_a_row, lined_up
 from napari_dff.widgets.heights import depth_layers
 from napari_dff.widgets.layers import (
@@ -26,7 +27,7 @@ from napari_dff.widgets.layers import (
     source_of,
 )
 from napari_dff.widgets.runs import Run
-from napari_dff.widgets.series import channel_axis, names_told, part_of
+from napari_dff.widgets.series import part_of
 from napari_dff.widgets.tool import Tool
 from napari_dff.widgets.worker import in_turns
 

@@ -1,0 +1,361 @@
+"""Times, positions and channels before Z, Y, X: each stack on its own, channels alike."""
+
+import time
+
+import numpy as np
+import pytest
+from napari.layers import Image
+
+from napari_dff import (
+    Recipe,
+    align,
+    all_in_focus,
+    depth_from_focus,
+    depth_map,
+    focus_measure,
+    pipeline,
+    resample,
+    synthetic,
+)
+from napari_dff import refine as refine_
+from napari_dff.region import focus_curve
+from napari_dff.stack import FocalStack
+from napari_dff.widgets.axes import labels_in, names_told
+from napari_dff.widgets.layers import ours, stack_of
+from napari_dff.widgets.preview import OFF, VIEW
+
+AT = 10 + 2.0 * np.arange(8)
+STILL = Recipe(registration="none")
+PLACE = {
+    "scale": (1.0, 1.0, 2.0, 0.5, 0.5),
+    "translate": (0.0, 0.0, 10.0, 1.0, 2.0),
+    "units": ("pixel",) * 2 + ("micrometer",) * 3,
+}
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer()
+
+
+@pytest.fixture(scope="module")
+def series():
+    """Two times, two channels: (T, C, Z, Y, X); the second channel is the better one."""
+    truths = [synthetic.rough_surface(size=64, planes=8, seed=seed) for seed in (5, 6)]
+    planes = np.stack([truth.stack.planes for truth in truths])
+    return np.stack([(65535 - planes) // 3, planes], axis=1)
+
+
+@pytest.fixture(scope="module")
+def moving():
+    """Two times, (T, Z, Y, X), in which the planes have moved."""
+    truths = [synthetic.machined_part(size=80, planes=8, seed=seed) for seed in (4, 7)]
+    return np.stack([truth.stack.planes[..., 1] for truth in truths])
+
+
+@pytest.fixture
+def source(person, series):
+    return person.viewer.add_image(series, name="mine", axis_labels=tuple("tczyx"), **PLACE)
+
+
+def stack(planes):
+    return FocalStack(planes, AT, (0.5, 0.5), "micrometer")
+
+
+def ready(widget, **settings):
+    """A widget with its focus channel chosen."""
+    if widget.axes.several:
+        widget.axes.focus.value = 1
+    for name, value in settings.items():
+        widget.form.settings[name].value = value
+    return widget
+
+
+def edges(layer):
+    """Where the first and last pixel of each axis begin and end."""
+    half = layer.scale / 2
+    return layer.translate - half, layer.translate + layer.scale * layer.data.shape - half
+
+
+def seen(part, widget):
+    return part.native.isVisibleTo(widget.native)
+
+
+def test_every_time_on_its_own_and_all_channels_at_its_depth(person, source, series):
+    steps = person.viewer.dims.nsteps
+    widget = ready(person.open("all"), registration="none")
+    person.run(widget)
+    assert {"aligned", "focus"}.isdisjoint(person.roles())
+    depth, doubt = person.layer("refined depth"), person.layer("refined uncertainty")
+    labels, picture = person.layer("refined plane index"), person.layer("refined all in focus")
+    assert depth.data.shape == doubt.data.shape == labels.data.shape == (2, 1, 1, 64, 64)
+    assert picture.data.shape == (2, 2, 1, 64, 64)
+    for t in range(2):
+        alone = depth_from_focus(stack(series[t, 1]), STILL)
+        np.testing.assert_array_equal(depth.data[t, 0, 0], alone.refined.depth)
+        np.testing.assert_array_equal(doubt.data[t, 0, 0], alone.refined.uncertainty)
+        known = np.isfinite(alone.refined.uncertainty)
+        expected = np.where(known, alone.refined.index + 1, 0)
+        np.testing.assert_array_equal(labels.data[t, 0, 0], expected)
+        np.testing.assert_array_equal(picture.data[t, 1, 0], alone.all_in_focus)
+        other = all_in_focus(series[t, 0], alone.refined.depth, AT)
+        np.testing.assert_array_equal(picture.data[t, 0, 0], other)
+    # They lie where the stack does, and are seen wherever the sliders stand.
+    assert person.viewer.dims.nsteps == steps
+    assert depth.units == source.units
+    assert depth.axis_labels == source.axis_labels
+    for mine, whole in zip(edges(depth), edges(source), strict=True):
+        np.testing.assert_allclose(mine, whole)
+    for at in ((0, 0, 0, 9, 7), (1, 1, 7, 30, 40), (1, 0, 3, 63, 63)):
+        world = source.data_to_world(at)
+        person.viewer.dims.set_point(range(5), world)
+        assert depth.get_value(world, world=True) == depth.data[at[0], 0, 0, at[3], at[4]]
+        assert picture.get_value(world, world=True) == picture.data[at[0], at[1], 0, at[3], at[4]]
+    assert ours(depth)["focus_channel"] == 1
+    widget.axes.focus.value = 0
+    assert "another focus channel" in widget.fresh.value
+    assert "--focus-channel 0" in widget.command()
+    person.undo(widget)
+    assert person.roles() == {"mine"}
+
+
+def test_step_by_step_with_motion_of_each_time(person, moving):
+    data = np.stack([255 - moving, moving], axis=1)
+    source = person.viewer.add_image(data, name="mine", axis_labels=tuple("tczyx"), **PLACE)
+    align_, focus, depth, refine = person.open("align", "focus", "depth", "refine")
+    person.run(ready(align_))
+    aligned = person.layer("aligned")
+    assert aligned.axis_labels == source.axis_labels
+    expected = [align(data[t, 1]) for t in range(2)]
+    for t, alone in enumerate(expected):
+        np.testing.assert_array_equal(aligned.data[t, 1], alone.planes)
+        other, _ = resample(data[t, 0], alone.transforms)
+        np.testing.assert_array_equal(aligned.data[t, 0], other)
+        np.testing.assert_array_equal(ours(aligned)["transforms"][t, 0], alone.transforms)
+    person.viewer.dims.set_current_step(0, 0)
+    assert "Time 1 of 2" in align_.advice.value or not align_.advice.value
+    inliers = list(align_.report["inliers"])
+    person.viewer.dims.set_current_step(0, 1)
+    assert list(align_.report["inliers"]) != inliers
+    assert list(align_.report["inliers"]) == [plane.inliers for plane in expected[1].report]
+    matches = person.layer("matches").data
+    assert matches.shape[1:] == (2, 5)
+    assert set(matches[:, 0, 1]) == {1}
+    assert len(matches) == sum(p.inliers for each in expected for p in each.report)
+
+    assert focus.stack.value is aligned
+    assert focus.axes.focus.value == 1  # it is known
+    person.run(focus)
+    person.run(depth)
+    person.run(refine)
+    assert person.layer("focus").data.shape == (2, 1, 8, 80, 80)
+    for t, alone in enumerate(expected):
+        volume = focus_measure(alone.planes)
+        np.testing.assert_array_equal(person.layer("focus").data[t, 0], volume)
+        found = depth_map(volume, AT)
+        found.uncertainty[~alone.valid] = np.inf
+        np.testing.assert_array_equal(person.layer("depth").data[t, 0, 0], found.depth)
+        np.testing.assert_array_equal(person.layer("uncertainty").data[t, 0, 0], found.uncertainty)
+        picture = all_in_focus(alone.planes, found.depth, AT)
+        np.testing.assert_array_equal(person.layer("all in focus").data[t, 1, 0], picture)
+        other = all_in_focus(np.asarray(aligned.data[t, 0]), found.depth, AT)
+        np.testing.assert_array_equal(person.layer("all in focus").data[t, 0, 0], other)
+        refined = refine_(found, volume, AT, guide=picture).depth
+        np.testing.assert_array_equal(person.layer("refined depth").data[t, 0, 0], refined)
+
+
+def test_what_memory_does_not_hold_is_moved_when_it_is_seen(person, moving, monkeypatch):
+    look = {name: value[1:] for name, value in PLACE.items()}
+    person.viewer.add_image(moving, name="mine", axis_labels=tuple("tzyx"), **look)
+    monkeypatch.setattr("napari_dff.widgets.series.HELD", 0.0)
+    widget = person.open("align")
+    person.run(widget)
+    aligned = person.layer("aligned")
+    assert not isinstance(aligned.data, np.ndarray)
+    for t in range(2):
+        np.testing.assert_array_equal(np.asarray(aligned.data[t]), align(moving[t]).planes)
+    single = person.viewer.add_image(moving[0], name="single", scale=(2, 0.5, 0.5))
+    all_ = person.open("all")
+    all_.stack.value = single
+    person.run(all_)
+    found = depth_from_focus(FocalStack(moving[0], 2.0 * np.arange(8)))
+    lazy, depth = (
+        person.viewer.layers[f"{role} · single"] for role in ("aligned", "refined depth")
+    )
+    assert not isinstance(lazy.data, np.ndarray)
+    np.testing.assert_array_equal(np.asarray(lazy.data), found.stack.planes)
+    np.testing.assert_array_equal(depth.data, found.refined.depth)
+
+
+def test_axes_that_nobody_named_are_asked_for(person, said, series):
+    source = person.viewer.add_image(series, name="mine", **PLACE)
+    widgets = person.open("all", "align", "focus")
+    for widget in widgets:
+        assert seen(widget.axes.names, widget)
+        assert widget.axes.names.value == ""
+        assert not seen(widget.axes.focus, widget)
+        person.press(widget.run)
+        assert "name the 5 axes of 'mine' in their order, for example T C Z Y X" in said.pop()
+    focus = widgets[2]
+    for text in ("T C Z", "Z T C Y X", "C C Z Y X", "T C X Y Z"):
+        focus.axes.names.value = text
+        assert "name the 5 axes" in focus.status.value
+        person.press(focus.run)
+        assert "name the 5 axes" in said.pop()
+    focus.axes.names.value = "p c z y x"
+    assert source.axis_labels == ("p", "c", "z", "y", "x")  # asked once for all
+    assert widgets[0].axes.names.value == "P C Z Y X"
+    assert seen(focus.axes.focus, focus)
+    person.press(focus.run)
+    assert "choose the focus channel of 'mine'" in said.pop()
+    assert person.roles() == {"mine"}
+    focus.axes.focus.value = 1
+    person.run(focus)
+    np.testing.assert_array_equal(person.layer("focus").data[1, 0], focus_measure(series[1, 1]))
+    look = {"axis_labels": source.axis_labels, **PLACE}
+    focus.stack.value = person.viewer.add_image(series, name="another", **look)
+    assert focus.axes.focus.value is None  # that was of the other stack
+    focus.stack.value = source
+    assert focus.axes.focus.value == 1
+
+
+def test_what_labels_tell(person, series):
+    assert names_told(("t", "c", "z", "y", "x")) == ("t", "c")
+    assert names_told(("Time", "-3", "-2", "-1")) == ("time",)
+    for labels in (("-4", "z", "y", "x"), ("axis 0", "-3", "-2", "-1"), ("z", "t", "y", "x")):
+        assert names_told(labels) is None
+    layer = person.viewer.add_image(series[:, 0])
+    assert labels_in("tzyx", layer) == labels_in("T, Z Y;X", layer) == ("t", "z", "y", "x")
+    with pytest.raises(ValueError, match="name the 4 axes"):
+        labels_in("tcyx", layer)
+    widget = person.open("focus")
+    widget.axes.names.value = "stage z y x"
+    person.run(widget)  # no channel: every place on its own
+    np.testing.assert_array_equal(person.layer("focus").data[1], focus_measure(series[1, 0]))
+
+
+def test_a_stack_asks_for_no_axes(person, surface):
+    person.stack(surface)
+    for name in ("all", "align", "focus", "depth", "refine"):
+        widget = person.open(name)
+        assert not seen(widget.axes.names, widget)
+        assert not seen(widget.axes.focus, widget)
+
+
+def test_cancelling_leaves_nothing(person, source, monkeypatch):
+    widget = ready(person.open("all"), registration="none")
+    whole = pipeline.reconstruct
+
+    def slow(scene, recipe, plan, results, progress):
+        whole(scene, recipe, plan, results, progress)
+        for _ in progress(range(30), desc="Waiting"):
+            time.sleep(0.02)
+
+    monkeypatch.setattr("napari_dff.widgets.reconstruct.reconstruct", slow)
+    person.press(widget.run)
+    words = "Waiting, time 2 of 2"  # the first is done by then
+    person.qtbot.waitUntil(lambda: words in widget.status.value, timeout=30_000)
+    person.press(widget.cancel)
+    person.wait(widget)
+    assert "cancelled" in widget.status.value
+    assert person.roles() == {"mine"}
+
+
+def test_the_preview_and_the_inspector_follow_the_sliders(person, source, series):
+    person.viewer.window.show()
+    widget, inspector = person.open("focus", "inspector")
+    ready(widget).preview.value = VIEW
+
+    def previewed():
+        shown = [each for each in person.viewer.layers if each.name.startswith("preview focus")]
+        return shown[0].data.copy() if shown and "preview of" in widget.status.value else None
+
+    person.qtbot.waitUntil(lambda: previewed() is not None, timeout=20_000)
+    for t in (1, 0):
+        widget.status.value = ""
+        person.viewer.dims.set_current_step(0, t)
+        person.qtbot.waitUntil(lambda: previewed() is not None, timeout=20_000)
+        person.qtbot.waitUntil(lambda: widget._preview._job is None, timeout=20_000)
+        np.testing.assert_allclose(previewed(), focus_measure(series[t, 1]), rtol=1e-3, atol=1e-6)
+    widget.preview.value = OFF
+    person.viewer.dims.set_current_step(0, 1)
+    person.viewer.dims.set_current_step(1, 1)
+    inspector.inspect(source, (30, 40))
+    person.qtbot.waitUntil(lambda: len(inspector.curves) == 1, timeout=20_000)
+    person.wait(inspector)
+    expected = focus_curve(stack(series[1, 1]), Recipe(), 30, 40)
+    np.testing.assert_array_equal(inspector.curves[0][1].focus, expected.focus)
+    np.testing.assert_array_equal(inspector.curves[0][1].positions, AT)
+    assert person.viewer.dims.current_step[:3] == (1, 1, expected.plane)
+
+
+def test_depth_is_measured_where_the_sliders_stand(person, source, series, chosen_file, tmp_path):
+    person.run(ready(person.open("all"), registration="none"))
+    depth = person.layer("refined depth")
+    measure, surface, figure = person.open("measure", "surface", "figure")
+    measure.levelling.value = "none"
+    for t in (0, 1):
+        person.viewer.dims.set_current_step(0, t)
+        person.run(measure)
+        assert f"time {t + 1} of 2" in measure.status.value
+        heights = measure.found.heights
+        known = np.isfinite(heights.heights)
+        np.testing.assert_array_equal(heights.heights[known], depth.data[t, 0, 0][known])
+        channel = person.viewer.dims.current_step[1]
+        picture = person.layer("refined all in focus").data[t, channel, 0]
+        np.testing.assert_array_equal(heights.picture, picture)
+    person.press(measure.keep)
+    assert person.layer("levelled depth").data.shape == (64, 64)
+    surface.chosen.value = figure.chosen.value = depth
+    person.viewer.dims.set_current_step(0, 0)
+    chosen_file.path = tmp_path / "figure.png"
+    person.run(figure, figure.figure)
+    assert chosen_file.path.exists()
+    chosen_file.path = tmp_path / "movie.tif"
+    person.run(figure, figure.movie)
+    assert chosen_file.path.exists()
+    person.run(surface)
+    z = person.layer("surface").vertices[:, 0]
+    first = depth.data[0]
+    assert first.min() <= z.min() <= z.max() <= first.max()
+
+
+def test_motions_and_depths_of_many_times_are_for_as_many(person, series):
+    look = {name: value[1:] for name, value in PLACE.items()}
+    labels = {"axis_labels": tuple("tzyx"), **look}
+    person.viewer.add_image(series[0, 0], name="single", units=("micrometer",) * 3)
+    other = person.viewer.add_image(series[:, 0], name="other", **labels)
+    person.viewer.add_image(series[:, 1], name="mine", **labels)
+    person.run(ready(person.open("all"), registration="none"))
+    widget = person.open("reuse")
+    assert [each.name for each in widget.targets.choices] == ["other"]
+    widget.targets.value = [other]
+    person.run(widget)
+    depth, picture = person.layer("refined depth"), person.viewer.layers["all in focus · other"]
+    assert picture.data.shape == (2, 1, 64, 64)
+    for t in range(2):
+        expected = all_in_focus(series[t, 0], depth.data[t, 0], AT)
+        np.testing.assert_array_equal(picture.data[t, 0], expected)
+
+
+def test_hints_count_at_their_time(person, source):
+    focus, depth, refine = person.open("focus", "depth", "refine")
+    person.run(ready(focus))
+    person.run(depth)
+    person.press(refine.hints.new)
+    points = refine.hints.layer.value
+    assert points.ndim == 5
+    points.add([[1, 0, 6, 30, 30]])
+    person.run(refine)
+    found = person.layer("refined depth").data[:, 0, 0, 30, 30]
+    assert found[1] == np.float32(AT[6])
+    assert found[0] != np.float32(AT[6])
+
+
+def test_positions_told_one_by_one_hold_until_the_scale_is_changed(surface):
+    positions = np.concatenate([[0.0, 1.0], np.linspace(3.0, 22.0, 10)])
+    told = {"napari-dff": {"positions": positions}}
+    layer = Image(surface.stack.planes, scale=(2.0, 0.5, 0.5), metadata=told)
+    np.testing.assert_array_equal(stack_of(layer).positions, positions)
+    layer.scale = (3.0, 0.5, 0.5)
+    np.testing.assert_array_equal(stack_of(layer).positions, 3.0 * np.arange(12))
