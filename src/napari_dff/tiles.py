@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
@@ -77,6 +78,10 @@ def limit(limits: Limits) -> None:
     """Keep to these limits from now on; None leaves a limit to the machine."""
     global _limits
     _limits = limits
+    if limits.threads is not None or "cv2" in sys.modules:
+        import cv2  # whose own threads count too
+
+        cv2.setNumThreads(-1 if limits.threads is None else limits.threads)
 
 
 def cores() -> int:
