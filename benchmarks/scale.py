@@ -31,7 +31,7 @@ from speed import stack_of
 SHAPES = {0.1: (100, 1024), 0.4: (100, 2048), 1.7: (100, 4096), 6.7: (100, 8192), 13.4: (200, 8192)}
 MEMORY = "2GB"
 PLAIN = ["--registration", "none", "--refinement", "none"]  # of the largest, which takes hours else
-STACKS, PLANES, SIDE = 8, 30, 1024  # that workers share
+STACKS, PLANES, SIDE = 12, 30, 1024  # that workers share
 REPEATS = 3
 HERE = Path(__file__).parent
 PROGRAM = [sys.executable, "-m", "napari_dff.cli"]
