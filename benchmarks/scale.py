@@ -30,8 +30,9 @@ from speed import stack_of
 
 SHAPES = {0.1: (100, 1024), 0.4: (100, 2048), 1.7: (100, 4096), 6.7: (100, 8192), 13.4: (200, 8192)}
 MEMORY = "2GB"
-PLAIN = ["--registration", "none", "--refinement", "none"]  # of the largest, which takes hours else
-STACKS, PLANES, SIDE = 12, 30, 1024  # that workers share
+# Of the largest, which takes an hour else: the straight recipe, with plain windows.
+PLAIN = ["--registration", "none", "--refinement", "none", "--aggregation", "window"]
+STACKS, PLANES, SIDE = 16, 30, 1024  # that workers share
 REPEATS = 3
 HERE = Path(__file__).parent
 PROGRAM = [sys.executable, "-m", "napari_dff.cli"]
@@ -90,7 +91,7 @@ def size(data: Path, gigavoxels: float) -> dict[str, Any]:
     return {
         "planes × side": f"{count} × {side}²",
         "gigavoxels": count * side**2 / 1e9,
-        "recipe": "neither aligned nor refined" if plain else "default",
+        "recipe": "straight: plain windows, neither aligned nor refined" if plain else "default",
         "tiles": int(tiles[1]) if tiles else 1,
         "foreseen (GB)": float(foreseen[1]),
         "memory (GB)": gigabytes,
@@ -100,7 +101,7 @@ def size(data: Path, gigavoxels: float) -> dict[str, Any]:
     }
 
 
-def workers(data: Path) -> list[dict[str, Any]]:
+def workers(data: Path, repeats: int) -> list[dict[str, Any]]:
     """Stacks a minute with one worker and with two, in turns."""
     folder = data / "many"
     for k in range(STACKS):
@@ -108,7 +109,7 @@ def workers(data: Path) -> list[dict[str, Any]]:
         if not (path / ".zattrs").exists():
             make(path, PLANES, SIDE)
     spent: dict[int, list[float]] = {1: [], 2: []}
-    for repeat in range(REPEATS):
+    for repeat in range(repeats):
         for count in spent:
             out = data / f"batch-{count}-{repeat}-{time.time_ns()}"
             words = ["batch", str(folder / "*.ome.zarr"), "--out", str(out), "--quiet"]
@@ -154,6 +155,7 @@ def main() -> None:
     parser.add_argument("sizes", nargs="*", type=float, help=f"of {', '.join(map(str, SHAPES))}")
     parser.add_argument("--data", type=Path, required=True, help="folder for stacks and results")
     parser.add_argument("--workers", action="store_true", help="one worker against two, only")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="of the workers")
     parser.add_argument("--plot", type=Path, default=HERE.parent / "docs" / "scale.png")
     given = parser.parse_args()
     given.data.mkdir(parents=True, exist_ok=True)
@@ -167,7 +169,7 @@ def main() -> None:
         table(found)
         plot(found, given.plot)
     if given.workers or not given.sizes:
-        table(workers(given.data))
+        table(workers(given.data, given.repeats))
 
 
 if __name__ == "__main__":

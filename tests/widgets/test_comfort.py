@@ -136,4 +136,6 @@ def test_nothing_blocks_the_window_while_it_works(person):
         person.qtbot.wait(50)
         timer.stop()
         longest.append(max(np.diff(ticks)))
+        if longest[-1] < 0.1:
+            break
     assert min(longest) < 0.1
