@@ -28,6 +28,8 @@ import numpy as np
 import zarr
 from speed import stack_of
 
+from napari_dff.io import sample_path
+
 SHAPES = {0.1: (100, 1024), 0.4: (100, 2048), 1.7: (100, 4096), 6.7: (100, 8192), 13.4: (200, 8192)}
 MEMORY = "2GB"
 # Of the largest, which takes an hour else: the straight recipe, with plain windows.
@@ -159,6 +161,8 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, default=HERE.parent / "docs" / "scale.png")
     given = parser.parse_args()
     given.data.mkdir(parents=True, exist_ok=True)
+    run(["run", str(sample_path("cell_sheet")), "--out", str(given.data / "out")])  # compiles
+    run(["run", str(sample_path("machined_part")), "--out", str(given.data / "out")])
     if not given.workers:
         kept = given.data / "sizes.json"  # rows of earlier calls stay
         rows = json.loads(kept.read_text()) if kept.exists() else {}
