@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from napari_dff.refinement.message_passing import REACH
 from napari_dff.refinement.message_passing import VOLUMES as PASSED
 from napari_dff.registration import Moved, motions_of
 from napari_dff.registration.reading import LARGEST
-from napari_dff.stack import FocalStack, check_planes
+from napari_dff.stack import FocalStack, check_planes, cut
 from napari_dff.tiles import GRID, Window, cores, grid, whole, windows
 
 KERNELS = 130.0  # MB that libraries and kernels take which aren't loaded yet
@@ -128,25 +129,33 @@ def seconds_of(stack: FocalStack, recipe: Recipe, plan: Plan, *, beside: int = 0
     if recipe.registration != "none":
         first = max(0, (count - ALIGNED) // 2)
         some = stack.planes[first : first + ALIGNED]
+        noise = np.random.default_rng(0).random((4, 64, 64), np.float32)
         settings: dict[str, Any] = {"registration": recipe.registration, "motion": recipe.motion}
-        spent, (motions, _) = _timed(lambda: motions_of(some, **settings))
-        seconds += spent * count / len(motions)
-        if not np.allclose(motions, np.eye(3), rtol=0, atol=1e-9):
-            transforms[:, 0, 2] = 0.5  # what moves is resampled
+        motions_of(noise, **settings)  # compiles, loads
+        with contextlib.suppress(ValueError):  # these may have no contrast where others have
+            spent, (motions, _) = _timed(lambda: motions_of(some, **settings))
+            seconds += spent * count / len(motions)
+            if not np.allclose(motions, np.eye(3), rtol=0, atol=1e-9):
+                transforms[:, 0, 2] = 0.5  # what moves is resampled
     moved = Moved(stack.planes, transforms)
     scene = Scene(moved, stack.positions, tuple([moved] * beside), moved.valid)
     height, width = (min(max(w.shape[k] for w in plan.windows), TRIED) for k in (0, 1))
     top, left = ((shape[0] - height) // 2 // GRID * GRID, (shape[1] - width) // 2 // GRID * GRID)
-    tried = Window(top, top + height, left, left + width)
-    margin = margin_of(recipe)
+    tried, margin = Window(top, top + height, left, left + width), margin_of(recipe)
 
     def piece(window: Window) -> float:
         return _timed(lambda: piece_of(scene, recipe, window, around=margin, progress=silent))[0]
 
+    def pixels(around: int, windows: list[Window]) -> float:
+        return float(sum(np.prod(window.grown(around, shape).shape) for window in windows))
+
     piece(Window(top, top + GRID, left, left + GRID))  # compiles, loads
-    around = 0 if plan.whole else margin
-    pixels = sum(np.prod(window.grown(around, shape).shape) for window in plan.windows)
-    return float(seconds + piece(tried) * pixels / np.prod(tried.grown(margin, shape).shape))
+    # What is read goes with the pixels that are seen, all else with those that are computed.
+    seen, around = margin + reach_of(recipe), 0 if plan.whole else margin
+    reading = _timed(lambda: cut(moved, tried.grown(seen, shape)))[0] * (1 + beside)
+    work = max(piece(tried) - reading, 0.0) * pixels(around, plan.windows) / pixels(margin, [tried])
+    read = pixels(0 if plan.whole else seen, plan.windows) / pixels(seen, [tried])
+    return seconds + work + reading * read
 
 
 def _timed(work: Callable[[], T]) -> tuple[float, T]:
