@@ -34,6 +34,7 @@ SHARE = 0.8  # of the free memory that a run may take where nobody says how much
 SMALLEST, STEP = 128, 64  # pixels: side of the smallest tile, and by how much they differ
 ALIGNED = 6  # planes that are aligned, and
 TRIED = 512  # pixels, side of the part that is done, to tell how long all of it takes
+LARGER = 0.8  # of the time a pixel in that part is what one takes in a tile: cores wait less
 T = TypeVar("T")
 
 
@@ -153,7 +154,8 @@ def seconds_of(stack: FocalStack, recipe: Recipe, plan: Plan, *, beside: int = 0
     # What is read goes with the pixels that are seen, all else with those that are computed.
     seen, around = margin + reach_of(recipe), 0 if plan.whole else margin
     reading = _timed(lambda: cut(moved, tried.grown(seen, shape)))[0] * (1 + beside)
-    work = max(piece(tried) - reading, 0.0) * pixels(around, plan.windows) / pixels(margin, [tried])
+    work = LARGER * max(piece(tried) - reading, 0.0)
+    work *= pixels(around, plan.windows) / pixels(margin, [tried])
     read = pixels(0 if plan.whole else seen, plan.windows) / pixels(seen, [tried])
     return seconds + work + reading * read
 
