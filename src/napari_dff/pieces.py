@@ -17,7 +17,7 @@ from napari_dff.depth import DepthMap, estimated, located
 from napari_dff.focus import measured, reach
 from napari_dff.fusion import all_in_focus
 from napari_dff.memory import give_back
-from napari_dff.progress import Progress
+from napari_dff.progress import Progress, saying
 from napari_dff.recipe import Recipe
 from napari_dff.refinement import NOTHING_SHARED, Shared, ends_of, refined, usual_slope
 from napari_dff.stack import cut, grey
@@ -229,9 +229,10 @@ def _earlier(known: Known, wanted: Window, outer: Window) -> tuple[DepthMap, np.
 
 def _told(progress: Progress, where: str) -> Progress:
     """The same, saying where as well; what the step before has freed is given back first."""
+    told = saying(progress, where)
 
     def within(items: Sequence[T], /, *, desc: str) -> Iterable[T]:
         give_back()
-        return progress(items, desc=f"{desc}, {where}")
+        return told(items, desc=desc)
 
     return within

@@ -13,7 +13,7 @@ import psutil
 
 from napari_dff.curve.volume import VOLUMES, WINDOW_REACH
 from napari_dff.memory import give_back, keep_little
-from napari_dff.pieces import Scene, margin_of, piece_of, reach_of, refines
+from napari_dff.pieces import MARGIN, Scene, margin_of, piece_of, reach_of, refines
 from napari_dff.progress import silent
 from napari_dff.recipe import Recipe
 from napari_dff.refinement.message_passing import REACH
@@ -218,19 +218,18 @@ class _Need:
 
     def _of_windows(self, shape: tuple[int, int]) -> float:
         """Windows under way, where their curves are measured or they are fused."""
-        count = round(VOLUMES * self._count)
-        curves = max(
-            count * np.prod(part.grown(WINDOW_REACH, shape).shape)
-            for part in windows(shape, count, WINDOW_REACH)
-        )
-        pictures = max(
-            PICTURES * self._colours * np.prod(part.grown(40, shape).shape)
-            for part in windows(shape, PICTURES * self._colours, 40)
-        )
-        passing = 0
+        pictures = PICTURES * self._colours
+        values = [
+            _largest(shape, round(VOLUMES * self._count), WINDOW_REACH),
+            _largest(shape, pictures, MARGIN),
+        ]
         if "message_passing" in self._recipe.refinement and refines(self._recipe):
-            passing = max(
-                PASSING * self._count * np.prod(part.grown(REACH, shape).shape)
-                for part in windows(shape, PASSED * self._count, REACH)
-            )
-        return float(4 * cores() * max(curves, pictures, passing) / 1e6)
+            passed = PASSED * self._count
+            values.append(PASSING / PASSED * _largest(shape, passed, REACH))
+        return float(4 * cores() * max(values) / 1e6)
+
+
+def _largest(shape: tuple[int, int], planes: int, reach: int) -> float:
+    """Values that so many planes of the largest window have, with `reach` pixels around it."""
+    parts = windows(shape, planes, reach)
+    return float(planes * max(np.prod(part.grown(reach, shape).shape) for part in parts))

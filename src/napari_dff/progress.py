@@ -28,3 +28,14 @@ class Cancelled(Exception):
 def silent(items: Sequence[T], /, *, desc: str) -> Iterable[T]:
     """Give back the items and tell nobody."""
     return items
+
+
+def saying(progress: Progress, where: str) -> Progress:
+    """The same progress, saying where as well; just the same where there is nothing to say."""
+    if not where:
+        return progress
+
+    def within(items: Sequence[T], /, *, desc: str) -> Iterable[T]:
+        return progress(items, desc=f"{desc}, {where}")
+
+    return within

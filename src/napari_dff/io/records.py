@@ -142,7 +142,7 @@ class Record:
         }
         if self.digest:
             told["digest"] = self.digest
-        plain: dict[str, Any] = json.loads(json.dumps(told, default=_plain))
+        plain: dict[str, Any] = json.loads(json.dumps(told, default=plainly))
         return plain
 
 
@@ -152,6 +152,6 @@ def of_each_time(values: np.ndarray) -> list[Any]:
     return plain
 
 
-def _plain(value: Any) -> Any:
+def plainly(value: Any) -> Any:
     """What JSON doesn't know, in what it knows."""
     return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -18,6 +18,7 @@ from napari.layers import Image, Labels, Layer
 import napari_dff
 from napari_dff.io.folders import check_space
 from napari_dff.io.pixels import Pixels
+from napari_dff.io.records import plainly
 from napari_dff.io.zarr_files import GrowingZarr
 from napari_dff.tiles import whole
 from napari_dff.units import EXPONENTS, symbol
@@ -199,13 +200,9 @@ def _record(layer: Image | Labels, order: _Order) -> dict[str, Any]:
             says["contrast_limits"] = [float(v) for v in layer.contrast_limits]
             says["colormap"] = layer.colormap.name
     plain = json.loads(
-        json.dumps({"napari_dff": napari_dff.__version__, "layer": says}, default=_plain)
+        json.dumps({"napari_dff": napari_dff.__version__, "layer": says}, default=plainly)
     )
     return dict(plain)
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Stacks with axes before Z, Y, X: every time and position on its own, channels alike."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -9,7 +9,7 @@ import psutil
 from napari.layers import Image
 from napari.viewer import Viewer
 
-from napari_dff.progress import Progress, silent
+from napari_dff.progress import Progress, saying, silent
 from napari_dff.registration import Moved
 from napari_dff.registration.moved import gathered
 from napari_dff.stack import FocalStack
@@ -109,7 +109,7 @@ class Series:
     def in_turn(self, progress: Progress) -> Iterator[tuple[tuple[int, ...], Progress]]:
         """Every place, with a progress that says which it is."""
         for place in self.places:
-            yield place, _saying(progress, self.words(place))
+            yield place, saying(progress, self.words(place))
 
     def words(self, place: tuple[int, ...]) -> str:
         """How a place is called: "time 3 of 20, position 1 of 2"; empty where there is only one."""
@@ -238,14 +238,3 @@ def _when_read(moved: Moved) -> Any:
 def valid_in(moved: Moved) -> np.ndarray:
     """Where every plane has data: (Y, X) bool."""
     return moved.valid(whole((moved.shape[1], moved.shape[2])))
-
-
-def _saying(progress: Progress, where: str) -> Progress:
-    """The same progress, saying where as well."""
-    if not where:
-        return progress
-
-    def within(items: Sequence[T], /, *, desc: str) -> Iterable[T]:
-        return progress(items, desc=f"{desc}, {where}")
-
-    return within
