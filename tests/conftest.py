@@ -2,12 +2,40 @@
 
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
 from napari_dff import synthetic
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--effort",
+        type=int,
+        default=1,
+        help="how many times as much the tests marked endurance do: kills, broken files, runs",
+    )
+
+
+def pytest_configure(config):
+    hypothesis.settings.register_profile(
+        "ours",
+        derandomize=True,
+        database=None,
+        deadline=None,
+        max_examples=20 * config.getoption("--effort"),
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+    hypothesis.settings.load_profile("ours")
+
+
+@pytest.fixture(scope="session")
+def effort(request) -> int:
+    """1, or more where somebody asks for it: loops do so many times as much."""
+    return request.config.getoption("--effort")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """A person at a real napari window: opens widgets through the manifest, clicks and types."""
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -91,6 +93,19 @@ class Person:
             self.qtbot.mouseMove(canvas, first + (last - first) * share)
             self.qtbot.wait(10)
         self.qtbot.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=last)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loaded():
+    """Loads what stays loaded and takes it out of what Python looks through after every test."""
+    import napari._qt.qt_viewer
+    import napari_dff.io
+    import napari_dff.pipeline
+    import napari_dff.widgets.measure
+    import napari_dff.widgets.reconstruct  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
