@@ -1,6 +1,7 @@
 """A person at a real napari window: opens widgets through the manifest, clicks and types."""
 
 import gc
+import importlib
 
 import numpy as np
 import pytest
@@ -98,12 +99,8 @@ class Person:
 @pytest.fixture(scope="session", autouse=True)
 def loaded():
     """Loads what stays loaded and takes it out of what Python looks through after every test."""
-    import napari._qt.qt_viewer
-    import napari_dff.io
-    import napari_dff.pipeline
-    import napari_dff.widgets.measure
-    import napari_dff.widgets.reconstruct  # noqa: F401
-
+    for module in ("napari._qt.qt_viewer", "napari_dff.pipeline", "napari_dff.widgets.measure"):
+        importlib.import_module(module)
     gc.collect()
     gc.freeze()
 
