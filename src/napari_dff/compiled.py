@@ -18,7 +18,9 @@ from numba.core import event
 # "< np.inf": numba makes a NaN to find out whether a number is finite.
 _FAST = {"contract", "reassoc", "nsz", "arcp", "nnan"}
 kernel = numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
-inlined = numba.njit(cache=True, nogil=True, fastmath=_FAST, inline="always")
+# For what kernels call. Where LLVM left such a call standing, it went to whichever copy was loaded
+# first, rounded a little differently, so that the run that compiled and the next gave other bits.
+inlined = numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy", forceinline=True)
 
 
 class _Notice(event.Listener):
