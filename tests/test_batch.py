@@ -15,6 +15,7 @@ import tifffile
 
 from napari_dff import Recipe, batch, synthetic
 from napari_dff.cli import main
+from napari_dff.io.folders import UNFINISHED
 from napari_dff.job import Job
 
 PLAIN = Recipe(registration="none", refinement="none")
@@ -75,6 +76,11 @@ def test_one_bad_file_stops_nobody_and_each_gets_its_folder(plates, tmp_path, ca
     (bad,) = (row for row in rows.values() if row["state"] == "failed")
     assert bad["stack"].endswith("broken.ome.tif")
     assert "can't be read as TIFF" in bad["why"]
+    assert (bad["position"], bad["time"]) == ("", "")
+    last = rows["two/b/time_001"]
+    assert (Path(last["stack"]).name, last["position"], last["time"]) == ("b.ome.tif", "0", "1")
+    assert 0 < float(last["seconds"]) < 60
+    assert len(last["seconds"].partition(".")[2]) <= 2
     told = capsys.readouterr()
     assert "4 done, 0 there already, 1 failed" in told.out
     assert "broken.ome.tif" in told.err
@@ -90,10 +96,14 @@ def test_a_finished_stack_is_known_by_content_not_by_date(plates, tmp_path):
     first = work(plates, out)
     assert [o.state for o in first].count("done") == 4
     stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*.tif")}
+    left_over = out / "one" / f".a-12345678{UNFINISHED}"  # of a run that was killed at its end
+    left_over.mkdir()
+    (left_over / "lock").touch()
     for path in plates.rglob("*.ome.tif"):
         os.utime(path, (1e9, 1e9))
     assert [o.state for o in work(plates, out)].count("found") == 4
     assert stamps == {path: path.stat().st_mtime_ns for path in out.rglob("*.tif")}
+    assert not left_over.exists()
     # another pixel, another recipe, or a file that is gone: done again, and only these
     changed = tifffile.imread(plates / "one" / "a.ome.tif")
     changed[3, 20, 20] += 1
@@ -152,11 +162,13 @@ def test_a_cluster_of_two_workers_gives_the_same_bytes(plates, tmp_path):
 
 def test_a_worker_that_dies_fails_only_its_own_stack(plates, tmp_path):
     out = tmp_path / "out"
-    tasks, _ = batch.tasks_of([str(plates / "*" / "a.ome.tif")], out, Job(PLAIN))
-    deadly = dataclasses.replace(tasks[0], job=Deadly(PLAIN))
-    outcomes = {o.stack: o for o in batch.finished([deadly, tasks[1]], workers=2)}
-    assert outcomes[str(tasks[1].path)].state == "done"
-    assert outcomes[str(tasks[0].path)].why == batch.DIED
+    tasks, _ = batch.tasks_of([str(plates / "*" / "*.ome.tif")], out, Job(PLAIN))
+    tasks[1] = dataclasses.replace(tasks[1], job=Deadly(PLAIN))
+    outcomes = {o.label: o for o in batch.finished(tasks, workers=2)}
+    assert len(outcomes) == len(tasks) == 4
+    dead = outcomes.pop(str(tasks[1].path))
+    assert (dead.state, dead.why) == ("failed", batch.DIED)
+    assert {outcome.state for outcome in outcomes.values()} <= {"done", "found"}
 
 
 class Deadly(Job):

@@ -162,7 +162,7 @@ def test_a_plane_map_of_another_field_is_refused(file, tmp_path, capsys):
 def test_memory_is_kept_to_or_refused(file, tmp_path, capsys):
     words = ["run", str(file), "--out", str(tmp_path / "out"), "--focus_channel", "0", *QUICK]
     assert main([*words, "--memory", "10MB"]) == 2
-    assert "memory must be at least" in capsys.readouterr().err
+    assert "megabytes must be at least" in capsys.readouterr().err
     assert main([*words, "--memory", "much"]) == 2
     assert "memory must be a size as 2GB or 500MB, got 'much'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

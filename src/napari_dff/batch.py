@@ -16,8 +16,16 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    as_completed,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +39,7 @@ import napari_dff
 from napari_dff import checks
 from napari_dff.acquisition import Acquisition
 from napari_dff.io import names_of, read_acquisitions
+from napari_dff.io.folders import settle
 from napari_dff.io.results import is_complete
 from napari_dff.job import Job
 from napari_dff.plan import SHARE
@@ -39,6 +48,7 @@ from napari_dff.stack import in_memory
 from napari_dff.tiles import Limits, cores, limit
 
 MANY = checks.Range(1, 1024, 1)  # workers, or threads of each
+ANSWER = 10  # seconds for a scheduler to answer
 PATIENCE = 60  # seconds for the first worker of a cluster to come
 _ended = threading.Event()
 DIED = "its worker died, perhaps for lack of memory"
@@ -78,7 +88,9 @@ class Outcome(NamedTuple):
     Attributes
     ----------
     stack : str
-        Its file, with position and time where there are several.
+        Its file.
+    position, time : int, optional
+        Which of those in the file; None where it can't be read.
     state : {"done", "found", "failed"}
         Computed, there already, or failed.
     seconds : float
@@ -89,10 +101,19 @@ class Outcome(NamedTuple):
     """
 
     stack: str
+    position: int | None
+    time: int | None
     state: str
     seconds: float = 0.0
     why: str = ""
     folder: str = ""
+
+    @property
+    def label(self) -> str:
+        """Its file, with position and time unless they are the first."""
+        if not (self.position or self.time):
+            return self.stack
+        return f"{self.stack}, position {self.position}, time {self.time}"
 
 
 def tasks_of(
@@ -121,7 +142,7 @@ def tasks_of(
             for each in found:
                 job.focus(each)
         except Exception as error:  # one bad file doesn't stop the others
-            failed.append(Outcome(str(path), "failed", why=str(error)))
+            failed.append(Outcome(str(path), None, None, "failed", why=str(error)))
             continue
         for position, place in enumerate(names_of([each.name for each in found])):
             for at in range(found[position].times):
@@ -158,24 +179,15 @@ def finished(tasks: Sequence[Task], *, workers: int = 1, scheduler: str = "") ->
     OSError
         When the scheduler doesn't answer.
     """
-    left = list(tasks)
-    with _executor(workers, scheduler) as executor:
-        futures = {executor.submit(do, task): task for task in left}
-        try:
-            for outcome in _outcomes(futures):
-                left.remove(outcome[0])
-                yield outcome[1]
-        except BrokenProcessPool:
-            pass
-        finally:
-            for future in futures:
-                future.cancel()
-    for task in left:  # of a worker that died: one by one, so that only the culprit fails
-        with _executor(1, "") as executor:
-            try:
-                yield executor.submit(do, task).result()
-            except BrokenProcessPool:
-                yield Outcome(_label(task), "failed", why=DIED)
+    if scheduler:
+        yield from _on_cluster(tasks, scheduler)
+        return
+    left = deque(tasks)
+    while left:
+        suspects = yield from _until_one_dies(left, workers)
+        for task in suspects:  # one by one, so that only the culprit fails
+            if (yield from _until_one_dies(deque([task]), 1)):
+                yield _failed(task, DIED)
 
 
 def do(task: Task) -> Outcome:
@@ -183,7 +195,6 @@ def do(task: Task) -> Outcome:
     if _ended.is_set():
         raise SystemExit(1)
     start = time.perf_counter()
-    label = _label(task)
     limit(Limits(threads=task.threads))
     try:
         acquisition = _one_time(
@@ -197,14 +208,16 @@ def do(task: Task) -> Outcome:
         if plan.whole:
             acquisition = _held(acquisition)
         key = key_of(acquisition, job)
+        settle(task.folder)
         state = "found"
         if not is_complete(task.folder, key, job.file_format):
             state = "done"
             source = {"path": str(task.path), "time": task.time}
             job.run(acquisition, task.folder, plan, source, silent, digest=key)
     except Exception as error:  # told in the summary; the others go on
-        return Outcome(label, "failed", time.perf_counter() - start, str(error) or repr(error))
-    return Outcome(label, state, time.perf_counter() - start, folder=str(task.folder))
+        return _failed(task, str(error) or repr(error), time.perf_counter() - start)
+    seconds = round(time.perf_counter() - start, 2)
+    return Outcome(*_which(task), state, seconds, folder=str(task.folder))
 
 
 def key_of(acquisition: Acquisition, job: Job) -> str:
@@ -289,12 +302,12 @@ def _of_this_worker() -> float | None:
     return SHARE * allowed / 1e6 if allowed else None
 
 
-def _label(task: Task) -> str:
-    return (
-        str(task.path)
-        if task.time == task.position == 0
-        else (f"{task.path}, position {task.position}, time {task.time}")
-    )
+def _which(task: Task) -> tuple[str, int, int]:
+    return str(task.path), task.position, task.time
+
+
+def _failed(task: Task, why: str, seconds: float = 0.0) -> Outcome:
+    return Outcome(*_which(task), "failed", round(seconds, 2), why)
 
 
 def _one_time(acquisition: Acquisition, at: int) -> Acquisition:
@@ -323,22 +336,54 @@ def _digest_of(folder: Path) -> dict[str, str]:
     }
 
 
-def _outcomes(futures: dict[Future[Outcome], Task]) -> Iterator[tuple[Task, Outcome]]:
-    for future in as_completed(futures):
-        task = futures[future]
+def _until_one_dies(left: deque[Task], workers: int) -> Generator[Outcome, None, list[Task]]:
+    """Do tasks until none is left, or a worker dies; those that it may have died of."""
+    running: dict[Future[Outcome], Task] = {}
+    with _workers(workers) as pool:
         try:
-            outcome = future.result()
+            while left or running:
+                while left and len(running) < workers:
+                    future = pool.submit(do, left[0])
+                    running[future] = left.popleft()
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    outcome = future.result()
+                    del running[future]
+                    yield outcome
         except BrokenProcessPool:
-            raise
-        except Exception as error:  # of the cluster, not of the task
-            outcome = Outcome(_label(task), "failed", why=f"{DIED}: {error}")
-        yield task, outcome
+            pass
+    for future in [future for future in running if not future.exception()]:
+        del running[future]
+        yield future.result()
+    return list(running.values())
 
 
-def _deaf() -> None:
-    """Leave Ctrl-C to the program that has begun this worker."""
+def _on_cluster(tasks: Sequence[Task], scheduler: str) -> Iterator[Outcome]:
+    """Do all tasks on a Dask cluster."""
+    with _cluster(scheduler) as executor:
+        futures = {executor.submit(do, task): task for task in tasks}
+        try:
+            for future in as_completed(futures):
+                try:
+                    yield future.result()
+                except Exception as error:  # of the cluster, not of the task
+                    yield _failed(futures[future], f"{DIED}: {error}")
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _begin() -> None:
+    """Leave Ctrl-C to the program that has begun this worker, and end when that does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _end(*_: object) -> None:
@@ -348,27 +393,30 @@ def _end(*_: object) -> None:
 
 
 @contextmanager
-def _executor(workers: int, scheduler: str) -> Iterator[Executor]:
-    if not scheduler:
-        context = multiprocessing.get_context("spawn")
-        settings: dict[str, Any] = {"mp_context": context, "initializer": _deaf}
-        pool = ProcessPoolExecutor(workers, **settings)
-        try:
-            yield pool
-        except KeyboardInterrupt:  # what is under way is given up: nothing of it is there yet
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-        return
+def _workers(count: int) -> Iterator[Executor]:
+    """Processes on this machine."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
+    try:
+        yield pool
+    except KeyboardInterrupt:  # what is under way is given up: nothing of it is there yet
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _cluster(scheduler: str) -> Iterator[Executor]:
+    """Workers of a Dask cluster."""
     try:
         from distributed import Client
     except ImportError as error:
         raise ImportError(
             "a scheduler needs the package distributed: pip install 'napari-dff[distributed]'"
         ) from error
-    kept: dict[str, Any] = {"timeout": "20s", "set_as_default": False}
+    kept: dict[str, Any] = {"timeout": ANSWER, "set_as_default": False}
     with Client(scheduler, **kept) as client:  # type: ignore[no-untyped-call]
         try:
             client.wait_for_workers(1, timeout=PATIENCE)

@@ -13,7 +13,8 @@ import numpy as np
 from napari_dff.acquisition import Acquisition
 from napari_dff.depth import DepthMap
 from napari_dff.io import DepthFiles, Layout, Record, ResultFiles
-from napari_dff.io.results import FileFormat
+from napari_dff.io.folders import settle
+from napari_dff.io.results import FileFormat, check_apart
 from napari_dff.pieces import Piece, Scene
 from napari_dff.pipeline import reconstruct, registered, scene_of
 from napari_dff.plan import Plan, planned, seconds_of
@@ -86,6 +87,10 @@ class Job:
         """
         channel = self.focus(acquisition)
         self._check_transforms(acquisition)
+        if "path" in source:
+            check_apart(Path(source["path"]), folder)
+        if self.depth_from is not None:
+            settle(self.depth_from)
         given = None if self.depth_from is None else DepthFiles(self.depth_from, acquisition)
         record = Record.of(self.recipe, acquisition, focus_channel=channel)
         told = {**record.input, **source, **self._taken()}

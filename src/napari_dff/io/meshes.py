@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from napari_dff import checks
+from napari_dff.io.folders import in_place
 from napari_dff.surface import Mesh
 from napari_dff.surface import texture as as_texture
 
@@ -47,14 +49,12 @@ def save_mesh(
     suffix = path.suffix.lower()
     if suffix not in EXPORTS:
         raise ValueError(f"path must end in {', '.join(EXPORTS)}, got {path.name!r}")
+    checks.instance("mesh", mesh, Mesh)
     picture = None if texture is None else as_texture(texture)
     files = EXPORTS[suffix](path, mesh, picture)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as place:
-        for name, content in files.items():
-            (Path(place) / name).write_bytes(content)
-        for name in files:
-            os.replace(Path(place) / name, path.parent / name)
+    with contextlib.ExitStack() as moving:  # in the other order: the mesh after what it names
+        for name, content in reversed(files.items()):
+            moving.enter_context(in_place(path.parent / name)).write_bytes(content)
 
 
 def _ply(path: Path, mesh: Mesh, picture: np.ndarray | None) -> dict[str, bytes]:

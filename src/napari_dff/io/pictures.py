@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+
+from napari_dff.io.folders import in_place
 
 FIGURES = (".png", ".svg", ".pdf")
 MOVIES = (".gif", ".tif")
@@ -26,10 +27,8 @@ def write_figure(path: str | os.PathLike[str], figure: Figure) -> None:
         For another suffix.
     """
     path = _checked(path, FIGURES)
-    with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as place:
-        with rc_context({"svg.fonttype": "none"}):
-            figure.savefig(Path(place) / path.name, dpi=DPI)
-        os.replace(Path(place) / path.name, path)
+    with in_place(path) as new, rc_context({"svg.fonttype": "none"}):
+        figure.savefig(new, dpi=DPI)
 
 
 def write_movie(
@@ -42,7 +41,7 @@ def write_movie(
     Raises
     ------
     ValueError
-        For another suffix.
+        For another suffix, or no frames.
     """
     import imageio.v3 as iio
 
@@ -50,9 +49,11 @@ def write_movie(
     settings: dict[str, Any] = (
         {"duration": 1000 * seconds, "loop": 0} if path.suffix.lower() == ".gif" else {}
     )
-    with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as place:
-        iio.imwrite(Path(place) / path.name, np.stack(list(frames)), **settings)
-        os.replace(Path(place) / path.name, path)
+    every = list(frames)
+    if not every:
+        raise ValueError("frames must be one at least, got none")
+    with in_place(path) as new:
+        iio.imwrite(new, np.stack(every), **settings)
 
 
 def _checked(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> Path:

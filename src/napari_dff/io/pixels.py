@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from napari_dff.stack import FocalStack
-from napari_dff.tiles import Window
+from napari_dff.tiles import Window, whole
 
 
 @dataclass(frozen=True)
@@ -98,3 +98,10 @@ class Growing(Protocol):
 
     def shown(self, limits: list[tuple[float, float]]) -> None:
         """Say between which values each channel is best shown."""
+
+
+def fill(file: Growing, data: Any, pixels: Pixels) -> None:
+    """Write all planes of an array of the axes and shape of `pixels`, one at a time."""
+    for where in np.ndindex(pixels.leading):
+        plane = np.asarray(data[where]).astype(pixels.dtype, copy=False)
+        file.put(plane, whole(pixels.plane), where)

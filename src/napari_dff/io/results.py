@@ -15,7 +15,7 @@ import numpy as np
 
 from napari_dff import checks
 from napari_dff.depth import DepthMap
-from napari_dff.io.folders import check_space, complete
+from napari_dff.io.folders import RECORD, check_space, complete
 from napari_dff.io.pixels import Growing, Pixels
 from napari_dff.io.records import MAPS, PICTURES, Layout, Record, of_each_time
 from napari_dff.io.tiff_files import GrowingTiff
@@ -83,11 +83,11 @@ class ResultFiles:
         other = [name + end for name in files for end, _ in FORMATS.values() if end != suffix]
         with contextlib.ExitStack() as undo:
             self._place = undo.enter_context(complete(self._folder, instead_of=other))
-            check_space(self._place.parent, sum(pixels.nbytes for pixels in files.values()))
+            check_space(self._folder, sum(pixels.nbytes for pixels in files.values()))
             self._files = {
                 name: grow(self._place / (name + suffix), pixels) for name, pixels in files.items()
             }
-            write_json(self._place / "provenance.json", told)
+            write_json(self._place / RECORD, told)
             self._leave = undo.pop_all()
         return self
 
@@ -189,10 +189,22 @@ class ResultFiles:
         figure.savefig(self._place / "preview.png", dpi=100, pil_kwargs=look)
 
 
+def check_apart(stack: Path, folder: Path) -> None:
+    """ValueError where a result in `folder` would replace planes of `stack`, or lie among them."""
+    stack, folder = (Path(os.path.realpath(path)) for path in (stack, folder))
+    images = {name + end for name in (*MAPS, PICTURES) for end, _ in FORMATS.values()}
+    if (
+        folder == stack
+        or (stack.suffix == ".zarr" and folder.is_relative_to(stack))
+        or (folder == stack.parent and stack.name in images)
+    ):
+        raise ValueError(f"out must be another folder than that of the planes, got {folder}")
+
+
 def is_complete(folder: Path, digest: str, file_format: FileFormat) -> bool:
     """Whether `folder` holds a whole result of this digest."""
     try:
-        told = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        told = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     suffix = FORMATS[file_format][0]

@@ -8,7 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_dff.io.writing import complete, write_image, write_stack
+from napari_dff.io.folders import complete
+from napari_dff.io.writing import write_image, write_stack
 
 if TYPE_CHECKING:
     from napari_dff.synthetic import Truth

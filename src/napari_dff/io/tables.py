@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from napari_dff.io.folders import in_place
 from napari_dff.surface import Profile, Quantity
 from napari_dff.units import depth_symbol, symbol
 
@@ -37,17 +37,12 @@ def write_table(
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"columns must be of one length, got {lengths}")
-    path = Path(path).absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as place:
-        written = Path(place) / path.name
-        with written.open("w", encoding="utf-8", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(columns)
-            table.writerows(
-                [_cell(value) for value in row] for row in zip(*columns.values(), strict=True)
-            )
-        os.replace(written, path)
+    with in_place(Path(path)) as new, new.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(columns)
+        table.writerows(
+            [_cell(value) for value in row] for row in zip(*columns.values(), strict=True)
+        )
 
 
 def write_profile(path: str | os.PathLike[str], profile: Profile, unit: str) -> None:

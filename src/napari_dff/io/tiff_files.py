@@ -14,17 +14,21 @@ from napari_dff.io.pixels import Pixels
 from napari_dff.tiles import Window
 from napari_dff.units import symbol
 
+KINDS = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")  # of OME
+
 
 class GrowingTiff:
     """An uncompressed OME-TIFF, in one piece, that is filled window by window.
 
     Written through the file, not through a map of it: a full disk is then an error and not the end
     of the process, and what was written doesn't count as this process's memory.
+
+    `positions` are those of all planes, where not every Z-stack has the same.
     """
 
-    def __init__(self, path: Path, pixels: Pixels) -> None:
+    def __init__(self, path: Path, pixels: Pixels, positions: np.ndarray | None = None) -> None:
         self._path, self._pixels = path, pixels
-        settings = {"shape": pixels.shape, "dtype": pixels.dtype, **_described(pixels)}
+        settings = {"shape": pixels.shape, "dtype": pixels.dtype, **_described(pixels, positions)}
         place: Any = tifffile.imwrite(path, returnoffset=True, **settings)
         self._offset: int = place[0]
 
@@ -60,7 +64,11 @@ def write_tiff(path: Path, data: np.ndarray, pixels: Pixels, **settings: Any) ->
     tifffile.imwrite(path, data, **_described(pixels), **settings)
 
 
-def _described(pixels: Pixels) -> dict[str, Any]:
+def _described(pixels: Pixels, positions: np.ndarray | None = None) -> dict[str, Any]:
+    if pixels.dtype.name not in KINDS:
+        raise ValueError(
+            f"OME-TIFF can't hold {pixels.dtype}: write OME-Zarr, or planes of float32"
+        )
     metadata: dict[str, Any] = {"axes": pixels.axes}
     if pixels.record is not None:
         metadata["Description"] = json.dumps(pixels.record)
@@ -69,11 +77,11 @@ def _described(pixels: Pixels) -> dict[str, Any]:
     return {
         "ome": True,
         "photometric": "rgb" if pixels.colour else "minisblack",
-        "metadata": metadata | _sizes(pixels),
+        "metadata": metadata | _sizes(pixels, positions),
     }
 
 
-def _sizes(pixels: Pixels) -> dict[str, Any]:
+def _sizes(pixels: Pixels, positions: np.ndarray | None) -> dict[str, Any]:
     if pixels.unit == "pixel":
         return {}
     height, width = pixels.pixel_size
@@ -85,12 +93,11 @@ def _sizes(pixels: Pixels) -> dict[str, Any]:
         "PhysicalSizeYUnit": short,
     }
     if pixels.positions:
+        given = np.asarray(pixels.positions if positions is None else positions)
+        every = np.broadcast_to(given, pixels.leading).ravel().tolist()
         sizes |= {
             "PhysicalSizeZ": abs(float(np.diff(pixels.positions).mean())),
             "PhysicalSizeZUnit": short,
-            "Plane": {
-                "PositionZ": list(pixels.positions),
-                "PositionZUnit": [short] * len(pixels.positions),
-            },
+            "Plane": {"PositionZ": every, "PositionZUnit": [short] * len(every)},
         }
     return sizes

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from napari_dff import checks
 from napari_dff.acquisition import Acquisition
-from napari_dff.io.folders import complete
-from napari_dff.io.pixels import Growing, Pixels
+from napari_dff.io.folders import check_space, in_place
+from napari_dff.io.pixels import Pixels, fill
 from napari_dff.io.records import Layout, Record
 from napari_dff.io.results import FileFormat, ResultFiles, write_json
 from napari_dff.io.tiff_files import GrowingTiff, write_tiff
@@ -23,7 +23,7 @@ from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
 from napari_dff.tiles import whole
 
-__all__ = ["complete", "save_reconstruction", "write_image", "write_recipe", "write_stack"]
+__all__ = ["save_reconstruction", "write_image", "write_recipe", "write_stack"]
 
 
 def save_reconstruction(
@@ -53,9 +53,12 @@ def save_reconstruction(
 
     Raises
     ------
+    ValueError
+        When the format can't hold such planes.
     OSError
         When it can't be written; nothing is changed then.
     """
+    checks.instance("result", result, Reconstruction)
     stack, found = result.stack, result.refined
     # of its planes only the shape counts, and they needn't be in memory
     planes = np.broadcast_to(np.empty((), stack.planes.dtype), (1, 1, *stack.planes.shape))
@@ -69,10 +72,8 @@ def save_reconstruction(
 
 def write_recipe(path: str | os.PathLike[str], recipe: Recipe) -> None:
     """Write a recipe as JSON, for `read_recipe`; what was there stays until it is complete."""
-    path = Path(path).absolute()
-    with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as place:
-        write_json(Path(place) / path.name, Record(recipe).settings, indent=2)
-        os.replace(Path(place) / path.name, path)
+    with in_place(Path(path)) as new:
+        write_json(new, Record(recipe).settings, indent=2)
 
 
 def write_image(
@@ -86,7 +87,14 @@ def write_image(
     """Write one (Y, X[, 3]) image with the pixel size of `stack`, as OME-TIFF or ``.ome.zarr``.
 
     `record` is what made it, as JSON has it. `settings` are those of `tifffile.imwrite`, as
-    ``compression``.
+    ``compression``. A file that is there is replaced when all is written, a Zarr isn't.
+
+    Raises
+    ------
+    ValueError
+        For `settings` of an OME-Zarr.
+    OSError
+        When it can't be written; nothing is changed then.
     """
     _write(Path(path), image, Pixels.of_image(image, stack, record), settings)
 
@@ -109,9 +117,11 @@ def _write(path: Path, data: Any, pixels: Pixels, settings: dict[str, Any]) -> N
     zarr = path.suffix == ".zarr"
     if settings and zarr:
         raise ValueError(f"settings must be none for OME-Zarr, got {', '.join(settings)}")
-    if settings:
-        write_tiff(path, np.asarray(data), pixels, **settings)
-        return
-    file: Growing = GrowingZarr(path, pixels) if zarr else GrowingTiff(path, pixels)
-    for where in np.ndindex(pixels.leading):
-        file.put(np.asarray(data[where]), whole(pixels.plane), where)
+    if zarr and path.exists():
+        raise FileExistsError(f"{path} is there already: remove it, or give another name")
+    with in_place(path) as new:
+        if settings:
+            write_tiff(new, np.asarray(data), pixels, **settings)
+        else:
+            check_space(path.parent, pixels.nbytes)
+            fill(GrowingZarr(new, pixels) if zarr else GrowingTiff(new, pixels), data, pixels)

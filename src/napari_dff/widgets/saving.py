@@ -5,23 +5,20 @@ It is written beside its place first and moved there when it is complete.
 
 import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tifffile
 from napari.layers import Image, Labels, Layer
 
 import napari_dff
-from napari_dff.io.folders import check_space
-from napari_dff.io.pixels import Pixels
+from napari_dff.io.folders import check_space, in_place
+from napari_dff.io.pixels import Pixels, fill
 from napari_dff.io.records import plainly
+from napari_dff.io.tiff_files import GrowingTiff
 from napari_dff.io.zarr_files import GrowingZarr
-from napari_dff.tiles import whole
-from napari_dff.units import EXPONENTS, symbol
+from napari_dff.units import EXPONENTS
 from napari_dff.widgets.axes import CHANNEL, names_of
 from napari_dff.widgets.layers import ours, planes_of, positions_of, size_of, unit_of
 from napari_dff.widgets.series import unread
@@ -87,12 +84,14 @@ def _written(path: Path, layer: Image | Labels) -> str:
         channels=_channels(layer, order.letters),
         record=_record(layer, order),
     )
-    with _in_place(path) as new:
+    with in_place(path) as new:
         check_space(path.parent, pixels.nbytes)
-        if path.suffix == ".zarr":
-            _write_zarr(new, data, pixels, layer)
-        else:
-            _write_tiff(new, data, pixels, positions)
+        zarr = path.suffix == ".zarr"
+        file = GrowingZarr(new, pixels) if zarr else GrowingTiff(new, pixels, positions)
+        fill(file, data, pixels)
+        if "C" in pixels.axes and isinstance(layer, Image) and not layer.rgb:
+            low, high = (float(v) for v in layer.contrast_limits)
+            file.shown([(low, high)] * pixels.shape[pixels.axes.index("C")])
     return str(path)
 
 
@@ -203,65 +202,3 @@ def _record(layer: Image | Labels, order: _Order) -> dict[str, Any]:
         json.dumps({"napari_dff": napari_dff.__version__, "layer": says}, default=plainly)
     )
     return dict(plain)
-
-
-@contextlib.contextmanager
-def _in_place(path: Path) -> Iterator[Path]:
-    """Somewhere beside `path` to write to; it becomes `path` when all went well."""
-    path = path.absolute()
-    with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as place:
-        new, old = Path(place) / path.name, Path(place) / "old"
-        yield new
-        if path.is_dir():  # can't be replaced while anything is in it
-            os.replace(path, old)
-        try:
-            os.replace(new, path)
-        except OSError:
-            if old.exists():
-                os.replace(old, path)
-            raise
-
-
-def _plane(data: Any, where: tuple[int, ...], pixels: Pixels) -> np.ndarray:
-    return np.asarray(data[where]).astype(pixels.dtype, copy=False)
-
-
-def _write_zarr(path: Path, data: Any, pixels: Pixels, layer: Image | Labels) -> None:
-    """Write planes one by one, and how they are shown."""
-    file = GrowingZarr(path, pixels)
-    for where in np.ndindex(pixels.leading):
-        file.put(_plane(data, where, pixels), whole(pixels.plane), where)
-    if "C" in pixels.axes and isinstance(layer, Image) and not layer.rgb:
-        low, high = (float(v) for v in layer.contrast_limits)
-        file.shown([(low, high)] * pixels.shape[pixels.axes.index("C")])
-
-
-def _write_tiff(path: Path, data: Any, pixels: Pixels, positions: np.ndarray | None) -> None:
-    """Write planes one by one, with the position of each."""
-    metadata: dict[str, Any] = {"axes": pixels.axes, "Description": json.dumps(pixels.record)}
-    if pixels.channels:
-        metadata["Channel"] = {"Name": list(pixels.channels)}
-    if pixels.unit != "pixel":
-        short = symbol(pixels.unit)
-        sizes = dict(zip("YX", pixels.pixel_size, strict=True))
-        if positions is not None:
-            sizes["Z"] = abs(float(np.diff(pixels.positions).mean()))
-            every = [_position(positions, where) for where in np.ndindex(pixels.leading)]
-            metadata["Plane"] = {"PositionZ": every, "PositionZUnit": [short] * len(every)}
-        for axis, size in sizes.items():
-            metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": short}
-    tifffile.imwrite(
-        path,
-        (_plane(data, where, pixels) for where in np.ndindex(pixels.leading)),
-        shape=pixels.shape,
-        dtype=pixels.dtype,
-        bigtiff=pixels.nbytes > 2**32 - 2**25,
-        ome=True,
-        photometric="rgb" if pixels.colour else "minisblack",
-        metadata=metadata,
-    )
-
-
-def _position(positions: np.ndarray, where: tuple[int, ...]) -> float:
-    """Of a plane, by its index along T, C, Z as far as there are these."""
-    return float(positions[where] if positions.ndim > 1 else positions[where[-1]])

@@ -181,4 +181,4 @@ def _record_of(depth: Layer, layout: Layout) -> Record:
             "translate": [float(v) for v in depth.translate[-2:]],
         },
     }
-    return Record(Recipe(**settings), given, mine.get("focus_channel") or 0)
+    return Record(Recipe.from_dict(settings), given, mine.get("focus_channel") or 0)
