@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+import psutil
 
 from napari_dff.acquisition import Acquisition
 from napari_dff.io.calibration import UNCALIBRATED, Calibration
@@ -16,6 +20,13 @@ CHUNK = 512  # pixels
 
 class StackError(ValueError):
     """A file or folder that can't be read as a focal stack; the sentence says why."""
+
+
+def reason(error: Exception) -> str:
+    """What an error of a library says, in one line."""
+    if isinstance(error, (ArithmeticError, AttributeError, IndexError, TypeError)):
+        return "what it says of itself doesn't fit together"
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +47,8 @@ class Source:
     channels : tuple of str
         Their names, if the file has any.
     calibration : Calibration
+    doubts : tuple of str
+        What is odd about it, in sentences.
     """
 
     data: Any
@@ -44,6 +57,7 @@ class Source:
     name: str = ""
     channels: tuple[str, ...] = ()
     calibration: Calibration = UNCALIBRATED
+    doubts: tuple[str, ...] = ()
 
     @property
     def counts(self) -> str:
@@ -64,20 +78,49 @@ def check_axes(axes: str) -> str:
     return letters
 
 
-def unread(array: Any, chunks: Sequence[int], axes: Sequence[str]) -> Any:
+def unread(array: Any, chunks: Sequence[int], axes: Sequence[str], file: str) -> Any:
     """Dask array over something that can be indexed, in the byte order of this machine.
 
     Small chunks are joined to windows of about `CHUNK` rows and columns, since each costs time of
-    its own.
+    its own. `file` is named in the StackError when a chunk can't be decoded.
     """
     import dask.array as da  # 0.3 s, needed only here
 
+    check_piece(file, chunks, array.dtype)
     joined = tuple(
         max(n, CHUNK // n * n) if axis in ("Y", "X") else n
         for n, axis in zip(chunks, axes, strict=True)
     )
-    lazy = da.from_array(array, chunks=joined, name=False)  # type: ignore[no-untyped-call]
+    told = Decoded(array, file)
+    lazy = da.from_array(told, chunks=joined, name=False)  # type: ignore[no-untyped-call]
     return lazy if lazy.dtype.isnative else lazy.astype(lazy.dtype.newbyteorder("="))
+
+
+def check_piece(file: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
+    """StackError where what must be decoded at once, as a header claims it, doesn't fit in memory.
+
+    Nothing of a file needs to be there for such a claim.
+    """
+    size, free = math.prod(shape) * dtype.itemsize, psutil.virtual_memory().available
+    if size > free:
+        raise StackError(
+            f"{file} claims pieces of {size / 1e9:.1f} GB, which are decoded at once, and "
+            f"{free / 1e9:.1f} GB of memory are free"
+        )
+
+
+class Decoded:
+    """What is decoded when it is indexed; a StackError that names the file where it can't be."""
+
+    def __init__(self, array: Any, file: str) -> None:
+        self._array, self._file = array, file
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+
+    def __getitem__(self, where: Any) -> np.ndarray:
+        try:
+            return np.asarray(self._array[where])
+        except Exception as error:  # every decoder has its own
+            raise StackError(f"{self._file} can't be decoded: {reason(error)}") from error
 
 
 def acquisitions(sources: Sequence[Source], axes: str | None) -> tuple[Acquisition, ...]:
@@ -165,7 +208,7 @@ def _complete(source: Source, axes: str | None) -> tuple[str, ...]:
         raise StackError(f"{told}: name them in their order, for example --axes {example}")
     if "Z" in further:
         return names
-    if not further and names[0] == "S":  # as tifffile stores three or four planes
+    if not further and names[:1] == ("S",):  # as tifffile stores three or four planes
         further = ["S"]
     if not further:
         raise StackError(f"{told}: a single image, not a focal stack")

@@ -7,7 +7,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from napari_dff.io.axes import Source, StackError
+from napari_dff.io.axes import Source, StackError, reason
 from napari_dff.io.calibration import Length, calibration
 
 PLUGINS = {".czi": "bioio-czi", ".nd2": "bioio-nd2", ".lif": "bioio-lif", ".dv": "bioio-dv"}
@@ -29,7 +29,7 @@ def bioio_sources(path: Path) -> list[Source]:
         image = _opened(path, importlib.import_module("bioio"))
         return [_source(path, image, scene) for scene in image.scenes]
     except Exception as error:  # every plugin has its own
-        why = (str(error) or type(error).__name__).strip().splitlines()[0].partition(". ")[0]
+        why = reason(error).partition(". ")[0]
         raise StackError(
             f"{path.name} can't be read by bioio, for which {path.suffix} files need {plugin}: "
             f"{why}"
@@ -52,6 +52,6 @@ def _source(path: Path, image: Any, scene: str) -> Source:
     if axes[-1] == "S" and type(image.reader).__module__.startswith("bioio_czi"):
         data = data[..., ::-1]  # which gives them as they lie in the file: blue, green, red
     sizes = image.physical_pixel_sizes
-    lengths = (None if size is None else Length(size, "µm") for size in (sizes.Z, sizes.Y, sizes.X))
+    lengths = (Length(size, "µm") if size else None for size in (sizes.Z, sizes.Y, sizes.X))
     names = tuple(map(str, image.channel_names or ()))
     return Source(data, tuple(axes), path.name, scene, names, calibration(*lengths))

@@ -9,6 +9,8 @@ import numpy as np
 
 from napari_dff.units import factor, spelled_out
 
+UNMEASURED = ("None", "", "pixel", "pixels", "reference frame")  # what files write as unit
+
 
 class Length(NamedTuple):
     """A length as a file gives it: a number, and a unit in the file's own spelling."""
@@ -33,6 +35,8 @@ class Calibration:
         Focus position of the first plane where only `step` tells the others.
     heights : (T, Z) array, optional
         Focus position of every plane, NaN where the file gives none.
+    doubt : str
+        What can't be meant among the lengths of the file, and so counts for nothing.
     """
 
     pixel_size: tuple[float, float] = (1.0, 1.0)
@@ -40,6 +44,7 @@ class Calibration:
     step: float | None = None
     start: float = 0.0
     heights: np.ndarray | None = None
+    doubt: str = ""
 
     def at(self, times: int, planes: int) -> dict[str, Any]:
         """Fields `positions` (T, Z), `pixel_size` and `unit` of an Acquisition.
@@ -79,7 +84,7 @@ def calibration(
     start: float = 0.0,
     heights: tuple[np.ndarray, object] | None = None,
 ) -> Calibration:
-    """Calibration in the unit of `x`; UNCALIBRATED where the size of a pixel isn't known.
+    """Calibration in the unit of `x`; none where the size of a pixel isn't known.
 
     Parameters
     ----------
@@ -90,18 +95,34 @@ def calibration(
     heights : ((T, Z) array, unit), optional
         Focus position of every plane.
     """
+    doubt = next(filter(None, map(_doubt, ("planes", "rows", "columns"), (z, y, x))), "")
+    uncalibrated = Calibration(doubt=doubt)
     unit = spelled_out(x.unit) if x is not None else None
     if unit is None:
-        return UNCALIBRATED
+        return uncalibrated
     step, height, width = (_within(length, unit) for length in (z, y, x))
     if height is None or width is None:
-        return UNCALIBRATED
+        return uncalibrated
     if z is not None and step is not None:
         start *= _within(Length(1.0, z.unit), unit) or 1.0
     measured = None
     if heights is not None and (own := spelled_out(heights[1])) is not None:
         measured = heights[0] * factor(own, unit)
-    return Calibration((height, width), unit, step, start, measured)
+        signs = np.unique(np.sign(np.diff(measured, axis=1)))
+        if np.isfinite(signs).all() and {-1, 1} <= set(signs):
+            doubt = doubt or "positions of planes not used: they neither rise nor fall"
+    return Calibration((height, width), unit, step, start, measured, doubt)
+
+
+def _doubt(what: str, length: Length | None) -> str:
+    """What is wrong with the distance of `what` in a file, if anything."""
+    if length is None or length.size is None or str(length.unit).strip() in UNMEASURED:
+        return ""
+    if spelled_out(length.unit) is None:
+        return f"distance of {what} not used: {length.unit!r} is no known unit"
+    if _within(length, "micrometer") is None:
+        return f"distance of {what} not used: {length.size} {length.unit} is no positive length"
+    return ""
 
 
 def _within(length: Length | None, unit: str) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,11 @@ import tifffile
 
 from napari_dff.acquisition import Acquisition
 from napari_dff.depth import DepthMap
+from napari_dff.io.axes import Decoded, reason
+from napari_dff.io.reading import read_transforms
+from napari_dff.io.records import from_json
+from napari_dff.io.tiff_opening import opened
+from napari_dff.io.zarr_reading import check_unpickled
 from napari_dff.tiles import Window
 
 
@@ -40,13 +44,20 @@ class DepthFiles:
     def __init__(self, folder: str | os.PathLike[str], acquisition: Acquisition) -> None:
         place = Path(folder)
         try:
-            told = json.loads((place / "provenance.json").read_text(encoding="utf-8"))
-            moved = json.loads((place / "transforms.json").read_text(encoding="utf-8"))
+            told = from_json(place / "provenance.json", "the record of a run")
+            self.transforms = read_transforms(place / "transforms.json")
             self._maps = DepthMap(*(_opened(place, name) for name in DepthMap._fields))
-            positions = np.atleast_2d(np.asarray(told["positions"], float))
-            self.transforms = np.asarray(moved["transforms"], float)
-        except (OSError, KeyError, ValueError) as error:
-            raise ValueError(f"{folder} holds no result of a run: {error}") from error
+            positions = np.asarray(told["positions"], float)
+            unit = told["unit"]
+            if positions.shape != self.transforms.shape[:-2] or 0 in positions.shape:
+                raise ValueError(
+                    f"positions of shape {positions.shape} and transforms of shape "
+                    f"{self.transforms.shape} don't belong together"
+                )
+            positions = np.atleast_2d(positions)
+            _check_maps(self._maps, len(positions))
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{folder} holds no result of a run: {reason(error)}") from error
         shape, wanted = self._maps.depth.shape[-2:], tuple(acquisition.data.shape[3:5])
         if shape != wanted:
             raise ValueError(
@@ -58,7 +69,7 @@ class DepthFiles:
                 f"depth_from must have one time, or {acquisition.times}, got {len(positions)} "
                 f"in {folder}"
             )
-        here, there = (positions, told["unit"]), (acquisition.positions, acquisition.unit)
+        here, there = (positions, unit), (acquisition.positions, acquisition.unit)
         if _span(*here) != _span(*there):
             raise ValueError(
                 f"depth_from must be of planes at the same positions: {folder} has "
@@ -78,11 +89,25 @@ class DepthFiles:
 
 def _opened(place: Path, name: str) -> Any:
     """One map of a result, unread: ([T,] Y, X)."""
-    if (place / f"{name}.tif").exists():
-        return tifffile.memmap(place / f"{name}.tif", mode="r")
-    import zarr
+    file = f"{name}.tif" if (place / f"{name}.tif").exists() else f"{name}.ome.zarr"
+    try:
+        if file.endswith(".tif"):
+            with opened(place / file, []):
+                return tifffile.memmap(place / file, mode="r")
+        import zarr
 
-    return zarr.open_array(place / f"{name}.ome.zarr" / "0", mode="r")
+        array = zarr.open_array(place / file / "0", mode="r")
+        check_unpickled(file, array)
+        return Decoded(array, file)
+    except Exception as error:  # both raise many kinds for a broken one
+        raise ValueError(f"{file} can't be read: {reason(error)}") from error
+
+
+def _check_maps(maps: DepthMap, times: int) -> None:
+    """ValueError unless they are of one shape, and of so many times."""
+    shapes = [each.shape for each in maps]
+    if len(set(shapes)) > 1 or shapes[0][:-2] != ((times,) if times > 1 else ()):
+        raise ValueError(f"its maps have the shapes {', '.join(map(str, shapes))}")
 
 
 def _span(positions: np.ndarray, unit: str) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tifffile
+from PIL import Image
+from tifffile import natural_sorted
 
-from napari_dff.io.axes import Source, StackError
+from napari_dff.io.axes import Source, StackError, check_piece, reason
+from napari_dff.io.tiff_opening import opened
 from napari_dff.io.tiff_reading import TIFFS, check_codec
 from napari_dff.progress import silent
 from napari_dff.tiles import on_all_cores
 
+FORMATS = ("PNG", "JPEG", "JPEG2000", "BMP", "WEBP")  # of all that pillow knows
 FRAMES = {".jpg", ".jpeg", ".jp2", ".png", ".tif", ".tiff", ".bmp", ".webp"}
 
 
@@ -30,7 +34,7 @@ class _Look(NamedTuple):
 def frames_in(folder: Path) -> list[Path]:
     """The image files of a folder, in natural order."""
     names = [p for p in folder.iterdir() if p.suffix.lower() in FRAMES and p.name[0] != "."]
-    return [Path(p) for p in tifffile.natural_sorted(str(p) for p in names)]
+    return [Path(p) for p in natural_sorted(str(p) for p in names)]
 
 
 def frames_source(folder: Path) -> Source:
@@ -43,11 +47,15 @@ def frames_source(folder: Path) -> Source:
     """
     paths = frames_in(folder)
     if not paths:
-        raise StackError(f"folder {folder.name} holds no image files ({', '.join(sorted(FRAMES))})")
+        within = any(each.is_dir() for each in folder.iterdir())
+        hint = f"; name stacks in its folders as '{folder.name}/*'" if within else ""
+        kinds = ", ".join(sorted(FRAMES))
+        raise StackError(f"folder {folder.name} holds no image files ({kinds}){hint}")
     looks: dict[int, _Look] = {}
+    odd: list[str] = []
 
     def look(i: int) -> None:
-        looks[i] = _look(paths[i])
+        looks[i] = _look(paths[i], odd)
 
     on_all_cores(look, range(len(paths)), silent, desc="Reading")
     first = looks[0]
@@ -65,6 +73,7 @@ def frames_source(folder: Path) -> Source:
 
     for i in range(1, len(paths)):
         check(i, looks[i])
+    check_piece(paths[0].name, first.shape, first.dtype)
     import dask.array as da  # 0.3 s, needed only here
 
     chunks = ((1,) * len(paths), *((n,) for n in first.shape))
@@ -72,29 +81,29 @@ def frames_source(folder: Path) -> Source:
     data = da.map_blocks(  # type: ignore[no-untyped-call]
         read, chunks=chunks, dtype=first.dtype, meta=empty
     )
-    return Source(data, ("", "Y", "X", "S")[: data.ndim], folder.name)
+    return Source(data, ("", "Y", "X", "S")[: data.ndim], folder.name, doubts=tuple(odd[:1]))
 
 
-def _look(path: Path) -> _Look:
+def _look(path: Path, odd: list[str]) -> _Look:
     """Look of a frame from its header; StackError when the file is no single image."""
-    import imageio.v3 as iio  # 0.1 s, needed only here
-
     try:
         if path.suffix.lower() in TIFFS:
-            with tifffile.TiffFile(path) as tif:
+            with opened(path, odd) as tif:
                 series = tif.series[0]
                 check_codec(path.name, series.keyframe)
                 axes, shape, dtype = series.axes, series.shape, series.dtype
             if axes == "SYX":
                 axes, shape = "YXS", (*shape[1:], shape[0])
         else:
-            header = iio.improps(path)
-            shape, dtype = header.shape, header.dtype
-            axes = "YXS" if len(shape) == 3 and shape[2] <= 4 else "?" * len(shape)
+            with _picture(path) as picture:
+                pixel = np.asarray(Image.new(_mode(picture), (1, 1)))
+                several = [n for n in (getattr(picture, "n_frames", 1),) if n > 1]
+                shape = (*several, picture.height, picture.width, *pixel.shape[2:])
+            axes, dtype = "?" * len(several) + "YXS"[: pixel.ndim], pixel.dtype
     except StackError:
         raise
     except Exception as error:  # every reader has its own
-        raise StackError(f"{path.name} can't be read as an image: {error}") from error
+        raise StackError(f"{path.name} can't be read as an image: {reason(error)}") from error
     if len(shape) > 2 and axes != "YXS":
         pages = math.prod(n for axis, n in zip(axes, shape, strict=True) if axis not in "YXS")
         raise StackError(
@@ -106,16 +115,30 @@ def _look(path: Path) -> _Look:
 
 
 def _frame(path: Path) -> np.ndarray:
-    import imageio.v3 as iio
-
     try:
         if path.suffix.lower() not in TIFFS:
-            return _visible(np.asarray(iio.imread(path)))
-        with tifffile.TiffFile(path) as tif:
+            content = io.BytesIO(path.read_bytes())  # of which nobody gets more than there is
+            with _picture(content) as picture:
+                return _visible(np.asarray(picture.convert(_mode(picture))))
+        with opened(path, []) as tif:
             frame = tif.series[0].asarray()
             return _visible(np.moveaxis(frame, 0, 2) if tif.series[0].axes == "SYX" else frame)
+    except StackError:
+        raise
     except Exception as error:  # every reader has its own
-        raise StackError(f"{path.name} can't be read as an image: {error}") from error
+        raise StackError(f"{path.name} can't be read as an image: {reason(error)}") from error
+
+
+def _picture(file: Path | io.BytesIO) -> Image.Image:
+    """A picture, of which only the header is read: by its content, whatever its name."""
+    return Image.open(file, formats=FORMATS)
+
+
+def _mode(picture: Image.Image) -> str:
+    """What its pixels are to numpy: colours of a palette, 16 bits where pillow makes 32 of them."""
+    if picture.palette is not None:
+        return "RGBA" if "transparency" in picture.info else picture.palette.mode
+    return "I;16" if (picture.format, picture.mode) == ("PNG", "I") else picture.mode
 
 
 def _visible(frame: np.ndarray) -> np.ndarray:

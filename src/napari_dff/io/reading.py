@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
 import os
+import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+import napari_dff
 from napari_dff.acquisition import Acquisition
 from napari_dff.io.axes import Source, StackError, acquisitions, check_axes
 from napari_dff.io.bioio_reading import PLUGINS, bioio_sources
 from napari_dff.io.frames_reading import FRAMES, frames_in, frames_source
+from napari_dff.io.records import from_json
 from napari_dff.io.tiff_reading import TIFFS, tiff_sources
 from napari_dff.io.zarr_reading import is_zarr, zarr_sources
 from napari_dff.recipe import Recipe
@@ -63,6 +66,11 @@ def read_acquisitions(
     -------
     tuple of Acquisition
 
+    Warns
+    -----
+    UserWarning
+        Where the file is odd, or tells lengths that can't be meant: they count for nothing.
+
     Raises
     ------
     FileNotFoundError
@@ -72,11 +80,10 @@ def read_acquisitions(
     ValueError
         When `axes` or `spacing` can't be meant.
     """
-    letters = None if axes is None else check_axes(axes)
-    found = acquisitions(_sources(Path(path)), letters)
-    if not found:
-        raise StackError(f"{Path(path).name} holds no images")
-    return found if spacing is None else tuple(_spaced(each, spacing) for each in found)
+    found, doubts = _found(Path(path), axes, spacing)
+    for doubt in doubts:
+        warnings.warn(doubt, stacklevel=2)
+    return found
 
 
 def read_stack(
@@ -115,7 +122,9 @@ def read_stack(
     ValueError
         When there is no such position, time or channel, or an argument can't be meant.
     """
-    found = read_acquisitions(path, axes=axes, spacing=spacing)
+    found, doubts = _found(Path(path), axes, spacing)
+    for doubt in doubts:
+        warnings.warn(doubt, stacklevel=2)
     if position is not None:
         found = (found[_number(position, [each.name for each in found])],)
     _check_chosen(Path(path), found, time, channel)
@@ -127,14 +136,13 @@ def read_stack(
 
 def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     """Recipe from a JSON file; ValueError with one sentence when it isn't one."""
+    settings = from_json(path, "a recipe")
+    version = str(settings.pop("napari_dff", ""))
     try:
-        settings = json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not a recipe: {error}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} is not a recipe: it holds no names with values")
-    settings.pop("napari_dff", None)
-    return Recipe.from_dict(settings)
+        return Recipe.from_dict(settings)
+    except ValueError as error:
+        newer = f"; it was made by napari-dff {version}, a newer one" if _newer(version) else ""
+        raise ValueError(f"{path}: {error}{newer}") from error
 
 
 def read_transforms(path: str | os.PathLike[str]) -> np.ndarray:
@@ -145,13 +153,43 @@ def read_transforms(path: str | os.PathLike[str]) -> np.ndarray:
     ValueError
         Where the file holds none, with one sentence.
     """
+    told = from_json(path, "transforms")
     try:
-        matrices = np.array(json.loads(Path(path).read_text(encoding="utf-8"))["transforms"], float)
-    except (KeyError, TypeError, ValueError) as error:
+        matrices = np.array(told["transforms"], float)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} holds no transforms as a run writes them: {error}") from error
     if matrices.ndim not in (3, 4) or matrices.shape[-2:] != (3, 3):
         raise ValueError(f"{path} must hold one 3 × 3 matrix a plane, got shape {matrices.shape}")
+    if not (np.isfinite(matrices).all() and np.linalg.matrix_rank(matrices).min(initial=3) == 3):
+        raise ValueError(f"{path} must hold matrices that are finite and can be inverted")
     return matrices
+
+
+def _found(
+    path: Path, axes: str | None, spacing: float | Sequence[float] | None
+) -> tuple[tuple[Acquisition, ...], tuple[str, ...]]:
+    """All positions, and what is doubtful about them, in sentences."""
+    letters = None if axes is None else check_axes(axes)
+    sources = _sources(path)
+    found = acquisitions(sources, letters)
+    if not found:
+        raise StackError(f"{path.name} holds no images")
+    doubts = [doubt for source in sources for doubt in source.doubts]
+    if spacing is not None:
+        found = tuple(_spaced(each, spacing) for each in found)
+    else:
+        own = (source.calibration.doubt for source in sources)
+        doubts += [f"{path.name}: {doubt}" for doubt in own if doubt]
+    return found, tuple(dict.fromkeys(doubts))
+
+
+def _newer(version: str) -> bool:
+    """Whether that version of napari-dff comes after this one."""
+    there, here = (
+        [int(number) for number in re.findall(r"[0-9]{1,9}", each)[:3]]
+        for each in (version, napari_dff.__version__)
+    )
+    return there > here
 
 
 def _sources(path: Path) -> list[Source]:

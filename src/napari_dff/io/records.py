@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from napari_dff.recipe import Recipe
 
 MAPS = {"depth": "float32", "index": "uint16", "uncertainty": "float32"}
 PICTURES = "all_in_focus"
+LARGEST = 100_000_000  # bytes of JSON
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +146,26 @@ class Record:
             told["digest"] = self.digest
         plain: dict[str, Any] = json.loads(json.dumps(told, default=plainly))
         return plain
+
+
+def from_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
+    """Names and values in a JSON file.
+
+    Raises
+    ------
+    ValueError
+        Where it isn't `what` it should be, with one sentence.
+    """
+    file = Path(path)
+    if file.stat().st_size > LARGEST:
+        raise ValueError(f"{path} is not {what}: it is larger than {LARGEST / 1e6:.0f} MB")
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not {what}: {error}") from error
+    if not isinstance(told, dict):
+        raise ValueError(f"{path} is not {what}: it holds no names with values")
+    return told
 
 
 def of_each_time(values: np.ndarray) -> list[Any]:

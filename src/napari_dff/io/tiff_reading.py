@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -9,8 +10,9 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
-from napari_dff.io.axes import Source, StackError, unread
+from napari_dff.io.axes import Source, StackError, reason, unread
 from napari_dff.io.calibration import UNCALIBRATED, Calibration, Length, calibration
+from napari_dff.io.tiff_opening import ome_of, opened
 
 TIFFS = {".tif", ".tiff"}
 NAMED = "TCZYXS"  # letters that mean to tifffile what they mean to us
@@ -21,13 +23,15 @@ JOINED = ("ome", "mmstack", "ndtiff")  # kinds whose planes may lie in several f
 def tiff_sources(path: Path) -> list[Source]:
     """Every series of pages in a TIFF, unread."""
     try:
-        with tifffile.TiffFile(path) as tif:
+        odd: list[str] = []
+        with opened(path, odd) as tif:
             images = _ome_images(path, tif)
-            return [_source(path, tif, series, images) for series in tif.series]
+            found = [_source(path, tif, series, images) for series in tif.series]
+        return [dataclasses.replace(each, doubts=tuple(odd)) for each in found]
     except StackError:
         raise
     except Exception as error:  # tifffile raises many kinds for a broken file
-        raise StackError(f"{path.name} can't be read as TIFF: {error}") from error
+        raise StackError(f"{path.name} can't be read as TIFF: {reason(error)}") from error
 
 
 def check_codec(name: str, page: tifffile.TiffPage) -> None:
@@ -44,6 +48,8 @@ def _source(
     series: tifffile.TiffPageSeries,
     images: list[ElementTree.Element],
 ) -> Source:
+    if images and series.kind not in JOINED:
+        raise StackError(f"{path.name} is damaged: its OME metadata doesn't fit its pages")
     image = _image_of(series, images)
     known: Calibration = UNCALIBRATED
     channels: tuple[str, ...] = ()
@@ -74,7 +80,7 @@ def _axis(letter: str, kind: str) -> str:
 def _pixels(path: Path, series: tifffile.TiffPageSeries) -> Any:
     """Pixels of a series: mapped where they lie in the file as they are, else decoded when read."""
     page = series.keyframe
-    if series.kind in JOINED and (missing := sum(each is None for each in series)):
+    if series.kind in JOINED and (missing := sum(map(_lost, series))):
         raise StackError(
             f"{path.name} lacks {missing} of its {len(series)} planes: the files that hold them "
             "must lie beside it"
@@ -88,19 +94,34 @@ def _pixels(path: Path, series: tifffile.TiffPageSeries) -> Any:
         if mapped.dtype.isnative:
             return mapped
         planes = (1,) * (mapped.ndim - page.ndim) + mapped.shape[-page.ndim :]
-        return unread(mapped, planes, series.axes)
+        return unread(mapped, planes, series.axes, path.name)
     import zarr  # 0.3 s, needed only here
 
+    _check_ends(path, series)
     store = series.aszarr(level=0, chunkmode=0 if page.is_tiled else 2)  # tiles, else whole pages
     array = zarr.open_array(store, mode="r")
-    return unread(array, array.chunks, series.axes)
+    return unread(array, array.chunks, series.axes, path.name)
+
+
+def _lost(page: Any) -> bool:
+    """Whether a plane isn't in the file: where Micro-Manager's is cut short, its place is 0."""
+    return page is None or page.offset == 0
+
+
+def _check_ends(path: Path, series: tifffile.TiffPageSeries) -> None:
+    """StackError where the first or the last page goes beyond the end of its file."""
+    ends_of: tuple[Any, ...] = (series[0], series[-1])
+    for page in filter(None, ends_of):
+        ends = (o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False))
+        if max(ends, default=0) > page.parent.filehandle.size:
+            raise StackError(f"{path.name} is cut short: page {page.index} goes beyond its end")
 
 
 def _ome_images(path: Path, tif: tifffile.TiffFile) -> list[ElementTree.Element]:
     """Elements Image of the OME metadata, if there is any."""
-    if not tif.ome_metadata:
+    root = ome_of(path, tif)
+    if root is None:
         return []
-    root = ElementTree.fromstring(tif.ome_metadata)
     other = root.find("{*}BinaryOnly")
     if other is not None:
         raise StackError(
@@ -172,5 +193,7 @@ def _from_imagej(
 def _labels(metadata: dict[str, Any]) -> tuple[str, ...]:
     """Labels of the planes, where all of a channel have the same."""
     count, labels = int(metadata.get("channels", 1)), metadata.get("Labels") or []
+    if len(labels) < count:
+        return ()
     by_channel = [set(labels[c::count]) for c in range(count)]
     return tuple(names.pop() if len(names) == 1 else "" for names in by_channel)

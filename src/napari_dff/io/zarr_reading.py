@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_dff.io.axes import ORDER, Source, StackError, unread
+from napari_dff.io.axes import ORDER, Source, StackError, reason, unread
 from napari_dff.io.calibration import UNCALIBRATED, Calibration, Length, calibration
 
 MARKS = (".zgroup", ".zarray", ".zattrs", "zarr.json")
 MODELS = {"image": "ImageAttrs", "hcs": "HCSAttrs", "well": "WellAttrs"}
 LAYOUT = "bioformats2raw.layout"
 TYPES = {"time": "T", "channel": "C"}
+FEW = 0.01  # share of the chunks, of which fewer are nothing to work with
 
 
 def is_zarr(path: Path) -> bool:
@@ -26,17 +29,24 @@ def is_zarr(path: Path) -> bool:
 
 def zarr_sources(path: Path) -> list[Source]:
     """Every image in OME-Zarr, unread, at its full resolution; or one bare array."""
+    try:
+        return _sources(path)
+    except StackError:
+        raise
+    except Exception as error:  # zarr raises many kinds for a broken one
+        raise StackError(f"{path.name} can't be read as Zarr: {reason(error)}") from error
+
+
+def _sources(path: Path) -> list[Source]:
     import zarr  # 0.3 s, needed only here
 
-    try:
-        node = zarr.open(path, mode="r")
-    except Exception as error:  # zarr raises many kinds for a broken one
-        raise StackError(f"{path.name} can't be read as Zarr: {error}") from error
+    node = zarr.open(path, mode="r")
     if isinstance(node, zarr.Array):
         named = getattr(node.metadata, "dimension_names", None)  # Zarr 3 has them
         axes = tuple(_axis(name, None) for name in named) if named else ()
         axes = axes or ("",) * (node.ndim - 2) + ("Y", "X")
-        return [Source(unread(node, node.chunks, axes), axes, path.name)]
+        doubts = _lacking(path, node)
+        return [Source(_pixels(path, node, axes), axes, path.name, doubts=doubts)]
     found = [_source(path, name, group) for name, group in _images(path, node)]
     if not found:
         raise StackError(f"{path.name} is OME-Zarr that holds no images")
@@ -77,16 +87,50 @@ def _source(path: Path, name: str, group: Any) -> Source:
             f"{path.name} isn't valid OME-Zarr: {len(image.axes)} axes are named, "
             f"{array.name} has {getattr(array, 'ndim', 'none')}"
         )
+    doubts = _lacking(path, array)
     axes = tuple(_axis(axis.name, axis.type) for axis in image.axes)
     omero = _attributes(group).get("omero")
     channels = omero.get("channels", []) if isinstance(omero, dict) else []
     return Source(
-        unread(array, array.chunks, axes),
+        _pixels(path, array, axes),
         axes,
         path.name,
         name or str(image.name or ""),
         tuple(str(channel.get("label", "")) for channel in channels),
         _with_heights(_calibration(image, axes), group),
+        doubts,
+    )
+
+
+def _pixels(path: Path, array: Any, axes: tuple[str, ...]) -> Any:
+    """Pixels of an array, unread."""
+    check_unpickled(path.name, array)
+    return unread(array, array.chunks, axes, path.name)
+
+
+def check_unpickled(file: str, array: Any) -> None:
+    """StackError where the pixels of a Zarr array are made by running what lies in its chunks."""
+    coders = (*array.filters, *array.compressors)
+    if any(getattr(coder, "codec_id", "") == "pickle" for coder in coders):
+        raise StackError(f"{file} has pickled pixels, which could run any program")
+
+
+def _lacking(path: Path, array: Any) -> tuple[str, ...]:
+    """What is to be said of the chunks of an array: how many are missing.
+
+    StackError where that are nearly all, as where its metadata claims more than was ever written.
+    """
+    together = array.shards or array.chunks
+    wanted = math.prod(-(-n // each) for n, each in zip(array.shape, together, strict=True))
+    files = (name for *_, names in os.walk(path / array.path) for name in names)
+    missing = wanted - sum(name not in MARKS for name in files)
+    if missing > (1 - FEW) * wanted:
+        raise StackError(f"{path.name} lacks {missing} of its {wanted} chunks of pixels")
+    if missing <= 0:
+        return ()
+    return (
+        f"{path.name} lacks {missing} of its {wanted} chunks of pixels, taken as "
+        f"{array.fill_value or 0}: that's right only where nothing was to be seen",
     )
 
 

@@ -1,0 +1,228 @@
+"""Files with bytes changed at random: they are read, or refused with one line, and soon.
+
+A process of its own reads them, whose memory is limited and which is stopped where it hangs. By
+hand, for the files number 5000 to 5999: ``python tests/test_fuzzing.py 5000 1000``.
+"""
+
+import faulthandler
+import json
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import types
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import psutil
+import pytest
+import tifffile
+import zarr
+
+from napari_dff import Recipe
+from napari_dff.cli import main
+from napari_dff.io import DepthFiles, read_acquisitions, read_recipe, read_transforms, write_recipe
+from napari_dff.tiles import whole
+
+pytestmark = pytest.mark.endurance
+FILES = 300  # times the effort
+MEMORY = 2 << 30  # bytes that reading may ask for
+FREE = 1 << 30  # bytes that the reader takes for free
+PATIENCE = 10  # seconds a file
+PIXELS = np.random.default_rng(1).integers(1, 255, (4, 16, 24)).astype(np.uint16)
+LENGTHS = {f"PhysicalSize{axis}": 2.0 for axis in "XYZ"}
+HEIGHTS = {"PositionZ": [0.0, 1.0, 3.0, 4.0], "PositionZUnit": ["µm"] * 4}
+QUICK = ["--registration", "none", "--refinement", "none", "--quiet"]
+
+
+def test_changed_files_are_read_or_refused(effort):
+    count = FILES * effort
+    command = [sys.executable, __file__, "0", str(count)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    assert done.stderr == ""  # what libraries would tell on the terminal
+    told = json.loads(done.stdout)
+    assert sum(told.values()) == count
+    assert (
+        min(told["read"], told["refused"]) > count // 20
+    )  # neither too little is changed, nor all
+
+
+# Files that are right, to begin with
+
+
+def tiff(path: Path, **options) -> None:
+    tifffile.imwrite(path, PIXELS, **({"photometric": "minisblack"} | options))
+
+
+def frames(path: Path, suffix: str) -> None:
+    path.mkdir()
+    for i, plane in enumerate(PIXELS.astype(np.uint8)):
+        iio.imwrite(path / f"{i}{suffix}", plane)
+
+
+def ome_zarr(path: Path, version: int) -> None:
+    axes = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "zyx"]
+    moves = [{"type": "scale", "scale": [2.0, 1.0, 1.0]}]
+    datasets = [{"path": "0", "coordinateTransformations": moves}]
+    described = {"multiscales": [{"version": "0.4", "axes": axes, "datasets": datasets}]}
+    group = zarr.open_group(path, mode="w", zarr_format=version)
+    zarr.create_array(path / "0", data=PIXELS, chunks=(1, 16, 16), zarr_format=version)
+    group.attrs.update(described if version == 2 else {"ome": {"version": "0.5", **described}})
+
+
+def pages(path: Path) -> None:
+    with tifffile.TiffWriter(path) as tif:
+        for plane in PIXELS:
+            tif.write(plane, contiguous=False, metadata=None, compression="lzw", predictor=True)
+
+
+def result(path: Path) -> None:
+    tiff(path.with_suffix(".tif"))
+    main(["run", str(path.with_suffix(".tif")), "--out", str(path), *QUICK])
+
+
+OME = {"ome": True, "metadata": {"axes": "ZYX", **LENGTHS, "Plane": HEIGHTS}}
+KINDS: dict[str, Callable[[Path], object]] = {
+    "plain.tif": tiff,
+    "big.tif": lambda path: tiff(path, bigtiff=True, byteorder=">"),
+    "imagej.tif": lambda path: tiff(path, imagej=True, metadata={"axes": "ZYX", "spacing": 2.0}),
+    "ome.ome.tif": lambda path: tiff(path, **OME),
+    "zlib.ome.tif": lambda path: tiff(path, compression="zlib", **OME),
+    "tiles.ome.tif": lambda path: tiff(path, tile=(16, 16), compression="zstd", **OME),
+    "pages.tif": pages,
+    "png": lambda path: frames(path, ".png"),
+    "jpeg": lambda path: frames(path, ".jpg"),
+    "tiffs": lambda path: frames(path, ".tif"),
+    "two.zarr": lambda path: ome_zarr(path, 2),
+    "three.zarr": lambda path: ome_zarr(path, 3),
+    "recipe.json": lambda path: write_recipe(path, Recipe()),
+    "transforms.json": lambda path: path.write_text(
+        json.dumps({"transforms": np.tile(np.eye(3), (4, 1, 1)).tolist()})
+    ),
+    "result": result,
+}
+
+
+def read(path: Path) -> None:
+    """All of it, as the program would."""
+    if path.name == "recipe.json":
+        read_recipe(path)
+    elif path.name == "transforms.json":
+        read_transforms(path)
+    elif path.name == "result":
+        (acquisition,) = read_acquisitions(path.with_suffix(".tif"))
+        DepthFiles(path, acquisition).at(0)(whole(PIXELS.shape[1:]))
+    else:
+        for found in read_acquisitions(path):
+            for where in list(np.ndindex(found.data.shape[:3]))[:20]:
+                np.asarray(found.data[where])
+
+
+# What is changed
+
+INTEGERS = [0, 1, 2, 7, 8, 255, 256, 65535, 65536]
+INTEGERS += [2**i + j for i in (31, 32, 40, 63, 64) for j in (-1, 0)]
+WORDS = [b"-1", b"0", b"1e999", b"NaN", b"null", b"[]", b"{}", b'"x"', b"99999999999999", b"0.5"]
+WORDS += [b"../", b"<", b'"', b"&a;", b"\n", b"\0", b"\xff", b"1" * 5000, b"[" * 5000]
+
+
+def changed(content: bytes, rng: np.random.Generator) -> bytes:
+    """The content with some bytes changed, mostly near its beginning or its end."""
+    text = bytearray(content)
+    for _ in range(rng.choice([1, 1, 1, 2, 4])):
+        near = int(min(rng.choice([40, 400, 40000]), len(text)))
+        place = int(rng.integers(near + 1))
+        place = len(text) - place if rng.random() < 0.4 else place
+        length = int(rng.integers(1, 60))
+        match rng.integers(8):
+            case 0:
+                text[place : place + 1] = rng.bytes(1)
+            case 1 | 2:
+                size = int(rng.choice([1, 2, 4, 8]))
+                value = INTEGERS[rng.integers(len(INTEGERS))] % 256**size
+                text[place : place + size] = value.to_bytes(
+                    size, str(rng.choice(["little", "big"]))
+                )
+            case 3:
+                del text[place:]
+            case 4:
+                del text[place : place + length]
+            case 5:
+                text[place:place] = text[place : place + length] * int(rng.integers(1, 3))
+            case 6:
+                other = int(rng.integers(len(text) + 1))
+                text[place : place + length] = text[other : other + length]
+            case 7:
+                digits = [i for i, byte in enumerate(text) if 48 <= byte < 58] or [place]
+                start = digits[rng.integers(len(digits))]
+                text[start : start + 1] = WORDS[rng.integers(len(WORDS))]
+    return bytes(text)
+
+
+# The process that reads
+
+
+class Hanging(BaseException):
+    """It takes too long; no `except Exception` stops that."""
+
+
+def hanging(*_) -> None:
+    raise Hanging
+
+
+def outcome(path: Path) -> str:
+    """Whether it is read or refused; else what else happens."""
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    faulthandler.dump_traceback_later(3 * PATIENCE, exit=True)
+    try:
+        read(path)
+    except (ValueError, OSError) as error:
+        lines = str(error).splitlines()
+        memory = "MemoryError" in str(error) or "llocate" in str(error)
+        return "refused" if len(lines) == 1 and not memory else f"{error!r}"
+    except (Exception, Hanging) as error:
+        return f"{type(error).__name__} {error}"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        faulthandler.cancel_dump_traceback_later()
+    return "read"
+
+
+def run(first: int, count: int) -> int:
+    """Read so many changed files and tell how many were read and refused; 1 for anything else."""
+    warnings.simplefilter("ignore")
+    signal.signal(signal.SIGALRM, hanging)
+    told, wrong = Counter(read=0, refused=0), 0
+    with tempfile.TemporaryDirectory() as folder:
+        for name, make in KINDS.items():
+            make(Path(folder) / name)
+            assert outcome(Path(folder) / name) == "read", name
+        limit = psutil.Process().memory_info().vms + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        psutil.virtual_memory = lambda: types.SimpleNamespace(available=FREE)
+        for number in range(first, first + count):
+            rng = np.random.default_rng(number)
+            path = Path(folder) / list(KINDS)[rng.integers(len(KINDS))]
+            files = sorted(p for p in path.rglob("*") if p.is_file()) or [path]
+            file = files[rng.integers(len(files))]
+            right = file.read_bytes()
+            file.write_bytes(changed(right, rng))
+            found = outcome(path)
+            file.write_bytes(right)
+            if found not in told:
+                print(f"{number} {path.name} {file.name}: {found[:500]}")
+                wrong = 1
+            else:
+                told[found] += 1
+    print(json.dumps(told))
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(run(int(sys.argv[1]), int(sys.argv[2])))
