@@ -58,7 +58,7 @@ def test_results_in_memory_and_other_channels_need_room_too():
 
 
 def test_too_little_memory_is_said_with_what_is_needed():
-    with pytest.raises(ValueError, match=r"memory must be at least \d+ MB .*, got 50"):
+    with pytest.raises(ValueError, match=r"megabytes must be at least \d+ .*, got 50"):
         planned(LARGE, Recipe(), megabytes=50, on_disk=True)
 
 

@@ -199,7 +199,7 @@ def test_bad_input_is_named(surface):
         align(planes, registration="orb")
     with pytest.raises(ValueError, match="motion must be one of auto"):
         align(planes, motion="shear")
-    with pytest.raises(ValueError, match="reference must be a plane from 0 to 11, got 12"):
+    with pytest.raises(ValueError, match="reference must be a whole number from 0 to 11, got 12"):
         align(planes, reference=12)
     with pytest.raises(ValueError, match="no contrast anywhere"):
         align(np.full((4, 32, 32), 7, np.uint16))

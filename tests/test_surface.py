@@ -454,7 +454,7 @@ FLOATS = np.ones(SHAPE)
         ),
         (lambda: step_height(TILTED, NOWHERE, ROWS == 9, (1, 1)), "known somewhere"),
         (lambda: step_height(TILTED, FLOATS, ROWS == 9, (1, 1)), "first must be a bool mask"),
-        (lambda: volume(TILTED, (1, 1), level=np.nan), "level must be a finite height"),
+        (lambda: volume(TILTED, (1, 1), level=np.nan), "level must be a number from"),
         (lambda: mesh(TILTED, (1, 1), faces=1), "faces must be a whole number from 2"),
         (lambda: mesh(TILTED, (1, 1), exaggeration=-1.0), "exaggeration must be a number"),
         (lambda: mesh(TILTED, (1, 1), where=ROWS == 3), "depth must be known at three neighbours"),

@@ -5,12 +5,14 @@ import contextlib
 import dataclasses
 import functools
 import gc
+import io
 import itertools
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -30,6 +32,11 @@ COMPILING = "napari-dff: the first run on this machine compiles its kernels: som
 DESCRIPTION = "Depth from focus: a focal stack becomes a depth map and an all-in-focus image."
 
 
+def shown(value: str, hint: str = "") -> object:
+    """How the help shows the value of a flag whose default is that it isn't given."""
+    return tyro.conf.arg(metavar=value, help_behavior_hint=hint)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Planes:
     """How to read the planes.
@@ -42,8 +49,8 @@ class Planes:
         Distance of planes, or of planes, rows and columns, in µm; overrides the file's.
     """
 
-    axes: str = ""
-    spacing: tuple[float, ...] = ()
+    axes: Annotated[str, shown("LETTERS")] = ""
+    spacing: Annotated[tuple[float, ...], shown("FLOAT [FLOAT FLOAT]")] = ()
 
     def read(self, path: Path) -> "tuple[Acquisition, ...]":
         """All positions of a file or folder."""
@@ -74,11 +81,11 @@ class Work:
         Of the images.
     """
 
-    focus_channel: str = ""
-    transforms: Path | None = None
-    depth_from: Path | None = None
-    memory: str = ""
-    threads: int | None = None
+    focus_channel: Annotated[str, shown("NAME")] = ""
+    transforms: Annotated[Path | None, shown("PATH")] = None
+    depth_from: Annotated[Path | None, shown("PATH")] = None
+    memory: Annotated[str, shown("SIZE")] = ""
+    threads: Annotated[int | None, shown("INT")] = None
     file_format: Literal["ome-tiff", "ome-zarr"] = "ome-tiff"
 
     def job(self, recipe: Recipe) -> "Job":
@@ -98,7 +105,7 @@ def run(
     *,
     out: Path,
     settings: tyro.conf.OmitArgPrefixes[Recipe] = DEFAULTS,
-    recipe: Path | None = None,
+    recipe: Annotated[Path | None, shown("PATH")] = None,
     planes: tyro.conf.OmitArgPrefixes[Planes] = Planes(),
     work: tyro.conf.OmitArgPrefixes[Work] = Work(),
     quiet: bool = False,
@@ -188,15 +195,17 @@ def info(
 
 
 def batch(
-    stacks: tyro.conf.Positional[tuple[str, ...]],
+    stacks: Annotated[
+        tyro.conf.Positional[tuple[str, ...]], shown("STACK [STACK ...]", "(required)")
+    ],
     *,
     out: Path,
     settings: tyro.conf.OmitArgPrefixes[Recipe] = DEFAULTS,
-    recipe: Path | None = None,
+    recipe: Annotated[Path | None, shown("PATH")] = None,
     planes: tyro.conf.OmitArgPrefixes[Planes] = Planes(),
     work: tyro.conf.OmitArgPrefixes[Work] = Work(),
-    workers: int | None = None,
-    scheduler: str = "",
+    workers: Annotated[int | None, shown("INT")] = None,
+    scheduler: Annotated[str, shown("ADDRESS")] = "",
     quiet: bool = False,
 ) -> int:
     """Do many stacks: every file, position and time on its own.
@@ -249,7 +258,7 @@ def batch(
                 told.append(outcome)
                 if outcome.state == "failed":
                     code = 1
-                    bar.write(f"failed: {outcome.stack}: {outcome.why}", file=sys.stderr)
+                    bar.write(f"failed: {outcome.label}: {outcome.why}", file=sys.stderr)
                 bar.update(outcome not in failed)
         except KeyboardInterrupt:
             code = 130
@@ -284,13 +293,14 @@ def sample(
     render
         Render it anew instead of copying the bundled one.
     """
-    from napari_dff import io, synthetic
+    from napari_dff import synthetic
+    from napari_dff.io import SAMPLES, copy_sample, write_sample
 
-    for each in io.SAMPLES if name == "all" else (name,):
+    for each in SAMPLES if name == "all" else (name,):
         if render:
-            io.write_sample(each, synthetic.SCENES[each](), out)
+            write_sample(each, synthetic.SCENES[each](), out)
         else:
-            io.copy_sample(each, out)
+            copy_sample(each, out)
         print(out / f"{each}.ome.tif")
 
 
@@ -308,23 +318,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "info": info,
             "sample": sample,
         }
-        code: int | None = tyro.extras.subcommand_cli_from_dict(
-            commands, args=words, prog="napari-dff", description=DESCRIPTION
-        )
-    except (ValueError, OSError, ImportError) as error:
-        print(f"napari-dff: {error}", file=sys.stderr)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warned
+            code: int | None = tyro.extras.subcommand_cli_from_dict(
+                commands, args=words, prog="napari-dff", description=DESCRIPTION
+            )
+    except (ValueError, OSError, ImportError, MemoryError) as error:
+        print(f"napari-dff: {_sentence(error)}", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, Cancelled):
-        print("napari-dff: cancelled, nothing was written", file=sys.stderr)
+        print("napari-dff: cancelled; what was under way was not written", file=sys.stderr)
         return 130
     return code or 0
 
 
 def program() -> None:
     """Run as a program: `main`, and out."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names that it has no letters for
+        sys.stdout.reconfigure(errors="backslashreplace")
     code = main()
     gc.freeze()  # so that Python doesn't look through all it has loaded on its way out: 0.3 s
     sys.exit(code)
+
+
+def _sentence(error: Exception) -> str:
+    """What an error says, on one line."""
+    if isinstance(error, MemoryError):
+        return f"memory is full ({error}): give --memory 1GB, say, to work in tiles"
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).splitlines()) or repr(error)
+
+
+def _warned(message: Warning | str, *_: object, **__: object) -> None:
+    """What is doubtful, in its sentence alone."""
+    print(f"napari-dff: {message}", file=sys.stderr)
 
 
 def _bar(quiet: bool) -> "Progress":
@@ -354,7 +382,7 @@ def _megabytes(text: str) -> float:
 
     try:
         megabytes = float(parse_bytes(text) / 1e6)
-    except ValueError:
+    except (ValueError, OverflowError):
         megabytes = 0.0
     if megabytes < 1:
         raise ValueError(f"memory must be a size as 2GB or 500MB, got {text!r}")

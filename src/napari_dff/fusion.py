@@ -16,9 +16,11 @@ from napari_dff.progress import Progress, silent
 from napari_dff.recipe import Fusion
 from napari_dff.stack import (
     as_dtype,
-    check_planes,
+    check_finite,
+    checked_planes,
     checked_positions,
     in_memory,
+    numbers,
     plane_numbers,
     read_plane,
 )
@@ -35,6 +37,7 @@ PICTURES = 20  # float32 pictures of a window that are held at a time
 LEVELS = 5  # of the pyramid
 FINEST, GROWTH = 0.4, 1.5  # planes mixed at its finest level, and times more at each coarser one
 TINY = np.float32(1e-12)
+COMPILED = (np.uint8, np.uint16, np.float32)  # pixels that planes are mixed from as they are
 
 
 def all_in_focus(
@@ -77,14 +80,13 @@ def all_in_focus(
     Burt & Kolczynski 1993, doi:10.1109/ICCV.1993.378222 (pyramid fusion).
     Immerkær 1996, doi:10.1006/cviu.1996.0060 (noise of an image).
     """
-    check_planes(planes)
+    planes, depth = checked_planes(planes), numbers("depth", depth)
     checks.one_of("fusion", fusion, FUSIONS)
     if depth.shape != tuple(planes.shape[1:3]):
         raise ValueError(
             f"depth must have the shape of a plane, {tuple(planes.shape[1:3])}, got {depth.shape}"
         )
-    if not np.isfinite(depth).all():
-        raise ValueError("depth must be finite everywhere, got NaN or infinite values")
+    check_finite("depth", depth)
     planes = in_memory(planes, progress)
     at = checked_positions(positions, len(planes))
     out = np.empty(planes.shape[1:], planes.dtype)
@@ -124,9 +126,9 @@ class _Pictures:
         return cut if cut.ndim == 4 else cut[..., None]
 
     def picked(self, which: np.ndarray) -> np.ndarray:
-        """Each pixel from the plane `which`, (Y, X), says: (Y, X[, 3]) float32."""
+        """Each pixel from the plane `which`, (Y, X), says: (Y, X[, 3]), dtype of the planes."""
         picked = np.take_along_axis(self.raw(), which[None, ..., None], axis=0)[0]
-        return picked.reshape(which.shape + self._planes.shape[3:]).astype(np.float32)
+        return picked.reshape(which.shape + self._planes.shape[3:])
 
 
 def nearest(pictures: _Pictures, at: np.ndarray) -> np.ndarray:
@@ -137,7 +139,7 @@ def nearest(pictures: _Pictures, at: np.ndarray) -> np.ndarray:
 def linear(pictures: _Pictures, at: np.ndarray) -> np.ndarray:
     """Each pixel from the two planes nearest to its depth, in proportion."""
     below = np.minimum(at.astype(np.intp), len(pictures) - 2)
-    low, high = pictures.picked(below), pictures.picked(below + 1)
+    low, high = (pictures.picked(k).astype(np.float32) for k in (below, below + 1))
     return low + _spread(at - below, low) * (high - low)
 
 
@@ -154,7 +156,10 @@ def noise_aware(pictures: _Pictures, at: np.ndarray) -> np.ndarray:
     noise = cv2.resize(noise, at.shape[::-1], interpolation=cv2.INTER_LINEAR)
     weights = mixing_weights()
     apart = np.sum(np.diff(weights, axis=0) ** 2, axis=2)  # by how much two mixes differ
-    mixes, level = _mixes(pictures.raw(), at, weights)
+    raw = pictures.raw()
+    if raw.dtype not in COMPILED:  # numba doesn't know all of the others
+        raw = raw.astype(np.float32)
+    mixes, level = _mixes(raw, at, weights)
     squares = apart[:, level]
     mixes = mixes.reshape(-1, *noise.shape)
     result = mixes[-1]

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from napari_dff import checks
 from napari_dff.depth import DepthMap
 from napari_dff.focus import focus_measure
 from napari_dff.fusion import all_in_focus
@@ -17,7 +18,7 @@ from napari_dff.progress import Progress, silent
 from napari_dff.recipe import Recipe
 from napari_dff.refinement import Before, refine
 from napari_dff.registration import Alignment, Moved, align, gains_of, gathered, motions_of
-from napari_dff.stack import NO_CONTRAST, FocalStack, in_memory
+from napari_dff.stack import CONTRAST, NO_CONTRAST, FocalStack, in_memory
 from napari_dff.tiles import Window, whole
 
 
@@ -92,7 +93,9 @@ def depth_from_focus(
     ValueError
         When the planes can't be used, with one sentence that says why.
     """
-    recipe = recipe or Recipe()
+    recipe = Recipe() if recipe is None else recipe
+    checks.instance("stack", stack, FocalStack)
+    checks.instance("recipe", recipe, Recipe)
     plan = planned(stack.planes, recipe, megabytes=megabytes)
     given = in_memory(stack.planes, progress) if plan.whole else stack.planes
     moved = registered(given, recipe, transforms, progress)
@@ -117,11 +120,15 @@ def reconstruct(
     """Put the pieces of aligned planes into `results`, one after the other."""
     flat = True
     for piece in pieces(scene, recipe, plan.windows, results.known, progress):
-        flat = flat and piece.pictures[0].min() == piece.pictures[0].max()
+        flat = flat and _is_flat(piece.pictures[0])
         results.put(piece)
         del piece  # or it is held while the next one is made
-    if flat and all(np.ptp(np.asarray(scene.planes[i])) == 0 for i in range(scene.planes.shape[0])):
+    if flat and all(_is_flat(np.asarray(scene.planes[i])) for i in range(scene.planes.shape[0])):
         raise ValueError(NO_CONTRAST)
+
+
+def _is_flat(picture: np.ndarray) -> bool:
+    return float(picture.max()) - float(picture.min()) < CONTRAST
 
 
 def registered(

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import psutil
 
+from napari_dff import checks
 from napari_dff.curve.volume import VOLUMES, WINDOW_REACH
 from napari_dff.memory import give_back, keep_little
 from napari_dff.pieces import MARGIN, Scene, margin_of, piece_of, reach_of, refines
@@ -20,9 +21,10 @@ from napari_dff.refinement.message_passing import REACH
 from napari_dff.refinement.message_passing import VOLUMES as PASSED
 from napari_dff.registration import Moved, motions_of
 from napari_dff.registration.reading import LARGEST
-from napari_dff.stack import FocalStack, check_planes, cut
+from napari_dff.stack import FocalStack, cut
 from napari_dff.tiles import GRID, Window, cores, grid, whole, windows
 
+MEGABYTES = checks.Range(0.0, 1e9, 1.0)
 KERNELS = 130.0  # MB that libraries and kernels take which aren't loaded yet
 ALIGNING = 50.0  # MB more of them where planes are aligned
 MAPS = {False: 45, True: 115}  # bytes a pixel that maps take, without and with refinement
@@ -76,7 +78,8 @@ def planned(
     ValueError
         When even the smallest tiles need more.
     """
-    check_planes(planes)
+    if megabytes is not None:
+        MEGABYTES.check("megabytes", megabytes)
     give_back()
     base = max(bare(), resident())
     if recipe.registration != "none":
@@ -100,7 +103,7 @@ def planned(
     if not fitting:
         least = np.ceil(plans[0].megabytes / 50) * 50
         raise ValueError(
-            f"memory must be at least {least:.0f} MB for these planes, got {limit:.0f} MB"
+            f"megabytes must be at least {least:.0f} for these planes, got {limit:.0f}"
         )
     return min(fitting, key=lambda plan: len(plan.windows))
 

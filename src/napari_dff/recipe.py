@@ -117,15 +117,18 @@ class Recipe:
             if get_origin(kind) is Literal:
                 checks.one_of(name, getattr(self, name), get_args(kind))
             else:
-                get_args(kind)[1].check(name, getattr(self, name))
+                plain = get_args(kind)[1].check(name, getattr(self, name))
+                object.__setattr__(self, name, plain)
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> "Recipe":
         """Recipe from names and values; ValueError for a name that isn't a setting."""
+        if not isinstance(settings, Mapping):
+            raise ValueError(f"recipe must be names with values, got {settings!r}")
         known = [field.name for field in fields(cls)]
         for name in settings:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
+                near = difflib.get_close_matches(str(name), known, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else f" ({', '.join(known)})"
                 raise ValueError(f"recipe has no setting {name!r}{hint}")
         return cls(**settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +13,50 @@ import numpy.typing as npt
 
 from napari_dff.progress import Progress, silent
 from napari_dff.tiles import Window, on_all_cores
+from napari_dff.units import checked_unit
 
 MINIMUM_PLANES = 3
-NO_CONTRAST = "planes have no contrast anywhere: there is nothing to focus on"
+LARGEST = 1e12  # grey level, or length: float32 holds the cubes of such
+CONTRAST = 1e-12  # grey levels: what differs by less is flat
+NO_CONTRAST = (
+    f"planes have no contrast anywhere, none above {CONTRAST:g}: there is nothing to focus on"
+)
 
 
-def check_planes(planes: Any) -> None:
-    """Raise a ValueError with one sentence when `planes` can't be a focal stack.
+def numbers(name: str, values: Any) -> np.ndarray:
+    """`values` as an array of real numbers; ValueError where they are none."""
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} must be numbers in rows of one length, got others") from error
+    if array.dtype.kind not in "buif":
+        got = array.dtype if array.ndim else repr(values)
+        raise ValueError(f"{name} must be numbers, got {got}")
+    return array
+
+
+def check_finite(name: str, values: np.ndarray, where: str = "") -> None:
+    """Raise a ValueError unless all `values` are finite, and none beyond `LARGEST`."""
+    if values.dtype.kind != "f" and values.dtype.itemsize <= 4:
+        return
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    if low >= -LARGEST and high <= LARGEST:
+        return
+    bad = int(np.count_nonzero(~np.isfinite(values)))
+    if bad:
+        raise ValueError(f"{name} must be finite, got {bad} NaN or infinite values{where}")
+    raise ValueError(
+        f"{name} must be from {-LARGEST:g} to {LARGEST:g}, got {max(high, low, key=abs):g}{where}"
+    )
+
+
+def checked_planes(planes: Any) -> Any:
+    """`planes`, or an array of them if they are a list; ValueError when they are no focal stack.
 
     Looks at shape and dtype only, so that a lazy array stays unread.
     """
+    if not hasattr(planes, "shape"):
+        planes = numbers("planes", planes)
     shape, dtype = tuple(planes.shape), np.dtype(planes.dtype)
     if not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)):
         raise ValueError(
@@ -31,23 +66,46 @@ def check_planes(planes: Any) -> None:
         raise ValueError(f"planes must be at least {MINIMUM_PLANES} along Z, got {shape[0]}")
     if min(shape[1:3]) < 8:
         raise ValueError(f"planes must be at least 8 × 8 pixels, got {shape[1]} × {shape[2]}")
-    if dtype.kind not in "uif":
+    if dtype.kind not in "uif" or dtype.itemsize > 8:
         raise ValueError(f"planes must be integers or floats (uint8, uint16, float32), got {dtype}")
+    if np.ma.is_masked(planes):
+        hidden = np.ma.getmaskarray(planes).sum()
+        raise ValueError(f"planes must be known everywhere, got {hidden} masked values")
+    if isinstance(planes, np.ndarray) and not dtype.isnative:  # which neither OpenCV nor numba read
+        planes = planes.astype(dtype.newbyteorder("="))
+    return planes
 
 
 def checked_positions(positions: npt.ArrayLike | None, count: int) -> np.ndarray:
     """Return `positions` as (Z,) float64, plane numbers when None; ValueError if not monotonic."""
     if positions is None:
         return np.arange(count, dtype=np.float64)
-    values = np.asarray(positions, dtype=np.float64)
+    values = numbers("positions", positions).astype(np.float64)
     if values.shape != (count,):
         raise ValueError(
             f"positions must hold one number a plane, ({count},), got shape {values.shape}"
         )
-    steps = np.diff(values)
-    if not (np.isfinite(values).all() and ((steps > 0).all() or (steps < 0).all())):
-        raise ValueError(f"positions must rise (or fall) from plane to plane, got {values}")
+    check_finite("positions", values)
+    steps = np.diff(values.astype(np.float32))  # as depth has them
+    right = steps * np.sign(steps[0]) > 0
+    if not right.all():
+        k = int(np.argmin(right))
+        raise ValueError(
+            "positions must rise (or fall) from plane to plane, in float32, "
+            f"got {values[k]:g} and then {values[k + 1]:g}"
+        )
     return values
+
+
+def checked_pixel_size(pixel_size: Any) -> tuple[float, float]:
+    """Height and width of a pixel as floats; ValueError unless two positive lengths."""
+    size = numbers("pixel_size", pixel_size)
+    if size.shape != (2,) or not ((size >= 1 / LARGEST) & (size <= LARGEST)).all():
+        raise ValueError(
+            f"pixel_size must be two positive lengths, {1 / LARGEST:g} to {LARGEST:g}, "
+            f"got {pixel_size}"
+        )
+    return float(size[0]), float(size[1])
 
 
 def plane_numbers(depth: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -106,7 +164,7 @@ def cut(planes: Any, window: Window) -> np.ndarray:
 def let_go(planes: Any) -> None:
     """Give back the memory that a memory map takes up: what is needed again is read again."""
     mapped: Any = getattr(getattr(planes, "planes", planes), "_mmap", None)
-    if hasattr(mapped, "madvise") and getattr(planes, "mode", "r") != "c":
+    if sys.platform != "win32" and mapped is not None and getattr(planes, "mode", "r") != "c":
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
@@ -115,9 +173,7 @@ def read_plane(
 ) -> np.ndarray:
     """Plane `i`, or the part `where` of it, in memory; ValueError where it isn't finite."""
     plane = np.asarray(planes[(i, *where)])
-    if plane.dtype.kind == "f" and not np.isfinite(plane).all():
-        bad = int(np.count_nonzero(~np.isfinite(plane)))
-        raise ValueError(f"planes must be finite, got {bad} NaN or infinite values in plane {i}")
+    check_finite("planes", plane, f" in plane {i}")
     return plane
 
 
@@ -142,15 +198,16 @@ class FocalStack:
     Parameters
     ----------
     planes : (Z, Y, X) or (Z, Y, X, 3) array
-        uint8, uint16 or float32 (other integers and floats are taken too); numpy, memory map,
-        zarr or dask; read plane by plane, or a window of a plane. At least 3 planes of 8 × 8
-        pixels.
+        uint8, uint16 or float32 (other integers and floats are taken too), -1e12 to 1e12; numpy,
+        memory map, zarr or dask; read plane by plane, or a window of a plane. At least 3 planes
+        of 8 × 8 pixels.
     positions : (Z,) array, optional
         Focus position of each plane in `unit`, strictly rising or falling; 0 … Z-1 when None.
     pixel_size : (float, float)
         Height and width of a pixel, in `unit`.
     unit : str
-        Unit of length, as napari's ``layer.units`` spells it ("micrometer"), or "pixel".
+        Unit of length, as napari's ``layer.units`` spells it ("micrometer") or as files do ("µm"),
+        or "pixel".
 
     Raises
     ------
@@ -164,10 +221,12 @@ class FocalStack:
     unit: str = "pixel"
 
     def __post_init__(self) -> None:
-        check_planes(self.planes)
-        positions = checked_positions(self.positions, self.planes.shape[0])
-        object.__setattr__(self, "positions", positions)
-        size = tuple(float(s) for s in self.pixel_size)
-        if len(size) != 2 or not all(np.isfinite(s) and s > 0 for s in size):
-            raise ValueError(f"pixel_size must be two positive lengths, got {self.pixel_size}")
-        object.__setattr__(self, "pixel_size", size)
+        planes = checked_planes(self.planes)
+        fitting = {
+            "planes": planes,
+            "positions": checked_positions(self.positions, planes.shape[0]),
+            "pixel_size": checked_pixel_size(self.pixel_size),
+            "unit": checked_unit(self.unit),
+        }
+        for name, value in fitting.items():
+            object.__setattr__(self, name, value)

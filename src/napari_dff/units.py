@@ -10,18 +10,36 @@ UNITS = {
     "\\u00B5m": "micrometer",
     "\\u03bcm": "micrometer",
     "\\u03BCm": "micrometer",
+    "pm": "picometer",
+    "Å": "angstrom",
     "nm": "nanometer",
     "mm": "millimeter",
     "cm": "centimeter",
     "m": "meter",
 }
-EXPONENTS = {"nanometer": -9, "micrometer": -6, "millimeter": -3, "centimeter": -2, "meter": 0}
+EXPONENTS = {
+    "picometer": -12,
+    "angstrom": -10,
+    "nanometer": -9,
+    "micrometer": -6,
+    "millimeter": -3,
+    "centimeter": -2,
+    "meter": 0,
+}
 
 
 def spelled_out(text: object) -> str | None:
     """Unit of length as napari spells it: "µm" → "micrometer"; None where it is none we know."""
     word = str(text).strip()
     return word if word in EXPONENTS else UNITS.get(word)
+
+
+def checked_unit(unit: object) -> str:
+    """`unit` as napari spells it, or "pixel"; ValueError where it is none we know."""
+    spelled = "pixel" if unit == "pixel" else spelled_out(unit)
+    if spelled is None:
+        raise ValueError(f"unit must be pixel, {', '.join(EXPONENTS)}, got {unit!r}")
+    return spelled
 
 
 def factor(of: str, to: str) -> float:

@@ -13,7 +13,7 @@ from napari_dff.registration.estimation import PlaneReport, estimate
 from napari_dff.registration.exposure import gains_of
 from napari_dff.registration.motion import MOTIONS
 from napari_dff.registration.moved import Moved, gathered
-from napari_dff.stack import check_planes
+from napari_dff.stack import checked_planes
 
 REGISTRATIONS = ("joint", "sift", "ecc", "none")
 
@@ -87,6 +87,7 @@ def align(
     Barath et al. 2020, doi:10.1109/CVPR42600.2020.00138 (MAGSAC++).
     Evangelidis & Psarakis 2008, doi:10.1109/TPAMI.2008.113 (ECC).
     """
+    planes = checked_planes(planes)
     checks.one_of("exposure", exposure, ("keep", "equal"))
     matrices, report = motions_of(
         planes, registration=registration, motion=motion, reference=reference, progress=progress
@@ -122,13 +123,12 @@ def motions_of(
     ValueError
         As `align`, which also says what the settings are.
     """
-    check_planes(planes)
     checks.one_of("registration", registration, REGISTRATIONS)
     checks.one_of("motion", motion, ("auto", *MOTIONS))
     count = planes.shape[0]
-    centre = count // 2 if reference is None else reference
-    if not (isinstance(centre, int) and 0 <= centre < count):
-        raise ValueError(f"reference must be a plane from 0 to {count - 1}, got {reference!r}")
+    centre = count // 2
+    if reference is not None:
+        centre = int(checks.Range(0, count - 1, 1).check("reference", reference))
     if registration == "none":
         return np.tile(np.eye(3), (count, 1, 1)), tuple(PlaneReport(i, i) for i in range(count))
     return estimate(planes, registration, motion, centre, progress)
@@ -161,5 +161,4 @@ def resample(
     ValueError
         When `transforms` don't belong to as many planes.
     """
-    check_planes(planes)
-    return gathered(Moved(planes, transforms), progress)
+    return gathered(Moved(checked_planes(planes), transforms), progress)

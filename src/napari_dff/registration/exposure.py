@@ -42,7 +42,8 @@ def gains_of(
     Returns
     -------
     (Z,) or (Z, 3) float64
-        1 everywhere when there is no pixel where all planes have data.
+        1 everywhere when there is no pixel where all planes have data; that of its neighbour for
+        a plane that is black.
     """
     small = Shrunk(planes)
     grow = scaling(small.factor)
@@ -93,8 +94,14 @@ def _gains(
         light[i] = blurred[valid][::7]
 
     on_all_cores(look, range(count), progress, desc="Comparing light")
+    lit = [bool((np.median(each, axis=0) > 0).all()) for each in light]
     for side in (1, -1):
+        before = centre  # the last plane that isn't black
         for i in range(centre + side, count if side > 0 else -1, side):
-            ratio = light[i - side] / np.maximum(light[i], 1e-6)
-            gains[i] = gains[i - side] * np.median(ratio, axis=0)
+            gains[i] = gains[before]
+            if lit[i] and lit[before]:
+                ratio = light[before] / np.maximum(light[i], np.finfo(np.float32).tiny)
+                gains[i] *= np.median(ratio, axis=0)
+            if lit[i]:
+                before = i
     return gains

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 ROUNDS = 12  # of re-weighting
+EXACT = 1e-6  # pixels: errors as small as this tell nothing
 
 
 def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -118,10 +119,11 @@ def penalised_misfit(
     misses = apply(matrix, source) - target
     errors = (misses * np.sqrt(weights)[:, None]).ravel()
     # The spread of a Cauchy-like crowd, not the mean square: a few bad matches mustn't decide.
-    spread = np.median(np.abs(errors)) / 0.6745 + 1e-6
+    spread = np.median(np.abs(errors)) / 0.6745 + EXACT
     clipped = np.minimum(np.abs(errors), 3 * spread)
     count = len(errors)
-    return float(count * np.log(np.mean(clipped**2)) + PARAMETERS[motion] * np.log(count))
+    misfit = np.log(np.mean(clipped**2) + EXACT**2)
+    return float(count * misfit + PARAMETERS[motion] * np.log(count))
 
 
 def simplest(matrix: np.ndarray, shape: tuple[int, int], tolerance: float) -> str:

@@ -10,12 +10,13 @@ import numpy as np
 
 from napari_dff import tiles
 from napari_dff.progress import Progress, silent
-from napari_dff.stack import as_dtype, let_go, read_plane
+from napari_dff.stack import as_dtype, let_go, numbers, read_plane
 from napari_dff.tiles import Window, on_all_cores, whole
 from napari_dff.warp import narrow, needed, warped
 
 PIECE = 1024  # pixels, longest side of what is moved in one go
 STILL = 1e-9  # a motion as near as this to none is none
+SINGULAR = 1e-12  # determinant of a motion that can't be undone
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class Moved:
     Raises
     ------
     ValueError
-        When transforms or gains don't belong to as many planes.
+        When transforms or gains don't belong to as many planes, or a motion can't be undone.
     """
 
     planes: Any
@@ -46,12 +47,17 @@ class Moved:
 
     def __post_init__(self) -> None:
         count, *_ = self.shape
-        transforms = np.asarray(self.transforms, dtype=np.float64)
-        if transforms.shape != (count, 3, 3) or not np.isfinite(transforms).all():
+        transforms = numbers("transforms", self.transforms).astype(np.float64)
+        if transforms.shape != (count, 3, 3):
             raise ValueError(
                 f"transforms must be one 3 × 3 matrix for each of the {count} planes, "
                 f"got shape {transforms.shape}"
             )
+        for i, matrix in enumerate(transforms):
+            if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < SINGULAR:
+                raise ValueError(
+                    f"transforms must have inverses, got {matrix.tolist()} for plane {i}"
+                )
         object.__setattr__(self, "transforms", transforms)
         if self.gains is None:
             return

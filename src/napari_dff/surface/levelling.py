@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_dff import checks
+from napari_dff.stack import numbers
 from napari_dff.surface.region import known_pixels
 
 Levelling = Literal["none", "plane", "polynomial", "three_points"]
@@ -123,7 +124,7 @@ def _legendre(used: np.ndarray, degree: int) -> np.ndarray:
 def _three_points(
     heights: np.ndarray, known: np.ndarray, degree: int, points: npt.ArrayLike | None
 ) -> np.ndarray:
-    corners = np.asarray([] if points is None else points, dtype=np.float64)
+    corners = numbers("points", [] if points is None else points).astype(np.float64)
     if corners.shape != (3, 2) or not np.isfinite(corners).all():
         raise ValueError(f"points must be three (row, column) pairs, got {points!r}")
     places, medians = zip(*(_near(heights, *corner) for corner in corners), strict=True)
@@ -138,14 +139,14 @@ def _three_points(
 
 def _near(heights: np.ndarray, row: float, column: float) -> tuple[np.ndarray, float]:
     """Mean place (row, column) and median height of the known pixels around a point."""
-    centre = np.rint([row, column]).astype(int)
+    centre = np.rint([row, column])
     if (centre < 0).any() or (centre >= heights.shape).any():
         raise ValueError(
             f"points must lie inside the {heights.shape[0]} × {heights.shape[1]} pixels, "
             f"got ({row:g}, {column:g})"
         )
-    first = np.maximum(centre - REACH, 0)
-    patch = heights[first[0] : centre[0] + REACH + 1, first[1] : centre[1] + REACH + 1]
+    first, last = (np.maximum(centre + by, 0).astype(int) for by in (-REACH, REACH + 1))
+    patch = heights[first[0] : last[0], first[1] : last[1]]
     known = np.isfinite(patch)
     if not known.any():
         raise ValueError(

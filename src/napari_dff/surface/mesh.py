@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_dff import checks
-from napari_dff.surface.region import bounding_box, checked_pixel_size, known_pixels
+from napari_dff.stack import checked_pixel_size
+from napari_dff.surface.region import bounding_box, known_pixels
 
 FACES = checks.Range(2, 100_000_000, 1)
 EXAGGERATION = checks.Range(0.0, 1000.0, 0.1)

@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_dff import checks
-from napari_dff.surface.region import PATCH, checked_pixel_size, known_pixels
+from napari_dff.stack import checked_pixel_size, numbers
+from napari_dff.surface.region import PATCH, known_pixels
 
 WIDTH = checks.Range(1, 999, 1)
+BEYOND = 10  # heights or widths of the picture that a line may reach outside
 NOTHING = 1e-6  # weight of a pixel that only rounding gives it
 
 
@@ -74,9 +76,10 @@ def profile(
     size = np.array(checked_pixel_size(pixel_size))
     WIDTH.check("width", width)
     known = known_pixels(heights, uncertainty=uncertainty)
-    vertices = np.asarray(line, dtype=np.float64)
-    if vertices.ndim != 2 or vertices.shape[1] != 2 or not np.isfinite(vertices).all():
-        raise ValueError(f"line must be (row, column) pairs, got {line!r}")
+    vertices = numbers("line", line).astype(np.float64)
+    far = BEYOND * max(heights.shape)
+    if vertices.ndim != 2 or vertices.shape[1] != 2 or not (np.abs(vertices) <= far).all():
+        raise ValueError(f"line must be (row, column) pairs up to {far}, got {vertices.tolist()}")
     steps = np.diff(vertices, axis=0)
     long = steps.any(axis=1)
     if not long.any():

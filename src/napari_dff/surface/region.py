@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from napari_dff.stack import LARGEST, numbers
+
 # Errors of depth are alike over about 5 × 5 pixels, the window focus is measured in: so many
 # pixels tell as much as one independent pixel.
 PATCH = 25
@@ -19,8 +21,12 @@ def known_pixels(
     Raises
     ------
     ValueError
-        Where shapes differ, or no pixel is known.
+        Where one is no array of numbers or has masked values or such beyond 1e12, shapes differ, or
+        no pixel is known.
     """
+    for name, values in (("heights", heights), ("uncertainty", uncertainty)):
+        if values is not None or name == "heights":
+            check_values(name, values)
     if heights.ndim != 2:
         raise ValueError(f"heights must have axes (Y, X), got shape {heights.shape}")
     known = np.isfinite(heights)
@@ -39,21 +45,26 @@ def known_pixels(
     return known
 
 
+def check_values(name: str, values: np.ndarray | None) -> None:
+    """Raise a ValueError unless `values` are an array of numbers, NaN allowed, up to 1e12."""
+    if not isinstance(values, np.ndarray) or np.ma.isMaskedArray(values):
+        kind = type(values).__name__
+        raise ValueError(f"{name} must be an array, NaN where unknown, got {kind}")
+    known = np.isfinite(numbers(name, values))
+    low, high = (float(end(values, where=known, initial=0)) for end in (np.min, np.max))
+    if low < -LARGEST or high > LARGEST:
+        far = max(low, high, key=abs)
+        raise ValueError(f"{name} must be from {-LARGEST:g} to {LARGEST:g}, got {far:g}")
+
+
 def checked_mask(name: str, mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """`mask` itself; ValueError unless it is bool and of that shape."""
+    """`mask` as an array; ValueError unless it is bool and of that shape."""
+    mask = np.asarray(mask)
     if mask.dtype != bool or mask.shape != shape:
         raise ValueError(
             f"{name} must be a bool mask of shape {shape}, got {mask.dtype} of shape {mask.shape}"
         )
     return mask
-
-
-def checked_pixel_size(pixel_size: tuple[float, float]) -> tuple[float, float]:
-    """Height and width of a pixel as floats; ValueError unless two positive lengths."""
-    size = tuple(float(s) for s in pixel_size)
-    if len(size) != 2 or not all(np.isfinite(s) and s > 0 for s in size):
-        raise ValueError(f"pixel_size must be two positive lengths, got {pixel_size}")
-    return size
 
 
 def bounding_box(known: np.ndarray) -> tuple[slice, slice]:

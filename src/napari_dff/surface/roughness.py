@@ -7,8 +7,9 @@ from importlib import import_module
 
 import numpy as np
 
+from napari_dff.stack import checked_pixel_size
 from napari_dff.surface.quantity import Quantity, symbols
-from napari_dff.surface.region import PATCH, bounding_box, checked_pixel_size, known_pixels
+from napari_dff.surface.region import PATCH, bounding_box, known_pixels
 
 
 class SurfalizeMissing(ImportError):

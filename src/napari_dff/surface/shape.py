@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from napari_dff import checks
+from napari_dff.stack import LARGEST, checked_pixel_size
 from napari_dff.surface.quantity import Quantity, symbols
-from napari_dff.surface.region import PATCH, checked_mask, checked_pixel_size, known_pixels
+from napari_dff.surface.region import PATCH, checked_mask, known_pixels
+
+LEVEL = checks.Range(-LARGEST, LARGEST, 0.1)
 
 
 def step_height(
@@ -51,7 +55,7 @@ def step_height(
     """
     size = checked_pixel_size(pixel_size)
     flats = [
-        known_pixels(heights, checked_mask(name, flat, heights.shape), uncertainty)
+        known_pixels(heights, checked_mask(name, flat, np.shape(heights)), uncertainty)
         for name, flat in (("first", first), ("second", second))
     ]
     if (flats[0] & flats[1]).any():
@@ -134,8 +138,7 @@ def volume(
         For a wrong argument, or where no height is known.
     """
     height, width = checked_pixel_size(pixel_size)
-    if not np.isfinite(level):
-        raise ValueError(f"level must be a finite height, got {level}")
+    level = LEVEL.check("level", level)
     known = known_pixels(heights, where, uncertainty)
     over = heights[known].astype(np.float64) - level
     pixel = height * width

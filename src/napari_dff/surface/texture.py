@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from napari_dff.surface.region import check_values
+
 STRETCH = (0.2, 99.8)  # percentiles of a picture that become black and white
 
 
@@ -13,9 +15,10 @@ def texture(picture: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        For another shape.
+        For another shape, or what is no picture.
     """
-    if not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)):
+    check_values("texture", picture)
+    if not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)) or not picture.size:
         raise ValueError(f"texture must have axes (Y, X) or (Y, X, 3), got shape {picture.shape}")
     values = np.nan_to_num(picture.astype(np.float32))
     black, white = np.percentile(values, STRETCH)
