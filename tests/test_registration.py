@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from napari_dff import synthetic
-from napari_dff.registration import align, resample
+from napari_dff.registration import align, gains_of, resample
 from napari_dff.registration.joint import Pair, solve
 from napari_dff.registration.motion import MOTIONS, apply, fit, penalised_misfit, simplest
 
@@ -185,6 +185,16 @@ def test_light_that_flickers_is_made_equal(rng):
     np.testing.assert_allclose(result.planes.mean(axis=(1, 2)), np.tile(middle, (7, 1)), rtol=0.02)
     with pytest.raises(ValueError, match="exposure must be one of keep, equal"):
         align(planes, exposure="auto")
+
+
+@pytest.mark.parametrize("black", [0, 1, 2, 4])
+def test_a_black_plane_does_not_change_the_light_of_others(black, surface):
+    planes = np.stack([surface.stack.planes[5] * share for share in (0.5, 0.8, 1.0, 0.4, 0.9)])
+    planes[black] = 0
+    gains = gains_of(planes, np.tile(np.eye(3), (5, 1, 1)))
+    lit = np.arange(5) != black
+    np.testing.assert_allclose(np.ptp((gains * (0.5, 0.8, 1.0, 0.4, 0.9))[lit]), 0, atol=1e-6)
+    assert 0.2 < gains.min() < gains.max() < 5
 
 
 def test_none_leaves_everything(surface):

@@ -35,7 +35,7 @@ def gains_of(
     transforms : (Z, 3, 3) array
         (y, x, 1) of a plane → of the reference, as in `Alignment`.
     reference : int, optional
-        The plane whose light is kept, 0 … Z-1; the middle one when None.
+        The plane whose light is kept, 0 … Z-1; the middle one when None; the next if it is black.
     progress : Progress
         Told of each plane; may raise to cancel.
 
@@ -94,14 +94,16 @@ def _gains(
         light[i] = blurred[valid][::7]
 
     on_all_cores(look, range(count), progress, desc="Comparing light")
-    lit = [bool((np.median(each, axis=0) > 0).all()) for each in light]
+    lit = [i for i in range(count) if (np.median(light[i], axis=0) > 0).all()]
+    if not lit:
+        return gains
+    centre = min(lit, key=lambda i: abs(i - centre))
     for side in (1, -1):
         before = centre  # the last plane that isn't black
         for i in range(centre + side, count if side > 0 else -1, side):
             gains[i] = gains[before]
-            if lit[i] and lit[before]:
+            if i in lit:
                 ratio = light[before] / np.maximum(light[i], np.finfo(np.float32).tiny)
                 gains[i] *= np.median(ratio, axis=0)
-            if lit[i]:
                 before = i
     return gains
