@@ -30,6 +30,11 @@ class Person:
     def __init__(self, viewer, qtbot):
         self.viewer, self.qtbot = viewer, qtbot
 
+    def show(self):
+        """The window, for what must be drawn to be clicked on or looked at; it takes its time."""
+        with self.qtbot.waitExposed(self.viewer.window._qt_window):
+            self.viewer.window.show()
+
     def open(self, *names):
         found = [
             self.viewer.window.add_plugin_dock_widget("napari-dff", TITLES[name])[1]
@@ -59,7 +64,7 @@ class Person:
 
     def undo(self, widget):
         self.press(widget.undo)
-        self.qtbot.waitUntil(lambda: "undone" in widget.status.value, timeout=5000)
+        self.qtbot.waitUntil(lambda: widget.status.value.startswith("undone"), timeout=60_000)
 
     def layer(self, role):
         return next(each for each in self.viewer.layers if each.name.startswith(f"{role} ·"))
@@ -107,7 +112,7 @@ def loaded():
 
 @pytest.fixture
 def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
+    return make_napari_viewer()
 
 
 @pytest.fixture

@@ -33,11 +33,6 @@ PLACE = {
 }
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer()
-
-
 @pytest.fixture(scope="module")
 def series():
     """Two times, two channels: (T, C, Z, Y, X); the second channel is the better one."""
@@ -262,7 +257,7 @@ def test_cancelling_leaves_nothing(person, source, monkeypatch):
 
 
 def test_the_preview_and_the_inspector_follow_the_sliders(person, source, series):
-    person.viewer.window.show()
+    person.show()
     widget, inspector = person.open("focus", "inspector")
     ready(widget).preview.value = VIEW
 

@@ -14,6 +14,7 @@ from .conftest import TITLES
 
 
 def test_all_fit_into_a_small_window_and_the_keyboard_reaches_all_of_them(person, surface):
+    person.show()
     person.stack(surface)
     window = person.viewer.window._qt_window
     for name in TITLES:
@@ -82,6 +83,7 @@ def test_preferences_limit_threads_and_memory(person, surface):
 
 
 def test_docks_that_were_closed_leave_nothing_behind(person, surface):
+    person.show()
     for name in TITLES:
         widget = person.open(name)
         if hasattr(widget, "preview"):
@@ -99,6 +101,7 @@ def test_docks_that_were_closed_leave_nothing_behind(person, surface):
 
 
 def test_a_dock_closed_while_it_shows_something_takes_it_along(person, surface):
+    person.show()
     person.stack(surface)
     all_, focus, figure = person.open("all", "focus", "figure")
     all_.form.settings["registration"].value = "none"
@@ -121,6 +124,7 @@ def test_nothing_blocks_the_window_while_it_works(person):
     Its own time, so that it doesn't matter what else the machine does. The layers are there
     already: napari itself needs longer than this to show the first Labels layer there is.
     """
+    person.show()
     person.viewer.open_sample("napari-dff", "machined_part")
     widget = person.open("all")
     person.run(widget)

@@ -26,6 +26,7 @@ def ready(person, bare):
 
 
 def test_points_are_clicked_and_obeyed(person, ready, bare):
+    person.show()
     source, widget = ready
     person.run(widget)
     before = person.layer("refined depth").data.copy()

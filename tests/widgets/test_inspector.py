@@ -15,6 +15,7 @@ def looked(person, widget, count=1):
 
 
 def test_a_click_shows_the_curve_and_goes_to_its_plane(person, surface):
+    person.show()
     source = person.stack(surface, scale=(2.0, 0.5, 0.5))
     widget = person.open("inspector")
     person.qtbot.wait(50)
@@ -36,6 +37,7 @@ def test_a_click_shows_the_curve_and_goes_to_its_plane(person, surface):
 
 
 def test_shift_pins_and_a_drag_is_no_click(person, surface):
+    person.show()
     source = person.stack(surface, scale=(2.0, 0.5, 0.5))
     widget = person.open("inspector")
     person.qtbot.wait(50)
@@ -53,6 +55,7 @@ def test_shift_pins_and_a_drag_is_no_click(person, surface):
 
 
 def test_it_works_on_results_with_their_recipe(person, surface):
+    person.show()
     person.stack(surface, scale=(2.0, 0.5, 0.5))
     all_, widget = person.open("all", "inspector")
     all_.form.settings["registration"].value = "none"
@@ -93,6 +96,7 @@ def test_a_lazy_stack_is_read_only_around_the_pixel(person, surface):
 
 
 def test_outside_and_without_a_stack_nothing_breaks(person, surface):
+    person.show()
     widget = person.open("inspector")
     person.viewer.add_points(np.zeros((1, 2)))
     canvas = person.viewer.window._qt_viewer.canvas.native
@@ -107,6 +111,7 @@ def test_outside_and_without_a_stack_nothing_breaks(person, surface):
 
 
 def test_a_click_on_the_surface_in_3d_finds_its_pixel(person, surface):
+    person.show()
     person.stack(surface, scale=(2.0, 0.5, 0.5))
     all_, three, widget = person.open("all", "surface", "inspector")
     all_.form.settings["registration"].value = "none"

@@ -34,6 +34,7 @@ def part(preview, whole):
 
 
 def test_the_view_is_previewed_and_equals_the_run(person, wide):
+    person.show()
     source = person.stack(wide, scale=(2.0, 0.25, 0.25))
     widget = person.open("focus")
     person.viewer.scene.camera.zoom *= 4
@@ -59,6 +60,7 @@ def test_the_view_is_previewed_and_equals_the_run(person, wide):
 
 
 def test_a_rectangle_is_drawn_and_previewed(person, surface):
+    person.show()
     source = person.stack(surface, scale=(2.0, 0.5, 0.5))
     widget = person.open("all")
     widget.form.settings["registration"].value = "none"
@@ -124,6 +126,7 @@ def test_the_preview_stops_with_the_newest_settings(person, surface):
 
 
 def test_what_cannot_be_previewed_is_told(person, surface):
+    person.show()
     source = person.stack(surface)
     widget = person.open("focus")
     person.viewer.dims.ndisplay = 3

@@ -73,6 +73,11 @@ def _read_stacks(path: str | Sequence[str]) -> list[LayerData]:
     except StackError as error:
         if place.suffix.lower() in PLUGINS:  # napari has no other reader, and doesn't say why
             show_error(str(error))
+        if "--axes" in str(error):
+            raise StackError(
+                f"{error}; in napari, open it with napari's own reader, and write the axes into "
+                "the form of the step"
+            ) from error
         raise
     if not found:
         raise StackError(f"{place.name} holds no images")
@@ -105,12 +110,16 @@ def _may_be_tiff(path: Path) -> bool:
 
 def _may_be_zarr(path: Path) -> bool:
     """Whether there is an array of planes: bare, or along an axis z."""
-    import zarr  # 0.3 s, needed only here
-
     try:
-        node = zarr.open(path, mode="r")
+        return _has_planes(path)
     except Exception:  # zarr raises many kinds for a broken one, and reading it tells why
         return True
+
+
+def _has_planes(path: Path) -> bool:
+    import zarr  # 0.3 s, needed only here
+
+    node = zarr.open(path, mode="r")
     if isinstance(node, zarr.Array):
         return node.ndim >= 3
     attributes = dict(node.attrs)

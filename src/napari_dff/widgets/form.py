@@ -37,6 +37,18 @@ def setting(name: str) -> ValueWidget[Any]:
     return made
 
 
+def when_closed(widget: Widget, ended: Callable[[], None]) -> None:
+    """Call `ended` when the dock of a widget is closed, or napari."""
+    native = widget.native
+
+    def out_of_dock(parent: object) -> None:  # which is all that napari does when one closes it
+        if parent is None:
+            native.deleteLater()
+
+    widget.native_parent_changed.connect(out_of_dock)
+    native.destroyed.connect(ended)
+
+
 def lined_up(*widgets: Widget) -> Container[Widget]:
     """A column of widgets whose labels are all equally wide."""
     column: Container[Widget] = Container()
@@ -155,7 +167,7 @@ class RecipeFile(Container[Widget]):
         if path:
             try:
                 write_recipe(path, self._recipe())
-            except OSError as error:
+            except (ValueError, OSError) as error:
                 self._said(f"not saved: {error}")
                 return
             self._said(f"recipe saved as {Path(path).name}")
@@ -171,7 +183,11 @@ class RecipeFile(Container[Widget]):
             self._said(f"settings of {Path(path).name}")
 
     def _on_copy(self) -> None:
-        command = self._command()
+        try:
+            command = self._command()
+        except ValueError as error:
+            self._said(f"not copied: {error}")
+            return
         clipboard = QApplication.clipboard()
         assert clipboard is not None
         clipboard.setText(command)

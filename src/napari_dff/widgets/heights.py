@@ -8,6 +8,7 @@ from napari.layers import Image, Layer, Points, Shapes
 from napari.viewer import Viewer
 from skimage.draw import polygon2mask
 
+from napari_dff.units import checked_unit
 from napari_dff.widgets.axes import CHANNEL, WORDS
 from napari_dff.widgets.layers import (
     leading,
@@ -20,6 +21,7 @@ from napari_dff.widgets.layers import (
     values_at,
 )
 
+NO_DEPTH = "no depth layer: run 'Depth from focus, all steps' on a stack first"
 OUTLINE = 180  # corners of the polygon that stands for an ellipse
 
 
@@ -69,13 +71,13 @@ def heights_of(viewer: Viewer, layer: Image | None) -> Heights:
     Of a layer with axes before Z those at which the sliders stand.
     """
     if layer is None:
-        raise ValueError("no depth layer: run 'Depth from focus, all steps' on a stack first")
+        raise ValueError(NO_DEPTH)
     uncertainty, picture = (beside(viewer, layer, name) for name in ("uncertainty", "all in focus"))
     heights = shown_values(viewer, layer).astype(np.float32)
     if uncertainty is not None:
         heights = np.where(np.isfinite(uncertainty), heights, np.float32(np.nan))
     where = place_shown(viewer, layer), words_in_view(viewer, layer)
-    size = size_of(layer), unit_of(layer)
+    size = size_of(layer), checked_unit(unit_of(layer))
     return Heights(layer, heights, uncertainty, picture, *size, *where)
 
 

@@ -13,7 +13,7 @@ from napari_dff.recipe import Recipe
 from napari_dff.region import FocusCurve, focus_curve
 from napari_dff.units import depth_symbol
 from napari_dff.widgets.canvas import COLOURS, Canvas
-from napari_dff.widgets.form import in_a_row, wrapped
+from napari_dff.widgets.form import in_a_row, when_closed, wrapped
 from napari_dff.widgets.layers import (
     KEY,
     RESULTS,
@@ -64,7 +64,7 @@ class InspectorWidget(Container[Widget]):
         self.forget.changed.connect(self._forget)
         self.logarithmic.changed.connect(self._draw)
         viewer.mouse_drag_callbacks.append(self._clicked)
-        self.native.destroyed.connect(self._close)
+        when_closed(self, self._close)
         self._draw()
 
     def inspect(self, source: Image, pixel: tuple[int, int], add: bool = False) -> None:
@@ -132,8 +132,8 @@ class InspectorWidget(Container[Widget]):
         active = self._viewer.layers.selection.active
         for layer in [active, *reversed(self._results(source))]:
             if layer is not None and role_of(layer).endswith(RESULTS):
-                return Recipe(**settings_of(layer))
-        return Recipe(**settings_of(source))
+                return Recipe.from_dict(settings_of(layer))
+        return Recipe.from_dict(settings_of(source))
 
     def _results(self, source: Image) -> list[Layer]:
         made_from = {str(source.unique_id), ours(source).get("source", "")}
@@ -258,6 +258,6 @@ class InspectorWidget(Container[Widget]):
 
     def _close(self) -> None:
         if self._job is not None:
-            self._job.cancel()
+            self._job.leave()
         if self._clicked in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.remove(self._clicked)

@@ -139,7 +139,7 @@ def unit_of(layer: Layer) -> str:
     units = [str(unit) for unit in layer.units[-3:]]
     if len(set(units)) > 1:
         raise ValueError(
-            f"layer {layer.name!r} must have one unit for all axes, got {', '.join(units)}"
+            f"layer {layer.name!r} must have one unit for Z, Y and X, got {', '.join(units)}"
         )
     return units[0]
 
@@ -181,10 +181,17 @@ def find(viewer: Viewer, role: str, source: Layer) -> Layer | None:
 
 
 def needed(viewer: Viewer, role: str, source: Layer, step: str) -> Layer:
-    """Our layer of this role; ValueError that names the step to run first if missing."""
+    """Our layer of this role; ValueError that names the step to run first if none fits."""
     layer = find(viewer, role, source)
     if layer is None:
         raise ValueError(f"{source.name!r} has no layer {role!r} yet: run {step!r} first")
+    shape, whole = layer.data.shape[: layer.ndim], planes_of(source).shape[: source.ndim]
+    pairs = zip(reversed(shape), reversed(whole), strict=False)
+    if not all(n in (1, every) for n, every in pairs):
+        raise ValueError(
+            f"{layer.name!r}, {shape}, is of other planes than {source.name!r}, {whole}, has now: "
+            f"run {step!r} again"
+        )
     return layer
 
 

@@ -31,6 +31,7 @@ from napari_dff.units import depth_symbol, symbol
 from napari_dff.widgets.canvas import COLOURS, Canvas
 from napari_dff.widgets.form import in_a_row, lined_up, table, wrapped
 from napari_dff.widgets.heights import (
+    NO_DEPTH,
     Heights,
     beside,
     heights_of,
@@ -45,7 +46,6 @@ from napari_dff.widgets.layers import (
     plane_shape,
     settings_of,
     source_of,
-    unit_of,
 )
 from napari_dff.widgets.runs import Run
 from napari_dff.widgets.tool import Tool
@@ -169,7 +169,10 @@ class MeasureWidget(Tool):
         if not (0 <= row < height and 0 <= column < width):
             self.cursor.value = "–"
             return
-        unit, doubts = depth_symbol(unit_of(layer)), beside(self._viewer, layer, "uncertainty")
+        unit, doubts = (
+            depth_symbol(str(layer.units[-1])),
+            beside(self._viewer, layer, "uncertainty"),
+        )
         value = f"{float(shown_values(self._viewer, layer)[row, column]):.4g}"
         if doubts is not None:
             doubt = float(doubts[row, column])
@@ -181,7 +184,7 @@ class MeasureWidget(Tool):
     def _on_draw(self) -> None:
         layer = self.chosen.value
         if layer is None:
-            self.fail(ValueError("no depth layer: run 'Depth from focus, all steps' first"))
+            self.fail(ValueError(NO_DEPTH))
             return
         if self.drawn.value is None:
             thick = max(1.0, plane_shape(layer)[0] / 250)

@@ -112,7 +112,7 @@ class Preview:
         with contextlib.suppress(RuntimeError):  # Qt is gone already when napari itself closes
             self._timer.stop()
         if self._job is not None:
-            self._job.cancel()
+            self._job.leave()
         in_turns(self._gone(self._shown))
         for event in (
             self._viewer.scene.camera.events.center,

@@ -10,6 +10,7 @@ import numpy as np
 import tifffile
 
 from napari_dff.io import StackError, frames_in
+from napari_dff.io.axes import reason
 from napari_dff.io.tiff_reading import TIFFS
 from napari_dff.registration import Moved
 from napari_dff.units import EXPONENTS
@@ -46,8 +47,9 @@ def result_layers(path: Path) -> list[LayerData]:
         if "layer" in told:
             return [_saved(pixels_in(path), told, path)]
         return [_of_a_file(path, told)]
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        raise StackError(f"{path.name} holds no result as a run writes it: {error!r}") from error
+    except Exception as error:  # every decoder has its own
+        sentence = f"{path.name} holds no result as a run writes it: {reason(error)}"
+        raise StackError(sentence) from error
 
 
 def _of_a_folder(folder: Path) -> list[LayerData]:

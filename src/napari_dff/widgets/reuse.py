@@ -1,7 +1,6 @@
 """Use it again elsewhere: one alignment or one plane map for other channels, times, positions."""
 
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,10 +25,9 @@ from napari_dff.widgets.layers import (
     settings_of,
     source_of,
 )
-from napari_dff.widgets.runs import Run
+from napari_dff.widgets.runs import Run, or_undone, undo
 from napari_dff.widgets.series import part_of
 from napari_dff.widgets.tool import Tool
-from napari_dff.widgets.worker import in_turns
 
 
 class Given(NamedTuple):
@@ -123,11 +121,14 @@ class ReuseWidget(Tool):
         def compute(progress: Progress) -> list[np.ndarray]:
             return [_applied(given, *each, progress) for each in planes]
 
-        def done(results: list[np.ndarray]) -> Iterator[None]:
-            self._runs = runs
+        def put(results: list[np.ndarray]) -> Iterator[None]:
             for run, result in zip(runs, results, strict=True):
                 _put(run, result, None if given.depth is not None else given.transforms)
                 yield
+
+        def done(results: list[np.ndarray]) -> Iterator[None]:
+            yield from or_undone(put(results), runs)
+            self._runs = runs
 
         self.work(compute, done)
 
@@ -156,7 +157,7 @@ class ReuseWidget(Tool):
     def _undo(self) -> None:
         runs, self._runs = self._runs, []
         self.undo.enabled = False
-        in_turns(chain.from_iterable(run.undo() for run in runs), lambda: self.say("undone"))
+        undo(runs, self.say)
 
     def _began(self) -> None:
         self.run.enabled, self.cancel.enabled = False, True

@@ -1,7 +1,9 @@
 """Layers out: what a run puts into the viewer, whether it still holds, and how it is undone."""
 
+import contextlib
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -18,11 +20,13 @@ from napari_dff.widgets.layers import (
     is_stack,
     ours,
     placed,
+    planes_of,
     positions_of,
     settings_of,
     title_of,
 )
 from napari_dff.widgets.maps import Maps
+from napari_dff.widgets.worker import in_turns
 
 CHANGES = ("data", "paint", "features", "scale", "translate", "units")  # events of a layer
 _edits: WeakKeyDictionary[Layer, int] = WeakKeyDictionary()
@@ -81,6 +85,7 @@ class Run:
         told: dict[str, Any] | None = None,
     ) -> None:
         self._viewer, self.source = viewer, source
+        self._shape = planes_of(source).shape
         self._key, self._step = uuid.uuid4().hex, step
         self._made: list[Layer] = []
         self.inputs = {str(layer.unique_id): stamp(layer) for layer in inputs}
@@ -110,7 +115,10 @@ class Run:
         A layer that is updated keeps its name, and the colormap and contrast limits a person
         chose. `remember` goes into its metadata. Data has the last axes of the source, or all of
         them, 1 long where it holds for all.
+
+        ValueError with a sentence where the source is gone, or has planes of another shape now.
         """
+        self._check_source()
         viewer, source, limits = self._viewer, self.source, look.get("contrast_limits")
         mine = {
             "role": role,
@@ -170,6 +178,17 @@ class Run:
         self.put(f"{prefix}depth", maps.depth, **look, **given)
         yield
 
+    def _check_source(self) -> None:
+        source = self.source
+        if source not in self._viewer.layers:
+            raise ValueError(f"layer {source.name!r} was removed meanwhile: no result to put on it")
+        shape = planes_of(source).shape
+        if shape != self._shape:
+            raise ValueError(
+                f"layer {source.name!r} got other planes meanwhile, {shape} instead of "
+                f"{self._shape}: no result to put on it"
+            )
+
     def superseded(self) -> bool:
         """Whether another run has changed the layers of this one since."""
         left = [layer for layer in self._made if layer in self._viewer.layers]
@@ -181,6 +200,26 @@ class Run:
             self._undoing.pop()()
             yield
         changes.happened.emit()
+
+
+def or_undone(parts: Iterator[None], runs: Sequence[Run]) -> Iterator[None]:
+    """Go through `parts`; where one fails, undo what they have put: all of a result or nothing."""
+    try:
+        yield from parts
+    except Exception:
+        for run in runs:
+            yield from run.undo()
+        raise
+
+
+def undo(runs: Sequence[Run], said: Callable[[str], None]) -> None:
+    """Undo runs, layer by layer, and then say so."""
+
+    def ended() -> None:
+        with contextlib.suppress(RuntimeError):  # closed meanwhile: Qt's label is gone
+            said("undone: the layers are as they were before")
+
+    in_turns(chain.from_iterable(run.undo() for run in runs), ended)
 
 
 def _place(source: Layer, data: Any, kind: str, look: dict[str, Any]) -> dict[str, Any]:

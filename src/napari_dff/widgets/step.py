@@ -18,7 +18,14 @@ from napari_dff.stack import FocalStack
 from napari_dff.tiles import Window
 from napari_dff.widgets.axes_form import AxesForm
 from napari_dff.widgets.command import found_again, untold
-from napari_dff.widgets.form import RecipeFile, RecipeForm, in_a_row, lined_up, wrapped
+from napari_dff.widgets.form import (
+    RecipeFile,
+    RecipeForm,
+    in_a_row,
+    lined_up,
+    when_closed,
+    wrapped,
+)
 from napari_dff.widgets.layers import (
     KEY,
     by_id,
@@ -33,9 +40,9 @@ from napari_dff.widgets.layers import (
     values_at,
 )
 from napari_dff.widgets.preview import OFF, RECTANGLE, VIEW, Picture, Preview
-from napari_dff.widgets.runs import Run, changes, outdated
+from napari_dff.widgets.runs import Run, changes, or_undone, outdated, undo
 from napari_dff.widgets.series import Series
-from napari_dff.widgets.worker import Job, in_turns
+from napari_dff.widgets.worker import Job
 
 Given = dict[str, np.ndarray]  # what the layers beside the stack hold at one place
 
@@ -112,7 +119,7 @@ class StepWidget(Container[Widget]):
         viewer.layers.selection.events.active.connect(self._selected)
         viewer.dims.events.current_step.connect(self._slid)
         changes.happened.connect(self._tell_whether_fresh)
-        self.native.destroyed.connect(self._close)
+        when_closed(self, self._close)
 
     # What a step says of itself -----------------------------------------------------------------
 
@@ -178,8 +185,8 @@ class StepWidget(Container[Widget]):
 
     def recipe(self) -> Recipe:
         """Return the recipe that makes the results of this step: the form, and what came before."""
-        return Recipe(
-            **{**dict.fromkeys(self.skips, "none"), **self._earlier(), **self.form.values()}
+        return Recipe.from_dict(
+            {**dict.fromkeys(self.skips, "none"), **self._earlier(), **self.form.values()}
         )
 
     def command(self) -> str:
@@ -258,6 +265,11 @@ class StepWidget(Container[Widget]):
             self.stack.value = source
         self.axes.choose(ours(layer).get("focus_channel"))
         if self.form.differences(settings_of(layer)):
+            try:
+                Recipe.from_dict(settings_of(layer))
+            except ValueError as error:  # of another version
+                self._say(f"settings of {layer.name!r} not shown: {error}")
+                return
             self.form.fill(settings_of(layer))
             self._say(f"settings of {layer.name!r}")
 
@@ -364,13 +376,9 @@ class StepWidget(Container[Widget]):
         self._job.start()
 
     def _finish(self, run: Run, recipe: Recipe, result: Any) -> Iterator[None]:
-        if run.source not in self._viewer.layers:
-            raise ValueError(
-                f"layer {run.source.name!r} was removed meanwhile: no result to put on it"
-            )
         active = self._viewer.layers.selection.active
+        yield from or_undone(self.emit(run, recipe, result), [run])
         self._run = run
-        yield from self.emit(run, recipe, result)
         if active in self._viewer.layers:  # so that a click on a result is a change, and heard
             self._newest, self._viewer.layers.selection.active = active, active
             self._newest = None
@@ -388,7 +396,7 @@ class StepWidget(Container[Widget]):
             self._run = None
             self.undo.enabled = False
             self.tell([])
-            in_turns(run.undo(), lambda: self._say("undone: the layers are as they were before"))
+            undo([run], self._say)
 
     def _ended(self) -> None:
         self._job = None
@@ -397,7 +405,8 @@ class StepWidget(Container[Widget]):
         self._tell_whether_fresh()
 
     def _close(self) -> None:
-        self._cancel()
+        if self._job is not None:
+            self._job.leave()
         self._preview.close()
         self.axes.close()
         self._viewer.dims.events.current_step.disconnect(self._slid)

@@ -11,7 +11,7 @@ from napari.viewer import Viewer
 from qtpy.QtWidgets import QFileDialog
 
 from napari_dff.progress import Progress
-from napari_dff.widgets.form import wrapped
+from napari_dff.widgets.form import when_closed, wrapped
 from napari_dff.widgets.heights import depth_layers
 from napari_dff.widgets.worker import DONE, Job
 
@@ -36,7 +36,7 @@ class Tool(Container[Widget]):
         super().__init__(labels=False)
         viewer.layers.events.inserted.connect(self._follow)
         viewer.layers.events.removed.connect(self._follow)
-        self.native.destroyed.connect(self._close)
+        when_closed(self, self._close)
 
     def choices(self) -> list[Layer]:
         """What can be chosen: the depth layers, the newest last."""
@@ -92,7 +92,7 @@ class Tool(Container[Widget]):
     def _close(self) -> None:
         """Called when the dock is closed."""
         if self._job is not None:
-            self._job.cancel()
+            self._job.leave()
         for event in (self._viewer.layers.events.inserted, self._viewer.layers.events.removed):
             event.disconnect(self._follow)
 

@@ -1,0 +1,337 @@
+"""Cancelled, closed, deleted, changed or quit while something runs: all of a result or nothing."""
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from qtpy.QtCore import QThreadPool
+
+from napari_dff import synthetic
+from napari_dff.widgets import worker
+from napari_dff.widgets.preview import VIEW
+from napari_dff.widgets.runs import Run
+
+from .conftest import TITLES
+
+pytestmark = pytest.mark.endurance
+REFINED = {f"refined {role}" for role in ("uncertainty", "plane index", "all in focus", "depth")}
+STEPS = ("align", "focus", "depth", "refine", "all")
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return synthetic.rough_surface(size=32, planes=6, seed=5)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(monkeypatch, caplog, qtbot):
+    """No thread goes on, and none has failed."""
+    failed = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+    yield
+    assert QThreadPool.globalInstance().waitForDone(5000)
+    qtbot.wait(20)
+    assert not failed
+    assert not [each for each in caplog.records if each.name.startswith("napari_dff")]
+
+
+class Held:
+    """A function that waits within its progress until it is let go."""
+
+    def __init__(self, function):
+        self._function, self.began, self.go = function, threading.Event(), threading.Event()
+
+    def __call__(self, recipe, stack, progress):
+        self.began.set()
+        for _ in progress(range(1000), desc="Waiting"):
+            if self.go.wait(0.01):
+                break
+        return self._function(recipe, stack, progress)
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Focus measure, which waits."""
+    from napari_dff.widgets import focus
+
+    held = Held(focus.measured_by)
+    monkeypatch.setattr(focus, "measured_by", held)
+    yield held
+    held.go.set()
+
+
+def contents(person):
+    return {layer.name: layer.data for layer in person.viewer.layers}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(one[name] is other[name] for name in one)
+
+
+def test_cancelled_at_any_moment(person, tiny, effort, rng):
+    """Either the whole result is there, or the layers are as before."""
+    person.stack(tiny)
+    widgets = dict(zip(STEPS, person.open(*STEPS), strict=True))
+    widgets["all"].form.settings["registration"].value = "none"
+    whole = {}
+    for name in (*STEPS[1:4], "align", "all"):
+        widget = widgets[name]
+        widget.stack.value = person.viewer.layers["mine"]
+        before = contents(person)
+        person.run(widget)
+        now = contents(person)
+        changed = {each for each in now if now[each] is not before.get(each)}
+        began = time.perf_counter()
+        person.run(widget)
+        whole[name] = time.perf_counter() - began, changed
+    ended = {"done": 0, "cancelled; nothing has changed": 0}
+    for turn in range(3 * effort):
+        for name, widget in widgets.items():
+            widget.stack.value = person.viewer.layers["mine"]
+            before = contents(person)
+            widget.run.native.click()
+            if turn:
+                person.qtbot.wait(int(1000 * rng.uniform(0, 1.2) * whole[name][0]))
+            widget.cancel.native.click()
+            person.wait(widget)
+            now = contents(person)
+            assert now.keys() == before.keys()
+            if widget.status.value.startswith("cancelled"):
+                assert same(before, now)
+            else:
+                assert all(now[each] is not before[each] for each in whole[name][1])
+            ended[widget.status.value] += 1
+            assert widget.run.enabled
+            assert not widget.cancel.enabled
+    assert ended["cancelled; nothing has changed"] >= len(STEPS)
+
+
+def replaced(layer):
+    layer.data = layer.data + 1
+
+
+def changed(layer):
+    layer.data[:] += 1
+    layer.refresh()
+
+
+def fewer(layer):
+    layer.data = layer.data[1:]
+
+
+def flat(layer):
+    layer.data = layer.data[0]
+
+
+MEANWHILE = {  # what somebody does to the stack or the window, and what the form says then
+    "renamed": (lambda viewer, layer: setattr(layer, "name", "another"), "done", ""),
+    "hidden": (lambda viewer, layer: setattr(layer, "visible", False), "done", ""),
+    "turned": (lambda viewer, layer: viewer.dims.transpose(), "done", ""),
+    "rolled": (lambda viewer, layer: viewer.dims.roll(), "done", ""),
+    "in 3-D": (lambda viewer, layer: setattr(viewer.dims, "ndisplay", 3), "done", ""),
+    "changed": (lambda viewer, layer: changed(layer), "done", ""),
+    "replaced": (lambda viewer, layer: replaced(layer), "done", "has changed since"),
+    "scaled": (lambda viewer, layer: setattr(layer, "scale", (3, 1, 1)), "done", "has changed"),
+    "shortened": (lambda viewer, layer: fewer(layer), "got other planes meanwhile", ""),
+    "flattened": (lambda viewer, layer: flat(layer), "got other planes meanwhile", ""),
+    "removed": (lambda viewer, layer: viewer.layers.remove(layer), "was removed meanwhile", ""),
+    "emptied": (lambda viewer, layer: viewer.layers.clear(), "was removed meanwhile", ""),
+}
+
+
+def test_whatever_happens_to_the_stack_meanwhile(person, held, said, tiny):
+    widget = person.open("focus")
+    for name, (happens, status, fresh) in MEANWHILE.items():
+        held.began.clear(), held.go.clear()
+        layer = person.stack(tiny, data=tiny.stack.planes.copy())
+        widget.stack.value = layer
+        person.press(widget.run)
+        person.qtbot.waitUntil(held.began.is_set)
+        happens(person.viewer, layer)
+        held.go.set()
+        person.wait(widget)
+        assert status in widget.status.value, name
+        assert fresh in widget.fresh.value, name
+        assert ("focus" in person.roles()) == (status == "done"), name
+        assert len(said) == (status != "done"), name
+        said.clear()
+        person.viewer.dims.ndisplay = 2
+        person.viewer.layers.clear()
+        person.qtbot.wait(20)
+
+
+def close(person, widget):
+    """A click on the cross of its dock."""
+    widget.native.parent().title.close_button.click()
+    person.qtbot.wait(1)
+
+
+def mouse(viewer):
+    return [*viewer.mouse_drag_callbacks, *viewer.mouse_move_callbacks]
+
+
+def settled(person):
+    """Nothing computes any more, and no layers come or go."""
+    assert QThreadPool.globalInstance().waitForDone(10_000)
+    person.qtbot.wait(20)
+    person.qtbot.waitUntil(lambda: not worker._waiting)
+
+
+def test_docks_closed_while_they_work(person, held, tiny):
+    """What they were at is dropped; what goes on in the window doesn't concern them any more."""
+    source = person.stack(tiny)
+    all_ = person.open("all")
+    all_.form.settings["registration"].value = "none"
+    person.run(all_)
+    close(person, all_)
+    for name, widget in zip(TITLES, person.open(*TITLES), strict=True):
+        if name in ("align", "focus", "all"):
+            widget.stack.value = source
+            widget.preview.value = VIEW
+        if name == "inspector":
+            widget.inspect(source, (20, 20))
+        else:
+            person.press(widget.play if name == "figure" else widget.run)
+        close(person, widget)
+    settled(person)
+    assert person.roles() <= {"mine", "aligned", "matches", "surface"} | REFINED  # if it was quick
+    assert not person.viewer.canvas.grid.enabled
+    assert not any(getattr(each, "__self__", None) for each in mouse(person.viewer))
+    person.viewer.dims.set_current_step(0, 1)
+    source.data = source.data + 1
+    person.viewer.layers.remove(source)
+
+
+def test_a_dock_closed_while_its_layers_come_or_go(person, tiny):
+    """Between two layers of a result, and of an undo: all of them, or none."""
+    person.stack(tiny)
+    for undo in (False, True):
+        widget = person.open("all")
+        widget.form.settings["registration"].value = "none"
+        if undo:
+            person.run(widget)
+            person.press(widget.undo)
+        else:
+            person.press(widget.run)
+            person.qtbot.waitUntil(lambda: len(person.viewer.layers) > 1)
+        close(person, widget)
+        settled(person)
+        assert person.roles() in ({"mine"}, {"mine"} | REFINED)
+
+
+def test_half_a_result_is_taken_back(person, said, tiny, monkeypatch):
+    """Where the last layer can't be shown, all are as before, and the run before can be undone."""
+    person.stack(tiny)
+    widget = person.open("all")
+    widget.form.settings["registration"].value = "none"
+    person.run(widget)
+    before, put = contents(person), Run.put
+
+    def failing(run, role, *args, **settings):
+        if role == "refined depth":
+            raise ValueError("no room for it")
+        return put(run, role, *args, **settings)
+
+    monkeypatch.setattr(Run, "put", failing)
+    widget.form.settings["window"].value = 15
+    person.run(widget)
+    assert said == ["Depth from focus: no room for it"]
+    assert same(before, contents(person))
+    person.undo(widget)
+    assert person.roles() == {"mine"}
+
+
+def test_two_at_once_and_pressing_twice(person, held, tiny):
+    person.stack(tiny)
+    focus, all_ = person.open("focus", "all")
+    all_.form.settings["registration"].value = "none"
+    person.press(focus.run)
+    first = focus._job
+    person.press(focus.run)
+    focus._start()  # as a shortcut or a script might
+    assert focus._job is first
+    assert not focus.undo.enabled
+    focus._undo()
+    person.run(all_)
+    assert all_.status.value == "done"
+    assert focus._job is first
+    held.go.set()
+    person.wait(focus)
+    assert person.roles() >= {"mine", "focus", "refined depth"}
+    for widget in (focus, all_):
+        person.press(widget.run)
+    for widget in (focus, all_):
+        person.wait(widget)
+        assert widget.status.value == "done"
+    count = len(person.viewer.layers)
+    for widget in (focus, all_):  # both at once, and the next run comes after what is undone
+        person.press(widget.undo)
+        person.press(widget.run)
+    for widget in (focus, all_):
+        person.wait(widget)
+        assert widget.status.value == "done"
+    assert len(person.viewer.layers) == count
+
+
+@pytest.mark.parametrize("moment", ["computing", "showing", "undoing"])
+def test_the_viewer_closed_while_it_works(person, held, tiny, moment):
+    person.stack(tiny)
+    focus, all_ = person.open("focus", "all")
+    all_.form.settings["registration"].value = "none"
+    if moment == "computing":
+        person.press(focus.run)
+        person.press(all_.run)
+    elif moment == "showing":
+        person.press(all_.run)
+        person.qtbot.waitUntil(lambda: len(person.viewer.layers) > 1)
+    else:
+        person.run(all_)
+        person.press(all_.undo)
+    person.viewer.close()
+    held.go.set()
+    settled(person)
+
+
+QUIT = """
+import time
+import napari
+from napari.qt import get_qapp
+from qtpy.QtCore import QTimer
+from napari_dff import synthetic
+from napari_dff.widgets import focus
+
+def endless(recipe, stack, progress):
+    for _ in progress(range(10_000), desc="Waiting"):
+        time.sleep(0.01)
+
+def leave():
+    if "Waiting" in widget.status.value:
+        print("running", flush=True)
+        timer.stop()
+        {how}
+
+focus.measured_by = endless
+viewer = napari.Viewer()
+viewer.add_image(synthetic.rough_surface(size=32, planes=6, seed=5).stack.planes)
+_, widget = viewer.window.add_plugin_dock_widget("napari-dff", "Focus measure")
+timer = QTimer()
+timer.timeout.connect(leave)
+timer.start(20)
+QTimer.singleShot(1, widget.run.native.click)
+napari.run(force=True)
+print("left", flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["get_qapp().quit()", "viewer.close()"])
+def test_napari_quits_while_it_works(how):
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", QUIT.format(how=how)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0
+    assert done.stdout.split() == ["running", "left"]
+    assert not done.stderr
+    assert time.perf_counter() - began < 40  # its run alone takes longer
