@@ -188,7 +188,11 @@ def as_dtype(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     if dtype.kind == "f":
         return values.astype(dtype)
     limits = np.iinfo(dtype)
-    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
+    highest: float = limits.max
+    if dtype.itemsize > 2:  # which float32 can't tell from one more
+        values = values.astype(np.float64)
+        highest = np.nextafter(limits.max + 1.0, 0) if dtype.itemsize == 8 else highest
+    return np.clip(np.rint(values), limits.min, highest).astype(dtype)
 
 
 @dataclass(frozen=True, eq=False)

@@ -289,7 +289,7 @@ def cell_sheet(size: int = 224, planes: int = 20, seed: int = 0) -> Truth:
     positions = 0.5 * np.arange(planes)
     depth = positions[-1] * (0.15 + 0.7 * relief((size, size), smoothness=size / 5, seed=seed))
     outlines = np.zeros((size, size))
-    count = size * size // 1200
+    count = max(2, size * size // 1200)
     seeds = rng.uniform(0, size, (count, 2))
     y, x = np.mgrid[:size, :size]
     distances = np.sort(np.hypot(y[..., None] - seeds[:, 0], x[..., None] - seeds[:, 1]), axis=2)

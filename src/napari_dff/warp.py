@@ -181,7 +181,7 @@ def evaluate(knots, origin, size, back, start, out):  # type: ignore[no-untyped-
             out[y, x] = spline_at(knots, v, u)
 
 
-@kernel
+@inlined
 def spline_at(knots, v, u):  # type: ignore[no-untyped-def]
     """Sum of the B-splines at (v, u), held within the picture."""
     rows, columns = knots.shape

@@ -104,7 +104,7 @@ def _deviations(focus, positions, index, floor, fluctuation):  # type: ignore[no
     return out
 
 
-@kernel
+@inlined
 def vertex(x0, x1, x2, y0, y1, y2, e0, e1, e2):  # type: ignore[no-untyped-def]
     """Vertex of the parabola through three points and its standard deviation.
 
@@ -122,7 +122,7 @@ def vertex(x0, x1, x2, y0, y1, y2, e0, e1, e2):  # type: ignore[no-untyped-def]
     return start + reach * rise / bend, np.sqrt((d0 * e0) ** 2 + (d1 * e1) ** 2 + (d2 * e2) ** 2)
 
 
-@kernel
+@inlined
 def _fitted(curve, k, positions, floor, fluctuation):  # type: ignore[no-untyped-def]
     """Vertex of a squared Lorentzian through all planes of the peak that reach `SHOULDER` of it.
 
@@ -183,7 +183,7 @@ def _add_moments(m0, m1, m2, m3, m4, weight, u):  # type: ignore[no-untyped-def]
     return m0 + weight, m1 + v, m2 + w, m3 + w * u, m4 + w * u * u
 
 
-@kernel
+@inlined
 def peak_at(curve, k, positions, kind, floor, fluctuation):  # type: ignore[no-untyped-def]
     """Position of the peak of `curve` at its local maximum `k`, and its standard deviation.
 
@@ -237,7 +237,7 @@ def _peaks(focus, positions, kind, prefer, floor, fluctuation, threshold):  # ty
     return index, depth, uncertainty
 
 
-@kernel
+@inlined
 def highest_in_row(focus, y, where):  # type: ignore[no-untyped-def]
     """Write the plane in which each pixel of row `y` is sharpest to (X,) int32 `where`."""
     count, _, width = focus.shape
@@ -252,7 +252,7 @@ def highest_in_row(focus, y, where):  # type: ignore[no-untyped-def]
                 highest[x] = row[x]
 
 
-@kernel
+@inlined
 def _outermost(curve, best, prefer, enough, fluctuation):  # type: ignore[no-untyped-def]
     """Find the first (or last) significant peak: high enough, and with a dip before the best."""
     count = len(curve)

@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_dff.compiled import kernel
 from napari_dff.curve.noise import NEIGHBOURHOOD, REACH, Noise, noise_of
-from napari_dff.stack import MINIMUM_PLANES
+from napari_dff.stack import MINIMUM_PLANES, numbers
 from napari_dff.tiles import Window, windows
 
 VOLUMES = 2.2  # float32 volumes of a window that are held at a time while its curves are measured
@@ -119,8 +119,9 @@ def volume_of(focus: np.ndarray) -> FocusVolume:
 
 def checked_focus(focus: np.ndarray) -> np.ndarray:
     """`focus` as contiguous float32; ValueError unless (Z, Y, X), finite and at least 0."""
-    values = np.ascontiguousarray(focus, dtype=np.float32)
-    if values.ndim != 3 or len(values) < MINIMUM_PLANES:
+    with np.errstate(over="ignore"):  # what becomes infinite is refused
+        values = np.ascontiguousarray(numbers("focus", focus), dtype=np.float32)
+    if values.ndim != 3 or len(values) < MINIMUM_PLANES or values.size == 0:
         raise ValueError(
             f"focus must have axes (Z, Y, X) with at least {MINIMUM_PLANES} planes, "
             f"got shape {values.shape}"

@@ -14,7 +14,8 @@ from napari_dff.focus.balance import balance
 from napari_dff.focus.measurement import Measurement
 from napari_dff.focus.splines import REACH as SPLINE_REACH
 from napari_dff.focus.splines import enlarged, mix_in
-from napari_dff.tiles import Window
+from napari_dff.stack import block_means
+from napari_dff.tiles import GRID, Window
 
 SCALES = (1, 2, 4)  # of sigma and window, for `adaptive`
 ENOUGH = 0.15  # planes: an uncertainty below this needs no larger window
@@ -22,7 +23,7 @@ LEAST_SHARE = 0.01  # of a larger window: less isn't worth its computing
 OUTSIDE = (2.0, 1.25, 1.1)  # second moments, one a scale, beyond which a pixel has no texture
 FADE = 0.01  # power to which curves are raised where no scale tells
 SPECTRUM = np.float32(14)  # of ln(measure), about its range in a picture: `guided` scales by it
-SMOOTH = 1.0  # pixels², variance of a window over which a measure is judged at every other pixel
+SMOOTH = 1.0  # pixels², variance of a window over which 2 × 2 pixels of a measure are judged as one
 TINY = np.float32(1e-30)
 
 
@@ -61,8 +62,10 @@ def adaptive(measure: Measurement, wanted: Window) -> np.ndarray:
         volume, moment = balance(measure(around, scale), measure.variance(scale))
         maps = np.stack([_levelled(volume), moment <= outside]).astype(np.float32)
         height, textured = enlarged(maps, step, wanted, around)
-        every = 2 if measure.variance(scale) >= SMOOTH else 1
-        doubt = _doubt(volume[:, ::every, ::every], NEIGHBOURHOOD / (every * step))
+        # Blocks are counted from where the window begins, which is on the grid.
+        every = 2 if measure.variance(scale) >= SMOOTH and 2 * step <= GRID else 1
+        thinned = np.stack([block_means(plane, every) for plane in volume])
+        doubt = _doubt(thinned, NEIGHBOURHOOD / (every * step))
         known = np.isfinite(doubt)
         share = known / (1 + (doubt / ENOUGH) ** 4) if scale < SCALES[-1] else known
         maps = np.stack([share, known]).astype(np.float32)
@@ -134,7 +137,7 @@ def _faded(volume: np.ndarray) -> np.ndarray:
 
 def _doubt(volume: np.ndarray, neighbourhood: float) -> np.ndarray:
     """Uncertainty of each pixel's peak, in planes; inf where never in focus."""
-    volume, positions = np.ascontiguousarray(volume), np.arange(float(len(volume)))
+    positions = np.arange(float(len(volume)))
     noise = noise_of(volume, neighbourhood)
     return peaks(volume, positions, BEST_PEAK, 0, noise, significance(len(volume)))[2]
 

@@ -15,7 +15,7 @@ from napari_dff.focus.measurement import Measurement
 from napari_dff.focus.operators import OPERATORS
 from napari_dff.progress import Progress, silent
 from napari_dff.recipe import SIGMA, WINDOW, Aggregation, Operator
-from napari_dff.stack import NO_CONTRAST, check_planes, in_memory
+from napari_dff.stack import NO_CONTRAST, checked_planes, in_memory
 from napari_dff.tiles import GRID, Window, on_all_cores
 
 
@@ -65,8 +65,8 @@ def focus_measure(
     Marr & Hildreth 1980, doi:10.1098/rspb.1980.0020 (Laplacian of Gaussian).
     Pertuz, Puig & Garcia 2013, doi:10.1016/j.patcog.2012.11.011 (survey of operators).
     """
-    check_planes(planes)
-    volume = measured(in_memory(planes, progress), operator, sigma, window, aggregation)
+    planes = in_memory(checked_planes(planes), progress)
+    volume = measured(planes, operator, sigma, window, aggregation)
     out = np.empty(volume.shape, np.float32)
 
     def fill(wanted: Window) -> None:
@@ -89,7 +89,6 @@ def measured(
 
     Of lazy planes nothing is read but what a window needs, anew for every window.
     """
-    check_planes(planes)
     checks.one_of("operator", operator, OPERATORS)
     checks.one_of("aggregation", aggregation, AGGREGATIONS)
     SIGMA.check("sigma", sigma)

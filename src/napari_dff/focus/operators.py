@@ -22,6 +22,10 @@ import numpy as np
 from napari_dff.recipe import Operator
 from napari_dff.stack import block_means
 
+ROUNDING = 1e-6  # of a grey level: smaller differences are those of float32
+DARKEST = np.float32(0.01)  # of its surroundings, that a black pixel is taken for
+FAINT = np.float32(1e-9)  # of the light's square: contrast with less energy is none
+
 
 def average(values: np.ndarray, window: float, step: int = 1) -> np.ndarray:
     """Mean of (Y, X) `values` over a Gaussian window with the variance of a box `window` wide.
@@ -41,9 +45,11 @@ def smooth(plane: np.ndarray, sigma: float) -> np.ndarray:
 
 def spread(values: np.ndarray, window: float, step: int = 1) -> np.ndarray:
     """Variance of (Y, X) `values` within the window, at every `step`-th pixel."""
-    # About the mean of the plane: squares of raw 16-bit levels would eat float32's digits.
-    centred = values - np.float32(values.mean(dtype=np.float64))
-    return average(centred**2, window, step) - average(centred, window, step) ** 2
+    exact = values.astype(np.float64)  # whose squares have digits left when they are subtracted
+    squares = average(exact**2, window, step)
+    variance = squares - average(exact, window, step) ** 2
+    variance[variance < ROUNDING**2 * squares] = 0  # saturated or black: nothing to focus on
+    return variance.astype(np.float32)
 
 
 def reach(name: str, sigma: float, window: float) -> int:
@@ -210,7 +216,7 @@ def wavelet_ratio(plane: np.ndarray, sigma: float, window: float, step: int = 1)
     """
     *details, coarse = _details(plane, sigma)
     energy = average(_sum([d**2 for d in details]), window, step)
-    return _ratio(energy, spread(coarse, window, step))
+    return _ratio(energy, spread(coarse, window, step), average(coarse**2, window, step))
 
 
 # Statistics --------------------------------------------------------------------------------------
@@ -232,7 +238,8 @@ def normalised_variance(
     Santos et al. 1997, doi:10.1046/j.1365-2818.1997.2630819.x.
     """
     blurred = smooth(plane, sigma)
-    return _ratio(spread(blurred, window, step), np.abs(average(blurred, window, step)))
+    light = average(np.abs(blurred), window, step)
+    return _ratio(spread(blurred, window, step), light, light)
 
 
 def third_moment(plane: np.ndarray, sigma: float, window: float, step: int = 1) -> np.ndarray:
@@ -279,7 +286,8 @@ def dct_reduced(plane: np.ndarray, sigma: float, window: float, step: int = 1) -
     parts = dict(_cosines(plane, sigma))
     middle = _sum([d**2 for (u, v), d in parts.items() if 2 <= u + v <= 3])
     low = parts[0, 1] ** 2 + parts[1, 0] ** 2
-    return _ratio(average(middle, window, step), average(low, window, step))
+    light = average(parts[0, 0] ** 2, window, step)
+    return _ratio(average(middle, window, step), average(low, window, step), light)
 
 
 # Miscellaneous -----------------------------------------------------------------------------------
@@ -290,8 +298,9 @@ def helmli(plane: np.ndarray, sigma: float, window: float, step: int = 1) -> np.
 
     Helmli & Scherer 2001, doi:10.1109/ISPA.2001.938626.
     """
-    blurred = np.maximum(smooth(plane, sigma), 1e-6)
+    blurred = smooth(plane, sigma)
     mean = np.maximum(average(blurred, window), 1e-6)
+    blurred = np.maximum(blurred, DARKEST * mean)
     return average(np.maximum(mean / blurred, blurred / mean) - 1, window, step)
 
 
@@ -368,10 +377,9 @@ def _sum(parts: list[np.ndarray]) -> np.ndarray:
     return np.asarray(np.sum(parts, axis=0))
 
 
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """`above` / `below`, held where there is nothing below."""
-    tiny = 1e-6 * float(np.max(np.abs(below))) + 1e-12
-    return above / np.maximum(below, tiny)
+def _ratio(above: np.ndarray, below: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """`above` / `below`, held where that is nothing against the `light`."""
+    return above / np.maximum(below, FAINT * light + np.float32(1e-30))
 
 
 OPERATORS: dict[str, Callable[[np.ndarray, float, float, int], np.ndarray]] = {

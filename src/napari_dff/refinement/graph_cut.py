@@ -41,7 +41,10 @@ def expand(
     down: np.ndarray,  # (Y, X) int32
     progress: Progress,
 ) -> np.ndarray:  # (Y, X) int32
-    """Labels that no expansion of a single label improves, or after `MAXIMUM_PASSES`."""
+    """Labels that no expansion of a single label improves, or after `MAXIMUM_PASSES`.
+
+    Begins with each pixel's best plane; the energy never rises.
+    """
     height, width, count = unary.shape
     site = np.arange(height * width, dtype=np.int32).reshape(height, width)
     graph = _gco().GCO()
@@ -56,6 +59,8 @@ def expand(
         )
         plane = np.arange(count)
         graph.set_smooth_cost(np.minimum(np.abs(plane[:, None] - plane), JUMP).astype(np.int32))
+        for pixel, label in enumerate(unary.argmin(axis=2).ravel()):
+            graph.init_label_at_site(pixel, label)
         for sweep in range(MAXIMUM_PASSES):
             better = False
             for label in progress(range(count), desc=f"Graph cut, pass {sweep + 1}"):

@@ -15,6 +15,7 @@ import numpy as np
 from napari_dff.compiled import kernel
 from napari_dff.refinement.energy import EDGE
 from napari_dff.refinement.message_passing import disputed
+from napari_dff.stack import numbers
 from napari_dff.tiles import GRID, Window
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def checked_hints(name: str, hints: np.ndarray | None, shape: tuple[int, int, in
     """`hints` as (Y, X) int32, `NO_HINT` everywhere when None; ValueError where they can't be."""
     if hints is None:
         return np.full(shape[1:], NO_HINT, np.int32)
-    values = np.asarray(hints)
+    values = numbers(name, hints)
     if values.shape != shape[1:]:
         raise ValueError(
             f"{name} must have the shape of a plane of focus, {shape[1:]}, got {values.shape}"

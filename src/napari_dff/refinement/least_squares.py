@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
-from napari_dff.compiled import kernel
+from napari_dff.compiled import inlined, kernel
 from napari_dff.curve import FocusVolume, deviations, windows_of
 from napari_dff.progress import Progress, silent
 from napari_dff.refinement.energy import likeness
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CYCLES = 4
 SWEEPS = 2  # at every level, before and after the coarser ones
 OVERRELAXATION = 1.7
-COARSEST = 16  # pixels: a plane is halved while its sides are longer
+COARSEST = 8  # pixels: a plane is halved while a side is longer
 BAND = 64  # rows that one core takes at a time
 PARALLEL = 1 << 18  # pixels: smaller planes are done before other cores have begun
 STEP = 2.0  # planes: neighbours farther apart than this are different surfaces
@@ -146,7 +146,7 @@ def solved(
     Trottenberg, Oosterlee & Schüller 2001, Multigrid (algebraic, aggregates of two by two).
     """
     levels = [_Level(*(np.pad(part, 1) for part in (trust, right, down)))]
-    while min(levels[-1].trust.shape) > COARSEST:
+    while max(levels[-1].trust.shape) > COARSEST:
         levels.append(_halved(levels[-1]))
     found, goal = np.pad(depth, 1, mode="edge"), np.pad(trust * depth, 1)
     for _ in progress(range(cycles), desc="Least squares"):
@@ -250,7 +250,7 @@ def slope_of(estimate: DepthMap, volume: FocusVolume, positions: np.ndarray) -> 
     return usual_slope(estimate.depth / spacing, doubt)
 
 
-@kernel
+@inlined
 def _missing(found, goal, trust, right, down, y, out):  # type: ignore[no-untyped-def]
     """What every pixel of row `y` lacks for its equation to hold, and its own weight."""
     lack, weight = out

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
-from napari_dff.compiled import kernel
+from napari_dff.compiled import inlined, kernel
 from napari_dff.progress import Progress
 from napari_dff.refinement.energy import JUMP, data_term, edge_weights, relocated, sway
 from napari_dff.tiles import Window, on_all_cores, windows
@@ -107,17 +107,20 @@ def solve(
 ) -> Solution:
     """Best labels found in `sweeps` pairs of sweeps, fewer if the bound is close enough.
 
-    Pixels that aren't `active` keep their label of `start`; energy and bound are those of the
-    others, with what separates them from these.
+    Never worse than `start`, each pixel's best plane when None. Pixels that aren't `active` keep
+    their label of `start`; energy and bound are those of the others, with what separates them from
+    these.
     """
     cost = unary.astype(np.float32)
     across, below = right.astype(np.float32), down.astype(np.float32)
-    if active is None or start is None:
-        active, start = np.ones(right.shape, bool), np.zeros(right.shape, np.int32)
+    if active is None:
+        active = np.ones(right.shape, bool)
+    if start is None:
+        start = unary.argmin(axis=2)
     active, start = np.ascontiguousarray(active), start.astype(np.int32)
     _pin(cost, across, below, active, start)
     terms = cost, across, below, np.zeros_like(cost), np.zeros_like(cost), active
-    best = Solution(start, np.iinfo(np.int64).max, -np.inf)
+    best = Solution(start, round(_energy(*terms[:3], active, start)), -np.inf)
     for _ in range(sweeps):
         _forward(*terms)
         bound = float(_backward(*terms))
@@ -150,7 +153,7 @@ def _pin(cost, across, below, active, start):  # type: ignore[no-untyped-def]
                 weights[y, x] = 0
 
 
-@kernel
+@inlined
 def _send(belief, message, weight, near, far):  # type: ignore[no-untyped-def]
     """Replace `message` (from the other end) by ours to it; give back what was subtracted.
 

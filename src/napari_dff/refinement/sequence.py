@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from napari_dff import checks
 from napari_dff.curve import FocusVolume, Part, volume_of
 from napari_dff.depth import DepthMap
 from napari_dff.progress import Progress, silent
@@ -27,7 +28,7 @@ from napari_dff.refinement.hints import (
 from napari_dff.refinement.least_squares import least_squares, slope_of
 from napari_dff.refinement.message_passing import REACH, message_passing
 from napari_dff.refinement.weighted_median import weighted_median
-from napari_dff.stack import checked_positions, grey
+from napari_dff.stack import check_finite, checked_positions, grey, numbers
 
 SAMPLE = 1 << 18  # pixels that tell the range of the guide
 MARGIN = 96  # pixels around what message passing changes in which least squares may follow
@@ -117,6 +118,11 @@ def refine(
     """
     volume = volume_of(focus)
     at = checked_positions(positions, volume.shape[0])
+    estimate = _checked_depth_map("estimate", estimate, volume.shape)
+    if before is not None:
+        checks.instance("before", before, Before)
+        result = _checked_depth_map("before.result", before.result, volume.shape)
+        before = before._replace(result=result)
     settings = refinement, smoothness, guide, progress
     return refined(estimate, volume, at, *settings, hints=hints, before=before)
 
@@ -150,10 +156,6 @@ def refined(
     if smoothness == 0:
         steps = []
     shape = volume.shape[1:]
-    if estimate.depth.shape != shape:
-        raise ValueError(
-            f"estimate must have the shape of a plane of focus, {shape}, got {estimate.depth.shape}"
-        )
     wanted = checked_hints("hints", hints, volume.shape)
     scene = Scene(volume, at, _scaled(guide, shape, shared), slope=shared.slope)
 
@@ -174,11 +176,6 @@ def refined(
             scene = scene._replace(said=said)
         return take_steps(estimate, scene)
     earlier = checked_hints("before.hints", before.hints, volume.shape)
-    if before.result.depth.shape != shape:
-        raise ValueError(
-            f"before.result must have the shape of a plane of focus, {shape}, "
-            f"got {before.result.depth.shape}"
-        )
     result = DepthMap(*(part.copy() for part in before.result))
     places = boxes(wanted != earlier, RANGE + REACH + MARGIN)
     slope = slope_of(estimate, volume, at) if places and "least_squares" in steps else None
@@ -194,13 +191,32 @@ def refined(
     return result
 
 
+def _checked_depth_map(name: str, found: DepthMap, shape: tuple[int, int, int]) -> DepthMap:
+    """`found` with its dtypes; ValueError unless it can be of a focus volume of that shape."""
+    checks.instance(name, found, DepthMap)
+    index, depth, doubt = (numbers(name, part) for part in found)
+    for part in (index, depth, doubt):
+        if part.shape != shape[1:]:
+            raise ValueError(
+                f"{name} must have the shape of a plane of focus, {shape[1:]}, got {part.shape}"
+            )
+    if index.min() < 0 or index.max() >= shape[0]:
+        raise ValueError(f"{name}.index must be from 0 to {shape[0] - 1}, got {index.max()}")
+    check_finite(f"{name}.depth", depth)
+    if not (doubt >= 0).all():
+        raise ValueError(f"{name}.uncertainty must be at least 0, got {doubt.min()}")
+    return DepthMap(index.astype(np.uint16), depth.astype(np.float32), doubt.astype(np.float32))
+
+
 def _scaled(guide: np.ndarray | None, shape: tuple[int, ...], shared: Shared) -> np.ndarray:
     """Guide as (Y, X) float32, 0 … 1 between its 1st and 99th percentile, or those shared."""
     if guide is None:
         return np.zeros(shape, dtype=np.float32)
-    picture = grey(guide)
-    if picture.shape != shape:
-        raise ValueError(f"guide must have the shape of a plane, {shape}, got {picture.shape}")
+    values = numbers("guide", guide)
+    if values.shape not in (shape, (*shape, 3)):
+        raise ValueError(f"guide must have the shape of a plane, {shape}, got {values.shape}")
+    check_finite("guide", values)
+    picture = grey(values)
     ends: tuple[float | None, ...] = shared.dark, shared.bright
     if None in ends:
         ends = ends_of(picture)

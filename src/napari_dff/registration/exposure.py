@@ -91,7 +91,7 @@ def _gains(
 
     def look(i: int) -> None:
         blurred = cv2.GaussianBlur(moved[i].astype(np.float32), (0, 0), SAME_LIGHT)
-        light[i] = blurred[valid][::7]
+        light[i] = blurred[valid][::7].astype(np.float64)  # a ratio to hardly any light is large
 
     on_all_cores(look, range(count), progress, desc="Comparing light")
     lit = [i for i in range(count) if (np.median(light[i], axis=0) > 0).all()]

@@ -126,7 +126,7 @@ def _three_points(
 ) -> np.ndarray:
     corners = numbers("points", [] if points is None else points).astype(np.float64)
     if corners.shape != (3, 2) or not np.isfinite(corners).all():
-        raise ValueError(f"points must be three (row, column) pairs, got {points!r}")
+        raise ValueError(f"points must be three (row, column) pairs, got {corners.tolist()}")
     places, medians = zip(*(_near(heights, *corner) for corner in corners), strict=True)
     sides = np.diff([*places, places[0]], axis=0)
     area = abs(sides[0, 0] * sides[1, 1] - sides[0, 1] * sides[1, 0])

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from napari.utils.notifications import show_error
 
 from napari_dff.acquisition import Acquisition
 from napari_dff.io import Record, StackError, frames_in, read_acquisitions
 from napari_dff.io.bioio_reading import PLUGINS
+from napari_dff.io.tiff_opening import ome_of, opened
 from napari_dff.io.tiff_reading import TIFFS
 from napari_dff.io.zarr_reading import is_zarr
 from napari_dff.recipe import Recipe
@@ -99,7 +99,8 @@ def _may_hold_stacks(path: Path) -> bool:
 def _may_be_tiff(path: Path) -> bool:
     """Whether there are planes in a TIFF: along Z, or along axes that nobody named."""
     try:
-        with tifffile.TiffFile(path) as tif:
+        with opened(path, []) as tif:
+            ome_of(path, tif)
             pairs = [
                 pair for each in tif.series for pair in zip(each.axes, each.shape, strict=True)
             ]

@@ -4,14 +4,16 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 
 from napari_dff.io import StackError, frames_in
 from napari_dff.io.axes import reason
+from napari_dff.io.folders import settle
+from napari_dff.io.tiff_opening import ome_of, opened
 from napari_dff.io.tiff_reading import TIFFS
+from napari_dff.io.zarr_reading import check_unpickled
 from napari_dff.registration import Moved
 from napari_dff.units import EXPONENTS
 from napari_dff.widgets.layers import KEY, spacing_of
@@ -88,12 +90,12 @@ def record_of(path: Path) -> dict[str, Any]:
 
             told: Any = dict(zarr.open(path, mode="r").attrs).get(KEY)
         elif path.suffix.lower() in TIFFS:
-            with tifffile.TiffFile(path) as tif:
-                described = tif.ome_metadata or ""
-            if "napari_dff" not in described:
+            with opened(path, []) as tif:
+                root = ome_of(path, tif)
+            told = root.findtext("{*}Image/{*}Description") if root is not None else ""
+            if "napari_dff" not in (told or ""):
                 return {}
-            told = ElementTree.fromstring(described).findtext("{*}Image/{*}Description")
-            told = json.loads(told or "{}")
+            told = json.loads(told)
         else:
             return {}
     except Exception:  # whoever reads it says why it can't be
@@ -104,12 +106,15 @@ def record_of(path: Path) -> dict[str, Any]:
 def pixels_in(path: Path) -> Any:
     """The array of a result, in the order of its file, colour last; in memory unless large."""
     if path.suffix != ".zarr":
-        if path.stat().st_size > HELD:
-            return tifffile.memmap(path, mode="r")
-        return np.asarray(tifffile.imread(path))
+        with opened(path, []) as tif:
+            ome_of(path, tif)
+            if path.stat().st_size > HELD:
+                return tifffile.memmap(path, mode="r")
+            return np.asarray(tif.asarray())
     import zarr
 
     array: Any = zarr.open_array(path / "0", mode="r")
+    check_unpickled(path.name, array)
     if array.nbytes > HELD:
         import dask.array as da
 
@@ -255,6 +260,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _is_folder(path: Path) -> bool:
+    settle(path)  # what a killed run was about to put there
     return (path / "provenance.json").is_file() and _file(path, "depth") is not None
 
 

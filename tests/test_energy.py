@@ -1,0 +1,260 @@
+"""Both engines, least squares and the weighted median against all there is, or the definition."""
+
+import functools
+import importlib.util
+import itertools
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_dff.curve import noise_of
+from napari_dff.depth import DepthMap, depth_map
+from napari_dff.focus import focus_measure
+from napari_dff.progress import silent
+from napari_dff.refinement import refine
+from napari_dff.refinement.energy import JUMP, data_term, edge_weights, energy
+from napari_dff.refinement.graph_cut import expand
+from napari_dff.refinement.least_squares import solved
+from napari_dff.refinement.message_passing import CLOSE_ENOUGH, SWEEPS, solve
+from napari_dff.refinement.weighted_median import LEVELS, LIKENESS, STEPS, medians
+
+pytestmark = pytest.mark.endurance
+
+needs_gco = pytest.mark.skipif(
+    importlib.util.find_spec("gco") is None,
+    reason="gco-wrapper is not installed: it has no wheel for this Python",
+)
+SIZES = [(2, 2, 3), (2, 2, 8), (3, 3, 2), (3, 3, 3), (2, 4, 4), (4, 2, 3), (2, 3, 5)]  # Y, X, Z
+CHAINS = [(1, 7, 4), (7, 1, 4), (1, 4, 8), (4, 1, 8), (1, 2, 16)]
+
+
+@st.composite
+def problems(draw, sizes, comb=False):
+    """Costs of labels, and of steps to the right and down; of a comb, steps that make a tree."""
+    height, width, count = draw(st.sampled_from(sizes))
+    costs, steps = draw(st.sampled_from([(3, 3), (60, 30), (600, 100), (600, 1000)]))
+    unary = draw(hnp.arrays(np.int32, (height, width, count), elements=st.integers(0, costs)))
+    pairs = hnp.arrays(np.int32, (height, width), elements=st.integers(0, steps))
+    right, down = draw(pairs), draw(pairs)
+    unknown = draw(hnp.arrays(bool, (height, width), elements=st.booleans()))
+    unary[unknown] = 0  # never in focus
+    if comb:
+        right[1:] = 0
+    return unary, right, down
+
+
+@functools.cache
+def every(height, width, count):
+    """All labels there are: (N, Y, X)."""
+    all_ = np.array(list(itertools.product(range(count), repeat=height * width)))
+    return all_.reshape(-1, height, width)
+
+
+def least(unary, right, down):
+    """The least energy of all labels."""
+    labels = every(*unary.shape)
+    y, x = np.indices(right.shape)
+    total = unary[y, x, labels].sum(axis=(1, 2))
+    total += (right[:, :-1] * np.minimum(np.abs(np.diff(labels, axis=2)), JUMP)).sum(axis=(1, 2))
+    total += (down[:-1] * np.minimum(np.abs(np.diff(labels, axis=1)), JUMP)).sum(axis=(1, 2))
+    assert total[0] == energy(unary, right, down, labels[0])
+    return int(total.min())
+
+
+@given(problems(SIZES), st.sampled_from([1, SWEEPS, 8]))
+def test_message_passing_is_between_its_bound_and_its_start(problem, sweeps):
+    found, truth = solve(*problem, sweeps), least(*problem)
+    assert found.bound <= truth * (1 + 1e-5)
+    assert truth <= found.energy <= energy(*problem, problem[0].argmin(axis=2))
+    assert found.energy == energy(*problem, found.labels)
+
+
+@given(problems(SIZES), st.data())
+def test_message_passing_is_never_worse_than_any_start(problem, data):
+    unary, right, _ = problem
+    labels = st.integers(0, unary.shape[2] - 1)
+    start = data.draw(hnp.arrays(np.int32, right.shape, elements=labels))
+    active = data.draw(hnp.arrays(bool, right.shape))
+    found = solve(*problem, SWEEPS, active, start)
+    np.testing.assert_array_equal(found.labels[~active], start[~active])
+    assert energy(*problem, found.labels) <= energy(*problem, start)
+
+
+# Seeds with which the engines, left to themselves, end above their start.
+@pytest.mark.parametrize("seed", [36, 81, 139, 418, 1194, 1346])
+def test_neither_engine_is_worse_than_each_pixels_best_plane(seed):
+    rng = np.random.default_rng(seed)
+    unary = rng.integers(0, 600, (2, 3, 5)).astype(np.int32)
+    right, down = rng.integers(0, 100, (2, 2, 3)).astype(np.int32)
+    start = energy(unary, right, down, unary.argmin(axis=2))
+    assert solve(unary, right, down, 1).energy <= start
+    if importlib.util.find_spec("gco"):
+        assert energy(unary, right, down, expand(unary, right, down, silent)) <= start
+
+
+@given(problems(CHAINS))
+def test_message_passing_is_exact_on_a_chain(problem):
+    truth = least(*problem)
+    assert truth <= solve(*problem).energy <= truth * (1 + CLOSE_ENOUGH)
+
+
+@given(problems([(3, 3, 3), (2, 4, 4), (4, 2, 4)], comb=True))
+def test_message_passing_is_exact_on_a_tree(problem):
+    truth = least(*problem)
+    assert truth <= solve(*problem, 100).energy <= truth * (1 + CLOSE_ENOUGH)
+
+
+def test_message_passing_comes_near_the_least_energy(rng):
+    ratios = []
+    for _ in range(50):
+        unary = rng.integers(0, 60, (3, 3, 3)).astype(np.int32)
+        right, down = rng.integers(0, 30, (2, 3, 3)).astype(np.int32)
+        ratios.append(solve(unary, right, down).energy / least(unary, right, down))
+    assert np.mean(ratios) < 1.001
+    assert max(ratios) < 1.02
+
+
+@needs_gco
+@given(problems(SIZES + CHAINS))
+def test_the_graph_cut_is_never_worse_than_its_start(problem):
+    found = energy(*problem, expand(*problem, silent))
+    assert least(*problem) <= found <= energy(*problem, problem[0].argmin(axis=2))
+
+
+@needs_gco
+def test_the_graph_cut_comes_near_the_least_energy(rng):
+    ratios = []
+    for _ in range(50):
+        unary = rng.integers(0, 60, (3, 3, 3)).astype(np.int32)
+        right, down = rng.integers(0, 30, (2, 3, 3)).astype(np.int32)
+        found = energy(unary, right, down, expand(unary, right, down, silent))
+        ratios.append(found / least(unary, right, down))
+    # Expansion is proven to end within a factor of the optimum; here it mostly reaches it.
+    assert np.mean(ratios) < 1.005
+    assert max(ratios) < 1.05
+
+
+@needs_gco
+def test_message_passing_comes_near_the_graph_cut(surface):
+    focus = focus_measure(surface.stack.planes, aggregation="window", window=3)
+    estimate = depth_map(focus)
+    guide = np.zeros(focus.shape[1:], np.float32)
+    terms = data_term(estimate, focus, noise_of(focus)), *edge_weights(guide, 1.0)
+    cut = energy(*terms, expand(*terms, silent))
+    found = solve(*terms)
+    assert found.bound <= cut
+    assert found.energy <= 1.03 * cut
+
+
+def dense(trust, right, down):
+    """The matrix of the normal equations."""
+    site = np.arange(trust.size).reshape(trust.shape)
+    matrix = np.diag(trust.ravel().astype(float))
+    for weight, a, b in (
+        (right[:, :-1], site[:, :-1], site[:, 1:]),
+        (down[:-1], site[:-1], site[1:]),
+    ):
+        for w, i, j in zip(weight.ravel(), a.ravel(), b.ravel(), strict=True):
+            matrix[[i, j], [i, j]] += w
+            matrix[i, j] -= w
+            matrix[j, i] -= w
+    return matrix
+
+
+@given(st.integers(1, 24), st.integers(1, 24), st.integers(0, 1 << 32), st.floats(0, 1))
+def test_least_squares_solves_its_equations(height, width, seed, bare):
+    """Where depth is known at some pixels only, and some neighbours don't hold each other."""
+    rng = np.random.default_rng(seed)
+    depth = rng.uniform(3, 4, (height, width)).astype(np.float32)
+    trust = rng.uniform(0.5, 2, depth.shape).astype(np.float32)
+    trust[rng.uniform(size=depth.shape) < bare] /= 10
+    right, down = rng.uniform(0, 3, (2, height, width)).astype(np.float32)
+    for weights in (right, down):
+        weights[rng.uniform(size=depth.shape) < 0.1] = 0
+    right[:, -1], down[-1] = 0, 0
+    truth = np.linalg.solve(dense(trust, right, down), (trust * depth).ravel())
+    found = solved(depth, trust, right, down, cycles=60)
+    np.testing.assert_allclose(found, truth.reshape(height, width), atol=1e-4)
+
+
+def test_every_cycle_of_least_squares_comes_nearer(rng):
+    depth = rng.uniform(3, 4, (35, 22)).astype(np.float32)  # three levels, odd sides
+    trust = rng.uniform(0.5, 2, depth.shape).astype(np.float32)
+    right, down = rng.uniform(0, 3, (2, *depth.shape)).astype(np.float32)
+    right[:, -1], down[-1] = 0, 0
+    matrix = dense(trust, right, down)
+    truth = np.linalg.solve(matrix, (trust * depth).ravel())
+
+    def misfit(v: np.ndarray) -> float:
+        return float(v.ravel() @ matrix @ v.ravel() - 2 * (trust * depth).ravel() @ v.ravel())
+
+    left = [misfit(solved(depth, trust, right, down, cycles=n)) for n in range(4)]
+    assert left == sorted(left, reverse=True)
+    assert left[2] - misfit(truth) < 0.01 * (left[0] - misfit(truth))
+
+
+def test_least_squares_fills_a_long_strip_from_its_ends():
+    """Far in a few cycles, since blocks of pixels move together on a strip too."""
+    depth = np.full((12, 60), 9, np.float32)
+    depth[:, :15], depth[:, -15:] = 3, 4
+    trust = np.full(depth.shape, 1, np.float32)
+    trust[:, 15:-15] = 1e-6
+    right, down = np.full((2, *depth.shape), 2, np.float32)
+    right[:, -1], down[-1] = 0, 0
+    truth = np.linalg.solve(dense(trust, right, down), (trust * depth).ravel())
+    error = np.abs(solved(depth, trust, right, down) - truth.reshape(depth.shape))
+    assert error.mean() < 0.5
+
+
+@given(st.integers(1, 14), st.integers(1, 14), st.sampled_from([1, 3, 9]), st.integers(0, 1 << 32))
+def test_the_weighted_median_is_its_definition(height, width, radius, seed):
+    """Exactly, where depth and guide lie on the steps that are told apart."""
+    rng = np.random.default_rng(seed)
+    step = rng.integers(0, STEPS, (height, width))
+    step.flat[0], step.flat[-1] = 0, STEPS - 1
+    depth = (step / 8).astype(np.float32)
+    votes = rng.integers(0, 1000, depth.shape).astype(np.int32)
+    votes[rng.uniform(size=depth.shape) < rng.uniform()] = 0
+    looks = rng.integers(0, LEVELS, depth.shape).astype(np.int32)
+    found = medians(depth, votes, looks, radius)
+    for y, x in itertools.product(range(height), range(width)):
+        window = tuple(slice(max(at - radius, 0), at + radius + 1) for at in (y, x))
+        alike = np.exp(-np.abs(looks[window] - looks[y, x]) / (LIKENESS * (LEVELS - 1)))
+        order = np.argsort(depth[window].ravel())
+        total = np.cumsum((votes[window] * alike).ravel()[order])
+        if total[-1] == 0:
+            assert found[y, x] == depth[y, x]
+            continue
+        # The kernel adds up in float32, and may stop a rounding error early or late.
+        low, high = (
+            depth[window].ravel()[order][np.searchsorted(total, total[-1] / 2 * (1 + slack))]
+            for slack in (-1e-5, 1e-5)
+        )
+        assert low * (1 - 1e-6) <= found[y, x] <= high * (1 + 1e-6)
+
+
+def test_half_of_the_confidence_lies_on_either_side_of_the_median(rng):
+    depth = rng.uniform(0, 9, (12, 13)).astype(np.float32)
+    uncertainty = rng.uniform(0.1, 1, depth.shape).astype(np.float32)
+    uncertainty[rng.uniform(size=depth.shape) < 0.2] = np.inf
+    guide = rng.uniform(0, 1, depth.shape).astype(np.float32)
+    estimate = DepthMap(np.rint(depth).astype(np.uint16), depth, uncertainty)
+    focus = rng.uniform(1, 2, (10, *depth.shape))
+    result = refine(estimate, focus, refinement="weighted_median", guide=guide).depth
+    low, high = np.percentile(guide, (1, 99))
+    likeness = np.clip((guide - low) / (high - low), 0, 1)
+    for y, x in itertools.product(range(3, 9), range(3, 10)):
+        window = (slice(y - 3, y + 4), slice(x - 3, x + 4))
+        weight = np.exp(-np.abs(likeness[window] - likeness[y, x]) / LIKENESS) / (
+            uncertainty[window] ** 2 + 0.2**2
+        )
+        near = 9 / STEPS  # depth is told apart in steps
+        below, above = (
+            weight[sign * (result[y, x] - depth[window]) > near].sum() / weight.sum()
+            for sign in (1, -1)
+        )
+        assert below < 0.51
+        assert above < 0.51
