@@ -14,6 +14,8 @@ nox.options.download_python = "never"
 # Pythons of pyenv that are there but not chosen; its own stand-ins of that name only complain.
 PYTHONS = sorted(Path.home().glob(".pyenv/versions/3.*/bin"))
 os.environ["PATH"] = os.pathsep.join([*map(str, PYTHONS), os.environ["PATH"]])
+os.environ["UV_COMPILE_BYTECODE"] = "1"  # or every process compiles all that it imports
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 QTS = {"pyqt6": ("pyqt6", "pyqt6-qt6", "pyqt6-sip"), "pyside6": ("pyside6-essentials",)}
 
 
@@ -68,8 +70,8 @@ def coverage(session: nox.Session) -> None:
 def licences(session: nox.Session) -> None:
     """Nothing that `pip install napari-dff` brings is under a licence of the GPL's family."""
     session.install(".", "pip-licenses")
-    families = "GPL;General Public;Affero"
-    session.run("pip-licenses", "--summary", "--from=mixed", "--partial-match", f"--fail-on={families}")
+    told = ("--summary", "--from=mixed", "--partial-match")
+    session.run("pip-licenses", *told, "--fail-on=GPL;General Public;Affero")
 
 
 @nox.session(python="3.11")

@@ -30,7 +30,7 @@ from napari_dff.io import DepthFiles, read_acquisitions, read_recipe, read_trans
 from napari_dff.tiles import whole
 
 pytestmark = pytest.mark.endurance
-FILES = 300  # times the effort
+FILES = 150  # times the effort
 MEMORY = 2 << 30  # bytes that reading may ask for
 FREE = 1 << 30  # bytes that the reader takes for free
 PATIENCE = 10  # seconds a file

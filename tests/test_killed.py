@@ -252,7 +252,7 @@ def test_a_batch_killed_in_whole_or_part_goes_on(elsewhere, tmp_path, effort):
         shutil.rmtree(out, ignore_errors=True)
         old = elsewhere(done_here, pattern, out, 9)
         words = [sys.executable, "-m", "napari_dff.cli", "batch", pattern, "--out", str(out)]
-        words += [*QUICK, "--window", "21", "--workers", "2"]
+        words += [*QUICK, "--window", "21", "--workers", str(min(effort, 2))]
         for victim in ("program", "worker") if effort == 1 else ("all", "program", "worker"):
             process = begun(words)
             while not left_in(out) and process.poll() is None:
