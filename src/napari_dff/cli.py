@@ -144,7 +144,7 @@ def run(
     limit(Limits(threads=work.threads))
     job, found = work.job(settings), planes.read(stack)
     names = names_of([each.name for each in found])
-    with when_compiling(lambda: print(COMPILING, file=sys.stderr)):
+    with when_compiling(lambda: None if quiet else print(COMPILING, file=sys.stderr)):
         for acquisition, name in zip(found, names, strict=True):
             start, folder, mine = time.perf_counter(), out / name, job.at(name)
             plan = mine.plan(acquisition)
