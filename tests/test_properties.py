@@ -238,7 +238,7 @@ def test_turned_planes_give_the_turned_depth(seed, recipe, turn, bare):
     planes = half_bare(seed, bare)
     one = focus_measure(planes, **of_the_measure(recipe))
     two = focus_measure(np.ascontiguousarray(turned(planes)), **of_the_measure(recipe))
-    assert np.mean(np.isclose(turned(two), one, rtol=2e-2, atol=1e-5 * one.max())) > 0.999
+    assert np.mean(np.isclose(turned(two), one, rtol=2e-2, atol=1e-5 * one.max())) > 0.995
 
     # From here on the same volume, turned: a rounding error may choose another of equal planes.
     two = np.ascontiguousarray(turned(one))
