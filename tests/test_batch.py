@@ -166,12 +166,21 @@ def test_a_cluster_of_two_workers_gives_the_same_bytes(plates, tmp_path):
 def test_a_worker_that_dies_fails_only_its_own_stack(plates, tmp_path):
     out = tmp_path / "out"
     tasks, _ = batch.tasks_of([str(plates / "*" / "*.ome.tif")], out, Job(PLAIN))
+    tasks[0] = dataclasses.replace(tasks[0], job=Slow(PLAIN))  # is told to end in its midst
     tasks[1] = dataclasses.replace(tasks[1], job=Deadly(PLAIN))
     outcomes = {o.label: o for o in batch.finished(tasks[:3], workers=2)}
     assert len(outcomes) == 3
     dead = outcomes.pop(str(tasks[1].path))
     assert (dead.state, dead.why) == ("failed", batch.DIED)
     assert {outcome.state for outcome in outcomes.values()} <= {"done", "found"}
+
+
+class Slow(Job):
+    """Takes its time."""
+
+    def plan(self, acquisition):
+        time.sleep(2)
+        return super().plan(acquisition)
 
 
 class Deadly(Job):

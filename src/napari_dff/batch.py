@@ -50,7 +50,7 @@ from napari_dff.tiles import Limits, cores, limit
 MANY = checks.Range(1, 1024, 1)  # workers, or threads of each
 ANSWER = 10  # seconds for a scheduler to answer
 PATIENCE = 60  # seconds for the first worker of a cluster to come
-_ended = threading.Event()
+TIDYING = 5  # seconds that a worker has, when it is told to end, to clear up
 DIED = "its worker died, perhaps for lack of memory"
 
 
@@ -192,8 +192,6 @@ def finished(tasks: Sequence[Task], *, workers: int = 1, scheduler: str = "") ->
 
 def do(task: Task) -> Outcome:
     """Do one task, unless its result is there already; runs in a worker."""
-    if _ended.is_set():
-        raise SystemExit(1)
     start = time.perf_counter()
     limit(Limits(threads=task.threads))
     try:
@@ -214,6 +212,8 @@ def do(task: Task) -> Outcome:
             state = "done"
             source = {"path": str(task.path), "time": task.time}
             job.run(acquisition, task.folder, plan, source, silent, digest=key)
+    except SystemExit:  # see _end; the pool would take it for a result, and wait for the worker
+        os._exit(1)
     except Exception as error:  # told in the summary; the others go on
         return _failed(task, str(error) or repr(error), time.perf_counter() - start)
     seconds = round(time.perf_counter() - start, 2)
@@ -387,8 +387,10 @@ def _end_with_parent() -> None:
 
 
 def _end(*_: object) -> None:
-    """End at once, and tidy up on the way out; begin nothing that waits."""
-    _ended.set()
+    """End at once, and tidy up on the way out; but end, whatever catches this."""
+    last = threading.Timer(TIDYING, os._exit, (1,))
+    last.daemon = True
+    last.start()
     raise SystemExit(1)
 
 
