@@ -24,7 +24,7 @@ def prepared(session: nox.Session, *arguments: str) -> dict[str, str]:
     session.install("-e", ".[test]", *arguments)
     # A compiler may be missing; tests of the graph cut are skipped then, as the program says.
     session.install("gco-wrapper==3.0.9", success_codes=range(256), silent=True)
-    return {"NUMBA_CACHE_DIR": str(Path(session.create_tmp(), "kernels"))}
+    return {"NUMBA_CACHE_DIR": str(Path(session.create_tmp(), "kernels").resolve())}
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])
@@ -60,7 +60,7 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *session.posargs, env=environment)
     environment["NUMBA_DISABLE_JIT"] = "1"
-    kernels = ("tests/test_kernels.py",)
+    kernels = (f"tests/test_{name}.py" for name in ("kernels", "energy", "warp"))
     session.run("coverage", "run", "-m", "pytest", *kernels, env=environment)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")

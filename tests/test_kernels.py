@@ -187,6 +187,7 @@ def test_rows_and_columns_are_settled(rng):
     assert JUMP == 4
 
 
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
 def test_compiling_is_told_once_and_only_when_it_happens():
     told = []
     twice = numba.njit(lambda x: 2 * x)
