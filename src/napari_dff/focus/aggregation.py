@@ -64,7 +64,9 @@ def adaptive(measure: Measurement, wanted: Window) -> np.ndarray:
         height, textured = enlarged(maps, step, wanted, around)
         # Blocks are counted from where the window begins, which is on the grid.
         every = 2 if measure.variance(scale) >= SMOOTH and 2 * step <= GRID else 1
-        thinned = np.stack([block_means(plane, every) for plane in volume])
+        thinned = np.ascontiguousarray(volume)
+        if every > 1:
+            thinned = np.stack([block_means(plane, every) for plane in volume])
         doubt = _doubt(thinned, NEIGHBOURHOOD / (every * step))
         known = np.isfinite(doubt)
         share = known / (1 + (doubt / ENOUGH) ** 4) if scale < SCALES[-1] else known

@@ -13,6 +13,7 @@ import tifffile
 from napari_dff.acquisition import Acquisition
 from napari_dff.depth import DepthMap
 from napari_dff.io.axes import Decoded, reason
+from napari_dff.io.folders import RECORD
 from napari_dff.io.reading import read_transforms
 from napari_dff.io.records import from_json
 from napari_dff.io.tiff_opening import opened
@@ -44,7 +45,7 @@ class DepthFiles:
     def __init__(self, folder: str | os.PathLike[str], acquisition: Acquisition) -> None:
         place = Path(folder)
         try:
-            told = from_json(place / "provenance.json", "the record of a run")
+            told = from_json(place / RECORD, "the record of a run")
             self.transforms = read_transforms(place / "transforms.json")
             self._maps = DepthMap(*(_opened(place, name) for name in DepthMap._fields))
             positions = np.asarray(told["positions"], float)

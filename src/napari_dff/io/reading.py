@@ -80,10 +80,7 @@ def read_acquisitions(
     ValueError
         When `axes` or `spacing` can't be meant.
     """
-    found, doubts = _found(Path(path), axes, spacing)
-    for doubt in doubts:
-        warnings.warn(doubt, stacklevel=2)
-    return found
+    return _found(Path(path), axes, spacing)
 
 
 def read_stack(
@@ -122,9 +119,7 @@ def read_stack(
     ValueError
         When there is no such position, time or channel, or an argument can't be meant.
     """
-    found, doubts = _found(Path(path), axes, spacing)
-    for doubt in doubts:
-        warnings.warn(doubt, stacklevel=2)
+    found = _found(Path(path), axes, spacing)
     if position is not None:
         found = (found[_number(position, [each.name for each in found])],)
     _check_chosen(Path(path), found, time, channel)
@@ -167,8 +162,8 @@ def read_transforms(path: str | os.PathLike[str]) -> np.ndarray:
 
 def _found(
     path: Path, axes: str | None, spacing: float | Sequence[float] | None
-) -> tuple[tuple[Acquisition, ...], tuple[str, ...]]:
-    """All positions, and what is doubtful about them, in sentences."""
+) -> tuple[Acquisition, ...]:
+    """All positions; warns, whoever called the public function, of what is doubtful about them."""
     letters = None if axes is None else check_axes(axes)
     sources = _sources(path)
     found = acquisitions(sources, letters)
@@ -180,7 +175,9 @@ def _found(
     else:
         own = (source.calibration.doubt for source in sources)
         doubts += [f"{path.name}: {doubt}" for doubt in own if doubt]
-    return found, tuple(dict.fromkeys(doubts))
+    for doubt in dict.fromkeys(doubts):
+        warnings.warn(doubt, stacklevel=3)
+    return found
 
 
 def _newer(version: str) -> bool:

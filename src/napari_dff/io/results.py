@@ -17,7 +17,7 @@ from napari_dff import checks
 from napari_dff.depth import DepthMap
 from napari_dff.io.folders import RECORD, check_space, complete
 from napari_dff.io.pixels import Growing, Pixels
-from napari_dff.io.records import MAPS, PICTURES, Layout, Record, of_each_time
+from napari_dff.io.records import MAPS, PICTURES, Layout, Record, from_json, of_each_time
 from napari_dff.io.tiff_files import GrowingTiff
 from napari_dff.io.zarr_files import GrowingZarr
 from napari_dff.stack import block_means
@@ -204,7 +204,7 @@ def check_apart(stack: Path, folder: Path) -> None:
 def is_complete(folder: Path, digest: str, file_format: FileFormat) -> bool:
     """Whether `folder` holds a whole result of this digest."""
     try:
-        told = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        told = from_json(folder / RECORD, "the record of a run")
     except (OSError, ValueError):
         return False
     suffix = FORMATS[file_format][0]

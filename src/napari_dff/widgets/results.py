@@ -10,7 +10,8 @@ import tifffile
 
 from napari_dff.io import StackError, frames_in
 from napari_dff.io.axes import reason
-from napari_dff.io.folders import settle
+from napari_dff.io.folders import RECORD, settle
+from napari_dff.io.records import from_json
 from napari_dff.io.tiff_opening import ome_of, opened
 from napari_dff.io.tiff_reading import TIFFS
 from napari_dff.io.zarr_reading import check_unpickled
@@ -55,7 +56,7 @@ def result_layers(path: Path) -> list[LayerData]:
 
 
 def _of_a_folder(folder: Path) -> list[LayerData]:
-    told = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    told = from_json(folder / RECORD, "the record of a run")
     files = {name: _file(folder, name) for name in ROLES}
     moved = folder / "transforms.json"
     if moved.exists():
@@ -260,8 +261,9 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _is_folder(path: Path) -> bool:
-    settle(path)  # what a killed run was about to put there
-    return (path / "provenance.json").is_file() and _file(path, "depth") is not None
+    if not (path / RECORD).is_file():
+        settle(path)  # a run may have been killed while it moved its result there
+    return (path / RECORD).is_file() and _file(path, "depth") is not None
 
 
 def _file(folder: Path, name: str) -> Path | None:
