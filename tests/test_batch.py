@@ -133,7 +133,13 @@ def test_an_interrupted_batch_goes_on_where_it_was(plates, tmp_path):
         shutil.copy(first, first.with_name(f"copy {i}.ome.tif"))
     words = [sys.executable, "-m", "napari_dff.cli", "batch", str(plates / "*" / "*.ome.tif")]
     words += ["--out", str(out), *QUICK, "--workers", "1"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # heard even where whoever runs the tests ignores it, as what a shell has in the background
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     end = time.monotonic() + 60
     while not complete_in(out) and time.monotonic() < end:
         time.sleep(0.02)

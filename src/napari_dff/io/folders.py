@@ -82,13 +82,13 @@ def in_place(path: Path) -> Iterator[Path]:
             os.replace(new, path)
 
 
-def settle(target: Path, mine: Path | None = None) -> bool:
+def settle(target: Path, mine: Path | None = None) -> list[Path]:
     """Finish what a killed run was moving to `target`, and clear up what it left.
 
-    Whether another run is writing there. `mine` is the place that isn't looked at.
+    The places of runs that are writing there now; `mine` isn't looked at.
     """
     target = Path(os.path.realpath(target))
-    busy = False
+    busy = []
     for place in _places(target):
         if place == mine:
             continue
@@ -102,9 +102,12 @@ def settle(target: Path, mine: Path | None = None) -> bool:
             free = _locked(lock)
             if free and (place / MOVES).exists():
                 _finish(place, target)
+            if free:
+                _remove(place)  # while it is locked: it may just have been made, see `_made`
         if free:
-            _remove(place)
-        busy |= free is False
+            _remove(place)  # of Windows, where what is open can't be removed
+        if free is False:
+            busy.append(place)
     return busy
 
 
@@ -151,8 +154,13 @@ def _place(target: Path) -> Iterator[Path]:
         raise type(error)(f"{target} can't be written: {error.strerror}") from error
     try:
         with lock:
-            if settle(target, place):
-                raise OSError(f"another run is writing {target}: let it end, or write elsewhere")
+            while others := settle(target, place):
+                # Of those that begin at once the first by name goes on, when the others are gone.
+                if any((each / "new").exists() or each.name < place.name for each in others):
+                    raise OSError(
+                        f"another run is writing {target}: let it end, or write elsewhere"
+                    )
+                time.sleep(0.01)
             (place / "new").mkdir()
             yield place
     except OSError as error:
@@ -181,7 +189,7 @@ def _made(target: Path) -> tuple[Path, BinaryIO]:
             place = place.rename(target.parent / place.name)
         with contextlib.suppress(FileNotFoundError):  # another run took it for left over
             lock = (place / LOCK).open("xb")
-            if _locked(lock) is not False:
+            if _locked(lock) is not False and (place / LOCK).exists():
                 return place, lock
             lock.close()
 
