@@ -38,6 +38,7 @@ def window() -> None:
     for layer in viewer.layers:
         if layer.name.startswith("refined depth"):
             layer.colormap = "viridis"
+    viewer.reset_view()
     settle(1)
     viewer.screenshot(str(HERE / "window.png"), canvas_only=False, flash=False)
     viewer.close()
