@@ -8,7 +8,7 @@ import pytest
 
 from napari_dff import FocalStack, Recipe, depth_from_focus, pipeline, synthetic
 from napari_dff.plan import Plan
-from napari_dff.registration import Moved
+from napari_dff.registration import LazyAlignedStack
 from napari_dff.stack import NO_CONTRAST
 from napari_dff.tiles import Limits, grid, limit
 
@@ -87,7 +87,7 @@ def test_refined_tiles_are_nearly_the_whole_and_have_no_seams(wide, tiled, refin
 def test_tiles_of_moving_planes_are_the_whole(drifting, tiled):
     recipe = dataclasses.replace(PLAIN, registration="joint")
     whole, parts = depth_from_focus(drifting.stack, recipe), tiled(drifting.stack, recipe)
-    assert isinstance(parts.stack.planes, Moved)
+    assert isinstance(parts.stack.planes, LazyAlignedStack)
     np.testing.assert_array_equal(parts.transforms, whole.transforms)
     np.testing.assert_array_equal(parts.valid, whole.valid)
     np.testing.assert_array_equal(parts.stack.planes[3], whole.stack.planes[3])

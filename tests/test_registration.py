@@ -3,9 +3,9 @@ import pytest
 from scipy import ndimage
 
 from napari_dff import synthetic
-from napari_dff.registration import align, gains_of, resample
+from napari_dff.registration import align, estimate_gains, resample
 from napari_dff.registration.joint import Pair, solve
-from napari_dff.registration.motion import MOTIONS, apply, fit, penalised_misfit, simplest
+from napari_dff.registration.motion import MOTIONS, apply, fit, penalised_misfit
 
 
 def error(found, truth, shape):
@@ -42,7 +42,6 @@ def test_the_simplest_motion_that_explains_the_matches_wins(motion, rng):
         m: penalised_misfit(m, fit(m, source, target, even), source, target, even) for m in MOTIONS
     }
     assert min(scores, key=scores.get) == motion
-    assert simplest(EXAMPLES[motion], (200, 200), 0.05) == motion
 
 
 @pytest.mark.parametrize(("registration", "limit"), [("joint", 0.12), ("sift", 0.3), ("ecc", 0.25)])
@@ -191,7 +190,7 @@ def test_light_that_flickers_is_made_equal(rng):
 def test_a_black_plane_does_not_change_the_light_of_others(black, surface):
     planes = np.stack([surface.stack.planes[5] * share for share in (0.5, 0.8, 1.0, 0.4, 0.9)])
     planes[black] = 0
-    gains = gains_of(planes, np.tile(np.eye(3), (5, 1, 1)))
+    gains = estimate_gains(planes, np.tile(np.eye(3), (5, 1, 1)))
     lit = np.arange(5) != black
     np.testing.assert_allclose(np.ptp((gains * (0.5, 0.8, 1.0, 0.4, 0.9))[lit]), 0, atol=1e-6)
     assert 0.2 < gains.min() < gains.max() < 5

@@ -17,7 +17,14 @@ from napari_dff.plan import Plan, planned
 from napari_dff.progress import Progress, silent
 from napari_dff.recipe import Recipe
 from napari_dff.refinement import Before, refine
-from napari_dff.registration import Alignment, Moved, align, gains_of, gathered, motions_of
+from napari_dff.registration import (
+    Alignment,
+    LazyAlignedStack,
+    align,
+    estimate_gains,
+    estimate_transforms,
+    load_aligned,
+)
 from napari_dff.stack import CONTRAST, NO_CONTRAST, FocalStack, in_memory
 from napari_dff.tiles import Window, whole
 
@@ -133,24 +140,26 @@ def _is_flat(picture: np.ndarray) -> bool:
 
 def registered(
     planes: Any, recipe: Recipe, transforms: np.ndarray | None, progress: Progress
-) -> Moved:
+) -> LazyAlignedStack:
     """Planes aligned as `recipe` says, or by `transforms` that are known, when they are read."""
     if transforms is None:
         settings: dict[str, Any] = {"registration": recipe.registration, "motion": recipe.motion}
-        transforms, _ = motions_of(planes, **settings, progress=progress)
+        transforms, _ = estimate_transforms(planes, **settings, progress=progress)
     gains = None
     if recipe.exposure == "equal":
-        gains = gains_of(planes, transforms, progress=progress)
-    return Moved(planes, transforms, gains)
+        gains = estimate_gains(planes, transforms, progress=progress)
+    return LazyAlignedStack(planes, transforms, gains)
 
 
-def scene_of(moved: Moved, positions: np.ndarray, plan: Plan, progress: Progress) -> Scene:
+def scene_of(
+    moved: LazyAlignedStack, positions: np.ndarray, plan: Plan, progress: Progress
+) -> Scene:
     """Aligned planes, in memory if the plan is to work on all of them at once."""
-    if moved.still and (plan.whole or not isinstance(moved.planes, np.ndarray)):
+    if moved.is_identity and (plan.whole or not isinstance(moved.planes, np.ndarray)):
         return Scene(moved.planes, positions)
     if not plan.whole:  # a memory map's windows are copied too, so that it can be let go
         return Scene(moved, positions, valid=moved.valid)
-    planes, valid = gathered(moved, progress)
+    planes, valid = load_aligned(moved, progress)
     return Scene(planes, positions, valid=lambda window: valid[window.slices])
 
 

@@ -19,8 +19,8 @@ from napari_dff.progress import silent
 from napari_dff.recipe import Recipe
 from napari_dff.refinement.message_passing import REACH
 from napari_dff.refinement.message_passing import VOLUMES as PASSED
-from napari_dff.registration import Moved, motions_of
-from napari_dff.registration.reading import LARGEST
+from napari_dff.registration import LazyAlignedStack, estimate_transforms
+from napari_dff.registration.downsampling import LARGEST
 from napari_dff.stack import FocalStack, cut
 from napari_dff.tiles import GRID, Window, cores, grid, whole, windows
 
@@ -135,13 +135,13 @@ def seconds_of(stack: FocalStack, recipe: Recipe, plan: Plan, *, beside: int = 0
         some = stack.planes[first : first + ALIGNED]
         noise = np.random.default_rng(0).random((4, 64, 64), np.float32)
         settings: dict[str, Any] = {"registration": recipe.registration, "motion": recipe.motion}
-        motions_of(noise, **settings)  # compiles, loads
+        estimate_transforms(noise, **settings)  # compiles, loads
         with contextlib.suppress(ValueError):  # these may have no contrast where others have
-            spent, (motions, _) = _timed(lambda: motions_of(some, **settings))
+            spent, (motions, _) = _timed(lambda: estimate_transforms(some, **settings))
             seconds += spent * count / len(motions)
             if not np.allclose(motions, np.eye(3), rtol=0, atol=1e-9):
                 transforms[:, 0, 2] = 0.5  # what moves is resampled
-    moved = Moved(stack.planes, transforms)
+    moved = LazyAlignedStack(stack.planes, transforms)
     scene = Scene(moved, stack.positions, tuple([moved] * beside), moved.valid)
     height, width = (min(max(w.shape[k] for w in plan.windows), TRIED) for k in (0, 1))
     top, left = ((shape[0] - height) // 2 // GRID * GRID, (shape[1] - width) // 2 // GRID * GRID)

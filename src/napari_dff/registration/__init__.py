@@ -4,25 +4,26 @@ from napari_dff.registration.alignment import (
     REGISTRATIONS,
     Alignment,
     align,
-    motions_of,
+    align_lazily,
+    estimate_transforms,
     resample,
 )
 from napari_dff.registration.estimation import STEADY, PlaneReport
-from napari_dff.registration.exposure import equalised, gains_of
+from napari_dff.registration.exposure import estimate_gains
+from napari_dff.registration.lazy_stack import LazyAlignedStack, load_aligned
 from napari_dff.registration.motion import MOTIONS
-from napari_dff.registration.moved import Moved, gathered
 
 __all__ = [
     "MOTIONS",
     "REGISTRATIONS",
     "STEADY",
     "Alignment",
-    "Moved",
+    "LazyAlignedStack",
     "PlaneReport",
     "align",
-    "equalised",
-    "gains_of",
-    "gathered",
-    "motions_of",
+    "align_lazily",
+    "estimate_gains",
+    "estimate_transforms",
+    "load_aligned",
     "resample",
 ]

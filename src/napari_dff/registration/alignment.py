@@ -10,9 +10,9 @@ from napari_dff import checks
 from napari_dff.progress import Progress, silent
 from napari_dff.recipe import Exposure, Motion, Registration
 from napari_dff.registration.estimation import PlaneReport, estimate
-from napari_dff.registration.exposure import gains_of
+from napari_dff.registration.exposure import estimate_gains
+from napari_dff.registration.lazy_stack import LazyAlignedStack, load_aligned
 from napari_dff.registration.motion import MOTIONS
-from napari_dff.registration.moved import Moved, gathered
 from napari_dff.stack import checked_planes
 
 REGISTRATIONS = ("joint", "sift", "ecc", "none")
@@ -87,19 +87,61 @@ def align(
     Barath et al. 2020, doi:10.1109/CVPR42600.2020.00138 (MAGSAC++).
     Evangelidis & Psarakis 2008, doi:10.1109/TPAMI.2008.113 (ECC).
     """
-    planes = checked_planes(planes)
-    checks.one_of("exposure", exposure, ("keep", "equal"))
-    matrices, report = motions_of(
-        planes, registration=registration, motion=motion, reference=reference, progress=progress
+    aligned = align_lazily(
+        checked_planes(planes),
+        registration=registration,
+        motion=motion,
+        reference=reference,
+        exposure=exposure,
+        progress=progress,
     )
+    out, valid = load_aligned(aligned, progress)
+    return Alignment(out, aligned.transforms, valid, aligned.report)
+
+
+def align_lazily(
+    planes: Any,  # (Z, Y, X[, 3])
+    *,
+    registration: Registration = "joint",
+    motion: Motion = "auto",
+    reference: int | None = None,
+    exposure: Exposure = "keep",
+    transforms: np.ndarray | None = None,
+    progress: Progress = silent,
+) -> LazyAlignedStack:
+    """Return aligned planes that are resampled where and when they are read.
+
+    Parameters
+    ----------
+    planes : (Z, Y, X) or (Z, Y, X, 3) array
+        Any integer or float type; numpy, memory map, zarr or dask. Each plane is read once in
+        strips of rows to estimate its transform, and once more to estimate its gain.
+    registration, motion, reference, exposure
+        As in `align`.
+    transforms : (Z, 3, 3) array, optional
+        Known transforms, (y, x, 1) of a plane → (y, x, 1) of the reference plane. Nothing is
+        estimated then: `registration` and `motion` have no effect, and the report is empty.
+    progress : Progress
+        Called with the planes of each step; may raise to cancel.
+
+    Raises
+    ------
+    ValueError
+        As `align`, or when `transforms` has the wrong shape or cannot be inverted.
+    """
+    checks.one_of("exposure", exposure, ("keep", "equal"))
+    report: tuple[PlaneReport, ...] = ()
+    if transforms is None:
+        transforms, report = estimate_transforms(
+            planes, registration=registration, motion=motion, reference=reference, progress=progress
+        )
     gains = None
     if exposure == "equal":
-        gains = gains_of(planes, matrices, reference=reference, progress=progress)
-    out, valid = gathered(Moved(planes, matrices, gains), progress)
-    return Alignment(out, matrices, valid, report)
+        gains = estimate_gains(planes, transforms, reference=reference, progress=progress)
+    return LazyAlignedStack(planes, transforms, gains, report)
 
 
-def motions_of(
+def estimate_transforms(
     planes: Any,  # (Z, Y, X[, 3])
     *,
     registration: Registration = "joint",
@@ -110,7 +152,8 @@ def motions_of(
     """Motion of every plane to the reference plane: `align` without moving anything.
 
     Each plane is read once, in strips of rows, so that a lazy array stays out of memory; what is
-    held are its planes in grey, at a longer side of 1024 pixels. `Moved` gives the aligned planes.
+    held are its planes in grey, at a longer side of 1024 pixels. `align_lazily` gives the aligned
+    planes.
 
     Returns
     -------
@@ -161,4 +204,4 @@ def resample(
     ValueError
         When `transforms` don't belong to as many planes.
     """
-    return gathered(Moved(checked_planes(planes), transforms), progress)
+    return load_aligned(LazyAlignedStack(checked_planes(planes), transforms), progress)

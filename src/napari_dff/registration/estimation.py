@@ -15,9 +15,9 @@ from napari_dff.progress import Progress
 from napari_dff.recipe import Motion
 from napari_dff.registration import features, joint
 from napari_dff.registration import motion as motions
+from napari_dff.registration.downsampling import LARGEST, Shrunk
 from napari_dff.registration.intensity import ecc
 from napari_dff.registration.motion import MOTIONS
-from napari_dff.registration.reading import LARGEST, Shrunk
 from napari_dff.tiles import on_all_cores
 from napari_dff.warp import inside, scaling, shrunk, times, warp
 

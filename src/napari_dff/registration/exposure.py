@@ -8,15 +8,15 @@ import cv2
 import numpy as np
 
 from napari_dff.progress import Progress, silent
-from napari_dff.registration.moved import Moved, gathered
-from napari_dff.registration.reading import Shrunk
+from napari_dff.registration.downsampling import Shrunk
+from napari_dff.registration.lazy_stack import LazyAlignedStack
 from napari_dff.tiles import on_all_cores, whole
-from napari_dff.warp import scaling, shrunk
+from napari_dff.warp import scaling
 
 SAME_LIGHT = 8.0  # pixels: what is compared is blurred by this, so that focus doesn't count
 
 
-def gains_of(
+def estimate_gains(
     planes: Any,
     transforms: np.ndarray,
     *,
@@ -47,39 +47,13 @@ def gains_of(
     """
     small = Shrunk(planes)
     grow = scaling(small.factor)
-    moved = Moved(small, np.linalg.inv(grow) @ transforms @ grow)
+    moved = LazyAlignedStack(small, np.linalg.inv(grow) @ transforms @ grow)
     valid = moved.valid(whole((small.shape[1], small.shape[2])))
     return _gains(moved, valid, reference, progress)
 
 
-def equalised(
-    planes: np.ndarray, valid: np.ndarray, centre: int, progress: Progress = silent
-) -> np.ndarray:
-    """Aligned planes times their gains, see `gains_of`.
-
-    Parameters
-    ----------
-    planes : (Z, Y, X) or (Z, Y, X, 3) array
-        Aligned, black at 0.
-    valid : (Y, X) bool
-        The pixels that are compared.
-    centre : int
-        The plane whose light is kept.
-    progress : Progress
-
-    Returns
-    -------
-    (Z, Y, X[, 3]), dtype of `planes`
-    """
-    still = np.tile(np.eye(3), (len(planes), 1, 1))
-    small = Shrunk(planes)
-    share = shrunk(valid.astype(np.float32), small.factor)
-    gains = _gains(Moved(small, still), share > 1 - 0.5 / small.factor**2, centre, progress)
-    return gathered(Moved(planes, still, gains), silent)[0]
-
-
 def _gains(
-    moved: Moved, valid: np.ndarray, reference: int | None, progress: Progress
+    moved: LazyAlignedStack, valid: np.ndarray, reference: int | None, progress: Progress
 ) -> np.ndarray:
     """Gains of aligned planes, from those of their pixels that are `valid`."""
     count = len(moved)

@@ -126,18 +126,6 @@ def penalised_misfit(
     return float(count * misfit + PARAMETERS[motion] * np.log(count))
 
 
-def simplest(matrix: np.ndarray, shape: tuple[int, int], tolerance: float) -> str:
-    """Name of the simplest motion within `tolerance` pixels of `matrix` over the whole plane."""
-    y, x = np.meshgrid(np.linspace(0, shape[0], 9), np.linspace(0, shape[1], 9))
-    grid = np.column_stack([y.ravel(), x.ravel()])
-    target = apply(matrix, grid)
-    for motion in MOTIONS:
-        near = apply(MOTIONS[motion](grid, target, np.ones(len(grid))), grid)
-        if np.hypot(*(near - target).T).max() <= tolerance:
-            return motion
-    return "homography"
-
-
 def project(matrix: np.ndarray, motion: str, shape: tuple[int, int]) -> np.ndarray:
     """Return the `motion` that comes closest to `matrix` over the whole plane."""
     y, x = np.meshgrid(np.linspace(0, shape[0], 9), np.linspace(0, shape[1], 9))

@@ -12,7 +12,13 @@ from napari_dff.pipeline import registered
 from napari_dff.progress import Progress
 from napari_dff.quality import Motion, alignment_advice, fallen_back, motion_of
 from napari_dff.recipe import Recipe
-from napari_dff.registration import Moved, PlaneReport, gains_of, gathered, motions_of
+from napari_dff.registration import (
+    LazyAlignedStack,
+    PlaneReport,
+    estimate_gains,
+    estimate_transforms,
+    load_aligned,
+)
 from napari_dff.stack import FocalStack
 from napari_dff.widgets.canvas import COLOURS, Canvas
 from napari_dff.widgets.form import table
@@ -75,7 +81,7 @@ class AlignWidget(StepWidget):
             moved, reports[place] = _moved(series.stack(place), recipe, within)
             here = None
             if aligned.held:
-                here, covered = gathered(moved, within)
+                here, covered = load_aligned(moved, within)
             else:
                 covered = valid_in(moved)
             aligned.put(place, series.focus, moved, here, within)
@@ -136,14 +142,16 @@ class AlignWidget(StepWidget):
         self.plot.follow_theme()
 
 
-def _moved(stack: FocalStack, recipe: Recipe, progress: Progress) -> tuple[Moved, Report]:
+def _moved(
+    stack: FocalStack, recipe: Recipe, progress: Progress
+) -> tuple[LazyAlignedStack, Report]:
     """How the planes of a stack are moved, and how each fared: as `align`, moving none yet."""
     settings: dict[str, Any] = {"registration": recipe.registration, "motion": recipe.motion}
-    transforms, report = motions_of(stack.planes, **settings, progress=progress)
+    transforms, report = estimate_transforms(stack.planes, **settings, progress=progress)
     gains = None
     if recipe.exposure == "equal":
-        gains = gains_of(stack.planes, transforms, progress=progress)
-    return Moved(stack.planes, transforms, gains), report
+        gains = estimate_gains(stack.planes, transforms, progress=progress)
+    return LazyAlignedStack(stack.planes, transforms, gains), report
 
 
 def put_alignment(

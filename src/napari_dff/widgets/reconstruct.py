@@ -13,7 +13,7 @@ from napari_dff.plan import planned
 from napari_dff.progress import Progress
 from napari_dff.recipe import Recipe
 from napari_dff.region import region_of
-from napari_dff.registration import Moved
+from napari_dff.registration import LazyAlignedStack
 from napari_dff.stack import FocalStack, in_memory
 from napari_dff.tiles import Window, whole
 from napari_dff.widgets.align import ALIGNING, put_alignment
@@ -56,7 +56,7 @@ class ReconstructWidget(MapsStep):
         transforms, valid = [], []
         for place, within in series.in_turn(progress):
             scene, moved = _scene(series, place, recipe, maps, within)
-            still = still and all(each.still for each in moved.values())
+            still = still and all(each.is_identity for each in moved.values())
             transforms.append(moved[series.focus].transforms)
             valid.append(scene.valid(whole(scene.shape)))
             if not (recipe.registration == "none" and recipe.exposure == "keep"):
@@ -106,7 +106,7 @@ class ReconstructWidget(MapsStep):
 
 def _scene(
     series: Series, place: tuple[int, ...], recipe: Recipe, maps: Maps, progress: Progress
-) -> tuple[Scene, dict[int, Moved]]:
+) -> tuple[Scene, dict[int, LazyAlignedStack]]:
     """Fill in the maps of one place; its aligned planes, and how each channel is moved."""
     stack, others = series.stack(place), [series.stack(place, c).planes for c in series.others]
     plan = planned(stack.planes, recipe, beside=len(others))
@@ -117,5 +117,5 @@ def _scene(
     scene = scene_of(moved, stack.positions, plan, progress)._replace(beside=tuple(beside))
     channels = [series.focus, *series.others]
     reconstruct(scene, recipe, plan, Filling(maps, place, channels), progress)
-    unread = Moved(stack.planes, moved.transforms, moved.gains)
+    unread = LazyAlignedStack(stack.planes, moved.transforms, moved.gains)
     return scene, dict(zip(channels, [unread, *beside], strict=True))

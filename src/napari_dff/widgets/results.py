@@ -15,7 +15,7 @@ from napari_dff.io.records import from_json
 from napari_dff.io.tiff_opening import ome_of, opened
 from napari_dff.io.tiff_reading import TIFFS
 from napari_dff.io.zarr_reading import check_unpickled
-from napari_dff.registration import Moved
+from napari_dff.registration import LazyAlignedStack
 from napari_dff.units import EXPONENTS
 from napari_dff.widgets.layers import KEY, spacing_of
 from napari_dff.widgets.maps import look_of, sample
@@ -247,7 +247,8 @@ def _valid(transforms: np.ndarray, plane: list[int]) -> np.ndarray:
     """Where every plane has data, of the motions of one stack or of many."""
     count = transforms.shape[-3]
     empty = np.broadcast_to(np.uint8(0), (count, *plane))
-    every = [valid_in(Moved(empty, each)) for each in transforms.reshape(-1, count, 3, 3)]
+    flat = transforms.reshape(-1, count, 3, 3)
+    every = [valid_in(LazyAlignedStack(empty, each)) for each in flat]
     return np.stack(every).reshape(*transforms.shape[:-3], *plane)
 
 

@@ -10,8 +10,8 @@ from napari.layers import Image
 from napari.viewer import Viewer
 
 from napari_dff.progress import Progress, saying, silent
-from napari_dff.registration import Moved
-from napari_dff.registration.moved import gathered
+from napari_dff.registration import LazyAlignedStack
+from napari_dff.registration.lazy_stack import load_aligned
 from napari_dff.stack import FocalStack
 from napari_dff.tiles import whole
 from napari_dff.widgets.axes import WORDS, channel_axis, names_of
@@ -206,7 +206,7 @@ class AlignedPlanes:
         self,
         place: tuple[int, ...],
         channel: int,
-        moved: Moved,
+        moved: LazyAlignedStack,
         planes: np.ndarray | None = None,
         progress: Progress = silent,
     ) -> None:
@@ -215,7 +215,7 @@ class AlignedPlanes:
             self._parts[self._series.places.index(place)][channel] = _when_read(moved)
             return
         if planes is None:
-            planes, _ = gathered(moved, progress)
+            planes, _ = load_aligned(moved, progress)
         if self._out is None:
             self._parts[0][0] = planes
         else:
@@ -226,7 +226,7 @@ class AlignedPlanes:
         return self._series.joined_channels(self._parts) if self._out is None else self._out
 
 
-def _when_read(moved: Moved) -> Any:
+def _when_read(moved: LazyAlignedStack) -> Any:
     """Dask array of planes that are moved when one is read."""
     import dask.array as da  # 0.3 s, needed only here
 
@@ -235,6 +235,6 @@ def _when_read(moved: Moved) -> Any:
     return da.from_array(moved, chunks=chunks, name=False, meta=empty)  # type: ignore[no-untyped-call]
 
 
-def valid_in(moved: Moved) -> np.ndarray:
+def valid_in(moved: LazyAlignedStack) -> np.ndarray:
     """Where every plane has data: (Y, X) bool."""
     return moved.valid(whole((moved.shape[1], moved.shape[2])))

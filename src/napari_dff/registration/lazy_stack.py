@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_dff import tiles
 from napari_dff.progress import Progress, silent
+from napari_dff.registration.estimation import PlaneReport
 from napari_dff.stack import as_dtype, let_go, numbers, read_plane
 from napari_dff.tiles import Window, on_all_cores, whole
 from napari_dff.warp import narrow, needed, warped
@@ -20,7 +21,7 @@ SINGULAR = 1e-12  # determinant of a motion that can't be undone
 
 
 @dataclass(frozen=True, eq=False)
-class Moved:
+class LazyAlignedStack:
     """Planes that are moved, and brought to one light, where and when they are read.
 
     Each pixel is resampled once, by cubic splines, whether a window is read or all: of a lazy
@@ -34,6 +35,8 @@ class Moved:
         (y, x, 1) of a plane → (y, x, 1) of the result, as in `Alignment`.
     gains : (Z,) or (Z, 3) array, optional
         Factors of the light of each plane, or of each of its channels; None keeps it.
+    report : tuple of PlaneReport
+        How each plane was aligned; empty where the transforms were known.
 
     Raises
     ------
@@ -44,6 +47,7 @@ class Moved:
     planes: Any
     transforms: np.ndarray
     gains: np.ndarray | None = None
+    report: tuple[PlaneReport, ...] = ()
 
     def __post_init__(self) -> None:
         count, *_ = self.shape
@@ -85,7 +89,7 @@ class Moved:
         return len(self.shape)
 
     @property
-    def still(self) -> bool:
+    def is_identity(self) -> bool:
         """Whether the planes are as they were."""
         return self.gains is None and all(self._back(i) is None for i in range(len(self)))
 
@@ -151,7 +155,7 @@ class Moved:
         return out
 
 
-def gathered(moved: Moved, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
+def load_aligned(moved: LazyAlignedStack, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
     """All planes in memory, (Z, Y, X[, 3]), and where every one has data, (Y, X) bool."""
     out = np.empty(moved.shape, dtype=moved.dtype)
     size = (moved.shape[1], moved.shape[2])
