@@ -172,7 +172,7 @@ def reconstruct() -> None:
     run(widget)
     viewer.layers.selection.active = layer(viewer, "refined depth")
     layer(viewer, "refined depth").colormap = "viridis"
-    widget.form.unfold(True)
+    widget.form.expand(True)
     save(viewer, "reconstruct")
 
 

@@ -140,7 +140,7 @@ def chosen_file(monkeypatch, tmp_path):
     def answer(*_args, **_settings):
         return str(Chosen.path), ""
 
-    for module in ("form", "tool"):
+    for module in ("recipe_form", "tool"):
         for name in ("getSaveFileName", "getOpenFileName"):
             monkeypatch.setattr(f"napari_dff.widgets.{module}.QFileDialog.{name}", answer)
     return Chosen

@@ -100,13 +100,13 @@ def test_a_recipe_is_saved_and_loaded(person, surface, chosen_file, tmp_path):
     widget = person.open("all")
     widget.form.settings["smoothness"].value = 3.0
     chosen_file.path = tmp_path / "mine.json"
-    person.press(widget.file.save)
+    person.press(widget.recipe_file.save)
     assert json.loads(chosen_file.path.read_text())["smoothness"] == 3.0
     widget.form.settings["smoothness"].value = 1.0
-    person.press(widget.file.load)
+    person.press(widget.recipe_file.load)
     assert widget.form.settings["smoothness"].value == 3.0
     chosen_file.path.write_text('{"smothness": 2}')
-    person.press(widget.file.load)
+    person.press(widget.recipe_file.load)
     assert "did you mean 'smoothness'" in widget.status.value
     assert widget.form.settings["smoothness"].value == 3.0
 
@@ -121,7 +121,7 @@ def test_the_copied_command_gives_the_same_result(person, surface, tmp_path):
     widget.form.settings["registration"].value = "none"
     widget.form.settings["window"].value = 13
     person.run(widget)
-    person.press(widget.file.copy)
+    person.press(widget.recipe_file.copy)
     words = shlex.split(QApplication.clipboard().text())
     assert words[:3] == ["napari-dff", "run", str(path)]
     words[words.index("results")] = str(tmp_path / "out")
@@ -143,8 +143,10 @@ def test_the_command_of_a_step_skips_what_was_not_done(person, surface, tmp_path
     person.run(focus)
     assert "--registration none --refinement none" in depth.command()
     assert "--spacing 2 0.5 0.5" in depth.command()
-    person.press(depth.file.copy)
-    assert "nothing of where its positions begin" in depth.status.value  # the layer is shifted
+    person.press(depth.recipe_file.copy)
+    assert (
+        "does not contain where its positions begin" in depth.status.value
+    )  # the layer is shifted
     (sample,) = person.viewer.open_sample("napari-dff", "cell_sheet")
     depth.stack.value = sample
     assert "cell_sheet.ome.tif --out" in depth.command()

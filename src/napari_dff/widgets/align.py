@@ -21,7 +21,7 @@ from napari_dff.registration import (
 )
 from napari_dff.stack import FocalStack
 from napari_dff.widgets.canvas import COLOURS, Canvas
-from napari_dff.widgets.form import table
+from napari_dff.widgets.controls import read_only_table
 from napari_dff.widgets.layers import place_in_view
 from napari_dff.widgets.runs import Run
 from napari_dff.widgets.series import AlignedPlanes, Series, valid_in
@@ -60,7 +60,7 @@ class AlignWidget(StepWidget):
         self._reported: Image | None = None  # the stack that these are of
         self._channel: int | None = None  # its axis of channels
         self._shown: tuple[int, ...] | None = None  # the place whose report is shown
-        self.report = table((*COLUMNS, *DETAILS))
+        self.report = read_only_table((*COLUMNS, *DETAILS))
         self.report.native.setMaximumHeight(180)
         self.plot = Canvas(viewer, rows=3, height=260)
         self.append(self.report)

@@ -10,7 +10,7 @@ from qtpy.QtCore import QTimer
 
 from napari_dff.figure import Plate, frames, plate
 from napari_dff.io.pictures import FIGURES, MOVIES, write_figure, write_movie
-from napari_dff.widgets.form import in_a_row, lined_up
+from napari_dff.widgets.controls import button_row, labelled_column
 from napari_dff.widgets.heights import Heights, heights_of, lines
 from napari_dff.widgets.layers import find, planes_behind, source_of
 from napari_dff.widgets.series import stack_in_view
@@ -48,8 +48,8 @@ class FigureWidget(Tool):
         )
         self.movie = PushButton(text="Save movie…", tooltip="As GIF or TIFF.")
         self.figure = PushButton(text="Save figure…", tooltip="As PNG, SVG or PDF.")
-        fields = lined_up(self.chosen, self.line, self.colormap, self.inches)
-        self.extend([fields, in_a_row(self.play, self.movie, self.figure), self.status])
+        fields = labelled_column(self.chosen, self.line, self.colormap, self.inches)
+        self.extend([fields, button_row(self.play, self.movie, self.figure), self.status])
         self._follow()
         self.play.changed.connect(self._on_play)
         self.movie.changed.connect(self._on_movie)

@@ -13,7 +13,7 @@ from napari_dff.recipe import Recipe
 from napari_dff.region import FocusCurve, focus_curve
 from napari_dff.units import depth_symbol
 from napari_dff.widgets.canvas import COLOURS, Canvas
-from napari_dff.widgets.form import in_a_row, when_closed, wrapped
+from napari_dff.widgets.controls import button_row, call_when_closed, wrapping_label
 from napari_dff.widgets.layers import (
     KEY,
     RESULTS,
@@ -49,7 +49,7 @@ class InspectorWidget(Container[Widget]):
         self._marks: Layer | None = None
         self._final: dict[str, tuple[float, float]] = {}
         self.curves: list[tuple[tuple[int, int], FocusCurve]] = []
-        self.told = wrapped(HINT)
+        self.told = wrapping_label(HINT)
         self.step = CheckBox(
             value=True, text="go to the sharpest plane", tooltip="Show that plane of the stack."
         )
@@ -57,14 +57,14 @@ class InspectorWidget(Container[Widget]):
             value=False, text="logarithmic", tooltip="Show focus on a logarithmic axis."
         )
         self.forget = PushButton(text="Clear", tooltip="Forget all curves.")
-        row = in_a_row(self.step, self.logarithmic, self.forget)
+        row = button_row(self.step, self.logarithmic, self.forget)
         super().__init__(widgets=[self.told, row], labels=False)
         self.plot = Canvas(viewer, height=260)
         self.native.layout().insertWidget(0, self.plot, 1)
         self.forget.changed.connect(self._forget)
         self.logarithmic.changed.connect(self._draw)
         viewer.mouse_drag_callbacks.append(self._clicked)
-        when_closed(self, self._close)
+        call_when_closed(self, self._close)
         self._draw()
 
     def inspect(self, source: Image, pixel: tuple[int, int], add: bool = False) -> None:

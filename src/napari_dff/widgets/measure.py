@@ -29,7 +29,7 @@ from napari_dff.surface.levelling import DEGREE
 from napari_dff.surface.profile import WIDTH
 from napari_dff.units import depth_symbol, symbol
 from napari_dff.widgets.canvas import COLOURS, Canvas
-from napari_dff.widgets.form import in_a_row, lined_up, table, wrapped
+from napari_dff.widgets.controls import button_row, labelled_column, read_only_table, wrapping_label
 from napari_dff.widgets.heights import (
     NO_DEPTH,
     Heights,
@@ -117,10 +117,10 @@ class MeasureWidget(Tool):
         self.run = PushButton(text="Measure", tooltip="Measure what is drawn.")
         self.keep = PushButton(text="Keep levelled", tooltip="Add the levelled heights as a layer.")
         self.save = PushButton(text="Save CSV…", tooltip="Save the table, or the profile.")
-        self.cursor = wrapped("–")
-        self.table = table(COLUMNS)
+        self.cursor = wrapping_label("–")
+        self.table = read_only_table(COLUMNS)
         self.plot = Canvas(viewer, height=160)
-        fields = lined_up(
+        fields = labelled_column(
             self.chosen,
             self.measure,
             self.drawn,
@@ -130,7 +130,7 @@ class MeasureWidget(Tool):
             self.across,
             self.level,
         )
-        buttons = in_a_row(self.draw, self.run, self.keep, self.save)
+        buttons = button_row(self.draw, self.run, self.keep, self.save)
         self.extend([self.cursor, fields, buttons, self.status, self.table])
         self.native.layout().addWidget(self.plot)
         self._follow()

@@ -81,7 +81,7 @@ class ReconstructWidget(MapsStep):
 
     def caution(self) -> str:
         """Whether Run will move the planes first, or change their light."""
-        asked = self.form.values()
+        asked = self.form.value()
         still = asked["registration"] == "none" and asked["exposure"] == "keep"
         if still or self._aligned() is not None:
             return ""
@@ -89,7 +89,7 @@ class ReconstructWidget(MapsStep):
 
     def _aligned(self) -> Layer | None:
         """The layer of the stack that a run has aligned with these settings."""
-        aligned, asked = find(self._viewer, "aligned", self.stack.value), self.form.values()
+        aligned, asked = find(self._viewer, "aligned", self.stack.value), self.form.value()
         if aligned is None:
             return None
         made, focus = settings_of(aligned), ours(aligned).get("focus_channel")

@@ -12,7 +12,7 @@ from napari_dff.fusion import all_in_focus
 from napari_dff.progress import Progress
 from napari_dff.registration import resample
 from napari_dff.widgets.axes import channel_axis, names_told
-from napari_dff.widgets.form import in_a_row, lined_up
+from napari_dff.widgets.controls import button_row, labelled_column
 from napari_dff.widgets.heights import depth_layers
 from napari_dff.widgets.layers import (
     at_place,
@@ -72,8 +72,8 @@ class ReuseWidget(Tool):
         self.cancel = PushButton(text="Cancel", enabled=False, tooltip="Stop; nothing changes.")
         self.undo = PushButton(text="Undo", enabled=False, tooltip="Take the results away again.")
         self._following.append(self.targets)
-        buttons = in_a_row(self.run, self.cancel, self.undo)
-        self.extend([lined_up(self.chosen, self.targets), buttons, self.status])
+        buttons = button_row(self.run, self.cancel, self.undo)
+        self.extend([labelled_column(self.chosen, self.targets), buttons, self.status])
         self._follow()
         self.chosen.changed.connect(lambda: self.targets.reset_choices())
         self.run.changed.connect(self._start)

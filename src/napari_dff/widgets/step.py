@@ -18,13 +18,11 @@ from napari_dff.stack import FocalStack
 from napari_dff.tiles import Window
 from napari_dff.widgets.axes_form import AxesForm
 from napari_dff.widgets.command import found_again, untold
-from napari_dff.widgets.form import (
-    RecipeFile,
-    RecipeForm,
-    in_a_row,
-    lined_up,
-    when_closed,
-    wrapped,
+from napari_dff.widgets.controls import (
+    button_row,
+    call_when_closed,
+    labelled_column,
+    wrapping_label,
 )
 from napari_dff.widgets.layers import (
     KEY,
@@ -40,6 +38,7 @@ from napari_dff.widgets.layers import (
     values_at,
 )
 from napari_dff.widgets.preview import OFF, RECTANGLE, VIEW, Picture, Preview
+from napari_dff.widgets.recipe_form import RecipeFileButtons, RecipeForm
 from napari_dff.widgets.runs import Run, changes, or_undone, outdated, undo
 from napari_dff.widgets.series import Series
 from napari_dff.widgets.worker import Job
@@ -89,17 +88,23 @@ class StepWidget(Container[Widget]):
         self.undo = PushButton(
             text="Undo", enabled=False, tooltip="Bring the layers back as they were before Run."
         )
-        self.status, self.advice, self.fresh = wrapped("ready"), wrapped(), wrapped()
-        self.file = RecipeFile(self.recipe, self.command, self.form.fill, self._say, self.unsaid)
+        self.status, self.advice, self.fresh = (
+            wrapping_label("ready"),
+            wrapping_label(),
+            wrapping_label(),
+        )
+        self.recipe_file = RecipeFileButtons(
+            self.recipe, self.form.setValue, lambda: (self.command(), self.unsaid()), self._say
+        )
         preview = [self.preview] if self.previews else []
         above = [self.stack, *self.axes.widgets]
-        fields = lined_up(*above, *self.inputs(), *self.form.widgets, *preview)
-        buttons = in_a_row(self.run, self.cancel, self.undo)
+        fields = labelled_column(*above, *self.inputs(), *self.form.widgets, *preview)
+        buttons = button_row(self.run, self.cancel, self.undo)
         super().__init__(
-            widgets=[fields, buttons, self.status, self.advice, self.fresh, self.file],
+            widgets=[fields, buttons, self.status, self.advice, self.fresh, self.recipe_file],
             labels=False,
         )
-        self.form.unfold(False)
+        self.form.expand(False)
         self.advice.visible = self.fresh.visible = False
         self._preview = Preview(viewer, self.preview, self._prepare, self._say)
         self.stack.reset_choices()
@@ -111,7 +116,8 @@ class StepWidget(Container[Widget]):
         self.run.changed.connect(self._start)
         self.cancel.changed.connect(self._cancel)
         self.undo.changed.connect(self._undo)
-        for widget in (self.stack, *self.inputs(), *self.form.settings.values()):
+        self.form.valueChanged.connect(self._changed)
+        for widget in (self.stack, *self.inputs()):
             if isinstance(widget, ValueWidget):
                 widget.changed.connect(self._changed)
         viewer.layers.events.inserted.connect(self._inserted)
@@ -119,7 +125,7 @@ class StepWidget(Container[Widget]):
         viewer.layers.selection.events.active.connect(self._selected)
         viewer.dims.events.current_step.connect(self._slid)
         changes.happened.connect(self._tell_whether_fresh)
-        when_closed(self, self._close)
+        call_when_closed(self, self._close)
 
     # What a step says of itself -----------------------------------------------------------------
 
@@ -186,7 +192,7 @@ class StepWidget(Container[Widget]):
     def recipe(self) -> Recipe:
         """Return the recipe that makes the results of this step: the form, and what came before."""
         return Recipe.from_dict(
-            {**dict.fromkeys(self.skips, "none"), **self._earlier(), **self.form.values()}
+            {**dict.fromkeys(self.skips, "none"), **self._earlier(), **self.form.value()}
         )
 
     def command(self) -> str:
@@ -270,7 +276,7 @@ class StepWidget(Container[Widget]):
             except ValueError as error:  # of another version
                 self._say(f"settings of {layer.name!r} not shown: {error}")
                 return
-            self.form.fill(settings_of(layer))
+            self.form.setValue(settings_of(layer))
             self._say(f"settings of {layer.name!r}")
 
     def _changed(self, _: Any = None) -> None:
@@ -356,7 +362,7 @@ class StepWidget(Container[Widget]):
                 **source.metadata,
                 KEY: {**ours(source), "focus_channel": series.focus},
             }
-        run = Run(self._viewer, source, self.form.values(), inputs, self.title, told)
+        run = Run(self._viewer, source, self.form.value(), inputs, self.title, told)
         self._preview.clear()
         self.run.enabled, self.cancel.enabled, self.undo.enabled = False, True, False
 

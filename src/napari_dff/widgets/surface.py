@@ -13,7 +13,7 @@ from napari_dff.io.meshes import EXPORTS, save_mesh
 from napari_dff.progress import Progress
 from napari_dff.surface import Mesh, mesh, texture
 from napari_dff.surface.mesh import FACES
-from napari_dff.widgets.form import in_a_row, lined_up
+from napari_dff.widgets.controls import button_row, labelled_column
 from napari_dff.widgets.heights import Heights, heights_of
 from napari_dff.widgets.layers import find, role_of, settings_of, source_of
 from napari_dff.widgets.runs import Run
@@ -55,8 +55,8 @@ class SurfaceWidget(Tool):
         self.run = PushButton(text="Show in 3-D", tooltip="Make the surface and look at it.")
         self.back = PushButton(text="Back to 2-D", tooltip="Show the layers as before.")
         self.export = PushButton(text="Export…", tooltip="Save as PLY, OBJ (with picture) or STL.")
-        fields = lined_up(self.chosen, self.exaggeration, self.faces)
-        self.extend([fields, self.drape, in_a_row(self.run, self.back, self.export), self.status])
+        fields = labelled_column(self.chosen, self.exaggeration, self.faces)
+        self.extend([fields, self.drape, button_row(self.run, self.back, self.export), self.status])
         self._follow()
         self.run.changed.connect(lambda: self._begin(self._put))
         self.back.changed.connect(self._on_back)

@@ -11,7 +11,7 @@ from napari.viewer import Viewer
 from qtpy.QtWidgets import QFileDialog
 
 from napari_dff.progress import Progress
-from napari_dff.widgets.form import when_closed, wrapped
+from napari_dff.widgets.controls import call_when_closed, wrapping_label
 from napari_dff.widgets.heights import depth_layers
 from napari_dff.widgets.worker import DONE, Job
 
@@ -31,12 +31,12 @@ class Tool(Container[Widget]):
             label=label, choices=lambda _: self.choices(), nullable=True, tooltip=tooltip
         )
         self._following: list[ComboBox | Select] = [self.chosen]
-        self.status = wrapped("ready")
+        self.status = wrapping_label("ready")
         self.where = ""  # which stack of a layer with many was worked on, in words
         super().__init__(labels=False)
         viewer.layers.events.inserted.connect(self._follow)
         viewer.layers.events.removed.connect(self._follow)
-        when_closed(self, self._close)
+        call_when_closed(self, self._close)
 
     def choices(self) -> list[Layer]:
         """What can be chosen: the depth layers, the newest last."""

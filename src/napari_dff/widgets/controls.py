@@ -1,0 +1,60 @@
+"""Small magicgui controls that all forms share."""
+
+from collections.abc import Callable
+
+from magicgui.widgets import Container, Label, Table, Widget
+from qtpy.QtWidgets import QLabel, QSizePolicy, QStyledItemDelegate
+
+FONT_RATIO = 1.15  # napari's font size over that of Qt, in which magicgui measures labels
+
+
+def call_when_closed(widget: Widget, callback: Callable[[], None]) -> None:
+    """Call `callback` when the dock of a widget, or napari, is closed."""
+    native = widget.native
+
+    def delete_without_parent(parent: object) -> None:  # a closed dock only loses its parent
+        if parent is None:
+            native.deleteLater()
+
+    widget.native_parent_changed.connect(delete_without_parent)
+    native.destroyed.connect(callback)
+
+
+def labelled_column(*widgets: Widget) -> Container[Widget]:
+    """Return a column of widgets whose labels are equally wide."""
+    column: Container[Widget] = Container()
+    column.margins = (0, 0, 0, 0)
+    column.extend(widgets)  # magicgui measures the labels of added widgets only
+    for label in column.native.findChildren(QLabel):
+        if label.text():
+            label.setMinimumWidth(round(FONT_RATIO * label.minimumWidth()))
+    return column
+
+
+def button_row(*widgets: Widget) -> Container[Widget]:
+    """Return a row of widgets without labels."""
+    container = Container(widgets=widgets, layout="horizontal", labels=False)
+    container.margins = (0, 0, 0, 0)
+    return container
+
+
+def wrapping_label(text: str = "") -> Label:
+    """Return a label that wraps its text instead of widening the form."""
+    label = Label(value=text)
+    label.native.setWordWrap(True)
+    policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+    policy.setHeightForWidth(True)
+    label.native.setSizePolicy(policy)
+    return label
+
+
+def read_only_table(columns: tuple[str, ...]) -> Table:
+    """Return an empty table that cannot be edited."""
+    table = Table(value={name: [] for name in columns})
+    table.read_only = True
+    table.native.verticalHeader().hide()
+    # magicgui's own delegate formats numbers; Qt's shows their text unchanged.
+    table.native.setItemDelegate(QStyledItemDelegate(table.native))
+    table.native.setMinimumSize(200, 110)
+    table.native.setSizeAdjustPolicy(table.native.SizeAdjustPolicy.AdjustIgnored)
+    return table
