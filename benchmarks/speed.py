@@ -198,7 +198,7 @@ def timed(work) -> tuple[float, object]:
 def engines() -> None:
     from scenes import scene
 
-    from napari_dff.curve import noise_of
+    from napari_dff.curve import compute_noise
     from napari_dff.progress import silent
     from napari_dff.refinement.energy import data_term, edge_weights, energy
     from napari_dff.refinement.graph_cut import expand
@@ -228,7 +228,7 @@ def engines() -> None:
         shape = " × ".join(map(str, focus.shape))
         print(f"| refine {name} {shape} | default | {seconds:.2f} | |", flush=True)
         weights = edge_weights(_scaled(truth.sharp, focus.shape[1:]), 1.0)
-        terms = data_term(estimate, focus, noise_of(focus)), *weights
+        terms = data_term(estimate, focus, compute_noise(focus)), *weights
         start = time.perf_counter()
         cut = energy(*terms, expand(*terms, silent))
         seconds = time.perf_counter() - start
@@ -254,7 +254,7 @@ VIEW = 384  # pixels, the side of a preview
 
 def regions() -> None:
     """What a preview takes: a whole small stack, what is in view of a large one, one pixel."""
-    from napari_dff.region import focus_curve, focus_of, region_of
+    from napari_dff.region import focus_curve, measure_region, reconstruct_region
     from napari_dff.tiles import Window
 
     print("| stack | what | seconds |\n|---|---|---|")
@@ -266,9 +266,9 @@ def regions() -> None:
             view = Window(0, 512, 0, 512)
         shape = " × ".join(map(str, view.shape))
         for name, work in {
-            f"focus of {shape}": lambda v=view, s=stack: focus_of(s, PLAIN, v),
-            f"depth and image of {shape}": lambda v=view, s=stack: region_of(s, PLAIN, v),
-            f"refined depth of {shape}": lambda v=view, s=stack: region_of(
+            f"focus of {shape}": lambda v=view, s=stack: measure_region(s, PLAIN, v),
+            f"depth and image of {shape}": lambda v=view, s=stack: reconstruct_region(s, PLAIN, v),
+            f"refined depth of {shape}": lambda v=view, s=stack: reconstruct_region(
                 s, Recipe(), v, fuse=False
             ),
             "focus curve of a pixel": lambda s=stack: focus_curve(s, PLAIN, 300, 300),

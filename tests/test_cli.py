@@ -38,12 +38,12 @@ def test_help_loads_no_numerics():
 
 def test_every_choice_of_the_recipe_has_its_function():
     from napari_dff import focus, fusion, recipe, refinement, registration
-    from napari_dff.curve import PEAKS
+    from napari_dff.curve import PEAK_MODELS
     from napari_dff.depth import PREFERENCES
 
     assert set(get_args(recipe.Operator)) == set(focus.OPERATORS)
     assert set(get_args(recipe.Aggregation)) == set(focus.AGGREGATIONS)
-    assert set(get_args(recipe.Peak)) == set(PEAKS)
+    assert set(get_args(recipe.Peak)) == set(PEAK_MODELS)
     assert set(get_args(recipe.Prefer)) == set(PREFERENCES)
     assert set(get_args(recipe.Fusion)) == set(fusion.FUSIONS)
     assert set(get_args(recipe.Registration)) == set(registration.REGISTRATIONS)

@@ -6,14 +6,14 @@ from napari_dff.depth import depth_map, focus_peaks
 from napari_dff.focus import focus_measure
 
 
-def volume_of(curve: np.ndarray) -> np.ndarray:
+def tile_curve(curve: np.ndarray) -> np.ndarray:
     """The same focus curve in 8 × 8 pixels."""
     return np.tile(np.asarray(curve, np.float32)[:, None, None], (1, 8, 8))
 
 
 def test_gaussian_vertex_is_exact():
     z = np.arange(12.0)
-    found = depth_map(volume_of(np.exp(-((z - 5.3) ** 2) / 4)), peak="gaussian")
+    found = depth_map(tile_curve(np.exp(-((z - 5.3) ** 2) / 4)), peak="gaussian")
     np.testing.assert_allclose(found.depth, 5.3, atol=1e-5)
     assert (found.index == 5).all()
 
@@ -21,7 +21,7 @@ def test_gaussian_vertex_is_exact():
 @pytest.mark.parametrize("peak", ["lorentzian", "curve"])
 def test_lorentzian_vertex_is_exact(peak):
     z = np.arange(12.0)
-    found = depth_map(volume_of((1 + (z - 6.4) ** 2 / 3) ** -2), peak=peak)
+    found = depth_map(tile_curve((1 + (z - 6.4) ** 2 / 3) ** -2), peak=peak)
     np.testing.assert_allclose(found.depth, 6.4, atol=1e-4)
 
 
@@ -39,22 +39,22 @@ def test_the_whole_curve_tells_more_than_three_planes_of_it(rng):
 
 def test_parabola_vertex_is_exact():
     z = np.arange(9.0)
-    found = depth_map(volume_of(100 - (z - 3.8) ** 2), peak="parabola")
+    found = depth_map(tile_curve(100 - (z - 3.8) ** 2), peak="parabola")
     np.testing.assert_allclose(found.depth, 3.8, atol=1e-5)
 
 
 def test_uneven_positions_are_respected():
     z = np.array([0.0, 1.0, 2.5, 3.0, 5.0, 6.0, 9.0])
-    found = depth_map(volume_of(np.exp(-((z - 2.8) ** 2) / 5)), z, peak="gaussian")
+    found = depth_map(tile_curve(np.exp(-((z - 2.8) ** 2) / 5)), z, peak="gaussian")
     np.testing.assert_allclose(found.depth, 2.8, atol=1e-5)
 
 
 def test_argmax_and_the_ends_are_not_interpolated():
     z = np.arange(8.0)
     for middle, expected in ((-0.4, 0), (7.3, 7)):
-        curve = volume_of(np.exp(-((z - middle) ** 2) / 4))
+        curve = tile_curve(np.exp(-((z - middle) ** 2) / 4))
         np.testing.assert_array_equal(depth_map(curve).depth, expected)
-    curve = volume_of(np.exp(-((z - 3.4) ** 2) / 4))
+    curve = tile_curve(np.exp(-((z - 3.4) ** 2) / 4))
     np.testing.assert_array_equal(depth_map(curve, 2 * z, peak="argmax").depth, 6)
 
 
@@ -99,7 +99,7 @@ def test_front_or_back_of_two_surfaces():
     z = np.arange(20.0)
     rng = np.random.default_rng(1)
     curve = 0.6 * np.exp(-((z - 4.2) ** 2) / 3) + np.exp(-((z - 14.1) ** 2) / 3) + 0.02
-    volume = volume_of(curve) * rng.uniform(0.98, 1.02, (20, 8, 8)).astype(np.float32)
+    volume = tile_curve(curve) * rng.uniform(0.98, 1.02, (20, 8, 8)).astype(np.float32)
     for prefer, truth in (("sharpest", 14.1), ("first", 4.2), ("last", 14.1)):
         np.testing.assert_allclose(depth_map(volume, prefer=prefer).depth, truth, atol=0.1)
 
@@ -107,7 +107,7 @@ def test_front_or_back_of_two_surfaces():
 def test_several_peaks_are_kept_with_their_strength():
     z = np.arange(20.0)
     curve = 0.01 + 0.5 * (1 + (z - 4.3) ** 2 / 2) ** -2 + (1 + (z - 14.2) ** 2 / 2) ** -2
-    volume = volume_of(curve) * np.random.default_rng(1).uniform(0.98, 1.02, (20, 8, 8))
+    volume = tile_curve(curve) * np.random.default_rng(1).uniform(0.98, 1.02, (20, 8, 8))
     found = focus_peaks(volume, 2 * z, count=3)
     np.testing.assert_allclose(found.depth[0], 28.4, atol=0.2)
     np.testing.assert_allclose(found.depth[1], 8.6, atol=0.2)

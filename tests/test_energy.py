@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_dff.curve import noise_of
+from napari_dff.curve import compute_noise
 from napari_dff.depth import DepthMap, depth_map
 from napari_dff.focus import focus_measure
 from napari_dff.progress import silent
@@ -142,7 +142,7 @@ def test_message_passing_comes_near_the_graph_cut(surface):
     focus = focus_measure(surface.stack.planes, aggregation="window", window=3)
     estimate = depth_map(focus)
     guide = np.zeros(focus.shape[1:], np.float32)
-    terms = data_term(estimate, focus, noise_of(focus)), *edge_weights(guide, 1.0)
+    terms = data_term(estimate, focus, compute_noise(focus)), *edge_weights(guide, 1.0)
     cut = energy(*terms, expand(*terms, silent))
     found = solve(*terms)
     assert found.bound <= cut

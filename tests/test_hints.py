@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_dff import synthetic
-from napari_dff.curve import Kept, volume_of
+from napari_dff.curve import QuantizedFocusVolume, as_focus_volume
 from napari_dff.depth import DepthMap, depth_map
 from napari_dff.focus import focus_measure
 from napari_dff.progress import silent
@@ -262,7 +262,7 @@ def test_only_what_changed_is_done_again(old, new, wide):
 
 @pytest.mark.parametrize("refinement", SETTINGS)
 def test_before_obeys_too_and_a_volume_need_not_be_held(refinement, island):
-    volume = Kept(volume_of(island.focus))
+    volume = QuantizedFocusVolume(as_focus_volume(island.focus))
     args = volume, np.arange(20.0), refinement, 1.0, island.guide, silent
     earlier = refined(island.estimate, *args)
     before = Before(earlier, np.full_like(island.hints, NO_HINT))

@@ -9,8 +9,8 @@ from scipy import ndimage
 
 from napari_dff import fusion
 from napari_dff.compiled import when_compiling
-from napari_dff.curve import BEST_PEAK, Noise, noise_of, peaks
-from napari_dff.curve.noise import NEIGHBOURHOOD, sorting_network
+from napari_dff.curve import CURVE_PEAK, Noise, compute_noise, find_peaks
+from napari_dff.curve.noise import NOISE_SIGMA_PX, sorting_network
 from napari_dff.curve.peak import HOLDS, SHOULDER
 from napari_dff.depth import DepthMap
 from napari_dff.focus import balance, splines
@@ -38,21 +38,21 @@ def test_the_network_sorts(count, rng):
 
 
 def test_noise_is_read_off_sorted_logarithms(curves):
-    found = noise_of(curves)
+    found = compute_noise(curves)
     logarithm = np.log(curves)
     ordered = np.sort(logarithm, axis=0)
     np.testing.assert_allclose(found.floor, np.exp(ordered[:7].mean(axis=0)), rtol=1e-4)
     variance = np.median(np.diff(logarithm, 2, axis=0) ** 2, axis=0) / 6 / 0.4549
-    blur = {"sigma": NEIGHBOURHOOD, "mode": "mirror", "truncate": 3}
+    blur = {"sigma": NOISE_SIGMA_PX, "mode": "mirror", "truncate": 3}
     around = ndimage.gaussian_filter(variance, **blur)
     np.testing.assert_allclose(found.fluctuation, np.sqrt(around), rtol=1e-3)
 
 
 def test_the_peak_is_the_vertex_of_a_weighted_fit(curves):
     count, height, width = curves.shape
-    noise = noise_of(curves)
+    noise = compute_noise(curves)
     z = np.cumsum(np.linspace(0.8, 1.3, count))  # uneven
-    index, depth, doubt = peaks(curves, z, BEST_PEAK, 0, noise, 0.0)
+    index, depth, doubt = find_peaks(curves, z, CURVE_PEAK, 0, noise, 0.0)
     np.testing.assert_array_equal(index, curves.argmax(axis=0))
     for y, x in itertools.product(range(0, height, 5), range(0, width, 9)):
         curve, k = curves[:, y, x].astype(float), index[y, x]

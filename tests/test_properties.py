@@ -26,10 +26,10 @@ from napari_dff import (
     tiles,
 )
 from napari_dff import recipe as choices
-from napari_dff.fusion import FRACTIONS
+from napari_dff.fusion import DEPTH_STEPS_PER_PLANE
 from napari_dff.io import read_recipe, write_recipe
 from napari_dff.pieces import of_the_measure
-from napari_dff.region import focus_of, region_of
+from napari_dff.region import measure_region, reconstruct_region
 from napari_dff.tiles import Limits, Window, limit
 
 pytestmark = pytest.mark.endurance
@@ -281,9 +281,9 @@ def test_any_crop_is_the_crop_of_the_whole(recipe, random):
     stack = strip()
     (top, bottom), (left, right) = (sorted(random.sample(range(n + 1), 2)) for n in (64, 320))
     crop = Window(top, bottom, left, right)
-    whole, part = depth_from_focus(stack, recipe), region_of(stack, recipe, crop)
+    whole, part = depth_from_focus(stack, recipe), reconstruct_region(stack, recipe, crop)
     volume = focus_measure(stack.planes, **of_the_measure(recipe))[(..., *crop.slices)]
-    curves = focus_of(stack, recipe, crop)
+    curves = measure_region(stack, recipe, crop)
     if recipe.aggregation == "window":
         np.testing.assert_array_equal(curves, volume)
     else:  # balanced windows are moved to places that are counted from the corner, in float32
@@ -295,7 +295,7 @@ def test_any_crop_is_the_crop_of_the_whole(recipe, random):
     assert np.mean(np.isinf(uncertainty) != np.isinf(part.depth.uncertainty)) <= 1e-3
     if recipe.fusion != "pyramid":
         less = part.all_in_focus.astype(int) - whole.all_in_focus[crop.slices]
-        one_in = np.ptp(stack.planes.astype(int), axis=0)[crop.slices] / FRACTIONS
+        one_in = np.ptp(stack.planes.astype(int), axis=0)[crop.slices] / DEPTH_STEPS_PER_PLANE
         assert np.mean(np.abs(less) > 1 + 2 * one_in) <= 1e-3
 
 
@@ -306,7 +306,7 @@ def test_curves_near_a_saturated_patch_are_those_of_the_whole(operator, window):
     volume = focus_measure(stack.planes, **of_the_measure(recipe))
     for left in (32, 40, 136, 144):  # whatever the grid is, two begin in the middle of its cells
         crop = Window(0, 16, left, left + 16)
-        curves, there = focus_of(stack, recipe, crop), volume[(..., *crop.slices)]
+        curves, there = measure_region(stack, recipe, crop), volume[(..., *crop.slices)]
         np.testing.assert_allclose(curves, there, rtol=1e-3, atol=1e-6 * volume.max())
 
 

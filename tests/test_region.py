@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from napari_dff import Recipe, depth_from_focus, focus_measure, synthetic
-from napari_dff.region import focus_curve, focus_of, region_of
+from napari_dff.region import focus_curve, measure_region, reconstruct_region
 from napari_dff.stack import FocalStack
 from napari_dff.tiles import Window
 
@@ -22,7 +22,7 @@ def wide():
 def test_focus_of_a_region_is_that_of_the_whole(wide, aggregation, settings):
     recipe = Recipe(aggregation=aggregation, **settings)
     whole = focus_measure(wide.stack.planes, aggregation=aggregation, **settings)
-    error = np.abs(focus_of(wide.stack, recipe, WHERE) - whole[(..., *WHERE.slices)])
+    error = np.abs(measure_region(wide.stack, recipe, WHERE) - whole[(..., *WHERE.slices)])
     assert np.percentile(error, 99.9) < 1e-4 * whole.max()
     assert error.max() < 1e-2 * whole.max()  # where the share of a wider window is just worth it
 
@@ -30,7 +30,10 @@ def test_focus_of_a_region_is_that_of_the_whole(wide, aggregation, settings):
 @pytest.mark.parametrize("where", [WHERE, Window(0, 64, 0, 96), Window(288, 384, 320, 384)])
 def test_depth_and_picture_of_a_region_are_those_of_the_whole(wide, where):
     recipe = Recipe(registration="none", refinement="none")
-    whole, part = depth_from_focus(wide.stack, recipe), region_of(wide.stack, recipe, where)
+    whole, part = (
+        depth_from_focus(wide.stack, recipe),
+        reconstruct_region(wide.stack, recipe, where),
+    )
     step = np.diff(wide.stack.positions).mean()
     error = np.abs(part.depth.depth - whole.estimate.depth[where.slices]) / step
     assert np.percentile(error, 99) < 1e-5
@@ -44,14 +47,17 @@ def test_the_rim_is_never_in_focus(wide):
     recipe = Recipe(registration="none", refinement="none")
     valid = np.ones((384, 384), bool)
     valid[:100] = False
-    part = region_of(wide.stack, recipe, WHERE, valid=valid)
+    part = reconstruct_region(wide.stack, recipe, WHERE, valid=valid)
     assert np.isinf(part.depth.uncertainty[:12]).all()
     assert np.isfinite(part.depth.uncertainty[12:]).any()
 
 
 def test_refined_depth_of_a_region_is_nearly_that_of_the_whole(wide):
     recipe = Recipe(registration="none")
-    whole, part = depth_from_focus(wide.stack, recipe), region_of(wide.stack, recipe, WHERE)
+    whole, part = (
+        depth_from_focus(wide.stack, recipe),
+        reconstruct_region(wide.stack, recipe, WHERE),
+    )
     step = np.diff(wide.stack.positions).mean()
     error = np.abs(part.depth.depth - whole.refined.depth[WHERE.slices]) / step
     assert np.median(error) < 0.01
@@ -93,7 +99,7 @@ def test_a_curve_tells_what_the_whole_run_found(wide, peak):
         assert curve.depth == pytest.approx(whole.depth[row, column], rel=1e-4)
         assert curve.uncertainty <= whole.uncertainty[row, column] + 1e-6
         assert curve.focus[curve.plane] == curve.focus.max()
-        assert curve.enough > curve.floor > 0
+        assert curve.detection_threshold > curve.floor > 0
         at, fit = curve.fit
         inside = 0 < curve.plane < 11
         if peak == "argmax" or not inside:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_dff import Recipe, depth_from_focus, depth_map, focus_measure, refine, tiles
-from napari_dff.curve import Kept, volume_of
+from napari_dff.curve import QuantizedFocusVolume, as_focus_volume
 from napari_dff.focus import AGGREGATIONS
 from napari_dff.progress import Cancelled, silent
 from napari_dff.stack import FocalStack
@@ -129,8 +129,8 @@ def test_refining_in_windows_shows_no_seams(surface, small_windows):
 
 def test_kept_curves_are_the_curves_to_a_few_percent(surface):
     focus = focus_measure(surface.stack.planes)
-    volume = volume_of(focus)
-    kept = Kept(volume)
+    volume = as_focus_volume(focus)
+    kept = QuantizedFocusVolume(volume)
     window = Window(16, 64, 8, 96)
     first, noise = kept.read(window)
     again, noise_again = kept.read(window)

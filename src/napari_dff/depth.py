@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from napari_dff import checks
 from napari_dff.curve import (
-    PEAKS,
+    PEAK_MODELS,
     FocusVolume,
-    peaks,
-    significance,
-    strongest,
-    volume_of,
-    windows_of,
+    as_focus_volume,
+    detection_z_score,
+    find_peaks,
+    find_strongest_peaks,
+    focus_windows,
 )
 from napari_dff.progress import Progress, silent
 from napari_dff.recipe import Peak, Prefer
@@ -89,17 +89,17 @@ def focus_peaks(
         For a wrong argument.
     """
     checks.Range(1, 16, 1).check("count", count)
-    volume = volume_of(focus)
+    volume = as_focus_volume(focus)
     at = checked_positions(positions, volume.shape[0])
     depth, strength = (np.empty((count, *volume.shape[1:]), np.float32) for _ in range(2))
-    threshold = significance(volume.shape[0])
+    threshold = detection_z_score(volume.shape[0])
 
     def fill(wanted: Window) -> None:
         curves, noise = volume.read(wanted)
         here = (..., *wanted.slices)
-        depth[here], strength[here] = strongest(curves, at, *noise, threshold, count)
+        depth[here], strength[here] = find_strongest_peaks(curves, at, *noise, threshold, count)
 
-    on_all_cores(fill, windows_of(volume), silent, desc="Finding peaks")
+    on_all_cores(fill, focus_windows(volume), silent, desc="Finding peaks")
     return FocusPeaks(depth, strength)
 
 
@@ -149,15 +149,17 @@ def depth_map(
     ----------
     Nayar & Nakagawa 1994, doi:10.1109/34.308479 (Gaussian peak).
     """
-    volume = volume_of(focus)
-    return estimated(volume, checked_positions(positions, volume.shape[0]), peak, prefer, progress)
+    volume = as_focus_volume(focus)
+    return estimate_depth(
+        volume, checked_positions(positions, volume.shape[0]), peak, prefer, progress
+    )
 
 
-def estimated(
+def estimate_depth(
     volume: FocusVolume, at: np.ndarray, peak: Peak, prefer: Prefer, progress: Progress
 ) -> DepthMap:
     """The depth map of a focus volume that need not be held; see `depth_map`."""
-    found = located(volume, at, peak, prefer, progress)
+    found = locate_depth(volume, at, peak, prefer, progress)
     shape = found.depth.shape
     spacing = np.float32(np.abs(np.diff(at)).mean())
     total = np.empty_like(found.uncertainty)
@@ -165,7 +167,7 @@ def estimated(
     def add_scatter(wanted: Window) -> None:
         around = wanted.grown(ROUGHNESS_REACH, shape)
         depth, deviation = (part[around.slices] / spacing for part in found[1:])
-        rough = spacing * scatter(depth, deviation)[wanted.within(around)]
+        rough = spacing * depth_scatter(depth, deviation)[wanted.within(around)]
         total[wanted.slices] = np.hypot(found.uncertainty[wanted.slices], rough)
 
     tiles = windows(shape, MAPS, ROUGHNESS_REACH)
@@ -173,27 +175,29 @@ def estimated(
     return found._replace(uncertainty=total)
 
 
-def located(
+def locate_depth(
     volume: FocusVolume, at: np.ndarray, peak: Peak, prefer: Prefer, progress: Progress
 ) -> DepthMap:
     """Peaks of a focus volume; the uncertainty is what the noise of each curve makes of its own."""
-    checks.one_of("peak", peak, PEAKS)
+    checks.one_of("peak", peak, PEAK_MODELS)
     checks.one_of("prefer", prefer, PREFERENCES)
     count, shape = volume.shape[0], volume.shape[1:]
     index, depth, uncertainty = (np.empty(shape, kind) for kind in (np.uint16, "f4", "f4"))
-    settings = at, PEAKS[peak], PREFERENCES[prefer]
-    threshold = significance(count)
+    settings = at, PEAK_MODELS[peak], PREFERENCES[prefer]
+    threshold = detection_z_score(count)
 
     def fill(wanted: Window) -> None:
         curves, noise = volume.read(wanted)
         here = wanted.slices
-        index[here], depth[here], uncertainty[here] = peaks(curves, *settings, noise, threshold)
+        index[here], depth[here], uncertainty[here] = find_peaks(
+            curves, *settings, noise, threshold
+        )
 
-    on_all_cores(fill, windows_of(volume), progress, desc="Finding depth")
+    on_all_cores(fill, focus_windows(volume), progress, desc="Finding depth")
     return DepthMap(index, depth, uncertainty)
 
 
-def scatter(depth: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+def depth_scatter(depth: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     """How much `depth` (in planes) scatters about a smooth surface: (Y, X), standard deviation.
 
     What the noise of the curve doesn't tell: texture that differs from plane to plane, leaks from

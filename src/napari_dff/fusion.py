@@ -30,7 +30,7 @@ WIDTHS = (0.0, 0.7, 1.2)  # planes, standard deviations of the mixes of `noise_a
 DETAIL = 1.5  # pixels over which `noise_aware` compares detail with noise
 STEADY = 8.0  # pixels over which noise is taken to be the same
 SHRUNK = 4  # times, for the map of the noise
-FRACTIONS = 256  # of a plane, to which the depth is rounded where planes are mixed
+DEPTH_STEPS_PER_PLANE = 256  # of a plane, to which the depth is rounded where planes are mixed
 FARTHEST = 4  # planes from the depth that take part in a mix
 REACHES = {"noise_aware": 36, "linear": 0, "nearest": 0, "pyramid": 0}  # pixels around a window
 PICTURES = 20  # float32 pictures of a window that are held at a time
@@ -173,12 +173,14 @@ def noise_aware(pictures: _Pictures, at: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def mixing_weights() -> np.ndarray:
-    """Weights of the planes around a depth, one row a mix: (M, `FRACTIONS` + 1, 2 `FARTHEST` + 1).
+    """Weights of the planes around a depth, one row a mix.
+
+    (M, `DEPTH_STEPS_PER_PLANE` + 1, 2 `FARTHEST` + 1).
 
     They fall to 0 within one plane (width 0) or like a Gaussian, and sum to 1; the second axis is
     how far the depth lies past a plane.
     """
-    past = np.linspace(0, 1, FRACTIONS + 1)[:, None]
+    past = np.linspace(0, 1, DEPTH_STEPS_PER_PLANE + 1)[:, None]
     away = np.abs(np.arange(-FARTHEST, FARTHEST + 1) - past)
     rows = [
         np.maximum(1 - away, 0) if width == 0 else np.exp(-((away / width) ** 2) / 2)
@@ -202,7 +204,7 @@ def _mixes(pictures, at, weights):  # type: ignore[no-untyped-def]
     for y in range(height):
         for x in range(width):
             middle = min(int(at[y, x]), count - 1)
-            place = int((at[y, x] - middle) * np.float32(FRACTIONS) + np.float32(0.5))
+            place = int((at[y, x] - middle) * np.float32(DEPTH_STEPS_PER_PLANE) + np.float32(0.5))
             level[y, x] = place
             first, last = max(FARTHEST - middle, 0), min(size, count - middle + FARTHEST)
             for d in range(first, last):

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from napari_dff.curve import Computed, FocusVolume, Kept, Part
-from napari_dff.depth import DepthMap, estimated, located
-from napari_dff.focus import measured, reach
+from napari_dff.curve import FocusVolume, FocusVolumeView, LazyFocusVolume, QuantizedFocusVolume
+from napari_dff.depth import DepthMap, estimate_depth, locate_depth
+from napari_dff.focus import focus_radius, lazy_focus_volume
 from napari_dff.fusion import all_in_focus
 from napari_dff.memory import give_back
 from napari_dff.progress import Progress, saying
@@ -159,8 +159,8 @@ def piece_of(
     else:
         volume = volume_in(held, recipe, outer, seen)
         if refines(recipe):
-            volume = Kept(volume)
-        find = located if hurried else estimated
+            volume = QuantizedFocusVolume(volume)
+        find = locate_depth if hurried else estimate_depth
         estimate = found = find(volume, scene.positions, recipe.peak, recipe.prefer, progress)
         estimate.uncertainty[~valid] = np.inf
         picture = fused(near, estimate.depth)
@@ -178,16 +178,16 @@ def piece_of(
 
 def volume_in(held: np.ndarray, recipe: Recipe, wanted: Window, seen: Window) -> FocusVolume:
     """The focus volume of the pixels in `wanted`, of planes that are `held` in `seen`."""
-    volume: Computed = measured(held, **of_the_measure(recipe))
+    volume: LazyFocusVolume = lazy_focus_volume(held, **of_the_measure(recipe))
     if seen == wanted:
         return volume
     rows, columns = wanted.within(seen)
-    return Part(volume, Window(rows.start, rows.stop, columns.start, columns.stop))
+    return FocusVolumeView(volume, Window(rows.start, rows.stop, columns.start, columns.stop))
 
 
 def reach_of(recipe: Recipe) -> int:
     """How far from a pixel its focus curve depends on the planes."""
-    return reach(**of_the_measure(recipe))
+    return focus_radius(**of_the_measure(recipe))
 
 
 def shared_by(scene: Scene, recipe: Recipe, progress: Progress) -> Shared:

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 
 from napari_dff import checks
-from napari_dff.curve.volume import VOLUMES, WINDOW_REACH
+from napari_dff.curve.volume import VOLUMES_PER_WINDOW, WINDOW_MARGIN_PX
 from napari_dff.memory import give_back, keep_little
 from napari_dff.pieces import MARGIN, Scene, margin_of, piece_of, reach_of, refines
 from napari_dff.progress import silent
@@ -223,7 +223,7 @@ class _Need:
         """Windows under way, where their curves are measured or they are fused."""
         pictures = PICTURES * self._colours
         values = [
-            _largest(shape, round(VOLUMES * self._count), WINDOW_REACH),
+            _largest(shape, round(VOLUMES_PER_WINDOW * self._count), WINDOW_MARGIN_PX),
             _largest(shape, pictures, MARGIN),
         ]
         if "message_passing" in self._recipe.refinement and refines(self._recipe):

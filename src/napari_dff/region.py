@@ -9,7 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_dff.curve import PEAKS, FocusVolume, fitted_peak, peaks, significance, strongest
+from napari_dff.curve import (
+    PEAK_MODELS,
+    FocusVolume,
+    detection_z_score,
+    evaluate_fitted_peak,
+    find_peaks,
+    find_strongest_peaks,
+)
 from napari_dff.depth import PREFERENCES, DepthMap
 from napari_dff.pieces import MARGIN, Scene, piece_of, reach_of, volume_in
 from napari_dff.progress import Progress, silent
@@ -47,7 +54,7 @@ class FocusCurve(NamedTuple):
         How sharp the pixel is in each.
     floor : float
         What the measure is where nothing is sharp.
-    enough : float
+    detection_threshold : float
         What a peak must exceed to be no noise.
     plane : int
         The one that is taken.
@@ -62,7 +69,7 @@ class FocusCurve(NamedTuple):
     positions: np.ndarray
     focus: np.ndarray
     floor: float
-    enough: float
+    detection_threshold: float
     plane: int
     depth: float
     uncertainty: float
@@ -70,7 +77,7 @@ class FocusCurve(NamedTuple):
     fit: np.ndarray
 
 
-def region_of(
+def reconstruct_region(
     stack: FocalStack,
     recipe: Recipe,
     wanted: Window,
@@ -99,7 +106,7 @@ def region_of(
     return Region(wanted, found.refined, found.pictures[0])
 
 
-def focus_of(stack: FocalStack, recipe: Recipe, wanted: Window) -> np.ndarray:  # (Z, Y, X)
+def measure_region(stack: FocalStack, recipe: Recipe, wanted: Window) -> np.ndarray:  # (Z, Y, X)
     """The focus volume of the pixels in `wanted`, as `focus_measure` gives it."""
     curves, _ = _volume(stack, recipe, wanted).read(Window(0, wanted.shape[0], 0, wanted.shape[1]))
     return curves
@@ -122,16 +129,16 @@ def focus_curve(stack: FocalStack, recipe: Recipe, row: int, column: int) -> Foc
     here = slice(row - top, row - top + 1), slice(column - left, column - left + 1)
     curves = np.ascontiguousarray(curves[(..., *here)])
     noise = type(noise)(*(np.ascontiguousarray(part[here]) for part in noise))
-    threshold, at = significance(len(curves)), stack.positions
-    kind, prefer = PEAKS[recipe.peak], PREFERENCES[recipe.prefer]
-    found = peaks(curves, at, kind, prefer, noise, threshold)
+    threshold, at = detection_z_score(len(curves)), stack.positions
+    kind, prefer = PEAK_MODELS[recipe.peak], PREFERENCES[recipe.prefer]
+    found = find_peaks(curves, at, kind, prefer, noise, threshold)
     plane, depth, deviation = int(found[0][0, 0]), float(found[1][0, 0]), float(found[2][0, 0])
-    others = strongest(curves, at, *noise, threshold, RUNNERS_UP)[0][:, 0, 0]
+    others = find_strongest_peaks(curves, at, *noise, threshold, RUNNERS_UP)[0][:, 0, 0]
     spacing = float(np.abs(np.diff(at)).mean())
     others = others[np.abs(others - depth) > spacing / 2]  # NaN, where there are none, is not
     floor, fluctuation = (float(part[0, 0]) for part in noise)
     curve, fine = curves[:, 0, 0], np.linspace(at[0], at[-1], 20 * len(at))
-    fit = fitted_peak(curve, at, plane, depth, kind, fine)
+    fit = evaluate_fitted_peak(curve, at, plane, depth, kind, fine)
     near = (fine - at[max(plane - 4, 0)]) * (fine - at[min(plane + 4, len(at) - 1)]) <= 0
     return FocusCurve(
         at,

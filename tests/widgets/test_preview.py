@@ -103,7 +103,7 @@ def test_a_wrong_setting_is_told_without_a_popup(person, said, surface, monkeypa
     def broken(*_):
         raise ValueError("window must be something else")
 
-    monkeypatch.setattr("napari_dff.widgets.focus.focus_of", broken)
+    monkeypatch.setattr("napari_dff.widgets.focus.measure_region", broken)
     widget.preview.value = VIEW
     person.qtbot.waitUntil(lambda: "must be something else" in widget.status.value, timeout=5000)
     assert said == []

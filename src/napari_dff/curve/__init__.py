@@ -1,36 +1,49 @@
 """The focus curve of a pixel: its noise, its peak and how well the peak is known."""
 
-from napari_dff.curve.noise import NEIGHBOURHOOD, REACH, Noise, noise_of, significance
-from napari_dff.curve.peak import (
-    BEST_PEAK,
-    PEAKS,
-    deviations,
-    fitted_peak,
-    highest_in_row,
-    peak_at,
-    peaks,
-    strongest,
+from napari_dff.curve.noise import (
+    NOISE_RADIUS_PX,
+    NOISE_SIGMA_PX,
+    Noise,
+    compute_noise,
+    detection_z_score,
 )
-from napari_dff.curve.volume import Computed, FocusVolume, Kept, Part, volume_of, windows_of
+from napari_dff.curve.peak import (
+    CURVE_PEAK,
+    PEAK_MODELS,
+    argmax_in_row,
+    evaluate_fitted_peak,
+    find_peaks,
+    find_strongest_peaks,
+    locate_peak,
+    peak_uncertainty,
+)
+from napari_dff.curve.volume import (
+    FocusVolume,
+    FocusVolumeView,
+    LazyFocusVolume,
+    QuantizedFocusVolume,
+    as_focus_volume,
+    focus_windows,
+)
 
 __all__ = [
-    "BEST_PEAK",
-    "NEIGHBOURHOOD",
-    "PEAKS",
-    "REACH",
-    "Computed",
+    "CURVE_PEAK",
+    "NOISE_RADIUS_PX",
+    "NOISE_SIGMA_PX",
+    "PEAK_MODELS",
     "FocusVolume",
-    "Kept",
+    "FocusVolumeView",
+    "LazyFocusVolume",
     "Noise",
-    "Part",
-    "deviations",
-    "fitted_peak",
-    "highest_in_row",
-    "noise_of",
-    "peak_at",
-    "peaks",
-    "significance",
-    "strongest",
-    "volume_of",
-    "windows_of",
+    "QuantizedFocusVolume",
+    "argmax_in_row",
+    "as_focus_volume",
+    "compute_noise",
+    "detection_z_score",
+    "evaluate_fitted_peak",
+    "find_peaks",
+    "find_strongest_peaks",
+    "focus_windows",
+    "locate_peak",
+    "peak_uncertainty",
 ]

@@ -23,8 +23,8 @@ import numpy as np
 
 from napari_dff.compiled import inlined, kernel
 
-NEIGHBOURHOOD = 6.0  # pixels, standard deviation of what counts as "around" for the fluctuation
-REACH = 18  # pixels around a window that its noise depends on: three standard deviations
+NOISE_SIGMA_PX = 6.0  # pixels, standard deviation of what counts as "around" for the fluctuation
+NOISE_RADIUS_PX = 18  # pixels around a window that its noise depends on: three standard deviations
 FLAT = 0.1  # of ln(measure): a curve that varies by less doesn't vary
 DYNAMIC_RANGE = 1e-6  # of a curve's highest value: lower ones are no measures
 LEAST = np.float32(1e-30)
@@ -43,7 +43,7 @@ class Noise(NamedTuple):
     fluctuation: np.ndarray
 
 
-def noise_of(focus: np.ndarray, neighbourhood: float = NEIGHBOURHOOD) -> Noise:
+def compute_noise(focus: np.ndarray, neighbourhood: float = NOISE_SIGMA_PX) -> Noise:
     """Floor and fluctuation of every pixel of a (Z, Y, X) focus volume."""
     count, height, width = focus.shape
     floor, variance, extent = (np.empty((height, width), np.float32) for _ in range(3))
@@ -58,7 +58,7 @@ def noise_of(focus: np.ndarray, neighbourhood: float = NEIGHBOURHOOD) -> Noise:
         )
     # A curve that hardly varies was never measured; it must not make its neighbours look surer.
     counts = (extent > FLAT).astype(np.float32)
-    size = (2 * round(REACH / NEIGHBOURHOOD * neighbourhood) + 1,) * 2
+    size = (2 * round(NOISE_RADIUS_PX / NOISE_SIGMA_PX * neighbourhood) + 1,) * 2
     around = cv2.GaussianBlur(counts * variance, size, neighbourhood)
     number = cv2.GaussianBlur(counts, size, neighbourhood)
     return Noise(
@@ -66,7 +66,7 @@ def noise_of(focus: np.ndarray, neighbourhood: float = NEIGHBOURHOOD) -> Noise:
     )
 
 
-def significance(planes: int) -> float:
+def detection_z_score(planes: int) -> float:
     """How many fluctuations above its floor a curve of noise stays, but for FALSE_ALARM of them.
 
     The highest of `planes` normal numbers, counted from the mean of their lower half (-0.8).

@@ -9,13 +9,13 @@ import numpy as np
 from napari_dff.compiled import inlined, kernel
 from napari_dff.curve.noise import Noise
 
-PEAKS = {"argmax": 0, "parabola": 1, "gaussian": 2, "lorentzian": 3, "curve": 4}
-BEST_PEAK = PEAKS["curve"]
+PEAK_MODELS = {"argmax": 0, "parabola": 1, "gaussian": 2, "lorentzian": 3, "curve": 4}
+CURVE_PEAK = PEAK_MODELS["curve"]
 SHOULDER = 0.3  # of a peak: planes above this take part in a fit of the whole curve
 HOLDS = 0.1  # of ln(measure), how far a squared Lorentzian describes a curve without noise
 
 
-def peaks(
+def find_peaks(
     focus: np.ndarray,  # (Z, Y, X) float32
     positions: np.ndarray,  # (Z,) float64
     kind: int,
@@ -25,8 +25,8 @@ def peaks(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Plane, position and its standard deviation (inf: never in focus) of each pixel's peak.
 
-    `kind` is a value of `PEAKS`; `prefer` is 0 for the highest peak, 1 for the first and -1 for
-    the last; a peak counts if it stands `threshold` fluctuations above the floor.
+    `kind` is a value of `PEAK_MODELS`; `prefer` is 0 for the highest peak, 1 for the first and -1
+    for the last; a peak counts if it stands `threshold` fluctuations above the floor.
     """
     found: tuple[np.ndarray, np.ndarray, np.ndarray] = _peaks(
         focus, positions, kind, prefer, noise.floor, noise.fluctuation, threshold
@@ -34,7 +34,7 @@ def peaks(
     return found
 
 
-def deviations(
+def peak_uncertainty(
     focus: np.ndarray,  # (Z, Y, X) float32
     positions: np.ndarray,  # (Z,) float64
     index: np.ndarray,  # (Y, X)
@@ -48,7 +48,7 @@ def deviations(
     return found
 
 
-def fitted_peak(
+def evaluate_fitted_peak(
     curve: np.ndarray,  # (Z,)
     positions: np.ndarray,  # (Z,)
     k: int,
@@ -61,18 +61,18 @@ def fitted_peak(
     It goes through the planes that the fit was made from. NaN where the model has none, and
     everywhere for "argmax" and for a peak in the first or last plane, which aren't fitted.
     """
-    if kind == PEAKS["argmax"] or not 0 < k < len(curve) - 1:
+    if kind == PEAK_MODELS["argmax"] or not 0 < k < len(curve) - 1:
         return np.full(len(where), np.nan)
     first, last = k - 1, k + 1
-    if kind == BEST_PEAK:
+    if kind == CURVE_PEAK:
         while first > 0 and SHOULDER * curve[k] < curve[first - 1] <= curve[first]:
             first -= 1
         while last < len(curve) - 1 and SHOULDER * curve[k] < curve[last + 1] <= curve[last]:
             last += 1
     values = np.maximum(curve[first : last + 1].astype(np.float64) / curve[k], 1e-12)
     models: dict[int, tuple[Callable[..., np.ndarray], Callable[..., np.ndarray], np.ndarray]] = {
-        PEAKS["parabola"]: (np.asarray, np.asarray, np.ones_like(values)),
-        PEAKS["gaussian"]: (np.log, np.exp, values),
+        PEAK_MODELS["parabola"]: (np.asarray, np.asarray, np.ones_like(values)),
+        PEAK_MODELS["gaussian"]: (np.log, np.exp, values),
     }
     squared_lorentzian = (
         lambda v: v**-0.5,
@@ -96,8 +96,8 @@ def _deviations(focus, positions, index, floor, fluctuation):  # type: ignore[no
             top = int(index[y, x])
             low, high = max(top - 1, 0), min(top + 1, count - 1)
             if curve[top] >= curve[low] and curve[top] >= curve[high]:
-                _, out[y, x] = peak_at(
-                    curve, top, positions, BEST_PEAK, floor[y, x], fluctuation[y, x]
+                _, out[y, x] = locate_peak(
+                    curve, top, positions, CURVE_PEAK, floor[y, x], fluctuation[y, x]
                 )
             else:
                 out[y, x] = abs(positions[high] - positions[low]) / (high - low)
@@ -184,10 +184,10 @@ def _add_moments(m0, m1, m2, m3, m4, weight, u):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def peak_at(curve, k, positions, kind, floor, fluctuation):  # type: ignore[no-untyped-def]
+def locate_peak(curve, k, positions, kind, floor, fluctuation):  # type: ignore[no-untyped-def]
     """Position of the peak of `curve` at its local maximum `k`, and its standard deviation.
 
-    `kind` is a value of `PEAKS`. A maximum in the first or last plane is not interpolated.
+    `kind` is a value of `PEAK_MODELS`. A maximum in the first or last plane is not interpolated.
     """
     count = len(curve)
     if k == 0 or k == count - 1:
@@ -224,13 +224,13 @@ def _peaks(focus, positions, kind, prefer, floor, fluctuation, threshold):  # ty
     uncertainty = np.empty((height, width), np.float32)
     where = np.empty(width, np.int32)
     for y in range(height):
-        highest_in_row(focus, y, where)
+        argmax_in_row(focus, y, where)
         for x in range(width):
             curve, top = focus[:, y, x], int(where[x])
             enough = floor[y, x] * np.exp(threshold * max(fluctuation[y, x], 0.02))
             if prefer != 0:
                 top = _outermost(curve, top, prefer, enough, fluctuation[y, x])
-            at, deviation = peak_at(curve, top, positions, kind, floor[y, x], fluctuation[y, x])
+            at, deviation = locate_peak(curve, top, positions, kind, floor[y, x], fluctuation[y, x])
             index[y, x] = top
             depth[y, x] = at
             uncertainty[y, x] = deviation if curve[top] > enough else np.inf
@@ -238,7 +238,7 @@ def _peaks(focus, positions, kind, prefer, floor, fluctuation, threshold):  # ty
 
 
 @inlined
-def highest_in_row(focus, y, where):  # type: ignore[no-untyped-def]
+def argmax_in_row(focus, y, where):  # type: ignore[no-untyped-def]
     """Write the plane in which each pixel of row `y` is sharpest to (X,) int32 `where`."""
     count, _, width = focus.shape
     highest = np.empty(width, np.float32)
@@ -271,7 +271,7 @@ def _outermost(curve, best, prefer, enough, fluctuation):  # type: ignore[no-unt
 
 
 @kernel
-def strongest(focus, positions, floor, fluctuation, threshold, wanted):  # type: ignore[no-untyped-def]
+def find_strongest_peaks(focus, positions, floor, fluctuation, threshold, wanted):  # type: ignore[no-untyped-def]
     """Positions and strengths of the `wanted` highest significant peaks of every pixel."""
     count, height, width = focus.shape
     depth = np.full((wanted, height, width), np.nan, np.float32)
@@ -296,7 +296,7 @@ def strongest(focus, positions, floor, fluctuation, threshold, wanted):  # type:
                     strength[j, y, x] = strength[j - 1, y, x]
                     depth[j, y, x] = depth[j - 1, y, x]
                 strength[place, y, x] = ratio
-                depth[place, y, x], _ = peak_at(
-                    curve, k, positions, BEST_PEAK, floor[y, x], fluctuation[y, x]
+                depth[place, y, x], _ = locate_peak(
+                    curve, k, positions, CURVE_PEAK, floor[y, x], fluctuation[y, x]
                 )
     return depth, strength

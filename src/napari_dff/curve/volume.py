@@ -10,12 +10,14 @@ import cv2
 import numpy as np
 
 from napari_dff.compiled import kernel
-from napari_dff.curve.noise import NEIGHBOURHOOD, REACH, Noise, noise_of
+from napari_dff.curve.noise import NOISE_RADIUS_PX, NOISE_SIGMA_PX, Noise, compute_noise
 from napari_dff.stack import MINIMUM_PLANES, numbers
 from napari_dff.tiles import Window, windows
 
-VOLUMES = 2.2  # float32 volumes of a window that are held at a time while its curves are measured
-WINDOW_REACH = 20  # pixels, by about how much windows are grown for it
+VOLUMES_PER_WINDOW = (
+    2.2  # float32 volumes of a window that are held at a time while its curves are measured
+)
+WINDOW_MARGIN_PX = 20  # pixels, by about how much windows are grown for it
 STEPS = 20.0  # codes in one unit of ln(measure): curves are kept to 2.5 %
 
 
@@ -33,7 +35,7 @@ class FocusVolume(Protocol):
 
 
 @dataclass(frozen=True)
-class Computed:
+class LazyFocusVolume:
     """Curves that are computed, or cut out of an array, whenever they are asked for.
 
     Where curves of neighbours are alike over `alike` pixels, their noise is read off every so many.
@@ -45,9 +47,9 @@ class Computed:
 
     def read(self, wanted: Window) -> tuple[np.ndarray, Noise]:
         """Curves and noise of the pixels in `wanted`."""
-        around = wanted.grown(REACH, self.shape[1:])
+        around = wanted.grown(NOISE_RADIUS_PX, self.shape[1:])
         curves, inner, every = self.curves(around), wanted.within(around), self.alike
-        noise = noise_of(curves[:, ::every, ::every], NEIGHBOURHOOD / every)
+        noise = compute_noise(curves[:, ::every, ::every], NOISE_SIGMA_PX / every)
         if every > 1:
             size = tuple(every * n for n in noise.floor.shape[::-1])
             noise = Noise(*(cv2.resize(part, size) for part in noise))
@@ -55,7 +57,7 @@ class Computed:
         return _cut(curves, inner), Noise(floor, fluctuation)
 
 
-class Kept:
+class QuantizedFocusVolume:
     """Curves that are computed once and kept for a second look, one byte a plane.
 
     What is kept is how far each value lies below the highest of its curve, as a logarithm in steps
@@ -87,7 +89,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Part:
+class FocusVolumeView:
     """The curves of one window of a volume, noise and all as in the whole."""
 
     source: FocusVolume
@@ -105,16 +107,16 @@ class Part:
         return self.source.read(Window(*rows, wanted.left + right, wanted.right + right))
 
 
-def windows_of(volume: FocusVolume) -> list[Window]:
+def focus_windows(volume: FocusVolume) -> list[Window]:
     """Windows for which the curves of `volume` are read one after the other."""
     count, height, width = volume.shape
-    return windows((height, width), round(VOLUMES * count), WINDOW_REACH)
+    return windows((height, width), round(VOLUMES_PER_WINDOW * count), WINDOW_MARGIN_PX)
 
 
-def volume_of(focus: np.ndarray) -> FocusVolume:
+def as_focus_volume(focus: np.ndarray) -> FocusVolume:
     """A focus volume that is held; ValueError unless (Z, Y, X), finite and at least 0."""
     values = checked_focus(focus)
-    return Computed(values.shape, lambda wanted: values[(..., *wanted.slices)])
+    return LazyFocusVolume(values.shape, lambda wanted: values[(..., *wanted.slices)])
 
 
 def checked_focus(focus: np.ndarray) -> np.ndarray:

@@ -7,8 +7,14 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from napari_dff.curve import BEST_PEAK, NEIGHBOURHOOD, noise_of, peaks, significance
-from napari_dff.curve import REACH as NOISE_REACH
+from napari_dff.curve import (
+    CURVE_PEAK,
+    NOISE_RADIUS_PX,
+    NOISE_SIGMA_PX,
+    compute_noise,
+    detection_z_score,
+    find_peaks,
+)
 from napari_dff.focus import balance as balancing
 from napari_dff.focus.balance import balance
 from napari_dff.focus.measurement import Measurement
@@ -58,7 +64,7 @@ def adaptive(measure: Measurement, wanted: Window) -> np.ndarray:
     silent = np.ones(wanted.shape, bool)
     for scale, outside in zip(SCALES, OUTSIDE, strict=True):
         step = measure.step(scale)
-        around = wanted.grown(spread(measure, scale) + NOISE_REACH, measure.shape)
+        around = wanted.grown(spread(measure, scale) + NOISE_RADIUS_PX, measure.shape)
         volume, moment = balance(measure(around, scale), measure.variance(scale))
         maps = np.stack([_levelled(volume), moment <= outside]).astype(np.float32)
         height, textured = enlarged(maps, step, wanted, around)
@@ -67,7 +73,7 @@ def adaptive(measure: Measurement, wanted: Window) -> np.ndarray:
         thinned = np.ascontiguousarray(volume)
         if every > 1:
             thinned = np.stack([block_means(plane, every) for plane in volume])
-        doubt = _doubt(thinned, NEIGHBOURHOOD / (every * step))
+        doubt = _doubt(thinned, NOISE_SIGMA_PX / (every * step))
         known = np.isfinite(doubt)
         share = known / (1 + (doubt / ENOUGH) ** 4) if scale < SCALES[-1] else known
         maps = np.stack([share, known]).astype(np.float32)
@@ -140,8 +146,8 @@ def _faded(volume: np.ndarray) -> np.ndarray:
 def _doubt(volume: np.ndarray, neighbourhood: float) -> np.ndarray:
     """Uncertainty of each pixel's peak, in planes; inf where never in focus."""
     positions = np.arange(float(len(volume)))
-    noise = noise_of(volume, neighbourhood)
-    return peaks(volume, positions, BEST_PEAK, 0, noise, significance(len(volume)))[2]
+    noise = compute_noise(volume, neighbourhood)
+    return find_peaks(volume, positions, CURVE_PEAK, 0, noise, detection_z_score(len(volume)))[2]
 
 
 AGGREGATIONS: dict[str, Callable[[Measurement, Window], np.ndarray]] = {

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from napari_dff.compiled import kernel
-from napari_dff.curve import highest_in_row
+from napari_dff.curve import argmax_in_row
 
 FARTHEST = 1.5  # standard deviations of the window by which a pixel's window may be moved
 TINY = np.float32(1e-30)
@@ -67,7 +67,7 @@ def _centroids(volume, variance):  # type: ignore[no-untyped-def]
     farthest = np.float32(FARTHEST) * np.sqrt(variance)
     best = np.empty(width, np.int32)
     for y in range(height):
-        highest_in_row(volume, y, best)
+        argmax_in_row(volume, y, best)
         above, below = max(y - 1, 0), min(y + 1, height - 1)
         for x in range(width):
             plane = volume[best[x]]

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from napari_dff import checks
-from napari_dff.curve import REACH as NOISE_REACH
-from napari_dff.curve import Computed, windows_of
+from napari_dff.curve import NOISE_RADIUS_PX, LazyFocusVolume, focus_windows
 from napari_dff.focus import operators
 from napari_dff.focus.aggregation import AGGREGATIONS, SCALES, spread
 from napari_dff.focus.measurement import Measurement
@@ -66,25 +65,25 @@ def focus_measure(
     Pertuz, Puig & Garcia 2013, doi:10.1016/j.patcog.2012.11.011 (survey of operators).
     """
     planes = in_memory(checked_planes(planes), progress)
-    volume = measured(planes, operator, sigma, window, aggregation)
+    volume = lazy_focus_volume(planes, operator, sigma, window, aggregation)
     out = np.empty(volume.shape, np.float32)
 
     def fill(wanted: Window) -> None:
         out[(..., *wanted.slices)] = volume.curves(wanted)
 
-    on_all_cores(fill, windows_of(volume), progress, desc="Measuring focus")
+    on_all_cores(fill, focus_windows(volume), progress, desc="Measuring focus")
     if not out.any():
         raise ValueError(NO_CONTRAST)
     return out
 
 
-def measured(
+def lazy_focus_volume(
     planes: Any,
     operator: Operator,
     sigma: float,
     window: int,
     aggregation: Aggregation,
-) -> Computed:
+) -> LazyFocusVolume:
     """The focus volume of `focus_measure`, measured window by window as it is asked for.
 
     Of lazy planes nothing is read but what a window needs, anew for every window.
@@ -99,12 +98,12 @@ def measured(
     def curves(wanted: Window) -> np.ndarray:
         return AGGREGATIONS[aggregation](measure, wanted)
 
-    return Computed(shape, curves, min(measure.step(), 2))
+    return LazyFocusVolume(shape, curves, min(measure.step(), 2))
 
 
-def reach(operator: str, sigma: float, window: int, aggregation: str) -> int:
+def focus_radius(operator: str, sigma: float, window: int, aggregation: str) -> int:
     """How far from a pixel, at most, its curve and its noise depend on the planes: pixels."""
     wide = SCALES[-1] if aggregation == "adaptive" else 1
     measure = Measurement(np.empty((1, 1, 1)), operator, sigma, window)
     looks = {"guided": 3 * window, "window": GRID}.get(aggregation, spread(measure, wide))
-    return looks + wide * operators.reach(operator, sigma, window) + 2 * NOISE_REACH + 6 * GRID
+    return looks + wide * operators.reach(operator, sigma, window) + 2 * NOISE_RADIUS_PX + 6 * GRID

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_dff.compiled import kernel
-from napari_dff.curve import BEST_PEAK, Noise, peak_at
+from napari_dff.curve import CURVE_PEAK, Noise, locate_peak
 
 if TYPE_CHECKING:
     from napari_dff.depth import DepthMap
@@ -161,8 +161,8 @@ def _relocate(  # type: ignore[no-untyped-def]
             depth[y, x] = positions[label]
             spread = abs(positions[min(label + 1, count - 1)] - positions[max(label - 1, 0)])
             if best >= 0:
-                depth[y, x], doubt = peak_at(
-                    curve, best, positions, BEST_PEAK, floor[y, x], fluctuation[y, x]
+                depth[y, x], doubt = locate_peak(
+                    curve, best, positions, CURVE_PEAK, floor[y, x], fluctuation[y, x]
                 )
                 spread = max(doubt, spread / 4)  # it is not the peak the curve itself prefers
             uncertainty[y, x] = spread if known else np.inf

@@ -123,7 +123,7 @@ def hinted(
     """
     nearest, influence = spread(hints, guide)
     plane = np.maximum(nearest, 0)
-    distances = np.abs(np.gradient(positions))  # of the planes beside, halved: as in peak_at
+    distances = np.abs(np.gradient(positions))  # of the planes beside, halved: as in locate_peak
     uncertainty = (distances / np.sqrt(12)).astype(np.float32)[plane]
     unknown = np.isinf(estimate.uncertainty)
     ill = unknown | disputed(estimate) | (estimate.uncertainty > distances.mean())

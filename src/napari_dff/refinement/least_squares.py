@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from napari_dff.compiled import inlined, kernel
-from napari_dff.curve import FocusVolume, deviations, windows_of
+from napari_dff.curve import FocusVolume, focus_windows, peak_uncertainty
 from napari_dff.progress import Progress, silent
 from napari_dff.refinement.energy import likeness
 from napari_dff.stack import plane_numbers
@@ -68,7 +68,7 @@ def least_squares(
         # Noise alone: the scatter in the estimate's uncertainty is large at steps, which must stay.
         here = wanted.slices
         curves, noise = scene.volume.read(wanted)
-        found = deviations(curves, scene.positions, estimate.index[here], noise) / spacing
+        found = peak_uncertainty(curves, scene.positions, estimate.index[here], noise) / spacing
         doubt[here] = np.where(known[here], found, np.inf)
         trust[here] = 1 / (np.float32(SHARED) * np.maximum(doubt[here], np.float32(1e-3)) ** 2)
         trust[here][~known[here]] = 1e-9
@@ -81,7 +81,7 @@ def least_squares(
         right[here], down[here] = (part[inner] for part in weights)
         reach[here] = calm[inner] * strength / trust[here]  # pixels²: how far neighbours are heard
 
-    on_all_cores(weigh, windows_of(scene.volume), progress, desc="Weighing")
+    on_all_cores(weigh, focus_windows(scene.volume), progress, desc="Weighing")
     slope = scene.slope or usual_slope(depth, doubt)
     strength = np.float32(smoothness / slope**2)
     if scene.said is not None:
@@ -241,7 +241,7 @@ def slope_of(estimate: DepthMap, volume: FocusVolume, positions: np.ndarray) -> 
     def fill(wanted: Window) -> None:
         here = wanted.slices
         curves, noise = volume.read(wanted)
-        found = deviations(curves, positions, estimate.index[here], noise) / spacing
+        found = peak_uncertainty(curves, positions, estimate.index[here], noise) / spacing
         doubt[here] = np.where(np.isfinite(estimate.uncertainty[here]), found, np.inf)
 
     corners = itertools.product(range(0, height, every), range(0, width, every))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_dff import checks
-from napari_dff.curve import FocusVolume, Part, volume_of
+from napari_dff.curve import FocusVolume, FocusVolumeView, as_focus_volume
 from napari_dff.depth import DepthMap
 from napari_dff.progress import Progress, silent
 from napari_dff.recipe import SMOOTHNESS, Refinement
@@ -116,7 +116,7 @@ def refine(
     Zhang, Xu & Jia 2014, doi:10.1109/CVPR.2014.361 (weighted median).
     Criminisi, Sharp & Blake 2008, doi:10.1007/978-3-540-88682-2_9 (how far hints are heard).
     """
-    volume = volume_of(focus)
+    volume = as_focus_volume(focus)
     at = checked_positions(positions, volume.shape[0])
     estimate = _checked_depth_map("estimate", estimate, volume.shape)
     if before is not None:
@@ -185,7 +185,9 @@ def refined(
         look = np.ascontiguousarray(scene.guide[here])
         own, said = hinted(own, wanted[here], look, at)
         said = framed(said, DepthMap(*(part[here] for part in result)), box, shape)
-        found = take_steps(pinned(own, said), Scene(Part(volume, box), at, look, said, slope))
+        found = take_steps(
+            pinned(own, said), Scene(FocusVolumeView(volume, box), at, look, said, slope)
+        )
         for part, new in zip(result, found, strict=True):
             part[here] = new
     return result

@@ -8,7 +8,7 @@ import psutil
 from napari_dff.pipeline import measured_by
 from napari_dff.progress import Progress
 from napari_dff.recipe import Recipe
-from napari_dff.region import focus_of
+from napari_dff.region import measure_region
 from napari_dff.stack import FocalStack
 from napari_dff.tiles import Window
 from napari_dff.widgets.maps import sample
@@ -49,7 +49,7 @@ class FocusWidget(StepWidget):
         self, stack: FocalStack, recipe: Recipe, given: Given, wanted: Window, progress: Progress
     ) -> Sequence[Picture]:
         """The focus volume of a window."""
-        focus = focus_of(stack, recipe, wanted)
+        focus = measure_region(stack, recipe, wanted)
         look = {"colormap": "inferno", "contrast_limits": _limits(focus)}
         return [Picture("preview focus", focus, look)]
 

@@ -194,7 +194,7 @@ class InspectorWidget(Container[Widget]):
                 f"{curve.uncertainty:.2g} {unit} by its own curve"
             )
         else:
-            share = float(curve.focus.max()) / curve.enough
+            share = float(curve.focus.max()) / curve.detection_threshold
             sharp = (
                 f"never in focus: its highest peak, in plane {curve.plane}, reaches {share:.2f} "
                 "of what noise could"
@@ -223,7 +223,9 @@ class InspectorWidget(Container[Widget]):
                 ends = curve.depth - curve.uncertainty, curve.depth + curve.uncertainty
                 axes.axvspan(*ends, color=colour, alpha=0.35, lw=0)
             if last:
-                axes.axhline(curve.enough, color=colour, ls=":", lw=1, label="more than noise")
+                axes.axhline(
+                    curve.detection_threshold, color=colour, ls=":", lw=1, label="more than noise"
+                )
                 if len(curve.others):
                     look: dict[str, Any] = {
                         "color": COLOURS[1],

@@ -12,7 +12,7 @@ from napari_dff.pipeline import reconstruct, registered, scene_of
 from napari_dff.plan import planned
 from napari_dff.progress import Progress
 from napari_dff.recipe import Recipe
-from napari_dff.region import region_of
+from napari_dff.region import reconstruct_region
 from napari_dff.registration import LazyAlignedStack
 from napari_dff.stack import FocalStack, in_memory
 from napari_dff.tiles import Window, whole
@@ -72,7 +72,9 @@ class ReconstructWidget(MapsStep):
     ) -> Sequence[Picture]:
         """Depth and picture of a window, of the planes as they lie there."""
         given_valid = given["valid"]
-        found = region_of(stack, recipe, wanted, valid=given_valid, fuse=False, progress=progress)
+        found = reconstruct_region(
+            stack, recipe, wanted, valid=given_valid, fuse=False, progress=progress
+        )
         return [depth_picture(stack, found.depth.depth)]
 
     def previewed(self, source: Image) -> Image:
