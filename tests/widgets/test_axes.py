@@ -20,9 +20,10 @@ from napari_dff import (
 from napari_dff import refine as refine_
 from napari_dff.region import focus_curve
 from napari_dff.stack import FocalStack
-from napari_dff.widgets.axes import labels_in, names_told
-from napari_dff.widgets.layers import ours, stack_of
+from napari_dff.widgets.axes import parse_axes, parse_axis_labels
+from napari_dff.widgets.layers import plugin_metadata
 from napari_dff.widgets.preview import OFF, VIEW
+from napari_dff.widgets.series import series_of
 
 AT = 10 + 2.0 * np.arange(8)
 STILL = Recipe(registration="none")
@@ -106,7 +107,7 @@ def test_every_time_on_its_own_and_all_channels_at_its_depth(person, source, ser
         person.viewer.dims.set_point(range(5), world)
         assert depth.get_value(world, world=True) == depth.data[at[0], 0, 0, at[3], at[4]]
         assert picture.get_value(world, world=True) == picture.data[at[0], at[1], 0, at[3], at[4]]
-    assert ours(depth)["focus_channel"] == 1
+    assert plugin_metadata(depth)["focus_channel"] == 1
     widget.axes.focus.value = 0
     assert "another focus channel" in widget.fresh.value
     assert "--focus-channel 0" in widget.command()
@@ -126,7 +127,9 @@ def test_step_by_step_with_motion_of_each_time(person, moving):
         np.testing.assert_array_equal(aligned.data[t, 1], alone.planes)
         other, _ = resample(data[t, 0], alone.transforms)
         np.testing.assert_array_equal(aligned.data[t, 0], other)
-        np.testing.assert_array_equal(ours(aligned)["transforms"][t, 0], alone.transforms)
+        np.testing.assert_array_equal(
+            plugin_metadata(aligned)["transforms"][t, 0], alone.transforms
+        )
     person.viewer.dims.set_current_step(0, 0)
     assert "Time 1 of 2" in align_.advice.value or not align_.advice.value
     inliers = list(align_.report["inliers"])
@@ -215,14 +218,14 @@ def test_axes_that_nobody_named_are_asked_for(person, said, series):
 
 
 def test_what_labels_tell(person, series):
-    assert names_told(("t", "c", "z", "y", "x")) == ("t", "c")
-    assert names_told(("Time", "-3", "-2", "-1")) == ("time",)
+    assert parse_axis_labels(("t", "c", "z", "y", "x")) == ("t", "c")
+    assert parse_axis_labels(("Time", "-3", "-2", "-1")) == ("time",)
     for labels in (("-4", "z", "y", "x"), ("axis 0", "-3", "-2", "-1"), ("z", "t", "y", "x")):
-        assert names_told(labels) is None
+        assert parse_axis_labels(labels) is None
     layer = person.viewer.add_image(series[:, 0])
-    assert labels_in("tzyx", layer) == labels_in("T, Z Y;X", layer) == ("t", "z", "y", "x")
+    assert parse_axes("tzyx", layer) == parse_axes("T, Z Y;X", layer) == ("t", "z", "y", "x")
     with pytest.raises(ValueError, match="name the 4 axes"):
-        labels_in("tcyx", layer)
+        parse_axes("tcyx", layer)
     widget = person.open("focus")
     widget.axes.names.value = "stage z y x"
     person.run(widget)  # no channel: every place on its own
@@ -351,6 +354,6 @@ def test_positions_told_one_by_one_hold_until_the_scale_is_changed(surface):
     positions = np.concatenate([[0.0, 1.0], np.linspace(3.0, 22.0, 10)])
     told = {"napari-dff": {"positions": positions}}
     layer = Image(surface.stack.planes, scale=(2.0, 0.5, 0.5), metadata=told)
-    np.testing.assert_array_equal(stack_of(layer).positions, positions)
+    np.testing.assert_array_equal(series_of(layer).stack(()).positions, positions)
     layer.scale = (3.0, 0.5, 0.5)
-    np.testing.assert_array_equal(stack_of(layer).positions, 3.0 * np.arange(12))
+    np.testing.assert_array_equal(series_of(layer).stack(()).positions, 3.0 * np.arange(12))

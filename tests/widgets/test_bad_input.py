@@ -16,7 +16,7 @@ import zarr
 from napari_dff import Recipe, depth_from_focus, synthetic
 from napari_dff.io import StackError, save_reconstruction
 from napari_dff.widgets.files import reader
-from napari_dff.widgets.layers import KEY
+from napari_dff.widgets.layers import METADATA_KEY
 
 from .conftest import TITLES
 
@@ -278,20 +278,20 @@ def files(s):
 
 def newer(s):
     focus = s.person.layer("focus")
-    before = focus.metadata[KEY]
-    focus.metadata[KEY] = {**before, "settings": {**before["settings"], "colour": 1}}
+    before = focus.metadata[METADATA_KEY]
+    focus.metadata[METADATA_KEY] = {**before, "settings": {**before["settings"], "colour": 1}}
     yield s.depth, s.depth.run, "recipe has no setting 'colour'"
     s.person.press(s.depth.recipe_file.copy)
     assert "not copied: recipe has no setting 'colour'" in s.depth.status.value
     s.person.press(s.depth.recipe_file.save)
     assert "not saved: recipe has no setting 'colour'" in s.depth.status.value
-    focus.metadata[KEY] = {**before, "settings": {**before["settings"], "window": 4}}
+    focus.metadata[METADATA_KEY] = {**before, "settings": {**before["settings"], "window": 4}}
     yield s.depth, s.depth.run, "window must be an odd number from 1 to 255, got 4"
     s.viewer.layers.selection.active = s.source
     s.viewer.layers.selection.active = focus
     assert "settings of 'focus · mine' not shown: window must be" in s.focus.status.value
     assert s.focus.form.settings["window"].value == before["settings"]["window"]
-    focus.metadata[KEY] = before
+    focus.metadata[METADATA_KEY] = before
 
 
 def parts_missing(s):

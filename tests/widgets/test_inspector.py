@@ -6,7 +6,7 @@ import pytest
 
 from napari_dff import Recipe
 from napari_dff.region import focus_curve
-from napari_dff.widgets.layers import stack_of
+from napari_dff.widgets.series import series_of
 
 
 def looked(person, widget, count=1):
@@ -24,7 +24,7 @@ def test_a_click_shows_the_curve_and_goes_to_its_plane(person, surface):
     pixel, curve = widget.curves[0]
     assert abs(pixel[0] - 40) <= 1
     assert abs(pixel[1] - 55) <= 1
-    expected = focus_curve(stack_of(source), Recipe(), *pixel)
+    expected = focus_curve(series_of(source).stack(()), Recipe(), *pixel)
     np.testing.assert_array_equal(curve.focus, expected.focus)
     assert curve.depth == expected.depth
     truth = np.interp(surface.depth[pixel], surface.stack.positions, 10 + 2.0 * np.arange(12))
@@ -67,7 +67,9 @@ def test_it_works_on_results_with_their_recipe(person, surface):
     pixel, curve = widget.curves[0]
     source = person.viewer.layers["mine"]
     recipe = Recipe(registration="none", window=15)
-    np.testing.assert_array_equal(curve.focus, focus_curve(stack_of(source), recipe, *pixel).focus)
+    np.testing.assert_array_equal(
+        curve.focus, focus_curve(series_of(source).stack(()), recipe, *pixel).focus
+    )
     assert widget._final["refined"][0] == depth.data[pixel]
     assert "Refined" in widget.told.value
     assert {"estimate", "refined"} <= set(widget.plot.axes[0].get_legend_handles_labels()[1])

@@ -22,7 +22,7 @@ from napari_dff.registration import (
 from napari_dff.stack import FocalStack
 from napari_dff.widgets.canvas import COLOURS, Canvas
 from napari_dff.widgets.controls import read_only_table
-from napari_dff.widgets.layers import place_in_view
+from napari_dff.widgets.layers import index_in_view
 from napari_dff.widgets.runs import Run
 from napari_dff.widgets.series import AlignedPlanes, Series, valid_in
 from napari_dff.widgets.step import Given, StepWidget
@@ -113,7 +113,7 @@ class AlignWidget(StepWidget):
         if source is None or source not in self._viewer.layers:
             self._reports, self._reported = {}, None
             return
-        seen = place_in_view(self._viewer, source)
+        seen = index_in_view(self._viewer, source)
         place = tuple(0 if i == self._channel else n for i, n in enumerate(seen))
         if place == self._shown or place not in self._reports:
             return

@@ -6,14 +6,14 @@ from magicgui.widgets import ComboBox, LineEdit, Widget
 from napari.layers import Image
 
 from napari_dff.widgets.axes import (
-    asking,
+    axes_request,
     channel_axis,
     channel_names,
-    labels_in,
-    names_told,
-    written,
+    format_axes,
+    parse_axes,
+    parse_axis_labels,
 )
-from napari_dff.widgets.layers import leading, ours
+from napari_dff.widgets.layers import leading_shape, plugin_metadata
 from napari_dff.widgets.series import Series, series_of
 
 
@@ -66,7 +66,7 @@ class AxesForm:
         self.refresh()
         unnamed = layer is not None and layer.ndim > 3 and not self.names.value
         if layer is not None and unnamed:
-            self._said(asking(layer))
+            self._said(axes_request(layer))
         elif self._asked:
             self._said("ready")
         self._asked = unnamed
@@ -75,9 +75,9 @@ class AxesForm:
         """Show what is known of the stack."""
         layer, self._filling = self._layer, True
         several = layer is not None and layer.ndim > 3
-        self.names.value = written(layer.axis_labels) if layer is not None and several else ""
+        self.names.value = format_axes(layer.axis_labels) if layer is not None and several else ""
         self.focus.reset_choices()
-        self.choose(None if layer is None else ours(layer).get("focus_channel"))
+        self.choose(None if layer is None else plugin_metadata(layer).get("focus_channel"))
         self.names.visible = several
         self.focus.visible = self.several
         self._filling = False
@@ -98,7 +98,7 @@ class AxesForm:
         `focus` is the focus channel where that is known already.
         """
         if layer.ndim > 3:
-            labels_in(self.names.value, layer)
+            parse_axes(self.names.value, layer)
         return series_of(layer, self.focus.value if self._asks else focus)
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ class AxesForm:
         if self._filling or layer is None or layer.ndim <= 3:
             return
         try:
-            labels = labels_in(text, layer)
+            labels = parse_axes(text, layer)
         except ValueError as error:
             self._said(str(error))
             return
@@ -134,8 +134,8 @@ class AxesForm:
     def _channels(self, _: object = None) -> list[tuple[str, int]]:
         """Names and numbers of the channels, where there are several."""
         layer = self._layer
-        names = None if layer is None or layer.ndim <= 3 else names_told(layer.axis_labels)
+        names = None if layer is None or layer.ndim <= 3 else parse_axis_labels(layer.axis_labels)
         axis = None if names is None else channel_axis(names)
-        if layer is None or axis is None or leading(layer)[axis] < 2:
+        if layer is None or axis is None or leading_shape(layer)[axis] < 2:
             return []
         return [(name, i) for i, name in enumerate(channel_names(layer, axis))]

@@ -6,13 +6,13 @@ import numpy as np
 from napari.layers import Image
 
 from napari_dff.io import frames_in, sample_path
-from napari_dff.widgets.axes import names_told
-from napari_dff.widgets.layers import leading, ours, planes_of
+from napari_dff.widgets.axes import parse_axis_labels
+from napari_dff.widgets.layers import leading_shape, planes_of, plugin_metadata
 
 LETTERS = {"time": "T", "position": "P", "channel": "C", "ch": "C", "channels": "C"}
 
 
-def found_again(stack: Image) -> list[str]:
+def stack_arguments(stack: Image) -> list[str]:
     """Words by which the command line finds a stack: its path, and what the file doesn't tell."""
     sample = stack.source.sample
     if sample is not None and sample[0] == "napari-dff":
@@ -31,12 +31,12 @@ def found_again(stack: Image) -> list[str]:
     return [*words, "--spacing", *(f"{step:.10g}" for step in steps)]
 
 
-def untold(stack: Image) -> str:
+def command_line_caveat(stack: Image) -> str:
     """What the command line can't know of a stack; empty if nothing."""
     if stack.source.sample is not None:
         return ""
     if _as_in_the_file(stack):
-        several = ours(stack).get("input", {}).get("position")
+        several = plugin_metadata(stack).get("input", {}).get("position")
         return "which of the positions in the file it is: all are done" if several else ""
     turned = stack.scale[-3] < 0 or stack.translate[-3] != 0
     return "where its positions begin and which way they go" if turned else ""
@@ -44,7 +44,7 @@ def untold(stack: Image) -> str:
 
 def _as_in_the_file(stack: Image) -> bool:
     """Whether our reader opened it, and nobody has calibrated it anew."""
-    told = ours(stack).get("in_file")
+    told = plugin_metadata(stack).get("in_file")
     if told is None:
         return False
     units = tuple(str(unit) for unit in stack.units)
@@ -54,7 +54,7 @@ def _as_in_the_file(stack: Image) -> bool:
 
 def _axes(stack: Image) -> list[str]:
     """The names of the axes, where the command line has letters for them."""
-    names = names_told(stack.axis_labels) if leading(stack) else ()
+    names = parse_axis_labels(stack.axis_labels) if leading_shape(stack) else ()
     letters = [LETTERS.get(name, name.upper()) for name in names or ()]
     if not letters or not set(letters) <= set("PTC"):
         return []

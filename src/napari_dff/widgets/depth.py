@@ -10,7 +10,7 @@ from napari_dff.pipeline import fused_by
 from napari_dff.progress import Progress
 from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
-from napari_dff.widgets.layers import needed
+from napari_dff.widgets.layers import require_layer
 from napari_dff.widgets.maps import Maps
 from napari_dff.widgets.maps_step import MapsStep
 from napari_dff.widgets.runs import Run
@@ -26,7 +26,7 @@ class DepthWidget(MapsStep):
 
     def gather(self, source: Image) -> dict[str, Layer]:
         """The focus volume."""
-        return {"focus": needed(self._viewer, "focus", source, "Focus measure")}
+        return {"focus": require_layer(self._viewer, "focus", source, "Focus measure")}
 
     def compute(
         self, stack: FocalStack, recipe: Recipe, given: Given, progress: Progress

@@ -12,7 +12,7 @@ from napari_dff.figure import Plate, frames, plate
 from napari_dff.io.pictures import FIGURES, MOVIES, write_figure, write_movie
 from napari_dff.widgets.controls import button_row, labelled_column
 from napari_dff.widgets.heights import Heights, heights_of, lines
-from napari_dff.widgets.layers import find, planes_behind, source_of
+from napari_dff.widgets.layers import find_layer, input_stack_of, source_of
 from napari_dff.widgets.series import stack_in_view
 from napari_dff.widgets.tool import Tool
 
@@ -94,7 +94,7 @@ class FigureWidget(Tool):
             (
                 layer
                 for role in ("refined all in focus", "all in focus")
-                if (layer := find(viewer, role, source)) is not None
+                if (layer := find_layer(viewer, role, source)) is not None
             ),
             None,
         )
@@ -120,7 +120,7 @@ class FigureWidget(Tool):
         self._viewer.dims.current_step = step
 
     def _stack(self, heights: Heights) -> Any:
-        stack = planes_behind(self._viewer, heights.layer)
+        stack = input_stack_of(self._viewer, heights.layer)
         if stack is None:
             raise ValueError(f"the stack that {heights.layer.name!r} was made from is gone")
         return stack

@@ -18,7 +18,7 @@ from napari_dff.io.tiff_reading import TIFFS
 from napari_dff.io.zarr_reading import is_zarr
 from napari_dff.recipe import Recipe
 from napari_dff.stack import MINIMUM_PLANES
-from napari_dff.widgets.layers import KEY, spacing_of
+from napari_dff.widgets.layers import METADATA_KEY, plane_spacing
 from napari_dff.widgets.results import HELD, LayerData, is_result, result_layers, title
 
 Reader = Callable[[str | Sequence[str]], list[LayerData]]
@@ -45,7 +45,7 @@ def stack_layer(found: Acquisition, name: str, path: str = "") -> LayerData:
     if data.nbytes <= HELD:
         data = np.array(data)
     before = [axis for axis, many in zip("tc", several, strict=True) if many]
-    step, first = spacing_of(found.positions)
+    step, first = plane_spacing(found.positions)
     place: dict[str, Any] = {
         "scale": (*(1.0 for _ in before), step, *found.pixel_size),
         "translate": (*(0.0 for _ in before), first, 0.0, 0.0),
@@ -62,7 +62,7 @@ def stack_layer(found: Acquisition, name: str, path: str = "") -> LayerData:
         "input": dict(Record.of(Recipe(), found, path).input),
         "in_file": {name: place[name] for name in ("scale", "translate", "units")},
     }
-    look = {"name": name, "rgb": found.data.ndim == 6, "metadata": {KEY: told}}
+    look = {"name": name, "rgb": found.data.ndim == 6, "metadata": {METADATA_KEY: told}}
     return data, {**look, **place}, "image"
 
 

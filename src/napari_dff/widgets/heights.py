@@ -9,16 +9,16 @@ from napari.viewer import Viewer
 from skimage.draw import polygon2mask
 
 from napari_dff.units import checked_unit
-from napari_dff.widgets.axes import CHANNEL, WORDS
+from napari_dff.widgets.axes import CHANNEL_LABELS, describe_index
 from napari_dff.widgets.layers import (
-    leading,
-    ours,
-    place_in_view,
+    index_in_view,
+    leading_shape,
+    pixel_size_of,
     plane_shape,
+    plugin_metadata,
+    result_values,
     role_of,
-    size_of,
     unit_of,
-    values_at,
 )
 
 NO_DEPTH = "no depth layer: run 'Depth from focus, all steps' on a stack first"
@@ -77,25 +77,25 @@ def heights_of(viewer: Viewer, layer: Image | None) -> Heights:
     if uncertainty is not None:
         heights = np.where(np.isfinite(uncertainty), heights, np.float32(np.nan))
     where = place_shown(viewer, layer), words_in_view(viewer, layer)
-    size = size_of(layer), checked_unit(unit_of(layer))
+    size = pixel_size_of(layer), checked_unit(unit_of(layer))
     return Heights(layer, heights, uncertainty, picture, *size, *where)
 
 
 def place_shown(viewer: Viewer, layer: Layer) -> tuple[int, ...]:
     """The place along the axes before Z that a depth layer shows: its own, or that in view."""
-    own = ours(layer).get("place")
-    return place_in_view(viewer, layer) if own is None else tuple(own)
+    own = plugin_metadata(layer).get("place")
+    return index_in_view(viewer, layer) if own is None else tuple(own)
 
 
 def shown_values(viewer: Viewer, layer: Layer) -> np.ndarray:
     """What a depth layer shows: (Y, X)."""
-    return values_at(layer, place_in_view(viewer, layer))
+    return result_values(layer, index_in_view(viewer, layer))
 
 
 def words_in_view(viewer: Viewer, layer: Layer) -> str:
     """Which of its stacks a depth layer shows: "time 3 of 20"; empty where it has only one."""
-    parts = zip(layer.axis_labels, place_in_view(viewer, layer), leading(layer), strict=False)
-    return ", ".join(f"{WORDS.get(name, name)} {i + 1} of {n}" for name, i, n in parts if n > 1)
+    index, shape = index_in_view(viewer, layer), leading_shape(layer)
+    return describe_index(layer.axis_labels, index, shape)
 
 
 def beside(viewer: Viewer, layer: Layer, name: str) -> np.ndarray | None:
@@ -106,14 +106,14 @@ def beside(viewer: Viewer, layer: Layer, name: str) -> np.ndarray | None:
         roles = [f"refined {name}", name]
     for role in roles:
         for other in viewer.layers:
-            same = ours(other).get("source") == ours(layer).get("source")
+            same = plugin_metadata(other).get("source") == plugin_metadata(layer).get("source")
             if role_of(other) == role and same and plane_shape(other) == plane_shape(layer):
-                at = place_in_view(viewer, other)
+                at = index_in_view(viewer, other)
                 own = place_shown(viewer, layer)
                 if len(own) == len(at):  # but of the channel in view
                     named = zip(other.axis_labels, at, own, strict=False)
-                    at = tuple(i if name in CHANNEL else j for name, i, j in named)
-                return values_at(other, at)
+                    at = tuple(i if name in CHANNEL_LABELS else j for name, i, j in named)
+                return result_values(other, at)
     return None
 
 

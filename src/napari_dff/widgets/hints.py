@@ -8,14 +8,14 @@ from napari.layers import Image, Labels, Layer, Points
 from napari.viewer import Viewer
 
 from napari_dff.refinement import BACKGROUND, NO_HINT
-from napari_dff.widgets.axes import channel_axis, names_of
+from napari_dff.widgets.axes import channel_axis, leading_axis_names
 from napari_dff.widgets.layers import (
-    KEY,
-    placed,
+    METADATA_KEY,
+    placement,
     plane_shape,
     planes_of,
     role_of,
-    title_of,
+    stack_name_of,
 )
 
 SHARP, NEVER = "sharp in the plane shown", "background: never sharp"
@@ -67,15 +67,15 @@ class Hints:
             return
         points = self._viewer.add_points(
             np.empty((0, source.ndim)),
-            name=f"hints · {title_of(source)}",
-            metadata={KEY: {"role": "hints"}},
+            name=f"hints · {stack_name_of(source)}",
+            metadata={METADATA_KEY: {"role": "hints"}},
             size=SIZE,
             features={"background": np.empty(0, dtype=bool)},
             feature_defaults={"background": False},
             face_color="background",
             face_color_cycle={False: "lime", True: "red"},
             border_color="black",
-            **placed(source, source.ndim),
+            **placement(source, source.ndim),
         )
         self.layer.reset_choices()
         self.layer.value = points
@@ -107,13 +107,13 @@ def hints_of(layer: Layer, source: Image, place: tuple[int, ...] = ()) -> np.nda
 
 
 def _paint_points(out: np.ndarray, points: Points, source: Image, place: tuple[int, ...]) -> None:
-    before, channel = len(place), channel_axis(names_of(source))
+    before, channel = len(place), channel_axis(leading_axis_names(source))
     planes = planes_of(source).shape[before]
     never = np.zeros(len(points.data), bool)
     if "background" in points.features:
         never = points.features["background"].to_numpy(dtype=bool)
     if points.ndim < source.ndim and not never.all():
-        axes = ", ".join([*(name.upper() for name in names_of(source)), "Z", "Y", "X"])
+        axes = ", ".join([*(name.upper() for name in leading_axis_names(source)), "Z", "Y", "X"])
         raise ValueError(
             f"layer {points.name!r} must have points with {axes}, so that each is in a plane, "
             f"got {points.ndim} axes"
@@ -143,7 +143,7 @@ def _paint_labels(out: np.ndarray, layer: Labels, source: Image, place: tuple[in
         raise ValueError(
             f"labels {layer.name!r} must cover the stack, {whole}, got shape {labels.shape}"
         )
-    channel = channel_axis(names_of(source))
+    channel = channel_axis(leading_axis_names(source))
     here = labels[tuple(slice(None) if i == channel else n for i, n in enumerate(place))]
     if channel is not None:
         here = here.max(axis=0) if here.ndim > 3 else here

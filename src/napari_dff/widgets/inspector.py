@@ -15,19 +15,19 @@ from napari_dff.units import depth_symbol
 from napari_dff.widgets.canvas import COLOURS, Canvas
 from napari_dff.widgets.controls import button_row, call_when_closed, wrapping_label
 from napari_dff.widgets.layers import (
-    KEY,
-    RESULTS,
+    METADATA_KEY,
+    RESULT_ROLES,
+    index_in_view,
+    input_stack_of,
     is_stack,
-    on_surface,
-    ours,
     pixel_at,
-    place_in_view,
-    placed,
+    placement,
     plane_shape,
-    planes_behind,
+    plugin_metadata,
+    result_values,
     role_of,
     settings_of,
-    values_at,
+    surface_point,
 )
 from napari_dff.widgets.series import stack_in_view
 from napari_dff.widgets.worker import Job
@@ -112,7 +112,7 @@ class InspectorWidget(Container[Widget]):
         if source is None:
             self.told.value = "no stack: open a focal stack first"
             return
-        place = on_surface(viewer, event) if viewer.dims.ndisplay == 3 else position
+        place = surface_point(viewer, event) if viewer.dims.ndisplay == 3 else position
         pixel = None if place is None else pixel_at(source, place)
         if pixel is not None:
             self.inspect(source, pixel, add)
@@ -122,7 +122,7 @@ class InspectorWidget(Container[Widget]):
         active = self._viewer.layers.selection.active
         for layer in [active, *reversed(self._viewer.layers)]:
             if layer is not None and (role_of(layer) or is_stack(layer)):
-                source = planes_behind(self._viewer, layer)
+                source = input_stack_of(self._viewer, layer)
                 if source is not None and source.ndim >= 3:
                     return source
         return None
@@ -131,13 +131,17 @@ class InspectorWidget(Container[Widget]):
         """The settings that the results on this stack were made with; else the defaults."""
         active = self._viewer.layers.selection.active
         for layer in [active, *reversed(self._results(source))]:
-            if layer is not None and role_of(layer).endswith(RESULTS):
+            if layer is not None and role_of(layer).endswith(RESULT_ROLES):
                 return Recipe.from_dict(settings_of(layer))
         return Recipe.from_dict(settings_of(source))
 
     def _results(self, source: Image) -> list[Layer]:
-        made_from = {str(source.unique_id), ours(source).get("source", "")}
-        return [layer for layer in self._viewer.layers if ours(layer).get("source") in made_from]
+        made_from = {str(source.unique_id), plugin_metadata(source).get("source", "")}
+        return [
+            layer
+            for layer in self._viewer.layers
+            if plugin_metadata(layer).get("source") in made_from
+        ]
 
     def _show(self, source: Image, pixel: tuple[int, int], curve: FocusCurve, add: bool) -> None:
         kept = self.curves[-(KEPT - 1) :] if add else []
@@ -148,7 +152,7 @@ class InspectorWidget(Container[Widget]):
         self._draw()
         self._tell(pixel, curve)
         if self.step.value and source in self._viewer.layers:
-            place = place_in_view(self._viewer, source)
+            place = index_in_view(self._viewer, source)
             world = source.data_to_world((*place, curve.plane, *pixel))
             self._viewer.dims.set_point(self._viewer.dims.ndim - 3, world[-3])
 
@@ -164,25 +168,25 @@ class InspectorWidget(Container[Widget]):
         self._marks = self._viewer.add_points(
             places,
             name="inspected pixels",
-            metadata={KEY: {"role": "inspected"}},
+            metadata={METADATA_KEY: {"role": "inspected"}},
             size=max(5, plane_shape(source)[0] // 60),
             face_color="transparent",
             border_color=colours,
             border_width=0.2,
-            **placed(source, 2),
+            **placement(source, 2),
         )
         self._viewer.layers.selection.active = active
 
     def _became(self, source: Image, pixel: tuple[int, int]) -> dict[str, tuple[float, float]]:
         """Depth and uncertainty of the pixel in the layers there are."""
         results = {role_of(layer): layer for layer in self._results(source)}
-        place = place_in_view(self._viewer, source)
+        place = index_in_view(self._viewer, source)
         found = {}
         for prefix, name in (("", "estimate"), ("refined ", "refined")):
             depth, doubt = (results.get(f"{prefix}{role}") for role in ("depth", "uncertainty"))
             if depth is not None:
-                known = np.nan if doubt is None else float(values_at(doubt, place)[pixel])
-                found[name] = float(values_at(depth, place)[pixel]), known
+                known = np.nan if doubt is None else float(result_values(doubt, place)[pixel])
+                found[name] = float(result_values(depth, place)[pixel]), known
         return found
 
     def _tell(self, pixel: tuple[int, int], curve: FocusCurve) -> None:

@@ -6,32 +6,36 @@ import numpy as np
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
-from napari_dff.stack import FocalStack
 from napari_dff.tiles import Window
 
-KEY = "napari-dff"  # of our part of a layer's metadata
-RESULTS = ("focus", "depth", "uncertainty", "all in focus")  # images that are no stacks to work on
+METADATA_KEY = "napari-dff"  # of our part of a layer's metadata
+RESULT_ROLES = (
+    "focus",
+    "depth",
+    "uncertainty",
+    "all in focus",
+)  # images that are no stacks to work on
 
 
-def ours(layer: Layer) -> dict[str, Any]:
+def plugin_metadata(layer: Layer) -> dict[str, Any]:
     """Our part of a layer's metadata; empty for layers that aren't ours."""
-    part = layer.metadata.get(KEY, {})
+    part = layer.metadata.get(METADATA_KEY, {})
     return part if isinstance(part, dict) else {}
 
 
 def role_of(layer: Layer) -> str:
     """Return what one of our layers is; empty for others."""
-    return str(ours(layer).get("role", ""))
+    return str(plugin_metadata(layer).get("role", ""))
 
 
 def settings_of(layer: Layer) -> dict[str, Any]:
     """All settings that made one of our layers, those of its inputs included."""
-    return dict(ours(layer).get("settings", {}))
+    return dict(plugin_metadata(layer).get("settings", {}))
 
 
 def is_stack(layer: Layer) -> bool:
     """Tell whether `layer` may be a focal stack: any image that isn't one of our results."""
-    return isinstance(layer, Image) and not role_of(layer).endswith(RESULTS)
+    return isinstance(layer, Image) and not role_of(layer).endswith(RESULT_ROLES)
 
 
 def planes_of(layer: Image) -> Any:
@@ -39,7 +43,7 @@ def planes_of(layer: Image) -> Any:
     return layer.data[0] if layer.multiscale else layer.data
 
 
-def leading(layer: Layer) -> tuple[int, ...]:
+def leading_shape(layer: Layer) -> tuple[int, ...]:
     """Lengths of the axes of a layer before Z, Y, X."""
     return tuple(planes_of(layer).shape[: max(layer.ndim - 3, 0)])
 
@@ -50,7 +54,7 @@ def plane_shape(layer: Layer) -> tuple[int, int]:
     return int(shape[-2]), int(shape[-1])
 
 
-def at_place(values: np.ndarray, place: tuple[int, ...], own: int) -> np.ndarray:
+def at_index(values: np.ndarray, place: tuple[int, ...], own: int) -> np.ndarray:
     """What `values` hold at a place along the axes before Z; `own` axes are theirs besides.
 
     An axis that they have 1 of holds for all of it, and so does everything without such axes.
@@ -62,7 +66,7 @@ def at_place(values: np.ndarray, place: tuple[int, ...], own: int) -> np.ndarray
     return np.asarray(values[where])
 
 
-def values_at(layer: Layer, place: tuple[int, ...]) -> np.ndarray:
+def result_values(layer: Layer, place: tuple[int, ...]) -> np.ndarray:
     """What a result holds at a place of its stack: (Y, X[, 3]), or (Z, Y, X) of planes."""
     values = layer.data
     before = values.shape[: len(place)]
@@ -72,9 +76,9 @@ def values_at(layer: Layer, place: tuple[int, ...]) -> np.ndarray:
     return np.asarray(values[where][0] if values.shape[len(place)] == 1 else values[where])
 
 
-def place_in_view(viewer: Viewer, layer: Layer) -> tuple[int, ...]:
+def index_in_view(viewer: Viewer, layer: Layer) -> tuple[int, ...]:
     """Where the sliders stand along the axes of a layer before Z, Y, X (of a plane: before Y)."""
-    count = len(leading(layer))
+    count = len(leading_shape(layer))
     if not count:
         return ()
     shape = np.array(planes_of(layer).shape[:count])
@@ -90,35 +94,22 @@ def positions_of(layer: Layer) -> np.ndarray:
     """
     z, count = layer.ndim - 3, planes_of(layer).shape[layer.ndim - 3]
     step, first = float(layer.scale[z]), float(layer.translate[z])
-    kept = ours(layer).get("positions")
+    kept = plugin_metadata(layer).get("positions")
     if kept is not None:
         values = np.asarray(kept, dtype=np.float64)
-        fits = values.shape in ((count,), (*leading(layer), count))
-        if fits and np.allclose((step, first), spacing_of(values), rtol=1e-6):
+        fits = values.shape in ((count,), (*leading_shape(layer), count))
+        if fits and np.allclose((step, first), plane_spacing(values), rtol=1e-6):
             return values
     return first + step * np.arange(count)
 
 
-def spacing_of(positions: np.ndarray) -> tuple[float, float]:
+def plane_spacing(positions: np.ndarray) -> tuple[float, float]:
     """Mean distance of planes, and the first position: what a layer can tell of them."""
     first = np.asarray(positions).reshape(-1, np.shape(positions)[-1])[0]
     return float(np.diff(first).mean()), float(first[0])
 
 
-def stack_of(layer: Image | None) -> FocalStack:
-    """Return the focal stack in an Image layer; ValueError with a sentence when it isn't one.
-
-    Positions are the layer's scale and translation along its first axis, in its units.
-    """
-    layer = checked(layer)
-    if layer.ndim != 3:
-        raise ValueError(
-            f"layer {layer.name!r} must be a stack with axes Z, Y, X, got {layer.ndim} axes"
-        )
-    return FocalStack(planes_of(layer), positions_of(layer), size_of(layer), unit_of(layer))
-
-
-def checked(layer: Image | None) -> Image:
+def require_stack(layer: Image | None) -> Image:
     """The layer; ValueError with a sentence where there is none, or none with planes."""
     if layer is None:
         raise ValueError("no stack: open a focal stack (File ▸ Open Sample has some) and choose it")
@@ -129,7 +120,7 @@ def checked(layer: Image | None) -> Image:
     return layer
 
 
-def size_of(layer: Layer) -> tuple[float, float]:
+def pixel_size_of(layer: Layer) -> tuple[float, float]:
     """Height and width of a pixel, in the layer's unit."""
     return abs(float(layer.scale[-2])), abs(float(layer.scale[-1]))
 
@@ -144,45 +135,47 @@ def unit_of(layer: Layer) -> str:
     return units[0]
 
 
-def by_id(viewer: Viewer, unique_id: str) -> Layer | None:
+def layer_by_id(viewer: Viewer, unique_id: str) -> Layer | None:
     """The layer of this id, if it is still there."""
     return next((layer for layer in viewer.layers if str(layer.unique_id) == unique_id), None)
 
 
 def source_of(viewer: Viewer, layer: Layer) -> Layer | None:
     """The stack that one of our layers was made from; the layer itself if it is a stack."""
-    made_from = ours(layer).get("source")
-    return by_id(viewer, made_from) if made_from else (layer if is_stack(layer) else None)
+    made_from = plugin_metadata(layer).get("source")
+    return layer_by_id(viewer, made_from) if made_from else (layer if is_stack(layer) else None)
 
 
-def valid_of(source: Layer, place: tuple[int, ...] = ()) -> np.ndarray:
+def valid_mask(source: Layer, place: tuple[int, ...] = ()) -> np.ndarray:
     """Where every plane of a stack has data, (Y, X) bool: not at the rim of an aligned one."""
-    valid = ours(source).get("valid")
+    valid = plugin_metadata(source).get("valid")
     if valid is None:
         return np.ones(plane_shape(source), bool)
-    return at_place(np.asarray(valid), place, 2)
+    return at_index(np.asarray(valid), place, 2)
 
 
-def planes_behind(viewer: Viewer, layer: Layer) -> Layer | None:
+def input_stack_of(viewer: Viewer, layer: Layer) -> Layer | None:
     """The stack whose planes a result was computed from: aligned, if its run aligned them."""
     source = source_of(viewer, layer)
-    aligned = None if source is None else find(viewer, "aligned", source)
-    if aligned is not None and ours(aligned).get("run") == ours(layer).get("run"):
+    aligned = None if source is None else find_layer(viewer, "aligned", source)
+    if aligned is not None and plugin_metadata(aligned).get("run") == plugin_metadata(layer).get(
+        "run"
+    ):
         return aligned
     return source
 
 
-def find(viewer: Viewer, role: str, source: Layer) -> Layer | None:
+def find_layer(viewer: Viewer, role: str, source: Layer) -> Layer | None:
     """Our layer of this role that was made from `source`, whatever it is called now."""
     for layer in viewer.layers:
-        if role_of(layer) == role and ours(layer).get("source") == str(source.unique_id):
+        if role_of(layer) == role and plugin_metadata(layer).get("source") == str(source.unique_id):
             return layer
     return None
 
 
-def needed(viewer: Viewer, role: str, source: Layer, step: str) -> Layer:
+def require_layer(viewer: Viewer, role: str, source: Layer, step: str) -> Layer:
     """Our layer of this role; ValueError that names the step to run first if none fits."""
-    layer = find(viewer, role, source)
+    layer = find_layer(viewer, role, source)
     if layer is None:
         raise ValueError(f"{source.name!r} has no layer {role!r} yet: run {step!r} first")
     shape, whole = layer.data.shape[: layer.ndim], planes_of(source).shape[: source.ndim]
@@ -195,12 +188,12 @@ def needed(viewer: Viewer, role: str, source: Layer, step: str) -> Layer:
     return layer
 
 
-def title_of(source: Layer) -> str:
+def stack_name_of(source: Layer) -> str:
     """What results of `source` are called after: the stack, also where it was aligned since."""
-    return str(ours(source).get("root", source.name))
+    return str(plugin_metadata(source).get("root", source.name))
 
 
-def placed(
+def placement(
     source: Layer,
     axes: int,
     window: Window | None = None,
@@ -237,7 +230,7 @@ def pixel_at(source: Layer, position: Any) -> tuple[int, int] | None:
     return (row, column) if 0 <= row < height and 0 <= column < width else None
 
 
-def on_surface(viewer: Viewer, event: Any) -> np.ndarray | None:
+def surface_point(viewer: Viewer, event: Any) -> np.ndarray | None:
     """Where in the world the mouse points at a surface of ours in 3-D; None beside it."""
     for layer in reversed(viewer.layers):
         if role_of(layer) == "surface" and layer.visible:
@@ -253,14 +246,14 @@ def on_surface(viewer: Viewer, event: Any) -> np.ndarray | None:
     return None
 
 
-def in_view(source: Layer, largest: int) -> Window | None:
+def window_in_view(source: Layer, largest: int) -> Window | None:
     """The part of the planes that the canvas shows, at most `largest` pixels a side, or None."""
     height, width = plane_shape(source)
     corners = np.asarray(source.corner_pixels)[:, -2:]
     return _within(corners[0], corners[1] + 1, (height, width), largest)
 
 
-def in_rectangle(source: Layer, shapes: Layer | None, largest: int) -> Window | None:
+def window_in_rectangle(source: Layer, shapes: Layer | None, largest: int) -> Window | None:
     """The part of the planes in the last shape that was drawn, likewise."""
     if shapes is None or not len(shapes.data):
         return None

@@ -15,7 +15,7 @@ from napari_dff.quality import advice
 from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack, cut
 from napari_dff.tiles import Window
-from napari_dff.widgets.layers import ours
+from napari_dff.widgets.layers import plugin_metadata
 from napari_dff.widgets.maps import Maps, look_of
 from napari_dff.widgets.preview import Picture
 from napari_dff.widgets.runs import Run
@@ -28,7 +28,7 @@ class MapsStep(StepWidget):
 
     def focus_channel(self, layers: dict[str, Layer]) -> int | None:
         """That of the focus volume."""
-        return ours(layers["focus"]).get("focus_channel") if "focus" in layers else None
+        return plugin_metadata(layers["focus"]).get("focus_channel") if "focus" in layers else None
 
     def compute(
         self, stack: FocalStack, recipe: Recipe, given: Given, progress: Progress

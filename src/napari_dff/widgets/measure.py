@@ -41,11 +41,11 @@ from napari_dff.widgets.heights import (
     shown_values,
 )
 from napari_dff.widgets.layers import (
-    on_surface,
-    placed,
+    placement,
     plane_shape,
     settings_of,
     source_of,
+    surface_point,
 )
 from napari_dff.widgets.runs import Run
 from napari_dff.widgets.tool import Tool
@@ -160,7 +160,7 @@ class MeasureWidget(Tool):
         if layer is None or layer not in self._viewer.layers:
             return
         three = self._viewer.dims.ndisplay == 3
-        place = on_surface(self._viewer, event) if three else event.position
+        place = surface_point(self._viewer, event) if three else event.position
         if place is None:
             self.cursor.value = "–"
             return
@@ -189,7 +189,7 @@ class MeasureWidget(Tool):
         if self.drawn.value is None:
             thick = max(1.0, plane_shape(layer)[0] / 250)
             look = {"edge_color": "yellow", "face_color": "transparent", "edge_width": thick}
-            shapes = self._viewer.add_shapes(ndim=2, name="measured", **look, **placed(layer, 2))
+            shapes = self._viewer.add_shapes(ndim=2, name="measured", **look, **placement(layer, 2))
             self._follow()
             self.drawn.value = shapes
         self._viewer.layers.selection.active = self.drawn.value

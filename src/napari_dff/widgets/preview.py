@@ -15,14 +15,14 @@ from napari_dff.pieces import MARGIN
 from napari_dff.progress import Progress
 from napari_dff.tiles import Window
 from napari_dff.widgets.layers import (
-    KEY,
-    in_rectangle,
-    in_view,
-    ours,
-    placed,
+    METADATA_KEY,
+    placement,
     plane_shape,
+    plugin_metadata,
     role_of,
-    title_of,
+    stack_name_of,
+    window_in_rectangle,
+    window_in_view,
 )
 from napari_dff.widgets.worker import Job, in_turns
 
@@ -144,19 +144,19 @@ class Preview:
             source = prepared[0]
             shapes = self._viewer.add_shapes(
                 ndim=2,
-                name=f"preview region · {title_of(source)}",
-                metadata={KEY: {"role": "preview region"}},
+                name=f"preview region · {stack_name_of(source)}",
+                metadata={METADATA_KEY: {"role": "preview region"}},
                 face_color="transparent",
                 edge_color="yellow",
                 edge_width=max(1, plane_shape(source)[0] // 200),
-                **placed(source, 2),
+                **placement(source, 2),
             )
         shapes.visible = True
         self._viewer.layers.selection.active = shapes
         shapes.mode = "add_rectangle"
 
     def _rectangle(self) -> Layer | None:
-        roles = {ours(layer).get("role"): layer for layer in self._viewer.layers}
+        roles = {plugin_metadata(layer).get("role"): layer for layer in self._viewer.layers}
         shapes = roles.get("preview region")
         if shapes is not None and shapes is not self._drawn_on:
             shapes.events.data.connect(self.ask)
@@ -173,9 +173,9 @@ class Preview:
             return
         source, look, caution = prepared
         if self._choice.value == VIEW:
-            window = in_view(source, SIDE)
+            window = window_in_view(source, SIDE)
         else:
-            window = in_rectangle(source, self._rectangle(), SIDE)
+            window = window_in_rectangle(source, self._rectangle(), SIDE)
         if self._viewer.dims.ndisplay == 3:
             self._said("no preview in 3-D")
             return
@@ -222,10 +222,10 @@ class Preview:
         self._shown = []
         for role, data, look in pictures:
             rgb = bool(look.get("rgb", False))
-            place = placed(source, data.ndim - rgb, window)
+            place = placement(source, data.ndim - rgb, window)
             layer = kept.pop(role, None)
             if layer is not None and layer.data.ndim == data.ndim and layer.rgb == rgb:
-                layer.data, layer.name = data, f"{role} · {title_of(source)}"
+                layer.data, layer.name = data, f"{role} · {stack_name_of(source)}"
                 layer.visible = True
                 for name, value in {**place, **look}.items():
                     if name not in ("rgb", "colormap", "visible"):
@@ -234,8 +234,8 @@ class Preview:
                 if layer is not None:
                     self._viewer.layers.remove(layer)
                 settings = {
-                    "name": f"{role} · {title_of(source)}",
-                    "metadata": {KEY: {"role": role, "root": title_of(source)}},
+                    "name": f"{role} · {stack_name_of(source)}",
+                    "metadata": {METADATA_KEY: {"role": role, "root": stack_name_of(source)}},
                     **look,
                 }
                 layer = Layer.create(data, {**place, "rgb": False, **settings}, "image")

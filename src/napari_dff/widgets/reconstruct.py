@@ -17,7 +17,7 @@ from napari_dff.registration import LazyAlignedStack
 from napari_dff.stack import FocalStack, in_memory
 from napari_dff.tiles import Window, whole
 from napari_dff.widgets.align import ALIGNING, put_alignment
-from napari_dff.widgets.layers import find, ours, settings_of
+from napari_dff.widgets.layers import find_layer, plugin_metadata, settings_of
 from napari_dff.widgets.maps import Filling, Maps
 from napari_dff.widgets.maps_step import MapsStep, depth_picture
 from napari_dff.widgets.preview import Picture
@@ -91,10 +91,10 @@ class ReconstructWidget(MapsStep):
 
     def _aligned(self) -> Layer | None:
         """The layer of the stack that a run has aligned with these settings."""
-        aligned, asked = find(self._viewer, "aligned", self.stack.value), self.form.value()
+        aligned, asked = find_layer(self._viewer, "aligned", self.stack.value), self.form.value()
         if aligned is None:
             return None
-        made, focus = settings_of(aligned), ours(aligned).get("focus_channel")
+        made, focus = settings_of(aligned), plugin_metadata(aligned).get("focus_channel")
         same = all(made.get(name) == asked[name] for name in ALIGNING)
         return aligned if same and focus in (None, self.axes.focus.value) else None
 

@@ -16,7 +16,7 @@ from napari_dff.recipe import Recipe
 from napari_dff.refinement import Before
 from napari_dff.stack import FocalStack, grey
 from napari_dff.widgets.hints import Hints, hints_of
-from napari_dff.widgets.layers import needed, ours
+from napari_dff.widgets.layers import plugin_metadata, require_layer
 from napari_dff.widgets.maps import Maps
 from napari_dff.widgets.maps_step import MapsStep
 from napari_dff.widgets.runs import Run, stamp
@@ -50,8 +50,8 @@ class RefineWidget(MapsStep):
         """The estimate, its focus volume, the guide, and the hints if there are any."""
         step = "Depth and all-in-focus"
         roles = ("plane index", "depth", "uncertainty", "all in focus")
-        layers = {role: needed(self._viewer, role, source, step) for role in roles}
-        layers["focus"] = needed(self._viewer, "focus", source, "Focus measure")
+        layers = {role: require_layer(self._viewer, role, source, step) for role in roles}
+        layers["focus"] = require_layer(self._viewer, "focus", source, "Focus measure")
         if self.hints.layer.value is not None:
             layers["hints"] = self.hints.layer.value
         return layers
@@ -62,7 +62,7 @@ class RefineWidget(MapsStep):
 
     def differs(self, layer: Layer) -> str:
         """Other settings, or other hints."""
-        chosen, used = self.hints.layer.value, set(ours(layer).get("inputs", {}))
+        chosen, used = self.hints.layer.value, set(plugin_metadata(layer).get("inputs", {}))
         others = [each for each in self.hints.layer.choices if each is not None]
         wanted = set() if chosen is None else {str(chosen.unique_id)}
         if {str(each.unique_id) for each in others} & used != wanted:

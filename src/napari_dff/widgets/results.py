@@ -17,7 +17,7 @@ from napari_dff.io.tiff_reading import TIFFS
 from napari_dff.io.zarr_reading import check_unpickled
 from napari_dff.registration import LazyAlignedStack
 from napari_dff.units import EXPONENTS
-from napari_dff.widgets.layers import KEY, spacing_of
+from napari_dff.widgets.layers import METADATA_KEY, plane_spacing
 from napari_dff.widgets.maps import look_of, sample
 from napari_dff.widgets.series import valid_in
 
@@ -89,7 +89,7 @@ def record_of(path: Path) -> dict[str, Any]:
         if path.suffix == ".zarr":
             import zarr  # 0.3 s, needed only here
 
-            told: Any = dict(zarr.open(path, mode="r").attrs).get(KEY)
+            told: Any = dict(zarr.open(path, mode="r").attrs).get(METADATA_KEY)
         elif path.suffix.lower() in TIFFS:
             with opened(path, []) as tif:
                 root = ome_of(path, tif)
@@ -150,7 +150,7 @@ def _of_a_run(
         data = np.where(known, data + np.uint16(1), np.uint16(0))
     if before:
         data = data.reshape(*mine, 1, *data.shape[data.ndim - 2 - colour :])
-    (step, first), (height, width) = spacing_of(positions), told["pixel_size"]
+    (step, first), (height, width) = plane_spacing(positions), told["pixel_size"]
     top, left = own.get("translate", (0.0, 0.0))
     place = _thick(
         np.array([1.0] * len(before) + [step, height, width]),
@@ -184,7 +184,7 @@ def _of_a_run(
         ours["transforms"] = moved[:, np.newaxis] if alone else moved
     look: dict[str, Any] = {
         "name": f"{role} · {root}",
-        "metadata": {KEY: ours},
+        "metadata": {METADATA_KEY: ours},
         "units": tuple(["pixel"] * len(before) + [told["unit"]] * 3)[-axes:],
         "axis_labels": (*(axis for axis, _ in before), "z", "y", "x")[-axes:],
         "visible": name in ("all_in_focus", "depth"),
@@ -236,7 +236,7 @@ def _saved(data: np.ndarray, told: dict[str, Any], path: Path) -> LayerData:
         ours["in_file"] = {name: layer[name] for name in ("scale", "translate", "units")}
     if "root" in ours:
         ours["source"] = f"file {path.parent.absolute()} {ours['root']}"
-    return data, {**layer, "metadata": {KEY: ours} if ours else {}}, kind
+    return data, {**layer, "metadata": {METADATA_KEY: ours} if ours else {}}, kind
 
 
 def _array(name: str, value: Any) -> Any:

@@ -11,16 +11,16 @@ from napari.viewer import Viewer
 from napari_dff.fusion import all_in_focus
 from napari_dff.progress import Progress
 from napari_dff.registration import resample
-from napari_dff.widgets.axes import channel_axis, names_told
+from napari_dff.widgets.axes import channel_axis, parse_axis_labels
 from napari_dff.widgets.controls import button_row, labelled_column
 from napari_dff.widgets.heights import depth_layers
 from napari_dff.widgets.layers import (
-    at_place,
+    at_index,
     is_stack,
-    leading,
-    ours,
+    leading_shape,
     plane_shape,
     planes_of,
+    plugin_metadata,
     role_of,
     settings_of,
     source_of,
@@ -88,10 +88,10 @@ class ReuseWidget(Tool):
     def _targets(self, _: Any) -> list[Layer]:
         """Other stacks of as many planes and times, as large as those that were used."""
         given = self.chosen.value
-        if given is None or "positions" not in ours(given):
+        if given is None or "positions" not in plugin_metadata(given):
             return []
         source = source_of(self._viewer, given)
-        shape = (np.shape(ours(given)["positions"])[-1], *plane_shape(given))
+        shape = (np.shape(plugin_metadata(given)["positions"])[-1], *plane_shape(given))
         several = _apart(given)
         return [
             layer
@@ -100,8 +100,8 @@ class ReuseWidget(Tool):
             and layer.ndim >= 3
             and role_of(layer) != "aligned"
             and layer is not source
-            and str(layer.unique_id) != ours(given).get("source")
-            and (source is None or str(layer.unique_id) != ours(source).get("source"))
+            and str(layer.unique_id) != plugin_metadata(given).get("source")
+            and (source is None or str(layer.unique_id) != plugin_metadata(source).get("source"))
             and planes_of(layer).shape[: layer.ndim][-3:] == shape
             and (not several or _apart(layer) == several)
         ]
@@ -116,7 +116,7 @@ class ReuseWidget(Tool):
             return
         used = self.chosen.value
         runs = [Run(self._viewer, target, settings_of(used), [target, used]) for target in targets]
-        planes = [(planes_of(each), leading(each), _channel(each)) for each in targets]
+        planes = [(planes_of(each), leading_shape(each), _channel(each)) for each in targets]
 
         def compute(progress: Progress) -> list[np.ndarray]:
             return [_applied(given, *each, progress) for each in planes]
@@ -137,7 +137,7 @@ class ReuseWidget(Tool):
         used = self.chosen.value
         if used is None:
             raise ValueError("nothing to use yet: run Align or 'Depth from focus, all steps' first")
-        mine = ours(used)
+        mine = plugin_metadata(used)
         transforms = mine.get("transforms")
         if transforms is not None:
             transforms = np.asarray(transforms).reshape(-1, *np.shape(transforms)[-3:])
@@ -146,8 +146,8 @@ class ReuseWidget(Tool):
         if role_of(used).startswith("levelled"):
             raise ValueError(f"{used.name!r} is levelled: choose the depth it was made from")
         depth = np.asarray(used.data).reshape(-1, *plane_shape(used))
-        places = np.ndindex(used.data.shape[: len(leading(used))])
-        positions = [at_place(np.asarray(mine["positions"]), place, 1) for place in places]
+        places = np.ndindex(used.data.shape[: len(leading_shape(used))])
+        positions = [at_index(np.asarray(mine["positions"]), place, 1) for place in places]
         return Given(transforms, depth, positions, settings_of(used).get("fusion", "noise_aware"))
 
     def _cancel(self) -> None:
@@ -170,13 +170,13 @@ class ReuseWidget(Tool):
 
 def _channel(layer: Layer) -> int | None:
     """Which axis before Z is that of the channels, as far as anybody told."""
-    return channel_axis(names_told(layer.axis_labels) or ())
+    return channel_axis(parse_axis_labels(layer.axis_labels) or ())
 
 
 def _apart(layer: Layer) -> tuple[int, ...]:
     """Lengths of the axes before Z but that of the channels, where there are several."""
     channel = _channel(layer)
-    return tuple(n for i, n in enumerate(leading(layer)) if n > 1 and i != channel)
+    return tuple(n for i, n in enumerate(leading_shape(layer)) if n > 1 and i != channel)
 
 
 def _applied(
@@ -222,7 +222,7 @@ def _put(run: Run, result: np.ndarray, transforms: np.ndarray | None) -> None:
         result = np.expand_dims(result, source.ndim - 3)
     if transforms is not None:
         several = len(transforms) > 1
-        before = [1 if i == _channel(source) else n for i, n in enumerate(leading(source))]
+        before = [1 if i == _channel(source) else n for i, n in enumerate(leading_shape(source))]
         transforms = (
             transforms.reshape(*before, *transforms.shape[1:]) if several else transforms[0]
         )

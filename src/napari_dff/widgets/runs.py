@@ -14,16 +14,16 @@ from napari.viewer import Viewer
 from psygnal import Signal
 
 from napari_dff.widgets.layers import (
-    KEY,
-    by_id,
-    find,
+    METADATA_KEY,
+    find_layer,
     is_stack,
-    ours,
-    placed,
+    layer_by_id,
+    placement,
     planes_of,
+    plugin_metadata,
     positions_of,
     settings_of,
-    title_of,
+    stack_name_of,
 )
 from napari_dff.widgets.maps import Maps
 from napari_dff.widgets.worker import in_turns
@@ -48,7 +48,7 @@ def stamp(layer: Layer) -> str:
         for name in CHANGES:
             if hasattr(layer.events, name):
                 getattr(layer.events, name).connect(_edited)
-    return f"{ours(layer).get('run', layer.unique_id)}#{_edits[layer]}"
+    return f"{plugin_metadata(layer).get('run', layer.unique_id)}#{_edits[layer]}"
 
 
 def _edited(event: Any) -> None:
@@ -60,8 +60,8 @@ def _edited(event: Any) -> None:
 
 def outdated(viewer: Viewer, layer: Layer) -> str:
     """Why one of our layers no longer follows from what it was made from; empty if it does."""
-    for unique_id, then in ours(layer).get("inputs", {}).items():
-        given = by_id(viewer, unique_id)
+    for unique_id, then in plugin_metadata(layer).get("inputs", {}).items():
+        given = layer_by_id(viewer, unique_id)
         if given is None:
             continue
         if stamp(given) != then:
@@ -123,7 +123,7 @@ class Run:
         mine = {
             "role": role,
             "source": str(source.unique_id),
-            "root": title_of(source),
+            "root": stack_name_of(source),
             "limits": limits,
             "run": self._key,
             "step": self._step,
@@ -134,17 +134,21 @@ class Run:
         }
         if kind == "image":
             look.setdefault("rgb", False)
-        settings = {"name": f"{role} · {title_of(source)}", "metadata": {KEY: mine}, **look}
+        settings = {
+            "name": f"{role} · {stack_name_of(source)}",
+            "metadata": {METADATA_KEY: mine},
+            **look,
+        }
         new = Layer.create(data, {**_place(source, data, kind, look), **settings}, kind)
-        old = find(viewer, role, source)
+        old = find_layer(viewer, role, source)
         if old is not None and _alike(old, new):
             self._undoing.append(_restoring(old))
-            before = ours(old).get("limits")
+            before = plugin_metadata(old).get("limits")
             _take(old, new)
             chosen = before is None or not np.allclose(old.contrast_limits, before)
             if limits is not None and not chosen:
                 old.contrast_limits = limits
-            old.metadata = {**old.metadata, KEY: mine}
+            old.metadata = {**old.metadata, METADATA_KEY: mine}
             self._made.append(old)
             _settle(old)
             return old
@@ -192,7 +196,7 @@ class Run:
     def superseded(self) -> bool:
         """Whether another run has changed the layers of this one since."""
         left = [layer for layer in self._made if layer in self._viewer.layers]
-        return any(ours(layer).get("run") != self._key for layer in left)
+        return any(plugin_metadata(layer).get("run") != self._key for layer in left)
 
     def undo(self) -> Iterator[None]:
         """Bring back what was there before, one layer at each step."""
@@ -225,17 +229,17 @@ def undo(runs: Sequence[Run], said: Callable[[str], None]) -> None:
 def _place(source: Layer, data: Any, kind: str, look: dict[str, Any]) -> dict[str, Any]:
     """Where a result lies: on its source."""
     if kind == "surface":
-        return placed(source, 3)
+        return placement(source, 3)
     if kind == "vectors":
-        return placed(source, data.shape[-1])
+        return placement(source, data.shape[-1])
     shape = tuple(data.shape)[: data.ndim - bool(look.get("rgb", False))]
-    return placed(source, len(shape), shape=shape)
+    return placement(source, len(shape), shape=shape)
 
 
 def _of_the_stack(source: Layer) -> dict[str, Any]:
     """What a result remembers of its stack, so that a file can tell it."""
     known = ("channels", "focus_channel", "input", "transforms")
-    told = {name: value for name, value in ours(source).items() if name in known}
+    told = {name: value for name, value in plugin_metadata(source).items() if name in known}
     if is_stack(source):
         told["positions"] = positions_of(source)
         told.setdefault("input", {"path": source.source.path or "", "layer": source.name})

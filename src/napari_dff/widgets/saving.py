@@ -19,12 +19,18 @@ from napari_dff.io.records import plainly
 from napari_dff.io.tiff_files import GrowingTiff
 from napari_dff.io.zarr_files import GrowingZarr
 from napari_dff.units import EXPONENTS
-from napari_dff.widgets.axes import CHANNEL, names_of
-from napari_dff.widgets.layers import ours, planes_of, positions_of, size_of, unit_of
+from napari_dff.widgets.axes import CHANNEL_LABELS, leading_axis_names
+from napari_dff.widgets.layers import (
+    pixel_size_of,
+    planes_of,
+    plugin_metadata,
+    positions_of,
+    unit_of,
+)
 from napari_dff.widgets.series import unread
 
 ENDINGS = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".zarr")
-LETTERS = {"t": "T", "time": "T", "z": "Z", **dict.fromkeys(CHANNEL, "C")}
+LETTERS = {"t": "T", "time": "T", "z": "Z", **dict.fromkeys(CHANNEL_LABELS, "C")}
 KEPT = ("role", "root", "step", "settings", "recipe", "positions", "transforms", "focus_channel")
 TOLD = (*KEPT, "channels", "input")  # of our metadata, what a file tells again
 LayerData = tuple[Any, dict[str, Any], str]
@@ -42,18 +48,18 @@ def write_image(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
 
     SaveError where its axes aren't named, or these files have no such axes.
     """
-    with told():
+    with as_save_error():
         return [_written(Path(path), Layer.create(data, meta, "image"))]
 
 
 def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     """Write a Labels layer likewise."""
-    with told():
+    with as_save_error():
         return [_written(Path(path), Layer.create(data, meta, "labels"))]
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
+def as_save_error() -> Iterator[None]:
     """Whatever can't be is told by a SaveError."""
     try:
         yield
@@ -78,7 +84,7 @@ def _written(path: Path, layer: Image | Labels) -> str:
         order.letters,
         tuple(data.shape),
         _stored(layer),
-        size_of(layer),
+        pixel_size_of(layer),
         unit if unit in EXPONENTS else "pixel",
         positions=() if positions is None else tuple(positions.reshape(-1, positions.shape[-1])[0]),
         channels=_channels(layer, order.letters),
@@ -149,7 +155,7 @@ def _names(layer: Layer) -> list[str]:
     if layer.ndim == 3:
         first = layer.axis_labels[0].strip().lower()
         return [first if first in LETTERS else "z"]
-    return [*names_of(layer), "z"]
+    return [*leading_axis_names(layer), "z"]
 
 
 def _stored(layer: Image | Labels) -> np.dtype[Any]:
@@ -172,9 +178,9 @@ def _stored(layer: Image | Labels) -> np.dtype[Any]:
 
 def _channels(layer: Layer, letters: str) -> tuple[str, ...]:
     """Names of the channels, as far as they are known."""
-    names = tuple(map(str, ours(layer).get("channels", ())))
+    names = tuple(map(str, plugin_metadata(layer).get("channels", ())))
     counts = zip(_names(layer), planes_of(layer).shape, strict=False)
-    fits = any(name in CHANNEL and n == len(names) for name, n in counts)
+    fits = any(name in CHANNEL_LABELS and n == len(names) for name, n in counts)
     return names if "C" in letters and fits else ()
 
 
@@ -191,7 +197,7 @@ def _record(layer: Image | Labels, order: _Order) -> dict[str, Any]:
         "units": [str(unit) for unit in layer.units],
         "axis_labels": list(layer.axis_labels),
         "visible": True,
-        "ours": {name: value for name, value in ours(layer).items() if name in TOLD},
+        "ours": {name: value for name, value in plugin_metadata(layer).items() if name in TOLD},
     }
     if kind == "image":
         says["rgb"] = bool(layer.rgb)

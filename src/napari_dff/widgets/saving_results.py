@@ -15,19 +15,19 @@ from napari_dff.recipe import Recipe
 from napari_dff.stack import plane_numbers
 from napari_dff.tiles import whole
 from napari_dff.widgets import axes
-from napari_dff.widgets.axes import CHANNEL, WORDS
+from napari_dff.widgets.axes import AXIS_WORDS, CHANNEL_LABELS
 from napari_dff.widgets.layers import (
-    at_place,
-    leading,
-    ours,
+    at_index,
+    leading_shape,
+    pixel_size_of,
     plane_shape,
+    plugin_metadata,
     role_of,
-    size_of,
-    title_of,
+    stack_name_of,
     unit_of,
 )
 from napari_dff.widgets.results import ROLES
-from napari_dff.widgets.saving import LETTERS, LayerData, told
+from napari_dff.widgets.saving import LETTERS, LayerData, as_save_error
 
 
 def write_results(path: str, layers: list[LayerData]) -> list[str]:
@@ -41,7 +41,7 @@ def write_results(path: str, layers: list[LayerData]) -> list[str]:
         Where not all results of a stack are there, with a sentence that says which are missing.
     """
     place = Path(path)
-    with told():
+    with as_save_error():
         return _saved_results(place, layers)
 
 
@@ -58,7 +58,7 @@ def _saved_results(place: Path, layers: list[LayerData]) -> list[str]:
                 _write_result(inside / folder, four, where)
     others = len(layers) - sum(len(each) for each in stacks)
     if others:
-        names = [repr(title_of(each["depth"])) for each in stacks]
+        names = [repr(stack_name_of(each["depth"])) for each in stacks]
         show_info(f"saved the results of {', '.join(names)}; {others} other layers are left out")
     return sorted(str(file) for file in place.rglob("*") if file.is_file())
 
@@ -68,7 +68,7 @@ def _by_stack(layers: list[Layer]) -> list[dict[str, Layer]]:
     found: dict[str, dict[str, Layer]] = {}
     for layer in layers:
         if role_of(layer).removeprefix("refined ") in ROLES.values():
-            found.setdefault(str(ours(layer).get("source")), {})[role_of(layer)] = layer
+            found.setdefault(str(plugin_metadata(layer).get("source")), {})[role_of(layer)] = layer
     if not found:
         raise ValueError(
             "there are no results among these layers: select depth, uncertainty, plane index and "
@@ -82,7 +82,7 @@ def _four(layers: dict[str, Layer]) -> dict[str, Layer]:
     roles = {name: ("refined " if refined else "") + role for name, role in ROLES.items()}
     missing = [role for role in roles.values() if role not in layers]
     if missing:
-        name = title_of(next(iter(layers.values())))
+        name = stack_name_of(next(iter(layers.values())))
         raise ValueError(f"select all results of {name!r}: {', '.join(missing)} are not among them")
     return {name: layers[role] for name, role in roles.items()}
 
@@ -92,28 +92,28 @@ def _parts(
 ) -> Iterator[tuple[str, dict[str, Layer], list[tuple[int, ...]]]]:
     """Name, layers and places of each result: all times of one place along the other axes."""
     depth = layers["depth"]
-    lengths, names = leading(depth), _names(depth)
+    lengths, names = leading_shape(depth), _names(depth)
     time = next((i for i, name in enumerate(names) if LETTERS.get(name) == "T"), None)
     apart = [1 if i == time else n for i, n in enumerate(lengths)]
     for where in np.ndindex(*apart):
         every = range(1 if time is None else lengths[time])
         places = [tuple(k if i == time else n for i, n in enumerate(where)) for k in every]
         words = [
-            f"{WORDS.get(name, name)} {n}"
+            f"{AXIS_WORDS.get(name, name)} {n}"
             for name, n, length in zip(names, where, apart, strict=True)
             if length > 1
         ]
-        yield " ".join([title_of(depth), *words]), layers, places
+        yield " ".join([stack_name_of(depth), *words]), layers, places
 
 
 def _write_result(folder: Path, layers: dict[str, Layer], places: list[tuple[int, ...]]) -> None:
     """Write the folder of one result: of all times in `places`."""
     depth, picture = layers["depth"], layers["all_in_focus"]
-    mine, unit = ours(depth), unit_of(depth)
+    mine, unit = plugin_metadata(depth), unit_of(depth)
     if "positions" not in mine:
         raise ValueError(f"{depth.name!r} doesn't know the positions of its planes")
-    positions = np.stack([at_place(np.asarray(mine["positions"]), place, 1) for place in places])
-    channel = next((i for i, n in enumerate(_names(depth)) if n in CHANNEL), None)
+    positions = np.stack([at_index(np.asarray(mine["positions"]), place, 1) for place in places])
+    channel = next((i for i, n in enumerate(_names(depth)) if n in CHANNEL_LABELS), None)
     count = 1 if channel is None else picture.data.shape[channel]
     names = tuple(map(str, mine.get("channels", ())))
     layout = Layout(
@@ -122,7 +122,7 @@ def _write_result(folder: Path, layers: dict[str, Layer], places: list[tuple[int
         positions,
         bool(picture.rgb),
         names if len(names) == count else ("",) * count,
-        size_of(depth),
+        pixel_size_of(depth),
         unit,
     )
     with ResultFiles(folder, layout, _record_of(depth, layout)) as files:
@@ -134,13 +134,13 @@ def _write_result(folder: Path, layers: dict[str, Layer], places: list[tuple[int
             pictures = [_values(picture, where) for where in at]
             files.put(whole(layout.shape), found, pictures, time=time)
             if mine.get("transforms") is not None:
-                motions = at_place(np.asarray(mine["transforms"]), place, 3)
+                motions = at_index(np.asarray(mine["transforms"]), place, 3)
                 files.put_transforms(motions, time=time)
 
 
 def _names(layer: Layer) -> tuple[str, ...]:
     """Names of the axes before Z of a result."""
-    return axes.names_of(layer) if layer.ndim > 3 else ()
+    return axes.leading_axis_names(layer) if layer.ndim > 3 else ()
 
 
 def _values(layer: Layer, place: tuple[int, ...]) -> np.ndarray:
@@ -160,7 +160,7 @@ def _depth_map(layers: dict[str, Layer], place: tuple[int, ...], positions: np.n
 
 def _record_of(depth: Layer, layout: Layout) -> Record:
     """What made a result."""
-    mine = ours(depth)
+    mine = plugin_metadata(depth)
     settings = mine.get("recipe")
     if settings is None:
         known = {field.name for field in fields(Recipe)}
@@ -176,7 +176,7 @@ def _record_of(depth: Layer, layout: Layout) -> Record:
         "channels": list(layout.channels),
         "layer": {
             "prefix": prefix,
-            "root": title_of(depth),
+            "root": stack_name_of(depth),
             "step": mine.get("step", ""),
             "translate": [float(v) for v in depth.translate[-2:]],
         },

@@ -14,16 +14,16 @@ from napari_dff.registration import LazyAlignedStack
 from napari_dff.registration.lazy_stack import load_aligned
 from napari_dff.stack import FocalStack
 from napari_dff.tiles import whole
-from napari_dff.widgets.axes import WORDS, channel_axis, names_of
+from napari_dff.widgets.axes import channel_axis, describe_index, leading_axis_names
 from napari_dff.widgets.layers import (
-    at_place,
-    checked,
-    leading,
-    ours,
-    place_in_view,
+    at_index,
+    index_in_view,
+    leading_shape,
+    pixel_size_of,
     planes_of,
+    plugin_metadata,
     positions_of,
-    size_of,
+    require_stack,
     unit_of,
 )
 
@@ -99,7 +99,7 @@ class Series:
     def stack(self, place: tuple[int, ...], channel: int | None = None) -> FocalStack:
         """The focal stack of a channel at a place, unread; of the focus channel if None."""
         where = self.at(place, channel)
-        planes, positions = part_of(self.planes, where), at_place(self.positions, where, 1)
+        planes, positions = part_of(self.planes, where), at_index(self.positions, where, 1)
         return FocalStack(planes, positions, self.pixel_size, self.unit)
 
     def nearest(self, place: tuple[int, ...]) -> tuple[int, ...]:
@@ -113,8 +113,7 @@ class Series:
 
     def words(self, place: tuple[int, ...]) -> str:
         """How a place is called: "time 3 of 20, position 1 of 2"; empty where there is only one."""
-        parts = zip(self.names, place, self.apart, strict=True)
-        return ", ".join(f"{WORDS.get(name, name)} {i + 1} of {n}" for name, i, n in parts if n > 1)
+        return describe_index(self.names, place, self.apart)
 
     def joined(self, parts: Sequence[Any]) -> Any:
         """What was found at every place, in one array with the axes of the layer before its own.
@@ -141,10 +140,10 @@ def series_of(layer: Image | None, focus: int | None = None) -> Series:
 
     Also where nobody has named its axes, or there are several channels and none is chosen.
     """
-    layer = checked(layer)
-    names = names_of(layer)
+    layer = require_stack(layer)
+    names = leading_axis_names(layer)
     axis = channel_axis(names)
-    count = 1 if axis is None else leading(layer)[axis]
+    count = 1 if axis is None else leading_shape(layer)[axis]
     if count == 1:
         focus = 0
     if focus is None:
@@ -154,7 +153,7 @@ def series_of(layer: Image | None, focus: int | None = None) -> Series:
         )
     if not 0 <= focus < count:
         raise ValueError(f"focus channel must be 0 to {count - 1}, got {focus}")
-    where = positions_of(layer), size_of(layer), unit_of(layer)
+    where = positions_of(layer), pixel_size_of(layer), unit_of(layer)
     return Series(planes_of(layer), names, *where, focus)
 
 
@@ -163,10 +162,12 @@ def stack_in_view(viewer: Viewer, layer: Image, *, focus: bool = True) -> FocalS
 
     Of its focus channel if that is known, or always of the channel in view if not `focus`.
     """
-    seen, names = place_in_view(viewer, checked(layer)), names_of(layer)
+    seen, names = index_in_view(viewer, require_stack(layer)), leading_axis_names(layer)
     axis = channel_axis(names)
     shown = None if axis is None else seen[axis]
-    series = series_of(layer, ours(layer).get("focus_channel", shown) if focus else shown)
+    series = series_of(
+        layer, plugin_metadata(layer).get("focus_channel", shown) if focus else shown
+    )
     return series.stack(series.nearest(seen))
 
 

@@ -17,7 +17,7 @@ from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
 from napari_dff.tiles import Window
 from napari_dff.widgets.axes_form import AxesForm
-from napari_dff.widgets.command import found_again, untold
+from napari_dff.widgets.command import command_line_caveat, stack_arguments
 from napari_dff.widgets.controls import (
     button_row,
     call_when_closed,
@@ -25,17 +25,17 @@ from napari_dff.widgets.controls import (
     wrapping_label,
 )
 from napari_dff.widgets.layers import (
-    KEY,
-    by_id,
-    checked,
+    METADATA_KEY,
+    index_in_view,
     is_stack,
-    ours,
-    place_in_view,
+    layer_by_id,
+    plugin_metadata,
+    require_stack,
+    result_values,
     role_of,
     settings_of,
     source_of,
-    valid_of,
-    values_at,
+    valid_mask,
 )
 from napari_dff.widgets.preview import OFF, RECTANGLE, VIEW, Picture, Preview
 from napari_dff.widgets.recipe_form import RecipeFileButtons, RecipeForm
@@ -139,8 +139,8 @@ class StepWidget(Container[Widget]):
 
     def given(self, source: Image, layers: dict[str, Layer], place: tuple[int, ...]) -> Given:
         """What these layers hold at a place, for `work`; in the window's thread."""
-        held = {role: values_at(layer, place) for role, layer in layers.items()}
-        held["valid"] = valid_of(source, place)
+        held = {role: result_values(layer, place) for role, layer in layers.items()}
+        held["valid"] = valid_mask(source, place)
         return held
 
     def focus_channel(self, layers: dict[str, Layer]) -> int | None:
@@ -169,7 +169,10 @@ class StepWidget(Container[Widget]):
 
     def differs(self, layer: Layer) -> str:
         """How the form differs from what a result was made with, in words; empty if it doesn't."""
-        changed, then = self.form.differences(settings_of(layer)), ours(layer).get("focus_channel")
+        changed, then = (
+            self.form.differences(settings_of(layer)),
+            plugin_metadata(layer).get("focus_channel"),
+        )
         if self.axes.several and then not in (None, self.axes.focus.value):
             return "another focus channel"
         return f"other settings: {changed}" if changed else ""
@@ -199,10 +202,10 @@ class StepWidget(Container[Widget]):
         """The command line that runs this recipe on the stack, from its file."""
         source, where = self.stack.value, ["STACK"]
         if source is not None:
-            where = found_again(source_of(self._viewer, source) or source)
+            where = stack_arguments(source_of(self._viewer, source) or source)
             focus = self.axes.focus.value
             if focus is None:
-                focus = ours(source).get("focus_channel")
+                focus = plugin_metadata(source).get("focus_channel")
             if focus is not None:
                 where += ["--focus-channel", str(focus)]
         words = ["napari-dff", "run", *where, "--out", "results", *self.recipe().flags()]
@@ -211,7 +214,9 @@ class StepWidget(Container[Widget]):
     def unsaid(self) -> str:
         """What the command line can't tell of the stack; empty if nothing."""
         source = self.stack.value
-        return "" if source is None else untold(source_of(self._viewer, source) or source)
+        return (
+            "" if source is None else command_line_caveat(source_of(self._viewer, source) or source)
+        )
 
     # How it works -------------------------------------------------------------------------------
 
@@ -244,7 +249,7 @@ class StepWidget(Container[Widget]):
                 self.follows_alignment
                 and chosen is not None
                 and role_of(new) == "aligned"
-                and ours(new)["source"] == str(chosen.unique_id)
+                and plugin_metadata(new)["source"] == str(chosen.unique_id)
             )
             if chosen is None or aligned:
                 self.stack.value = new
@@ -264,12 +269,12 @@ class StepWidget(Container[Widget]):
         newest, self._newest = self._newest, None
         if layer is None or layer is newest:  # napari selects what is added; nobody clicked on it
             return
-        if self._job is not None or ours(layer).get("step") != self.title:
+        if self._job is not None or plugin_metadata(layer).get("step") != self.title:
             return
-        source = by_id(self._viewer, ours(layer).get("source", ""))
+        source = layer_by_id(self._viewer, plugin_metadata(layer).get("source", ""))
         if source is not None and source in self.stack.choices:
             self.stack.value = source
-        self.axes.choose(ours(layer).get("focus_channel"))
+        self.axes.choose(plugin_metadata(layer).get("focus_channel"))
         if self.form.differences(settings_of(layer)):
             try:
                 Recipe.from_dict(settings_of(layer))
@@ -288,7 +293,7 @@ class StepWidget(Container[Widget]):
         source = self.stack.value
         if source is None or source.ndim <= 3 or source not in self._viewer.layers:
             return
-        place = place_in_view(self._viewer, source)
+        place = index_in_view(self._viewer, source)
         if place != self._place:
             self._place = place
             self._preview.ask()
@@ -300,8 +305,8 @@ class StepWidget(Container[Widget]):
             layer
             for layer in self._viewer.layers
             if source is not None
-            and ours(layer).get("step") == self.title
-            and ours(layer).get("source") == str(source.unique_id)
+            and plugin_metadata(layer).get("step") == self.title
+            and plugin_metadata(layer).get("source") == str(source.unique_id)
         ]
 
     def _tell_whether_fresh(self) -> None:
@@ -326,7 +331,7 @@ class StepWidget(Container[Widget]):
             seen = self.previewed(source)
             if seen is not source:
                 series = self.axes.series(seen, series.focus)
-            place = series.nearest(place_in_view(self._viewer, source))
+            place = series.nearest(index_in_view(self._viewer, source))
             stack, given = series.stack(place), self.given(seen, layers, series.at(place))
         except ValueError as error:
             self._say(f"no preview: {error}")
@@ -339,7 +344,7 @@ class StepWidget(Container[Widget]):
 
     def _asked(self) -> tuple[dict[str, Layer], Series, Recipe]:
         """What the form asks for: the layers beside the stack, its stacks, and the recipe."""
-        source = checked(self.stack.value)
+        source = require_stack(self.stack.value)
         recipe, layers = self.recipe(), self.gather(source)
         return layers, self.axes.series(source, self.focus_channel(layers)), recipe
 
@@ -360,7 +365,7 @@ class StepWidget(Container[Widget]):
             told["focus_channel"] = series.focus
             source.metadata = {
                 **source.metadata,
-                KEY: {**ours(source), "focus_channel": series.focus},
+                METADATA_KEY: {**plugin_metadata(source), "focus_channel": series.focus},
             }
         run = Run(self._viewer, source, self.form.value(), inputs, self.title, told)
         self._preview.clear()

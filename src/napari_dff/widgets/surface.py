@@ -15,7 +15,7 @@ from napari_dff.surface import Mesh, mesh, texture
 from napari_dff.surface.mesh import FACES
 from napari_dff.widgets.controls import button_row, labelled_column
 from napari_dff.widgets.heights import Heights, heights_of
-from napari_dff.widgets.layers import find, role_of, settings_of, source_of
+from napari_dff.widgets.layers import find_layer, role_of, settings_of, source_of
 from napari_dff.widgets.runs import Run
 from napari_dff.widgets.tool import Tool
 
@@ -86,7 +86,7 @@ class SurfaceWidget(Tool):
             picture = texture(_shrunk(heights.picture))
             data = made.vertices, made.faces
             look = {"texture": picture, "texcoords": made.texcoords, "shading": "none"}
-        old = find(viewer, "surface", source)
+        old = find_layer(viewer, "surface", source)
         if old is not None:
             viewer.layers.remove(old)
             yield
@@ -107,7 +107,7 @@ class SurfaceWidget(Tool):
         """Stretch the surface about its median height, without making it anew."""
         layer = self.chosen.value
         source = None if layer is None else source_of(self._viewer, layer) or layer
-        shown = None if source is None else find(self._viewer, "surface", source)
+        shown = None if source is None else find_layer(self._viewer, "surface", source)
         if shown is None:
             return
         times = self.exaggeration.value
