@@ -29,7 +29,7 @@ NUMBERS = itertools.count()
 
 @pytest.fixture
 def kernels(tmp_path, monkeypatch):
-    """Import a module with kernels again and again, as new processes do; its cache lies beside it."""
+    """Import a module with kernels anew at each call; its cache lies beside it."""
     monkeypatch.setattr(config, "CACHE_DIR", "")
     path = tmp_path / "module_with_kernels.py"
     path.write_text(SOURCE)

@@ -2,7 +2,7 @@
 
 They release the interpreter, so that windows run on all cores (see `napari_dff.tiles`), and none
 starts threads of its own. Compiled code is cached beside the source, or in the user's cache folder
-where that can't be written. A damaged cache entry is compiled again; without any folder to write to,
+where that can't be written. A damaged cache entry is compiled again. Where nothing can be cached,
 kernels are compiled in every process.
 """
 
