@@ -11,9 +11,9 @@ from numba.core import config
 from numba.core.caching import IndexDataCacheFile
 
 SOURCE = """
-from napari_dff.compiled import inlined, kernel
+from napari_dff.compiled import inline_kernel, kernel
 
-@inlined
+@inline_kernel
 def twice(value):
     return 2 * value
 

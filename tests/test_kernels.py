@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from napari_dff import fusion
-from napari_dff.compiled import when_compiling
+from napari_dff.compiled import notify_when_compiling
 from napari_dff.curve import CURVE_PEAK, Noise, compute_noise, find_peaks
 from napari_dff.curve.noise import NOISE_SIGMA_PX, sorting_network
 from napari_dff.curve.peak import HOLDS, SHOULDER
@@ -188,13 +188,13 @@ def test_rows_and_columns_are_settled(rng):
 
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
-def test_compiling_is_told_once_and_only_when_it_happens():
-    told = []
-    twice = numba.njit(lambda x: 2 * x)
-    with when_compiling(lambda: told.append(1)):
-        twice(2)
-        twice(2.0)
-    assert told == [1]
-    with when_compiling(lambda: told.append(2)):
-        twice(3)
-    assert told == [1]
+def test_first_compilation_is_notified_once_and_no_compilation_is_not():
+    calls = []
+    double = numba.njit(lambda x: 2 * x)
+    with notify_when_compiling(lambda: calls.append("first")):
+        double(2)
+        double(2.0)
+    assert calls == ["first"]
+    with notify_when_compiling(lambda: calls.append("second")):
+        double(3)
+    assert calls == ["first"]

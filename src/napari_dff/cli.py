@@ -134,7 +134,7 @@ def run(
         Show no progress.
     """
     from napari_dff.batch import MANY
-    from napari_dff.compiled import when_compiling
+    from napari_dff.compiled import notify_when_compiling
     from napari_dff.io import names_of
     from napari_dff.quality import advice
     from napari_dff.tiles import Limits, limit
@@ -144,7 +144,7 @@ def run(
     limit(Limits(threads=work.threads))
     job, found = work.job(settings), planes.read(stack)
     names = names_of([each.name for each in found])
-    with when_compiling(lambda: None if quiet else print(COMPILING, file=sys.stderr)):
+    with notify_when_compiling(lambda: None if quiet else print(COMPILING, file=sys.stderr)):
         for acquisition, name in zip(found, names, strict=True):
             start, folder, mine = time.perf_counter(), out / name, job.at(name)
             plan = mine.plan(acquisition)

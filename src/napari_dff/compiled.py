@@ -67,8 +67,8 @@ class _CheckedCache(FunctionCache):
 
 def _jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Decorate a function to be compiled at its first call, and cached."""
-    # Sums may be reordered and nothing is NaN. Infinities stay what they are, but ask for them by
-    # "< np.inf": numba makes a NaN to find out whether a number is finite.
+    # Sums may be reordered, and no value may be NaN. Infinities are allowed, but test for them by
+    # "< np.inf": numba's isfinite computes a NaN.
     fast = {"contract", "reassoc", "nsz", "arcp", "nnan"}
     compiler = numba.njit(nogil=True, fastmath=fast, error_model="numpy", **options)
 
@@ -83,30 +83,33 @@ def _jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 kernel = _jit()
-# For what kernels call. Where LLVM left such a call standing, it went to whichever copy was loaded
-# first, rounded a little differently, so that the run that compiled and the next gave other bits.
-inlined = _jit(forceinline=True)
+# For functions that kernels call: always inlined. LLVM could otherwise keep the call and link it to a
+# copy from another kernel, compiled with other rounding: the run that compiles and the next run
+# would then differ in their last bits.
+inline_kernel = _jit(forceinline=True)
 
 
-class _Notice(event.Listener):
-    def __init__(self, tell: Callable[[], None]) -> None:
-        self._tell: Callable[[], None] | None = tell
+class _CompileListener(event.Listener):
+    """Call `notify` at the first compilation."""
+
+    def __init__(self, notify: Callable[[], None]) -> None:
+        self._notify: Callable[[], None] | None = notify
 
     def on_start(self, event: Any) -> None:
-        tell, self._tell = self._tell, None
-        if tell is not None:
-            tell()
+        notify, self._notify = self._notify, None
+        if notify is not None:
+            notify()
 
     def on_end(self, event: Any) -> None:
-        """Nothing to say."""
+        """Do nothing: only the start is of interest."""
 
 
 @contextlib.contextmanager
-def when_compiling(tell: Callable[[], None]) -> Iterator[None]:
-    """Within this, call `tell` once if a kernel has to be compiled: in a first run only."""
-    notice = _Notice(tell)
-    event.register("numba:compile", notice)
+def notify_when_compiling(notify: Callable[[], None]) -> Iterator[None]:
+    """Call `notify` once if a kernel has to be compiled within this block: in a first run only."""
+    listener = _CompileListener(notify)
+    event.register("numba:compile", listener)
     try:
         yield
     finally:
-        event.unregister("numba:compile", notice)
+        event.unregister("numba:compile", listener)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_dff.compiled import inlined, kernel
+from napari_dff.compiled import inline_kernel, kernel
 from napari_dff.stack import block_means
 from napari_dff.tiles import Window, whole
 
@@ -156,7 +156,7 @@ def _narrow(covered, back, start, size):  # type: ignore[no-untyped-def]
             covered[y, x] &= inner
 
 
-@inlined
+@inline_kernel
 def brought(back, y, x):  # type: ignore[no-untyped-def]
     """Where the projective `back` brings (y, x)."""
     depth = back[2, 0] * y + back[2, 1] * x + back[2, 2]
@@ -181,7 +181,7 @@ def evaluate(knots, origin, size, back, start, out):  # type: ignore[no-untyped-
             out[y, x] = spline_at(knots, v, u)
 
 
-@inlined
+@inline_kernel
 def spline_at(knots, v, u):  # type: ignore[no-untyped-def]
     """Sum of the B-splines at (v, u), held within the picture."""
     rows, columns = knots.shape
@@ -204,18 +204,18 @@ def spline_at(knots, v, u):  # type: ignore[no-untyped-def]
     return total
 
 
-@inlined
+@inline_kernel
 def _row(line, j, b0, b1, b2, b3):  # type: ignore[no-untyped-def]
     return b0 * line[j] + b1 * line[j + 1] + b2 * line[j + 2] + b3 * line[j + 3]
 
 
-@inlined
+@inline_kernel
 def _mirrored(k, count):  # type: ignore[no-untyped-def]
     k = abs(k)
     return 2 * (count - 1) - k if k > count - 1 else k
 
 
-@inlined
+@inline_kernel
 def _taps(t):  # type: ignore[no-untyped-def]
     """Weights of the four cubic B-splines around a place `t` past the second."""
     first, third = (1 - t) * (1 - t) * (1 - t) / 6, t * t * t / 6

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from napari_dff.compiled import inlined, kernel
+from napari_dff.compiled import inline_kernel, kernel
 
 NOISE_SIGMA_PX = 6.0  # pixels, standard deviation of what counts as "around" for the fluctuation
 NOISE_RADIUS_PX = 18  # pixels around a window that its noise depends on: three standard deviations
@@ -98,7 +98,7 @@ def sorting_network(count: int) -> np.ndarray:
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
-@inlined
+@inline_kernel
 def _sort(rows, network):  # type: ignore[no-untyped-def]
     """Sort every column of (N, BLOCK) `rows` in place."""
     for c in range(len(network)):

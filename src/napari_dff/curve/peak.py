@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from napari_dff.compiled import inlined, kernel
+from napari_dff.compiled import inline_kernel, kernel
 from napari_dff.curve.noise import Noise
 
 PEAK_MODELS = {"argmax": 0, "parabola": 1, "gaussian": 2, "lorentzian": 3, "curve": 4}
@@ -104,7 +104,7 @@ def _deviations(focus, positions, index, floor, fluctuation):  # type: ignore[no
     return out
 
 
-@inlined
+@inline_kernel
 def vertex(x0, x1, x2, y0, y1, y2, e0, e1, e2):  # type: ignore[no-untyped-def]
     """Vertex of the parabola through three points and its standard deviation.
 
@@ -122,7 +122,7 @@ def vertex(x0, x1, x2, y0, y1, y2, e0, e1, e2):  # type: ignore[no-untyped-def]
     return start + reach * rise / bend, np.sqrt((d0 * e0) ** 2 + (d1 * e1) ** 2 + (d2 * e2) ** 2)
 
 
-@inlined
+@inline_kernel
 def _fitted(curve, k, positions, floor, fluctuation):  # type: ignore[no-untyped-def]
     """Vertex of a squared Lorentzian through all planes of the peak that reach `SHOULDER` of it.
 
@@ -175,7 +175,7 @@ def _fitted(curve, k, positions, floor, fluctuation):  # type: ignore[no-untyped
     return at, min(scale * np.sqrt(max(variance, 0.0)), half)
 
 
-@inlined
+@inline_kernel
 def _add_moments(m0, m1, m2, m3, m4, weight, u):  # type: ignore[no-untyped-def]
     """Add `weight` times u to the powers 0 to 4."""
     v = weight * u
@@ -183,7 +183,7 @@ def _add_moments(m0, m1, m2, m3, m4, weight, u):  # type: ignore[no-untyped-def]
     return m0 + weight, m1 + v, m2 + w, m3 + w * u, m4 + w * u * u
 
 
-@inlined
+@inline_kernel
 def locate_peak(curve, k, positions, kind, floor, fluctuation):  # type: ignore[no-untyped-def]
     """Position of the peak of `curve` at its local maximum `k`, and its standard deviation.
 
@@ -237,7 +237,7 @@ def _peaks(focus, positions, kind, prefer, floor, fluctuation, threshold):  # ty
     return index, depth, uncertainty
 
 
-@inlined
+@inline_kernel
 def argmax_in_row(focus, y, where):  # type: ignore[no-untyped-def]
     """Write the plane in which each pixel of row `y` is sharpest to (X,) int32 `where`."""
     count, _, width = focus.shape
@@ -252,7 +252,7 @@ def argmax_in_row(focus, y, where):  # type: ignore[no-untyped-def]
                 highest[x] = row[x]
 
 
-@inlined
+@inline_kernel
 def _outermost(curve, best, prefer, enough, fluctuation):  # type: ignore[no-untyped-def]
     """Find the first (or last) significant peak: high enough, and with a dip before the best."""
     count = len(curve)

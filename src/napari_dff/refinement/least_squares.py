@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
-from napari_dff.compiled import inlined, kernel
+from napari_dff.compiled import inline_kernel, kernel
 from napari_dff.curve import FocusVolume, focus_windows, peak_uncertainty
 from napari_dff.progress import Progress, silent
 from napari_dff.refinement.energy import likeness
@@ -250,7 +250,7 @@ def slope_of(estimate: DepthMap, volume: FocusVolume, positions: np.ndarray) -> 
     return usual_slope(estimate.depth / spacing, doubt)
 
 
-@inlined
+@inline_kernel
 def _missing(found, goal, trust, right, down, y, out):  # type: ignore[no-untyped-def]
     """What every pixel of row `y` lacks for its equation to hold, and its own weight."""
     lack, weight = out

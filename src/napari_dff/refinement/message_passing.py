@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
-from napari_dff.compiled import inlined, kernel
+from napari_dff.compiled import inline_kernel, kernel
 from napari_dff.progress import Progress
 from napari_dff.refinement.energy import JUMP, data_term, edge_weights, relocated, sway
 from napari_dff.tiles import Window, on_all_cores, windows
@@ -153,7 +153,7 @@ def _pin(cost, across, below, active, start):  # type: ignore[no-untyped-def]
                 weights[y, x] = 0
 
 
-@inlined
+@inline_kernel
 def _send(belief, message, weight, near, far):  # type: ignore[no-untyped-def]
     """Replace `message` (from the other end) by ours to it; give back what was subtracted.
 

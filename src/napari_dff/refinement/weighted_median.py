@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_dff.compiled import inlined, kernel
+from napari_dff.compiled import inline_kernel, kernel
 from napari_dff.progress import Progress
 from napari_dff.stack import plane_numbers
 from napari_dff.tiles import Window, on_all_cores, windows
@@ -134,7 +134,7 @@ def _track(depth, step, votes, looks, alike, radius, out):  # type: ignore[no-un
             out[y, x] = sums[middle] / max(counts[middle], 1)
 
 
-@inlined
+@inline_kernel
 def _weighed(weight, votes):  # type: ignore[no-untyped-def]
     total = np.float32(0)
     for look in range(LEVELS):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import cv2
 import numpy as np
 
-from napari_dff.compiled import inlined, kernel
+from napari_dff.compiled import inline_kernel, kernel
 from napari_dff.progress import Progress, silent
 from napari_dff.registration.motion import PARAMETERS, apply
 from napari_dff.tiles import cores, on_all_cores
@@ -196,7 +196,7 @@ def _moved(knots, down, across, y, x, back):  # type: ignore[no-untyped-def]
     return values, falls, rises, seen
 
 
-@inlined
+@inline_kernel
 def _between(values, i, j, t, s):  # type: ignore[no-untyped-def]
     above = (1 - s) * values[i, j] + s * values[i, j + 1]
     below = (1 - s) * values[i + 1, j] + s * values[i + 1, j + 1]

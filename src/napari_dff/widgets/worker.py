@@ -14,7 +14,7 @@ from napari.utils import cancelable_progress
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
-from napari_dff.compiled import when_compiling
+from napari_dff.compiled import notify_when_compiling
 from napari_dff.progress import Cancelled, Progress
 from napari_dff.tiles import Limits, limit
 
@@ -111,7 +111,7 @@ class Job(QObject):
 
         def run() -> tuple[Any, Exception | None]:
             try:
-                with when_compiling(lambda: self._step.emit(COMPILING, 0, 1)):
+                with notify_when_compiling(lambda: self._step.emit(COMPILING, 0, 1)):
                     return self._calls[0](self._progress), None
             except Exception as error:  # a worker's own `errored` breaks napari with PySide6
                 return None, error
