@@ -99,7 +99,7 @@ def test_the_command_writes_series_in_either_format(file, series, tmp_path, file
         np.testing.assert_array_equal(depth[time], alone.refined.depth)
 
 
-def test_axes_named_by_the_person_are_taken(series, tmp_path, capsys):
+def test_axes_named_by_the_person_are_taken(series, tmp_path):
     path = tmp_path / "plain.tif"
     planes = series.data[:, 0].swapaxes(0, 1)  # Z, T, Y, X
     tifffile.imwrite(path, planes, photometric="minisblack")

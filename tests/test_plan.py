@@ -66,6 +66,12 @@ def test_seconds_are_more_for_more_planes():
     rng = np.random.default_rng(0)
     planes = rng.integers(0, 4000, (24, 256, 256)).astype(np.uint16)
     recipe = Recipe(registration="none")
-    few, all_ = (FocalStack(planes[:count]) for count in (6, 24))
+    few, all_ = (FocalStack(planes[:count]) for count in (4, 24))
+
+    def seconds(stack: FocalStack) -> float:
+        """Return the least of three estimates, because other processes slow a single one down."""
+        plan = planned(stack.planes, recipe)
+        return min(seconds_of(stack, recipe, plan) for _ in range(3))
+
     seconds_of(few, recipe, planned(few.planes, recipe))  # compiles
-    assert 0 < seconds_of(all_, recipe, planned(all_.planes, recipe)) < 60
+    assert 0 < seconds(few) < seconds(all_) < 60

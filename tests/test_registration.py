@@ -83,7 +83,7 @@ def test_planes_that_have_nothing_in_common_stay_and_say_why(rng):
     planes = np.stack([ndimage.gaussian_filter(rng.normal(size=(96, 96)), 1) for _ in range(4)])
     result = align(planes.astype(np.float32))
     np.testing.assert_allclose(result.transforms, np.tile(np.eye(3), (4, 1, 1)), atol=1e-9)
-    assert all(r.fallback for r in result.report if r.model != "reference")
+    assert [bool(r.fallback) for r in result.report] == [True, True, False, True]
 
 
 def test_report_holds_the_matches(drifting):
@@ -91,6 +91,7 @@ def test_report_holds_the_matches(drifting):
     for plane in report:
         assert len(plane.points) == len(plane.displacements) == plane.inliers
         assert plane.inliers <= plane.matches <= plane.keypoints
+    assert all(plane.inliers > 0 for plane in report if plane.model != "reference")
     assert [r.plane for r in report] == list(range(9))
     assert report[4].model == "reference"
 
@@ -149,7 +150,7 @@ def test_dust_that_does_not_move_does_not_hold_the_planes():
     assert error(align(planes).transforms, motion, (160, 160)).mean() < 0.15
 
 
-def test_the_joint_system_recovers_consistent_motions_and_drops_a_wrong_one(rng):
+def test_the_joint_system_recovers_consistent_motions_and_drops_a_wrong_one():
     truth = synthetic.drift(7, (100, 120), shift=9, magnification=0.03, rotation=0.4, seed=5)
     pairs = [
         Pair(a, a + gap, np.linalg.inv(truth[a + gap]) @ truth[a], 0.01)

@@ -354,7 +354,8 @@ def test_uncertainty_of_a_volume_is_what_repeating_shows(rng):
 def test_a_mesh_of_a_plane_is_exact(faces):
     size = (0.5, 2.0)
     made = mesh(TILTED, size, faces=faces)
-    assert faces / 4 < len(made.faces) <= faces or len(made.faces) == 2 * 59 * 79
+    most = min(faces, 2 * 59 * 79)  # a pixel is the smallest block
+    assert most / 4 < len(made.faces) <= most
     z, y, x = made.vertices.astype(float).T
     rows, columns = y / size[0], x / size[1]
     np.testing.assert_allclose(z, 5 + 0.03 * rows - 0.02 * columns, atol=1e-5)

@@ -429,7 +429,7 @@ FILES = {  # what is opened, given a folder and that of a run, and what is said
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_files_that_are_none(result, said, tmp_path, kind):
+def test_files_that_are_none(result, tmp_path, kind):
     make, words = FILES[kind]
     run = shutil.copytree(result, tmp_path / "out")
     path = make(tmp_path, run)

@@ -84,6 +84,7 @@ def test_preferences_limit_threads_and_memory(person, surface):
 
 def test_docks_that_were_closed_leave_nothing_behind(person, surface):
     person.show()
+    callbacks = len(person.viewer.mouse_drag_callbacks)
     for name in TITLES:
         widget = person.open(name)
         if hasattr(widget, "preview"):
@@ -96,8 +97,12 @@ def test_docks_that_were_closed_leave_nothing_behind(person, surface):
     person.qtbot.wait(20)
     person.click(source, 40, 40)
     source.data = source.data + 1
+    person.qtbot.wait(20)
+    assert list(person.viewer.layers) == [source]
+    assert len(person.viewer.mouse_drag_callbacks) == callbacks
     person.viewer.layers.remove(source)
     person.qtbot.wait(20)
+    assert not person.viewer.layers
 
 
 def test_a_dock_closed_while_it_shows_something_takes_it_along(person, surface):

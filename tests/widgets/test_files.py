@@ -94,7 +94,7 @@ def test_times_and_channels_are_axes(viewer, many, tmp_path):
     np.testing.assert_array_equal(layer.data, many[:, 1])
 
 
-def test_imagej_colour_and_zarr(viewer, stack, small, drifting, tmp_path):
+def test_imagej_colour_and_zarr(viewer, small, drifting, tmp_path):
     path = tmp_path / "imagej.tif"
     told = {"axes": "ZYX", "spacing": 2.0, "unit": "um"}
     tifffile.imwrite(path, small, imagej=True, resolution=(4.0, 2.0), metadata=told)
@@ -132,7 +132,7 @@ def test_a_folder_of_frames_and_what_is_large_stays_lazy(viewer, small, tmp_path
     np.testing.assert_array_equal(np.asarray(lazy.data), small >> 8)
 
 
-def test_what_others_open_as_well_is_left_to_them(viewer, small, many, tmp_path):
+def test_what_others_open_as_well_is_left_to_them(viewer, small, tmp_path):
     tifffile.imwrite(tmp_path / "flat.tif", small[0])
     tifffile.imwrite(tmp_path / "rgb.tif", np.zeros((32, 32, 3), np.uint8), photometric="rgb")
     movie = {"axes": "TYX"}

@@ -83,6 +83,7 @@ def test_cancelled_at_any_moment(person, tiny, effort, rng):
         person.run(widget)
         now = contents(person)
         changed = {each for each in now if now[each] is not before.get(each)}
+        assert changed
         began = time.perf_counter()
         person.run(widget)
         whole[name] = time.perf_counter() - began, changed

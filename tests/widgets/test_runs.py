@@ -136,7 +136,7 @@ def test_the_copied_command_gives_the_same_result(person, surface, tmp_path):
     assert Recipe(**recipe) == widget.recipe()
 
 
-def test_the_command_of_a_step_skips_what_was_not_done(person, surface, tmp_path):
+def test_the_command_of_a_step_skips_what_was_not_done(person, surface):
     look = {"scale": (0.002, 0.0005, 0.0005), "units": ("millimeter",) * 3}
     person.stack(surface, **look)
     focus, depth = person.open("focus", "depth")

@@ -134,9 +134,11 @@ def test_forms_show_the_recipe_with_its_defaults(person):
 
 
 def test_samples_open_with_scale_and_units(person):
-    for name in ("rough_surface", "cell_sheet", "machined_part", "bare_patch"):
+    spacings = {"rough_surface": 2.0, "cell_sheet": 0.5, "machined_part": 0.1, "bare_patch": 1.0}
+    for name, spacing in spacings.items():
         (opened,) = person.viewer.open_sample("napari-dff", name)
         assert opened.ndim == 3
-        assert str(opened.units[0]) in ("micrometer", "millimeter")
-        assert opened.scale[0] != 1 or name == "bare_patch"
+        unit = "millimeter" if name == "machined_part" else "micrometer"
+        assert str(opened.units[0]) == unit
+        assert opened.scale[0] == spacing
         assert opened.rgb == (name == "machined_part")
