@@ -199,7 +199,7 @@ def engines() -> None:
     from scenes import scene
 
     from napari_dff.curve import compute_noise
-    from napari_dff.progress import silent
+    from napari_dff.progress import no_progress
     from napari_dff.refinement.energy import data_term, edge_weights, energy
     from napari_dff.refinement.graph_cut import expand
     from napari_dff.refinement.message_passing import solve
@@ -230,7 +230,7 @@ def engines() -> None:
         weights = edge_weights(_scaled(truth.sharp, focus.shape[1:]), 1.0)
         terms = data_term(estimate, focus, compute_noise(focus)), *weights
         start = time.perf_counter()
-        cut = energy(*terms, expand(*terms, silent))
+        cut = energy(*terms, expand(*terms, no_progress))
         seconds = time.perf_counter() - start
         print(f"| energy {name} | gco | {seconds:.2f} | 1 |", flush=True)
         for sweeps in (2, 8, 32):
@@ -255,7 +255,7 @@ VIEW = 384  # pixels, the side of a preview
 def regions() -> None:
     """What a preview takes: a whole small stack, what is in view of a large one, one pixel."""
     from napari_dff.region import focus_curve, measure_region, reconstruct_region
-    from napari_dff.tiles import Window
+    from napari_dff.windows import Window
 
     print("| stack | what | seconds |\n|---|---|---|")
     for side in (512, 2048):

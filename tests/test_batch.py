@@ -218,7 +218,7 @@ def test_nothing_that_matches_and_no_scheduler_are_said(tmp_path, capsys):
 
 
 def test_shares_of_cores_and_memory(monkeypatch):
-    monkeypatch.setattr(batch, "cores", lambda: 8)
+    monkeypatch.setattr(batch, "thread_count", lambda: 8)
     assert batch.shares(None, None, 3) == (3, 2)
     assert batch.shares(None, None, 100) == (8, 1)
     assert batch.shares(2, None, 100) == (2, 1)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from napari_dff.curve import compute_noise
 from napari_dff.depth import DepthMap, depth_map
 from napari_dff.focus import focus_measure
-from napari_dff.progress import silent
+from napari_dff.progress import no_progress
 from napari_dff.refinement import refine
 from napari_dff.refinement.energy import JUMP, data_term, edge_weights, energy
 from napari_dff.refinement.graph_cut import expand
@@ -92,7 +92,7 @@ def test_neither_engine_is_worse_than_each_pixels_best_plane(seed):
     start = energy(unary, right, down, unary.argmin(axis=2))
     assert solve(unary, right, down, 1).energy <= start
     if importlib.util.find_spec("gco"):
-        assert energy(unary, right, down, expand(unary, right, down, silent)) <= start
+        assert energy(unary, right, down, expand(unary, right, down, no_progress)) <= start
 
 
 @given(problems(CHAINS))
@@ -120,7 +120,7 @@ def test_message_passing_comes_near_the_least_energy(rng):
 @needs_gco
 @given(problems(SIZES + CHAINS))
 def test_the_graph_cut_is_never_worse_than_its_start(problem):
-    found = energy(*problem, expand(*problem, silent))
+    found = energy(*problem, expand(*problem, no_progress))
     assert least(*problem) <= found <= energy(*problem, problem[0].argmin(axis=2))
 
 
@@ -130,7 +130,7 @@ def test_the_graph_cut_comes_near_the_least_energy(rng):
     for _ in range(50):
         unary = rng.integers(0, 60, (3, 3, 3)).astype(np.int32)
         right, down = rng.integers(0, 30, (2, 3, 3)).astype(np.int32)
-        found = energy(unary, right, down, expand(unary, right, down, silent))
+        found = energy(unary, right, down, expand(unary, right, down, no_progress))
         ratios.append(found / least(unary, right, down))
     # Expansion is proven to end within a factor of the optimum; here it mostly reaches it.
     assert np.mean(ratios) < 1.005
@@ -143,7 +143,7 @@ def test_message_passing_comes_near_the_graph_cut(surface):
     estimate = depth_map(focus)
     guide = np.zeros(focus.shape[1:], np.float32)
     terms = data_term(estimate, focus, compute_noise(focus)), *edge_weights(guide, 1.0)
-    cut = energy(*terms, expand(*terms, silent))
+    cut = energy(*terms, expand(*terms, no_progress))
     found = solve(*terms)
     assert found.bound <= cut
     assert found.energy <= 1.03 * cut

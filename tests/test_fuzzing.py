@@ -27,7 +27,7 @@ import zarr
 from napari_dff import Recipe
 from napari_dff.cli import main
 from napari_dff.io import DepthFiles, read_acquisitions, read_recipe, read_transforms, write_recipe
-from napari_dff.tiles import whole
+from napari_dff.windows import full_window
 
 pytestmark = pytest.mark.endurance
 FILES = 150  # times the effort
@@ -117,7 +117,7 @@ def read(path: Path) -> None:
         read_transforms(path)
     elif path.name == "result":
         (acquisition,) = read_acquisitions(path.with_suffix(".tif"))
-        DepthFiles(path, acquisition).at(0)(whole(PIXELS.shape[1:]))
+        DepthFiles(path, acquisition).at(0)(full_window(PIXELS.shape[1:]))
     else:
         for found in read_acquisitions(path):
             for where in list(np.ndindex(found.data.shape[:3]))[:20]:

@@ -9,7 +9,7 @@ from napari_dff import synthetic
 from napari_dff.curve import QuantizedFocusVolume, as_focus_volume
 from napari_dff.depth import DepthMap, depth_map
 from napari_dff.focus import focus_measure
-from napari_dff.progress import silent
+from napari_dff.progress import no_progress
 from napari_dff.refinement import BACKGROUND, NO_HINT, Before, refine, refined
 from napari_dff.refinement.energy import EDGE
 from napari_dff.refinement.hints import RANGE, boxes, spread
@@ -263,7 +263,7 @@ def test_only_what_changed_is_done_again(old, new, wide):
 @pytest.mark.parametrize("refinement", SETTINGS)
 def test_before_obeys_too_and_a_volume_need_not_be_held(refinement, island):
     volume = QuantizedFocusVolume(as_focus_volume(island.focus))
-    args = volume, np.arange(20.0), refinement, 1.0, island.guide, silent
+    args = volume, np.arange(20.0), refinement, 1.0, island.guide, no_progress
     earlier = refined(island.estimate, *args)
     before = Before(earlier, np.full_like(island.hints, NO_HINT))
     result = refined(island.estimate, *args, hints=island.hints, before=before)

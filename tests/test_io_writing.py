@@ -31,7 +31,7 @@ from napari_dff.io import (
     write_stack,
 )
 from napari_dff.io.results import Glance
-from napari_dff.tiles import Window, whole
+from napari_dff.windows import Window, full_window
 
 SHAPE = (40, 56)
 POSITIONS = np.array([0.0, 2.0, 4.0])
@@ -204,7 +204,7 @@ def test_chunks_of_an_ome_zarr_are_512_pixels(tmp_path, shape):
     layout = layout_of(2, ("a", "b"), shape=shape)
     with ResultFiles(tmp_path / "out", layout, Record(Recipe()), file_format="ome-zarr") as files:
         for time in range(2):
-            files.put(whole(shape), *content(layout, time), time=time)
+            files.put(full_window(shape), *content(layout, time), time=time)
     array = zarr.open_group(tmp_path / "out" / "all_in_focus.ome.zarr", mode="r")["0"]
     assert array.chunks == (1, 1, min(512, shape[0]), 512)
     np.testing.assert_array_equal(array[1, 1], content(layout, 1)[1][1])
@@ -237,7 +237,7 @@ def test_a_result_says_what_made_it(tmp_path):
     record = Record.of(recipe, given, tmp_path / "in.tif", focus_channel=1)
     with ResultFiles(tmp_path / "out", layout, record) as files:
         for time in (0, 1):
-            files.put(whole(SHAPE), *content(layout, time), time=time)
+            files.put(full_window(SHAPE), *content(layout, time), time=time)
         files.put_transforms(moved, time=1)
     assert read_recipe(tmp_path / "out" / "recipe.json") == recipe
     provenance = json.loads((tmp_path / "out" / "provenance.json").read_text())
@@ -267,7 +267,7 @@ def test_an_interrupted_run_leaves_the_old_result(tmp_path, error, file_format):
 
     def interrupted():
         with ResultFiles(out, layout, Record(Recipe()), file_format=file_format) as files:
-            files.put(whole(SHAPE), *content(layout))
+            files.put(full_window(SHAPE), *content(layout))
             raise error
 
     with pytest.raises(error):
@@ -281,7 +281,7 @@ def test_a_result_that_is_not_whole_is_not_there(tmp_path, file_format):
     layout = layout_of(2)
     files = ResultFiles(tmp_path / "out", layout, Record(Recipe()), file_format=file_format)
     with pytest.raises(ValueError, match="must be whole: 2240 pixels of time 1 lack"), files:
-        files.put(whole(SHAPE), *content(layout))
+        files.put(full_window(SHAPE), *content(layout))
     assert not list(tmp_path.iterdir())
 
 
@@ -355,7 +355,7 @@ def test_nothing_as_large_as_the_plane_is_held(tmp_path, file_format):
 def test_what_does_not_fit_the_layout_is_told(tmp_path):
     layout = layout_of()
     found, pictures = content(layout)
-    window = whole(SHAPE)
+    window = full_window(SHAPE)
     with ResultFiles(tmp_path / "out", layout, Record(Recipe())) as files:
         for wrong, words in (
             ((window, found, pictures, 1), "time must be 0 to 0, got 1"),
@@ -378,7 +378,7 @@ def test_a_glance_is_the_same_whichever_windows_come(colour):
     shape = (200, 1404)  # every third pixel
     found, pictures = content(layout_of(colour=colour, shape=shape))
     glances = []
-    for windows in ([whole(shape)], windows_of(shape, 24, 48), windows_of(shape, 16, 40)):
+    for windows in ([full_window(shape)], windows_of(shape, 24, 48), windows_of(shape, 16, 40)):
         glance = Glance(shape, 1, colour)
         for window in windows:
             glance.put(window, *part(found, pictures, window))

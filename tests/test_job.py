@@ -13,6 +13,7 @@ from napari_dff.acquisition import Acquisition
 from napari_dff.cli import main
 from napari_dff.io import read_acquisitions
 from napari_dff.job import Job
+from napari_dff.progress import no_progress
 
 PLAIN = Recipe(registration="none", refinement="none")
 QUICK = ["--registration", "none", "--refinement", "none", "--quiet"]
@@ -42,13 +43,9 @@ def file(series, tmp_path):
     return path
 
 
-def silent(items, /, *, desc):
-    return items
-
-
 def test_every_time_and_channel_lands_where_it_belongs(series, tmp_path):
     job = Job(PLAIN, channel="light")
-    job.run(series, tmp_path / "out", job.plan(series), {"path": "here"}, silent)
+    job.run(series, tmp_path / "out", job.plan(series), {"path": "here"}, no_progress)
     depth = tifffile.imread(tmp_path / "out" / "depth.tif")
     pictures = tifffile.imread(tmp_path / "out" / "all_in_focus.tif")
     assert depth.shape == (2, 64, 64)
@@ -71,7 +68,7 @@ def test_all_channels_move_with_the_focus_channel(drifting, tmp_path):
     both = Acquisition(data, [stack.positions], channels=("a", "b"))
     recipe = dataclasses.replace(PLAIN, registration="sift", fusion="nearest")
     job = Job(recipe, channel=0)
-    job.run(both, tmp_path / "out", job.plan(both), {}, silent)
+    job.run(both, tmp_path / "out", job.plan(both), {}, no_progress)
     first, second = tifffile.imread(tmp_path / "out" / "all_in_focus.tif")
     known = np.isfinite(tifffile.imread(tmp_path / "out" / "uncertainty.tif"))
     sum_ = first.astype(int) + second
@@ -198,10 +195,12 @@ def test_motions_of_other_planes_are_refused_and_those_taken_are_told(file, tmp_
 def test_a_tiled_reconstruction_is_saved(drifting, tmp_path, monkeypatch):
     from napari_dff import pipeline, save_reconstruction
     from napari_dff.plan import Plan
-    from napari_dff.tiles import grid
+    from napari_dff.windows import window_grid
 
     monkeypatch.setattr(
-        pipeline, "planned", lambda planes, *_, **__: Plan(grid(tuple(planes.shape[1:3]), 96), 0)
+        pipeline,
+        "make_plan",
+        lambda planes, *_, **__: Plan(window_grid(tuple(planes.shape[1:3]), 96), 0),
     )
     result = depth_from_focus(drifting.stack, dataclasses.replace(PLAIN, registration="joint"))
     save_reconstruction(result, tmp_path / "out")

@@ -16,7 +16,7 @@ from napari_dff.depth import DepthMap
 from napari_dff.focus import balance, splines
 from napari_dff.refinement.energy import CEILING, JUMP, MODEL_ERROR, SCALE, data_term, energy
 from napari_dff.refinement.message_passing import solve
-from napari_dff.tiles import Window
+from napari_dff.windows import Window
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_what_is_shrunk_is_enlarged_by_cubic_splines(step, rng):
         every[:, size + 2] += every[:, size + 3 :].sum(axis=1)
         return every[:, 3 : size + 3]
 
-    rows, columns = wanted.within(around)
+    rows, columns = wanted.slices_in(around)
     down, across = basis(rows.start, rows.stop, 12), basis(columns.start, columns.stop, 9)
     np.testing.assert_allclose(found, np.einsum("yi,kij,xj->kyx", down, shrunk, across), atol=1e-5)
 

@@ -9,8 +9,9 @@ import pytest
 from napari_dff import FocalStack, Recipe, depth_from_focus, pipeline, synthetic
 from napari_dff.plan import Plan
 from napari_dff.registration import LazyAlignedStack
-from napari_dff.stack import NO_CONTRAST
-from napari_dff.tiles import Limits, grid, limit
+from napari_dff.stack import NO_CONTRAST_MESSAGE
+from napari_dff.threads import ThreadLimits, set_thread_limits
+from napari_dff.windows import window_grid
 
 SIDE = 128
 PLAIN = Recipe(registration="none", refinement="none")
@@ -32,12 +33,12 @@ def wide():
 def tiled(monkeypatch):
     """Whatever memory there is, tiles of `SIDE` pixels."""
 
-    def planned(planes, recipe, **_):
-        return Plan(grid(tuple(planes.shape[1:3]), SIDE), 0.0)
+    def make_plan(planes, recipe, **_):
+        return Plan(window_grid(tuple(planes.shape[1:3]), SIDE), 0.0)
 
     def run(*given, **settings):
         with monkeypatch.context() as patch:
-            patch.setattr(pipeline, "planned", planned)
+            patch.setattr(pipeline, "make_plan", make_plan)
             return depth_from_focus(*given, **settings)
 
     return run
@@ -111,7 +112,7 @@ def test_a_blank_tile_follows_its_neighbours_and_a_blank_stack_is_refused(wide, 
     result = tiled(dataclasses.replace(stack, planes=planes), recipe)
     assert np.isinf(result.refined.uncertainty[300:]).all()
     assert np.isfinite(result.refined.depth).all()
-    with pytest.raises(ValueError, match=NO_CONTRAST):
+    with pytest.raises(ValueError, match=NO_CONTRAST_MESSAGE):
         tiled(FocalStack(np.full((5, 200, 200), 7, np.uint8)), recipe)
 
 
@@ -119,9 +120,9 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads(wide):
     stack, _ = wide
     found = []
     for threads in (1, 2, 3):
-        limit(Limits(threads=threads))
+        set_thread_limits(ThreadLimits(threads=threads))
         found.append(depth_from_focus(stack, Recipe(registration="none")))
-    limit(Limits())
+    set_thread_limits(ThreadLimits())
     for other in found[1:]:
         np.testing.assert_array_equal(other.refined.depth, found[0].refined.depth)
         np.testing.assert_array_equal(other.refined.uncertainty, found[0].refined.uncertainty)

@@ -6,9 +6,9 @@ import pytest
 
 from napari_dff import Recipe
 from napari_dff import plan as planning
-from napari_dff.plan import planned, seconds_of
+from napari_dff.plan import make_plan, seconds_of
 from napari_dff.stack import FocalStack
-from napari_dff.tiles import whole
+from napari_dff.windows import full_window
 
 
 @pytest.fixture(autouse=True)
@@ -23,14 +23,14 @@ LARGE = da.zeros((100, 8192, 8192), chunks=(1, 1024, 1024), dtype=np.uint16)
 
 def test_what_is_in_memory_is_done_as_a_whole():
     planes = np.zeros((10, 300, 400), np.uint16)
-    plan = planned(planes, Recipe())
-    assert plan.windows == [whole((300, 400))]
+    plan = make_plan(planes, Recipe())
+    assert plan.windows == [full_window((300, 400))]
     assert plan.whole
 
 
 @pytest.mark.parametrize("megabytes", [1500, 2000, 4000])
 def test_tiles_cover_a_large_plane_within_the_limit(megabytes):
-    plan = planned(LARGE, Recipe(), megabytes=megabytes, on_disk=True)
+    plan = make_plan(LARGE, Recipe(), megabytes=megabytes, on_disk=True)
     assert not plan.whole
     assert plan.megabytes <= megabytes
     covered = sum(np.prod(window.shape) for window in plan.windows)
@@ -41,7 +41,7 @@ def test_tiles_cover_a_large_plane_within_the_limit(megabytes):
 
 def test_more_memory_means_larger_tiles_and_enough_none():
     counts = [
-        len(planned(LARGE, Recipe(), megabytes=mb, on_disk=True).windows)
+        len(make_plan(LARGE, Recipe(), megabytes=mb, on_disk=True).windows)
         for mb in (1500, 3000, 6000, 60000)
     ]
     assert counts == sorted(counts, reverse=True)
@@ -49,9 +49,9 @@ def test_more_memory_means_larger_tiles_and_enough_none():
 
 
 def test_results_in_memory_and_other_channels_need_room_too():
-    alone = planned(LARGE, Recipe(), megabytes=8000, on_disk=True)
-    with_maps = planned(LARGE, Recipe(), megabytes=8000)
-    beside = planned(LARGE, Recipe(), megabytes=8000, on_disk=True, beside=2)
+    alone = make_plan(LARGE, Recipe(), megabytes=8000, on_disk=True)
+    with_maps = make_plan(LARGE, Recipe(), megabytes=8000)
+    beside = make_plan(LARGE, Recipe(), megabytes=8000, on_disk=True, beside=2)
     assert len(with_maps.windows) >= len(alone.windows)
     assert with_maps.megabytes > alone.megabytes
     assert len(beside.windows) > len(alone.windows)
@@ -59,7 +59,7 @@ def test_results_in_memory_and_other_channels_need_room_too():
 
 def test_too_little_memory_is_said_with_what_is_needed():
     with pytest.raises(ValueError, match=r"megabytes must be at least \d+ .*, got 50"):
-        planned(LARGE, Recipe(), megabytes=50, on_disk=True)
+        make_plan(LARGE, Recipe(), megabytes=50, on_disk=True)
 
 
 def test_seconds_are_more_for_more_planes():
@@ -70,8 +70,8 @@ def test_seconds_are_more_for_more_planes():
 
     def seconds(stack: FocalStack) -> float:
         """Return the least of three estimates, because other processes slow a single one down."""
-        plan = planned(stack.planes, recipe)
+        plan = make_plan(stack.planes, recipe)
         return min(seconds_of(stack, recipe, plan) for _ in range(3))
 
-    seconds_of(few, recipe, planned(few.planes, recipe))  # compiles
+    seconds_of(few, recipe, make_plan(few.planes, recipe))  # compiles
     assert 0 < seconds(few) < seconds(all_) < 60

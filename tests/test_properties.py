@@ -23,14 +23,15 @@ from napari_dff import (
     focus_measure,
     refine,
     synthetic,
-    tiles,
+    windows,
 )
 from napari_dff import recipe as choices
 from napari_dff.fusion import DEPTH_STEPS_PER_PLANE
 from napari_dff.io import read_recipe, write_recipe
-from napari_dff.pieces import of_the_measure
+from napari_dff.pieces import focus_settings
 from napari_dff.region import measure_region, reconstruct_region
-from napari_dff.tiles import Limits, Window, limit
+from napari_dff.threads import ThreadLimits, set_thread_limits
+from napari_dff.windows import Window
 
 pytestmark = pytest.mark.endurance
 
@@ -148,15 +149,15 @@ def test_one_thread_and_two_give_the_same_bytes(stack, recipe):
     assume(runnable(recipe))
     found = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiles, "LARGEST", 16)  # so that even these have several windows
-        patch.setattr(tiles, "SMALLEST", 16)
+        patch.setattr(windows, "MAX_WINDOW_PX", 16)  # so that even these have several windows
+        patch.setattr(windows, "MIN_WINDOW_PX", 16)
         try:
             for threads in (1, 2):
-                limit(Limits(threads=threads))
+                set_thread_limits(ThreadLimits(threads=threads))
                 result = run(stack, recipe)
                 found.append((result.transforms, *result.refined, result.all_in_focus))
         finally:
-            limit(Limits())
+            set_thread_limits(ThreadLimits())
     for one, two in zip(*found, strict=True):
         assert one.tobytes() == two.tobytes()
 
@@ -186,7 +187,7 @@ def test_gain_and_offset_leave_the_plane_alone(stack, recipe, gain, offset, time
         changed, offset = times * planes.astype(np.uint32), more
     if recipe.operator not in RELATIVE:
         changed = changed + offset
-    volumes = [focus_measure(p, **of_the_measure(recipe)) for p in (planes, changed)]
+    volumes = [focus_measure(p, **focus_settings(recipe)) for p in (planes, changed)]
     one, two = (depth_map(v, peak=recipe.peak, prefer=recipe.prefer).index for v in volumes)
     if recipe.prefer == "sharpest":
         agree(one, two, *volumes)
@@ -197,8 +198,8 @@ def test_gain_and_offset_leave_the_plane_alone(stack, recipe, gain, offset, time
 @given(stacks(("u1", "u2", "f4"), ("rendered", "random")), recipes(**MEASURING))
 def test_reversing_the_planes_reverses_the_measure(stack, recipe):
     assume(recipe.operator != "vollath")  # held at 0, where the first of many planes is the best
-    one = focus_measure(stack.planes, **of_the_measure(recipe))
-    two = focus_measure(stack.planes[::-1], **of_the_measure(recipe))[::-1]
+    one = focus_measure(stack.planes, **focus_settings(recipe))
+    two = focus_measure(stack.planes[::-1], **focus_settings(recipe))[::-1]
     np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6 * one.max() + 1e-20)
 
 
@@ -236,8 +237,8 @@ def test_turned_planes_give_the_turned_depth(seed, recipe, turn, bare):
     turned = TURNS[turn]
     assume(turn == "transposed" or recipe.operator not in ONE_SIDED)
     planes = half_bare(seed, bare)
-    one = focus_measure(planes, **of_the_measure(recipe))
-    two = focus_measure(np.ascontiguousarray(turned(planes)), **of_the_measure(recipe))
+    one = focus_measure(planes, **focus_settings(recipe))
+    two = focus_measure(np.ascontiguousarray(turned(planes)), **focus_settings(recipe))
     assert np.mean(np.isclose(turned(two), one, rtol=2e-2, atol=1e-5 * one.max())) > 0.995
 
     # From here on the same volume, turned: a rounding error may choose another of equal planes.
@@ -282,7 +283,7 @@ def test_any_crop_is_the_crop_of_the_whole(recipe, random):
     (top, bottom), (left, right) = (sorted(random.sample(range(n + 1), 2)) for n in (64, 320))
     crop = Window(top, bottom, left, right)
     whole, part = depth_from_focus(stack, recipe), reconstruct_region(stack, recipe, crop)
-    volume = focus_measure(stack.planes, **of_the_measure(recipe))[(..., *crop.slices)]
+    volume = focus_measure(stack.planes, **focus_settings(recipe))[(..., *crop.slices)]
     curves = measure_region(stack, recipe, crop)
     if recipe.aggregation == "window":
         np.testing.assert_array_equal(curves, volume)
@@ -303,7 +304,7 @@ def test_any_crop_is_the_crop_of_the_whole(recipe, random):
 @pytest.mark.parametrize("operator", ["log", "variance", "wavelet_ratio"])
 def test_curves_near_a_saturated_patch_are_those_of_the_whole(operator, window):
     stack, recipe = strip(), Recipe(operator=operator, window=window)
-    volume = focus_measure(stack.planes, **of_the_measure(recipe))
+    volume = focus_measure(stack.planes, **focus_settings(recipe))
     for left in (32, 40, 136, 144):  # whatever the grid is, two begin in the middle of its cells
         crop = Window(0, 16, left, left + 16)
         curves, there = measure_region(stack, recipe, crop), volume[(..., *crop.slices)]

@@ -7,7 +7,7 @@ import pytest
 from napari_dff import Recipe, depth_from_focus, focus_measure, synthetic
 from napari_dff.region import focus_curve, measure_region, reconstruct_region
 from napari_dff.stack import FocalStack
-from napari_dff.tiles import Window
+from napari_dff.windows import Window
 
 WHERE = Window(88, 184, 96, 200)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_dff import synthetic, tiles
+from napari_dff import synthetic
+from napari_dff.images import luminance
 from napari_dff.registration import (
     LazyAlignedStack,
     align,
@@ -17,9 +18,9 @@ from napari_dff.registration import (
 )
 from napari_dff.registration import joint as together
 from napari_dff.registration.downsampling import Shrunk
-from napari_dff.stack import grey
-from napari_dff.tiles import Limits, Window, whole
+from napari_dff.threads import ThreadLimits, set_thread_limits
 from napari_dff.warp import inside, shrunk
+from napari_dff.windows import Window, full_window
 
 SIZE = (150, 190)
 WINDOWS = [
@@ -120,7 +121,7 @@ def test_a_plane_that_left_the_picture_repeats_its_border(rng):
     matrices[1, :2, 2] = 1000, 0
     moved = LazyAlignedStack(planes, matrices)
     np.testing.assert_array_equal(moved[1], np.tile(planes[1, :1], (150, 1)))
-    assert not moved.valid(whole(SIZE)).any()
+    assert not moved.valid(full_window(SIZE)).any()
 
 
 @pytest.mark.parametrize("kind", ["translation", "similarity", "homography"])
@@ -215,7 +216,7 @@ def test_strips_give_what_the_whole_gives(chunks, colours, rng, monkeypatch):
     everywhere = slice(None), slice(None)
     assert small.factor == 5
     assert small.shape == (3, 30, 20)
-    np.testing.assert_array_equal(small[(1, *everywhere)], shrunk(grey(planes[1]), 5))
+    np.testing.assert_array_equal(small[(1, *everywhere)], shrunk(luminance(planes[1]), 5))
     assert sum(shape[0] for _, shape in lazy.reads) == 150
     in_colour = Shrunk(planes)
     assert in_colour.shape == (3, 30, 20, 3)[: planes.ndim]
@@ -294,7 +295,7 @@ def test_pairs_are_compared_block_by_block_with_the_same_result(shaky, monkeypat
             told.append(desc)
 
     monkeypatch.setattr(together, "band", counted)
-    monkeypatch.setattr(together, "cores", lambda: 1)
+    monkeypatch.setattr(together, "thread_count", lambda: 1)
     found = []
     for block in (4, 100):
         live.clear(), most.clear(), told.clear()
@@ -363,11 +364,11 @@ def test_threads_do_not_change_the_result(registration, drifting):
     results = []
     try:
         for threads in (1, 2, 5):
-            tiles.limit(Limits(threads=threads))
+            set_thread_limits(ThreadLimits(threads=threads))
             found = align(drifting.stack.planes, registration=registration, exposure="equal")
             results.append(found.transforms.tobytes() + found.planes.tobytes())
     finally:
-        tiles.limit(Limits())
+        set_thread_limits(ThreadLimits())
     assert len(set(results)) == 1
 
 

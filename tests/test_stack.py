@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from napari_dff.checks import Range, one_of
-from napari_dff.stack import FocalStack, as_dtype, grey, read_plane
+from napari_dff.images import as_dtype, luminance
+from napari_dff.lazy import read_plane
+from napari_dff.stack import FocalStack
 
 GOOD = np.zeros((4, 8, 9), np.uint16)
 
@@ -43,7 +45,7 @@ def test_planes_that_are_not_finite_are_named():
 def test_grey_is_the_luminance():
     red = np.zeros((8, 8, 3), np.uint8)
     red[..., 0] = 100
-    np.testing.assert_allclose(grey(red), 29.9, atol=0.01)
+    np.testing.assert_allclose(luminance(red), 29.9, atol=0.01)
 
 
 def test_as_dtype_never_wraps_around():

@@ -5,37 +5,38 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from napari_dff import Recipe, depth_from_focus, depth_map, focus_measure, refine, tiles
+from napari_dff import Recipe, depth_from_focus, depth_map, focus_measure, refine, windows
 from napari_dff.curve import QuantizedFocusVolume, as_focus_volume
 from napari_dff.focus import AGGREGATIONS
-from napari_dff.progress import Cancelled, silent
+from napari_dff.progress import Cancelled, no_progress
 from napari_dff.stack import FocalStack
-from napari_dff.tiles import GRID, Window, on_all_cores, whole, windows
+from napari_dff.threads import ThreadLimits, run_parallel, set_thread_limits, thread_count
+from napari_dff.windows import GRID_PX, Window, full_window, plan_windows
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (301, 517), (2048, 1100), (129, 4001)])
 @pytest.mark.parametrize("planes", [1, 90, 2000])
 def test_windows_cover_every_pixel_once(shape, planes):
     seen = np.zeros(shape, int)
-    for window in windows(shape, planes, 20):
+    for window in plan_windows(shape, planes, 20):
         seen[window.slices] += 1
-        assert window.top % GRID == 0
-        assert window.left % GRID == 0
+        assert window.top % GRID_PX == 0
+        assert window.left % GRID_PX == 0
     assert (seen == 1).all()
 
 
 @pytest.mark.parametrize("planes", [75, 500])
 def test_windows_under_way_fit_in_few_planes(planes):
     shape = (4096, 4096)
-    held = [np.prod(w.grown(20, shape).shape) for w in windows(shape, planes, 20)]
-    assert planes * max(held) < 1.25 * tiles.PLANES_HELD * np.prod(shape)
+    held = [np.prod(w.expand(20, shape).shape) for w in plan_windows(shape, planes, 20)]
+    assert planes * max(held) < 1.25 * windows.MAX_WINDOW_PLANES * np.prod(shape)
 
 
 def test_a_window_grows_to_the_grid_and_not_beyond_the_plane():
-    window = Window(40, 64, 16, 30).grown(5, (66, 100))
+    window = Window(40, 64, 16, 30).expand(5, (66, 100))
     assert window == Window(32, 66, 8, 40)
-    assert Window(40, 64, 16, 30).within(window) == (slice(8, 32), slice(8, 22))
-    assert whole((5, 7)).grown(9, (5, 7)) == (0, 5, 0, 7)
+    assert Window(40, 64, 16, 30).slices_in(window) == (slice(8, 32), slice(8, 22))
+    assert full_window((5, 7)).expand(9, (5, 7)) == (0, 5, 0, 7)
 
 
 def test_work_is_done_by_several_threads_and_an_error_comes_through():
@@ -46,8 +47,8 @@ def test_work_is_done_by_several_threads_and_an_error_comes_through():
         both.wait()
         names.add(threading.current_thread().name)
 
-    if tiles.cores() > 1:
-        on_all_cores(work, range(2), silent, desc="")
+    if thread_count() > 1:
+        run_parallel(work, range(2), no_progress, desc="")
         assert len(names) == 2
 
     def fail(i: int) -> None:
@@ -55,7 +56,7 @@ def test_work_is_done_by_several_threads_and_an_error_comes_through():
             raise ValueError("plane 3 is bad")
 
     with pytest.raises(ValueError, match="plane 3 is bad"):
-        on_all_cores(fail, range(9), silent, desc="")
+        run_parallel(fail, range(9), no_progress, desc="")
 
 
 def test_cancelling_leaves_the_rest_undone():
@@ -72,7 +73,7 @@ def test_cancelling_leaves_the_rest_undone():
             yield item
 
     with pytest.raises(Cancelled):
-        on_all_cores(slow, range(500), impatient, desc="")
+        run_parallel(slow, range(500), impatient, desc="")
     assert len(done) < 100
 
 
@@ -81,8 +82,8 @@ def small_windows(monkeypatch):
     """Windows of 32 pixels, so that even a small stack has many."""
 
     def small():
-        monkeypatch.setattr(tiles, "LARGEST", 32)
-        monkeypatch.setattr(tiles, "SMALLEST", 32)
+        monkeypatch.setattr(windows, "MAX_WINDOW_PX", 32)
+        monkeypatch.setattr(windows, "MIN_WINDOW_PX", 32)
 
     return small
 
@@ -141,7 +142,7 @@ def test_kept_curves_are_the_curves_to_a_few_percent(surface):
 
 
 def test_the_focus_volume_is_never_held(rng, monkeypatch):
-    monkeypatch.setattr(tiles, "LEAST_HELD", 1)  # a small plane stands for a large one
+    monkeypatch.setattr(windows, "MIN_WINDOW_VALUES", 1)  # a small plane stands for a large one
     count, side = 40, 768
     planes = rng.integers(0, 4000, (count, side, side)).astype(np.uint16)
     recipe = Recipe(registration="none", refinement="none")
@@ -156,9 +157,9 @@ def test_the_focus_volume_is_never_held(rng, monkeypatch):
 def test_a_person_limits_threads_and_memory():
     shape = (4096, 4096)
     try:
-        tiles.limit(tiles.Limits(threads=3, megabytes=200))
-        assert tiles.cores() == 3
-        held = [np.prod(w.grown(20, shape).shape) for w in windows(shape, 60, 20)]
+        set_thread_limits(ThreadLimits(threads=3, megabytes=200))
+        assert thread_count() == 3
+        held = [np.prod(w.expand(20, shape).shape) for w in plan_windows(shape, 60, 20)]
         assert 3 * 60 * max(held) * 4 < 1.25 * 200e6
     finally:
-        tiles.limit(tiles.Limits())
+        set_thread_limits(ThreadLimits())

@@ -1,8 +1,8 @@
 import numpy as np
 from scipy import ndimage
 
-from napari_dff.tiles import Window, whole
 from napari_dff.warp import REACH, inside, needed, times, warp, warped
+from napari_dff.windows import Window, full_window
 
 
 def test_whole_pixels_move_exactly(rng):
@@ -39,7 +39,7 @@ def test_a_window_needs_its_image_and_what_the_splines_reach(rng):
     picture = rng.uniform(0, 9, (200, 300)).astype(np.float32)
     back = np.array([[1, 0, 7.5], [0, 1, -12], [0, 0, 1]])
     window, size = Window(80, 90, 100, 120), (200, 300)
-    part = needed(back, window, whole(size))
+    part = needed(back, window, full_window(size))
     assert part == (87 - REACH, 97 + REACH, 88 - REACH, 108 + REACH)
     moved = warped(picture[part.slices], part, size, back, window)
     np.testing.assert_array_equal(moved, warp(picture, np.linalg.inv(back))[window.slices])
@@ -48,8 +48,8 @@ def test_a_window_needs_its_image_and_what_the_splines_reach(rng):
 def test_a_window_across_the_horizon_needs_everything():
     back = np.array([[1, 0, 0], [0, 1, 0], [0, 0.01, -1]])
     size = (400, 300)
-    assert needed(back, Window(0, 50, 0, 200), whole(size)) == whole(size)
-    beyond = needed(back, Window(0, 50, 150, 200), whole(size))
+    assert needed(back, Window(0, 50, 0, 200), full_window(size)) == full_window(size)
+    beyond = needed(back, Window(0, 50, 150, 200), full_window(size))
     assert beyond == (0, 98 + REACH + 1, 201 - REACH, 300)
 
 

@@ -42,10 +42,10 @@ from napari_dff.io import names_of, read_acquisitions
 from napari_dff.io.folders import settle
 from napari_dff.io.results import is_complete
 from napari_dff.job import Job
-from napari_dff.plan import SHARE
-from napari_dff.progress import silent
-from napari_dff.stack import in_memory
-from napari_dff.tiles import Limits, cores, limit
+from napari_dff.lazy import load_planes
+from napari_dff.plan import FREE_MEMORY_FRACTION
+from napari_dff.progress import no_progress
+from napari_dff.threads import ThreadLimits, set_thread_limits, thread_count
 
 MANY = checks.Range(1, 1024, 1)  # workers, or threads of each
 ANSWER = 10  # seconds for a scheduler to answer
@@ -193,7 +193,7 @@ def finished(tasks: Sequence[Task], *, workers: int = 1, scheduler: str = "") ->
 def do(task: Task) -> Outcome:
     """Do one task, unless its result is there already; runs in a worker."""
     start = time.perf_counter()
-    limit(Limits(threads=task.threads))
+    set_thread_limits(ThreadLimits(threads=task.threads))
     try:
         acquisition = _one_time(
             read_acquisitions(task.path, axes=task.axes, spacing=task.spacing)[task.position],
@@ -211,7 +211,7 @@ def do(task: Task) -> Outcome:
         if not is_complete(task.folder, key, job.file_format):
             state = "done"
             source = {"path": str(task.path), "time": task.time}
-            job.run(acquisition, task.folder, plan, source, silent, digest=key)
+            job.run(acquisition, task.folder, plan, source, no_progress, digest=key)
     except SystemExit:  # see _end; the pool would take it for a result, and wait for the worker
         os._exit(1)
     except Exception as error:  # told in the summary; the others go on
@@ -255,14 +255,14 @@ def shares(
         if value is not None:
             MANY.check(name, value)
     if workers is None and not scheduler:
-        workers = max(1, min(cores(), tasks))
-        return workers, threads or max(1, cores() // workers)
+        workers = max(1, min(thread_count(), tasks))
+        return workers, threads or max(1, thread_count() // workers)
     return workers or 1, threads or 1
 
 
 def memory_each(megabytes: float | None, workers: int) -> float:
     """Megabytes for each of the workers on this machine, of all that may be taken."""
-    free = SHARE * psutil.virtual_memory().available / 1e6
+    free = FREE_MEMORY_FRACTION * psutil.virtual_memory().available / 1e6
     return (free if megabytes is None else megabytes) / workers
 
 
@@ -299,7 +299,7 @@ def _of_this_worker() -> float | None:
         allowed = get_worker().memory_manager.memory_limit
     except (ImportError, ValueError, AttributeError):
         return None
-    return SHARE * allowed / 1e6 if allowed else None
+    return FREE_MEMORY_FRACTION * allowed / 1e6 if allowed else None
 
 
 def _which(task: Task) -> tuple[str, int, int]:
@@ -321,7 +321,7 @@ def _held(acquisition: Acquisition) -> Acquisition:
     """The same in memory, so that it is read once."""
     if isinstance(acquisition.data, np.ndarray):
         return acquisition
-    channels = [in_memory(acquisition.data[0, c]) for c in range(len(acquisition.channels))]
+    channels = [load_planes(acquisition.data[0, c]) for c in range(len(acquisition.channels))]
     return dataclasses.replace(acquisition, data=np.stack(channels)[None])
 
 

@@ -137,11 +137,11 @@ def run(
     from napari_dff.compiled import notify_when_compiling
     from napari_dff.io import names_of
     from napari_dff.quality import advice
-    from napari_dff.tiles import Limits, limit
+    from napari_dff.threads import ThreadLimits, set_thread_limits
 
     if work.threads is not None:
         MANY.check("threads", work.threads)
-    limit(Limits(threads=work.threads))
+    set_thread_limits(ThreadLimits(threads=work.threads))
     job, found = work.job(settings), planes.read(stack)
     names = names_of([each.name for each in found])
     with notify_when_compiling(lambda: None if quiet else print(COMPILING, file=sys.stderr)):

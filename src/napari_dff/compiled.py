@@ -1,6 +1,6 @@
 """Kernels: loops over pixels in numba, compiled once a machine.
 
-They release the interpreter, so that windows run on all cores (see `napari_dff.tiles`), and none
+They release the interpreter, so that windows run on all cores (see `napari_dff.threads`), and none
 starts threads of its own. Compiled code is cached beside the source, or in the user's cache folder
 where that can't be written. A damaged cache entry is compiled again. Where nothing can be cached,
 kernels are compiled in every process.
@@ -83,8 +83,8 @@ def _jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 kernel = _jit()
-# For functions that kernels call: always inlined. LLVM could otherwise keep the call and link it to a
-# copy from another kernel, compiled with other rounding: the run that compiles and the next run
+# For functions that kernels call: always inlined. LLVM could otherwise keep the call and link it to
+# a copy from another kernel, compiled with other rounding: the run that compiles and the next run
 # would then differ in their last bits.
 inline_kernel = _jit(forceinline=True)
 

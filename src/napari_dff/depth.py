@@ -18,10 +18,11 @@ from napari_dff.curve import (
     find_strongest_peaks,
     focus_windows,
 )
-from napari_dff.progress import Progress, silent
+from napari_dff.progress import Progress, no_progress
 from napari_dff.recipe import Peak, Prefer
-from napari_dff.stack import checked_positions
-from napari_dff.tiles import Window, on_all_cores, windows
+from napari_dff.stack import validate_positions
+from napari_dff.threads import run_parallel
+from napari_dff.windows import Window, plan_windows
 
 ROUGHNESS = 5.0  # pixels, standard deviation of the average that scatter is counted from
 ROUGHNESS_REACH = 60  # pixels around a window that its scatter depends on: three such averages
@@ -90,7 +91,7 @@ def focus_peaks(
     """
     checks.Range(1, 16, 1).check("count", count)
     volume = as_focus_volume(focus)
-    at = checked_positions(positions, volume.shape[0])
+    at = validate_positions(positions, volume.shape[0])
     depth, strength = (np.empty((count, *volume.shape[1:]), np.float32) for _ in range(2))
     threshold = detection_z_score(volume.shape[0])
 
@@ -99,7 +100,7 @@ def focus_peaks(
         here = (..., *wanted.slices)
         depth[here], strength[here] = find_strongest_peaks(curves, at, *noise, threshold, count)
 
-    on_all_cores(fill, focus_windows(volume), silent, desc="Finding peaks")
+    run_parallel(fill, focus_windows(volume), no_progress, desc="Finding peaks")
     return FocusPeaks(depth, strength)
 
 
@@ -109,7 +110,7 @@ def depth_map(
     *,
     peak: Peak = "curve",
     prefer: Prefer = "sharpest",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> DepthMap:
     """Depth from the peaks of the focus curves.
 
@@ -151,7 +152,7 @@ def depth_map(
     """
     volume = as_focus_volume(focus)
     return estimate_depth(
-        volume, checked_positions(positions, volume.shape[0]), peak, prefer, progress
+        volume, validate_positions(positions, volume.shape[0]), peak, prefer, progress
     )
 
 
@@ -165,13 +166,13 @@ def estimate_depth(
     total = np.empty_like(found.uncertainty)
 
     def add_scatter(wanted: Window) -> None:
-        around = wanted.grown(ROUGHNESS_REACH, shape)
+        around = wanted.expand(ROUGHNESS_REACH, shape)
         depth, deviation = (part[around.slices] / spacing for part in found[1:])
-        rough = spacing * depth_scatter(depth, deviation)[wanted.within(around)]
+        rough = spacing * depth_scatter(depth, deviation)[wanted.slices_in(around)]
         total[wanted.slices] = np.hypot(found.uncertainty[wanted.slices], rough)
 
-    tiles = windows(shape, MAPS, ROUGHNESS_REACH)
-    on_all_cores(add_scatter, tiles, progress, desc="Finding uncertainty")
+    tiles = plan_windows(shape, MAPS, ROUGHNESS_REACH)
+    run_parallel(add_scatter, tiles, progress, desc="Finding uncertainty")
     return found._replace(uncertainty=total)
 
 
@@ -193,7 +194,7 @@ def locate_depth(
             curves, *settings, noise, threshold
         )
 
-    on_all_cores(fill, focus_windows(volume), progress, desc="Finding depth")
+    run_parallel(fill, focus_windows(volume), progress, desc="Finding depth")
     return DepthMap(index, depth, uncertainty)
 
 

@@ -12,19 +12,14 @@ import numpy.typing as npt
 
 from napari_dff import checks
 from napari_dff.compiled import kernel
-from napari_dff.progress import Progress, silent
+from napari_dff.images import as_dtype
+from napari_dff.lazy import load_planes, read_plane
+from napari_dff.progress import Progress, no_progress
 from napari_dff.recipe import Fusion
-from napari_dff.stack import (
-    as_dtype,
-    check_finite,
-    checked_planes,
-    checked_positions,
-    in_memory,
-    numbers,
-    plane_numbers,
-    read_plane,
-)
-from napari_dff.tiles import Window, on_all_cores, whole, windows
+from napari_dff.stack import fractional_plane_index, validate_planes, validate_positions
+from napari_dff.threads import run_parallel
+from napari_dff.validation import as_numbers, check_finite
+from napari_dff.windows import Window, full_window, plan_windows
 
 WIDTHS = (0.0, 0.7, 1.2)  # planes, standard deviations of the mixes of `noise_aware`; 0 is linear
 DETAIL = 1.5  # pixels over which `noise_aware` compares detail with noise
@@ -46,7 +41,7 @@ def all_in_focus(
     positions: npt.ArrayLike | None = None,  # (Z,)
     *,
     fusion: Fusion = "noise_aware",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> np.ndarray:  # (Y, X[, 3])
     """All-in-focus image of a stack whose depth is known.
 
@@ -80,27 +75,29 @@ def all_in_focus(
     Burt & Kolczynski 1993, doi:10.1109/ICCV.1993.378222 (pyramid fusion).
     Immerkær 1996, doi:10.1006/cviu.1996.0060 (noise of an image).
     """
-    planes, depth = checked_planes(planes), numbers("depth", depth)
+    planes, depth = validate_planes(planes), as_numbers("depth", depth)
     checks.one_of("fusion", fusion, FUSIONS)
     if depth.shape != tuple(planes.shape[1:3]):
         raise ValueError(
             f"depth must have the shape of a plane, {tuple(planes.shape[1:3])}, got {depth.shape}"
         )
     check_finite("depth", depth)
-    planes = in_memory(planes, progress)
-    at = checked_positions(positions, len(planes))
+    planes = load_planes(planes, progress)
+    at = validate_positions(positions, len(planes))
     out = np.empty(planes.shape[1:], planes.dtype)
     shape = planes.shape[1:3]
 
     def fill(wanted: Window) -> None:
-        around = wanted.grown(REACHES[fusion], shape)
+        around = wanted.expand(REACHES[fusion], shape)
         pictures = _Pictures(planes, around)
-        picture = FUSIONS[fusion](pictures, plane_numbers(depth[around.slices], at))
-        out[wanted.slices] = as_dtype(picture[wanted.within(around)], out.dtype)
+        picture = FUSIONS[fusion](pictures, fractional_plane_index(depth[around.slices], at))
+        out[wanted.slices] = as_dtype(picture[wanted.slices_in(around)], out.dtype)
 
     held = PICTURES * int(np.prod(planes.shape[3:]))
-    tiles = [whole(shape)] if fusion == "pyramid" else windows(shape, held, REACHES[fusion])
-    on_all_cores(fill, tiles, progress, desc="Fusing")
+    tiles = (
+        [full_window(shape)] if fusion == "pyramid" else plan_windows(shape, held, REACHES[fusion])
+    )
+    run_parallel(fill, tiles, progress, desc="Fusing")
     return out
 
 

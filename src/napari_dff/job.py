@@ -15,14 +15,14 @@ from napari_dff.depth import DepthMap
 from napari_dff.io import DepthFiles, Layout, Record, ResultFiles
 from napari_dff.io.folders import settle
 from napari_dff.io.results import FileFormat, check_apart
-from napari_dff.pieces import Piece, Scene
+from napari_dff.lazy import load_planes
+from napari_dff.pieces import AlignedStack, TileResult
 from napari_dff.pipeline import reconstruct, registered, scene_of
-from napari_dff.plan import Plan, planned, seconds_of
+from napari_dff.plan import Plan, make_plan, seconds_of
 from napari_dff.progress import Progress
 from napari_dff.quality import Coverage, coverage
 from napari_dff.recipe import Recipe
-from napari_dff.stack import in_memory
-from napari_dff.tiles import Window
+from napari_dff.windows import Window
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class Job:
         planes = acquisition.stack(0, self.focus(acquisition)).planes
         beside = len(acquisition.channels) - 1
         limit = self.megabytes
-        return planned(planes, self._recipe(), megabytes=limit, beside=beside, on_disk=True)
+        return make_plan(planes, self._recipe(), megabytes=limit, beside=beside, on_disk=True)
 
     def seconds(self, acquisition: Acquisition, plan: Plan) -> float:
         """About how long all of it takes, from trying a small part."""
@@ -160,10 +160,10 @@ def _scene(
     recipe: Recipe,
     transforms: np.ndarray | None,
     progress: Progress,
-) -> tuple[Scene, np.ndarray]:
+) -> tuple[AlignedStack, np.ndarray]:
     """Aligned planes of the focus channel, and all other channels moved with them."""
     stack = acquisition.stack(time, channel)
-    planes = in_memory(stack.planes, progress) if plan.whole else stack.planes
+    planes = load_planes(stack.planes, progress) if plan.whole else stack.planes
     moved = registered(planes, recipe, transforms, progress)
     others = [c for c in range(len(acquisition.channels)) if c != channel]
     still = dataclasses.replace(recipe, registration="none")
@@ -182,7 +182,7 @@ class _AtTime:
         self._files, self._time, self._channel, self._planes = files, time, channel, planes
         self._shares: list[tuple[int, Coverage]] = []
 
-    def put(self, piece: Piece) -> None:
+    def put(self, piece: TileResult) -> None:
         """Write a piece, its pictures in the order of the channels."""
         focus, *others = piece.pictures
         pictures = [*others[: self._channel], focus, *others[self._channel :]]

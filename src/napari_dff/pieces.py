@@ -16,14 +16,15 @@ from napari_dff.curve import FocusVolume, FocusVolumeView, LazyFocusVolume, Quan
 from napari_dff.depth import DepthMap, estimate_depth, locate_depth
 from napari_dff.focus import focus_radius, lazy_focus_volume
 from napari_dff.fusion import all_in_focus
-from napari_dff.memory import give_back
-from napari_dff.progress import Progress, saying
+from napari_dff.images import luminance
+from napari_dff.lazy import read_window
+from napari_dff.memory import trim_malloc
+from napari_dff.progress import Progress, with_location
 from napari_dff.recipe import Recipe
 from napari_dff.refinement import NOTHING_SHARED, Shared, ends_of, refined, usual_slope
-from napari_dff.stack import cut, grey
-from napari_dff.tiles import GRID, Window
+from napari_dff.windows import GRID_PX, Window
 
-MARGIN = 40  # pixels around a piece that its picture, or its depth before refinement, depends on
+MARGIN_PX = 40  # pixels around a piece that its picture, or its depth before refinement, depends on
 SCATTER = 64  # pixels around it that its uncertainty depends on
 REFINING = 96  # pixels around it that are refined with it, of several that make a whole
 SAMPLES, SIDE = 9, 192  # pieces, and their side in pixels, that tell what all pieces share
@@ -32,7 +33,7 @@ BESIDE = 8  # pixels between which a slope is read
 T = TypeVar("T")
 
 
-class Piece(NamedTuple):
+class TileResult(NamedTuple):
     """What a window of the planes gives.
 
     Attributes
@@ -53,7 +54,7 @@ class Piece(NamedTuple):
     valid: np.ndarray
 
 
-class Scene(NamedTuple):
+class AlignedStack(NamedTuple):
     """Aligned planes and what goes with them.
 
     Attributes
@@ -84,52 +85,52 @@ class Scene(NamedTuple):
 Known = Callable[[Window], DepthMap]  # what earlier pieces have found
 
 
-def refines(recipe: Recipe) -> bool:
+def has_refinement(recipe: Recipe) -> bool:
     """Whether the recipe refines at all."""
     return recipe.refinement != "none" and recipe.smoothness > 0
 
 
-def of_the_measure(recipe: Recipe) -> dict[str, Any]:
+def focus_settings(recipe: Recipe) -> dict[str, Any]:
     """The settings of the focus measure."""
     names = ("operator", "sigma", "window", "aggregation")
     return {name: getattr(recipe, name) for name in names}
 
 
-def pieces(
-    scene: Scene, recipe: Recipe, windows: Sequence[Window], known: Known, progress: Progress
-) -> Iterator[Piece]:
+def compute_tiles(
+    scene: AlignedStack, recipe: Recipe, windows: Sequence[Window], known: Known, progress: Progress
+) -> Iterator[TileResult]:
     """The pieces in `windows`, which cover the plane row by row.
 
     Where a window touches earlier ones, what these have found is `known` and is followed: no seam.
     """
     if len(windows) == 1:
-        yield piece_of(scene, recipe, windows[0], around=margin_of(recipe), progress=progress)
+        yield compute_tile(scene, recipe, windows[0], around=tile_margin(recipe), progress=progress)
         return
-    give_back()
+    trim_malloc()
     shared = NOTHING_SHARED
-    if refines(recipe) and scene.given is None:
+    if has_refinement(recipe) and scene.given is None:
         shared = shared_by(scene, recipe, _told(progress, "looking around"))
     for i, window in enumerate(windows):
         within = _told(progress, f"tile {i + 1} of {len(windows)}")
-        yield piece_of(
+        yield compute_tile(
             scene,
             recipe,
             window,
-            around=margin_of(recipe),
+            around=tile_margin(recipe),
             progress=within,
             shared=shared,
             known=known if i else None,
         )
-        give_back()
+        trim_malloc()
 
 
-def margin_of(recipe: Recipe) -> int:
+def tile_margin(recipe: Recipe) -> int:
     """How many pixels around a piece are computed with it."""
-    return REFINING if refines(recipe) else SCATTER
+    return REFINING if has_refinement(recipe) else SCATTER
 
 
-def piece_of(
-    scene: Scene,
+def compute_tile(
+    scene: AlignedStack,
     recipe: Recipe,
     wanted: Window,
     *,
@@ -138,16 +139,16 @@ def piece_of(
     shared: Shared = NOTHING_SHARED,
     known: Known | None = None,
     hurried: bool = False,
-) -> Piece:
+) -> TileResult:
     """The piece in `wanted`, computed with so many pixels `around` it.
 
     `hurried`: the uncertainty is that of the curves alone, the picture that of the estimate.
     """
-    outer = wanted.grown(around, scene.shape)
-    inner, valid = wanted.within(outer), scene.valid(outer)
-    seen = outer if scene.given is not None else outer.grown(reach_of(recipe), scene.shape)
-    held = cut(scene.planes, seen)
-    near = held[(slice(None), *outer.within(seen))]
+    outer = wanted.expand(around, scene.shape)
+    inner, valid = wanted.slices_in(outer), scene.valid(outer)
+    seen = outer if scene.given is not None else outer.expand(focus_margin(recipe), scene.shape)
+    held = read_window(scene.planes, seen)
+    near = held[(slice(None), *outer.slices_in(seen))]
 
     def fused(planes: np.ndarray, depth: np.ndarray) -> np.ndarray:
         at = scene.positions
@@ -157,51 +158,53 @@ def piece_of(
         estimate = found = scene.given(outer)
         picture = fused(near, found.depth)
     else:
-        volume = volume_in(held, recipe, outer, seen)
-        if refines(recipe):
+        volume = focus_volume(held, recipe, outer, seen)
+        if has_refinement(recipe):
             volume = QuantizedFocusVolume(volume)
         find = locate_depth if hurried else estimate_depth
         estimate = found = find(volume, scene.positions, recipe.peak, recipe.prefer, progress)
         estimate.uncertainty[~valid] = np.inf
         picture = fused(near, estimate.depth)
-        if refines(recipe):
+        if has_refinement(recipe):
             settings = recipe.refinement, recipe.smoothness, picture, progress
             done = None if known is None else _earlier(known, wanted, outer)
             found = refined(estimate, volume, scene.positions, *settings, shared=shared, known=done)
             if not hurried:
                 picture = fused(near, found.depth)
-    others = (fused(cut(planes, outer), found.depth)[inner] for planes in scene.beside)
+    others = (fused(read_window(planes, outer), found.depth)[inner] for planes in scene.beside)
     before = DepthMap(*(part[inner] for part in estimate))
     after = before if found is estimate else DepthMap(*(part[inner] for part in found))
-    return Piece(wanted, before, after, (picture[inner], *others), valid[inner])
+    return TileResult(wanted, before, after, (picture[inner], *others), valid[inner])
 
 
-def volume_in(held: np.ndarray, recipe: Recipe, wanted: Window, seen: Window) -> FocusVolume:
+def focus_volume(held: np.ndarray, recipe: Recipe, wanted: Window, seen: Window) -> FocusVolume:
     """The focus volume of the pixels in `wanted`, of planes that are `held` in `seen`."""
-    volume: LazyFocusVolume = lazy_focus_volume(held, **of_the_measure(recipe))
+    volume: LazyFocusVolume = lazy_focus_volume(held, **focus_settings(recipe))
     if seen == wanted:
         return volume
-    rows, columns = wanted.within(seen)
+    rows, columns = wanted.slices_in(seen)
     return FocusVolumeView(volume, Window(rows.start, rows.stop, columns.start, columns.stop))
 
 
-def reach_of(recipe: Recipe) -> int:
+def focus_margin(recipe: Recipe) -> int:
     """How far from a pixel its focus curve depends on the planes."""
-    return focus_radius(**of_the_measure(recipe))
+    return focus_radius(**focus_settings(recipe))
 
 
-def shared_by(scene: Scene, recipe: Recipe, progress: Progress) -> Shared:
+def shared_by(scene: AlignedStack, recipe: Recipe, progress: Progress) -> Shared:
     """What all pieces share, from `SAMPLES` small ones that lie all over the plane."""
     spacing = np.abs(np.diff(scene.positions)).mean()
     unrefined = dataclasses.replace(recipe, refinement="none")
     depths, doubts, pictures = [], [], []
     for window in samples(scene.shape):
-        piece = piece_of(scene, unrefined, window, around=MARGIN, progress=progress, hurried=True)
+        piece = compute_tile(
+            scene, unrefined, window, around=MARGIN_PX, progress=progress, hurried=True
+        )
         depth, doubt = piece.estimate.depth / spacing, piece.estimate.uncertainty / spacing
         doubt[-BESIDE:], doubt[:, -BESIDE:] = np.inf, np.inf  # no slope from one to the next
         depths.append(depth)
         doubts.append(doubt)
-        pictures.append(grey(piece.pictures[0]))
+        pictures.append(luminance(piece.pictures[0]))
     depth, doubt = (np.concatenate(parts, axis=1) for parts in (depths, doubts))
     slope = usual_slope(depth, doubt) if np.isfinite(doubt).mean() > ENOUGH else None
     return Shared(slope, *ends_of(np.concatenate(pictures, axis=1)))
@@ -212,7 +215,7 @@ def samples(shape: tuple[int, int]) -> list[Window]:
     across = round(SAMPLES**0.5)
     height, width = (min(SIDE, size) for size in shape)
     down, right = (
-        [int((size - own) * (k + 0.5) / across) // GRID * GRID for k in range(across)]
+        [int((size - own) * (k + 0.5) / across) // GRID_PX * GRID_PX for k in range(across)]
         for size, own in zip(shape, (height, width), strict=True)
     )
     return [Window(y, y + height, x, x + width) for y in down for x in right]
@@ -221,7 +224,7 @@ def samples(shape: tuple[int, int]) -> list[Window]:
 def _earlier(known: Known, wanted: Window, outer: Window) -> tuple[DepthMap, np.ndarray]:
     """What is known in `outer` from windows above and to the left of `wanted`, and where."""
     done = np.zeros(outer.shape, bool)
-    rows, columns = wanted.within(outer)
+    rows, columns = wanted.slices_in(outer)
     done[: rows.start] = True
     done[rows, : columns.start] = True
     return known(outer), done
@@ -229,10 +232,10 @@ def _earlier(known: Known, wanted: Window, outer: Window) -> tuple[DepthMap, np.
 
 def _told(progress: Progress, where: str) -> Progress:
     """The same, saying where as well; what the step before has freed is given back first."""
-    told = saying(progress, where)
+    told = with_location(progress, where)
 
     def within(items: Sequence[T], /, *, desc: str) -> Iterable[T]:
-        give_back()
+        trim_malloc()
         return told(items, desc=desc)
 
     return within

@@ -12,9 +12,10 @@ from napari_dff import checks
 from napari_dff.depth import DepthMap
 from napari_dff.focus import focus_measure
 from napari_dff.fusion import all_in_focus
-from napari_dff.pieces import Piece, Scene, of_the_measure, pieces
-from napari_dff.plan import Plan, planned
-from napari_dff.progress import Progress, silent
+from napari_dff.lazy import load_planes
+from napari_dff.pieces import AlignedStack, TileResult, compute_tiles, focus_settings
+from napari_dff.plan import Plan, make_plan
+from napari_dff.progress import Progress, no_progress
 from napari_dff.recipe import Recipe
 from napari_dff.refinement import Before, refine
 from napari_dff.registration import (
@@ -25,8 +26,8 @@ from napari_dff.registration import (
     estimate_transforms,
     load_aligned,
 )
-from napari_dff.stack import CONTRAST, NO_CONTRAST, FocalStack, in_memory
-from napari_dff.tiles import Window, whole
+from napari_dff.stack import MIN_CONTRAST, NO_CONTRAST_MESSAGE, FocalStack
+from napari_dff.windows import Window, full_window
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,7 @@ class Reconstruction:
 class Results(Protocol):
     """Where pieces are put, in memory or on disk."""
 
-    def put(self, piece: Piece) -> None:
+    def put(self, piece: TileResult) -> None:
         """Take a piece."""
         ...
 
@@ -74,7 +75,7 @@ def depth_from_focus(
     *,
     transforms: np.ndarray | None = None,
     megabytes: float | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Reconstruction:
     """Depth map and all-in-focus image of a focal stack, all steps.
 
@@ -103,8 +104,8 @@ def depth_from_focus(
     recipe = Recipe() if recipe is None else recipe
     checks.instance("stack", stack, FocalStack)
     checks.instance("recipe", recipe, Recipe)
-    plan = planned(stack.planes, recipe, megabytes=megabytes)
-    given = in_memory(stack.planes, progress) if plan.whole else stack.planes
+    plan = make_plan(stack.planes, recipe, megabytes=megabytes)
+    given = load_planes(stack.planes, progress) if plan.whole else stack.planes
     moved = registered(given, recipe, transforms, progress)
     scene = scene_of(moved, stack.positions, plan, progress)
     maps = _Maps(scene.shape)
@@ -122,20 +123,20 @@ def depth_from_focus(
 
 
 def reconstruct(
-    scene: Scene, recipe: Recipe, plan: Plan, results: Results, progress: Progress
+    scene: AlignedStack, recipe: Recipe, plan: Plan, results: Results, progress: Progress
 ) -> None:
     """Put the pieces of aligned planes into `results`, one after the other."""
     flat = True
-    for piece in pieces(scene, recipe, plan.windows, results.known, progress):
+    for piece in compute_tiles(scene, recipe, plan.windows, results.known, progress):
         flat = flat and _is_flat(piece.pictures[0])
         results.put(piece)
         del piece  # or it is held while the next one is made
     if flat and all(_is_flat(np.asarray(scene.planes[i])) for i in range(scene.planes.shape[0])):
-        raise ValueError(NO_CONTRAST)
+        raise ValueError(NO_CONTRAST_MESSAGE)
 
 
 def _is_flat(picture: np.ndarray) -> bool:
-    return float(picture.max()) - float(picture.min()) < CONTRAST
+    return float(picture.max()) - float(picture.min()) < MIN_CONTRAST
 
 
 def registered(
@@ -153,14 +154,14 @@ def registered(
 
 def scene_of(
     moved: LazyAlignedStack, positions: np.ndarray, plan: Plan, progress: Progress
-) -> Scene:
+) -> AlignedStack:
     """Aligned planes, in memory if the plan is to work on all of them at once."""
     if moved.is_identity and (plan.whole or not isinstance(moved.planes, np.ndarray)):
-        return Scene(moved.planes, positions)
+        return AlignedStack(moved.planes, positions)
     if not plan.whole:  # a memory map's windows are copied too, so that it can be let go
-        return Scene(moved, positions, valid=moved.valid)
+        return AlignedStack(moved, positions, valid=moved.valid)
     planes, valid = load_aligned(moved, progress)
-    return Scene(planes, positions, valid=lambda window: valid[window.slices])
+    return AlignedStack(planes, positions, valid=lambda window: valid[window.slices])
 
 
 def aligned_by(recipe: Recipe, stack: FocalStack, progress: Progress) -> Alignment:
@@ -176,7 +177,7 @@ def aligned_by(recipe: Recipe, stack: FocalStack, progress: Progress) -> Alignme
 
 def measured_by(recipe: Recipe, stack: FocalStack, progress: Progress) -> np.ndarray:
     """The focus volume of `stack`, measured as `recipe` says."""
-    return focus_measure(stack.planes, **of_the_measure(recipe), progress=progress)
+    return focus_measure(stack.planes, **focus_settings(recipe), progress=progress)
 
 
 def refined_by(
@@ -217,9 +218,9 @@ class _Maps:
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self._shape = shape
-        self._whole: Piece | None = None
+        self._whole: TileResult | None = None
 
-    def put(self, piece: Piece) -> None:
+    def put(self, piece: TileResult) -> None:
         """Take a piece; the whole plane as it is."""
         if piece.window.shape == self._shape:
             self._whole = piece
@@ -234,18 +235,18 @@ class _Maps:
         return DepthMap(*(part[window.slices] for part in self.whole.refined))
 
     @property
-    def whole(self) -> Piece:
+    def whole(self) -> TileResult:
         """All pieces together."""
         if self._whole is None:
             raise RuntimeError("no piece was put")
         return self._whole
 
 
-def _maps_of(piece: Piece) -> list[np.ndarray]:
+def _maps_of(piece: TileResult) -> list[np.ndarray]:
     return [*piece.estimate, *piece.refined, *piece.pictures, piece.valid]
 
 
-def _like(piece: Piece, shape: tuple[int, int]) -> Piece:
+def _like(piece: TileResult, shape: tuple[int, int]) -> TileResult:
     """A piece as large as the plane, still empty."""
 
     def empty(part: np.ndarray) -> np.ndarray:
@@ -256,4 +257,4 @@ def _like(piece: Piece, shape: tuple[int, int]) -> Piece:
     if piece.refined is not piece.estimate:
         found = DepthMap(*(empty(part) for part in piece.refined))
     pictures = tuple(empty(part) for part in piece.pictures)
-    return Piece(whole(shape), estimate, found, pictures, empty(piece.valid))
+    return TileResult(full_window(shape), estimate, found, pictures, empty(piece.valid))

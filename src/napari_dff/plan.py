@@ -13,18 +13,27 @@ import psutil
 
 from napari_dff import checks
 from napari_dff.curve.volume import VOLUMES_PER_WINDOW, WINDOW_MARGIN_PX
-from napari_dff.memory import give_back, keep_little
-from napari_dff.pieces import MARGIN, Scene, margin_of, piece_of, reach_of, refines
-from napari_dff.progress import silent
+from napari_dff.lazy import read_window
+from napari_dff.memory import limit_malloc_arenas, trim_malloc
+from napari_dff.pieces import (
+    MARGIN_PX,
+    AlignedStack,
+    compute_tile,
+    focus_margin,
+    has_refinement,
+    tile_margin,
+)
+from napari_dff.progress import no_progress
 from napari_dff.recipe import Recipe
 from napari_dff.refinement.message_passing import REACH
 from napari_dff.refinement.message_passing import VOLUMES as PASSED
 from napari_dff.registration import LazyAlignedStack, estimate_transforms
 from napari_dff.registration.downsampling import LARGEST
-from napari_dff.stack import FocalStack, cut
-from napari_dff.tiles import GRID, Window, cores, grid, whole, windows
+from napari_dff.stack import FocalStack
+from napari_dff.threads import thread_count
+from napari_dff.windows import GRID_PX, Window, full_window, plan_windows, window_grid
 
-MEGABYTES = checks.Range(0.0, 1e9, 1.0)
+MEMORY_MB = checks.Range(0.0, 1e9, 1.0)
 KERNELS = 130.0  # MB that libraries and kernels take which aren't loaded yet
 ALIGNING = 50.0  # MB more of them where planes are aligned
 MAPS = {False: 45, True: 115}  # bytes a pixel that maps take, without and with refinement
@@ -32,7 +41,7 @@ GRAPH = 200, 16  # bytes a pixel, and a pixel and plane, of a graph that is cut
 RESULT = 40  # bytes a pixel of results that are kept in memory
 PICTURES = 24  # float32 pictures of a window that are held while it is fused
 PASSING = 3.5  # float32 volumes of a window that are held while messages are passed
-SHARE = 0.8  # of the free memory that a run may take where nobody says how much
+FREE_MEMORY_FRACTION = 0.8  # of the free memory that a run may take where nobody says how much
 SMALLEST, STEP = 128, 64  # pixels: side of the smallest tile, and by how much they differ
 ALIGNED = 6  # planes that are aligned, and
 TRIED = 512  # pixels, side of the part that is done, to tell how long all of it takes
@@ -60,7 +69,7 @@ class Plan(NamedTuple):
         return len(self.windows) == 1
 
 
-def planned(
+def make_plan(
     planes: Any,
     recipe: Recipe,
     *,
@@ -79,25 +88,25 @@ def planned(
         When even the smallest tiles need more.
     """
     if megabytes is not None:
-        MEGABYTES.check("megabytes", megabytes)
-    give_back()
+        MEMORY_MB.check("megabytes", megabytes)
+    trim_malloc()
     base = max(bare(), resident())
     if recipe.registration != "none":
         base += ALIGNING
     limit = megabytes
     if limit is None:
-        limit = base + SHARE * psutil.virtual_memory().available / 1e6
+        limit = base + FREE_MEMORY_FRACTION * psutil.virtual_memory().available / 1e6
     need = _Need(planes, recipe, beside, on_disk)
     everything = base + need.of_all()
     held = isinstance(planes, np.ndarray) and not isinstance(planes, np.memmap)
     if everything <= limit or (held and megabytes is None):
-        return Plan([whole(need.shape)], everything)
-    keep_little()
+        return Plan([full_window(need.shape)], everything)
+    limit_malloc_arenas()
     fixed = base + need.of_results()
     sides = range(SMALLEST, max(*need.shape, SMALLEST) + STEP, STEP)
     plans = [
         Plan(tiles, max(fixed + need.of_a_tile(_widest(tiles)), base + need.of_aligning()))
-        for tiles in (grid(need.shape, side) for side in sides)
+        for tiles in (window_grid(need.shape, side) for side in sides)
     ]
     fitting = [plan for plan in plans if plan.megabytes <= limit]
     if not fitting:
@@ -142,21 +151,26 @@ def seconds_of(stack: FocalStack, recipe: Recipe, plan: Plan, *, beside: int = 0
             if not np.allclose(motions, np.eye(3), rtol=0, atol=1e-9):
                 transforms[:, 0, 2] = 0.5  # what moves is resampled
     moved = LazyAlignedStack(stack.planes, transforms)
-    scene = Scene(moved, stack.positions, tuple([moved] * beside), moved.valid)
+    scene = AlignedStack(moved, stack.positions, tuple([moved] * beside), moved.valid)
     height, width = (min(max(w.shape[k] for w in plan.windows), TRIED) for k in (0, 1))
-    top, left = ((shape[0] - height) // 2 // GRID * GRID, (shape[1] - width) // 2 // GRID * GRID)
-    tried, margin = Window(top, top + height, left, left + width), margin_of(recipe)
+    top, left = (
+        (shape[0] - height) // 2 // GRID_PX * GRID_PX,
+        (shape[1] - width) // 2 // GRID_PX * GRID_PX,
+    )
+    tried, margin = Window(top, top + height, left, left + width), tile_margin(recipe)
 
     def piece(window: Window) -> float:
-        return _timed(lambda: piece_of(scene, recipe, window, around=margin, progress=silent))[0]
+        return _timed(
+            lambda: compute_tile(scene, recipe, window, around=margin, progress=no_progress)
+        )[0]
 
     def pixels(around: int, windows: list[Window]) -> float:
-        return float(sum(np.prod(window.grown(around, shape).shape) for window in windows))
+        return float(sum(np.prod(window.expand(around, shape).shape) for window in windows))
 
-    piece(Window(top, top + GRID, left, left + GRID))  # compiles, loads
+    piece(Window(top, top + GRID_PX, left, left + GRID_PX))  # compiles, loads
     # What is read goes with the pixels that are seen, all else with those that are computed.
-    seen, around = margin + reach_of(recipe), 0 if plan.whole else margin
-    reading = _timed(lambda: cut(moved, tried.grown(seen, shape)))[0] * (1 + beside)
+    seen, around = margin + focus_margin(recipe), 0 if plan.whole else margin
+    reading = _timed(lambda: read_window(moved, tried.expand(seen, shape)))[0] * (1 + beside)
     work = LARGER * max(piece(tried) - reading, 0.0)
     work *= pixels(around, plan.windows) / pixels(margin, [tried])
     read = pixels(0 if plan.whole else seen, plan.windows) / pixels(seen, [tried])
@@ -190,9 +204,9 @@ class _Need:
 
     def of_a_tile(self, side: int) -> float:
         """One tile and all around it that it needs."""
-        outer = [min(side + 2 * margin_of(self._recipe) + GRID, size) for size in self.shape]
+        outer = [min(side + 2 * tile_margin(self._recipe) + GRID_PX, size) for size in self.shape]
         seen = [
-            min(part + 2 * reach_of(self._recipe), size)
+            min(part + 2 * focus_margin(self._recipe), size)
             for part, size in zip(outer, self.shape, strict=True)
         ]
         planes = self._count * self._voxel * (np.prod(seen) + self._beside * np.prod(outer)) / 1e6
@@ -210,11 +224,11 @@ class _Need:
             return 0.0
         factor = -(-max(self.shape) // LARGEST)
         pixels = np.prod(self.shape) / factor**2
-        return float(4 * pixels * (1.15 * self._count + 75) / 1e6 + 35 * cores())
+        return float(4 * pixels * (1.15 * self._count + 75) / 1e6 + 35 * thread_count())
 
     def _of_maps(self, shape: tuple[int, int]) -> float:
-        kept = self._count if refines(self._recipe) else 0
-        pixel = MAPS[refines(self._recipe)] + kept + self._voxel * (1 + self._beside)
+        kept = self._count if has_refinement(self._recipe) else 0
+        pixel = MAPS[has_refinement(self._recipe)] + kept + self._voxel * (1 + self._beside)
         if kept and "graph_cut" in self._recipe.refinement:  # is solved for all pixels at once
             pixel += GRAPH[0] + GRAPH[1] * self._count
         return float(pixel * np.prod(shape) / 1e6)
@@ -224,15 +238,15 @@ class _Need:
         pictures = PICTURES * self._colours
         values = [
             _largest(shape, round(VOLUMES_PER_WINDOW * self._count), WINDOW_MARGIN_PX),
-            _largest(shape, pictures, MARGIN),
+            _largest(shape, pictures, MARGIN_PX),
         ]
-        if "message_passing" in self._recipe.refinement and refines(self._recipe):
+        if "message_passing" in self._recipe.refinement and has_refinement(self._recipe):
             passed = PASSED * self._count
             values.append(PASSING / PASSED * _largest(shape, passed, REACH))
-        return float(4 * cores() * max(values) / 1e6)
+        return float(4 * thread_count() * max(values) / 1e6)
 
 
 def _largest(shape: tuple[int, int], planes: int, reach: int) -> float:
     """Values that so many planes of the largest window have, with `reach` pixels around it."""
-    parts = windows(shape, planes, reach)
-    return float(planes * max(np.prod(part.grown(reach, shape).shape) for part in parts))
+    parts = plan_windows(shape, planes, reach)
+    return float(planes * max(np.prod(part.expand(reach, shape).shape) for part in parts))

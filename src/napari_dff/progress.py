@@ -25,12 +25,12 @@ class Cancelled(Exception):
     """The person cancelled; nothing is wrong."""
 
 
-def silent(items: Sequence[T], /, *, desc: str) -> Iterable[T]:
+def no_progress(items: Sequence[T], /, *, desc: str) -> Iterable[T]:
     """Give back the items and tell nobody."""
     return items
 
 
-def saying(progress: Progress, where: str) -> Progress:
+def with_location(progress: Progress, where: str) -> Progress:
     """The same progress, saying where as well; just the same where there is nothing to say."""
     if not where:
         return progress

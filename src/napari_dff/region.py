@@ -18,11 +18,12 @@ from napari_dff.curve import (
     find_strongest_peaks,
 )
 from napari_dff.depth import PREFERENCES, DepthMap
-from napari_dff.pieces import MARGIN, Scene, piece_of, reach_of, volume_in
-from napari_dff.progress import Progress, silent
+from napari_dff.lazy import read_window
+from napari_dff.pieces import MARGIN_PX, AlignedStack, compute_tile, focus_margin, focus_volume
+from napari_dff.progress import Progress, no_progress
 from napari_dff.recipe import Recipe
-from napari_dff.stack import FocalStack, cut
-from napari_dff.tiles import GRID, Window
+from napari_dff.stack import FocalStack
+from napari_dff.windows import GRID_PX, Window
 
 RUNNERS_UP = 3
 
@@ -84,7 +85,7 @@ def reconstruct_region(
     *,
     valid: np.ndarray | None = None,
     fuse: bool = True,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Region:
     """Depth and all-in-focus image of the pixels in `wanted`, as `depth_from_focus` gives them.
 
@@ -99,10 +100,12 @@ def reconstruct_region(
     ValueError
         When the planes can't be used, with one sentence that says why.
     """
-    scene = Scene(stack.planes, stack.positions)
+    scene = AlignedStack(stack.planes, stack.positions)
     if valid is not None:
         scene = scene._replace(valid=lambda window: valid[window.slices])
-    found = piece_of(scene, recipe, wanted, around=MARGIN, hurried=not fuse, progress=progress)
+    found = compute_tile(
+        scene, recipe, wanted, around=MARGIN_PX, hurried=not fuse, progress=progress
+    )
     return Region(wanted, found.refined, found.pictures[0])
 
 
@@ -123,8 +126,8 @@ def focus_curve(stack: FocalStack, recipe: Recipe, row: int, column: int) -> Foc
     height, width = stack.planes.shape[1:3]
     if not (0 <= row < height and 0 <= column < width):
         raise ValueError(f"pixel must lie in the {height} × {width} pixels, got ({row}, {column})")
-    top, left = row // GRID * GRID, column // GRID * GRID
-    cell = Window(top, min(top + GRID, height), left, min(left + GRID, width))
+    top, left = row // GRID_PX * GRID_PX, column // GRID_PX * GRID_PX
+    cell = Window(top, min(top + GRID_PX, height), left, min(left + GRID_PX, width))
     curves, noise = _volume(stack, recipe, cell).read(Window(0, cell.shape[0], 0, cell.shape[1]))
     here = slice(row - top, row - top + 1), slice(column - left, column - left + 1)
     curves = np.ascontiguousarray(curves[(..., *here)])
@@ -155,5 +158,5 @@ def focus_curve(stack: FocalStack, recipe: Recipe, row: int, column: int) -> Foc
 
 def _volume(stack: FocalStack, recipe: Recipe, wanted: Window) -> FocusVolume:
     """The focus volume of the pixels in `wanted`; what lies too far from them isn't read."""
-    seen = wanted.grown(reach_of(recipe), tuple(stack.planes.shape[1:3]))
-    return volume_in(cut(stack.planes, seen), recipe, wanted, seen)
+    seen = wanted.expand(focus_margin(recipe), tuple(stack.planes.shape[1:3]))
+    return focus_volume(read_window(stack.planes, seen), recipe, wanted, seen)

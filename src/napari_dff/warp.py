@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from napari_dff.compiled import inline_kernel, kernel
-from napari_dff.stack import block_means
-from napari_dff.tiles import Window, whole
+from napari_dff.images import block_means
+from napari_dff.windows import Window, full_window
 
 # Pixels: a border that is cut off is felt in the knots by 0.268 to the power of the distance, at 24
 # by less than float32 is rounded. Two more lie under the splines themselves.
@@ -43,7 +43,9 @@ def warp(
     Unser, Aldroubi & Eden 1991, doi:10.1109/34.75515 (B-spline interpolation).
     """
     size = (picture.shape[0], picture.shape[1])
-    return warped(picture, whole(size), size, np.linalg.inv(matrix), whole(shape or size))
+    return warped(
+        picture, full_window(size), size, np.linalg.inv(matrix), full_window(shape or size)
+    )
 
 
 def warped(
@@ -134,7 +136,7 @@ def scaling(factor: int) -> np.ndarray:
 def inside(matrix: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Where a picture of `shape`, moved by `matrix`, has data: (Y, X) bool."""
     covered = np.ones(shape, dtype=bool)
-    narrow(covered, np.linalg.inv(matrix), whole(shape), shape)
+    narrow(covered, np.linalg.inv(matrix), full_window(shape), shape)
     return covered
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from napari_dff import Recipe, Reconstruction, depth_from_focus, read_stack
 from napari_dff.io import SAMPLES
 from napari_dff.io.samples import sample_path
-from napari_dff.tiles import Limits, limit
+from napari_dff.threads import ThreadLimits, set_thread_limits
 
 HERE = Path(__file__).parent
 SIDE = 144  # pixels: of larger stacks the upper left part, so that it takes seconds
@@ -68,7 +68,7 @@ def bits(name: str, recipe: Recipe) -> str:
 def main(words: list[str]) -> None:
     """Print bits, on as many threads as a last word says, or write all references."""
     if words[:1] == ["--bits"]:
-        limit(Limits(threads=int(words[2]) if len(words) > 2 else None))
+        set_thread_limits(ThreadLimits(threads=int(words[2]) if len(words) > 2 else None))
         for kind, recipe in RECIPES.items():
             if "graph_cut" not in recipe.refinement or importlib.util.find_spec("gco"):
                 print(kind, bits(words[1], recipe))

@@ -7,7 +7,7 @@ from napari.settings import get_plugin_settings
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QSlider, QWidget
 
-from napari_dff import tiles
+from napari_dff.threads import ThreadLimits, set_thread_limits, thread_count, thread_limits
 from napari_dff.widgets.preview import VIEW
 
 from .conftest import TITLES
@@ -75,11 +75,11 @@ def test_preferences_limit_threads_and_memory(person, surface):
     try:
         chosen.threads, chosen.memory = 1, 100
         person.run(widget)
-        assert tiles.cores() == 1
-        assert tiles._limits.megabytes == 100
+        assert thread_count() == 1
+        assert thread_limits().megabytes == 100
     finally:
         chosen.threads, chosen.memory = 0, 0
-        tiles.limit(tiles.Limits())
+        set_thread_limits(ThreadLimits())
 
 
 def test_docks_that_were_closed_leave_nothing_behind(person, surface):

@@ -11,8 +11,9 @@ import numpy as np
 
 from napari_dff.compiled import kernel
 from napari_dff.curve.noise import NOISE_RADIUS_PX, NOISE_SIGMA_PX, Noise, compute_noise
-from napari_dff.stack import MINIMUM_PLANES, numbers
-from napari_dff.tiles import Window, windows
+from napari_dff.stack import MIN_PLANES
+from napari_dff.validation import as_numbers
+from napari_dff.windows import Window, plan_windows
 
 VOLUMES_PER_WINDOW = (
     2.2  # float32 volumes of a window that are held at a time while its curves are measured
@@ -47,8 +48,8 @@ class LazyFocusVolume:
 
     def read(self, wanted: Window) -> tuple[np.ndarray, Noise]:
         """Curves and noise of the pixels in `wanted`."""
-        around = wanted.grown(NOISE_RADIUS_PX, self.shape[1:])
-        curves, inner, every = self.curves(around), wanted.within(around), self.alike
+        around = wanted.expand(NOISE_RADIUS_PX, self.shape[1:])
+        curves, inner, every = self.curves(around), wanted.slices_in(around), self.alike
         noise = compute_noise(curves[:, ::every, ::every], NOISE_SIGMA_PX / every)
         if every > 1:
             size = tuple(every * n for n in noise.floor.shape[::-1])
@@ -110,7 +111,7 @@ class FocusVolumeView:
 def focus_windows(volume: FocusVolume) -> list[Window]:
     """Windows for which the curves of `volume` are read one after the other."""
     count, height, width = volume.shape
-    return windows((height, width), round(VOLUMES_PER_WINDOW * count), WINDOW_MARGIN_PX)
+    return plan_windows((height, width), round(VOLUMES_PER_WINDOW * count), WINDOW_MARGIN_PX)
 
 
 def as_focus_volume(focus: np.ndarray) -> FocusVolume:
@@ -122,10 +123,10 @@ def as_focus_volume(focus: np.ndarray) -> FocusVolume:
 def checked_focus(focus: np.ndarray) -> np.ndarray:
     """`focus` as contiguous float32; ValueError unless (Z, Y, X), finite and at least 0."""
     with np.errstate(over="ignore"):  # what becomes infinite is refused
-        values = np.ascontiguousarray(numbers("focus", focus), dtype=np.float32)
-    if values.ndim != 3 or len(values) < MINIMUM_PLANES or values.size == 0:
+        values = np.ascontiguousarray(as_numbers("focus", focus), dtype=np.float32)
+    if values.ndim != 3 or len(values) < MIN_PLANES or values.size == 0:
         raise ValueError(
-            f"focus must have axes (Z, Y, X) with at least {MINIMUM_PLANES} planes, "
+            f"focus must have axes (Z, Y, X) with at least {MIN_PLANES} planes, "
             f"got shape {values.shape}"
         )
     low, high = float(values.min()), float(values.max())

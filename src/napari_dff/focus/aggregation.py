@@ -20,8 +20,8 @@ from napari_dff.focus.balance import balance
 from napari_dff.focus.measurement import Measurement
 from napari_dff.focus.splines import REACH as SPLINE_REACH
 from napari_dff.focus.splines import enlarged, mix_in
-from napari_dff.stack import block_means
-from napari_dff.tiles import GRID, Window
+from napari_dff.images import block_means
+from napari_dff.windows import GRID_PX, Window
 
 SCALES = (1, 2, 4)  # of sigma and window, for `adaptive`
 ENOUGH = 0.15  # planes: an uncertainty below this needs no larger window
@@ -35,13 +35,13 @@ TINY = np.float32(1e-30)
 
 def plain(measure: Measurement, wanted: Window) -> np.ndarray:
     """The operator's own average over the window, as it is."""
-    around = wanted.grown(measure.step(), measure.shape)
+    around = wanted.expand(measure.step(), measure.shape)
     return enlarged(measure(around), measure.step(), wanted, around)
 
 
 def balanced(measure: Measurement, wanted: Window) -> np.ndarray:
     """Windows moved so that the focus energy in each is centred on its pixel."""
-    around = wanted.grown(spread(measure), measure.shape)
+    around = wanted.expand(spread(measure), measure.shape)
     volume, _ = balance(measure(around), measure.variance())
     height = _levelled(volume)
     volume = enlarged(volume, measure.step(), wanted, around)
@@ -64,12 +64,12 @@ def adaptive(measure: Measurement, wanted: Window) -> np.ndarray:
     silent = np.ones(wanted.shape, bool)
     for scale, outside in zip(SCALES, OUTSIDE, strict=True):
         step = measure.step(scale)
-        around = wanted.grown(spread(measure, scale) + NOISE_RADIUS_PX, measure.shape)
+        around = wanted.expand(spread(measure, scale) + NOISE_RADIUS_PX, measure.shape)
         volume, moment = balance(measure(around, scale), measure.variance(scale))
         maps = np.stack([_levelled(volume), moment <= outside]).astype(np.float32)
         height, textured = enlarged(maps, step, wanted, around)
         # Blocks are counted from where the window begins, which is on the grid.
-        every = 2 if measure.variance(scale) >= SMOOTH and 2 * step <= GRID else 1
+        every = 2 if measure.variance(scale) >= SMOOTH and 2 * step <= GRID_PX else 1
         thinned = np.ascontiguousarray(volume)
         if every > 1:
             thinned = np.stack([block_means(plane, every) for plane in volume])
@@ -103,7 +103,7 @@ def guided(measure: Measurement, wanted: Window) -> np.ndarray:
     highest focus over all planes as its guide.
     """
     width = int(measure.window)
-    around = wanted.grown(width, measure.shape)
+    around = wanted.expand(width, measure.shape)
     volume = plain(measure.with_window(max(1, 2 * (width // 4) + 1)), around)
     guide = np.log(volume.max(axis=0) + TINY) / SPECTRUM
     box = (width, width)
@@ -114,7 +114,7 @@ def guided(measure: Measurement, wanted: Window) -> np.ndarray:
         slope = (cv2.blur(guide * plane, box) - mean * level) / variance
         offset = level - slope * mean
         plane[:] = np.maximum(cv2.blur(slope, box) * guide + cv2.blur(offset, box), 0)
-    return volume[(..., *wanted.within(around))]
+    return volume[(..., *wanted.slices_in(around))]
 
 
 def _levelled(volume: np.ndarray) -> np.ndarray:

@@ -12,10 +12,12 @@ from napari_dff.focus import operators
 from napari_dff.focus.aggregation import AGGREGATIONS, SCALES, spread
 from napari_dff.focus.measurement import Measurement
 from napari_dff.focus.operators import OPERATORS
-from napari_dff.progress import Progress, silent
+from napari_dff.lazy import load_planes
+from napari_dff.progress import Progress, no_progress
 from napari_dff.recipe import SIGMA, WINDOW, Aggregation, Operator
-from napari_dff.stack import NO_CONTRAST, checked_planes, in_memory
-from napari_dff.tiles import GRID, Window, on_all_cores
+from napari_dff.stack import NO_CONTRAST_MESSAGE, validate_planes
+from napari_dff.threads import run_parallel
+from napari_dff.windows import GRID_PX, Window
 
 
 def focus_measure(
@@ -25,7 +27,7 @@ def focus_measure(
     sigma: float = 1.0,
     window: int = 9,
     aggregation: Aggregation = "adaptive",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> np.ndarray:  # (Z, Y, X)
     """Focus volume of a stack: how sharp each pixel is in each plane.
 
@@ -64,16 +66,16 @@ def focus_measure(
     Marr & Hildreth 1980, doi:10.1098/rspb.1980.0020 (Laplacian of Gaussian).
     Pertuz, Puig & Garcia 2013, doi:10.1016/j.patcog.2012.11.011 (survey of operators).
     """
-    planes = in_memory(checked_planes(planes), progress)
+    planes = load_planes(validate_planes(planes), progress)
     volume = lazy_focus_volume(planes, operator, sigma, window, aggregation)
     out = np.empty(volume.shape, np.float32)
 
     def fill(wanted: Window) -> None:
         out[(..., *wanted.slices)] = volume.curves(wanted)
 
-    on_all_cores(fill, focus_windows(volume), progress, desc="Measuring focus")
+    run_parallel(fill, focus_windows(volume), progress, desc="Measuring focus")
     if not out.any():
-        raise ValueError(NO_CONTRAST)
+        raise ValueError(NO_CONTRAST_MESSAGE)
     return out
 
 
@@ -105,5 +107,7 @@ def focus_radius(operator: str, sigma: float, window: int, aggregation: str) -> 
     """How far from a pixel, at most, its curve and its noise depend on the planes: pixels."""
     wide = SCALES[-1] if aggregation == "adaptive" else 1
     measure = Measurement(np.empty((1, 1, 1)), operator, sigma, window)
-    looks = {"guided": 3 * window, "window": GRID}.get(aggregation, spread(measure, wide))
-    return looks + wide * operators.reach(operator, sigma, window) + 2 * NOISE_RADIUS_PX + 6 * GRID
+    looks = {"guided": 3 * window, "window": GRID_PX}.get(aggregation, spread(measure, wide))
+    return (
+        looks + wide * operators.reach(operator, sigma, window) + 2 * NOISE_RADIUS_PX + 6 * GRID_PX
+    )

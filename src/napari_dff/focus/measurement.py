@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from napari_dff.focus import operators
-from napari_dff.stack import block_means, grey, read_plane
-from napari_dff.tiles import GRID, Window
+from napari_dff.images import block_means, luminance
+from napari_dff.lazy import read_plane
+from napari_dff.windows import GRID_PX, Window
 
 NARROWEST = 1.6  # pixels², least variance of an averaging window in the pixels it is kept at
 SPLINE = 1 / 3  # pixels², variance of a cubic B-spline
@@ -44,7 +45,7 @@ class Measurement:
     def step(self, scale: int = 1) -> int:
         """Pixels of the planes to a pixel of the measure: a power of 2, up to `GRID`."""
         full, step = self._full(scale), scale
-        while 2 * step <= GRID and full / (2 * step) ** 2 >= NARROWEST:
+        while 2 * step <= GRID_PX and full / (2 * step) ** 2 >= NARROWEST:
             step *= 2
         return step
 
@@ -62,15 +63,15 @@ class Measurement:
         of_plane, step = operators.OPERATORS[self.operator], self.step(scale)
         sigma = sqrt(max(self.sigma**2 - (1 - scale**-2) / 12, 0.0))
         window = sqrt(12 * self.variance(scale) * (step / scale) ** 2 + 1)
-        around = wanted.grown(scale * operators.reach(self.operator, sigma, window), self.shape)
+        around = wanted.expand(scale * operators.reach(self.operator, sigma, window), self.shape)
         rows, columns = (
-            slice(part.start // step, -(-part.stop // step)) for part in wanted.within(around)
+            slice(part.start // step, -(-part.stop // step)) for part in wanted.slices_in(around)
         )
         out = np.empty(
             (self.planes.shape[0], rows.stop - rows.start, columns.stop - columns.start), np.float32
         )
         for k in range(len(out)):
-            plane = block_means(grey(read_plane(self.planes, k, around.slices)), scale)
+            plane = block_means(luminance(read_plane(self.planes, k, around.slices)), scale)
             measured = of_plane(plane, sigma, window, step // scale)
             np.maximum(measured[rows, columns], 0, out=out[k])
         return out

@@ -19,8 +19,8 @@ from typing import get_args
 import cv2
 import numpy as np
 
+from napari_dff.images import block_means
 from napari_dff.recipe import Operator
-from napari_dff.stack import block_means
 
 ROUNDING = 1e-6  # of a grey level: smaller differences are those of float32
 DARKEST = np.float32(0.01)  # of its surroundings, that a black pixel is taken for

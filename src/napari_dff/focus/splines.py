@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_dff.compiled import kernel
-from napari_dff.tiles import Window
+from napari_dff.windows import Window
 
 REACH = 2  # shrunk pixels around a pixel that its splines depend on
 
@@ -33,7 +33,7 @@ def mix_in(
     """
     if not afresh and not weight.any():
         return
-    rows, columns = wanted.within(around)
+    rows, columns = wanted.slices_in(around)
     if step == 1:
         part = weight * volume[:, rows, columns]
         np.copyto(out, part) if afresh else np.add(out, part, out=out)

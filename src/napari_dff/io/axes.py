@@ -12,7 +12,7 @@ import psutil
 
 from napari_dff.acquisition import Acquisition
 from napari_dff.io.calibration import UNCALIBRATED, Calibration
-from napari_dff.stack import MINIMUM_PLANES
+from napari_dff.stack import MIN_PLANES
 
 ORDER = "PTCZYXS"  # position, time, channel, focus, row, column, sample (red, green, blue)
 CHUNK = 512  # pixels
@@ -187,7 +187,7 @@ def _deep(source: Source, axes: str | None) -> bool:
     except StackError:
         return False
     lengths = {name: n for name, n in zip(names, source.data.shape, strict=True) if n > 1}
-    return lengths.get("Z", 1) >= MINIMUM_PLANES or not all(map(_known, lengths))
+    return lengths.get("Z", 1) >= MIN_PLANES or not all(map(_known, lengths))
 
 
 def _known(name: str) -> bool:

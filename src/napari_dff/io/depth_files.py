@@ -18,7 +18,7 @@ from napari_dff.io.reading import read_transforms
 from napari_dff.io.records import from_json
 from napari_dff.io.tiff_opening import opened
 from napari_dff.io.zarr_reading import check_unpickled
-from napari_dff.tiles import Window
+from napari_dff.windows import Window
 
 
 class DepthFiles:

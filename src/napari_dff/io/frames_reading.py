@@ -14,8 +14,8 @@ from tifffile import natural_sorted
 from napari_dff.io.axes import Source, StackError, check_piece, reason
 from napari_dff.io.tiff_opening import opened
 from napari_dff.io.tiff_reading import TIFFS, check_codec
-from napari_dff.progress import silent
-from napari_dff.tiles import on_all_cores
+from napari_dff.progress import no_progress
+from napari_dff.threads import run_parallel
 
 FORMATS = ("PNG", "JPEG", "JPEG2000", "BMP", "WEBP")  # of all that pillow knows
 FRAMES = {".jpg", ".jpeg", ".jp2", ".png", ".tif", ".tiff", ".bmp", ".webp"}
@@ -57,7 +57,7 @@ def frames_source(folder: Path) -> Source:
     def look(i: int) -> None:
         looks[i] = _look(paths[i], odd)
 
-    on_all_cores(look, range(len(paths)), silent, desc="Reading")
+    run_parallel(look, range(len(paths)), no_progress, desc="Reading")
     first = looks[0]
 
     def check(i: int, found: _Look) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from napari_dff.stack import FocalStack
-from napari_dff.tiles import Window, whole
+from napari_dff.windows import Window, full_window
 
 
 @dataclass(frozen=True)
@@ -104,4 +104,4 @@ def fill(file: Growing, data: Any, pixels: Pixels) -> None:
     """Write all planes of an array of the axes and shape of `pixels`, one at a time."""
     for where in np.ndindex(pixels.leading):
         plane = np.asarray(data[where]).astype(pixels.dtype, copy=False)
-        file.put(plane, whole(pixels.plane), where)
+        file.put(plane, full_window(pixels.plane), where)

@@ -15,13 +15,13 @@ import numpy as np
 
 from napari_dff import checks
 from napari_dff.depth import DepthMap
+from napari_dff.images import block_means
 from napari_dff.io.folders import RECORD, check_space, complete
 from napari_dff.io.pixels import Growing, Pixels
 from napari_dff.io.records import MAPS, PICTURES, Layout, Record, from_json, of_each_time
 from napari_dff.io.tiff_files import GrowingTiff
 from napari_dff.io.zarr_files import GrowingZarr
-from napari_dff.stack import block_means
-from napari_dff.tiles import Window
+from napari_dff.windows import Window
 
 FileFormat = Literal["ome-tiff", "ome-zarr"]
 FORMATS: dict[str, tuple[str, Callable[[Path, Pixels], Growing]]] = {

@@ -11,8 +11,8 @@ import numpy as np
 import tifffile
 
 from napari_dff.io.pixels import Pixels
-from napari_dff.tiles import Window
 from napari_dff.units import symbol
+from napari_dff.windows import Window
 
 KINDS = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")  # of OME
 

@@ -21,7 +21,7 @@ from napari_dff.io.zarr_files import GrowingZarr
 from napari_dff.pipeline import Reconstruction
 from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
-from napari_dff.tiles import whole
+from napari_dff.windows import full_window
 
 __all__ = ["save_reconstruction", "write_image", "write_recipe", "write_stack"]
 
@@ -66,7 +66,7 @@ def save_reconstruction(
     record = Record.of(result.recipe, given)
     record = dataclasses.replace(record, input={**record.input, **(input or {})})
     with ResultFiles(folder, Layout.of(given), record, file_format=file_format) as files:
-        files.put(whole(found.depth.shape), found, [result.all_in_focus])
+        files.put(full_window(found.depth.shape), found, [result.all_in_focus])
         files.put_transforms(result.transforms)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from napari_dff.io.pixels import Pixels
-from napari_dff.tiles import Window
+from napari_dff.windows import Window
 
 SIDE = 512  # pixels, of a chunk
 KINDS = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}

@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_dff.progress import Progress
 from napari_dff.refinement.energy import JUMP, data_term, edge_weights, relocated, sway
-from napari_dff.tiles import whole
+from napari_dff.windows import full_window
 
 if TYPE_CHECKING:
     from napari_dff.depth import DepthMap
@@ -26,7 +26,7 @@ def graph_cut(estimate: DepthMap, scene: Scene, smoothness: float, progress: Pro
 
     Boykov, Veksler & Zabih 2001, doi:10.1109/34.969114; by gco-wrapper.
     """
-    curves, noise = scene.volume.read(whole(estimate.depth.shape))
+    curves, noise = scene.volume.read(full_window(estimate.depth.shape))
     unary = data_term(estimate, curves, noise)
     if scene.said is not None:
         sway(unary, scene.said, smoothness)

@@ -15,8 +15,8 @@ import numpy as np
 from napari_dff.compiled import kernel
 from napari_dff.refinement.energy import EDGE
 from napari_dff.refinement.message_passing import disputed
-from napari_dff.stack import numbers
-from napari_dff.tiles import GRID, Window
+from napari_dff.validation import as_numbers
+from napari_dff.windows import GRID_PX, Window
 
 if TYPE_CHECKING:
     from napari_dff.depth import DepthMap
@@ -56,7 +56,7 @@ def checked_hints(name: str, hints: np.ndarray | None, shape: tuple[int, int, in
     """`hints` as (Y, X) int32, `NO_HINT` everywhere when None; ValueError where they can't be."""
     if hints is None:
         return np.full(shape[1:], NO_HINT, np.int32)
-    values = numbers(name, hints)
+    values = as_numbers(name, hints)
     if values.shape != shape[1:]:
         raise ValueError(
             f"{name} must have the shape of a plane of focus, {shape[1:]}, got {values.shape}"
@@ -173,13 +173,13 @@ def framed(said: Said, result: DepthMap, box: Window, shape: tuple[int, ...]) ->
 def boxes(mask: np.ndarray, by: int) -> list[Window]:
     """Windows, none of which overlap, that cover `mask` and `by` pixels around it."""
     shape: tuple[int, int] = mask.shape
-    padded = np.pad(mask, [(0, -size % GRID) for size in shape])
-    rows, columns = (size // GRID for size in padded.shape)
-    coarse = padded.reshape(rows, GRID, columns, GRID).any(axis=(1, 3))
+    padded = np.pad(mask, [(0, -size % GRID_PX) for size in shape])
+    rows, columns = (size // GRID_PX for size in padded.shape)
+    coarse = padded.reshape(rows, GRID_PX, columns, GRID_PX).any(axis=(1, 3))
     _, _, stats, _ = cv2.connectedComponentsWithStats(np.asarray(coarse, np.uint8))
     found: list[Window] = []
-    for left, top, width, height, _ in GRID * stats[1:].astype(int):
-        new = Window(top, top + height, left, left + width).grown(by, shape)
+    for left, top, width, height, _ in GRID_PX * stats[1:].astype(int):
+        new = Window(top, top + height, left, left + width).expand(by, shape)
         while any(touching := [_overlap(new, other) for other in found]):
             together = [new, *(w for w, hit in zip(found, touching, strict=True) if hit)]
             found = [w for w, hit in zip(found, touching, strict=True) if not hit]

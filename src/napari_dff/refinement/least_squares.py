@@ -11,10 +11,11 @@ import numpy as np
 
 from napari_dff.compiled import inline_kernel, kernel
 from napari_dff.curve import FocusVolume, focus_windows, peak_uncertainty
-from napari_dff.progress import Progress, silent
+from napari_dff.progress import Progress, no_progress
 from napari_dff.refinement.energy import likeness
-from napari_dff.stack import plane_numbers
-from napari_dff.tiles import Window, on_all_cores, windows
+from napari_dff.stack import fractional_plane_index
+from napari_dff.threads import run_parallel
+from napari_dff.windows import Window, plan_windows
 
 if TYPE_CHECKING:
     from napari_dff.depth import DepthMap
@@ -74,24 +75,24 @@ def least_squares(
         trust[here][~known[here]] = 1e-9
 
     def couple(wanted: Window) -> None:
-        around = wanted.grown(CALM_REACH, shape)
-        inner, here = wanted.within(around), wanted.slices
+        around = wanted.expand(CALM_REACH, shape)
+        inner, here = wanted.slices_in(around), wanted.slices
         calm = calmness(depth[around.slices], trust[around.slices], slope)
         weights = couplings(depth[around.slices], scene.guide[around.slices], calm, strength)
         right[here], down[here] = (part[inner] for part in weights)
         reach[here] = calm[inner] * strength / trust[here]  # pixels²: how far neighbours are heard
 
-    on_all_cores(weigh, focus_windows(scene.volume), progress, desc="Weighing")
+    run_parallel(weigh, focus_windows(scene.volume), progress, desc="Weighing")
     slope = scene.slope or usual_slope(depth, doubt)
     strength = np.float32(smoothness / slope**2)
     if scene.said is not None:
         lean(depth, trust, scene.said, spacing, strength)
-    on_all_cores(couple, windows(shape, MAPS, CALM_REACH), progress, desc="Coupling")
+    run_parallel(couple, plan_windows(shape, MAPS, CALM_REACH), progress, desc="Coupling")
     right[:, -1] = 0
     down[-1] = 0
     np.maximum(trust, FAINT * strength, out=trust)
     values = solved(depth, trust, right, down, progress=progress) * spacing
-    nearest = np.rint(plane_numbers(values, scene.positions)).astype(np.uint16)
+    nearest = np.rint(fractional_plane_index(values, scene.positions)).astype(np.uint16)
     uncertainty = estimate.uncertainty / np.sqrt(np.sqrt(1 + reach / np.float32(COMMON**2)))
     return type(estimate)(nearest, values, uncertainty)
 
@@ -133,7 +134,7 @@ def solved(
     down: np.ndarray,
     *,
     cycles: int = CYCLES,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> np.ndarray:
     """Values v of least Σ trust (v - depth)² + Σ right (v - v to the right)² + Σ down (…)².
 
@@ -173,12 +174,12 @@ def _cycle(found: np.ndarray, goal: np.ndarray, levels: list[_Level]) -> None:
     def relax() -> None:
         for colour in SWEEPS * (0, 1):
             work = functools.partial(_relax_band, found, goal, level, colour)
-            on_all_cores(work, bands, silent, desc="")
+            run_parallel(work, bands, no_progress, desc="")
 
     relax()
     if len(levels) > 1:
-        on_all_cores(
-            lambda band: _residues(found, goal, *level, *band, residue), bands, silent, desc=""
+        run_parallel(
+            lambda band: _residues(found, goal, *level, *band, residue), bands, no_progress, desc=""
         )
         coarse, step = np.zeros_like(levels[1].trust), np.zeros_like(levels[1].trust)
         _add_blocks(residue, coarse, 1, 1)
@@ -246,7 +247,7 @@ def slope_of(estimate: DepthMap, volume: FocusVolume, positions: np.ndarray) -> 
 
     corners = itertools.product(range(0, height, every), range(0, width, every))
     patches = [Window(y, min(y + PATCH, height), x, min(x + PATCH, width)) for y, x in corners]
-    on_all_cores(fill, patches, silent, desc="")
+    run_parallel(fill, patches, no_progress, desc="")
     return usual_slope(estimate.depth / spacing, doubt)
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from napari_dff.compiled import inline_kernel, kernel
 from napari_dff.progress import Progress
 from napari_dff.refinement.energy import JUMP, data_term, edge_weights, relocated, sway
-from napari_dff.tiles import Window, on_all_cores, windows
+from napari_dff.threads import run_parallel
+from napari_dff.windows import Window, plan_windows
 
 if TYPE_CHECKING:
     from napari_dff.depth import DepthMap
@@ -54,14 +55,14 @@ def message_passing(
     found = type(estimate)(*(part.copy() for part in estimate))
 
     def fill(wanted: Window) -> None:
-        around = wanted.grown(REACH, shape)
+        around = wanted.expand(REACH, shape)
         here = around.slices
         before = type(estimate)(*(np.ascontiguousarray(part[here]) for part in estimate))
         open_ = contested(before)
         if scene.said is not None:
             heard = scene.said.influence[here]
             open_ = (open_ | (heard > 0)) & (heard < 1)  # what is said itself is settled
-        if not open_[wanted.within(around)].any():
+        if not open_[wanted.slices_in(around)].any():
             return
         curves, noise = scene.volume.read(around)
         unary = data_term(before, curves, noise, open_)
@@ -72,9 +73,11 @@ def message_passing(
         labels = solve(unary, right, down, SWEEPS, open_, before.index).labels
         after = relocated(before, curves, noise, scene.positions, labels)
         for part, new in zip(found, after, strict=True):
-            part[wanted.slices] = new[wanted.within(around)]
+            part[wanted.slices] = new[wanted.slices_in(around)]
 
-    on_all_cores(fill, windows(shape, VOLUMES * count, REACH), progress, desc="Message passing")
+    run_parallel(
+        fill, plan_windows(shape, VOLUMES * count, REACH), progress, desc="Message passing"
+    )
     return found
 
 

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from napari_dff import checks
 from napari_dff.curve import FocusVolume, FocusVolumeView, as_focus_volume
 from napari_dff.depth import DepthMap
-from napari_dff.progress import Progress, silent
+from napari_dff.images import luminance
+from napari_dff.progress import Progress, no_progress
 from napari_dff.recipe import SMOOTHNESS, Refinement
 from napari_dff.refinement.graph_cut import graph_cut
 from napari_dff.refinement.hints import (
@@ -28,7 +29,8 @@ from napari_dff.refinement.hints import (
 from napari_dff.refinement.least_squares import least_squares, slope_of
 from napari_dff.refinement.message_passing import REACH, message_passing
 from napari_dff.refinement.weighted_median import weighted_median
-from napari_dff.stack import check_finite, checked_positions, grey, numbers
+from napari_dff.stack import validate_positions
+from napari_dff.validation import as_numbers, check_finite
 
 SAMPLE = 1 << 18  # pixels that tell the range of the guide
 MARGIN = 96  # pixels around what message passing changes in which least squares may follow
@@ -65,7 +67,7 @@ def refine(
     guide: np.ndarray | None = None,  # (Y, X[, 3])
     hints: np.ndarray | None = None,  # (Y, X)
     before: Before | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> DepthMap:
     """Depth map in which neighbours agree, except across edges of the guide.
 
@@ -117,7 +119,7 @@ def refine(
     Criminisi, Sharp & Blake 2008, doi:10.1007/978-3-540-88682-2_9 (how far hints are heard).
     """
     volume = as_focus_volume(focus)
-    at = checked_positions(positions, volume.shape[0])
+    at = validate_positions(positions, volume.shape[0])
     estimate = _checked_depth_map("estimate", estimate, volume.shape)
     if before is not None:
         checks.instance("before", before, Before)
@@ -196,7 +198,7 @@ def refined(
 def _checked_depth_map(name: str, found: DepthMap, shape: tuple[int, int, int]) -> DepthMap:
     """`found` with its dtypes; ValueError unless it can be of a focus volume of that shape."""
     checks.instance(name, found, DepthMap)
-    index, depth, doubt = (numbers(name, part) for part in found)
+    index, depth, doubt = (as_numbers(name, part) for part in found)
     for part in (index, depth, doubt):
         if part.shape != shape[1:]:
             raise ValueError(
@@ -214,11 +216,11 @@ def _scaled(guide: np.ndarray | None, shape: tuple[int, ...], shared: Shared) ->
     """Guide as (Y, X) float32, 0 … 1 between its 1st and 99th percentile, or those shared."""
     if guide is None:
         return np.zeros(shape, dtype=np.float32)
-    values = numbers("guide", guide)
+    values = as_numbers("guide", guide)
     if values.shape not in (shape, (*shape, 3)):
         raise ValueError(f"guide must have the shape of a plane, {shape}, got {values.shape}")
     check_finite("guide", values)
-    picture = grey(values)
+    picture = luminance(values)
     ends: tuple[float | None, ...] = shared.dark, shared.bright
     if None in ends:
         ends = ends_of(picture)

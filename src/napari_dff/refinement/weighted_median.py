@@ -8,8 +8,9 @@ import numpy as np
 
 from napari_dff.compiled import inline_kernel, kernel
 from napari_dff.progress import Progress
-from napari_dff.stack import plane_numbers
-from napari_dff.tiles import Window, on_all_cores, windows
+from napari_dff.stack import fractional_plane_index
+from napari_dff.threads import run_parallel
+from napari_dff.windows import Window, plan_windows
 
 if TYPE_CHECKING:
     from napari_dff.depth import DepthMap
@@ -43,15 +44,15 @@ def weighted_median(
     depth, shape = np.empty_like(estimate.depth), estimate.depth.shape
 
     def fill(wanted: Window) -> None:
-        around = wanted.grown(radius, shape)
+        around = wanted.expand(radius, shape)
         depths, mine, look = (
             np.ascontiguousarray(part[around.slices]) for part in (estimate.depth, votes, looks)
         )
         found = medians(depths, mine, look, radius)
-        depth[wanted.slices] = found[wanted.within(around)]
+        depth[wanted.slices] = found[wanted.slices_in(around)]
 
-    on_all_cores(fill, windows(shape, MAPS, radius), progress, desc="Weighted median")
-    nearest = np.rint(plane_numbers(depth, scene.positions)).astype(np.uint16)
+    run_parallel(fill, plan_windows(shape, MAPS, radius), progress, desc="Weighted median")
+    nearest = np.rint(fractional_plane_index(depth, scene.positions)).astype(np.uint16)
     return type(estimate)(nearest, depth, estimate.uncertainty)
 
 

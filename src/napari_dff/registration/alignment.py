@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from napari_dff import checks
-from napari_dff.progress import Progress, silent
+from napari_dff.progress import Progress, no_progress
 from napari_dff.recipe import Exposure, Motion, Registration
 from napari_dff.registration.estimation import PlaneReport, estimate
 from napari_dff.registration.exposure import estimate_gains
 from napari_dff.registration.lazy_stack import LazyAlignedStack, load_aligned
 from napari_dff.registration.motion import MOTIONS
-from napari_dff.stack import checked_planes
+from napari_dff.stack import validate_planes
 
 REGISTRATIONS = ("joint", "sift", "ecc", "none")
 
@@ -45,7 +45,7 @@ def align(
     motion: Motion = "auto",
     reference: int | None = None,
     exposure: Exposure = "keep",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Alignment:
     """Align every plane to the reference plane.
 
@@ -88,7 +88,7 @@ def align(
     Evangelidis & Psarakis 2008, doi:10.1109/TPAMI.2008.113 (ECC).
     """
     aligned = align_lazily(
-        checked_planes(planes),
+        validate_planes(planes),
         registration=registration,
         motion=motion,
         reference=reference,
@@ -107,7 +107,7 @@ def align_lazily(
     reference: int | None = None,
     exposure: Exposure = "keep",
     transforms: np.ndarray | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> LazyAlignedStack:
     """Return aligned planes that are resampled where and when they are read.
 
@@ -147,7 +147,7 @@ def estimate_transforms(
     registration: Registration = "joint",
     motion: Motion = "auto",
     reference: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> tuple[np.ndarray, tuple[PlaneReport, ...]]:
     """Motion of every plane to the reference plane: `align` without moving anything.
 
@@ -178,7 +178,7 @@ def estimate_transforms(
 
 
 def resample(
-    planes: Any, transforms: np.ndarray, *, progress: Progress = silent
+    planes: Any, transforms: np.ndarray, *, progress: Progress = no_progress
 ) -> tuple[np.ndarray, np.ndarray]:
     """Move planes by motions that are known, each resampled once by cubic splines.
 
@@ -204,4 +204,4 @@ def resample(
     ValueError
         When `transforms` don't belong to as many planes.
     """
-    return load_aligned(LazyAlignedStack(checked_planes(planes), transforms), progress)
+    return load_aligned(LazyAlignedStack(validate_planes(planes), transforms), progress)

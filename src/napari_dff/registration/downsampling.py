@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_dff.stack import grey, let_go, read_plane
+from napari_dff.images import luminance
+from napari_dff.lazy import read_plane, release_mapped_pages
 from napari_dff.warp import shrunk, times
 
 LARGEST = 1024  # pixels: planes with a longer side are compared shrunk
@@ -53,17 +54,17 @@ class Shrunk:
         i, rows, columns = index
         if self.factor == 1:
             part = read_plane(self.planes, i, (rows, columns))
-            return grey(part) if self.colourless else part
+            return luminance(part) if self.colourless else part
         top, bottom, _ = rows.indices(self.shape[1])
         left, right, _ = columns.indices(self.shape[2])
         across = slice(self.factor * left, self.factor * right)
-        look = grey if self.colourless else _as_float32
+        look = luminance if self.colourless else _as_float32
         means = [
             shrunk(look(strip), self.factor)
             for down in self._bands(self.factor * top, self.factor * bottom)
             for strip in self._strips(read_plane(self.planes, i, (down, across)))
         ]
-        let_go(self.planes)
+        release_mapped_pages(self.planes)
         return np.concatenate(means)
 
     def _bands(self, top: int, bottom: int) -> list[slice]:

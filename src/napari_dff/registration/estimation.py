@@ -18,7 +18,7 @@ from napari_dff.registration import motion as motions
 from napari_dff.registration.downsampling import LARGEST, Shrunk
 from napari_dff.registration.intensity import ecc
 from napari_dff.registration.motion import MOTIONS
-from napari_dff.tiles import on_all_cores
+from napari_dff.threads import run_parallel
 from napari_dff.warp import inside, scaling, shrunk, times, warp
 
 SAME_BLUR = 2.0  # pixels: planes are blurred by this before they are compared
@@ -78,7 +78,7 @@ def estimate(
         keypoints[i] = features.sift(pictures[i], *FEATURES[registration])
 
     if registration != "ecc":
-        on_all_cores(find, range(len(pictures)), progress, desc="Finding features")
+        run_parallel(find, range(len(pictures)), progress, desc="Finding features")
 
     def candidates(i: int, j: int) -> tuple[dict[str, np.ndarray], features.Matches]:
         if registration != "ecc":
@@ -104,7 +104,7 @@ def estimate(
     def compare(pair: tuple[int, int]) -> None:
         found[pair] = candidates(*pair)
 
-    on_all_cores(compare, neighbours, progress, desc="Matching planes")
+    run_parallel(compare, neighbours, progress, desc="Matching planes")
     chosen = _explains_all([found[pair] for pair in neighbours]) if motion == "auto" else motion
 
     again = times(pictures.shape[1:], CHECKED)
@@ -150,7 +150,7 @@ def _stretched(planes: Any, progress: Progress) -> tuple[np.ndarray, int]:
     def read(i: int) -> None:
         pictures[i] = source[i, slice(None), slice(None)]
 
-    on_all_cores(read, range(len(pictures)), progress, desc="Reading")
+    run_parallel(read, range(len(pictures)), progress, desc="Reading")
     sample = pictures[:, ::4, ::4].ravel()
     low, high = (np.float32(v) for v in np.percentile(sample, (0.5, 99.5)))
     if high <= low:

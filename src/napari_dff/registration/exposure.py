@@ -7,11 +7,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from napari_dff.progress import Progress, silent
+from napari_dff.progress import Progress, no_progress
 from napari_dff.registration.downsampling import Shrunk
 from napari_dff.registration.lazy_stack import LazyAlignedStack
-from napari_dff.tiles import on_all_cores, whole
+from napari_dff.threads import run_parallel
 from napari_dff.warp import scaling
+from napari_dff.windows import full_window
 
 SAME_LIGHT = 8.0  # pixels: what is compared is blurred by this, so that focus doesn't count
 
@@ -21,7 +22,7 @@ def estimate_gains(
     transforms: np.ndarray,
     *,
     reference: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> np.ndarray:
     """Factors that bring planes to one light, for colour one a channel.
 
@@ -48,7 +49,7 @@ def estimate_gains(
     small = Shrunk(planes)
     grow = scaling(small.factor)
     moved = LazyAlignedStack(small, np.linalg.inv(grow) @ transforms @ grow)
-    valid = moved.valid(whole((small.shape[1], small.shape[2])))
+    valid = moved.valid(full_window((small.shape[1], small.shape[2])))
     return _gains(moved, valid, reference, progress)
 
 
@@ -67,7 +68,7 @@ def _gains(
         blurred = cv2.GaussianBlur(moved[i].astype(np.float32), (0, 0), SAME_LIGHT)
         light[i] = blurred[valid][::7].astype(np.float64)  # a ratio to hardly any light is large
 
-    on_all_cores(look, range(count), progress, desc="Comparing light")
+    run_parallel(look, range(count), progress, desc="Comparing light")
     lit = [i for i in range(count) if (np.median(light[i], axis=0) > 0).all()]
     if not lit:
         return gains

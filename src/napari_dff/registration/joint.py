@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 
 from napari_dff.compiled import inline_kernel, kernel
-from napari_dff.progress import Progress, silent
+from napari_dff.progress import Progress, no_progress
 from napari_dff.registration.motion import PARAMETERS, apply
-from napari_dff.tiles import cores, on_all_cores
+from napari_dff.threads import run_parallel, thread_count
 from napari_dff.warp import brought, knots, spline_at
 
 T = TypeVar("T")
@@ -97,13 +97,13 @@ def _compared(
     def each(items: Sequence[T], /, *, desc: str) -> Iterator[T]:
         return (item for item, _ in zip(items, told, strict=False))
 
-    size = max(BLOCK, cores())
+    size = max(BLOCK, thread_count())
     for first in range(0, len(placed), size):
         block = placed[first : first + size]
         held = placed[first : first + size + max(GAPS)]
         bands = {i: bands[i] for i in held if i in bands}
-        on_all_cores(prepare, [i for i in held if i not in bands], silent, desc="")
-        on_all_cores(compare, [pair for pair in wanted if pair[0] in block], each, desc="")
+        run_parallel(prepare, [i for i in held if i not in bands], no_progress, desc="")
+        run_parallel(compare, [pair for pair in wanted if pair[0] in block], each, desc="")
     next(told, None)
     return pairs
 

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from napari_dff import tiles
-from napari_dff.progress import Progress, silent
+from napari_dff.images import as_dtype
+from napari_dff.lazy import read_plane, release_mapped_pages
+from napari_dff.progress import Progress, no_progress
 from napari_dff.registration.estimation import PlaneReport
-from napari_dff.stack import as_dtype, let_go, numbers, read_plane
-from napari_dff.tiles import Window, on_all_cores, whole
+from napari_dff.threads import run_parallel
+from napari_dff.validation import as_numbers
 from napari_dff.warp import narrow, needed, warped
+from napari_dff.windows import Window, full_window, plan_windows
 
 PIECE = 1024  # pixels, longest side of what is moved in one go
 STILL = 1e-9  # a motion as near as this to none is none
@@ -51,7 +53,7 @@ class LazyAlignedStack:
 
     def __post_init__(self) -> None:
         count, *_ = self.shape
-        transforms = numbers("transforms", self.transforms).astype(np.float64)
+        transforms = as_numbers("transforms", self.transforms).astype(np.float64)
         if transforms.shape != (count, 3, 3):
             raise ValueError(
                 f"transforms must be one 3 × 3 matrix for each of the {count} planes, "
@@ -139,19 +141,19 @@ class LazyAlignedStack:
         if 0 in window.shape:
             return np.empty((*window.shape, *self.shape[3:]), dtype=self.dtype)
         back = self._back(i)
-        part = window if back is None else needed(back, window, whole(self._size))
+        part = window if back is None else needed(back, window, full_window(self._size))
         source = read_plane(self.planes, i, part.slices)
         if back is None and self.gains is None:
             return source
         out = np.empty((*window.shape, *self.shape[3:]), dtype=self.dtype)
         for piece in _pieces(window):
             need = piece if back is None else needed(back, piece, part)
-            values = source[need.within(part)]
+            values = source[need.slices_in(part)]
             if back is not None:
                 values = as_dtype(warped(values, need, self._size, back, piece), self.dtype)
             if self.gains is not None:
                 values = as_dtype(values * self.gains[i], self.dtype)
-            out[piece.within(window)] = values
+            out[piece.slices_in(window)] = values
         return out
 
 
@@ -163,13 +165,13 @@ def load_aligned(moved: LazyAlignedStack, progress: Progress) -> tuple[np.ndarra
 
     def move(i: int) -> None:
         out[i] = moved[i]
-        let_go(moved)
+        release_mapped_pages(moved)
 
     def cover(window: Window) -> None:
         valid[window.slices] = moved.valid(window)
 
-    on_all_cores(move, range(len(moved)), progress, desc="Resampling")
-    on_all_cores(cover, tiles.windows(size, 1), silent, desc="")
+    run_parallel(move, range(len(moved)), progress, desc="Resampling")
+    run_parallel(cover, plan_windows(size, 1), no_progress, desc="")
     return out, valid
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_dff import checks
-from napari_dff.stack import numbers
 from napari_dff.surface.region import known_pixels
+from napari_dff.validation import as_numbers
 
 Levelling = Literal["none", "plane", "polynomial", "three_points"]
 DEGREE = checks.Range(1, 5, 1)
@@ -124,7 +124,7 @@ def _legendre(used: np.ndarray, degree: int) -> np.ndarray:
 def _three_points(
     heights: np.ndarray, known: np.ndarray, degree: int, points: npt.ArrayLike | None
 ) -> np.ndarray:
-    corners = numbers("points", [] if points is None else points).astype(np.float64)
+    corners = as_numbers("points", [] if points is None else points).astype(np.float64)
     if corners.shape != (3, 2) or not np.isfinite(corners).all():
         raise ValueError(f"points must be three (row, column) pairs, got {corners.tolist()}")
     places, medians = zip(*(_near(heights, *corner) for corner in corners), strict=True)

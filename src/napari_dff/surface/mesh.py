@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_dff import checks
-from napari_dff.stack import checked_pixel_size
+from napari_dff.stack import validate_pixel_size
 from napari_dff.surface.region import bounding_box, known_pixels
 
 FACES = checks.Range(2, 100_000_000, 1)
@@ -69,7 +69,7 @@ def mesh(
     ValueError
         For a wrong argument, or where too little is known for one face.
     """
-    size = checked_pixel_size(pixel_size)
+    size = validate_pixel_size(pixel_size)
     FACES.check("faces", faces)
     EXAGGERATION.check("exaggeration", exaggeration)
     known = known_pixels(depth, where)

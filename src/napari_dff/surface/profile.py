@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_dff import checks
-from napari_dff.stack import checked_pixel_size, numbers
+from napari_dff.stack import validate_pixel_size
 from napari_dff.surface.region import PATCH, known_pixels
+from napari_dff.validation import as_numbers
 
 WIDTH = checks.Range(1, 999, 1)
 BEYOND = 10  # heights or widths of the picture that a line may reach outside
@@ -73,10 +74,10 @@ def profile(
     ValueError
         For a wrong argument, or where no height is known.
     """
-    size = np.array(checked_pixel_size(pixel_size))
+    size = np.array(validate_pixel_size(pixel_size))
     WIDTH.check("width", width)
     known = known_pixels(heights, uncertainty=uncertainty)
-    vertices = numbers("line", line).astype(np.float64)
+    vertices = as_numbers("line", line).astype(np.float64)
     far = BEYOND * max(heights.shape)
     if vertices.ndim != 2 or vertices.shape[1] != 2 or not (np.abs(vertices) <= far).all():
         raise ValueError(f"line must be (row, column) pairs up to {far}, got {vertices.tolist()}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_dff.stack import LARGEST, numbers
+from napari_dff.validation import MAX_MAGNITUDE, as_numbers
 
 # Errors of depth are alike over about 5 × 5 pixels, the window focus is measured in: so many
 # pixels tell as much as one independent pixel.
@@ -50,11 +50,13 @@ def check_values(name: str, values: np.ndarray | None) -> None:
     if not isinstance(values, np.ndarray) or np.ma.isMaskedArray(values):
         kind = type(values).__name__
         raise ValueError(f"{name} must be an array, NaN where unknown, got {kind}")
-    known = np.isfinite(numbers(name, values))
+    known = np.isfinite(as_numbers(name, values))
     low, high = (float(end(values, where=known, initial=0)) for end in (np.min, np.max))
-    if low < -LARGEST or high > LARGEST:
+    if low < -MAX_MAGNITUDE or high > MAX_MAGNITUDE:
         far = max(low, high, key=abs)
-        raise ValueError(f"{name} must be from {-LARGEST:g} to {LARGEST:g}, got {far:g}")
+        raise ValueError(
+            f"{name} must be from {-MAX_MAGNITUDE:g} to {MAX_MAGNITUDE:g}, got {far:g}"
+        )
 
 
 def checked_mask(name: str, mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

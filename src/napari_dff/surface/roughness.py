@@ -7,7 +7,7 @@ from importlib import import_module
 
 import numpy as np
 
-from napari_dff.stack import checked_pixel_size
+from napari_dff.stack import validate_pixel_size
 from napari_dff.surface.quantity import Quantity, symbols
 from napari_dff.surface.region import PATCH, bounding_box, known_pixels
 
@@ -61,7 +61,7 @@ def roughness(
     ----------
     ISO 25178-2:2021; Sdr by its equation D.15.
     """
-    size = checked_pixel_size(pixel_size)
+    size = validate_pixel_size(pixel_size)
     known = known_pixels(heights, where, uncertainty)
     values = heights[known].astype(np.float64)
     z = values - values.mean()
@@ -142,7 +142,7 @@ def further_parameters(
     ----------
     ISO 25178-2:2021. https://github.com/fredericjs/surfalize
     """
-    size = checked_pixel_size(pixel_size)
+    size = validate_pixel_size(pixel_size)
     known = known_pixels(heights, where)
     box = bounding_box(known)
     known = known[box]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from napari_dff import checks
-from napari_dff.stack import LARGEST, checked_pixel_size
+from napari_dff.stack import validate_pixel_size
 from napari_dff.surface.quantity import Quantity, symbols
 from napari_dff.surface.region import PATCH, checked_mask, known_pixels
+from napari_dff.validation import MAX_MAGNITUDE
 
-LEVEL = checks.Range(-LARGEST, LARGEST, 0.1)
+LEVEL = checks.Range(-MAX_MAGNITUDE, MAX_MAGNITUDE, 0.1)
 
 
 def step_height(
@@ -53,7 +54,7 @@ def step_height(
     ----------
     ISO 5436-1:2000, which does so along a profile (depth of a groove of type A1).
     """
-    size = checked_pixel_size(pixel_size)
+    size = validate_pixel_size(pixel_size)
     flats = [
         known_pixels(heights, checked_mask(name, flat, np.shape(heights)), uncertainty)
         for name, flat in (("first", first), ("second", second))
@@ -137,7 +138,7 @@ def volume(
     ValueError
         For a wrong argument, or where no height is known.
     """
-    height, width = checked_pixel_size(pixel_size)
+    height, width = validate_pixel_size(pixel_size)
     level = LEVEL.check("level", level)
     known = known_pixels(heights, where, uncertainty)
     over = heights[known].astype(np.float64) - level

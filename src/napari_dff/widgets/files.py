@@ -17,7 +17,7 @@ from napari_dff.io.tiff_opening import ome_of, opened
 from napari_dff.io.tiff_reading import TIFFS
 from napari_dff.io.zarr_reading import is_zarr
 from napari_dff.recipe import Recipe
-from napari_dff.stack import MINIMUM_PLANES
+from napari_dff.stack import MIN_PLANES
 from napari_dff.widgets.layers import METADATA_KEY, plane_spacing
 from napari_dff.widgets.results import HELD, LayerData, is_result, result_layers, title
 
@@ -91,7 +91,7 @@ def _read_result(path: str | Sequence[str]) -> list[LayerData]:
 def _may_hold_stacks(path: Path) -> bool:
     """Whether `path` looks like focal stacks, from its name and headers."""
     if path.is_dir():
-        return _may_be_zarr(path) if is_zarr(path) else len(frames_in(path)) >= MINIMUM_PLANES
+        return _may_be_zarr(path) if is_zarr(path) else len(frames_in(path)) >= MIN_PLANES
     suffix = path.suffix.lower()
     return suffix in PLUGINS or (suffix in TIFFS and _may_be_tiff(path))
 
@@ -106,7 +106,7 @@ def _may_be_tiff(path: Path) -> bool:
             ]
     except Exception:  # tifffile raises many kinds for a broken file, and reading it tells why
         return path.is_file()
-    return not pairs or any(n >= MINIMUM_PLANES and axis not in "TCYXSRP" for axis, n in pairs)
+    return not pairs or any(n >= MIN_PLANES and axis not in "TCYXSRP" for axis, n in pairs)
 
 
 def _may_be_zarr(path: Path) -> bool:

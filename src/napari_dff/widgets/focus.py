@@ -10,12 +10,12 @@ from napari_dff.progress import Progress
 from napari_dff.recipe import Recipe
 from napari_dff.region import measure_region
 from napari_dff.stack import FocalStack
-from napari_dff.tiles import Window
 from napari_dff.widgets.maps import sample
 from napari_dff.widgets.preview import Picture
 from napari_dff.widgets.runs import Run
 from napari_dff.widgets.series import Series
 from napari_dff.widgets.step import Given, StepWidget
+from napari_dff.windows import Window
 
 
 class FocusWidget(StepWidget):

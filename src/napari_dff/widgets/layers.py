@@ -6,7 +6,7 @@ import numpy as np
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
-from napari_dff.tiles import Window
+from napari_dff.windows import Window
 
 METADATA_KEY = "napari-dff"  # of our part of a layer's metadata
 RESULT_ROLES = (
@@ -274,4 +274,4 @@ def _within(first: Any, last: Any, shape: tuple[int, ...], largest: int) -> Wind
         if high - low < 1:
             return None
         ends += [low, high]
-    return Window(*ends).grown(0, (shape[0], shape[1]))
+    return Window(*ends).expand(0, (shape[0], shape[1]))

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from napari_dff.depth import DepthMap
-from napari_dff.pieces import Piece
+from napari_dff.pieces import TileResult
 from napari_dff.quality import Coverage, coverage
-from napari_dff.tiles import Window, whole
 from napari_dff.widgets.series import Series
+from napari_dff.windows import Window, full_window
 
 ENOUGH = 1 << 20  # pixels that tell how something is shown
 
@@ -53,7 +53,7 @@ class Maps:
         window: Window | None = None,
     ) -> None:
         """Take the depth map of a place, or of a window there, and pictures by their channel."""
-        window = window or whole((self.depth.shape[-2], self.depth.shape[-1]))
+        window = window or full_window((self.depth.shape[-2], self.depth.shape[-1]))
         flat = (0,) if self._series.names else ()
         for mine, new in zip((self.index, self.depth, self.uncertainty), found, strict=True):
             mine[(*place, *flat, *window.slices)] = new
@@ -85,7 +85,7 @@ class Filling:
     def __init__(self, maps: Maps, place: tuple[int, ...], channels: list[int]) -> None:
         self._maps, self._place, self._channels = maps, place, channels
 
-    def put(self, piece: Piece) -> None:
+    def put(self, piece: TileResult) -> None:
         """Take a piece, its pictures in the order of the channels that were given."""
         pictures = dict(zip(self._channels, piece.pictures, strict=True))
         self._maps.put(self._place, piece.refined, pictures, piece.window)

@@ -8,19 +8,20 @@ import numpy as np
 from napari.layers import Layer
 
 from napari_dff.depth import DepthMap
-from napari_dff.pieces import MARGIN
+from napari_dff.lazy import read_window
+from napari_dff.pieces import MARGIN_PX
 from napari_dff.pipeline import fused_by
 from napari_dff.progress import Progress
 from napari_dff.quality import advice
 from napari_dff.recipe import Recipe
-from napari_dff.stack import FocalStack, cut
-from napari_dff.tiles import Window
+from napari_dff.stack import FocalStack
 from napari_dff.widgets.layers import plugin_metadata
 from napari_dff.widgets.maps import Maps, look_of
 from napari_dff.widgets.preview import Picture
 from napari_dff.widgets.runs import Run
 from napari_dff.widgets.series import Series
 from napari_dff.widgets.step import Given, StepWidget
+from napari_dff.windows import Window
 
 
 class MapsStep(StepWidget):
@@ -59,11 +60,11 @@ class MapsStep(StepWidget):
     ) -> Sequence[Picture]:
         """Depth and image of a window, from the layers."""
         shape = tuple(stack.planes.shape[1:3])
-        around = wanted.grown(MARGIN, shape)
-        near = replace(stack, planes=cut(stack.planes, around))
+        around = wanted.expand(MARGIN_PX, shape)
+        near = replace(stack, planes=read_window(stack.planes, around))
         parts = {role: np.asarray(data[(..., *around.slices)]) for role, data in given.items()}
         found, picture = self.compute(near, recipe, parts, progress)
-        inner = wanted.within(around)
+        inner = wanted.slices_in(around)
         look = look_of(picture[inner], colour=picture.ndim == 3)
         image = Picture("preview all in focus", picture[inner], look)
         return [image, depth_picture(stack, found.depth[inner])]

@@ -11,9 +11,8 @@ from napari.layers import Image, Layer
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
 
-from napari_dff.pieces import MARGIN
+from napari_dff.pieces import MARGIN_PX
 from napari_dff.progress import Progress
-from napari_dff.tiles import Window
 from napari_dff.widgets.layers import (
     METADATA_KEY,
     placement,
@@ -25,8 +24,9 @@ from napari_dff.widgets.layers import (
     window_in_view,
 )
 from napari_dff.widgets.worker import Job, in_turns
+from napari_dff.windows import Window
 
-SIDE = 464 - 2 * MARGIN  # pixels: what lies around is computed with it
+SIDE = 464 - 2 * MARGIN_PX  # pixels: what lies around is computed with it
 LEAST = 16  # pixels: less isn't worth a look
 PAUSE = 80  # ms without a change before it begins
 OFF, VIEW, RECTANGLE = "off", "what is in view", "a rectangle that I draw"

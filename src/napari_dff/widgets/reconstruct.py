@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from napari.layers import Image, Layer
 
-from napari_dff.pieces import Scene
+from napari_dff.lazy import load_planes
+from napari_dff.pieces import AlignedStack
 from napari_dff.pipeline import reconstruct, registered, scene_of
-from napari_dff.plan import planned
+from napari_dff.plan import make_plan
 from napari_dff.progress import Progress
 from napari_dff.recipe import Recipe
 from napari_dff.region import reconstruct_region
 from napari_dff.registration import LazyAlignedStack
-from napari_dff.stack import FocalStack, in_memory
-from napari_dff.tiles import Window, whole
+from napari_dff.stack import FocalStack
 from napari_dff.widgets.align import ALIGNING, put_alignment
 from napari_dff.widgets.layers import find_layer, plugin_metadata, settings_of
 from napari_dff.widgets.maps import Filling, Maps
@@ -24,6 +24,7 @@ from napari_dff.widgets.preview import Picture
 from napari_dff.widgets.runs import Run
 from napari_dff.widgets.series import AlignedPlanes, Series
 from napari_dff.widgets.step import Given
+from napari_dff.windows import Window, full_window
 
 
 class Found(NamedTuple):
@@ -58,7 +59,7 @@ class ReconstructWidget(MapsStep):
             scene, moved = _scene(series, place, recipe, maps, within)
             still = still and all(each.is_identity for each in moved.values())
             transforms.append(moved[series.focus].transforms)
-            valid.append(scene.valid(whole(scene.shape)))
+            valid.append(scene.valid(full_window(scene.shape)))
             if not (recipe.registration == "none" and recipe.exposure == "keep"):
                 for channel, each in moved.items():
                     held = channel == series.focus and isinstance(scene.planes, np.ndarray)
@@ -108,11 +109,11 @@ class ReconstructWidget(MapsStep):
 
 def _scene(
     series: Series, place: tuple[int, ...], recipe: Recipe, maps: Maps, progress: Progress
-) -> tuple[Scene, dict[int, LazyAlignedStack]]:
+) -> tuple[AlignedStack, dict[int, LazyAlignedStack]]:
     """Fill in the maps of one place; its aligned planes, and how each channel is moved."""
     stack, others = series.stack(place), [series.stack(place, c).planes for c in series.others]
-    plan = planned(stack.planes, recipe, beside=len(others))
-    planes = in_memory(stack.planes, progress) if plan.whole else stack.planes
+    plan = make_plan(stack.planes, recipe, beside=len(others))
+    planes = load_planes(stack.planes, progress) if plan.whole else stack.planes
     moved = registered(planes, recipe, None, progress)
     known = replace(recipe, registration="none")
     beside = [registered(each, known, moved.transforms, progress) for each in others]

@@ -10,11 +10,12 @@ from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
 from napari_dff.depth import DepthMap
+from napari_dff.images import luminance
 from napari_dff.pipeline import fused_by, refined_by
 from napari_dff.progress import Progress
 from napari_dff.recipe import Recipe
 from napari_dff.refinement import Before
-from napari_dff.stack import FocalStack, grey
+from napari_dff.stack import FocalStack
 from napari_dff.widgets.hints import Hints, hints_of
 from napari_dff.widgets.layers import plugin_metadata, require_layer
 from napari_dff.widgets.maps import Maps
@@ -74,7 +75,7 @@ class RefineWidget(MapsStep):
         hints = layers.get("hints")
         others = {role: layer for role, layer in layers.items() if role != "hints"}
         held = super().given(source, others, place)
-        held["all in focus"] = grey(held["all in focus"])
+        held["all in focus"] = luminance(held["all in focus"])
         if hints is not None:
             held["hints"] = hints_of(hints, source, place)
         key = (astuple(self.recipe()), *(stamp(layer) for layer in (source, *others.values())))

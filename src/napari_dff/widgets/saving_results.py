@@ -12,8 +12,7 @@ from napari_dff.depth import DepthMap
 from napari_dff.io import Layout, Record, ResultFiles, names_of
 from napari_dff.io.folders import complete
 from napari_dff.recipe import Recipe
-from napari_dff.stack import plane_numbers
-from napari_dff.tiles import whole
+from napari_dff.stack import fractional_plane_index
 from napari_dff.widgets import axes
 from napari_dff.widgets.axes import AXIS_WORDS, CHANNEL_LABELS
 from napari_dff.widgets.layers import (
@@ -28,6 +27,7 @@ from napari_dff.widgets.layers import (
 )
 from napari_dff.widgets.results import ROLES
 from napari_dff.widgets.saving import LETTERS, LayerData, as_save_error
+from napari_dff.windows import full_window
 
 
 def write_results(path: str, layers: list[LayerData]) -> list[str]:
@@ -132,7 +132,7 @@ def _write_result(folder: Path, layers: dict[str, Layer], places: list[tuple[int
                 tuple(c if i == channel else n for i, n in enumerate(place)) for c in range(count)
             ]
             pictures = [_values(picture, where) for where in at]
-            files.put(whole(layout.shape), found, pictures, time=time)
+            files.put(full_window(layout.shape), found, pictures, time=time)
             if mine.get("transforms") is not None:
                 motions = at_index(np.asarray(mine["transforms"]), place, 3)
                 files.put_transforms(motions, time=time)
@@ -153,7 +153,7 @@ def _depth_map(layers: dict[str, Layer], place: tuple[int, ...], positions: np.n
     depth, doubts, labels = (
         _values(layers[name], place) for name in ("depth", "uncertainty", "index")
     )
-    nearest = np.rint(plane_numbers(depth, positions))
+    nearest = np.rint(fractional_plane_index(depth, positions))
     index = np.where(labels > 0, labels.astype(np.int64) - 1, nearest).astype(np.uint16)
     return DepthMap(index, depth, doubts)
 

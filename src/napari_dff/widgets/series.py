@@ -9,11 +9,10 @@ import psutil
 from napari.layers import Image
 from napari.viewer import Viewer
 
-from napari_dff.progress import Progress, saying, silent
+from napari_dff.progress import Progress, no_progress, with_location
 from napari_dff.registration import LazyAlignedStack
 from napari_dff.registration.lazy_stack import load_aligned
 from napari_dff.stack import FocalStack
-from napari_dff.tiles import whole
 from napari_dff.widgets.axes import channel_axis, describe_index, leading_axis_names
 from napari_dff.widgets.layers import (
     at_index,
@@ -26,6 +25,7 @@ from napari_dff.widgets.layers import (
     require_stack,
     unit_of,
 )
+from napari_dff.windows import full_window
 
 HELD = 0.5  # of the memory that is free, which aligned planes may take
 T = TypeVar("T")
@@ -109,7 +109,7 @@ class Series:
     def in_turn(self, progress: Progress) -> Iterator[tuple[tuple[int, ...], Progress]]:
         """Every place, with a progress that says which it is."""
         for place in self.places:
-            yield place, saying(progress, self.words(place))
+            yield place, with_location(progress, self.words(place))
 
     def words(self, place: tuple[int, ...]) -> str:
         """How a place is called: "time 3 of 20, position 1 of 2"; empty where there is only one."""
@@ -209,7 +209,7 @@ class AlignedPlanes:
         channel: int,
         moved: LazyAlignedStack,
         planes: np.ndarray | None = None,
-        progress: Progress = silent,
+        progress: Progress = no_progress,
     ) -> None:
         """Take the planes of one channel at a place; `planes` are what they are, where known."""
         if not self.held:
@@ -238,4 +238,4 @@ def _when_read(moved: LazyAlignedStack) -> Any:
 
 def valid_in(moved: LazyAlignedStack) -> np.ndarray:
     """Where every plane has data: (Y, X) bool."""
-    return moved.valid(whole((moved.shape[1], moved.shape[2])))
+    return moved.valid(full_window((moved.shape[1], moved.shape[2])))

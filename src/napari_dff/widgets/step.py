@@ -15,7 +15,6 @@ from napari.viewer import Viewer
 from napari_dff.progress import Progress
 from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
-from napari_dff.tiles import Window
 from napari_dff.widgets.axes_form import AxesForm
 from napari_dff.widgets.command import command_line_caveat, stack_arguments
 from napari_dff.widgets.controls import (
@@ -42,6 +41,7 @@ from napari_dff.widgets.recipe_form import RecipeFileButtons, RecipeForm
 from napari_dff.widgets.runs import Run, changes, or_undone, outdated, undo
 from napari_dff.widgets.series import Series
 from napari_dff.widgets.worker import Job
+from napari_dff.windows import Window
 
 Given = dict[str, np.ndarray]  # what the layers beside the stack hold at one place
 

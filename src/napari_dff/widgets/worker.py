@@ -16,7 +16,7 @@ from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
 from napari_dff.compiled import notify_when_compiling
 from napari_dff.progress import Cancelled, Progress
-from napari_dff.tiles import Limits, limit
+from napari_dff.threads import ThreadLimits, set_thread_limits
 
 T = TypeVar("T")
 INTERVAL = 0.05  # seconds between two signs of progress
@@ -107,7 +107,7 @@ class Job(QObject):
         self._told = 0.0  # when there was a sign of progress
         self._step.connect(self._show)
 
-        limit(_limits())
+        set_thread_limits(_limits())
 
         def run() -> tuple[Any, Exception | None]:
             try:
@@ -204,13 +204,13 @@ def _nothing(*_: Any) -> None:
     """Instead of what a job calls, once it is over: napari's window keeps workers, and they it."""
 
 
-def _limits() -> Limits:
+def _limits() -> ThreadLimits:
     """What the person allows on our page of napari's preferences; 0 leaves it to the machine."""
     try:
         chosen = get_plugin_settings("napari-dff").processing
-        return Limits(chosen.threads or None, chosen.memory or None)
+        return ThreadLimits(chosen.threads or None, chosen.memory or None)
     except (AttributeError, KeyError):  # not opened through the plugin
-        return Limits()
+        return ThreadLimits()
 
 
 class _Bar(cancelable_progress):
