@@ -22,7 +22,7 @@ from napari_dff.registration import (
 from napari_dff.stack import FocalStack
 from napari_dff.widgets.canvas import COLOURS, Canvas
 from napari_dff.widgets.controls import read_only_table
-from napari_dff.widgets.layers import index_in_view
+from napari_dff.widgets.geometry import index_in_view
 from napari_dff.widgets.runs import Run
 from napari_dff.widgets.series import AlignedPlanes, Series, valid_in
 from napari_dff.widgets.step import Given, StepWidget

@@ -10,8 +10,8 @@ from skimage.draw import polygon2mask
 
 from napari_dff.units import checked_unit
 from napari_dff.widgets.axes import CHANNEL_LABELS, describe_index
+from napari_dff.widgets.geometry import index_in_view
 from napari_dff.widgets.layers import (
-    index_in_view,
     leading_shape,
     pixel_size_of,
     plane_shape,

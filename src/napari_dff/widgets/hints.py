@@ -9,14 +9,8 @@ from napari.viewer import Viewer
 
 from napari_dff.refinement import BACKGROUND, NO_HINT
 from napari_dff.widgets.axes import channel_axis, leading_axis_names
-from napari_dff.widgets.layers import (
-    METADATA_KEY,
-    placement,
-    plane_shape,
-    planes_of,
-    role_of,
-    stack_name_of,
-)
+from napari_dff.widgets.geometry import placement
+from napari_dff.widgets.layers import METADATA_KEY, plane_shape, planes_of, role_of, stack_name_of
 
 SHARP, NEVER = "sharp in the plane shown", "background: never sharp"
 SIZE = 3  # pixels, diameter of what a new point says

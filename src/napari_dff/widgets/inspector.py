@@ -14,20 +14,17 @@ from napari_dff.region import FocusCurve, focus_curve
 from napari_dff.units import depth_symbol
 from napari_dff.widgets.canvas import COLOURS, Canvas
 from napari_dff.widgets.controls import button_row, call_when_closed, wrapping_label
+from napari_dff.widgets.geometry import index_in_view, pixel_at, placement, surface_point
 from napari_dff.widgets.layers import (
     METADATA_KEY,
     RESULT_ROLES,
-    index_in_view,
     input_stack_of,
     is_stack,
-    pixel_at,
-    placement,
     plane_shape,
     plugin_metadata,
     result_values,
     role_of,
     settings_of,
-    surface_point,
 )
 from napari_dff.widgets.series import stack_in_view
 from napari_dff.widgets.worker import Job

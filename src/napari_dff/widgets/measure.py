@@ -30,6 +30,7 @@ from napari_dff.surface.profile import WIDTH
 from napari_dff.units import depth_symbol, symbol
 from napari_dff.widgets.canvas import COLOURS, Canvas
 from napari_dff.widgets.controls import button_row, labelled_column, read_only_table, wrapping_label
+from napari_dff.widgets.geometry import placement, surface_point
 from napari_dff.widgets.heights import (
     NO_DEPTH,
     Heights,
@@ -40,13 +41,7 @@ from napari_dff.widgets.heights import (
     regions,
     shown_values,
 )
-from napari_dff.widgets.layers import (
-    placement,
-    plane_shape,
-    settings_of,
-    source_of,
-    surface_point,
-)
+from napari_dff.widgets.layers import plane_shape, settings_of, source_of
 from napari_dff.widgets.runs import Run
 from napari_dff.widgets.tool import Tool
 

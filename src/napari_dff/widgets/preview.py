@@ -13,15 +13,13 @@ from qtpy.QtCore import QTimer
 
 from napari_dff.pieces import MARGIN_PX
 from napari_dff.progress import Progress
+from napari_dff.widgets.geometry import placement, window_in_rectangle, window_in_view
 from napari_dff.widgets.layers import (
     METADATA_KEY,
-    placement,
     plane_shape,
     plugin_metadata,
     role_of,
     stack_name_of,
-    window_in_rectangle,
-    window_in_view,
 )
 from napari_dff.widgets.worker import Job, in_turns
 from napari_dff.windows import Window

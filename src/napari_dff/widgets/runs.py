@@ -13,12 +13,12 @@ from napari.layers import Layer
 from napari.viewer import Viewer
 from psygnal import Signal
 
+from napari_dff.widgets.geometry import placement
 from napari_dff.widgets.layers import (
     METADATA_KEY,
     find_layer,
     is_stack,
     layer_by_id,
-    placement,
     planes_of,
     plugin_metadata,
     positions_of,

@@ -14,9 +14,9 @@ from napari_dff.registration import LazyAlignedStack
 from napari_dff.registration.lazy_stack import load_aligned
 from napari_dff.stack import FocalStack
 from napari_dff.widgets.axes import channel_axis, describe_index, leading_axis_names
+from napari_dff.widgets.geometry import index_in_view
 from napari_dff.widgets.layers import (
     at_index,
-    index_in_view,
     leading_shape,
     pixel_size_of,
     planes_of,

@@ -23,9 +23,9 @@ from napari_dff.widgets.controls import (
     labelled_column,
     wrapping_label,
 )
+from napari_dff.widgets.geometry import index_in_view
 from napari_dff.widgets.layers import (
     METADATA_KEY,
-    index_in_view,
     is_stack,
     layer_by_id,
     plugin_metadata,
