@@ -80,6 +80,4 @@ def allowed(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(kind))
     limits = next(each for each in get_args(kind) if isinstance(each, Range))
-    whole = isinstance(limits.low, int)
-    what = "a number" if not whole else "an odd number" if limits.step == 2 else "a whole number"
-    return f"{what} from {limits.low:g} to {limits.high:g}"
+    return f"{limits.kind} from {limits.low:g} to {limits.high:g}"

@@ -245,7 +245,7 @@ REFUSED = {
     "a setting without a name": (lambda f: Recipe.from_dict({3: 1}), "recipe has no setting 3"),
     "a recipe in words": (
         lambda f: Recipe.from_dict("log"),
-        "recipe must be names with values, got 'log'",
+        "recipe must map names to values, got 'log'",
     ),
     "a recipe in pairs": (lambda f: Recipe.from_dict([("sigma", 1)]), "got [('sigma', 1)]"),
     "a negative sigma": (recipe(sigma=-0.1), "sigma must be a number from 0 to 32, got -0.1"),

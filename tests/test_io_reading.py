@@ -15,7 +15,7 @@ import tifffile
 import zarr
 
 from napari_dff.io import StackError, read_acquisitions, read_stack
-from napari_dff.units import factor, spelled_out
+from napari_dff.units import conversion_factor, normalize_unit
 
 MICRONS = {f"PhysicalSize{axis}Unit": "µm" for axis in "XYZ"}
 SIZES = {"PhysicalSizeX": 0.2, "PhysicalSizeY": 0.3, "PhysicalSizeZ": 2.0, **MICRONS}
@@ -64,14 +64,14 @@ def write_ome(path: Path, data: np.ndarray, axes: str, **metadata) -> Path:
     ],
 )
 def test_factors_between_units(of, to, expected):
-    assert factor(of, to) == expected
+    assert conversion_factor(of, to) == expected
 
 
 def test_units_are_known_in_every_spelling():
     for text in ("µm", "μm", "um", "micron", "\\u00B5m", "\\u00b5m", "micrometer", " um "):
-        assert spelled_out(text) == "micrometer"
+        assert normalize_unit(text) == "micrometer"
     for text in ("pixel", "inch", "reference frame", None, 5):
-        assert spelled_out(text) is None
+        assert normalize_unit(text) is None
 
 
 # TIFF: axes

@@ -1,23 +1,23 @@
-"""What the numbers of a run say in words."""
+"""Advice in sentences from the quality of a run."""
 
 import numpy as np
 import pytest
 
 from napari_dff.depth import DepthMap
-from napari_dff.quality import Coverage, advice, alignment_advice, coverage, motion_of
-from napari_dff.registration import PlaneReport
+from napari_dff.quality import Coverage, advice, coverage, decompose_transforms, summarize_alignment
+from napari_dff.registration import Outcome, PlaneReport
 
 
 def test_coverage_counts_pixels():
     index = np.array([[0, 0, 1, 4], [2, 3, 4, 0]], np.uint16)
-    doubt = np.ones((2, 4), np.float32)
-    doubt[1, 3] = np.inf
-    found = DepthMap(index, index.astype(np.float32), doubt)
-    assert coverage(found, 5) == Coverage(1 / 8, 2 / 8, 2 / 8)
+    uncertainty = np.ones((2, 4), np.float32)
+    uncertainty[1, 3] = np.inf
+    measured = DepthMap(index, index.astype(np.float32), uncertainty)
+    assert coverage(measured, 5) == Coverage(1 / 8, 2 / 8, 2 / 8)
 
 
 @pytest.mark.parametrize(
-    ("covered", "words", "sentences"),
+    ("shares", "words", "count"),
     [
         (Coverage(0.01, 0.01, 0.0), "1.0% of the pixels are never in focus", 1),
         (Coverage(0.0, 0.2, 0.0), "take planes before its first one", 2),
@@ -25,24 +25,24 @@ def test_coverage_counts_pixels():
         (Coverage(0.6, 0.0, 0.0), "larger window and sigma", 2),
     ],
 )
-def test_advice_says_what_to_do(covered, words, sentences):
-    told = advice(covered)
-    assert words in " ".join(told)
-    assert len(told) == sentences
+def test_advice_names_the_problem_and_its_remedy(shares, words, count):
+    sentences = advice(shares)
+    assert words in " ".join(sentences)
+    assert len(sentences) == count
 
 
-def test_motion_of_a_similarity_is_read_back():
+def test_a_similarity_is_decomposed_into_its_parameters():
     angle, scale = np.radians(1.5), 1.02
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     middle = np.array([49.5, 79.5])
     matrix = np.eye(3)
     matrix[:2, :2] = turn
     matrix[:2, 2] = middle - turn @ middle + (3.0, -2.0)
-    motion = motion_of(np.stack([np.eye(3), matrix]), (100, 160))
+    motion = decompose_transforms(np.stack([np.eye(3), matrix]), (100, 160))
     np.testing.assert_allclose(motion.shift, [[0, 0], [3, -2]], atol=1e-9)
     np.testing.assert_allclose(motion.magnification, [1, 1.02])
     np.testing.assert_allclose(motion.rotation, [0, 1.5], atol=1e-9)
-    fell = (PlaneReport(0, 0), PlaneReport(1, 0, fallback="too few matches"))
-    told = " ".join(alignment_advice(fell, motion))
-    assert "3.61 pixels and 2.00 %" in told
-    assert "Planes 1 could not be matched" in told
+    report = (PlaneReport(0, 0), PlaneReport(1, 0, outcome=Outcome.NOT_MATCHED))
+    sentences = " ".join(summarize_alignment(report, motion))
+    assert "3.61 pixels and 2.00 %" in sentences
+    assert "Planes 1 could not be matched" in sentences

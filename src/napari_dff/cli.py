@@ -173,7 +173,7 @@ def info(
     planes
         How to read the planes.
     """
-    from napari_dff.units import depth_symbol, symbol
+    from napari_dff.units import depth_unit_symbol, unit_symbol
 
     for i, found in enumerate(planes.read(stack)):
         if i:
@@ -189,8 +189,9 @@ def info(
             names = (f"{k} {name}".strip() for k, name in enumerate(found.channels))
             print(f"channels    {', '.join(names)}")
         print(f"planes      {count} of {size[0]} × {size[1]} pixels, {found.data.dtype}{colour}")
-        print(f"positions   {first:g} to {last:g} {depth_symbol(found.unit)}")
-        print(f"pixel size  {found.pixel_size[0]:g} × {found.pixel_size[1]:g} {symbol(found.unit)}")
+        print(f"positions   {first:g} to {last:g} {depth_unit_symbol(found.unit)}")
+        height, width = found.pixel_size
+        print(f"pixel size  {height:g} × {width:g} {unit_symbol(found.unit)}")
         print(f"memory      {found.data.nbytes / 1e6:.1f} MB")
 
 

@@ -180,8 +180,8 @@ def locate_depth(
     volume: FocusVolume, at: np.ndarray, peak: Peak, prefer: Prefer, progress: Progress
 ) -> DepthMap:
     """Peaks of a focus volume; the uncertainty is what the noise of each curve makes of its own."""
-    checks.one_of("peak", peak, PEAK_MODELS)
-    checks.one_of("prefer", prefer, PREFERENCES)
+    checks.check_choice("peak", peak, PEAK_MODELS)
+    checks.check_choice("prefer", prefer, PREFERENCES)
     count, shape = volume.shape[0], volume.shape[1:]
     index, depth, uncertainty = (np.empty(shape, kind) for kind in (np.uint16, "f4", "f4"))
     settings = at, PEAK_MODELS[peak], PREFERENCES[prefer]

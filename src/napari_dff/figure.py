@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from napari_dff.depth import DepthMap
 from napari_dff.stack import FocalStack
 from napari_dff.surface import Profile, profile
-from napari_dff.units import depth_symbol, symbol
+from napari_dff.units import depth_unit_symbol, unit_symbol
 
 WIDTH = 440  # pixels of a panel, which a picture twice as wide fills with every second pixel
 PANEL, BAR, GAP, TITLE = 4.4, 0.15, 0.9, 0.35  # inches
@@ -40,7 +40,7 @@ def preview(picture: np.ndarray, found: DepthMap, positions: np.ndarray, unit: s
     depth = np.ma.array(found.depth, mask=doubt.mask)
     never = float(np.mean(np.ma.getmaskarray(doubt)))
     ends = float(np.min(positions)), float(np.max(positions))
-    unit = depth_symbol(unit)
+    unit = depth_unit_symbol(unit)
     high = float(np.percentile(doubt.compressed(), 99)) if doubt.count() else 1.0
 
     height, width = depth.shape
@@ -127,7 +127,7 @@ def plate(given: Plate, *, colormap: str = "viridis", width: float = 7.0) -> Fig
         panel.set_xlim(extent[:2])
         panel.set_ylim(extent[2:])
     beside = panels["depth"].inset_axes((1.03, 0.0, 0.05, 1.0))  # as high as the panel
-    figure.colorbar(image, cax=beside, label=f"depth ({depth_symbol(given.unit)})")
+    figure.colorbar(image, cax=beside, label=f"depth ({depth_unit_symbol(given.unit)})")
     if given.line is not None:
         doubt = given.uncertainty
         found = profile(given.depth, given.line, given.pixel_size, uncertainty=doubt)
@@ -141,8 +141,8 @@ def draw_profile(axes: Axes, found: Profile, unit: str, name: str, colour: str =
     if found.uncertainty is not None:
         ends = found.height - found.uncertainty, found.height + found.uncertainty
         axes.fill_between(found.distance, *ends, color=colour, alpha=0.3, lw=0)
-    axes.set_xlabel(f"distance ({symbol(unit)})")
-    axes.set_ylabel(f"{name} ({depth_symbol(unit)})")
+    axes.set_xlabel(f"distance ({unit_symbol(unit)})")
+    axes.set_ylabel(f"{name} ({depth_unit_symbol(unit)})")
 
 
 def frames(stack: FocalStack, picture: np.ndarray, *, side: int = 480) -> Iterator[np.ndarray]:
@@ -158,7 +158,7 @@ def frames(stack: FocalStack, picture: np.ndarray, *, side: int = 480) -> Iterat
         both = np.rint(255 * np.concatenate([left, right], axis=1)).astype(np.uint8)
         both = both if both.ndim == 3 else np.repeat(both[..., None], 3, axis=2)
         both = np.ascontiguousarray(both)
-        text = f"{stack.positions[i]:.4g} {_ascii(depth_symbol(stack.unit))}"
+        text = f"{stack.positions[i]:.4g} {_ascii(depth_unit_symbol(stack.unit))}"
         for colour, thick in (((0, 0, 0), 3), ((255, 255, 255), 1)):
             cv2.putText(both, text, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, thick)
         yield both
@@ -178,7 +178,7 @@ def _scale_bar(panel: Axes, columns: int, rows: int, given: Plate) -> None:
     ends = [right - length / across, right]
     panel.plot(ends, [down, down], color="black", lw=5, solid_capstyle="butt")
     panel.plot(ends, [down, down], color="white", lw=3, solid_capstyle="butt")
-    text = f"{length:g} {symbol(given.unit)}"
+    text = f"{length:g} {unit_symbol(given.unit)}"
     dark = {"facecolor": "black", "alpha": 0.5, "edgecolor": "none", "pad": 1.5}
     at = float(np.mean(ends)), down - 0.03 * rows
     panel.text(*at, text, color="white", ha="center", va="bottom", bbox=dark)

@@ -76,7 +76,7 @@ def all_in_focus(
     Immerkær 1996, doi:10.1006/cviu.1996.0060 (noise of an image).
     """
     planes, depth = validate_planes(planes), as_numbers("depth", depth)
-    checks.one_of("fusion", fusion, FUSIONS)
+    checks.check_choice("fusion", fusion, FUSIONS)
     if depth.shape != tuple(planes.shape[1:3]):
         raise ValueError(
             f"depth must have the shape of a plane, {tuple(planes.shape[1:3])}, got {depth.shape}"

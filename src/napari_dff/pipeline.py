@@ -102,8 +102,8 @@ def depth_from_focus(
         When the planes can't be used, with one sentence that says why.
     """
     recipe = Recipe() if recipe is None else recipe
-    checks.instance("stack", stack, FocalStack)
-    checks.instance("recipe", recipe, Recipe)
+    checks.check_type("stack", stack, FocalStack)
+    checks.check_type("recipe", recipe, Recipe)
     plan = make_plan(stack.planes, recipe, megabytes=megabytes)
     given = load_planes(stack.planes, progress) if plan.whole else stack.planes
     moved = registered(given, recipe, transforms, progress)

@@ -1,4 +1,4 @@
-"""Quality at a glance: how well a stack was aligned and covered, with advice in a sentence."""
+"""Quality of an alignment and of the depth coverage, as numbers and as advice in sentences."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_dff.depth import DepthMap
-from napari_dff.registration import STEADY, PlaneReport
+from napari_dff.registration import Outcome, PlaneReport
 
-MANY = (
-    0.02  # share of the pixels from which an outermost plane, or a lack of focus, is worth a word
-)
-MOST = 0.3  # share that is never in focus from which the whole stack is in doubt
+MAX_END_SHARE = 0.02  # share of the pixels that are sharpest in an outermost plane
+MAX_UNFOCUSED_SHARE = 0.3  # share of the pixels that are never in focus
 
 
 class Coverage(NamedTuple):
@@ -24,12 +22,12 @@ class Coverage(NamedTuple):
 
 
 class Motion(NamedTuple):
-    """What each plane did against the reference.
+    """Motion of each plane relative to the reference.
 
     Attributes
     ----------
     shift : (Z, 2) float64
-        Of the middle of the plane: down and right, in pixels.
+        Shift of the centre of the plane (down, right), in pixels.
     magnification : (Z,) float64
     rotation : (Z,) float64
         In degrees.
@@ -40,38 +38,44 @@ class Motion(NamedTuple):
     rotation: np.ndarray
 
 
-def coverage(found: DepthMap, planes: int) -> Coverage:
-    """How much of the scene a stack of so many planes covers."""
-    known = np.isfinite(found.uncertainty)
-    ends = [float(np.mean(known & (found.index == plane))) for plane in (0, planes - 1)]
-    return Coverage(float(np.mean(~known)), *ends)
+def coverage(depth_map: DepthMap, plane_count: int) -> Coverage:
+    """Return which shares of the pixels lie outside the depth range of the stack."""
+    in_focus = np.isfinite(depth_map.uncertainty)
+    first, last = (
+        float(np.mean(in_focus & (depth_map.index == plane))) for plane in (0, plane_count - 1)
+    )
+    return Coverage(float(np.mean(~in_focus)), first, last)
 
 
-def advice(covered: Coverage) -> list[str]:
-    """What the numbers say, and what to do about it: sentences."""
-    told = [
-        f"{covered.never:.1%} of the pixels are never in focus, {covered.first:.1%} are sharpest "
-        f"in the first plane, {covered.last:.1%} in the last."
+def advice(shares: Coverage) -> list[str]:
+    """Return the coverage, and how to improve it, as sentences."""
+    sentences = [
+        f"{shares.never:.1%} of the pixels are never in focus, {shares.first:.1%} are sharpest "
+        f"in the first plane, {shares.last:.1%} in the last."
     ]
-    if covered.first > MANY:
-        told.append("The stack starts too late: take planes before its first one.")
-    if covered.last > MANY:
-        told.append("The stack stops too early: take planes after its last one.")
-    if covered.never > MOST:
-        told.append(
+    if shares.first > MAX_END_SHARE:
+        sentences.append("The stack starts too late: take planes before its first one.")
+    if shares.last > MAX_END_SHARE:
+        sentences.append("The stack stops too early: take planes after its last one.")
+    if shares.never > MAX_UNFOCUSED_SHARE:
+        sentences.append(
             "Much is never in focus: where there is texture, try a larger window and sigma; "
             "where there is none, light it differently."
         )
-    return told
+    return sentences
 
 
-def motion_of(transforms: np.ndarray, shape: tuple[int, int]) -> Motion:
-    """Shift, magnification and rotation of every plane of `shape` from (Z, 3, 3) transforms."""
-    middle = np.array([(shape[0] - 1) / 2, (shape[1] - 1) / 2, 1.0])
-    moved = transforms @ middle
+def decompose_transforms(transforms: np.ndarray, shape: tuple[int, int]) -> Motion:
+    """Return shift, magnification and rotation of (Z, 3, 3) transforms of planes of `shape`.
+
+    Magnification is the square root of the determinant of the linear part; rotation is that of the
+    nearest rotation matrix (the polar decomposition of a 2 × 2 matrix in closed form).
+    """
+    centre = np.array([(shape[0] - 1) / 2, (shape[1] - 1) / 2, 1.0])
+    images = transforms @ centre
     linear = transforms[:, :2, :2]
     return Motion(
-        moved[:, :2] / moved[:, 2:] - middle[:2],
+        images[:, :2] / images[:, 2:] - centre[:2],
         np.sqrt(np.abs(np.linalg.det(linear))),
         np.degrees(
             np.arctan2(linear[:, 1, 0] - linear[:, 0, 1], linear[:, 0, 0] + linear[:, 1, 1])
@@ -79,21 +83,24 @@ def motion_of(transforms: np.ndarray, shape: tuple[int, int]) -> Motion:
     )
 
 
-def fallen_back(report: tuple[PlaneReport, ...]) -> list[int]:
-    """Planes whose motion isn't what was asked for; not those that fit best unmoved."""
-    fell = [plane for plane in report if plane.fallback and not plane.fallback.startswith(STEADY)]
-    return [plane.plane for plane in fell]
+def failed_planes(report: tuple[PlaneReport, ...]) -> list[int]:
+    """Return the planes for which the requested motion model failed.
+
+    Planes that need no motion are not among them.
+    """
+    failures = (Outcome.SIMPLER_MODEL, Outcome.NOT_MATCHED)
+    return [plane.plane for plane in report if plane.outcome in failures]
 
 
-def alignment_advice(report: tuple[PlaneReport, ...], motion: Motion) -> list[str]:
-    """What the alignment found: sentences."""
-    far = np.hypot(*motion.shift.T).max()
-    grown = 100 * (motion.magnification.max() / motion.magnification.min() - 1)
-    told = [f"Planes moved by up to {far:.2f} pixels and {grown:.2f} % of their size."]
-    fell = fallen_back(report)
-    if fell:
-        told.append(
-            f"Planes {', '.join(map(str, fell))} could not be matched as asked (see fallback): "
-            "look at them, and try a simpler motion."
+def summarize_alignment(report: tuple[PlaneReport, ...], motion: Motion) -> list[str]:
+    """Return the size of the motion and the planes that failed, as sentences."""
+    shift = np.hypot(*motion.shift.T).max()
+    growth = 100 * (motion.magnification.max() / motion.magnification.min() - 1)
+    sentences = [f"Planes moved by up to {shift:.2f} pixels and {growth:.2f} % of their size."]
+    failures = failed_planes(report)
+    if failures:
+        sentences.append(
+            f"Planes {', '.join(map(str, failures))} could not be matched as requested (see "
+            "fallback): look at them, and try a simpler motion."
         )
-    return told
+    return sentences

@@ -1,7 +1,7 @@
-"""Everything a person can set: the choices, their ranges and their defaults, said once.
+"""All settings of a run: their choices, ranges and defaults.
 
-The rooms take their names from here, so that reading a recipe, or showing the help of the command
-line, loads no numerics.
+The other modules import the choices from here, so that reading a recipe, or printing the help of
+the command line, loads no numerical library.
 """
 
 import difflib
@@ -60,43 +60,53 @@ Fusion = Literal["noise_aware", "linear", "nearest", "pyramid"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything a person can set, checked when made.
+    """All settings of a run, validated on construction.
 
     Parameters
     ----------
     registration : str
-        How planes are aligned: by features and then grey levels of all near neighbours (joint), by
-        features alone (sift), by grey levels from plane to plane (ecc), or not (none).
+        Alignment method: features, then the grey levels of all near neighbours in one system
+        (joint); features only (sift); grey levels from plane to plane (ecc); no alignment (none).
     motion : str
-        What one plane may do against the next; auto takes the simplest that explains all.
+        Motion model between neighbouring planes. auto selects the simplest model that explains the
+        matches of all planes.
     exposure : str
-        Leave the light of each plane (keep), or bring all to that of the middle one (equal).
+        Brightness correction: none (keep), or scale every plane to the brightness of the middle
+        plane (equal).
     operator : str
-        What counts as sharp.
+        Focus operator: the measure of local sharpness.
     sigma : float
-        Gaussian before the operator, in pixels: more for noisy stacks and coarse texture.
+        Standard deviation of the Gaussian filter before the operator, in pixels. Increase it for
+        noisy stacks and coarse texture.
     window : int
-        Width over which sharpness is averaged, in pixels: more for noise, less for fine relief.
+        Width of the window over which the focus measure is averaged, in pixels. Increase it for
+        noisy stacks, decrease it for fine relief.
     aggregation : str
-        How it is averaged: windows that balance their texture and grow with the noise (adaptive),
-        that only balance it (balanced), plain ones (window), or along edges (guided).
+        Spatial averaging of the focus measure: in windows that balance their texture and grow with
+        the noise (adaptive), that only balance it (balanced), in plain windows (window), or with an
+        edge-preserving guided filter (guided).
     peak : str
-        How depth is read off the focus curve: between planes by all of its peak (curve), by the
-        three planes around the sharpest, or as that plane (argmax).
+        Depth between planes, from the focus curve: a fit to the whole peak (curve), a fit to the
+        three planes around the sharpest one (lorentzian, gaussian, parabola), or the position of
+        the sharpest plane (argmax).
     prefer : str
-        Which peak where there are several: the sharpest, or that of the first or last plane.
+        Which of several significant peaks of a focus curve gives the depth: the sharpest, the
+        first or the last one along Z.
     refinement : str
-        What makes neighbours agree; none leaves the estimate as it is.
+        Regularization of the depth map across neighbouring pixels. none keeps the estimate of each
+        pixel.
     smoothness : float
-        How much neighbours count against the pixel's own focus curve; 0 is not at all.
+        Weight of the neighbouring pixels relative to the pixel's own focus curve. 0 turns
+        refinement off.
     fusion : str
-        How planes become the all-in-focus image: two mixed, more where there is only noise
-        (noise_aware), always two (linear), one (nearest), or a Laplacian pyramid.
+        Composition of the all-in-focus image: the two planes nearest to the depth, more planes
+        where there is only noise (noise_aware); always two planes (linear); the nearest plane
+        (nearest); or a Laplacian pyramid of all planes (pyramid).
 
     Raises
     ------
     ValueError
-        For a value outside its choices or range, with one sentence.
+        For a value outside its choices or range.
     """
 
     registration: Registration = "joint"
@@ -113,31 +123,28 @@ class Recipe:
     fusion: Fusion = "noise_aware"
 
     def __post_init__(self) -> None:
-        for name, kind in get_type_hints(type(self), include_extras=True).items():
-            if get_origin(kind) is Literal:
-                checks.one_of(name, getattr(self, name), get_args(kind))
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            if get_origin(hint) is Literal:
+                checks.check_choice(name, getattr(self, name), get_args(hint))
             else:
-                plain = get_args(kind)[1].check(name, getattr(self, name))
-                object.__setattr__(self, name, plain)
+                number = get_args(hint)[1].check(name, getattr(self, name))
+                object.__setattr__(self, name, number)
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> "Recipe":
-        """Recipe from names and values; ValueError for a name that isn't a setting."""
+        """Return the recipe with these settings; raise ValueError for an unknown name."""
         if not isinstance(settings, Mapping):
-            raise ValueError(f"recipe must be names with values, got {settings!r}")
-        known = [field.name for field in fields(cls)]
+            raise ValueError(f"recipe must map names to values, got {settings!r}")
+        names = [field.name for field in fields(cls)]
         for name in settings:
-            if name not in known:
-                near = difflib.get_close_matches(str(name), known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else f" ({', '.join(known)})"
+            if name not in names:
+                matches = difflib.get_close_matches(str(name), names, n=1)
+                hint = f"; did you mean {matches[0]!r}?" if matches else f" ({', '.join(names)})"
                 raise ValueError(f"recipe has no setting {name!r}{hint}")
         return cls(**settings)
 
     def flags(self) -> list[str]:
-        """The words of the command line that make this recipe of the defaults."""
+        """Return the command-line flags of all settings that differ from their defaults."""
         changed = [field for field in fields(self) if getattr(self, field.name) != field.default]
-        return [
-            word
-            for field in changed
-            for word in (f"--{field.name}", str(getattr(self, field.name)))
-        ]
+        pairs = [(f"--{field.name}", str(getattr(self, field.name))) for field in changed]
+        return [word for pair in pairs for word in pair]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_dff.units import checked_unit
+from napari_dff.units import validate_unit
 from napari_dff.validation import MAX_MAGNITUDE, as_numbers, check_finite
 
 MIN_PLANES = 3
@@ -122,7 +122,7 @@ class FocalStack:
             "planes": planes,
             "positions": validate_positions(self.positions, planes.shape[0]),
             "pixel_size": validate_pixel_size(self.pixel_size),
-            "unit": checked_unit(self.unit),
+            "unit": validate_unit(self.unit),
         }
         for name, value in fitting.items():
             object.__setattr__(self, name, value)

@@ -1,6 +1,6 @@
-"""Units of length: as files write them, as napari spells them, and as a person reads them."""
+"""Units of length: spellings in files, names in napari, and symbols for display."""
 
-UNITS = {
+UNIT_NAMES = {
     "µm": "micrometer",
     "μm": "micrometer",  # the Greek letter, not the sign
     "um": "micrometer",
@@ -28,34 +28,31 @@ EXPONENTS = {
 }
 
 
-def spelled_out(text: object) -> str | None:
-    """Unit of length as napari spells it: "µm" → "micrometer"; None where it is none we know."""
+def normalize_unit(text: object) -> str | None:
+    """Return the napari name of a unit of length ("µm" → "micrometer"), or None if unknown."""
     word = str(text).strip()
-    return word if word in EXPONENTS else UNITS.get(word)
+    return word if word in EXPONENTS else UNIT_NAMES.get(word)
 
 
-def checked_unit(unit: object) -> str:
-    """`unit` as napari spells it, or "pixel"; ValueError where it is none we know."""
-    spelled = "pixel" if unit == "pixel" else spelled_out(unit)
-    if spelled is None:
+def validate_unit(unit: object) -> str:
+    """Return the napari name of `unit`, or "pixel"; raise ValueError for an unknown unit."""
+    name = "pixel" if unit == "pixel" else normalize_unit(unit)
+    if name is None:
         raise ValueError(f"unit must be pixel, {', '.join(EXPONENTS)}, got {unit!r}")
-    return spelled
+    return name
 
 
-def factor(of: str, to: str) -> float:
-    """What a length in `of` is multiplied with to be one in `to`: "micrometer", "nanometer": 1000.
-
-    Both as napari spells them.
-    """
-    power = EXPONENTS[of] - EXPONENTS[to]
+def conversion_factor(source: str, target: str) -> float:
+    """Return the factor from one napari unit to another: ("micrometer", "nanometer") → 1000."""
+    power = EXPONENTS[source] - EXPONENTS[target]
     return 10.0**power if power >= 0 else 1 / 10.0**-power
 
 
-def symbol(unit: str) -> str:
-    """Short form of a unit as napari spells it: "micrometer" → "µm"; the unit itself if unknown."""
-    return next((short for short, long in UNITS.items() if long == unit), unit)
+def unit_symbol(unit: str) -> str:
+    """Return the symbol of a napari unit ("micrometer" → "µm"), or the unit itself if unknown."""
+    return next((short for short, name in UNIT_NAMES.items() if name == unit), unit)
 
 
-def depth_symbol(unit: str) -> str:
-    """Short form of the unit that depth is counted in: planes where nothing is calibrated."""
-    return "planes" if unit == "pixel" else symbol(unit)
+def depth_unit_symbol(unit: str) -> str:
+    """Return the symbol of the unit of depth; "planes" for an uncalibrated stack."""
+    return "planes" if unit == "pixel" else unit_symbol(unit)

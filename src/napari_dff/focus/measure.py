@@ -90,8 +90,8 @@ def lazy_focus_volume(
 
     Of lazy planes nothing is read but what a window needs, anew for every window.
     """
-    checks.one_of("operator", operator, OPERATORS)
-    checks.one_of("aggregation", aggregation, AGGREGATIONS)
+    checks.check_choice("operator", operator, OPERATORS)
+    checks.check_choice("aggregation", aggregation, AGGREGATIONS)
     SIGMA.check("sigma", sigma)
     WINDOW.check("window", window)
     measure = Measurement(planes, operator, sigma, window)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from napari_dff.units import factor, spelled_out
+from napari_dff.units import conversion_factor, normalize_unit
 
 UNMEASURED = ("None", "", "pixel", "pixels", "reference frame")  # what files write as unit
 
@@ -97,7 +97,7 @@ def calibration(
     """
     doubt = next(filter(None, map(_doubt, ("planes", "rows", "columns"), (z, y, x))), "")
     uncalibrated = Calibration(doubt=doubt)
-    unit = spelled_out(x.unit) if x is not None else None
+    unit = normalize_unit(x.unit) if x is not None else None
     if unit is None:
         return uncalibrated
     step, height, width = (_within(length, unit) for length in (z, y, x))
@@ -106,8 +106,8 @@ def calibration(
     if z is not None and step is not None:
         start *= _within(Length(1.0, z.unit), unit) or 1.0
     measured = None
-    if heights is not None and (own := spelled_out(heights[1])) is not None:
-        measured = heights[0] * factor(own, unit)
+    if heights is not None and (own := normalize_unit(heights[1])) is not None:
+        measured = heights[0] * conversion_factor(own, unit)
         signs = np.unique(np.sign(np.diff(measured, axis=1)))
         if np.isfinite(signs).all() and {-1, 1} <= set(signs):
             doubt = doubt or "positions of planes not used: they neither rise nor fall"
@@ -118,7 +118,7 @@ def _doubt(what: str, length: Length | None) -> str:
     """What is wrong with the distance of `what` in a file, if anything."""
     if length is None or length.size is None or str(length.unit).strip() in UNMEASURED:
         return ""
-    if spelled_out(length.unit) is None:
+    if normalize_unit(length.unit) is None:
         return f"distance of {what} not used: {length.unit!r} is no known unit"
     if _within(length, "micrometer") is None:
         return f"distance of {what} not used: {length.size} {length.unit} is no positive length"
@@ -127,8 +127,8 @@ def _doubt(what: str, length: Length | None) -> str:
 
 def _within(length: Length | None, unit: str) -> float | None:
     """`length` in `unit`; None where it is no positive length."""
-    own = None if length is None or length.size is None else spelled_out(length.unit)
+    own = None if length is None or length.size is None else normalize_unit(length.unit)
     if length is None or own is None:
         return None
-    size = float(length.size) * factor(own, unit)
+    size = float(length.size) * conversion_factor(own, unit)
     return size if np.isfinite(size) and size > 0 else None

@@ -49,7 +49,7 @@ def save_mesh(
     suffix = path.suffix.lower()
     if suffix not in EXPORTS:
         raise ValueError(f"path must end in {', '.join(EXPORTS)}, got {path.name!r}")
-    checks.instance("mesh", mesh, Mesh)
+    checks.check_type("mesh", mesh, Mesh)
     picture = None if texture is None else as_texture(texture)
     files = EXPORTS[suffix](path, mesh, picture)
     with contextlib.ExitStack() as moving:  # in the other order: the mesh after what it names

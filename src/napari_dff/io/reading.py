@@ -22,7 +22,7 @@ from napari_dff.io.tiff_reading import TIFFS, tiff_sources
 from napari_dff.io.zarr_reading import is_zarr, zarr_sources
 from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
-from napari_dff.units import factor
+from napari_dff.units import conversion_factor
 
 __all__ = [
     "StackError",
@@ -225,7 +225,7 @@ def _spaced(found: Acquisition, spacing: float | Sequence[float]) -> Acquisition
             f"doesn't say how large its pixels are; got {spacing!r}"
         )
     return dataclasses.replace(
-        found, positions=values[0] * factor("micrometer", found.unit) * planes
+        found, positions=values[0] * conversion_factor("micrometer", found.unit) * planes
     )
 
 

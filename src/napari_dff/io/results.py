@@ -68,7 +68,7 @@ class ResultFiles:
         *,
         file_format: FileFormat = "ome-tiff",
     ) -> None:
-        checks.one_of("file_format", file_format, FORMATS)
+        checks.check_choice("file_format", file_format, FORMATS)
         self._folder, self._layout, self._record = Path(folder), layout, record
         self._format = file_format
         self._transforms = np.tile(np.eye(3), (*layout.positions.shape, 1, 1))

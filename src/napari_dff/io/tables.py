@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_dff.io.folders import in_place
 from napari_dff.surface import Profile, Quantity
-from napari_dff.units import depth_symbol, symbol
+from napari_dff.units import depth_unit_symbol, unit_symbol
 
 
 def write_table(
@@ -50,7 +50,7 @@ def write_profile(path: str | os.PathLike[str], profile: Profile, unit: str) -> 
 
     `unit` is the unit of length as napari spells it.
     """
-    length, height = symbol(unit), depth_symbol(unit)
+    length, height = unit_symbol(unit), depth_unit_symbol(unit)
     columns = {f"distance ({length})": profile.distance, f"height ({height})": profile.height}
     if profile.uncertainty is not None:
         columns[f"uncertainty ({height})"] = profile.uncertainty

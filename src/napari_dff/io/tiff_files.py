@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 
 from napari_dff.io.pixels import Pixels
-from napari_dff.units import symbol
+from napari_dff.units import unit_symbol
 from napari_dff.windows import Window
 
 KINDS = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")  # of OME
@@ -85,7 +85,7 @@ def _sizes(pixels: Pixels, positions: np.ndarray | None) -> dict[str, Any]:
     if pixels.unit == "pixel":
         return {}
     height, width = pixels.pixel_size
-    short = symbol(pixels.unit)
+    short = unit_symbol(pixels.unit)
     sizes: dict[str, Any] = {
         "PhysicalSizeX": width,
         "PhysicalSizeXUnit": short,

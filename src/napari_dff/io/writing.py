@@ -58,7 +58,7 @@ def save_reconstruction(
     OSError
         When it can't be written; nothing is changed then.
     """
-    checks.instance("result", result, Reconstruction)
+    checks.check_type("result", result, Reconstruction)
     stack, found = result.stack, result.refined
     # of its planes only the shape counts, and they needn't be in memory
     planes = np.broadcast_to(np.empty((), stack.planes.dtype), (1, 1, *stack.planes.shape))

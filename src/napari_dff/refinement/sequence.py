@@ -122,7 +122,7 @@ def refine(
     at = validate_positions(positions, volume.shape[0])
     estimate = _checked_depth_map("estimate", estimate, volume.shape)
     if before is not None:
-        checks.instance("before", before, Before)
+        checks.check_type("before", before, Before)
         result = _checked_depth_map("before.result", before.result, volume.shape)
         before = before._replace(result=result)
     settings = refinement, smoothness, guide, progress
@@ -197,7 +197,7 @@ def refined(
 
 def _checked_depth_map(name: str, found: DepthMap, shape: tuple[int, int, int]) -> DepthMap:
     """`found` with its dtypes; ValueError unless it can be of a focus volume of that shape."""
-    checks.instance(name, found, DepthMap)
+    checks.check_type(name, found, DepthMap)
     index, depth, doubt = (as_numbers(name, part) for part in found)
     for part in (index, depth, doubt):
         if part.shape != shape[1:]:

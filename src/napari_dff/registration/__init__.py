@@ -8,7 +8,7 @@ from napari_dff.registration.alignment import (
     estimate_transforms,
     resample,
 )
-from napari_dff.registration.estimation import STEADY, PlaneReport
+from napari_dff.registration.estimation import Outcome, PlaneReport
 from napari_dff.registration.exposure import estimate_gains
 from napari_dff.registration.lazy_stack import LazyAlignedStack, load_aligned
 from napari_dff.registration.motion import MOTIONS
@@ -16,9 +16,9 @@ from napari_dff.registration.motion import MOTIONS
 __all__ = [
     "MOTIONS",
     "REGISTRATIONS",
-    "STEADY",
     "Alignment",
     "LazyAlignedStack",
+    "Outcome",
     "PlaneReport",
     "align",
     "align_lazily",

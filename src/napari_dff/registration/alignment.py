@@ -129,7 +129,7 @@ def align_lazily(
     ValueError
         As `align`, or when `transforms` has the wrong shape or cannot be inverted.
     """
-    checks.one_of("exposure", exposure, ("keep", "equal"))
+    checks.check_choice("exposure", exposure, ("keep", "equal"))
     report: tuple[PlaneReport, ...] = ()
     if transforms is None:
         transforms, report = estimate_transforms(
@@ -166,8 +166,8 @@ def estimate_transforms(
     ValueError
         As `align`, which also says what the settings are.
     """
-    checks.one_of("registration", registration, REGISTRATIONS)
-    checks.one_of("motion", motion, ("auto", *MOTIONS))
+    checks.check_choice("registration", registration, REGISTRATIONS)
+    checks.check_choice("motion", motion, ("auto", *MOTIONS))
     count = planes.shape[0]
     centre = count // 2
     if reference is not None:

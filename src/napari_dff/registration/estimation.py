@@ -6,6 +6,7 @@ blurred almost alike. The motions between neighbours are composed.
 
 from __future__ import annotations
 
+from enum import Enum, auto
 from typing import Any, NamedTuple
 
 import cv2
@@ -26,7 +27,15 @@ SAME_BLUR = 2.0  # pixels: planes are blurred by this before they are compared
 FEATURES = {"joint": (384, 1000), "sift": (LARGEST, 4000)}
 CHECKED = 384  # pixels: planes with a longer side are checked shrunk
 NEIGHBOURS = 2  # planes towards the reference that are tried before a plane is given up
-STEADY = "no motion"  # begins what is said of a plane that fits best as it is
+
+
+class Outcome(Enum):
+    """How the motion that was used compares with the requested motion model."""
+
+    AS_REQUESTED = auto()
+    SIMPLER_MODEL = auto()
+    NO_MOTION_NEEDED = auto()  # no motion lowers the difference to the neighbour
+    NOT_MATCHED = auto()
 
 
 class PlaneReport(NamedTuple):
@@ -46,6 +55,8 @@ class PlaneReport(NamedTuple):
         Why it isn't the motion that was asked for; empty if it is.
     points, displacements : (N, 2) float64
         Inliers (y, x) in the plane, and where they lie in the neighbour, relative to that.
+    outcome : Outcome
+        The reason of `fallback` as a category.
     """
 
     plane: int
@@ -58,6 +69,7 @@ class PlaneReport(NamedTuple):
     fallback: str = ""
     points: np.ndarray = np.empty((0, 2))
     displacements: np.ndarray = np.empty((0, 2))
+    outcome: Outcome = Outcome.AS_REQUESTED
 
 
 class _Step(NamedTuple):
@@ -122,7 +134,10 @@ def estimate(
                 break
         if step is None:
             reports[i] = PlaneReport(
-                i, i - side, model="identity", fallback="nothing to match: moves with its neighbour"
+                i,
+                i - side,
+                fallback="nothing to match: moves with its neighbour",
+                outcome=Outcome.NOT_MATCHED,
             )
             continue
         placed[side].append(i)
@@ -221,12 +236,17 @@ def _believed(
                 residual=motions.residual(fits[name], points, goal) if len(points) else np.nan,
                 points=points,
                 displacements=goal - points,
+                outcome=Outcome.AS_REQUESTED if name == chosen else Outcome.SIMPLER_MODEL,
             )
             return _Step(fits[name], report)
-    fallback = f"{STEADY} lowers the difference to plane {j}"
-    return _Step(
-        np.eye(3), PlaneReport(i, j, model="identity", fallback=fallback, matches=matches.tried)
+    report = PlaneReport(
+        i,
+        j,
+        fallback=f"no motion lowers the difference to plane {j}",
+        matches=matches.tried,
+        outcome=Outcome.NO_MOTION_NEEDED,
     )
+    return _Step(np.eye(3), report)
 
 
 def _differences(moving: np.ndarray, fixed: np.ndarray, matrix: np.ndarray) -> tuple[float, float]:

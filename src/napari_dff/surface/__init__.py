@@ -1,6 +1,6 @@
 """What a height map says: levelled, its roughness, profiles, steps, volumes, and a mesh of it."""
 
-from napari_dff.surface.levelling import LEVELLINGS, Levelled, Levelling, level
+from napari_dff.surface.levelling import LEVELLINGS, LevelledHeights, Levelling, level
 from napari_dff.surface.mesh import Mesh, mesh
 from napari_dff.surface.profile import Profile, profile
 from napari_dff.surface.quantity import Quantity
@@ -10,7 +10,7 @@ from napari_dff.surface.texture import texture
 
 __all__ = [
     "LEVELLINGS",
-    "Levelled",
+    "LevelledHeights",
     "Levelling",
     "Mesh",
     "Profile",

@@ -17,7 +17,7 @@ DEGREE = checks.Range(1, 5, 1)
 REACH = 2  # pixels around a point that its height is the median of: 5 × 5
 
 
-class Levelled(NamedTuple):
+class LevelledHeights(NamedTuple):
     """A height map in two parts, which add up to it.
 
     Attributes
@@ -39,7 +39,7 @@ def level(
     degree: int = 2,
     points: npt.ArrayLike | None = None,  # (3, 2)
     where: np.ndarray | None = None,  # (Y, X)
-) -> Levelled:
+) -> LevelledHeights:
     """Subtract a form from the heights.
 
     Parameters
@@ -60,7 +60,7 @@ def level(
 
     Returns
     -------
-    Levelled
+    LevelledHeights
 
     Raises
     ------
@@ -68,11 +68,11 @@ def level(
         For a wrong argument; where the known pixels don't determine the form; where points lie on
         a line, outside, or where nothing is known.
     """
-    checks.one_of("levelling", levelling, LEVELLINGS)
+    checks.check_choice("levelling", levelling, LEVELLINGS)
     DEGREE.check("degree", degree)
     known = known_pixels(heights, where)
     form = LEVELLINGS[levelling](heights, known, degree, points)
-    return Levelled((heights - form).astype(np.float32), form.astype(np.float32))
+    return LevelledHeights((heights - form).astype(np.float32), form.astype(np.float32))
 
 
 def _nothing(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from napari_dff.units import checked_unit, depth_symbol, symbol
+from napari_dff.units import depth_unit_symbol, unit_symbol, validate_unit
 
 
 class Quantity(NamedTuple):
@@ -42,7 +42,7 @@ class Symbols(NamedTuple):
 
 def symbols(unit: str) -> Symbols:
     """Symbols for a unit as napari spells it; heights are planes where nothing is calibrated."""
-    unit = checked_unit(unit)
-    height, length = depth_symbol(unit), symbol(unit)
+    unit = validate_unit(unit)
+    height, length = depth_unit_symbol(unit), unit_symbol(unit)
     area = f"{length}²"
     return Symbols(height, length, area, f"{length}³" if height == length else f"{height}·{area}")

@@ -31,7 +31,7 @@ def known_pixels(
         raise ValueError(f"heights must have axes (Y, X), got shape {heights.shape}")
     known = np.isfinite(heights)
     if where is not None:
-        known &= checked_mask("where", where, heights.shape)
+        known &= validate_mask("where", where, heights.shape)
     if uncertainty is not None:
         if uncertainty.shape != heights.shape:
             raise ValueError(
@@ -59,7 +59,7 @@ def check_values(name: str, values: np.ndarray | None) -> None:
         )
 
 
-def checked_mask(name: str, mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def validate_mask(name: str, mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """`mask` as an array; ValueError unless it is bool and of that shape."""
     mask = np.asarray(mask)
     if mask.dtype != bool or mask.shape != shape:

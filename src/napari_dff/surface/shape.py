@@ -7,7 +7,7 @@ import numpy as np
 from napari_dff import checks
 from napari_dff.stack import validate_pixel_size
 from napari_dff.surface.quantity import Quantity, symbols
-from napari_dff.surface.region import PATCH, checked_mask, known_pixels
+from napari_dff.surface.region import PATCH, known_pixels, validate_mask
 from napari_dff.validation import MAX_MAGNITUDE
 
 LEVEL = checks.Range(-MAX_MAGNITUDE, MAX_MAGNITUDE, 0.1)
@@ -56,7 +56,7 @@ def step_height(
     """
     size = validate_pixel_size(pixel_size)
     flats = [
-        known_pixels(heights, checked_mask(name, flat, np.shape(heights)), uncertainty)
+        known_pixels(heights, validate_mask(name, flat, np.shape(heights)), uncertainty)
         for name, flat in (("first", first), ("second", second))
     ]
     if (flats[0] & flats[1]).any():

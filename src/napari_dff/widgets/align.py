@@ -10,7 +10,7 @@ from napari.viewer import Viewer
 
 from napari_dff.pipeline import registered
 from napari_dff.progress import Progress
-from napari_dff.quality import Motion, alignment_advice, fallen_back, motion_of
+from napari_dff.quality import Motion, decompose_transforms, failed_planes, summarize_alignment
 from napari_dff.recipe import Recipe
 from napari_dff.registration import (
     LazyAlignedStack,
@@ -103,7 +103,7 @@ class AlignWidget(StepWidget):
         self._channel = series.channel
         for place, report in result.reports.items():
             motions = result.transforms[place] if series.names else result.transforms
-            self._reports[place] = series.words(place), report, motion_of(motions, shape)
+            self._reports[place] = series.words(place), report, decompose_transforms(motions, shape)
         self._slid()
 
     def _slid(self, _: Any = None) -> None:
@@ -118,7 +118,7 @@ class AlignWidget(StepWidget):
         if place == self._shown or place not in self._reports:
             return
         self._shown, (where, report, motion) = place, self._reports[place]
-        told = alignment_advice(report, motion)
+        told = summarize_alignment(report, motion)
         self.tell([f"{where.capitalize()}:", *told] if where and told else told)
         self.report.value = _table(report, motion)
         self.report.native.resizeColumnsToContents()
@@ -133,7 +133,7 @@ class AlignWidget(StepWidget):
         shift.legend(ncols=2, loc="upper right")
         size.plot(planes, 100 * (motion.magnification - 1), ".-", color=COLOURS[2])
         residual.plot(planes, [plane.residual for plane in report], ".-", color=COLOURS[3])
-        fell = fallen_back(report)
+        fell = failed_planes(report)
         for axes, name in zip(self.plot.axes, NAMES, strict=True):
             axes.set_title(name, loc="left")
             for plane in fell:

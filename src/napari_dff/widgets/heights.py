@@ -8,7 +8,7 @@ from napari.layers import Image, Layer, Points, Shapes
 from napari.viewer import Viewer
 from skimage.draw import polygon2mask
 
-from napari_dff.units import checked_unit
+from napari_dff.units import validate_unit
 from napari_dff.widgets.axes import CHANNEL_LABELS, describe_index
 from napari_dff.widgets.geometry import index_in_view
 from napari_dff.widgets.layers import (
@@ -77,7 +77,7 @@ def heights_of(viewer: Viewer, layer: Image | None) -> Heights:
     if uncertainty is not None:
         heights = np.where(np.isfinite(uncertainty), heights, np.float32(np.nan))
     where = place_shown(viewer, layer), words_in_view(viewer, layer)
-    size = pixel_size_of(layer), checked_unit(unit_of(layer))
+    size = pixel_size_of(layer), validate_unit(unit_of(layer))
     return Heights(layer, heights, uncertainty, picture, *size, *where)
 
 

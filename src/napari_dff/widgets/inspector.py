@@ -11,7 +11,7 @@ from napari.viewer import Viewer
 from napari_dff.progress import Progress
 from napari_dff.recipe import Recipe
 from napari_dff.region import FocusCurve, focus_curve
-from napari_dff.units import depth_symbol
+from napari_dff.units import depth_unit_symbol
 from napari_dff.widgets.canvas import COLOURS, Canvas
 from napari_dff.widgets.controls import button_row, call_when_closed, wrapping_label
 from napari_dff.widgets.geometry import index_in_view, pixel_at, placement, surface_point
@@ -143,7 +143,7 @@ class InspectorWidget(Container[Widget]):
     def _show(self, source: Image, pixel: tuple[int, int], curve: FocusCurve, add: bool) -> None:
         kept = self.curves[-(KEPT - 1) :] if add else []
         self.curves = [*kept, (pixel, curve)]
-        self._unit = depth_symbol(str(source.units[-1]))
+        self._unit = depth_unit_symbol(str(source.units[-1]))
         self._final = self._became(source, pixel)
         self._mark(source)
         self._draw()

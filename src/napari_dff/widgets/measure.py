@@ -27,7 +27,7 @@ from napari_dff.surface import (
 )
 from napari_dff.surface.levelling import DEGREE
 from napari_dff.surface.profile import WIDTH
-from napari_dff.units import depth_symbol, symbol
+from napari_dff.units import depth_unit_symbol, unit_symbol
 from napari_dff.widgets.canvas import COLOURS, Canvas
 from napari_dff.widgets.controls import button_row, labelled_column, read_only_table, wrapping_label
 from napari_dff.widgets.geometry import placement, surface_point
@@ -165,7 +165,7 @@ class MeasureWidget(Tool):
             self.cursor.value = "–"
             return
         unit, doubts = (
-            depth_symbol(str(layer.units[-1])),
+            depth_unit_symbol(str(layer.units[-1])),
             beside(self._viewer, layer, "uncertainty"),
         )
         value = f"{float(shown_values(self._viewer, layer)[row, column]):.4g}"
@@ -300,10 +300,10 @@ def _profile(
     flat = _levelled(heights, how, where)
     given = {"uncertainty": heights.uncertainty, "width": settings["width"]}
     found = profile(flat, line, heights.pixel_size, **given)
-    unit = depth_symbol(heights.unit)
+    unit = depth_unit_symbol(heights.unit)
     known = found.height[np.isfinite(found.height)]
     length = Quantity(
-        "length", float(found.distance[-1]), symbol(heights.unit), None, "of the line"
+        "length", float(found.distance[-1]), unit_symbol(heights.unit), None, "of the line"
     )
     if not known.size:
         return Found(heights, (length,), found, flat)
