@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from napari_dff.checks import Range, one_of
+from napari_dff.checks import Range, check_choice
 from napari_dff.images import as_dtype, luminance
 from napari_dff.lazy import read_plane
 from napari_dff.stack import FocalStack
@@ -64,4 +64,4 @@ def test_ranges():
         with pytest.raises(ValueError, match="sigma must be a number from 0 to 2"):
             Range(0.0, 2.0, 0.1).check("sigma", wrong)
     with pytest.raises(ValueError, match="peak must be one of a, b, got 'c'"):
-        one_of("peak", "c", ("a", "b"))
+        check_choice("peak", "c", ("a", "b"))
