@@ -1,16 +1,4 @@
-"""How much a focus curve goes up and down where nothing is sharp.
-
-The focus measure of a pixel where nothing is ever sharp still goes up and down from plane to plane.
-How much is read off the volume itself, so that nothing has to be known about camera or operator:
-
-- *floor*: the geometric mean of the lower half of a pixel's curve;
-- *fluctuation*: the standard deviation of the logarithm of the curve, from the median of its
-  squared second differences (noise has them everywhere, a smooth curve only at its peak), over the
-  pixels around.
-
-Where the measure is r times its noise floor, a measure of energy fluctuates by
-``fluctuation * sqrt(2 r - 1) / r``: noise alone at r = 1, noise against signal beyond.
-"""
+"""Noise of a focus curve: floor, fluctuation, and the threshold above which a peak is detected."""
 
 from __future__ import annotations
 
@@ -23,62 +11,99 @@ import numpy as np
 
 from napari_dff.compiled import inline_kernel, kernel
 
-NOISE_SIGMA_PX = 6.0  # pixels, standard deviation of what counts as "around" for the fluctuation
-NOISE_RADIUS_PX = 18  # pixels around a window that its noise depends on: three standard deviations
-FLAT = 0.1  # of ln(measure): a curve that varies by less doesn't vary
-DYNAMIC_RANGE = 1e-6  # of a curve's highest value: lower ones are no measures
-LEAST = np.float32(1e-30)
-ROWS = 16  # taken at a time
+NOISE_SIGMA_PX = 6.0  # standard deviation of the Gaussian that averages the fluctuation
+NOISE_RADIUS_PX = 18  # how far from a pixel its noise depends on the volume: 3 standard deviations
+FALSE_ALARM_RATE = 1e-3  # share of pixels without texture that are called in focus
+MIN_FLUCTUATION = 0.02  # of ln(measure), assumed by thresholds where less is measured
+MIN_LOG_RANGE = 0.1  # of ln(measure): a curve of smaller range has no noise to measure
+DYNAMIC_RANGE = 1e-6  # of a curve's maximum: smaller values are raised to it
+MEDIAN_CHI_SQUARED = 0.4549  # of one degree of freedom: median of a squared normal number
+MEAN_LOWER_HALF = 0.8  # mean of the negative half of the standard normal distribution: -√(2/π)
+TINY = np.float32(1e-30)
+ROWS_PER_CHUNK = 16  # rows of pixels whose logarithms are in memory at a time
 BLOCK = 64  # curves that are sorted by the same vector operations
-FALSE_ALARM = 1e-3  # share of pixels without any texture that may still be called in focus
+
+# Noise model
+# -----------
+# A focus measure is a local mean of N squared filter responses. Out of focus these are noise alone,
+# of mean energy F₀ (the floor). In focus, signal is added: F = S + F₀. The sum of N squared normal
+# numbers with means has the variance of the noncentral χ² distribution,
+#     Var F = (2 / N) (F₀² + 2 S F₀) = f² F₀ (2 F - F₀),    f² = 2 / N,
+# so that with r = F / F₀ the standard deviation of ln F is
+#     f √(2 r - 1) / r.                                                                          (1)
+# f is the fluctuation of a curve of noise (r = 1). Both are estimated from the volume itself; no
+# property of the camera or the operator has to be known:
+# - ln F₀: mean of the lower half of the logarithms of a curve. A peak fills less than half of it.
+# - f²: from second differences d = l₋ - 2 l + l₊ of the logarithms, Var d = (1 + 4 + 1) f². The
+#   median of d² is 0.4549 · 6 f² for normal numbers, and ignores the few planes of the peak, where
+#   the curve itself bends. One curve has too few planes for a precise f²: it is averaged by a
+#   Gaussian over the pixels around.
+# A curve of noise of n planes has its maximum below z fluctuations above the floor in all but α of
+# the pixels, where Φ(z - 0.8)ⁿ = 1 - α: the floor, as the mean of the lower half, lies 0.8 below
+# the mean. A peak is detected if it exceeds F₀ exp(z f).
+# Cost: one logarithm a value, and two sorts, which a sorting network does for `BLOCK` curves at a
+# time without branches.
 
 
 class Noise(NamedTuple):
-    """What the focus measure does where nothing is sharp: (Y, X) float32 each.
+    """Noise of every focus curve.
 
-    The floor is one of the measure, the fluctuation one of its logarithm.
+    Attributes
+    ----------
+    floor : (Y, X) float32
+        Geometric mean of the measure out of focus, in the unit of the measure.
+    fluctuation : (Y, X) float32
+        Standard deviation of ln(measure) out of focus.
     """
 
     floor: np.ndarray
     fluctuation: np.ndarray
 
 
-def compute_noise(focus: np.ndarray, neighbourhood: float = NOISE_SIGMA_PX) -> Noise:
-    """Floor and fluctuation of every pixel of a (Z, Y, X) focus volume."""
+def compute_noise(focus: np.ndarray, sigma: float = NOISE_SIGMA_PX) -> Noise:
+    """Return the noise of every curve of a (Z, Y, X) float32 focus volume.
+
+    `sigma`, in pixels, is the standard deviation of the Gaussian that averages the fluctuation.
+    """
     count, height, width = focus.shape
     floor, variance, extent = (np.empty((height, width), np.float32) for _ in range(3))
-    for top in range(0, height, ROWS):
-        rows = slice(top, top + ROWS)
-        logarithms = np.log(np.maximum(focus[:, rows], LEAST)).reshape(count, -1)
-        _floors(
+    for top in range(0, height, ROWS_PER_CHUNK):
+        rows = slice(top, top + ROWS_PER_CHUNK)
+        logarithms = np.log(np.maximum(focus[:, rows], TINY)).reshape(count, -1)
+        _log_statistics(
             logarithms,
             sorting_network(count),
             sorting_network(count - 2),
             *(part[rows].reshape(-1) for part in (floor, variance, extent)),
         )
-    # A curve that hardly varies was never measured; it must not make its neighbours look surer.
-    counts = (extent > FLAT).astype(np.float32)
-    size = (2 * round(NOISE_RADIUS_PX / NOISE_SIGMA_PX * neighbourhood) + 1,) * 2
-    around = cv2.GaussianBlur(counts * variance, size, neighbourhood)
-    number = cv2.GaussianBlur(counts, size, neighbourhood)
+    # Saturated or black pixels have constant curves. They don't lower the noise of their neighbours.
+    weight = (extent > MIN_LOG_RANGE).astype(np.float32)
+    size = (2 * round(NOISE_RADIUS_PX / NOISE_SIGMA_PX * sigma) + 1,) * 2
+    weighted = cv2.GaussianBlur(weight * variance, size, sigma)
+    total = cv2.GaussianBlur(weight, size, sigma)
     return Noise(
-        np.exp(floor), np.sqrt(np.where(number > 1e-3, around / np.maximum(number, 1e-3), variance))
+        np.exp(floor), np.sqrt(np.where(total > 1e-3, weighted / np.maximum(total, 1e-3), variance))
     )
 
 
-def detection_z_score(planes: int) -> float:
-    """How many fluctuations above its floor a curve of noise stays, but for FALSE_ALARM of them.
+def detection_z_score(plane_count: int) -> float:
+    """Return how many fluctuations above its floor a peak must stand to be detected."""
+    quantile = (1 - FALSE_ALARM_RATE) ** (1 / plane_count)
+    return NormalDist().inv_cdf(quantile) + MEAN_LOWER_HALF
 
-    The highest of `planes` normal numbers, counted from the mean of their lower half (-0.8).
-    """
-    return NormalDist().inv_cdf((1 - FALSE_ALARM) ** (1 / planes)) + 0.8
+
+@inline_kernel
+def detection_threshold(floor, fluctuation, z_score):  # type: ignore[no-untyped-def]
+    """Return the value that a peak must exceed to be detected, in the unit of `floor`."""
+    return floor * np.exp(z_score * max(fluctuation, MIN_FLUCTUATION))
 
 
 @functools.cache
 def sorting_network(count: int) -> np.ndarray:
-    """Pairs (i, j) to put in order, one after the other, that sort `count` values: (N, 2) int64.
+    """Return pairs (i, j) of indices to put in order, one after the other, to sort `count` values.
 
-    The same for all values, so that many curves are sorted by the same vector operations.
+    The pairs, (N, 2) int64, are the same for all values, so that many curves are sorted by the same
+    vector operations.
 
     References
     ----------
@@ -99,8 +124,8 @@ def sorting_network(count: int) -> np.ndarray:
 
 
 @inline_kernel
-def _sort(rows, network):  # type: ignore[no-untyped-def]
-    """Sort every column of (N, BLOCK) `rows` in place."""
+def _sort_columns(rows, network):  # type: ignore[no-untyped-def]
+    """Sort every column of (N, BLOCK) float32 `rows` in place."""
     for c in range(len(network)):
         low, high = rows[network[c, 0]], rows[network[c, 1]]
         for p in range(BLOCK):
@@ -110,30 +135,46 @@ def _sort(rows, network):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _floors(curves, network, network_of_bends, floor, variance, extent):  # type: ignore[no-untyped-def]
-    """Mean of the lower half, robust variance and range of (Z, N) logarithms, a block at a time."""
-    count, pixels = curves.shape
+def _log_statistics(  # type: ignore[no-untyped-def]
+    logarithms, network, network_of_differences, floor, variance, extent
+):
+    """Write the statistics of N curves.
+
+    Parameters
+    ----------
+    logarithms : (Z, N) float32
+        ln(measure).
+    network, network_of_differences : (M, 2) int64
+        `sorting_network` of Z and of Z - 2 values.
+    floor : (N,) float32, output
+        Mean of the lower half of the logarithms.
+    variance : (N,) float32, output
+        Robust variance of the logarithms, from their second differences.
+    extent : (N,) float32, output
+        Range of the logarithms.
+    """
+    count, pixels = logarithms.shape
     half, middle = (count + 1) // 2, (count - 2) // 2
-    reach = np.float32(np.log(DYNAMIC_RANGE))
+    lowest = np.float32(np.log(DYNAMIC_RANGE))
     rows = np.zeros((count, BLOCK), np.float32)
-    bends = np.empty((count - 2, BLOCK), np.float32)
+    squares = np.empty((count - 2, BLOCK), np.float32)
     top, total = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     for start in range(0, pixels, BLOCK):
         size = min(BLOCK, pixels - start)
         for k in range(count):
-            rows[k, :size] = curves[k, start : start + size]
+            rows[k, :size] = logarithms[k, start : start + size]
         top[:] = rows[0]
         for k in range(1, count):
             for p in range(BLOCK):
                 top[p] = max(top[p], rows[k, p])
         for k in range(count):
             for p in range(BLOCK):
-                rows[k, p] = max(rows[k, p], top[p] + reach)
+                rows[k, p] = max(rows[k, p], top[p] + lowest)
         for k in range(count - 2):
             for p in range(BLOCK):
-                bends[k, p] = (rows[k, p] - 2 * rows[k + 1, p] + rows[k + 2, p]) ** 2
-        _sort(rows, network)
-        _sort(bends, network_of_bends)
+                squares[k, p] = (rows[k, p] - 2 * rows[k + 1, p] + rows[k + 2, p]) ** 2
+        _sort_columns(rows, network)
+        _sort_columns(squares, network_of_differences)
         total[:] = 0
         for k in range(half):
             for p in range(BLOCK):
@@ -141,6 +182,5 @@ def _floors(curves, network, network_of_bends, floor, variance, extent):  # type
         for p in range(size):
             floor[start + p] = total[p] / half
             extent[start + p] = rows[count - 1, p] - rows[0, p]
-            median = (bends[(count - 3) // 2, p] + bends[middle, p]) / 2
-            # 6 is the variance of a second difference, 0.4549 the median of a squared normal number
-            variance[start + p] = median * np.float32(1 / 6 / 0.4549)
+            median = (squares[(count - 3) // 2, p] + squares[middle, p]) / 2
+            variance[start + p] = median * np.float32(1 / 6 / MEDIAN_CHI_SQUARED)
