@@ -11,7 +11,7 @@ from napari_dff import fusion
 from napari_dff.compiled import notify_when_compiling
 from napari_dff.curve import CURVE_PEAK, Noise, compute_noise, find_peaks
 from napari_dff.curve.noise import NOISE_SIGMA_PX, sorting_network
-from napari_dff.curve.peak import HOLDS, SHOULDER
+from napari_dff.curve.peak import LORENTZIAN_ERROR, SHOULDER
 from napari_dff.depth import DepthMap
 from napari_dff.focus import balance, splines
 from napari_dff.refinement.energy import CEILING, JUMP, MODEL_ERROR, SCALE, data_term, energy
@@ -68,7 +68,7 @@ def test_the_peak_is_the_vertex_of_a_weighted_fit(curves):
         value, u = curve[peak] / curve[k], z[peak] - z[k]
         above = np.maximum(curve[peak] / noise.floor[y, x], 1)
         relative = noise.fluctuation[y, x] ** 2 * (2 * above - 1) / above**2
-        weight = 4 * value / (relative + HOLDS**2)
+        weight = 4 * value / (relative + LORENTZIAN_ERROR**2)
         design = np.stack([np.ones_like(u), u, u**2], axis=1)
         solver = np.linalg.inv((design.T * weight) @ design) @ (design.T * weight)
         _, tilt, bend = solver @ value**-0.5

@@ -141,7 +141,7 @@ def focus_curve(stack: FocalStack, recipe: Recipe, row: int, column: int) -> Foc
     others = others[np.abs(others - depth) > spacing / 2]  # NaN, where there are none, is not
     floor, fluctuation = (float(part[0, 0]) for part in noise)
     curve, fine = curves[:, 0, 0], np.linspace(at[0], at[-1], 20 * len(at))
-    fit = evaluate_fitted_peak(curve, at, plane, depth, kind, fine)
+    fit = evaluate_fitted_peak(curve, at, plane, depth, recipe.peak, fine)
     near = (fine - at[max(plane - 4, 0)]) * (fine - at[min(plane + 4, len(at) - 1)]) <= 0
     return FocusCurve(
         at,

@@ -5,16 +5,14 @@ from napari_dff.curve.noise import (
     NOISE_SIGMA_PX,
     Noise,
     compute_noise,
+    detection_threshold,
     detection_z_score,
 )
-from napari_dff.curve.peak import (
-    CURVE_PEAK,
-    PEAK_MODELS,
+from napari_dff.curve.peak import CURVE_PEAK, PEAK_MODELS, evaluate_fitted_peak, locate_peak
+from napari_dff.curve.search import (
     argmax_in_row,
-    evaluate_fitted_peak,
     find_peaks,
     find_strongest_peaks,
-    locate_peak,
     peak_uncertainty,
 )
 from napari_dff.curve.volume import (
@@ -39,6 +37,7 @@ __all__ = [
     "argmax_in_row",
     "as_focus_volume",
     "compute_noise",
+    "detection_threshold",
     "detection_z_score",
     "evaluate_fitted_peak",
     "find_peaks",

@@ -76,7 +76,7 @@ def compute_noise(focus: np.ndarray, sigma: float = NOISE_SIGMA_PX) -> Noise:
             sorting_network(count - 2),
             *(part[rows].reshape(-1) for part in (floor, variance, extent)),
         )
-    # Saturated or black pixels have constant curves. They don't lower the noise of their neighbours.
+    # Saturated or black pixels have constant curves: they must not lower their neighbours' noise.
     weight = (extent > MIN_LOG_RANGE).astype(np.float32)
     size = (2 * round(NOISE_RADIUS_PX / NOISE_SIGMA_PX * sigma) + 1,) * 2
     weighted = cv2.GaussianBlur(weight * variance, size, sigma)

@@ -1,4 +1,4 @@
-"""The peak of a focus curve: where it is and how well it is known."""
+"""One peak of a focus curve: models, position and standard uncertainty."""
 
 from __future__ import annotations
 
@@ -6,154 +6,156 @@ from collections.abc import Callable
 
 import numpy as np
 
-from napari_dff.compiled import inline_kernel, kernel
-from napari_dff.curve.noise import Noise
+from napari_dff.compiled import inline_kernel
+from napari_dff.recipe import Peak
 
-PEAK_MODELS = {"argmax": 0, "parabola": 1, "gaussian": 2, "lorentzian": 3, "curve": 4}
-CURVE_PEAK = PEAK_MODELS["curve"]
-SHOULDER = 0.3  # of a peak: planes above this take part in a fit of the whole curve
-HOLDS = 0.1  # of ln(measure), how far a squared Lorentzian describes a curve without noise
+ARGMAX_PEAK, PARABOLA_PEAK, GAUSSIAN_PEAK, LORENTZIAN_PEAK, CURVE_PEAK = range(5)
+PEAK_MODELS: dict[Peak, int] = {
+    "argmax": ARGMAX_PEAK,
+    "parabola": PARABOLA_PEAK,
+    "gaussian": GAUSSIAN_PEAK,
+    "lorentzian": LORENTZIAN_PEAK,
+    "curve": CURVE_PEAK,
+}
+SHOULDER = 0.3  # of a peak's value: planes above this take part in a fit of the whole peak
+LORENTZIAN_ERROR = 0.1  # of ln(measure): deviation of a noise-free curve from a squared Lorentzian
+TINY = 1e-30
+
+# Peak models
+# -----------
+# Under defocus the energy of fine texture falls like a squared Lorentzian,
+#     F(z) = A / (1 + ((z - z₀) / w)²)².
+# Each model is a parabola t(z) = c₀ + c₁ z + c₂ z² of a transformed measure, so that its vertex
+# z₀ = -c₁ / 2 c₂ follows in closed form:
+#     parabola    t = F
+#     gaussian    t = ln F         (Nayar & Nakagawa 1994, doi:10.1109/34.308479)
+#     lorentzian  t = -F^(-1/2)
+# Through three planes the parabola is exact (`_parabola_vertex`). "curve" fits t = F^(-1/2) to all
+# planes of the peak by weighted least squares (`_fit_peak`).
+# The noise of t is that of ln F, equation (1) of `curve.noise`, times |dt / d ln F|: F, 1 and
+# F^(-1/2) / 2. c is linear in t, so the uncertainty of the vertex follows to first order from
+#     dz₀ = -dc₁ / 2 c₂ + c₁ dc₂ / 2 c₂².
+# It is limited to half the distance between the neighbouring planes.
 
 
-def find_peaks(
-    focus: np.ndarray,  # (Z, Y, X) float32
-    positions: np.ndarray,  # (Z,) float64
-    kind: int,
-    prefer: int,
-    noise: Noise,
-    threshold: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Plane, position and its standard deviation (inf: never in focus) of each pixel's peak.
-
-    `kind` is a value of `PEAK_MODELS`; `prefer` is 0 for the highest peak, 1 for the first and -1
-    for the last; a peak counts if it stands `threshold` fluctuations above the floor.
-    """
-    found: tuple[np.ndarray, np.ndarray, np.ndarray] = _peaks(
-        focus, positions, kind, prefer, noise.floor, noise.fluctuation, threshold
-    )
-    return found
+def _squared_lorentzian(t: np.ndarray) -> np.ndarray:
+    return np.where(t > 0, t, np.nan) ** -2
 
 
-def peak_uncertainty(
-    focus: np.ndarray,  # (Z, Y, X) float32
-    positions: np.ndarray,  # (Z,) float64
-    index: np.ndarray,  # (Y, X)
-    noise: Noise,
-) -> np.ndarray:  # (Y, X)
-    """Standard deviation of the peak at plane `index`, from the noise of the curve alone.
-
-    A plane's distance where `index` is no peak of the curve.
-    """
-    found: np.ndarray = _deviations(focus, positions, index, noise.floor, noise.fluctuation)
-    return found
+# Transform of the measure, its inverse, and the power of the measure by which errors of t are
+# weighted, so that they count as errors of the measure.
+_Transform = Callable[[np.ndarray], np.ndarray]
+_LINEAR_FORMS: dict[Peak, tuple[_Transform, _Transform, float]] = {
+    "parabola": (np.asarray, np.asarray, 0),
+    "gaussian": (np.log, np.exp, 1),
+    "lorentzian": (lambda values: values**-0.5, _squared_lorentzian, 1.5),
+    "curve": (lambda values: values**-0.5, _squared_lorentzian, 1.5),
+}
 
 
 def evaluate_fitted_peak(
-    curve: np.ndarray,  # (Z,)
-    positions: np.ndarray,  # (Z,)
-    k: int,
-    at: float,
-    kind: int,
-    where: np.ndarray,  # (N,)
-) -> np.ndarray:  # (N,)
-    """The peak of `kind` with its vertex at `at`, for a look: its values at the positions `where`.
+    curve: np.ndarray, positions: np.ndarray, k: int, vertex: float, peak: Peak, where: np.ndarray
+) -> np.ndarray:
+    """Return the model of a peak with a given vertex, for display.
 
-    It goes through the planes that the fit was made from. NaN where the model has none, and
-    everywhere for "argmax" and for a peak in the first or last plane, which aren't fitted.
+    Parameters
+    ----------
+    curve : (Z,) float32
+    positions : (Z,) float64
+        Focus positions of the planes.
+    k : int
+        Plane of the peak.
+    vertex : float
+        Position of the peak. Height and width are fitted to the planes that determined it.
+    peak : str
+        A key of `PEAK_MODELS`.
+    where : (N,) float64
+        Positions at which the model is evaluated.
+
+    Returns
+    -------
+    (N,) float64
+        NaN where the model has no value, for "argmax", and for a peak in the first or last plane.
     """
-    if kind == PEAK_MODELS["argmax"] or not 0 < k < len(curve) - 1:
+    if peak == "argmax" or not 0 < k < len(curve) - 1:
         return np.full(len(where), np.nan)
-    first, last = k - 1, k + 1
-    if kind == CURVE_PEAK:
-        while first > 0 and SHOULDER * curve[k] < curve[first - 1] <= curve[first]:
-            first -= 1
-        while last < len(curve) - 1 and SHOULDER * curve[k] < curve[last + 1] <= curve[last]:
-            last += 1
+    first, last = _peak_extent(curve, k) if peak == "curve" else (k - 1, k + 1)
     values = np.maximum(curve[first : last + 1].astype(np.float64) / curve[k], 1e-12)
-    models: dict[int, tuple[Callable[..., np.ndarray], Callable[..., np.ndarray], np.ndarray]] = {
-        PEAK_MODELS["parabola"]: (np.asarray, np.asarray, np.ones_like(values)),
-        PEAK_MODELS["gaussian"]: (np.log, np.exp, values),
-    }
-    squared_lorentzian = (
-        lambda v: v**-0.5,
-        lambda t: np.where(t > 0, t, np.nan) ** -2,
-        values**1.5,
-    )
-    straight, back, weight = models.get(kind, squared_lorentzian)
-    away = (positions[first : last + 1] - at) ** 2
-    terms = np.column_stack([np.ones_like(away), away]) * weight[:, None]
-    height, bend = np.linalg.lstsq(terms, straight(values) * weight, rcond=None)[0]
-    return curve[k] * back(height + bend * (where - at) ** 2)
-
-
-@kernel
-def _deviations(focus, positions, index, floor, fluctuation):  # type: ignore[no-untyped-def]
-    count, height, width = focus.shape
-    out = np.empty((height, width), np.float32)
-    for y in range(height):
-        for x in range(width):
-            curve = focus[:, y, x]
-            top = int(index[y, x])
-            low, high = max(top - 1, 0), min(top + 1, count - 1)
-            if curve[top] >= curve[low] and curve[top] >= curve[high]:
-                _, out[y, x] = locate_peak(
-                    curve, top, positions, CURVE_PEAK, floor[y, x], fluctuation[y, x]
-                )
-            else:
-                out[y, x] = abs(positions[high] - positions[low]) / (high - low)
-    return out
+    transform, inverse, power = _LINEAR_FORMS[peak]
+    weight = values**power
+    squared_distance = (positions[first : last + 1] - vertex) ** 2
+    terms = np.column_stack([np.ones_like(squared_distance), squared_distance]) * weight[:, None]
+    height, bend = np.linalg.lstsq(terms, transform(values) * weight, rcond=None)[0]
+    return curve[k] * inverse(height + bend * (where - vertex) ** 2)
 
 
 @inline_kernel
-def vertex(x0, x1, x2, y0, y1, y2, e0, e1, e2):  # type: ignore[no-untyped-def]
-    """Vertex of the parabola through three points and its standard deviation.
+def _parabola_vertex(x0, x1, x2, y0, y1, y2, e0, e1, e2):  # type: ignore[no-untyped-def]
+    """Return the vertex of the parabola through three points, and its standard deviation.
 
-    `e` are the standard deviations of `y`; y1 must be the largest of the three.
+    `e` are the standard deviations of `y`; y1 must be the largest of the three. With the slopes
+    r = (y1 - y0) / (x1 - x0) and f = (y2 - y1) / (x2 - x1), which the parabola has half way between
+    the points, its slope is 0 at (x0 + x1) / 2 + r / (r - f) · (x2 - x0) / 2.
     """
     rise, fall = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
     bend = rise - fall
-    start, reach = (x0 + x1) / 2, (x2 - x0) / 2
-    if bend * reach <= 0:  # three equal values
-        return x1, abs(reach)
-    by_rise, by_fall = -reach * fall / bend**2, reach * rise / bend**2
+    start, half = (x0 + x1) / 2, (x2 - x0) / 2
+    if bend * half <= 0:  # three equal values
+        return x1, abs(half)
+    by_rise, by_fall = -half * fall / bend**2, half * rise / bend**2
     d0 = -by_rise / (x1 - x0)
     d1 = by_rise / (x1 - x0) - by_fall / (x2 - x1)
     d2 = by_fall / (x2 - x1)
-    return start + reach * rise / bend, np.sqrt((d0 * e0) ** 2 + (d1 * e1) ** 2 + (d2 * e2) ** 2)
+    return start + half * rise / bend, np.sqrt((d0 * e0) ** 2 + (d1 * e1) ** 2 + (d2 * e2) ** 2)
 
 
 @inline_kernel
-def _fitted(curve, k, positions, floor, fluctuation):  # type: ignore[no-untyped-def]
-    """Vertex of a squared Lorentzian through all planes of the peak that reach `SHOULDER` of it.
-
-    F^(-1/2) is a parabola in the position; it is fitted by least squares, each plane weighted by
-    its noise and by how far the model itself holds.
-    """
-    count = len(curve)
+def _peak_extent(curve, k):  # type: ignore[no-untyped-def]
+    """Return the first and last plane of the peak at `k`: falling from it, above `SHOULDER`."""
     first, last = k - 1, k + 1
     while first > 0 and SHOULDER * curve[k] < curve[first - 1] <= curve[first]:
         first -= 1
-    while last < count - 1 and SHOULDER * curve[k] < curve[last + 1] <= curve[last]:
+    while last < len(curve) - 1 and SHOULDER * curve[k] < curve[last + 1] <= curve[last]:
         last += 1
-    by_peak, spread = 1 / curve[k], fluctuation * fluctuation
+    return first, last
+
+
+# Weighted least squares of the whole peak
+# ----------------------------------------
+# Of v = F / F_k and u = (z - z_k) / scale, t = v^(-1/2) = c₀ + c₁ u + c₂ u² is fitted with weights
+#     w = 4 v / (ρ² + h²),
+# since Var t = (dt / dv)² Var v = ρ² / 4 v. ρ² is the variance of ln F, which with s = F₀ / F reads
+# f² (2 - s) s, and h = `LORENTZIAN_ERROR` keeps planes without noise from deciding alone.
+# With the moments S_n = Σ w uⁿ and R_n = Σ w t uⁿ, the normal equations are
+#     [S₀ S₁ S₂; S₁ S₂ S₃; S₂ S₃ S₄] c = R,
+# solved by Cramer's rule: c₁ = a · R / det and c₂ = b · R / det with the rows a, b of the adjugate.
+# The error of the vertex is du = g · Σ w dt (1, u, u²) with g = (-a / 2 c₂ + c₁ b / 2 c₂²) / det,
+# and its variance, from the noise ρ² alone (h² is no noise), is
+#     Σ_ij g_i g_j N_(i+j),    N_n = Σ w² uⁿ ρ² / 4 v.
+# Cost: 13 sums over the planes of one peak, no array is allocated.
+
+
+@inline_kernel
+def _fit_peak(curve, k, positions, floor, fluctuation):  # type: ignore[no-untyped-def]
+    """Return the vertex of a squared Lorentzian fitted to a whole peak, and its uncertainty."""
+    first, last = _peak_extent(curve, k)
+    by_peak, fluctuation_squared = 1 / curve[k], fluctuation * fluctuation
     scale = abs(positions[last] - positions[first]) / 2
     by_scale = 1 / scale
-    # Moments of u: of the weights (s), of the weighted values (r), of the noise (n).
     s0 = s1 = s2 = s3 = s4 = r0 = r1 = r2 = n0 = n1 = n2 = n3 = n4 = 0.0
     for j in range(first, last + 1):
         value = max(curve[j] * by_peak, 1e-12)
-        share = min(floor / curve[j], 1.0)  # of the noise
-        relative = spread * (2 - share) * share
+        noise_share = min(floor / curve[j], 1.0)
+        variance = fluctuation_squared * (2 - noise_share) * noise_share
         u = (positions[j] - positions[k]) * by_scale
-        trust = 1 / (relative + HOLDS**2)
-        weight = 4 * value * trust
+        precision = 1 / (variance + LORENTZIAN_ERROR**2)
+        weight = 4 * value * precision
         s0, s1, s2, s3, s4 = _add_moments(s0, s1, s2, s3, s4, weight, u)
-        n0, n1, n2, n3, n4 = _add_moments(n0, n1, n2, n3, n4, weight * trust * relative, u)
-        goal = 4 * np.sqrt(value) * trust
-        r0, r1, r2 = r0 + goal, r1 + goal * u, r2 + goal * u * u
+        n0, n1, n2, n3, n4 = _add_moments(n0, n1, n2, n3, n4, weight * precision * variance, u)
+        weighted_t = 4 * np.sqrt(value) * precision
+        r0, r1, r2 = r0 + weighted_t, r1 + weighted_t * u, r2 + weighted_t * u * u
     ridge = 1e-9 * (s0 + s2 + s4)
-    s0, s2_, s4 = s0 + ridge, s2 + ridge, s4 + ridge  # the diagonal: s2 stands off it as well
-    # Rows of the inverse of [[s0, s1, s2], [s1, s2_, s3], [s2, s3, s4]] for tilt and bend.
+    s0, s2_, s4 = s0 + ridge, s2 + ridge, s4 + ridge  # s2_: the S₂ on the diagonal
     a0, a1, a2 = s2 * s3 - s1 * s4, s0 * s4 - s2 * s2, s1 * s2 - s0 * s3
     b0, b1, b2 = s1 * s3 - s2 * s2_, s1 * s2 - s0 * s3, s0 * s2_ - s1 * s1
     determinant = s2 * b0 + s3 * b1 + s4 * b2
@@ -162,17 +164,15 @@ def _fitted(curve, k, positions, floor, fluctuation):  # type: ignore[no-untyped
     half = abs(positions[k + 1] - positions[k - 1]) / 2
     if not bend > 0:
         return positions[k], half
-    # The vertex moves by c · (error of the values), c = -a / 2 bend + tilt b / 2 bend²: noise alone
-    # counts, the model's error is no noise.
     by_tilt, by_bend = -1 / (2 * bend * determinant), tilt / (2 * bend * bend * determinant)
-    c0, c1 = by_tilt * a0 + by_bend * b0, by_tilt * a1 + by_bend * b1
-    c2 = by_tilt * a2 + by_bend * b2
-    variance = c0 * c0 * n0 + 2 * c0 * c1 * n1 + (c1 * c1 + 2 * c0 * c2) * n2
-    variance += 2 * c1 * c2 * n3 + c2 * c2 * n4
+    g0, g1 = by_tilt * a0 + by_bend * b0, by_tilt * a1 + by_bend * b1
+    g2 = by_tilt * a2 + by_bend * b2
+    variance = g0 * g0 * n0 + 2 * g0 * g1 * n1 + (g1 * g1 + 2 * g0 * g2) * n2
+    variance += 2 * g1 * g2 * n3 + g2 * g2 * n4
     low = min(positions[k - 1], positions[k + 1])
     high = max(positions[k - 1], positions[k + 1])
-    at = min(max(positions[k] - tilt / (2 * bend) * scale, low), high)
-    return at, min(scale * np.sqrt(max(variance, 0.0)), half)
+    vertex = min(max(positions[k] - tilt / (2 * bend) * scale, low), high)
+    return vertex, min(scale * np.sqrt(max(variance, 0.0)), half)
 
 
 @inline_kernel
@@ -184,119 +184,43 @@ def _add_moments(m0, m1, m2, m3, m4, weight, u):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def locate_peak(curve, k, positions, kind, floor, fluctuation):  # type: ignore[no-untyped-def]
-    """Position of the peak of `curve` at its local maximum `k`, and its standard deviation.
+def locate_peak(curve, k, positions, model, floor, fluctuation):  # type: ignore[no-untyped-def]
+    """Return position and standard uncertainty of the peak at the local maximum `k`.
 
-    `kind` is a value of `PEAK_MODELS`. A maximum in the first or last plane is not interpolated.
+    Parameters
+    ----------
+    curve : (Z,) float32
+    k : int
+        Plane of the maximum. In the first or last plane it is not interpolated.
+    positions : (Z,) float64
+        Focus positions of the planes; the result has their unit.
+    model : int
+        A value of `PEAK_MODELS`.
+    floor, fluctuation : float32
+        Noise of the curve.
     """
     count = len(curve)
     if k == 0 or k == count - 1:
         return positions[k], abs(positions[min(k + 1, count - 1)] - positions[max(k - 1, 0)])
-    if kind == 0:
+    if model == ARGMAX_PEAK:  # rounding to a plane: uniformly distributed error
         return positions[k], abs(positions[k + 1] - positions[k - 1]) / 2 / np.sqrt(12.0)
-    if kind == 4:
-        return _fitted(curve, k, positions, floor, fluctuation)
-    y = np.empty(3)
-    e = np.empty(3)
+    if model == CURVE_PEAK:
+        return _fit_peak(curve, k, positions, floor, fluctuation)
+    t = np.empty(3)
+    error = np.empty(3)
     for j in range(3):
-        value = max(curve[k - 1 + j], 1e-30)
-        above = max(value / floor, 1.0)
-        relative = fluctuation * np.sqrt(2 * above - 1) / above
-        if kind == 1:
-            y[j], e[j] = value, relative * value
-        elif kind == 2:
-            y[j], e[j] = np.log(value), relative
+        value = max(curve[k - 1 + j], TINY)
+        ratio = max(value / floor, 1.0)
+        relative = fluctuation * np.sqrt(2 * ratio - 1) / ratio
+        if model == PARABOLA_PEAK:
+            t[j], error[j] = value, relative * value
+        elif model == GAUSSIAN_PEAK:
+            t[j], error[j] = np.log(value), relative
         else:
-            y[j] = -1 / np.sqrt(value)
-            e[j] = -y[j] * relative / 2
-    at, deviation = vertex(
-        positions[k - 1], positions[k], positions[k + 1], y[0], y[1], y[2], e[0], e[1], e[2]
+            t[j] = -1 / np.sqrt(value)
+            error[j] = -t[j] * relative / 2
+    below, here, above = positions[k - 1], positions[k], positions[k + 1]
+    vertex, deviation = _parabola_vertex(
+        below, here, above, t[0], t[1], t[2], error[0], error[1], error[2]
     )
-    # A peak is somewhere between the planes beside it, however flat its top.
-    return at, min(deviation, abs(positions[k + 1] - positions[k - 1]) / 2)
-
-
-@kernel
-def _peaks(focus, positions, kind, prefer, floor, fluctuation, threshold):  # type: ignore[no-untyped-def]
-    _, height, width = focus.shape
-    index = np.empty((height, width), np.uint16)
-    depth = np.empty((height, width), np.float32)
-    uncertainty = np.empty((height, width), np.float32)
-    where = np.empty(width, np.int32)
-    for y in range(height):
-        argmax_in_row(focus, y, where)
-        for x in range(width):
-            curve, top = focus[:, y, x], int(where[x])
-            enough = floor[y, x] * np.exp(threshold * max(fluctuation[y, x], 0.02))
-            if prefer != 0:
-                top = _outermost(curve, top, prefer, enough, fluctuation[y, x])
-            at, deviation = locate_peak(curve, top, positions, kind, floor[y, x], fluctuation[y, x])
-            index[y, x] = top
-            depth[y, x] = at
-            uncertainty[y, x] = deviation if curve[top] > enough else np.inf
-    return index, depth, uncertainty
-
-
-@inline_kernel
-def argmax_in_row(focus, y, where):  # type: ignore[no-untyped-def]
-    """Write the plane in which each pixel of row `y` is sharpest to (X,) int32 `where`."""
-    count, _, width = focus.shape
-    highest = np.empty(width, np.float32)
-    highest[:] = focus[0, y]
-    where[:] = 0
-    for k in range(1, count):
-        row, plane = focus[k, y], np.int32(k)
-        for x in range(width):
-            if row[x] > highest[x]:
-                where[x] = plane
-                highest[x] = row[x]
-
-
-@inline_kernel
-def _outermost(curve, best, prefer, enough, fluctuation):  # type: ignore[no-untyped-def]
-    """Find the first (or last) significant peak: high enough, and with a dip before the best."""
-    count = len(curve)
-    k = 0 if prefer > 0 else count - 1
-    dip = np.exp(-3 * max(fluctuation, 0.02))
-    while k != best:
-        beside = max(curve[max(k - 1, 0)], curve[min(k + 1, count - 1)])
-        if curve[k] > enough and curve[k] > 0.05 * curve[best] and curve[k] >= beside:
-            lowest = curve[k]
-            for j in range(min(k, best), max(k, best) + 1):
-                lowest = min(lowest, curve[j])
-            if lowest < dip * curve[k]:
-                return k
-        k += prefer
-    return best
-
-
-@kernel
-def find_strongest_peaks(focus, positions, floor, fluctuation, threshold, wanted):  # type: ignore[no-untyped-def]
-    """Positions and strengths of the `wanted` highest significant peaks of every pixel."""
-    count, height, width = focus.shape
-    depth = np.full((wanted, height, width), np.nan, np.float32)
-    strength = np.zeros((wanted, height, width), np.float32)
-    for y in range(height):
-        for x in range(width):
-            curve = focus[:, y, x]
-            level = floor[y, x]
-            enough = level * np.exp(threshold * max(fluctuation[y, x], 0.02))
-            for k in range(count):
-                before = curve[k - 1] if k > 0 else np.float32(-1)
-                after = curve[k + 1] if k < count - 1 else np.float32(-1)
-                if curve[k] <= enough or curve[k] < before or curve[k] <= after:
-                    continue
-                ratio = curve[k] / level
-                place = wanted
-                while place > 0 and ratio > strength[place - 1, y, x]:
-                    place -= 1
-                if place == wanted:
-                    continue
-                for j in range(wanted - 1, place, -1):
-                    strength[j, y, x] = strength[j - 1, y, x]
-                    depth[j, y, x] = depth[j - 1, y, x]
-                strength[place, y, x] = ratio
-                depth[place, y, x], _ = locate_peak(
-                    curve, k, positions, CURVE_PEAK, floor[y, x], fluctuation[y, x]
-                )
-    return depth, strength
+    return vertex, min(deviation, abs(above - below) / 2)

@@ -1,4 +1,4 @@
-"""Focus volumes that are never held: curves and their noise, given window by window."""
+"""Focus volumes (Z, Y, X), read window by window, so that no whole volume need be in memory."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from napari_dff.stack import MIN_PLANES
 from napari_dff.validation import as_numbers
 from napari_dff.windows import Window, plan_windows
 
-VOLUMES_PER_WINDOW = (
-    2.2  # float32 volumes of a window that are held at a time while its curves are measured
-)
-WINDOW_MARGIN_PX = 20  # pixels, by about how much windows are grown for it
-STEPS = 20.0  # codes in one unit of ln(measure): curves are kept to 2.5 %
+VOLUMES_PER_WINDOW = 2.2  # float32 volumes of a window in memory while its curves are measured
+WINDOW_MARGIN_PX = 20  # typical margin around a window whose curves are measured
+CODES_PER_E_FOLD = 20.0  # quantization of ln(measure): steps of 5 %, rounded to within 2.5 %
+TINY = np.float32(1e-30)
 
 
 class FocusVolume(Protocol):
@@ -30,45 +29,53 @@ class FocusVolume(Protocol):
         """Z, Y, X."""
         ...
 
-    def read(self, wanted: Window) -> tuple[np.ndarray, Noise]:
-        """Curves, (Z, Y, X) float32, and their noise, of the pixels in `wanted`."""
+    def read(self, window: Window) -> tuple[np.ndarray, Noise]:
+        """Return the curves in `window`, (Z, Y, X) float32, and their noise."""
         ...
 
 
 @dataclass(frozen=True)
 class LazyFocusVolume:
-    """Curves that are computed, or cut out of an array, whenever they are asked for.
+    """Curves that are computed, or sliced from an array, at every read.
 
-    Where curves of neighbours are alike over `alike` pixels, their noise is read off every so many.
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Z, Y, X.
+    measure : callable
+        From a window to its curves, (Z, Y, X) float32.
+    noise_step : int
+        Distance in pixels between the curves of which the noise is computed; it is interpolated
+        between them. Above 1 where curves of neighbours hardly differ.
     """
 
     shape: tuple[int, int, int]
-    curves: Callable[[Window], np.ndarray]
-    alike: int = 1
+    measure: Callable[[Window], np.ndarray]
+    noise_step: int = 1
 
-    def read(self, wanted: Window) -> tuple[np.ndarray, Noise]:
-        """Curves and noise of the pixels in `wanted`."""
-        around = wanted.expand(NOISE_RADIUS_PX, self.shape[1:])
-        curves, inner, every = self.curves(around), wanted.slices_in(around), self.alike
-        noise = compute_noise(curves[:, ::every, ::every], NOISE_SIGMA_PX / every)
-        if every > 1:
-            size = tuple(every * n for n in noise.floor.shape[::-1])
+    def read(self, window: Window) -> tuple[np.ndarray, Noise]:
+        """Return the curves in `window` and their noise."""
+        outer = window.expand(NOISE_RADIUS_PX, self.shape[1:])
+        curves, inner, step = self.measure(outer), window.slices_in(outer), self.noise_step
+        noise = compute_noise(curves[:, ::step, ::step], NOISE_SIGMA_PX / step)
+        if step > 1:
+            size = tuple(step * n for n in noise.floor.shape[::-1])
             noise = Noise(*(cv2.resize(part, size) for part in noise))
-        floor, fluctuation = (part[inner] for part in noise)
-        return _cut(curves, inner), Noise(floor, fluctuation)
+        return _crop(curves, inner), Noise(*(part[inner] for part in noise))
 
 
 class QuantizedFocusVolume:
-    """Curves that are computed once and kept for a second look, one byte a plane.
+    """Curves that are computed at the first read and kept for later ones, in one byte a value.
 
-    What is kept is how far each value lies below the highest of its curve, as a logarithm in steps
-    of 1 / `STEPS`; what is more than 12.7 units below it counts as 12.7.
+    The byte is ln(maximum of the curve / value) in steps of 1 / `CODES_PER_E_FOLD`. Values
+    below exp(-12.75) of the maximum are raised to that. The first read returns the exact
+    curves, later ones the quantized.
     """
 
     def __init__(self, source: FocusVolume) -> None:
         self._source = source
         self._codes = np.empty(source.shape, np.uint8)
-        self._height, self._floor, self._fluctuation = (
+        self._maximum, self._floor, self._fluctuation = (
             np.full(source.shape[1:], np.nan, np.float32) for _ in range(3)
         )
 
@@ -77,21 +84,21 @@ class QuantizedFocusVolume:
         """Z, Y, X."""
         return self._source.shape
 
-    def read(self, wanted: Window) -> tuple[np.ndarray, Noise]:
-        """Curves and noise of the pixels in `wanted`: as kept, computed where they aren't yet."""
-        here = wanted.slices
-        if np.isnan(self._height[here]).any():
-            curves, noise = self._source.read(wanted)
-            _encode(curves, self._codes[(..., *here)], self._height[here])
+    def read(self, window: Window) -> tuple[np.ndarray, Noise]:
+        """Return the curves in `window` and their noise; compute those not yet kept."""
+        here = window.slices
+        if np.isnan(self._maximum[here]).any():
+            curves, noise = self._source.read(window)
+            _encode(curves, self._codes[(..., *here)], self._maximum[here])
             self._floor[here], self._fluctuation[here] = noise
             return curves, noise
-        curves = _decode(self._codes[(..., *here)], self._height[here])
+        curves = _decode(self._codes[(..., *here)], self._maximum[here])
         return curves, Noise(self._floor[here], self._fluctuation[here])
 
 
 @dataclass(frozen=True)
 class FocusVolumeView:
-    """The curves of one window of a volume, noise and all as in the whole."""
+    """The part of a focus volume in one window; noise is that of the whole volume."""
 
     source: FocusVolume
     window: Window
@@ -101,23 +108,23 @@ class FocusVolumeView:
         """Z, Y, X."""
         return (self.source.shape[0], *self.window.shape)
 
-    def read(self, wanted: Window) -> tuple[np.ndarray, Noise]:
-        """Curves and noise of the pixels in `wanted`, counted from the corner of the window."""
+    def read(self, window: Window) -> tuple[np.ndarray, Noise]:
+        """Return the curves in `window`, relative to the corner of the view, and their noise."""
         down, right = self.window.top, self.window.left
-        rows = wanted.top + down, wanted.bottom + down
-        return self.source.read(Window(*rows, wanted.left + right, wanted.right + right))
+        rows = window.top + down, window.bottom + down
+        return self.source.read(Window(*rows, window.left + right, window.right + right))
 
 
 def focus_windows(volume: FocusVolume) -> list[Window]:
-    """Windows for which the curves of `volume` are read one after the other."""
+    """Return the windows in which the curves of `volume` are read one after the other."""
     count, height, width = volume.shape
     return plan_windows((height, width), round(VOLUMES_PER_WINDOW * count), WINDOW_MARGIN_PX)
 
 
 def as_focus_volume(focus: np.ndarray) -> FocusVolume:
-    """A focus volume that is held; ValueError unless (Z, Y, X), finite and at least 0."""
+    """Return an array as a focus volume; ValueError unless (Z, Y, X), finite and at least 0."""
     values = checked_focus(focus)
-    return LazyFocusVolume(values.shape, lambda wanted: values[(..., *wanted.slices)])
+    return LazyFocusVolume(values.shape, lambda window: values[(..., *window.slices)])
 
 
 def checked_focus(focus: np.ndarray) -> np.ndarray:
@@ -137,33 +144,46 @@ def checked_focus(focus: np.ndarray) -> np.ndarray:
     return values
 
 
-def _cut(curves: np.ndarray, inner: tuple[slice, slice]) -> np.ndarray:
-    """The `inner` part of `curves`, contiguous; in the same memory where nobody else has it."""
+def _crop(curves: np.ndarray, inner: tuple[slice, slice]) -> np.ndarray:
+    """Return the part `inner` of `curves`, contiguous; it reuses the memory that `curves` owns."""
     if not (curves.flags.owndata and curves.flags.c_contiguous):
         return np.ascontiguousarray(curves[(..., *inner)])
     height, width = (part.stop - part.start for part in inner)
-    _move_together(curves, inner[0].start, inner[1].start, height, width)
+    _move_to_front(curves, inner[0].start, inner[1].start, height, width)
     return curves.reshape(-1)[: len(curves) * height * width].reshape(-1, height, width)
 
 
 @kernel
-def _move_together(curves, top, left, height, width):  # type: ignore[no-untyped-def]
-    """Move a part of `curves` to the front of their memory, where nothing is read any more."""
-    flat, at = curves.reshape(-1), 0
+def _move_to_front(curves, top, left, height, width):  # type: ignore[no-untyped-def]
+    """Move a part of (Z, Y, X) `curves` to the front of their memory.
+
+    Values are written where they were read, or before: none is overwritten before it is read.
+    """
+    flat, target = curves.reshape(-1), 0
     for k in range(len(curves)):
         for y in range(top, top + height):
             row = curves[k, y]
             for x in range(left, left + width):
-                flat[at] = row[x]
-                at += 1
+                flat[target] = row[x]
+                target += 1
 
 
 @kernel
-def _encode(curves, codes, height):  # type: ignore[no-untyped-def]
+def _encode(curves, codes, maximum):  # type: ignore[no-untyped-def]
+    """Quantize curves.
+
+    Parameters
+    ----------
+    curves : (Z, Y, X) float32
+    codes : (Z, Y, X) uint8, output
+        ln(maximum / value) in steps of 1 / `CODES_PER_E_FOLD`.
+    maximum : (Y, X) float32, output
+        Of each curve.
+    """
     count, rows, columns = curves.shape
-    steps, tiny = np.float32(STEPS), np.float32(1e-30)
+    steps = np.float32(CODES_PER_E_FOLD)
     for y in range(rows):
-        top = np.full(columns, tiny, np.float32)
+        top = np.full(columns, TINY, np.float32)
         for k in range(count):
             row = curves[k, y]
             for x in range(columns):
@@ -171,18 +191,19 @@ def _encode(curves, codes, height):  # type: ignore[no-untyped-def]
         for k in range(count):
             row, code = curves[k, y], codes[k, y]
             for x in range(columns):
-                below = np.log(top[x] / max(row[x], tiny)) * steps
+                below = np.log(top[x] / max(row[x], TINY)) * steps
                 code[x] = np.uint8(min(below, np.float32(255)) + np.float32(0.5))
-        height[y] = top
+        maximum[y] = top
 
 
 @kernel
-def _decode(codes, height):  # type: ignore[no-untyped-def]
+def _decode(codes, maximum):  # type: ignore[no-untyped-def]
+    """Return the (Z, Y, X) float32 curves of `_encode`'s codes and maxima."""
     count, rows, columns = codes.shape
-    shares = np.exp(-np.arange(256) / STEPS).astype(np.float32)
+    shares = np.exp(-np.arange(256) / CODES_PER_E_FOLD).astype(np.float32)
     curves = np.empty((count, rows, columns), np.float32)
     for k in range(count):
         for y in range(rows):
             for x in range(columns):
-                curves[k, y, x] = shares[codes[k, y, x]] * height[y, x]
+                curves[k, y, x] = shares[codes[k, y, x]] * maximum[y, x]
     return curves

@@ -71,7 +71,7 @@ def focus_measure(
     out = np.empty(volume.shape, np.float32)
 
     def fill(wanted: Window) -> None:
-        out[(..., *wanted.slices)] = volume.curves(wanted)
+        out[(..., *wanted.slices)] = volume.measure(wanted)
 
     run_parallel(fill, focus_windows(volume), progress, desc="Measuring focus")
     if not out.any():

@@ -1,0 +1,199 @@
+"""Peaks of every curve of a focus volume: the highest, the outermost, several, or a given one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_dff.compiled import inline_kernel, kernel
+from napari_dff.curve.noise import MIN_FLUCTUATION, Noise, detection_threshold
+from napari_dff.curve.peak import CURVE_PEAK, locate_peak
+
+MIN_PEAK_SHARE = 0.05  # of the highest peak: lower ones are not taken as the first or last peak
+DIP_FLUCTUATIONS = 3  # depth of the dip that separates two peaks, in fluctuations
+
+
+def find_peaks(
+    focus: np.ndarray,
+    positions: np.ndarray,
+    model: int,
+    preference: int,
+    noise: Noise,
+    z_score: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return plane, position and standard uncertainty of one peak of every curve.
+
+    Parameters
+    ----------
+    focus : (Z, Y, X) float32
+    positions : (Z,) float64
+        Focus positions of the planes.
+    model : int
+        A value of `PEAK_MODELS`.
+    preference : int
+        0 for the highest peak, 1 for the first and -1 for the last.
+    noise : Noise
+    z_score : float
+        Fluctuations above the floor from which a peak is detected, see `detection_z_score`.
+
+    Returns
+    -------
+    (Y, X) uint16, (Y, X) float32, (Y, X) float32
+        The uncertainty is inf where no peak is detected.
+    """
+    peaks: tuple[np.ndarray, np.ndarray, np.ndarray] = _find_peaks(
+        focus, positions, model, preference, noise.floor, noise.fluctuation, z_score
+    )
+    return peaks
+
+
+def peak_uncertainty(
+    focus: np.ndarray, positions: np.ndarray, index: np.ndarray, noise: Noise
+) -> np.ndarray:
+    """Return the standard uncertainty, from noise alone, of a peak at plane `index` (Y, X).
+
+    Shapes are those of `find_peaks`. Where `index` is no maximum of the curve, it is the distance
+    between planes.
+    """
+    uncertainty: np.ndarray = _peak_uncertainty(
+        focus, positions, index, noise.floor, noise.fluctuation
+    )
+    return uncertainty
+
+
+@kernel
+def _peak_uncertainty(focus, positions, index, floor, fluctuation):  # type: ignore[no-untyped-def]
+    """Compute `peak_uncertainty`; `floor` and `fluctuation` are (Y, X) float32."""
+    count, height, width = focus.shape
+    out = np.empty((height, width), np.float32)
+    for y in range(height):
+        for x in range(width):
+            curve = focus[:, y, x]
+            top = int(index[y, x])
+            low, high = max(top - 1, 0), min(top + 1, count - 1)
+            if curve[top] >= curve[low] and curve[top] >= curve[high]:
+                _, out[y, x] = locate_peak(
+                    curve, top, positions, CURVE_PEAK, floor[y, x], fluctuation[y, x]
+                )
+            else:
+                out[y, x] = abs(positions[high] - positions[low]) / (high - low)
+    return out
+
+
+@kernel
+def _find_peaks(  # type: ignore[no-untyped-def]
+    focus, positions, model, preference, floor, fluctuation, z_score
+):
+    """Compute `find_peaks`; `floor` and `fluctuation` are (Y, X) float32."""
+    _, height, width = focus.shape
+    index = np.empty((height, width), np.uint16)
+    position = np.empty((height, width), np.float32)
+    uncertainty = np.empty((height, width), np.float32)
+    best = np.empty(width, np.int32)
+    for y in range(height):
+        argmax_in_row(focus, y, best)
+        for x in range(width):
+            curve, k = focus[:, y, x], int(best[x])
+            threshold = detection_threshold(floor[y, x], fluctuation[y, x], z_score)
+            if preference != 0:
+                k = _find_outermost_peak(curve, k, preference, threshold, fluctuation[y, x])
+            vertex, deviation = locate_peak(
+                curve, k, positions, model, floor[y, x], fluctuation[y, x]
+            )
+            index[y, x] = k
+            position[y, x] = vertex
+            uncertainty[y, x] = deviation if curve[k] > threshold else np.inf
+    return index, position, uncertainty
+
+
+@inline_kernel
+def argmax_in_row(focus, y, planes):  # type: ignore[no-untyped-def]
+    """Write the plane of the maximum of each curve in row `y` to (X,) int32 `planes`.
+
+    Plane by plane, since the memory of (Z, Y, X) `focus` is contiguous along X.
+    """
+    count, _, width = focus.shape
+    maximum = np.empty(width, np.float32)
+    maximum[:] = focus[0, y]
+    planes[:] = 0
+    for k in range(1, count):
+        row, plane = focus[k, y], np.int32(k)
+        for x in range(width):
+            if row[x] > maximum[x]:
+                planes[x] = plane
+                maximum[x] = row[x]
+
+
+@inline_kernel
+def _find_outermost_peak(curve, best, step, threshold, fluctuation):  # type: ignore[no-untyped-def]
+    """Return the plane of the first (`step` 1) or last (`step` -1) detected peak.
+
+    It must exceed `threshold`, and a dip must separate it from the highest one, at plane `best`.
+    """
+    count = len(curve)
+    k = 0 if step > 0 else count - 1
+    dip = np.exp(-DIP_FLUCTUATIONS * max(fluctuation, MIN_FLUCTUATION))
+    while k != best:
+        neighbour = max(curve[max(k - 1, 0)], curve[min(k + 1, count - 1)])
+        high_enough = curve[k] > threshold and curve[k] > MIN_PEAK_SHARE * curve[best]
+        if high_enough and curve[k] >= neighbour:
+            lowest = curve[k]
+            for j in range(min(k, best), max(k, best) + 1):
+                lowest = min(lowest, curve[j])
+            if lowest < dip * curve[k]:
+                return k
+        k += step
+    return best
+
+
+@kernel
+def find_strongest_peaks(  # type: ignore[no-untyped-def]
+    focus, positions, floor, fluctuation, z_score, max_count
+):
+    """Return positions and strengths of the highest detected peaks of every curve.
+
+    Parameters
+    ----------
+    focus : (Z, Y, X) float32
+    positions : (Z,) float64
+        Focus positions of the planes.
+    floor, fluctuation : (Y, X) float32
+        Noise of the curves.
+    z_score : float
+        Fluctuations above the floor from which a peak is detected.
+    max_count : int
+        K, the number of peaks to return.
+
+    Returns
+    -------
+    (K, Y, X) float32
+        Positions, the strongest peak first; NaN where there are fewer.
+    (K, Y, X) float32
+        Strengths: the peak over the floor; 0 where there are fewer.
+    """
+    count, height, width = focus.shape
+    depth = np.full((max_count, height, width), np.nan, np.float32)
+    strength = np.zeros((max_count, height, width), np.float32)
+    for y in range(height):
+        for x in range(width):
+            curve = focus[:, y, x]
+            level = floor[y, x]
+            threshold = detection_threshold(level, fluctuation[y, x], z_score)
+            for k in range(count):
+                previous = curve[k - 1] if k > 0 else np.float32(-1)
+                following = curve[k + 1] if k < count - 1 else np.float32(-1)
+                if curve[k] <= threshold or curve[k] < previous or curve[k] <= following:
+                    continue
+                ratio = curve[k] / level
+                rank = max_count
+                while rank > 0 and ratio > strength[rank - 1, y, x]:
+                    rank -= 1
+                if rank == max_count:
+                    continue
+                for j in range(max_count - 1, rank, -1):
+                    strength[j, y, x] = strength[j - 1, y, x]
+                    depth[j, y, x] = depth[j - 1, y, x]
+                strength[rank, y, x] = ratio
+                depth[rank, y, x], _ = locate_peak(
+                    curve, k, positions, CURVE_PEAK, level, fluctuation[y, x]
+                )
+    return depth, strength
