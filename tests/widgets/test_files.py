@@ -126,7 +126,7 @@ def test_a_folder_of_frames_and_what_is_large_stays_lazy(viewer, small, tmp_path
     (folder / "results").mkdir()  # as a run may have put them there
     (folder / "results" / "provenance.json").write_text("{}")
     (folder / "results" / "depth.tif").write_bytes(b"")
-    monkeypatch.setattr("napari_dff.widgets.files.HELD", 0)
+    monkeypatch.setattr("napari_dff.widgets.layer_data.MAX_LOADED_BYTES", 0)
     (lazy,) = opened(viewer, folder)
     assert not isinstance(lazy.data, np.ndarray)
     np.testing.assert_array_equal(np.asarray(lazy.data), small >> 8)

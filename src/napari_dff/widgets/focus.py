@@ -10,7 +10,7 @@ from napari_dff.progress import Progress
 from napari_dff.recipe import Recipe
 from napari_dff.region import measure_region
 from napari_dff.stack import FocalStack
-from napari_dff.widgets.maps import sample
+from napari_dff.widgets.layer_data import subsample
 from napari_dff.widgets.preview import Picture
 from napari_dff.widgets.runs import Run
 from napari_dff.widgets.series import Series
@@ -75,4 +75,4 @@ def _check_room(series: Series) -> None:
 
 
 def _limits(focus: np.ndarray) -> tuple[float, float]:
-    return 0.0, float(np.percentile(sample(focus), 99.5)) or float(focus.max())
+    return 0.0, float(np.percentile(subsample(focus), 99.5)) or float(focus.max())

@@ -1,16 +1,13 @@
 """Depth maps and pictures of all stacks of a layer, in arrays with its axes."""
 
-from typing import Any
-
 import numpy as np
 
 from napari_dff.depth import DepthMap
 from napari_dff.pieces import TileResult
 from napari_dff.quality import Coverage, coverage
+from napari_dff.widgets.layer_data import RESULT_IMAGES, result_layer
 from napari_dff.widgets.series import Series
 from napari_dff.windows import Window, full_window
-
-ENOUGH = 1 << 20  # pixels that tell how something is shown
 
 
 class Maps:
@@ -23,13 +20,9 @@ class Maps:
         with axes Z, Y, X.
     pictures : (…, 1, Y, X[, 3]) array
         One for each channel.
-    labels : (…, 1, Y, X) uint16
-        Label k + 1 is plane k, and 0 is never in focus.
-    covered : Coverage
-    doubt : float
-        The uncertainty of nearly all pixels is below it.
-    look : dict
-        How the pictures are shown.
+    coverage : Coverage
+    layers : list of ResultLayer
+        The layers that show them, from the lowest.
     """
 
     def __init__(self, series: Series) -> None:
@@ -67,15 +60,20 @@ class Maps:
         return DepthMap(self.index[where], self.depth[where], self.uncertainty[where])
 
     def finish(self) -> "Maps":
-        """All are there: find out how they are shown."""
-        known = np.isfinite(self.uncertainty)
-        self.labels = np.where(known, self.index + np.uint16(1), np.uint16(0))
-        together = DepthMap(self.index, self.depth, self.uncertainty)
-        self.covered: Coverage = coverage(together, self._planes)
-        doubts = sample(self.uncertainty)
-        doubts = doubts[np.isfinite(doubts)]
-        self.doubt = max(float(np.percentile(doubts, 99)), 1e-6) if doubts.size else 1.0
-        self.look = look_of(self.pictures, self._colour)
+        """Derive the layers and the coverage from maps that are complete."""
+        maps = DepthMap(self.index, self.depth, self.uncertainty)
+        self.coverage: Coverage = coverage(maps, self._planes)
+        images = {**maps._asdict(), "all_in_focus": self.pictures}
+        self.layers = [
+            result_layer(
+                name,
+                images[name],
+                self._series.positions,
+                uncertainty=self.uncertainty,
+                rgb=self._colour,
+            )
+            for name in RESULT_IMAGES
+        ]
         return self
 
 
@@ -93,17 +91,3 @@ class Filling:
     def known(self, window: Window) -> DepthMap:
         """What was put in a window."""
         return DepthMap(*(part[window.slices] for part in self._maps.of(self._place)))
-
-
-def look_of(pictures: np.ndarray, colour: bool) -> dict[str, Any]:
-    """How all-in-focus images are shown: (…, Y, X), or (…, Y, X, 3) if in colour."""
-    if colour:
-        return {"rgb": True}
-    low, high = (float(v) for v in np.percentile(sample(pictures), (0.1, 99.9)))
-    return {"contrast_limits": (low, max(high, low + 1e-6))}
-
-
-def sample(values: np.ndarray) -> np.ndarray:
-    """Some of the pixels of (…, Y, X), enough for a look."""
-    every = max(1, round((values.size / ENOUGH) ** 0.5))
-    return values[..., ::every, ::every]

@@ -15,8 +15,9 @@ from napari_dff.progress import Progress
 from napari_dff.quality import advice
 from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
+from napari_dff.widgets.layer_data import picture_look
 from napari_dff.widgets.layers import plugin_metadata
-from napari_dff.widgets.maps import Maps, look_of
+from napari_dff.widgets.maps import Maps
 from napari_dff.widgets.preview import Picture
 from napari_dff.widgets.runs import Run
 from napari_dff.widgets.series import Series
@@ -65,14 +66,14 @@ class MapsStep(StepWidget):
         parts = {role: np.asarray(data[(..., *around.slices)]) for role, data in given.items()}
         found, picture = self.compute(near, recipe, parts, progress)
         inner = wanted.slices_in(around)
-        look = look_of(picture[inner], colour=picture.ndim == 3)
+        look = picture_look(picture[inner], rgb=picture.ndim == 3)
         image = Picture("preview all in focus", picture[inner], look)
         return [image, depth_picture(stack, found.depth[inner])]
 
     def put(self, run: Run, maps: Maps, prefix: str = "", **remember: Any) -> Iterator[None]:
         """Put the four layers, and say how much of the scene they cover."""
         yield from run.put_maps(maps, prefix, remember)
-        self.tell(advice(maps.covered))
+        self.tell(advice(maps.coverage))
 
 
 def depth_picture(stack: FocalStack, depth: np.ndarray) -> Picture:

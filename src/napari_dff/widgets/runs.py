@@ -169,18 +169,10 @@ class Run:
 
         A layer at each step, so that the window can breathe in between.
         """
-        ends = (float(self.positions.min()), float(self.positions.max()))
-        doubt: dict[str, Any] = {"colormap": "magma", "contrast_limits": (0.0, maps.doubt)}
-        given: dict[str, Any] = {"remember": remember}
-        self.put(f"{prefix}uncertainty", maps.uncertainty, visible=False, **doubt, **given)
-        yield
-        self.put(f"{prefix}plane index", maps.labels, "labels", visible=False, **given)
-        yield
-        self.put(f"{prefix}all in focus", maps.pictures, **maps.look, **given)
-        yield
-        look: dict[str, Any] = {"colormap": "gray", "contrast_limits": ends}
-        self.put(f"{prefix}depth", maps.depth, **look, **given)
-        yield
+        for layer in maps.layers:
+            role, kind = f"{prefix}{layer.role}", layer.kind
+            self.put(role, layer.data, kind, remember=remember, **layer.look)
+            yield
 
     def _check_source(self) -> None:
         source = self.source

@@ -15,6 +15,7 @@ from napari_dff.recipe import Recipe
 from napari_dff.stack import fractional_plane_index
 from napari_dff.widgets import axes
 from napari_dff.widgets.axes import AXIS_WORDS, CHANNEL_LABELS
+from napari_dff.widgets.layer_data import RESULT_IMAGES as ROLES
 from napari_dff.widgets.layers import (
     at_index,
     leading_shape,
@@ -25,7 +26,6 @@ from napari_dff.widgets.layers import (
     stack_name_of,
     unit_of,
 )
-from napari_dff.widgets.results import ROLES
 from napari_dff.widgets.saving import LETTERS, LayerData, as_save_error
 from napari_dff.windows import full_window
 
