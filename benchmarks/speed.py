@@ -205,7 +205,7 @@ def engines() -> None:
     from napari_dff.refinement.message_passing import solve
     from napari_dff.refinement.sequence import _scaled
     from napari_dff.refinement.weighted_median import LEVELS, medians
-    from napari_dff.registration.motion import apply
+    from napari_dff.registration.motion import transform_points
 
     print("| what | how | seconds | result |\n|---|---|---|---|")
     truth = scene("drifting grass")
@@ -216,7 +216,9 @@ def engines() -> None:
     for name, way in ways.items():
         seconds, found = timed(lambda way=way: way(planes))
         pairs = zip(found, truth.transforms, strict=True)
-        misses = [np.hypot(*(apply(a, grid) - apply(b, grid)).T) for a, b in pairs]
+        misses = [
+            np.hypot(*(transform_points(a, grid) - transform_points(b, grid)).T) for a, b in pairs
+        ]
         error = f"error mean {np.mean(misses):.3f}, max {np.max(misses):.3f} px"
         print(f"| align 24 × 512 × 512 | {name} | {seconds:.2f} | {error} |", flush=True)
 

@@ -20,7 +20,7 @@ from scenes import SCENES, scene
 from skimage.metrics import structural_similarity
 
 from napari_dff import Recipe, Reconstruction, depth_from_focus, synthetic
-from napari_dff.registration.motion import apply
+from napari_dff.registration.motion import transform_points
 from napari_dff.synthetic import Truth
 
 COLUMNS = (
@@ -92,7 +92,7 @@ def score(truth: Truth, result: Reconstruction) -> Score:
     y, x = np.meshgrid(np.linspace(0, height, 15), np.linspace(0, width, 15))
     grid = np.column_stack([y.ravel(), x.ravel()])
     misses = [
-        np.hypot(*(apply(a, grid) - apply(b, grid)).T)
+        np.hypot(*(transform_points(a, grid) - transform_points(b, grid)).T)
         for a, b in zip(result.transforms, truth.transforms, strict=True)
     ]
     moved = result.recipe.registration != "none"

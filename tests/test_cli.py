@@ -37,17 +37,19 @@ def test_help_loads_no_numerics():
 
 
 def test_every_choice_of_the_recipe_has_its_function():
-    from napari_dff import focus, fusion, recipe, refinement, registration
+    from napari_dff import focus, fusion, recipe, refinement
     from napari_dff.curve import PEAK_MODELS
     from napari_dff.depth import PREFERENCES
+    from napari_dff.registration.estimation import MATCHERS
+    from napari_dff.registration.motion import MOTIONS
 
     assert set(get_args(recipe.Operator)) == set(focus.OPERATORS)
     assert set(get_args(recipe.Aggregation)) == set(focus.AGGREGATIONS)
     assert set(get_args(recipe.Peak)) == set(PEAK_MODELS)
     assert set(get_args(recipe.Prefer)) == set(PREFERENCES)
     assert set(get_args(recipe.Fusion)) == set(fusion.FUSIONS)
-    assert set(get_args(recipe.Registration)) == set(registration.REGISTRATIONS)
-    assert set(get_args(recipe.Motion)) == {"auto", *registration.MOTIONS}
+    assert set(get_args(recipe.Registration)) == {"none", *MATCHERS}
+    assert set(get_args(recipe.Motion)) == {"auto", *MOTIONS}
     steps = {step for name in get_args(recipe.Refinement) for step in name.split("+")}
     assert steps == {"none", *refinement.REFINEMENTS}
 

@@ -4,16 +4,19 @@ from scipy import ndimage
 
 from napari_dff import synthetic
 from napari_dff.registration import align, estimate_gains, resample
-from napari_dff.registration.joint import Pair, solve
-from napari_dff.registration.motion import MOTIONS, apply, fit, penalised_misfit
+from napari_dff.registration.joint import PairTransform, solve
+from napari_dff.registration.motion import MOTIONS, transform_points
 
 
 def error(found, truth, shape):
+    """Distances in pixels of mapped grid points, (Z, 81)."""
     y, x = np.meshgrid(np.linspace(0, shape[0], 9), np.linspace(0, shape[1], 9))
     grid = np.column_stack([y.ravel(), x.ravel()])
-    return np.array(
-        [np.hypot(*(apply(a, grid) - apply(b, grid)).T) for a, b in zip(found, truth, strict=True)]
+    mapped = (
+        (transform_points(a, grid), transform_points(b, grid))
+        for a, b in zip(found, truth, strict=True)
     )
+    return np.array([np.hypot(*(a - b).T) for a, b in mapped])
 
 
 EXAMPLES = {
@@ -27,19 +30,20 @@ EXAMPLES = {
 @pytest.mark.parametrize("motion", MOTIONS)
 def test_each_motion_is_recovered_exactly_despite_bad_matches(motion, rng):
     source = rng.uniform(0, 200, (80, 2))
-    target = apply(EXAMPLES[motion], source)
+    target = transform_points(EXAMPLES[motion], source)
     target[:8] += rng.uniform(-3, 3, (8, 2))
-    found = fit(motion, source, target, np.ones(80))
+    found = MOTIONS[motion].fit(source, target, np.ones(80))
     assert error([found], [EXAMPLES[motion]], (200, 200)).max() < 1e-2
 
 
 @pytest.mark.parametrize("motion", MOTIONS)
 def test_the_simplest_motion_that_explains_the_matches_wins(motion, rng):
     source = rng.uniform(0, 200, (150, 2))
-    target = apply(EXAMPLES[motion], source) + rng.normal(0, 0.2, (150, 2))
+    target = transform_points(EXAMPLES[motion], source) + rng.normal(0, 0.2, (150, 2))
     even = np.ones(150)
     scores = {
-        m: penalised_misfit(m, fit(m, source, target, even), source, target, even) for m in MOTIONS
+        name: model.information_criterion(model.fit(source, target, even), source, target, even)
+        for name, model in MOTIONS.items()
     }
     assert min(scores, key=scores.get) == motion
 
@@ -153,14 +157,26 @@ def test_dust_that_does_not_move_does_not_hold_the_planes():
 def test_the_joint_system_recovers_consistent_motions_and_drops_a_wrong_one():
     truth = synthetic.drift(7, (100, 120), shift=9, magnification=0.03, rotation=0.4, seed=5)
     pairs = [
-        Pair(a, a + gap, np.linalg.inv(truth[a + gap]) @ truth[a], 0.01)
+        PairTransform(a, a + gap, np.linalg.inv(truth[a + gap]) @ truth[a], 0.01)
         for gap in (1, 2, 3)
         for a in range(7 - gap)
     ]
-    pairs[4] = pairs[4]._replace(matrix=np.eye(3))
+    pairs[4] = pairs[4]._replace(transform=np.eye(3))
     chain = np.tile(np.eye(3), (7, 1, 1))
-    found = solve(pairs, chain, 3, "similarity", (100, 120))
+    found = solve(pairs, chain, 3, MOTIONS["similarity"], (100, 120))
     assert error(found, truth, (100, 120)).max() < 0.02
+
+
+def test_a_plane_that_no_pair_could_compare_keeps_its_transform():
+    truth = synthetic.drift(4, (100, 120), shift=9, magnification=0.03, seed=5)
+    pairs = [
+        PairTransform(a, a + 1, np.linalg.inv(truth[a + 1]) @ truth[a], (0.01, 0.01, np.inf)[a])
+        for a in range(3)
+    ]
+    chain = np.tile(np.eye(3), (4, 1, 1))
+    chain[3, 1, 2] = 7
+    found = solve(pairs, chain, 1, MOTIONS["similarity"], (100, 120))
+    np.testing.assert_array_equal(found[3], chain[3])
 
 
 def test_motions_are_applied_to_another_stack(drifting):

@@ -14,12 +14,13 @@ from napari_dff.registration import (
     downsampling,
     estimate_gains,
     estimate_transforms,
+    joint,
     resample,
 )
-from napari_dff.registration import joint as together
-from napari_dff.registration.downsampling import Shrunk
+from napari_dff.registration.downsampling import DownsampledStack
+from napari_dff.registration.motion import MOTIONS
 from napari_dff.threads import ThreadLimits, set_thread_limits
-from napari_dff.warp import inside, shrunk
+from napari_dff.warp import downsample, valid_mask
 from napari_dff.windows import Window, full_window
 
 SIZE = (150, 190)
@@ -100,7 +101,7 @@ def test_a_large_plane_is_moved_in_pieces_that_fit(rng, monkeypatch):
     planes = rng.integers(0, 60000, (3, *SIZE)).astype(np.uint16)
     moved = LazyAlignedStack(planes, motion(3, "homography", rng))
     before = moved[:]
-    monkeypatch.setattr("napari_dff.registration.lazy_stack.PIECE", 48)
+    monkeypatch.setattr("napari_dff.registration.lazy_stack.MAX_BLOCK_PX", 48)
     np.testing.assert_array_equal(moved[:], before)
 
 
@@ -128,7 +129,7 @@ def test_a_plane_that_left_the_picture_repeats_its_border(rng):
 def test_valid_windows_are_what_the_whole_has_there(kind, rng):
     matrices = motion(6, kind, rng)[:5]
     moved = LazyAlignedStack(np.zeros((5, *SIZE), np.uint8), matrices)
-    everything = np.all([inside(matrix, SIZE) for matrix in matrices], axis=0)
+    everything = np.all([valid_mask(matrix, SIZE) for matrix in matrices], axis=0)
     assert 0.5 < everything.mean() < 1
     np.testing.assert_array_equal(resample(moved.planes, matrices)[1], everything)
     for window in WINDOWS:
@@ -207,18 +208,18 @@ def test_a_huge_plane_is_read_in_windows_only():
 @pytest.mark.parametrize("chunks", [None, (1, 17, 50), ((1, 1, 1), (64, 64, 25), (101,))])
 @pytest.mark.parametrize("colours", [0, 3])
 def test_strips_give_what_the_whole_gives(chunks, colours, rng, monkeypatch):
-    monkeypatch.setattr(downsampling, "LARGEST", 32)
-    monkeypatch.setattr(downsampling, "STRIP", 1 << 10)
+    monkeypatch.setattr(downsampling, "MAX_SIDE_PX", 32)
+    monkeypatch.setattr(downsampling, "STRIP_VALUES", 1 << 10)
     planes = rng.integers(0, 60000, (3, 153, 101, colours or 1)).astype(np.uint16)
     planes = planes if colours else planes[..., 0]
     lazy = Lazy(planes, chunks)
-    small = Shrunk(lazy, colourless=True)
+    small = DownsampledStack(lazy, as_grey=True)
     everywhere = slice(None), slice(None)
     assert small.factor == 5
     assert small.shape == (3, 30, 20)
-    np.testing.assert_array_equal(small[(1, *everywhere)], shrunk(luminance(planes[1]), 5))
+    np.testing.assert_array_equal(small[(1, *everywhere)], downsample(luminance(planes[1]), 5))
     assert sum(shape[0] for _, shape in lazy.reads) == 150
-    in_colour = Shrunk(planes)
+    in_colour = DownsampledStack(planes)
     assert in_colour.shape == (3, 30, 20, 3)[: planes.ndim]
     assert in_colour.dtype == np.float32
     means = planes[2, :150, :100].reshape(30, 5, 20, 5, -1).mean(axis=(1, 3))
@@ -227,12 +228,12 @@ def test_strips_give_what_the_whole_gives(chunks, colours, rng, monkeypatch):
 
 
 def test_chunks_are_read_whole(rng, monkeypatch):
-    monkeypatch.setattr(downsampling, "LARGEST", 40)
-    monkeypatch.setattr(downsampling, "STRIP", 1 << 10)
+    monkeypatch.setattr(downsampling, "MAX_SIDE_PX", 40)
+    monkeypatch.setattr(downsampling, "STRIP_VALUES", 1 << 10)
     planes = rng.integers(0, 60000, (3, 160, 128)).astype(np.uint16)
     for chunks, height in ((None, 8), ((1, 32, 32), 32), (((1, 1, 1), (160,), (128,)), 160)):
         lazy = Lazy(planes, chunks)
-        Shrunk(lazy)[0, slice(None), slice(None)]
+        DownsampledStack(lazy)[0, slice(None), slice(None)]
         assert {shape[0] for _, shape in lazy.reads} == {height}
 
 
@@ -240,8 +241,8 @@ def test_motions_and_light_read_every_plane_once_and_never_whole(monkeypatch):
     stack = synthetic.machined_part(size=192, planes=7, seed=4).stack.planes
     lazy = Lazy(stack)
     lazy.ndim = 4
-    monkeypatch.setattr(downsampling, "LARGEST", 100)
-    monkeypatch.setattr(downsampling, "STRIP", 192 * 3 * 20)
+    monkeypatch.setattr(downsampling, "MAX_SIDE_PX", 100)
+    monkeypatch.setattr(downsampling, "STRIP_VALUES", 192 * 3 * 20)
     motions, report = estimate_transforms(lazy)
     assert len(report) == 7
     assert [sum(s[0] for n, s in lazy.reads if n == i) for i in range(7)] == [192] * 7
@@ -281,7 +282,7 @@ def test_pairs_are_compared_block_by_block_with_the_same_result(shaky, monkeypat
     pictures, chain = shaky
     placed = [i for i in range(12) if i != 5]
     live, most, told = [], [], []
-    prepare = together.band
+    prepare = joint.bandpass
 
     def counted(picture):
         made = prepare(picture)
@@ -294,13 +295,14 @@ def test_pairs_are_compared_block_by_block_with_the_same_result(shaky, monkeypat
             yield item
             told.append(desc)
 
-    monkeypatch.setattr(together, "band", counted)
-    monkeypatch.setattr(together, "thread_count", lambda: 1)
+    monkeypatch.setattr(joint, "bandpass", counted)
+    monkeypatch.setattr(joint, "thread_count", lambda: 1)
     found = []
     for block in (4, 100):
         live.clear(), most.clear(), told.clear()
-        monkeypatch.setattr(together, "BLOCK", block)
-        found.append(together.refined(pictures, chain, placed, 7, "similarity", progress))
+        monkeypatch.setattr(joint, "MIN_BLOCK_PLANES", block)
+        similarity = MOTIONS["similarity"]
+        found.append(joint.refine_jointly(pictures, chain, placed, 7, similarity, progress))
         assert len(live) == len(placed)
         assert max(most) == min(block + 3, len(placed))
         assert told == ["Refining motions"] * (10 + 9 + 8)
@@ -317,7 +319,7 @@ def test_comparing_pairs_is_cancelled_between_two(shaky):
         raise Enough
 
     with pytest.raises(Enough):
-        together.refined(*shaky, list(range(12)), 7, "translation", progress)
+        joint.refine_jointly(*shaky, list(range(12)), 7, MOTIONS["translation"], progress)
 
 
 def flickering(rng, *channels):
@@ -332,7 +334,7 @@ def flickering(rng, *channels):
 @pytest.mark.parametrize("channels", [(), (3,)])
 @pytest.mark.parametrize("largest", [1024, 100])
 def test_the_gains_of_the_light_are_found(channels, largest, rng, monkeypatch):
-    monkeypatch.setattr(downsampling, "LARGEST", largest)
+    monkeypatch.setattr(downsampling, "MAX_SIDE_PX", largest)
     planes, gains = flickering(rng, *channels)
     matrices = np.tile(np.eye(3), (6, 1, 1))
     matrices[2, :2, 2] = 12, -8

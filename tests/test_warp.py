@@ -1,7 +1,14 @@
 import numpy as np
 from scipy import ndimage
 
-from napari_dff.warp import REACH, inside, needed, times, warp, warped
+from napari_dff.warp import (
+    SPLINE_MARGIN_PX,
+    downsampling_factor,
+    source_window,
+    valid_mask,
+    warp,
+    warp_window,
+)
 from napari_dff.windows import Window, full_window
 
 
@@ -18,7 +25,7 @@ def test_agrees_with_scipy_on_a_projective_motion(rng):
     y, x = np.mgrid[:40, :50]
     back = np.linalg.inv(matrix) @ np.stack([y.ravel(), x.ravel(), np.ones(y.size)])
     truth = ndimage.map_coordinates(picture, back[:2] / back[2], order=3, mode="mirror")
-    within = inside(matrix, picture.shape)
+    within = valid_mask(matrix, picture.shape)
     assert 0.8 < within.mean() < 1
     error = np.abs(warp(picture, matrix) - truth.reshape(40, 50))[within]
     assert error.max() < 1e-5
@@ -31,7 +38,7 @@ def test_colours_move_together(rng):
 
 def test_inside_is_where_data_is():
     shift = np.array([[1, 0, 0], [0, 1, 2.5], [0, 0, 1.0]])
-    covered = inside(shift, (4, 10))
+    covered = valid_mask(shift, (4, 10))
     np.testing.assert_array_equal(covered[0], [False] * 3 + [True] * 7)
 
 
@@ -39,20 +46,21 @@ def test_a_window_needs_its_image_and_what_the_splines_reach(rng):
     picture = rng.uniform(0, 9, (200, 300)).astype(np.float32)
     back = np.array([[1, 0, 7.5], [0, 1, -12], [0, 0, 1]])
     window, size = Window(80, 90, 100, 120), (200, 300)
-    part = needed(back, window, full_window(size))
-    assert part == (87 - REACH, 97 + REACH, 88 - REACH, 108 + REACH)
-    moved = warped(picture[part.slices], part, size, back, window)
+    part = source_window(back, window, full_window(size))
+    margin = SPLINE_MARGIN_PX
+    assert part == (87 - margin, 97 + margin, 88 - margin, 108 + margin)
+    moved = warp_window(picture[part.slices], part, size, back, window)
     np.testing.assert_array_equal(moved, warp(picture, np.linalg.inv(back))[window.slices])
 
 
 def test_a_window_across_the_horizon_needs_everything():
     back = np.array([[1, 0, 0], [0, 1, 0], [0, 0.01, -1]])
     size = (400, 300)
-    assert needed(back, Window(0, 50, 0, 200), full_window(size)) == full_window(size)
-    beyond = needed(back, Window(0, 50, 150, 200), full_window(size))
-    assert beyond == (0, 98 + REACH + 1, 201 - REACH, 300)
+    assert source_window(back, Window(0, 50, 0, 200), full_window(size)) == full_window(size)
+    beyond = source_window(back, Window(0, 50, 150, 200), full_window(size))
+    assert beyond == (0, 98 + SPLINE_MARGIN_PX + 1, 201 - SPLINE_MARGIN_PX, 300)
 
 
 def test_pictures_are_shrunk_to_a_longer_side_but_not_to_nothing():
     shapes = [(90, 100), (101, 50), (300, 299), (16, 900)]
-    assert [times(shape, 100) for shape in shapes] == [1, 2, 3, 2]
+    assert [downsampling_factor(shape, 100) for shape in shapes] == [1, 2, 3, 2]

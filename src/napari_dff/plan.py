@@ -28,7 +28,7 @@ from napari_dff.recipe import Recipe
 from napari_dff.refinement.message_passing import REACH
 from napari_dff.refinement.message_passing import VOLUMES as PASSED
 from napari_dff.registration import LazyAlignedStack, estimate_transforms
-from napari_dff.registration.downsampling import LARGEST
+from napari_dff.registration.downsampling import MAX_SIDE_PX
 from napari_dff.stack import FocalStack
 from napari_dff.threads import thread_count
 from napari_dff.windows import GRID_PX, Window, full_window, plan_windows, window_grid
@@ -222,7 +222,7 @@ class _Need:
         """Shrunk planes that are compared, and strips of those that are read."""
         if self._recipe.registration == "none":
             return 0.0
-        factor = -(-max(self.shape) // LARGEST)
+        factor = -(-max(self.shape) // MAX_SIDE_PX)
         pixels = np.prod(self.shape) / factor**2
         return float(4 * pixels * (1.15 * self._count + 75) / 1e6 + 35 * thread_count())
 

@@ -1,7 +1,7 @@
-"""Resampling a plane under a motion, to a fraction of a grey level.
+"""Resampling of an image under a projective transform, by cubic B-splines at exact coordinates.
 
-Cubic B-splines with exact coordinates. OpenCV's cubic kernel was measured to err several times more
-on smooth pictures, and it rounds coordinates to 1/32 px, about what alignment may err by in all.
+``cv2.warpPerspective`` rounds coordinates to 1/32 pixel, about as much as alignment may be wrong in
+all, and the errors of its cubic kernel were measured to be several times larger on smooth images.
 """
 
 from __future__ import annotations
@@ -12,214 +12,256 @@ from napari_dff.compiled import inline_kernel, kernel
 from napari_dff.images import block_means
 from napari_dff.windows import Window, full_window
 
-# Pixels: a border that is cut off is felt in the knots by 0.268 to the power of the distance, at 24
-# by less than float32 is rounded. Two more lie under the splines themselves.
-REACH = 26
-LEAST = 8  # pixels, shorter side: planes aren't shrunk to less
+# Pixels around a window from which its values depend: 24 for the coefficients, on which a border
+# that is cut off has an influence of 0.268^distance, at 24 pixels less than float32 resolves, and 2
+# for the support of the splines.
+SPLINE_MARGIN_PX = 26
+MIN_SIDE_PX = 8  # shorter side of a downsampled image
+BORDER_TOLERANCE_PX = 1e-6  # rounding error of coordinates at the border
 
 
 def warp(
-    picture: np.ndarray,  # (Y, X) or (Y, X, C)
-    matrix: np.ndarray,  # (3, 3)
+    image: np.ndarray,  # (Y, X) or (Y, X, C)
+    transform: np.ndarray,  # (3, 3)
     shape: tuple[int, int] | None = None,
 ) -> np.ndarray:
-    """`picture` moved by `matrix`, its border repeated where it has no data.
+    """Resample an image under a transform; where it has no data its border is repeated.
 
     Parameters
     ----------
-    picture : (Y, X) or (Y, X, C) array
+    image : (Y, X) or (Y, X, C) array
         Any number type.
-    matrix : (3, 3) array
-        (y, x, 1) of `picture` → (y, x, 1) of the result, projective.
+    transform : (3, 3) array
+        (y, x, 1) of `image` → (y, x, 1) of the result, projective.
     shape : (int, int), optional
-        Height and width of the result; those of `picture` when None.
+        Height and width of the result; those of `image` when None.
 
     Returns
     -------
-    float32, of `shape` and the channels of `picture`
+    float32, of `shape` and the channels of `image`
 
     References
     ----------
     Unser, Aldroubi & Eden 1991, doi:10.1109/34.75515 (B-spline interpolation).
     """
-    size = (picture.shape[0], picture.shape[1])
-    return warped(
-        picture, full_window(size), size, np.linalg.inv(matrix), full_window(shape or size)
-    )
+    size = (image.shape[0], image.shape[1])
+    target = full_window(shape or size)
+    return warp_window(image, full_window(size), size, np.linalg.inv(transform), target)
 
 
-def warped(
+def warp_window(
     part: np.ndarray,  # (h, w) or (h, w, C)
-    held: Window,
+    part_window: Window,
     size: tuple[int, int],
-    back: np.ndarray,  # (3, 3)
+    inverse: np.ndarray,  # (3, 3)
     window: Window,
 ) -> np.ndarray:
-    """The `window` of a moved picture of which only the `part` that is `needed` is held.
+    """Resample one window of an image of which only the `source_window` is in memory.
 
     Parameters
     ----------
     part : (h, w) or (h, w, C) array
-        Any number type.
-    held : Window
-        Where the part lies in the picture.
+        Part of the image, any number type.
+    part_window : Window
+        Where the part lies in the image.
     size : (int, int)
-        Height and width of the picture.
-    back : (3, 3) array
-        (y, x, 1) of the result → (y, x, 1) of the picture, projective.
+        Height and width of the image.
+    inverse : (3, 3) array
+        (y, x, 1) of the result → (y, x, 1) of the image, projective.
     window : Window
+        Of the result.
 
     Returns
     -------
     float32, of the shape of `window` and the channels of `part`
     """
     out = np.empty((*window.shape, *part.shape[2:]), dtype=np.float32)
-    layers, target = (p[..., None] if p.ndim == 2 else p for p in (part, out))
-    start, origin = (window.top, window.left), (held.top, held.left)
-    for c in range(layers.shape[2]):
-        evaluate(knots(layers[..., c]), origin, size, back, start, target[..., c])
+    channels, target = (p[..., None] if p.ndim == 2 else p for p in (part, out))
+    origin, start = (part_window.top, part_window.left), (window.top, window.left)
+    for c in range(channels.shape[2]):
+        coefficients = spline_coefficients(channels[..., c])
+        _resample(coefficients, origin, size, inverse, start, target[..., c])
     return out
 
 
-def needed(back: np.ndarray, window: Window, held: Window) -> Window:
-    """What of the picture, of which `held` is at hand, `warped` needs for `window`."""
-    bounds = _image(back, window)
+def source_window(inverse: np.ndarray, window: Window, available: Window) -> Window:
+    """Return the part of the `available` image that `warp_window` needs for `window`."""
+    bounds = _image_bounds(inverse, window)
     if bounds is None:
-        return held
-    starts, stops = (held.top, held.left), (held.bottom, held.right)
+        return available
+    starts, stops = (available.top, available.left), (available.bottom, available.right)
     low, high = (np.clip(b, starts, np.subtract(stops, 1)).astype(int) for b in bounds)
-    top, left = np.maximum(low - REACH, starts)
-    bottom, right = np.minimum(high + REACH + 1, stops)
+    top, left = np.maximum(low - SPLINE_MARGIN_PX, starts)
+    bottom, right = np.minimum(high + SPLINE_MARGIN_PX + 1, stops)
     return Window(int(top), int(bottom), int(left), int(right))
 
 
-def _image(back: np.ndarray, window: Window) -> tuple[np.ndarray, np.ndarray] | None:
-    """Least and greatest (y, x) that `back` brings pixels of `window` to; None: past infinity."""
+def _image_bounds(inverse: np.ndarray, window: Window) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the smallest and largest (y, x) to which `inverse` maps the pixels of `window`.
+
+    None where the window crosses the horizon of a projective transform.
+    """
     corners = [
         (y, x, 1) for y in (window.top, window.bottom - 1) for x in (window.left, window.right - 1)
     ]
-    places = np.array(corners) @ back.T
-    depth = places[:, 2:]
+    mapped = np.array(corners) @ inverse.T
+    depth = mapped[:, 2:]
     if depth.min() <= 0 <= depth.max():
         return None
-    places = places[:, :2] / depth
-    return places.min(axis=0), places.max(axis=0)
+    mapped = mapped[:, :2] / depth
+    return mapped.min(axis=0), mapped.max(axis=0)
 
 
-def knots(picture: np.ndarray) -> np.ndarray:
-    """Cubic B-splines whose sum is the (Y, X) `picture`, mirrored about its last pixels."""
-    from scipy import ndimage  # 0.1 s, needed only where planes move
+def spline_coefficients(image: np.ndarray) -> np.ndarray:
+    """Return the (Y, X) float32 cubic B-spline coefficients of an image, mirrored at its border."""
+    from scipy import ndimage  # imported in 0.1 s, which runs without resampling need not pay
 
     filtered: np.ndarray = ndimage.spline_filter(
-        picture.astype(np.float32), order=3, output=np.float32, mode="mirror"
+        image.astype(np.float32), order=3, output=np.float32, mode="mirror"
     )
     return filtered
 
 
-def shrunk(picture: np.ndarray, factor: int) -> np.ndarray:
-    """Means of `factor` × `factor` pixels of (Y, X[, C]) `picture`; the rest is dropped."""
-    height, width = (size // factor * factor for size in picture.shape[:2])
-    return block_means(picture[:height, :width], factor)
+def downsample(image: np.ndarray, factor: int) -> np.ndarray:
+    """Return the means of `factor` × `factor` pixels of a (Y, X[, C]) image.
+
+    Rows and columns at the end that do not fill a block are dropped.
+    """
+    height, width = (size // factor * factor for size in image.shape[:2])
+    return block_means(image[:height, :width], factor)
 
 
-def times(shape: tuple[int, ...], side: int) -> int:
-    """How often (Y, X) pictures are shrunk for a longer side of `side` or less."""
-    return max(1, min(-(-max(shape[:2]) // side), min(shape[:2]) // LEAST))
+def downsampling_factor(shape: tuple[int, ...], max_side: int) -> int:
+    """Return the factor by which the longer side of (Y, X) images becomes `max_side` or less.
+
+    The shorter side stays `MIN_SIDE_PX` or more.
+    """
+    return max(1, min(-(-max(shape[:2]) // max_side), min(shape[:2]) // MIN_SIDE_PX))
 
 
-def scaling(factor: int) -> np.ndarray:
-    """From shrunk coordinates to full ones: pixel centres move by half a pixel less one."""
+def upsampling_transform(factor: int) -> np.ndarray:
+    """Return the transform from downsampled to full coordinates.
+
+    Integers are the centres of pixels: the centre of the first block is at (factor - 1) / 2.
+    """
     offset = (factor - 1) / 2
     return np.array([[factor, 0, offset], [0, factor, offset], [0, 0, 1.0]])
 
 
-def inside(matrix: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Where a picture of `shape`, moved by `matrix`, has data: (Y, X) bool."""
-    covered = np.ones(shape, dtype=bool)
-    narrow(covered, np.linalg.inv(matrix), full_window(shape), shape)
-    return covered
+def valid_mask(transform: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return where an image of `shape`, resampled under `transform`, has data: (Y, X) bool."""
+    valid = np.ones(shape, dtype=bool)
+    clear_outside(valid, np.linalg.inv(transform), full_window(shape), shape)
+    return valid
 
 
-def narrow(covered: np.ndarray, back: np.ndarray, window: Window, size: tuple[int, int]) -> None:
-    """Leave of `covered`, bool over `window`, only what `back` brings into a picture of `size`."""
-    bounds = _image(back, window)
+def clear_outside(
+    valid: np.ndarray, inverse: np.ndarray, window: Window, size: tuple[int, int]
+) -> None:
+    """Set `valid`, (h, w) bool over `window`, to False where an image of `size` has no data."""
+    bounds = _image_bounds(inverse, window)
     if bounds is None or (bounds[0] < 0).any() or (bounds[1] > np.subtract(size, 1)).any():
-        _narrow(covered, back, (window.top, window.left), size)
+        _clear_outside(valid, inverse, (window.top, window.left), size)
 
 
 @kernel
-def _narrow(covered, back, start, size):  # type: ignore[no-untyped-def]
-    height, width = covered.shape
-    slack = 1e-6
+def _clear_outside(valid, inverse, start, size):  # type: ignore[no-untyped-def]
+    """Set `valid`, (h, w) bool, to False where `inverse` maps pixels outside an image of `size`.
+
+    The first pixel of `valid` is at `start`, (y, x), of the result.
+    """
+    height, width = valid.shape
+    slack = BORDER_TOLERANCE_PX
     for y in range(height):
         for x in range(width):
-            v, u = brought(back, y + start[0], x + start[1])
+            v, u = project_point(inverse, y + start[0], x + start[1])
             inner = -slack <= v <= size[0] - 1 + slack and -slack <= u <= size[1] - 1 + slack
-            covered[y, x] &= inner
+            valid[y, x] &= inner
 
 
 @inline_kernel
-def brought(back, y, x):  # type: ignore[no-untyped-def]
-    """Where the projective `back` brings (y, x)."""
-    depth = back[2, 0] * y + back[2, 1] * x + back[2, 2]
-    v = (back[0, 0] * y + back[0, 1] * x + back[0, 2]) / depth
-    u = (back[1, 0] * y + back[1, 1] * x + back[1, 2]) / depth
+def project_point(transform, y, x):  # type: ignore[no-untyped-def]
+    """Map (y, x) by a projective (3, 3) transform."""
+    depth = transform[2, 0] * y + transform[2, 1] * x + transform[2, 2]
+    v = (transform[0, 0] * y + transform[0, 1] * x + transform[0, 2]) / depth
+    u = (transform[1, 0] * y + transform[1, 1] * x + transform[1, 2]) / depth
     return v, u
 
 
+# Cubic B-spline interpolation (Unser, Aldroubi & Eden 1991): the image is
+#     f(v, u) = Σ_ij c_ij β(v - i) β(u - j)
+# with the cubic B-spline β, whose support is four pixels, and the coefficients c from
+# `spline_coefficients`, with which f passes through every pixel. At v = i + t with 0 ≤ t < 1, the
+# four weights β(1 + t), β(t), β(1 - t), β(2 - t) of the rows i - 1 … i + 2 are
+#     (1 - t)³/6,   (4 - 6 t² + 3 t³)/6,   1 - the other three,   t³/6.
+# A pixel costs 16 multiplications: four rows, each summed along x first. Coefficients beyond the
+# border are mirrored about the last pixel, as `spline_coefficients` takes them.
 @kernel
-def evaluate(knots, origin, size, back, start, out):  # type: ignore[no-untyped-def]
-    """Sum of the B-splines at every place that `back` brings a pixel of `out` to.
+def _resample(coefficients, origin, size, inverse, start, out):  # type: ignore[no-untyped-def]
+    """Fill `out` with the values of an image under a transform.
 
-    `knots` begin at `origin` of a picture of `size`, `out` begins at `start`.
+    Parameters
+    ----------
+    coefficients : (h, w) float32
+        Spline coefficients of a part of the image.
+    origin : (int, int)
+        Row and column of the image at which the part begins.
+    size : (int, int)
+        Height and width of the image.
+    inverse : (3, 3) float64
+        (y, x, 1) of the result → (y, x, 1) of the image.
+    start : (int, int)
+        Row and column of the result at which `out` begins.
+    out : (h, w) float32
     """
     height, width = out.shape
     for y in range(height):
         for x in range(width):
-            v, u = brought(back, y + start[0], x + start[1])
-            # Held within the picture first: what is taken from that is exact.
+            v, u = project_point(inverse, y + start[0], x + start[1])
+            # Clamp to the image before the origin is subtracted: the difference is exact then, and
+            # the same in any window.
             v = min(max(v, 0.0), size[0] - 1.0) - origin[0]
             u = min(max(u, 0.0), size[1] - 1.0) - origin[1]
-            out[y, x] = spline_at(knots, v, u)
+            out[y, x] = evaluate_spline(coefficients, v, u)
 
 
 @inline_kernel
-def spline_at(knots, v, u):  # type: ignore[no-untyped-def]
-    """Sum of the B-splines at (v, u), held within the picture."""
-    rows, columns = knots.shape
+def evaluate_spline(coefficients, v, u):  # type: ignore[no-untyped-def]
+    """Return the value of the spline at (v, u), clamped to the (h, w) `coefficients`."""
+    rows, columns = coefficients.shape
     v, u = min(max(v, 0.0), rows - 1.0), min(max(u, 0.0), columns - 1.0)
     i, j = int(v), int(u)
-    a0, a1, a2, a3 = _taps(v - i)
-    b0, b1, b2, b3 = _taps(u - j)
+    a0, a1, a2, a3 = _spline_weights(v - i)
+    b0, b1, b2, b3 = _spline_weights(u - j)
     if 0 < i < rows - 2 and 0 < j < columns - 2:
         total = 0.0
-        total += a0 * _row(knots[i - 1], j - 1, b0, b1, b2, b3)
-        total += a1 * _row(knots[i], j - 1, b0, b1, b2, b3)
-        total += a2 * _row(knots[i + 1], j - 1, b0, b1, b2, b3)
-        total += a3 * _row(knots[i + 2], j - 1, b0, b1, b2, b3)
+        total += a0 * _weighted_row(coefficients[i - 1], j - 1, b0, b1, b2, b3)
+        total += a1 * _weighted_row(coefficients[i], j - 1, b0, b1, b2, b3)
+        total += a2 * _weighted_row(coefficients[i + 1], j - 1, b0, b1, b2, b3)
+        total += a3 * _weighted_row(coefficients[i + 2], j - 1, b0, b1, b2, b3)
         return total
     total = 0.0
     for p, a in ((-1, a0), (0, a1), (1, a2), (2, a3)):
-        line = knots[_mirrored(i + p, rows)]
+        row = coefficients[_mirror(i + p, rows)]
         for q, b in ((-1, b0), (0, b1), (1, b2), (2, b3)):
-            total += a * b * line[_mirrored(j + q, columns)]
+            total += a * b * row[_mirror(j + q, columns)]
     return total
 
 
 @inline_kernel
-def _row(line, j, b0, b1, b2, b3):  # type: ignore[no-untyped-def]
-    return b0 * line[j] + b1 * line[j + 1] + b2 * line[j + 2] + b3 * line[j + 3]
+def _weighted_row(row, j, b0, b1, b2, b3):  # type: ignore[no-untyped-def]
+    return b0 * row[j] + b1 * row[j + 1] + b2 * row[j + 2] + b3 * row[j + 3]
 
 
 @inline_kernel
-def _mirrored(k, count):  # type: ignore[no-untyped-def]
+def _mirror(k, count):  # type: ignore[no-untyped-def]
     k = abs(k)
     return 2 * (count - 1) - k if k > count - 1 else k
 
 
 @inline_kernel
-def _taps(t):  # type: ignore[no-untyped-def]
-    """Weights of the four cubic B-splines around a place `t` past the second."""
-    first, third = (1 - t) * (1 - t) * (1 - t) / 6, t * t * t / 6
+def _spline_weights(t):  # type: ignore[no-untyped-def]
+    """Return the weights of the four coefficients around a place `t` past the second."""
+    first, fourth = (1 - t) * (1 - t) * (1 - t) / 6, t * t * t / 6
     second = (4 - 6 * t * t + 3 * t * t * t) / 6
-    return first, second, 1 - first - second - third, third
+    return first, second, 1 - first - second - fourth, fourth

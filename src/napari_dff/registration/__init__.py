@@ -1,21 +1,17 @@
-"""Bringing every plane onto the reference plane."""
+"""Alignment of every plane to the reference plane."""
 
 from napari_dff.registration.alignment import (
-    REGISTRATIONS,
     Alignment,
     align,
     align_lazily,
     estimate_transforms,
     resample,
 )
-from napari_dff.registration.estimation import Outcome, PlaneReport
 from napari_dff.registration.exposure import estimate_gains
 from napari_dff.registration.lazy_stack import LazyAlignedStack, load_aligned
-from napari_dff.registration.motion import MOTIONS
+from napari_dff.registration.report import Outcome, PlaneReport
 
 __all__ = [
-    "MOTIONS",
-    "REGISTRATIONS",
     "Alignment",
     "LazyAlignedStack",
     "Outcome",

@@ -1,34 +1,32 @@
-"""The public door of registration: motions are estimated, and each plane is resampled once."""
+"""The public functions of registration: estimate transforms, and resample each plane once."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
 from napari_dff import checks
 from napari_dff.progress import Progress, no_progress
 from napari_dff.recipe import Exposure, Motion, Registration
-from napari_dff.registration.estimation import PlaneReport, estimate
+from napari_dff.registration.estimation import estimate
 from napari_dff.registration.exposure import estimate_gains
 from napari_dff.registration.lazy_stack import LazyAlignedStack, load_aligned
-from napari_dff.registration.motion import MOTIONS
+from napari_dff.registration.report import PlaneReport
 from napari_dff.stack import validate_planes
-
-REGISTRATIONS = ("joint", "sift", "ecc", "none")
 
 
 class Alignment(NamedTuple):
-    """Aligned planes and how they got there.
+    """Aligned planes and how they were aligned.
 
     Attributes
     ----------
     planes : (Z, Y, X[, 3]), dtype of the input
-        Each plane resampled once, cubic; its border repeated where it has no data.
+        Each plane resampled once, by cubic splines; its border is repeated where it has no data.
     transforms : (Z, 3, 3) float64
         (y, x, 1) of a plane → (y, x, 1) of the reference plane.
     valid : (Y, X) bool
-        True where every plane has data.
+        Where every plane has data.
     report : tuple of PlaneReport
     """
 
@@ -49,28 +47,29 @@ def align(
 ) -> Alignment:
     """Align every plane to the reference plane.
 
-    A motion is believed only where it lowers the difference to the neighbour; otherwise a simpler
-    one, then none. A plane in which nothing can be matched moves with the planes beside it. All
-    this is told in the report.
+    A transform is accepted only where it lowers the difference to the neighbour; otherwise a
+    simpler motion model is tried, and last the identity. A plane that cannot be matched gets a
+    transform interpolated from the planes around it. The report says so.
 
     Parameters
     ----------
     planes : (Z, Y, X) or (Z, Y, X, 3) array
-        Any integer or float type; numpy, memory map, zarr or dask.
-        A lazy plane is read to find its motion and again to move it.
+        Any integer or float type; numpy, memory map, zarr or dask. A lazy plane is read once to
+        estimate its transform and once to resample it.
     registration : {"joint", "sift", "ecc", "none"}
-        By matched features from neighbour to neighbour, then by grey levels of all near
-        neighbours together; by the features alone; by grey levels from neighbour to neighbour;
-        or leave the planes as they are.
+        ``joint``: matched features from neighbour to neighbour, then grey levels of all planes one,
+        two and three apart, solved as one system. ``sift``: the features only. ``ecc``: grey levels
+        from neighbour to neighbour. ``none``: planes stay as they are.
     motion : {"auto", "translation", "similarity", "affine", "homography"}
-        What a plane may do against the next; ``auto`` takes the simplest that explains all pairs.
+        Motion model between neighbouring planes; ``auto`` selects the simplest that explains all
+        pairs.
     reference : int, optional
         The plane that stays, 0 … Z-1; the middle one when None.
     exposure : {"keep", "equal"}
-        Leave the light as it is, or bring every plane (each channel) to that of the reference.
-        For lamps that flicker; not where the brightness itself changes with focus.
+        Keep the brightness, or bring every plane (each channel) to that of the reference plane: for
+        lamps that flicker, not where the brightness itself changes with focus.
     progress : Progress
-        Told of each plane; may raise to cancel.
+        Called with the planes of each step; may raise to cancel.
 
     Returns
     -------
@@ -79,7 +78,7 @@ def align(
     Raises
     ------
     ValueError
-        For a wrong argument, values that aren't finite, or planes without any contrast.
+        For a wrong argument, values that are not finite, or planes without any contrast.
 
     References
     ----------
@@ -129,7 +128,7 @@ def align_lazily(
     ValueError
         As `align`, or when `transforms` has the wrong shape or cannot be inverted.
     """
-    checks.check_choice("exposure", exposure, ("keep", "equal"))
+    checks.check_choice("exposure", exposure, get_args(Exposure))
     report: tuple[PlaneReport, ...] = ()
     if transforms is None:
         transforms, report = estimate_transforms(
@@ -149,11 +148,10 @@ def estimate_transforms(
     reference: int | None = None,
     progress: Progress = no_progress,
 ) -> tuple[np.ndarray, tuple[PlaneReport, ...]]:
-    """Motion of every plane to the reference plane: `align` without moving anything.
+    """Estimate the transform of every plane to the reference plane, without resampling any.
 
-    Each plane is read once, in strips of rows, so that a lazy array stays out of memory; what is
-    held are its planes in grey, at a longer side of 1024 pixels. `align_lazily` gives the aligned
-    planes.
+    Each plane is read once, in strips of rows; in memory are grey planes of a longer side of 1024
+    pixels. Parameters are those of `align`.
 
     Returns
     -------
@@ -164,10 +162,10 @@ def estimate_transforms(
     Raises
     ------
     ValueError
-        As `align`, which also says what the settings are.
+        As `align`.
     """
-    checks.check_choice("registration", registration, REGISTRATIONS)
-    checks.check_choice("motion", motion, ("auto", *MOTIONS))
+    checks.check_choice("registration", registration, get_args(Registration))
+    checks.check_choice("motion", motion, get_args(Motion))
     count = planes.shape[0]
     centre = count // 2
     if reference is not None:
@@ -180,28 +178,28 @@ def estimate_transforms(
 def resample(
     planes: Any, transforms: np.ndarray, *, progress: Progress = no_progress
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Move planes by motions that are known, each resampled once by cubic splines.
+    """Resample planes under known transforms, each once by cubic splines.
 
     Parameters
     ----------
     planes : (Z, Y, X) or (Z, Y, X, 3) array
         Any integer or float type; numpy, memory map, zarr or dask.
     transforms : (Z, 3, 3) array
-        (y, x, 1) of a plane → of the reference, as in `Alignment`, of these planes or of others
-        that were taken with them.
+        (y, x, 1) of a plane → (y, x, 1) of the reference plane, as in `Alignment`, of these planes
+        or of others that were taken together with them.
     progress : Progress
-        Told of each plane; may raise to cancel.
+        Called with the planes; may raise to cancel.
 
     Returns
     -------
     (Z, Y, X[, 3]), dtype of `planes`
-        Borders repeated where a plane has no data.
+        Borders are repeated where a plane has no data.
     (Y, X) bool
         Where every plane has data.
 
     Raises
     ------
     ValueError
-        When `transforms` don't belong to as many planes.
+        When `transforms` are not of as many planes.
     """
     return load_aligned(LazyAlignedStack(validate_planes(planes), transforms), progress)

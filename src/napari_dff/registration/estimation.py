@@ -1,272 +1,344 @@
-"""Which planes are matched, and which motions are believed.
+"""Transforms of all planes to the reference plane.
 
-From the reference plane outwards, each plane is matched to the neighbour before it: neighbours are
-blurred almost alike. The motions between neighbours are composed.
+From the reference plane outwards, each plane is matched to the neighbour before it, since
+neighbours are blurred almost alike. The transforms between neighbours are composed to a chain,
+which `joint` refines.
 """
 
 from __future__ import annotations
 
-from enum import Enum, auto
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
 
 from napari_dff.progress import Progress
 from napari_dff.recipe import Motion
-from napari_dff.registration import features, joint
-from napari_dff.registration import motion as motions
-from napari_dff.registration.downsampling import LARGEST, Shrunk
-from napari_dff.registration.intensity import ecc
-from napari_dff.registration.motion import MOTIONS
+from napari_dff.registration.downsampling import MAX_SIDE_PX, DownsampledStack
+from napari_dff.registration.features import (
+    MIN_MATCHES,
+    NO_MATCHES,
+    Keypoints,
+    Matches,
+    detect_keypoints,
+    match,
+)
+from napari_dff.registration.intensity import estimate_ecc
+from napari_dff.registration.joint import refine_jointly
+from napari_dff.registration.motion import MOTIONS, rms_distance, transform_points
+from napari_dff.registration.report import Outcome, PlaneReport
 from napari_dff.threads import run_parallel
-from napari_dff.warp import inside, scaling, shrunk, times, warp
+from napari_dff.warp import (
+    downsample,
+    downsampling_factor,
+    upsampling_transform,
+    valid_mask,
+    warp,
+)
 
-SAME_BLUR = 2.0  # pixels: planes are blurred by this before they are compared
-# Longer side at which features are found, and how many: where grey levels follow, few will do.
-FEATURES = {"joint": (384, 1000), "sift": (LARGEST, 4000)}
-CHECKED = 384  # pixels: planes with a longer side are checked shrunk
-NEIGHBOURS = 2  # planes towards the reference that are tried before a plane is given up
-
-
-class Outcome(Enum):
-    """How the motion that was used compares with the requested motion model."""
-
-    AS_REQUESTED = auto()
-    SIMPLER_MODEL = auto()
-    NO_MOTION_NEEDED = auto()  # no motion lowers the difference to the neighbour
-    NOT_MATCHED = auto()
+VERIFICATION_SIDE_PX = 384  # longer side of the planes on which transforms are verified
+VERIFICATION_BLUR_PX = 2.0  # removes most of the difference that comes from defocus
+MIN_OVERLAP = 0.25  # share of the pixels that both planes must have
+MAX_NEIGHBOURS = 2  # planes towards the reference that are tried before a plane stays unmatched
 
 
-class PlaneReport(NamedTuple):
-    """How one plane was aligned.
+class Candidates(NamedTuple):
+    """Transforms from a plane to its neighbour, by name of the motion model, and the matches."""
+
+    fits: dict[str, np.ndarray]
+    matches: Matches
+
+
+class PairMatcher(Protocol):
+    """A method that matches two planes."""
+
+    def match_pair(self, plane: int, neighbour: int) -> Candidates:
+        """Return the candidates for a pair; no fits where nothing can be matched."""
+        ...
+
+    def keypoint_count(self, plane: int) -> int:
+        """Return the number of features of a plane; 0 where the method has none."""
+        ...
+
+
+class FeatureMatcher:
+    """Matches planes by their features. All models are fitted, since a fit costs little.
+
+    `max_count` features of each plane are detected at a longer side of `max_side` pixels.
+    """
+
+    def __init__(
+        self, images: np.ndarray, max_side: int, max_count: int, progress: Progress
+    ) -> None:
+        self._keypoints: dict[int, Keypoints] = {}
+
+        def detect(i: int) -> None:
+            self._keypoints[i] = detect_keypoints(images[i], max_side, max_count)
+
+        run_parallel(detect, range(len(images)), progress, desc="Finding features")
+
+    def match_pair(self, plane: int, neighbour: int) -> Candidates:
+        """Return the fits of all motion models."""
+        matches = match(self._keypoints[plane], self._keypoints[neighbour])
+        if len(matches.source) < MIN_MATCHES:
+            return Candidates({}, matches)
+        fits = {
+            name: model.fit(matches.source, matches.target, matches.weights)
+            for name, model in MOTIONS.items()
+        }
+        return Candidates(fits, matches)
+
+    def keypoint_count(self, plane: int) -> int:
+        """Return the number of features of a plane."""
+        return len(self._keypoints[plane].points)
+
+
+class IntensityMatcher:
+    """Matches planes by the correlation of their grey levels."""
+
+    def __init__(self, images: np.ndarray, motion: Motion) -> None:
+        self._images = images
+        self._models = ("translation", "similarity") if motion == "auto" else (motion,)
+
+    def match_pair(self, plane: int, neighbour: int) -> Candidates:
+        """Return the transforms of the requested model."""
+        fits = {}
+        moving, fixed = self._images[plane], self._images[neighbour]
+        for name in self._models:
+            transform = estimate_ecc(moving, fixed, MOTIONS[name])
+            if transform is not None:
+                fits[name] = MOTIONS[name].project(transform, moving.shape)
+        return Candidates(fits, NO_MATCHES)
+
+    def keypoint_count(self, plane: int) -> int:
+        """Return 0."""
+        return 0
+
+
+# Joint registration refines the transforms by grey levels: few features at a coarse scale suffice.
+MATCHERS: dict[str, Callable[[np.ndarray, Motion, Progress], PairMatcher]] = {
+    "joint": lambda images, _, progress: FeatureMatcher(images, 384, 1000, progress),
+    "sift": lambda images, _, progress: FeatureMatcher(images, MAX_SIDE_PX, 4000, progress),
+    "ecc": lambda images, motion, _: IntensityMatcher(images, motion),
+}
+
+
+class Chain(NamedTuple):
+    """Transforms composed from neighbour to neighbour.
 
     Attributes
     ----------
-    plane, neighbour : int
-        The plane, and the one it was matched to (itself for the reference).
-    keypoints, matches, inliers : int
-        Features of the plane, matches that were unambiguous and mutual, and those that agree.
-    residual : float
-        Root mean square distance of the inliers from the motion, in pixels; NaN without any.
-    model : str
-        The motion that was used, ``identity`` or ``reference``.
-    fallback : str
-        Why it isn't the motion that was asked for; empty if it is.
-    points, displacements : (N, 2) float64
-        Inliers (y, x) in the plane, and where they lie in the neighbour, relative to that.
-    outcome : Outcome
-        The reason of `fallback` as a category.
+    transforms : (Z, 3, 3) float64
+        To the reference plane; the identity for planes that could not be matched.
+    reports : list of PlaneReport
+        Of each plane.
+    matched : list of int
+        Planes that could be matched, in ascending order, with the reference plane.
     """
 
-    plane: int
-    neighbour: int
-    keypoints: int = 0
-    matches: int = 0
-    inliers: int = 0
-    residual: float = float("nan")
-    model: str = "identity"
-    fallback: str = ""
-    points: np.ndarray = np.empty((0, 2))
-    displacements: np.ndarray = np.empty((0, 2))
-    outcome: Outcome = Outcome.AS_REQUESTED
-
-
-class _Step(NamedTuple):
-    """A plane's motion to a neighbour, as believed, and what is said about it."""
-
-    matrix: np.ndarray
-    report: PlaneReport
+    transforms: np.ndarray
+    reports: list[PlaneReport]
+    matched: list[int]
 
 
 def estimate(
-    planes: Any, registration: str, motion: Motion, centre: int, progress: Progress
+    planes: Any, registration: str, motion: Motion, reference: int, progress: Progress
 ) -> tuple[np.ndarray, tuple[PlaneReport, ...]]:
-    """Transforms to the reference plane, and the report."""
-    pictures, factor = _stretched(planes, progress)
-    keypoints: list[Any] = [None] * len(pictures)
+    """Return (Z, 3, 3) transforms to the reference plane, and the report of each plane."""
+    images, factor = _read_normalized(planes, progress)
+    matcher = MATCHERS[registration](images, motion, progress)
+    count = len(images)
+    outwards = [*range(reference + 1, count), *range(reference - 1, -1, -1)]
+    neighbours = [(i, i - 1 if i > reference else i + 1) for i in outwards]
+    candidates: dict[tuple[int, int], Candidates] = {}
 
-    def find(i: int) -> None:
-        keypoints[i] = features.sift(pictures[i], *FEATURES[registration])
+    def match_pair(pair: tuple[int, int]) -> None:
+        candidates[pair] = matcher.match_pair(*pair)
 
-    if registration != "ecc":
-        run_parallel(find, range(len(pictures)), progress, desc="Finding features")
-
-    def candidates(i: int, j: int) -> tuple[dict[str, np.ndarray], features.Matches]:
-        if registration != "ecc":
-            matches = features.match(keypoints[i], keypoints[j])
-            if len(matches.source) < features.MINIMUM_INLIERS:
-                return {}, matches
-            fits = {
-                m: motions.fit(m, matches.source, matches.target, matches.weights) for m in MOTIONS
-            }
-            return fits, matches
-        found = {}
-        for name in ("translation", "similarity") if motion == "auto" else (motion,):
-            matrix = ecc(pictures[i], pictures[j], name)
-            if matrix is not None:
-                found[name] = motions.project(matrix, name, pictures[i].shape)
-        return found, features.NO_MATCHES
-
-    count = len(pictures)
-    order = [*range(centre + 1, count), *range(centre - 1, -1, -1)]
-    neighbours = [(i, i - 1 if i > centre else i + 1) for i in order]
-    found: dict[tuple[int, int], tuple[dict[str, np.ndarray], features.Matches]] = {}
-
-    def compare(pair: tuple[int, int]) -> None:
-        found[pair] = candidates(*pair)
-
-    run_parallel(compare, neighbours, progress, desc="Matching planes")
-    chosen = _explains_all([found[pair] for pair in neighbours]) if motion == "auto" else motion
-
-    again = times(pictures.shape[1:], CHECKED)
-    small = [cv2.GaussianBlur(shrunk(p, again), (0, 0), SAME_BLUR) for p in pictures]
-    matrices = np.tile(np.eye(3), (count, 1, 1))
-    reports = {centre: PlaneReport(centre, centre, model="reference")}
-    placed = {1: [centre], -1: [centre]}
-    for i in progress(order, desc="Checking planes"):
-        side = 1 if i > centre else -1
-        step = None
-        for j in placed[side][: -NEIGHBOURS - 1 : -1]:
-            fits, matches = found.get((i, j)) or candidates(i, j)
-            if fits:
-                step = _believed(small, again, i, j, fits, matches, chosen)
-                break
-        if step is None:
-            reports[i] = PlaneReport(
-                i,
-                i - side,
-                fallback="nothing to match: moves with its neighbour",
-                outcome=Outcome.NOT_MATCHED,
-            )
-            continue
-        placed[side].append(i)
-        matrices[i] = matrices[step.report.neighbour] @ step.matrix
-        reports[i] = step.report
-    if registration != "ecc":
-        reports = {i: r._replace(keypoints=len(keypoints[i].points)) for i, r in reports.items()}
-    known = sorted({*placed[1], *placed[-1]})
-    if registration == "joint" and chosen != "homography":
-        matrices = joint.refined(pictures, matrices, known, centre, chosen, progress)
-    _carry(matrices, known)
-    grow = scaling(factor)
-    matrices = grow @ matrices @ np.linalg.inv(grow)
-    return matrices, tuple(_enlarged(reports[i], factor) for i in range(count))
+    run_parallel(match_pair, neighbours, progress, desc="Matching planes")
+    pairs = [candidates[pair] for pair in neighbours]
+    model = _simplest_explanation(pairs) if motion == "auto" else motion
+    verifier = Verifier(images, model)
+    chain = _compose(matcher, verifier, candidates, outwards, reference, progress)
+    transforms = chain.transforms
+    if registration == "joint" and MOTIONS[model].is_linear:
+        transforms = refine_jointly(
+            images, transforms, chain.matched, reference, MOTIONS[model], progress
+        )
+    _interpolate_unmatched(transforms, chain.matched)
+    upsampling = upsampling_transform(factor)
+    transforms = upsampling @ transforms @ np.linalg.inv(upsampling)
+    return transforms, tuple(_upsample_report(report, factor) for report in chain.reports)
 
 
-def _stretched(planes: Any, progress: Progress) -> tuple[np.ndarray, int]:
-    """Grey planes, 0 … 1 between percentiles common to the stack, and how often they are shrunk.
+def _read_normalized(planes: Any, progress: Progress) -> tuple[np.ndarray, int]:
+    """Return (Z, Y, X) float32 grey planes, 0 … 1, and the factor by which they are downsampled.
 
-    To a longer side of `LARGEST`: (Z, Y, X) float32. ValueError without contrast.
+    0 and 1 are the percentiles 0.5 and 99.5 of the whole stack. The longer side is `MAX_SIDE_PX`
+    at most. Raises a ValueError where the planes have no contrast.
     """
-    source = Shrunk(planes, colourless=True)
-    pictures = np.empty(source.shape, dtype=np.float32)
+    source = DownsampledStack(planes, as_grey=True)
+    images = np.empty(source.shape, dtype=np.float32)
 
     def read(i: int) -> None:
-        pictures[i] = source[i, slice(None), slice(None)]
+        images[i] = source[i, slice(None), slice(None)]
 
-    run_parallel(read, range(len(pictures)), progress, desc="Reading")
-    sample = pictures[:, ::4, ::4].ravel()
+    run_parallel(read, range(len(images)), progress, desc="Reading")
+    sample = images[:, ::4, ::4].ravel()
     low, high = (np.float32(v) for v in np.percentile(sample, (0.5, 99.5)))
     if high <= low:
         low, high = np.float32(sample.min()), np.float32(sample.max())
     if high <= low:
         raise ValueError("planes have no contrast anywhere: there is nothing to align")
-    for picture in pictures:
-        picture -= low
-        picture /= high - low
-        np.clip(picture, 0, 1, out=picture)
-    return pictures, source.factor
+    for image in images:
+        image -= low
+        image /= high - low
+        np.clip(image, 0, 1, out=image)
+    return images, source.factor
 
 
-def _enlarged(report: PlaneReport, factor: int) -> PlaneReport:
-    """The report of planes shrunk `factor` times, in pixels of the planes as they are."""
-    return report._replace(
-        residual=factor * report.residual,
-        points=motions.apply(scaling(factor), report.points),
-        displacements=factor * report.displacements,
-    )
-
-
-def _explains_all(found: list[tuple[dict[str, np.ndarray], features.Matches]]) -> str:
-    """Return the simplest motion that explains every pair: least information criterion in sum."""
-    pairs = [(fits, matches) for fits, matches in found if fits and len(matches.source)]
-    if not pairs:  # matched by grey levels, without points to count: what stages and lenses do
+def _simplest_explanation(candidates: list[Candidates]) -> str:
+    """Return the motion model with the smallest information criterion, summed over all pairs."""
+    pairs = [pair for pair in candidates if pair.fits and len(pair.matches.source)]
+    if not pairs:  # no points to count: a similarity is what stages and lenses do
         return "similarity"
     scores = {
-        name: sum(
-            motions.penalised_misfit(name, fits[name], m.source, m.target, m.weights)
-            for fits, m in pairs
-        )
-        for name in MOTIONS
+        name: sum(model.information_criterion(p.fits[name], *p.matches[:3]) for p in pairs)
+        for name, model in MOTIONS.items()
     }
     return min(scores, key=lambda name: scores[name])
 
 
-def _believed(
-    pictures: list[np.ndarray],
-    factor: int,
-    i: int,
-    j: int,
-    fits: dict[str, np.ndarray],
-    matches: features.Matches,
-    chosen: str,
-) -> _Step:
-    """Return the chosen motion if it lowers the difference to the neighbour, else a simpler one.
+def _compose(
+    matcher: PairMatcher,
+    verifier: Verifier,
+    candidates: dict[tuple[int, int], Candidates],
+    outwards: list[int],
+    reference: int,
+    progress: Progress,
+) -> Chain:
+    """Compose verified transforms outwards from the reference plane.
 
-    `pictures` are shrunk `factor` times against what the motions are of.
+    A plane that cannot be matched to its neighbour is matched to the next plane behind that.
     """
-    grow = scaling(factor)
-    names = list(MOTIONS)
-    trials = [name for name in reversed(names[: names.index(chosen) + 1]) if name in fits]
-    for name in trials:
-        still, moved = _differences(
-            pictures[i], pictures[j], np.linalg.inv(grow) @ fits[name] @ grow
+    transforms = np.tile(np.eye(3), (len(outwards) + 1, 1, 1))
+    reports = {reference: PlaneReport(reference, reference, model="reference")}
+    matched = {1: [reference], -1: [reference]}
+    for i in progress(outwards, desc="Checking planes"):
+        side = 1 if i > reference else -1
+        reports[i] = PlaneReport(
+            i,
+            i - side,
+            fallback="nothing to match: moves with its neighbour",
+            outcome=Outcome.NOT_MATCHED,
         )
-        if moved < still:
-            fallback = "" if name == chosen else f"{chosen} doesn't lower the difference to {j}"
-            points, goal = matches.source, matches.target
-            report = PlaneReport(
-                i,
-                j,
-                model=name,
-                fallback=fallback,
-                matches=matches.tried,
-                inliers=len(points),
-                residual=motions.residual(fits[name], points, goal) if len(points) else np.nan,
-                points=points,
-                displacements=goal - points,
-                outcome=Outcome.AS_REQUESTED if name == chosen else Outcome.SIMPLER_MODEL,
-            )
-            return _Step(fits[name], report)
-    report = PlaneReport(
-        i,
-        j,
-        fallback=f"no motion lowers the difference to plane {j}",
-        matches=matches.tried,
-        outcome=Outcome.NO_MOTION_NEEDED,
+        for j in matched[side][: -MAX_NEIGHBOURS - 1 : -1]:
+            pair = candidates.get((i, j)) or matcher.match_pair(i, j)
+            if pair.fits:
+                step, reports[i] = verifier.choose(i, j, pair)
+                transforms[i] = transforms[j] @ step
+                matched[side].append(i)
+                break
+    return Chain(
+        transforms,
+        [reports[i]._replace(keypoints=matcher.keypoint_count(i)) for i in sorted(reports)],
+        sorted({*matched[1], *matched[-1]}),
     )
-    return _Step(np.eye(3), report)
 
 
-def _differences(moving: np.ndarray, fixed: np.ndarray, matrix: np.ndarray) -> tuple[float, float]:
-    """Mean absolute difference without and with the motion, over the same pixels."""
-    covered = inside(matrix, fixed.shape)
-    if covered.mean() < 0.25:
-        return 0.0, np.inf
-    moved = warp(moving, matrix)
-    still = float(np.abs(moving - fixed)[covered].mean())
-    return still, float(np.abs(moved - fixed)[covered].mean())
+class Verifier:
+    """Accepts transforms that lower the difference between two planes.
+
+    Parameters
+    ----------
+    images : (Z, Y, X) float32
+        They are compared blurred and downsampled to a longer side of `VERIFICATION_SIDE_PX`.
+    model : str
+        The motion model that was requested or selected; simpler ones are its fallback.
+    """
+
+    def __init__(self, images: np.ndarray, model: str) -> None:
+        factor = downsampling_factor(images.shape[1:], VERIFICATION_SIDE_PX)
+        self._upsampling = upsampling_transform(factor)
+        self._images = [
+            cv2.GaussianBlur(downsample(image, factor), (0, 0), VERIFICATION_BLUR_PX)
+            for image in images
+        ]
+        names = list(MOTIONS)
+        self._model = model
+        self._trials = names[names.index(model) :: -1]
+
+    def choose(self, i: int, j: int, candidates: Candidates) -> tuple[np.ndarray, PlaneReport]:
+        """Return the most general transform from plane `i` to `j` that lowers their difference.
+
+        The identity where none does.
+        """
+        matches = candidates.matches
+        count = matches.candidate_count
+        for name in self._trials:
+            if name not in candidates.fits:
+                continue
+            transform = candidates.fits[name]
+            if self._lowers_difference(i, j, transform):
+                points, goal = matches.source, matches.target
+                requested = name == self._model
+                reason = f"{self._model} does not lower the difference to plane {j}"
+                report = PlaneReport(
+                    i,
+                    j,
+                    matches=count,
+                    inliers=len(points),
+                    residual=rms_distance(transform, points, goal) if len(points) else np.nan,
+                    model=name,
+                    fallback="" if requested else reason,
+                    points=points,
+                    displacements=goal - points,
+                    outcome=Outcome.AS_REQUESTED if requested else Outcome.SIMPLER_MODEL,
+                )
+                return transform, report
+        report = PlaneReport(
+            i,
+            j,
+            matches=count,
+            fallback=f"no motion lowers the difference to plane {j}",
+            outcome=Outcome.NO_MOTION_NEEDED,
+        )
+        return np.eye(3), report
+
+    def _lowers_difference(self, i: int, j: int, transform: np.ndarray) -> bool:
+        """Return whether the mean absolute difference is less with the transform than without.
+
+        Both are over the pixels that have data with the transform.
+        """
+        small = np.linalg.inv(self._upsampling) @ transform @ self._upsampling
+        moving, fixed = self._images[i], self._images[j]
+        valid = valid_mask(small, fixed.shape)
+        if valid.mean() < MIN_OVERLAP:
+            return False
+        before = float(np.abs(moving - fixed)[valid].mean())
+        after = float(np.abs(warp(moving, small) - fixed)[valid].mean())
+        return after < before
 
 
-def _carry(matrices: np.ndarray, placed: list[int]) -> None:
-    """Give planes that could not be matched the motion of the planes beside them, in place."""
-    for i in range(len(matrices)):
-        if i not in placed:
-            before = max((k for k in placed if k < i), default=None)
-            after = min((k for k in placed if k > i), default=None)
-            if before is None or after is None:
-                matrices[i] = matrices[after if before is None else before]
-            else:
-                share = (i - before) / (after - before)
-                matrices[i] = (1 - share) * matrices[before] + share * matrices[after]
+def _interpolate_unmatched(transforms: np.ndarray, matched: list[int]) -> None:
+    """Interpolate the transforms of planes that could not be matched, in place."""
+    for i in range(len(transforms)):
+        if i in matched:
+            continue
+        lower = max((k for k in matched if k < i), default=None)
+        upper = min((k for k in matched if k > i), default=None)
+        if lower is None or upper is None:
+            transforms[i] = transforms[upper if lower is None else lower]
+        else:
+            share = (i - lower) / (upper - lower)
+            transforms[i] = (1 - share) * transforms[lower] + share * transforms[upper]
+
+
+def _upsample_report(report: PlaneReport, factor: int) -> PlaneReport:
+    """Return the report in pixels of the planes, which were downsampled by `factor`."""
+    return report._replace(
+        residual=factor * report.residual,
+        points=transform_points(upsampling_transform(factor), report.points),
+        displacements=factor * report.displacements,
+    )

@@ -1,53 +1,58 @@
-"""Registration by the grey levels themselves: enhanced correlation, coarse to fine."""
+"""Transform between two planes by the enhanced correlation coefficient of their grey levels."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-LEVELS = 3
-KINDS = {
-    "translation": cv2.MOTION_TRANSLATION,
-    "similarity": cv2.MOTION_AFFINE,  # cv2 has no similarity: an affine one, brought back to it
-    "affine": cv2.MOTION_AFFINE,
-    "homography": cv2.MOTION_HOMOGRAPHY,
-}
+from napari_dff.registration.motion import MotionModel
+
+PYRAMID_LEVELS = 3
+MIN_PYRAMID_SIDE_PX = 64  # of a plane that is halved once more
+MAX_ITERATIONS = 100
+CONVERGENCE = 1e-6  # increase of the correlation coefficient that ends the iteration
+BLUR_KERNEL_PX = 5
+SWAP_AXES = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]])  # (x, y, 1) of cv2 ↔ (y, x, 1)
 
 
-def ecc(source: np.ndarray, target: np.ndarray, motion: str) -> np.ndarray | None:
-    """Motion from `source` to `target`, (Y, X) float32 pictures; None where it doesn't converge.
-
-    Starts on pictures an eighth to a quarter as large, since the method finds only what is near
-    and stops early on fine speckle (OpenCV issue 29774).
+# The enhanced correlation coefficient is the correlation of both planes after their means are
+# subtracted: linear changes of brightness have no effect. Its Gauss-Newton iteration converges only
+# from nearby and stops early on fine speckle (OpenCV issue 29774). So it starts at the coarsest
+# level of a pyramid, where planes have a quarter of their size, and the result of each level is the
+# start of the next.
+#
+# cv2 returns the transform W from the fixed to the moving plane, in (x, y). With S = diag(s, s, 1)
+# for a level that is s times as large as the planes, W there is S W S⁻¹.
+def estimate_ecc(source: np.ndarray, target: np.ndarray, model: MotionModel) -> np.ndarray | None:
+    """Estimate the transform from `source` to `target`, (Y, X) float32 images.
 
     Returns
     -------
-    (3, 3) float64, acting on (y, x, 1)
+    (3, 3) float64 or None
+        (y, x, 1) of `source` → (y, x, 1) of `target`; None where the iteration does not converge.
 
     References
     ----------
     Evangelidis & Psarakis 2008, doi:10.1109/TPAMI.2008.113.
     """
     pyramid = [(source, target)]
-    while len(pyramid) < LEVELS and min(pyramid[-1][0].shape) >= 64:
+    while len(pyramid) < PYRAMID_LEVELS and min(pyramid[-1][0].shape) >= MIN_PYRAMID_SIDE_PX:
         pyramid.append((cv2.pyrDown(pyramid[-1][0]), cv2.pyrDown(pyramid[-1][1])))
-    kind = KINDS[motion]
-    warp = np.eye(3, dtype=np.float64)
-    steps = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 100, 1e-6)
+    inverse = np.eye(3, dtype=np.float64)
+    rows = 3 if model.ecc_type == cv2.MOTION_HOMOGRAPHY else 2
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, MAX_ITERATIONS, CONVERGENCE)
     for level in range(len(pyramid) - 1, -1, -1):
         moving, fixed = pyramid[level]
-        everywhere = np.full(fixed.shape, 255, np.uint8)
-        grow = np.diag([0.5**level, 0.5**level, 1.0])
-        start = (grow @ warp @ np.linalg.inv(grow)).astype(np.float32)
-        rows = 3 if kind == cv2.MOTION_HOMOGRAPHY else 2
+        mask = np.full(fixed.shape, 255, np.uint8)
+        scale = np.diag([0.5**level, 0.5**level, 1.0])
+        start = (scale @ inverse @ np.linalg.inv(scale)).astype(np.float32)[:rows].copy()
         try:
-            _, found = cv2.findTransformECC(
-                fixed, moving, start[:rows].copy(), kind, steps, everywhere, 5
+            _, result = cv2.findTransformECC(
+                fixed, moving, start, model.ecc_type, criteria, mask, BLUR_KERNEL_PX
             )
         except cv2.error:
             return None
-        full = np.eye(3)
-        full[:rows] = found
-        warp = np.linalg.inv(grow) @ full @ grow
-    flip = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]])
-    return np.asarray(np.linalg.inv(flip @ warp @ flip))  # cv2 maps the fixed picture to the moving
+        at_level = np.eye(3)
+        at_level[:rows] = result
+        inverse = np.linalg.inv(scale) @ at_level @ scale
+    return np.asarray(np.linalg.inv(SWAP_AXES @ inverse @ SWAP_AXES))

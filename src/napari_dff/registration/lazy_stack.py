@@ -1,4 +1,4 @@
-"""Planes moved where and when they are read: nothing as large as the stack is held."""
+"""Aligned planes that are resampled where and when they are read."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ import numpy as np
 from napari_dff.images import as_dtype
 from napari_dff.lazy import read_plane, release_mapped_pages
 from napari_dff.progress import Progress, no_progress
-from napari_dff.registration.estimation import PlaneReport
+from napari_dff.registration.report import PlaneReport
 from napari_dff.threads import run_parallel
 from napari_dff.validation import as_numbers
-from napari_dff.warp import narrow, needed, warped
+from napari_dff.warp import clear_outside, source_window, warp_window
 from napari_dff.windows import Window, full_window, plan_windows
 
-PIECE = 1024  # pixels, longest side of what is moved in one go
-STILL = 1e-9  # a motion as near as this to none is none
-SINGULAR = 1e-12  # determinant of a motion that can't be undone
+MAX_BLOCK_PX = 1024  # longest side of what is resampled at a time
+IDENTITY_TOLERANCE = 1e-9  # largest element of the difference to the identity
+MIN_DETERMINANT = 1e-12  # of a transform that can be inverted
 
 
 @dataclass(frozen=True, eq=False)
 class LazyAlignedStack:
-    """Planes that are moved, and brought to one light, where and when they are read.
+    """Planes that are resampled, and brought to one exposure, where and when they are read.
 
-    Each pixel is resampled once, by cubic splines, whether a window is read or all: of a lazy
-    array no more is read than the window needs. Borders are repeated where a plane has no data.
+    Each pixel is resampled once, by cubic splines, and has the same value whether a window is read
+    or all. Of a lazy array no more is read than the window needs. Borders are repeated where a
+    plane has no data.
 
     Parameters
     ----------
@@ -36,14 +37,14 @@ class LazyAlignedStack:
     transforms : (Z, 3, 3) array
         (y, x, 1) of a plane → (y, x, 1) of the result, as in `Alignment`.
     gains : (Z,) or (Z, 3) array, optional
-        Factors of the light of each plane, or of each of its channels; None keeps it.
+        Factors of the exposure of each plane, or of each of its channels; 1 when None.
     report : tuple of PlaneReport
         How each plane was aligned; empty where the transforms were known.
 
     Raises
     ------
     ValueError
-        When transforms or gains don't belong to as many planes, or a motion can't be undone.
+        When `transforms` or `gains` are not of as many planes, or a transform has no inverse.
     """
 
     planes: Any
@@ -60,7 +61,7 @@ class LazyAlignedStack:
                 f"got shape {transforms.shape}"
             )
         for i, matrix in enumerate(transforms):
-            if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < SINGULAR:
+            if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < MIN_DETERMINANT:
                 raise ValueError(
                     f"transforms must have inverses, got {matrix.tolist()} for plane {i}"
                 )
@@ -92,91 +93,94 @@ class LazyAlignedStack:
 
     @property
     def is_identity(self) -> bool:
-        """Whether the planes are as they were."""
-        return self.gains is None and all(self._back(i) is None for i in range(len(self)))
+        """Whether the planes are returned unchanged."""
+        return self.gains is None and all(self._inverse(i) is None for i in range(len(self)))
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        """What `index` (of planes, rows, columns, channels: numbers or slices) says, in memory."""
-        given = index if isinstance(index, tuple) else (index,)
-        which, down, across, *channels = given + (slice(None),) * (3 - len(given))
-        top, bottom, rows = _span(down, self.shape[1])
-        left, right, columns = _span(across, self.shape[2])
-        window, left_over = Window(top, bottom, left, right), (rows, columns, *channels)
-        numbers = range(len(self))[which]
+        """Return a part, indexed by integers and slices along (Z, Y, X[, 3]), in memory."""
+        index = index if isinstance(index, tuple) else (index,)
+        plane, y, x, *channels = index + (slice(None),) * (3 - len(index))
+        top, bottom, rows = _bounds(y, self.shape[1])
+        left, right, columns = _bounds(x, self.shape[2])
+        window, within = Window(top, bottom, left, right), (rows, columns, *channels)
+        numbers = range(len(self))[plane]
         if isinstance(numbers, int):
-            return self._read(numbers, window)[left_over]
+            return self._read(numbers, window)[within]
         out = np.empty((len(numbers), *window.shape, *self.shape[3:]), dtype=self.dtype)
         for k, i in enumerate(numbers):
             out[k] = self._read(i, window)
-        return out[(slice(None), *left_over)]
+        return out[(slice(None), *within)]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[:].astype(dtype or self.dtype, copy=False)
 
     def valid(self, window: Window) -> np.ndarray:
-        """Where in `window` every plane has data: (h, w) bool."""
-        covered = np.ones(window.shape, dtype=bool)
+        """Return where in `window` every plane has data: (h, w) bool."""
+        valid = np.ones(window.shape, dtype=bool)
         for i in range(len(self)):
-            back = self._back(i)
-            if back is not None:
-                narrow(covered, back, window, self._size)
-        return covered
+            inverse = self._inverse(i)
+            if inverse is not None:
+                clear_outside(valid, inverse, window, self._size)
+        return valid
 
     @property
     def _size(self) -> tuple[int, int]:
         """Height and width."""
         return self.shape[1], self.shape[2]
 
-    def _back(self, i: int) -> np.ndarray | None:
-        """From the result to plane `i`; None where that stays."""
-        if np.abs(self.transforms[i] - np.eye(3)).max() <= STILL:
+    def _inverse(self, i: int) -> np.ndarray | None:
+        """Return the transform from the result to plane `i`; None for the identity."""
+        if np.abs(self.transforms[i] - np.eye(3)).max() <= IDENTITY_TOLERANCE:
             return None
         return np.linalg.inv(self.transforms[i])
 
     def _read(self, i: int, window: Window) -> np.ndarray:
-        """One window of one plane."""
+        """Return one window of one plane."""
         if 0 in window.shape:
             return np.empty((*window.shape, *self.shape[3:]), dtype=self.dtype)
-        back = self._back(i)
-        part = window if back is None else needed(back, window, full_window(self._size))
+        inverse = self._inverse(i)
+        part = window
+        if inverse is not None:
+            part = source_window(inverse, window, full_window(self._size))
         source = read_plane(self.planes, i, part.slices)
-        if back is None and self.gains is None:
+        if inverse is None and self.gains is None:
             return source
         out = np.empty((*window.shape, *self.shape[3:]), dtype=self.dtype)
-        for piece in _pieces(window):
-            need = piece if back is None else needed(back, piece, part)
-            values = source[need.slices_in(part)]
-            if back is not None:
-                values = as_dtype(warped(values, need, self._size, back, piece), self.dtype)
+        for block in _blocks(window):
+            needed = block if inverse is None else source_window(inverse, block, part)
+            values = source[needed.slices_in(part)]
+            if inverse is not None:
+                resampled = warp_window(values, needed, self._size, inverse, block)
+                values = as_dtype(resampled, self.dtype)
             if self.gains is not None:
                 values = as_dtype(values * self.gains[i], self.dtype)
-            out[piece.slices_in(window)] = values
+            out[block.slices_in(window)] = values
         return out
 
 
-def load_aligned(moved: LazyAlignedStack, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
-    """All planes in memory, (Z, Y, X[, 3]), and where every one has data, (Y, X) bool."""
-    out = np.empty(moved.shape, dtype=moved.dtype)
-    size = (moved.shape[1], moved.shape[2])
+def load_aligned(aligned: LazyAlignedStack, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
+    """Return all planes in memory, (Z, Y, X[, 3]), and where every plane has data, (Y, X) bool."""
+    out = np.empty(aligned.shape, dtype=aligned.dtype)
+    size = (aligned.shape[1], aligned.shape[2])
     valid = np.empty(size, dtype=bool)
 
-    def move(i: int) -> None:
-        out[i] = moved[i]
-        release_mapped_pages(moved)
+    def resample_plane(i: int) -> None:
+        out[i] = aligned[i]
+        release_mapped_pages(aligned)
 
-    def cover(window: Window) -> None:
-        valid[window.slices] = moved.valid(window)
+    def fill_valid(window: Window) -> None:
+        valid[window.slices] = aligned.valid(window)
 
-    run_parallel(move, range(len(moved)), progress, desc="Resampling")
-    run_parallel(cover, plan_windows(size, 1), no_progress, desc="")
+    run_parallel(resample_plane, range(len(aligned)), progress, desc="Resampling")
+    run_parallel(fill_valid, plan_windows(size, 1), no_progress, desc="")
     return out, valid
 
 
-def _span(index: Any, size: int) -> tuple[int, int, Any]:
-    """First and last (exclusive) of the places that `index` names, and its index among those."""
+def _bounds(index: Any, size: int) -> tuple[int, int, Any]:
+    """Return the range start, stop that an integer or slice covers, and its index therein."""
     places = range(size)[index]
     if isinstance(places, int):
         return places, places + 1, 0
@@ -186,9 +190,10 @@ def _span(index: Any, size: int) -> tuple[int, int, Any]:
     return first, last + 1, slice(None, None, places.step)
 
 
-def _pieces(window: Window) -> Iterator[Window]:
-    """Windows of at most `PIECE` pixels a side that make up `window`."""
-    for top in range(window.top, window.bottom, PIECE):
-        for left in range(window.left, window.right, PIECE):
-            bottom, right = min(top + PIECE, window.bottom), min(left + PIECE, window.right)
+def _blocks(window: Window) -> Iterator[Window]:
+    """Yield windows of at most `MAX_BLOCK_PX` pixels a side that make up `window`."""
+    for top in range(window.top, window.bottom, MAX_BLOCK_PX):
+        for left in range(window.left, window.right, MAX_BLOCK_PX):
+            bottom = min(top + MAX_BLOCK_PX, window.bottom)
+            right = min(left + MAX_BLOCK_PX, window.right)
             yield Window(top, bottom, left, right)

@@ -1,0 +1,213 @@
+"""Sub-pixel transform between two planes from their grey levels."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from napari_dff.compiled import inline_kernel, kernel
+from napari_dff.registration.motion import MotionModel, transform_points
+from napari_dff.warp import evaluate_spline, project_point, spline_coefficients
+
+BAND_PX = (1.5, 4.0)  # standard deviations of the two Gaussians of the band-pass filter
+EDGE_PX = 8  # pixels this near to the border are not compared
+MAX_ITERATIONS = 6
+CONVERGENCE_PX = 0.01  # a smaller step ends the iteration
+SAMPLE_COUNT = 60_000  # pixels of a pair that are compared, about
+MIN_OVERLAP = 0.25  # share of the samples that both planes must have
+MAX_CORRECTION_PX = 5.0  # a larger one means that the iteration diverged
+MIN_DEVIATION_PX = 1e-3
+
+
+class BandpassImage(NamedTuple):
+    """Band-passed image, its spline coefficients and its gradient: (Y, X) float32 each."""
+
+    values: np.ndarray
+    coefficients: np.ndarray
+    gradient_y: np.ndarray
+    gradient_x: np.ndarray
+
+
+class Samples(NamedTuple):
+    """Pixels of the fixed plane at which two planes are compared.
+
+    Attributes
+    ----------
+    y, x : (N,) float32
+        In pixels.
+    radius : float
+        Half the longer side of the plane, in pixels.
+    displacements : (P, 2, N) float32
+        G_k r: displacement (y, x) of each sample by a unit step of each parameter.
+    values, gradient_y, gradient_x : (N,) float32
+        Of the fixed plane.
+    """
+
+    y: np.ndarray
+    x: np.ndarray
+    radius: float
+    displacements: np.ndarray
+    values: np.ndarray
+    gradient_y: np.ndarray
+    gradient_x: np.ndarray
+
+
+def bandpass(image: np.ndarray) -> BandpassImage:
+    """Return the difference of two Gaussians of a (Y, X) float32 `image`.
+
+    The coarse one removes the illumination, which may flicker; the fine one removes the noise.
+    """
+    fine, coarse = (cv2.GaussianBlur(image, (0, 0), width) for width in BAND_PX)
+    detail = fine - coarse
+    return BandpassImage(detail, spline_coefficients(detail), *np.gradient(detail))
+
+
+# Gauss-Newton iteration of the transform T from the moving plane m to the fixed plane f.
+#
+# Let m_T(r) = m(T⁻¹ r) be the moving plane resampled by T. A step p adds the displacement
+# δ(r) = Σ p_k G_k r, with the generators G_k of the motion model, so that T becomes (I + δ) T and
+# m_T(r) becomes m_T(r - δ(r)). To first order, with a factor g for the exposure,
+#     g m_T(r) - f(r) = ∇I(r) · δ(r) = Σ p_k J_k(r),    J_k(r) = ∇I(r) · G_k r.
+# ∇I is the mean of the gradients of g m_T and of f. That makes the step exact to second order and
+# treats both planes alike, though they are blurred differently (Benhimane & Malis 2004). Weighted
+# least squares give
+#     (J W Jᵀ) p = J W (g m_T - f).
+# W are Cauchy weights with the scale s from the median residual: dust on the sensor, which does not
+# move with the specimen, has large residuals and hardly counts. The covariance of p is
+# s² (J W Jᵀ)⁻¹; the square root of its trace is the deviation of the transform.
+#
+# r is measured from the centre of the plane in units of half its longer side, so that every p_k is
+# in pixels. Samples lie on a grid: pixels closer together than the finer blur are redundant.
+def refine_pair(
+    moving: BandpassImage, fixed: BandpassImage, start: np.ndarray, model: MotionModel
+) -> tuple[np.ndarray, float]:
+    """Refine the transform from one plane to another.
+
+    Parameters
+    ----------
+    moving, fixed : BandpassImage
+    start : (3, 3) array
+        (y, x, 1) of the moving plane → (y, x, 1) of the fixed plane, within a few pixels.
+    model : MotionModel
+        A linear one.
+
+    Returns
+    -------
+    (3, 3) float64
+    float
+        Standard deviation in pixels; infinite, with `start`, where the planes overlap too little
+        or the iteration diverges.
+
+    References
+    ----------
+    Benhimane & Malis 2004, doi:10.1109/IROS.2004.1389474.
+    """
+    shape = (fixed.values.shape[0], fixed.values.shape[1])
+    samples = _sample_fixed(fixed, model)
+    transform = start.copy()
+    deviation = np.inf
+    for _ in range(MAX_ITERATIONS):
+        values, gradient_y, gradient_x, covered = _resample(
+            moving.coefficients,
+            moving.gradient_y,
+            moving.gradient_x,
+            samples.y,
+            samples.x,
+            np.linalg.inv(transform),
+        )
+        if covered.mean() < MIN_OVERLAP:
+            return start, np.inf
+        products = (values * samples.values)[covered].sum()
+        gain = float(products / max((values[covered] ** 2).sum(), 1e-12))
+        gain = float(np.clip(gain, 0.25, 4))
+        residuals = (gain * values - samples.values)[covered]
+        down = (gain * gradient_y + samples.gradient_y) / 2
+        across = (gain * gradient_x + samples.gradient_x) / 2
+        jacobian = np.stack([(down * v + across * u)[covered] for v, u in samples.displacements])
+        scale = 1.4826 * np.median(np.abs(residuals)) + 1e-9
+        weights = 1 / (1 + (residuals / (2 * scale)) ** 2)
+        normal = (jacobian * weights) @ jacobian.T
+        damping = 1e-9 * np.trace(normal) * np.eye(len(normal))
+        step = np.linalg.solve(normal + damping, jacobian @ (weights * residuals))
+        transform = model.increment(step, samples.radius, shape) @ transform
+        covariance = np.linalg.inv(normal + 1e-12 * np.eye(len(normal)))
+        deviation = float(scale * np.sqrt(np.trace(covariance)))
+        if np.abs(step).max() < CONVERGENCE_PX:
+            break
+    corners = corner_points(shape)
+    correction = transform_points(transform, corners) - transform_points(start, corners)
+    if np.abs(correction).max() > MAX_CORRECTION_PX:
+        return start, np.inf
+    return transform, max(deviation, MIN_DEVIATION_PX)
+
+
+def corner_points(shape: tuple[int, int]) -> np.ndarray:
+    """Return the centres of the four corner pixels of a plane: (4, 2) float64."""
+    bottom, right = shape[0] - 1.0, shape[1] - 1.0
+    return np.array([[0, 0], [0, right], [bottom, 0], [bottom, right]], dtype=np.float64)
+
+
+def _sample_fixed(fixed: BandpassImage, model: MotionModel) -> Samples:
+    height, width = fixed.values.shape
+    spacing = max(1, round(np.sqrt(height * width / SAMPLE_COUNT)))
+    edge = min(EDGE_PX, height // 4, width // 4)
+    rows, columns = (np.arange(edge, size - edge, spacing) for size in (height, width))
+    grid = np.meshgrid(rows, columns, indexing="ij")
+    y, x = (part.ravel().astype(np.float32) for part in grid)
+    radius = max(height, width) / 2
+    v = (y - (height - 1) / 2) / np.float32(radius)
+    u = (x - (width - 1) / 2) / np.float32(radius)
+    generators = model.step_generators[:, :2].astype(np.float32)
+    displacements = generators @ np.stack([v, u, np.ones_like(v)])
+    values, gradient_y, gradient_x = (
+        part[np.ix_(rows, columns)].ravel()
+        for part in (fixed.values, fixed.gradient_y, fixed.gradient_x)
+    )
+    return Samples(y, x, radius, displacements, values, gradient_y, gradient_x)
+
+
+@kernel
+def _resample(coefficients, gradient_y, gradient_x, y, x, inverse):  # type: ignore[no-untyped-def]
+    """Resample an image and its gradient at places of the fixed plane.
+
+    Parameters
+    ----------
+    coefficients, gradient_y, gradient_x : (Y, X) float32
+        Of the moving plane.
+    y, x : (N,) float32
+        Places in the fixed plane, in pixels.
+    inverse : (3, 3) float64
+        (y, x, 1) of the fixed plane → of the moving plane, linear.
+
+    Returns
+    -------
+    values, gradient_y, gradient_x : (N,) float32
+        m(B r) by cubic splines, and Bᵀ ∇m(B r) by bilinear interpolation, with B = `inverse`.
+    covered : (N,) bool
+        Whether the place lies in the moving plane; all else is 0 where it does not.
+    """
+    rows, columns = coefficients.shape
+    values, down = np.zeros(len(y), np.float32), np.zeros(len(y), np.float32)
+    across, covered = np.zeros(len(y), np.float32), np.zeros(len(y), np.bool_)
+    for p in range(len(y)):
+        v, u = project_point(inverse, y[p], x[p])
+        if not (0 <= v <= rows - 1 and 0 <= u <= columns - 1):
+            continue
+        covered[p] = True
+        values[p] = evaluate_spline(coefficients, v, u)
+        i, j = min(int(v), rows - 2), min(int(u), columns - 2)
+        g_y = _bilinear(gradient_y, i, j, v - i, u - j)
+        g_x = _bilinear(gradient_x, i, j, v - i, u - j)
+        down[p] = inverse[0, 0] * g_y + inverse[1, 0] * g_x
+        across[p] = inverse[0, 1] * g_y + inverse[1, 1] * g_x
+    return values, down, across, covered
+
+
+@inline_kernel
+def _bilinear(values, i, j, t, s):  # type: ignore[no-untyped-def]
+    """Interpolate at (i + t, j + s) with 0 ≤ t, s ≤ 1."""
+    above = (1 - s) * values[i, j] + s * values[i, j + 1]
+    below = (1 - s) * values[i + 1, j] + s * values[i + 1, j + 1]
+    return (1 - t) * above + t * below
