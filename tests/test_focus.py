@@ -5,7 +5,7 @@ from scipy import ndimage
 from napari_dff import synthetic
 from napari_dff.depth import depth_map
 from napari_dff.focus import AGGREGATIONS, OPERATORS, focus_measure
-from napari_dff.focus.operators import average, ring_kernel
+from napari_dff.focus.filters import ring_kernel, windowed_mean
 
 LAPLACE = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], float)
 
@@ -270,7 +270,7 @@ def test_every_aggregation_finds_the_depth(how, surface):
 def test_window_is_a_gaussian_with_the_variance_of_the_box():
     point = np.zeros((61, 61), np.float32)
     point[30, 30] = 1
-    spread = average(point, 9).sum(axis=0)
+    spread = windowed_mean(point, 9).sum(axis=0)
     assert (spread * (np.arange(61) - 30) ** 2).sum() == pytest.approx((81 - 1) / 12, rel=0.02)
 
 

@@ -87,7 +87,7 @@ def test_centroids_are_gradients_of_the_logarithm(curves):
         4 * np.take_along_axis(np.gradient(np.log(smooth), axis=axis), best, axis=0)[0]
         for axis in (1, 2)
     )
-    held = np.minimum(1, balance.FARTHEST * 2 / np.hypot(down, across))
+    held = np.minimum(1, balance.MAX_SHIFT_SIGMAS * 2 / np.hypot(down, across))
     inner = (slice(1, -1), slice(1, -1))
     np.testing.assert_allclose(offsets[..., 0][inner], (held * down)[inner], atol=1e-4)
     np.testing.assert_allclose(offsets[..., 1][inner], (held * across)[inner], atol=1e-4)
@@ -98,7 +98,7 @@ def test_centroids_are_gradients_of_the_logarithm(curves):
 
 def test_curves_are_sampled_linearly(curves, rng):
     at = rng.uniform(-2, 75, (*curves.shape[1:], 2)).astype(np.float32)
-    found = balance._sampled(curves, at)
+    found = balance._sample(curves, at)
     truth = np.stack(
         [ndimage.map_coordinates(p, at.transpose(2, 0, 1), order=1, mode="nearest") for p in curves]
     )
@@ -110,7 +110,7 @@ def test_what_is_shrunk_is_enlarged_by_cubic_splines(step, rng):
     shrunk = rng.uniform(size=(3, 12, 9)).astype(np.float32)
     around = Window(16, 16 + 12 * step - 1, 24, 24 + 9 * step)  # its last row is half a one
     wanted = Window(16 + step, around.bottom, 24 + 2 * step, around.right - step)
-    found = splines.enlarged(shrunk, step, wanted, around)
+    found = splines.upsample(shrunk, step, wanted, around)
 
     def basis(start: int, stop: int, size: int) -> np.ndarray:
         """Cubic B-splines, one a shrunk pixel, the border's repeated: (pixels, size)."""

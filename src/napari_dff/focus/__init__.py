@@ -1,4 +1,4 @@
-"""How sharp is it here? One focus measure a pixel and plane."""
+"""Focus measure: how sharp each pixel is in each plane."""
 
 from napari_dff.focus.aggregation import AGGREGATIONS
 from napari_dff.focus.measure import focus_measure, focus_radius, lazy_focus_volume

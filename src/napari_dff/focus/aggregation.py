@@ -1,8 +1,9 @@
-"""From what an operator says of a pixel to a focus volume: whose neighbourhood speaks for whom."""
+"""Spatial aggregation of the focus measure: the window over which each curve is averaged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,144 +16,165 @@ from napari_dff.curve import (
     detection_z_score,
     find_peaks,
 )
-from napari_dff.focus import balance as balancing
-from napari_dff.focus.balance import balance
-from napari_dff.focus.measurement import Measurement
-from napari_dff.focus.splines import REACH as SPLINE_REACH
-from napari_dff.focus.splines import enlarged, mix_in
+from napari_dff.focus.balance import balance, balance_radius
+from napari_dff.focus.sampling import SampledOperator
+from napari_dff.focus.splines import SPLINE_RADIUS, add_upsampled, upsample
 from napari_dff.images import block_means
+from napari_dff.recipe import Aggregation
 from napari_dff.windows import GRID_PX, Window
 
-SCALES = (1, 2, 4)  # of sigma and window, for `adaptive`
-ENOUGH = 0.15  # planes: an uncertainty below this needs no larger window
-LEAST_SHARE = 0.01  # of a larger window: less isn't worth its computing
-OUTSIDE = (2.0, 1.25, 1.1)  # second moments, one a scale, beyond which a pixel has no texture
-FADE = 0.01  # power to which curves are raised where no scale tells
-SPECTRUM = np.float32(14)  # of ln(measure), about its range in a picture: `guided` scales by it
-SMOOTH = 1.0  # pixels², variance of a window over which 2 × 2 pixels of a measure are judged as one
+SCALES = (1, 2, 4)  # factors of sigma and window in `adaptive_windows`
+MAX_MOMENTS = (2.0, 1.25, 1.1)  # second moment, for each scale, above which a pixel has no texture
+TARGET_UNCERTAINTY_PLANES = 0.15  # below this a larger window is not needed
+MIN_REMAINING_WEIGHT = 0.01  # less is not worth computing a larger window
+MIN_SMOOTH_VARIANCE = 1.0  # samples²: above this, uncertainty is computed for 2 × 2 samples as one
+FLATTENING_POWER = 0.01  # of curves without a detected peak
+LOG_RANGE = np.float32(14)  # typical range of ln(measure) in an image: scales the guide
+GUIDED_EPSILON = np.float32(1e-3)  # regularization of the guided filter, in the scaled guide's unit
 TINY = np.float32(1e-30)
 
 
-def plain(measure: Measurement, wanted: Window) -> np.ndarray:
-    """The operator's own average over the window, as it is."""
-    around = wanted.expand(measure.step(), measure.shape)
-    return enlarged(measure(around), measure.step(), wanted, around)
+def fixed_windows(operator: SampledOperator, window: Window) -> np.ndarray:
+    """Return the measure averaged over the same window everywhere: (Z, Y, X) float32."""
+    outer = window.expand(operator.step(), operator.shape)
+    return upsample(operator(outer), operator.step(), window, outer)
 
 
-def balanced(measure: Measurement, wanted: Window) -> np.ndarray:
-    """Windows moved so that the focus energy in each is centred on its pixel."""
-    around = wanted.expand(spread(measure), measure.shape)
-    volume, _ = balance(measure(around), measure.variance())
-    height = _levelled(volume)
-    volume = enlarged(volume, measure.step(), wanted, around)
-    volume *= enlarged(height[None], measure.step(), wanted, around)
+def balanced_windows(operator: SampledOperator, window: Window) -> np.ndarray:
+    """Return the measure averaged over windows whose focus energy is centred on their pixel."""
+    outer = window.expand(balanced_radius(operator), operator.shape)
+    volume, _ = balance(operator(outer), operator.variance())
+    maximum = _normalize_curves(volume)
+    volume = upsample(volume, operator.step(), window, outer)
+    volume *= upsample(maximum[None], operator.step(), window, outer)
     return volume
 
 
-def adaptive(measure: Measurement, wanted: Window) -> np.ndarray:
-    """Balanced windows, small where there is signal and larger where there is noise.
+# Adaptive windows
+# ----------------
+# Small windows resolve detail, large ones reduce noise. At each scale s the balanced curves C_s,
+# divided by their maximum, have a peak of uncertainty σ_s (in planes, inf if not detected). With
+# the texture mask T_s (second moment of the focus energy ≤ `MAX_MOMENTS`, otherwise the measure is
+# that of surrounding texture) a scale takes the share
+#     a_s = T_s / (1 + (σ_s / σ_target)⁴),    at the last scale a_s = T_s [σ_s < ∞],
+# of the weight that smaller scales leave, so that the passage between scales is smooth:
+#     w_s = a_s Π_(r < s) (1 - a_r).
+# What remains after the last scale, Π (1 - a_r), is added to the first scale at which the peak is
+# detected. Where no scale detects one, the curve of the largest window is used, flattened: the
+# order of its planes is kept for refinement, but noise is not taken for a peak.
+# The result Σ w_s C_s is multiplied by the maximum at the first scale: energies of different scales
+# do not compare. C_s are normalized before they are upsampled and mixed, because a mean weighted by
+# energy would shift the centroid again.
+# Shares are smooth, so σ_s is computed on 2 × 2 means of samples where the window is wide.
+# Cost: scale s costs 1 / s² of the first. A scale is skipped where no weight remains.
 
-    The planes as they are, at half and at a quarter of their size: each pixel's curve is taken
-    where its depth is first known to `ENOUGH` planes, with a smooth passage from scale to scale;
-    where no scale knows it that well, from the first that knows it at all. Where the focus energy
-    lies far from the pixel on average, the pixel has no texture of its own, and what leaks in from
-    around it doesn't count. Where no scale knows anything, the widest window's curve remains, made
-    almost flat: its order of planes is a guess, not a peak.
-    """
-    parts = []
-    left = np.ones(wanted.shape, np.float32)
-    silent = np.ones(wanted.shape, bool)
-    for scale, outside in zip(SCALES, OUTSIDE, strict=True):
-        step = measure.step(scale)
-        around = wanted.expand(spread(measure, scale) + NOISE_RADIUS_PX, measure.shape)
-        volume, moment = balance(measure(around, scale), measure.variance(scale))
-        maps = np.stack([_levelled(volume), moment <= outside]).astype(np.float32)
-        height, textured = enlarged(maps, step, wanted, around)
-        # Blocks are counted from where the window begins, which is on the grid.
-        every = 2 if measure.variance(scale) >= SMOOTH and 2 * step <= GRID_PX else 1
-        thinned = np.ascontiguousarray(volume)
-        if every > 1:
-            thinned = np.stack([block_means(plane, every) for plane in volume])
-        doubt = _doubt(thinned, NOISE_SIGMA_PX / (every * step))
-        known = np.isfinite(doubt)
-        share = known / (1 + (doubt / ENOUGH) ** 4) if scale < SCALES[-1] else known
-        maps = np.stack([share, known]).astype(np.float32)
-        share, sure = textured * enlarged(maps, every * step, wanted, around)
-        if scale == SCALES[0]:  # whose height all get: energies of different operators don't add up
-            top = height * (height > 2 * TINY)
-        new = silent & (sure > 0.5)
-        silent &= ~new
-        parts.append((volume, step, around, left * share, new))
-        left = left * (1 - share)
-        left[(left < LEAST_SHARE) & ~silent] = 0
-        if not left.any():
+
+class _Scale(NamedTuple):
+    """Normalized curves (Z, Y / step, X / step) of `outer`, and what `window` takes of them."""
+
+    volume: np.ndarray
+    step: int
+    outer: Window
+    weight: np.ndarray  # (Y, X)
+    is_first_detection: np.ndarray  # (Y, X) bool
+
+
+def adaptive_windows(operator: SampledOperator, window: Window) -> np.ndarray:
+    """Return the measure averaged over balanced windows, larger where noise is stronger."""
+    scales = []
+    remaining = np.ones(window.shape, np.float32)
+    undetected = np.ones(window.shape, bool)
+    for scale, max_moment in zip(SCALES, MAX_MOMENTS, strict=True):
+        step, variance = operator.step(scale), operator.variance(scale)
+        outer = window.expand(balanced_radius(operator, scale) + NOISE_RADIUS_PX, operator.shape)
+        volume, moment = balance(operator(outer, scale), variance)
+        maps = np.stack([_normalize_curves(volume), moment <= max_moment]).astype(np.float32)
+        maximum, textured = upsample(maps, step, window, outer)
+        if scale == SCALES[0]:
+            unit = maximum * (maximum > 2 * TINY)
+        # The blocks start at the corner of `outer`, which lies on the grid of windows.
+        block = 2 if variance >= MIN_SMOOTH_VARIANCE and 2 * step <= GRID_PX else 1
+        uncertainty = _peak_uncertainty(volume, block, step)
+        detected = np.isfinite(uncertainty)
+        share = detected / (1 + (uncertainty / TARGET_UNCERTAINTY_PLANES) ** 4)
+        maps = np.stack([share if scale < SCALES[-1] else detected, detected]).astype(np.float32)
+        share, detection = textured * upsample(maps, block * step, window, outer)
+        is_first_detection = undetected & (detection > 0.5)
+        undetected &= ~is_first_detection
+        scales.append(_Scale(volume, step, outer, remaining * share, is_first_detection))
+        remaining = remaining * (1 - share)
+        remaining[(remaining < MIN_REMAINING_WEIGHT) & ~undetected] = 0
+        if not remaining.any():
             break
-    out = np.empty((len(volume), *wanted.shape), np.float32)
-    for k, (volume, step, around, share, new) in enumerate(parts):
-        weight = top * ~silent * (share + left * new)
-        mix_in(out, weight, volume, step, wanted, around, afresh=k == 0)
-    volume, step, around = parts[-1][:3]
-    mix_in(out, top * silent, _faded(volume), step, wanted, around, afresh=False)
+    out = np.empty((len(volume), *window.shape), np.float32)
+    for k, (volume, step, outer, weight, is_first_detection) in enumerate(scales):
+        weight = unit * ~undetected * (weight + remaining * is_first_detection)
+        add_upsampled(out, weight, volume, step, window, outer, overwrite=k == 0)
+    volume, step, outer = scales[-1][:3]
+    flat = _flatten(volume)
+    add_upsampled(out, unit * undetected, flat, step, window, outer, overwrite=False)
     return out
 
 
-def guided(measure: Measurement, wanted: Window) -> np.ndarray:
-    """Every plane's measure filtered along the edges of the stack's sharpest picture.
+def guided_filter(operator: SampledOperator, window: Window) -> np.ndarray:
+    """Return the measure of every plane, filtered along the edges of the maximum over all planes.
 
-    The guided filter (He, Sun & Tang 2013, doi:10.1109/TPAMI.2012.213) with the logarithm of the
-    highest focus over all planes as its guide.
+    In every box of the width of the averaging window, the measure p is approximated by a linear
+    function of the guide g, the scaled logarithm of the maximum: a g + b with
+    a = cov(g, p) / (var(g) + ε) and b = mean(p) - a mean(g). Each pixel takes the mean of a and b
+    over the boxes that contain it. p itself is averaged over half the window.
+
+    References
+    ----------
+    He, Sun & Tang 2013, doi:10.1109/TPAMI.2012.213 (guided filter).
     """
-    width = int(measure.window)
-    around = wanted.expand(width, measure.shape)
-    volume = plain(measure.with_window(max(1, 2 * (width // 4) + 1)), around)
-    guide = np.log(volume.max(axis=0) + TINY) / SPECTRUM
+    width = int(operator.window)
+    outer = window.expand(width, operator.shape)
+    volume = fixed_windows(operator.with_window(max(1, 2 * (width // 4) + 1)), outer)
+    guide = np.log(volume.max(axis=0) + TINY) / LOG_RANGE
     box = (width, width)
     mean = cv2.blur(guide, box)
-    variance = cv2.blur(guide**2, box) - mean**2 + np.float32(1e-3)
+    variance = cv2.blur(guide**2, box) - mean**2 + GUIDED_EPSILON
     for plane in volume:
-        level = cv2.blur(plane, box)
-        slope = (cv2.blur(guide * plane, box) - mean * level) / variance
-        offset = level - slope * mean
+        plane_mean = cv2.blur(plane, box)
+        slope = (cv2.blur(guide * plane, box) - mean * plane_mean) / variance
+        offset = plane_mean - slope * mean
         plane[:] = np.maximum(cv2.blur(slope, box) * guide + cv2.blur(offset, box), 0)
-    return volume[(..., *wanted.slices_in(around))]
+    return volume[(..., *window.slices_in(outer))]
 
 
-def _levelled(volume: np.ndarray) -> np.ndarray:
-    """Divide every curve of `volume` by its highest value, in place; gives back these values.
-
-    Curves that are mixed after that count alike, however much energy each has: to mix them doesn't
-    move the centroid again.
-    """
-    height = np.maximum(volume.max(axis=0), TINY)
-    volume /= height
-    return height
+def balanced_radius(operator: SampledOperator, scale: int = 1) -> int:
+    """Return how far from a pixel, in pixels, its balanced curve depends on the measure."""
+    samples = balance_radius(operator.variance(scale)) + 2 * SPLINE_RADIUS
+    return operator.step(scale) * samples
 
 
-def spread(measure: Measurement, scale: int = 1) -> int:
-    """How far from a pixel its balanced and interpolated measure looks."""
-    around = balancing.reach(measure.variance(scale)) + 2 * SPLINE_REACH
-    return measure.step(scale) * around
+def _normalize_curves(volume: np.ndarray) -> np.ndarray:
+    """Divide every curve by its maximum, in place; return the maxima."""
+    maximum = np.maximum(volume.max(axis=0), TINY)
+    volume /= maximum
+    return maximum
 
 
-def _faded(volume: np.ndarray) -> np.ndarray:
-    """Curves that tell nothing, hardly above or below their mean: nobody shall take them for peaks.
-
-    The order of the planes stays.
-    """
-    level = np.maximum(volume.mean(axis=0), TINY)
-    return level * np.maximum(volume / level, np.float32(1e-6)) ** np.float32(FADE)
+def _flatten(volume: np.ndarray) -> np.ndarray:
+    """Flatten curves without a significant peak to about their mean; the order is kept."""
+    mean = np.maximum(volume.mean(axis=0), TINY)
+    return mean * np.maximum(volume / mean, np.float32(1e-6)) ** np.float32(FLATTENING_POWER)
 
 
-def _doubt(volume: np.ndarray, neighbourhood: float) -> np.ndarray:
-    """Uncertainty of each pixel's peak, in planes; inf where never in focus."""
+def _peak_uncertainty(volume: np.ndarray, block: int, step: int) -> np.ndarray:
+    """Return the uncertainty, in planes, of the peaks of block × block samples; inf if none."""
+    volume = np.ascontiguousarray(volume)
+    if block > 1:
+        volume = np.stack([block_means(plane, block) for plane in volume])
     positions = np.arange(float(len(volume)))
-    noise = compute_noise(volume, neighbourhood)
+    noise = compute_noise(volume, NOISE_SIGMA_PX / (block * step))
     return find_peaks(volume, positions, CURVE_PEAK, 0, noise, detection_z_score(len(volume)))[2]
 
 
-AGGREGATIONS: dict[str, Callable[[Measurement, Window], np.ndarray]] = {
-    "adaptive": adaptive,
-    "balanced": balanced,
-    "window": plain,
-    "guided": guided,
+AGGREGATIONS: dict[Aggregation, Callable[[SampledOperator, Window], np.ndarray]] = {
+    "adaptive": adaptive_windows,
+    "balanced": balanced_windows,
+    "window": fixed_windows,
+    "guided": guided_filter,
 }

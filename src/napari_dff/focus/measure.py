@@ -1,4 +1,4 @@
-"""The public door of the focus measure."""
+"""The focus measure: its public function, and the lazy volume that the pipeline reads."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import numpy as np
 
 from napari_dff import checks
 from napari_dff.curve import NOISE_RADIUS_PX, LazyFocusVolume, focus_windows
-from napari_dff.focus import operators
-from napari_dff.focus.aggregation import AGGREGATIONS, SCALES, spread
-from napari_dff.focus.measurement import Measurement
-from napari_dff.focus.operators import OPERATORS
+from napari_dff.focus.aggregation import AGGREGATIONS, SCALES, balanced_radius
+from napari_dff.focus.operators import OPERATORS, operator_radius
+from napari_dff.focus.sampling import SampledOperator
 from napari_dff.lazy import load_planes
 from napari_dff.progress import Progress, no_progress
 from napari_dff.recipe import SIGMA, WINDOW, Aggregation, Operator
@@ -29,37 +28,37 @@ def focus_measure(
     aggregation: Aggregation = "adaptive",
     progress: Progress = no_progress,
 ) -> np.ndarray:  # (Z, Y, X)
-    """Focus volume of a stack: how sharp each pixel is in each plane.
+    """Return the focus volume of a stack: how sharp each pixel is in each plane.
 
     Parameters
     ----------
     planes : (Z, Y, X) or (Z, Y, X, 3) array
-        Any integer or float type, read plane by plane; colour is measured on its luminance.
+        Any integer or float type, loaded if lazy; colour is measured on its luminance.
     operator : str
-        A key of `OPERATORS`; `napari_dff.focus.operators` tells what each does, and its source.
+        A key of `OPERATORS`; `napari_dff.focus.operators` describes each, with its source.
     sigma : float
         Standard deviation in pixels, 0 to 32, of the Gaussian that precedes the operator (for
         ``ring_difference`` the radius of the inner disc; ``laplacian`` takes none).
     window : int
         Width in pixels, odd, 1 to 255, over which the measure is averaged.
     aggregation : {"adaptive", "balanced", "window", "guided"}
-        How it is averaged: ``balanced`` moves each pixel's window so that the texture in it is
-        centred on the pixel; ``adaptive`` does so at one, two and four times `sigma` and
-        `window` and takes what the noise asks for; ``window`` is the plain average; ``guided``
-        follows the edges. See `napari_dff.focus.aggregation`.
+        How it is averaged. ``balanced``: each window is shifted so that the focus energy in it is
+        centred on the pixel. ``adaptive``: balanced windows at one, two and four times `sigma` and
+        `window`, chosen for each pixel by its noise. ``window``: a fixed window. ``guided``: a
+        guided filter along edges. See `napari_dff.focus.aggregation`.
     progress : Progress
-        Told of each window of pixels; may raise to cancel.
+        Wraps the loop over windows; may raise to cancel.
 
     Returns
     -------
     (Z, Y, X) float32
-        At least 0, in the operator's unit, mostly squared grey levels. Curves of different pixels
-        compare only roughly: each may come from a window of its own.
+        At least 0, in the unit of the operator, for most of them squared grey levels. Values of
+        different pixels compare only roughly, since their windows may differ in size.
 
     Raises
     ------
     ValueError
-        For a wrong argument, for values that aren't finite, and for planes without any contrast.
+        For an invalid argument, values that are not finite, or planes without any contrast.
 
     References
     ----------
@@ -70,8 +69,8 @@ def focus_measure(
     volume = lazy_focus_volume(planes, operator, sigma, window, aggregation)
     out = np.empty(volume.shape, np.float32)
 
-    def fill(wanted: Window) -> None:
-        out[(..., *wanted.slices)] = volume.measure(wanted)
+    def fill(where: Window) -> None:
+        out[(..., *where.slices)] = volume.measure(where)
 
     run_parallel(fill, focus_windows(volume), progress, desc="Measuring focus")
     if not out.any():
@@ -86,28 +85,27 @@ def lazy_focus_volume(
     window: int,
     aggregation: Aggregation,
 ) -> LazyFocusVolume:
-    """The focus volume of `focus_measure`, measured window by window as it is asked for.
+    """Return the focus volume of `focus_measure`, computed window by window when it is read.
 
-    Of lazy planes nothing is read but what a window needs, anew for every window.
+    Of lazy planes only what a window needs is read, again for every window.
     """
     checks.check_choice("operator", operator, OPERATORS)
     checks.check_choice("aggregation", aggregation, AGGREGATIONS)
     SIGMA.check("sigma", sigma)
     WINDOW.check("window", window)
-    measure = Measurement(planes, operator, sigma, window)
-    shape = (planes.shape[0], *measure.shape)
-
-    def curves(wanted: Window) -> np.ndarray:
-        return AGGREGATIONS[aggregation](measure, wanted)
-
-    return LazyFocusVolume(shape, curves, min(measure.step(), 2))
-
-
-def focus_radius(operator: str, sigma: float, window: int, aggregation: str) -> int:
-    """How far from a pixel, at most, its curve and its noise depend on the planes: pixels."""
-    wide = SCALES[-1] if aggregation == "adaptive" else 1
-    measure = Measurement(np.empty((1, 1, 1)), operator, sigma, window)
-    looks = {"guided": 3 * window, "window": GRID_PX}.get(aggregation, spread(measure, wide))
-    return (
-        looks + wide * operators.reach(operator, sigma, window) + 2 * NOISE_RADIUS_PX + 6 * GRID_PX
+    sampled, aggregate = SampledOperator(planes, operator, sigma, window), AGGREGATIONS[aggregation]
+    return LazyFocusVolume(
+        (planes.shape[0], *sampled.shape),
+        lambda where: aggregate(sampled, where),
+        noise_step=min(sampled.step(), 2),
     )
+
+
+def focus_radius(operator: Operator, sigma: float, window: int, aggregation: Aggregation) -> int:
+    """Return how far from a pixel, in pixels, its curve and noise depend on the planes at most."""
+    scale = SCALES[-1] if aggregation == "adaptive" else 1
+    sampled = SampledOperator(np.empty((1, 1, 1)), operator, sigma, window)
+    radii = {"guided": 3 * window, "window": GRID_PX}
+    radius = radii.get(aggregation, balanced_radius(sampled, scale))
+    radius += scale * operator_radius(operator, sigma, window)
+    return radius + 2 * NOISE_RADIUS_PX + 6 * GRID_PX
