@@ -200,11 +200,11 @@ def engines() -> None:
 
     from napari_dff.curve import compute_noise
     from napari_dff.progress import no_progress
-    from napari_dff.refinement.energy import data_term, edge_weights, energy
-    from napari_dff.refinement.graph_cut import expand
-    from napari_dff.refinement.message_passing import solve
-    from napari_dff.refinement.sequence import _scaled
-    from napari_dff.refinement.weighted_median import LEVELS, medians
+    from napari_dff.refinement.energy import data_term, labelling_energy, pair_weights
+    from napari_dff.refinement.graph_cut import alpha_expansion
+    from napari_dff.refinement.plane_statistics import normalized_guide
+    from napari_dff.refinement.trws import minimize_energy
+    from napari_dff.refinement.weighted_median import GUIDE_BINS, weighted_medians
     from napari_dff.registration.motion import transform_points
 
     print("| what | how | seconds | result |\n|---|---|---|---|")
@@ -229,22 +229,24 @@ def engines() -> None:
         seconds, _ = timed(lambda f=focus, e=estimate, t=truth: refine(e, f, guide=t.sharp))
         shape = " × ".join(map(str, focus.shape))
         print(f"| refine {name} {shape} | default | {seconds:.2f} | |", flush=True)
-        weights = edge_weights(_scaled(truth.sharp, focus.shape[1:]), 1.0)
+        weights = pair_weights(normalized_guide(truth.sharp, focus.shape[1:], None), 1.0)
         terms = data_term(estimate, focus, compute_noise(focus)), *weights
         start = time.perf_counter()
-        cut = energy(*terms, expand(*terms, no_progress))
+        cut = labelling_energy(*terms, alpha_expansion(*terms, no_progress))
         seconds = time.perf_counter() - start
         print(f"| energy {name} | gco | {seconds:.2f} | 1 |", flush=True)
         for sweeps in (2, 8, 32):
-            seconds, found = timed(lambda n=sweeps, t=terms: solve(*t, n))
+            seconds, found = timed(lambda n=sweeps, t=terms: minimize_energy(*t, n))
             ratios = f"{found.energy / cut:.4f}, bound {found.bound / cut:.4f}"
             print(f"| energy {name} | {sweeps} pairs of sweeps | {seconds:.2f} | {ratios} |")
 
     rng = np.random.default_rng(0)
-    votes, looks = (rng.integers(0, n, (512, 512)).astype(np.int32) for n in (1000, LEVELS))
+    votes, guide_bins = (
+        rng.integers(0, n, (512, 512)).astype(np.int32) for n in (1000, GUIDE_BINS)
+    )
     depth = cv2.GaussianBlur(rng.uniform(0, 30, (512, 512)).astype(np.float32), (0, 0), 8)
     for radius in (1, 3, 6, 12, 25):
-        seconds, _ = timed(lambda r=radius: medians(depth, votes, looks, r))
+        seconds, _ = timed(lambda r=radius: weighted_medians(depth, votes, guide_bins, r))
         print(f"| weighted median 512 × 512, one core | radius {radius} | {seconds:.2f} | |")
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     print(f"\npeak of this process {memory:.0f} MB", file=sys.stderr)

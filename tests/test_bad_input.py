@@ -37,7 +37,7 @@ from napari_dff.figure import Plate, frames, plate, preview
 from napari_dff.io import write_recipe, write_table
 from napari_dff.io.meshes import save_mesh
 from napari_dff.io.pictures import write_figure, write_movie
-from napari_dff.refinement import Before
+from napari_dff.refinement import PreviousResult
 
 PLANES = synthetic.rough_surface(size=48, planes=7, seed=1).stack.planes
 FLOATS = PLANES.astype(np.float32)
@@ -298,7 +298,7 @@ REFUSED = {
     ),
     "an estimate of other planes": (
         lambda f: refine(DepthMap(*(part[1:] for part in f.estimate)), f.focus),
-        "estimate must have the shape of a plane of focus, (48, 48), got (47, 48)",
+        "estimate must have the shape (Y, X) of the focus volume, (48, 48), got (47, 48)",
     ),
     "an estimate of more planes": (
         estimated(index=np.full(SHAPE, 7)),
@@ -325,13 +325,18 @@ REFUSED = {
     "hints with fractions": (refining(hints=np.zeros(SHAPE)), "hints must be integers, plane"),
     "hints beyond the planes": (
         refining(hints=np.full(SHAPE, 7)),
-        "hints must be plane numbers fr",
+        "hints must be plane indices fr",
     ),
     "hints in words": (refining(hints="here"), "hints must be numbers, got 'here'"),
-    "an earlier result that is none": (refining(before=()), "before must be a Before, got tuple"),
+    "an earlier result that is none": (
+        refining(previous=()),
+        "previous must be a PreviousResult, got tuple",
+    ),
     "an earlier result of other planes": (
-        lambda f: refine(f.estimate, f.focus, before=Before(f.estimate._replace(depth=0), None)),
-        "before.result must have the shape of a plane of focus, (48, 48), got ()",
+        lambda f: refine(
+            f.estimate, f.focus, previous=PreviousResult(f.estimate._replace(depth=0), None)
+        ),
+        "previous.result must have the shape (Y, X) of the focus volume, (48, 48), got ()",
     ),
     "depth of another size": (
         lambda f: all_in_focus(PLANES, np.zeros((3, 3))),

@@ -15,11 +15,17 @@ from napari_dff.depth import DepthMap, depth_map
 from napari_dff.focus import focus_measure
 from napari_dff.progress import no_progress
 from napari_dff.refinement import refine
-from napari_dff.refinement.energy import JUMP, data_term, edge_weights, energy
-from napari_dff.refinement.graph_cut import expand
-from napari_dff.refinement.least_squares import solved
-from napari_dff.refinement.message_passing import CLOSE_ENOUGH, SWEEPS, solve
-from napari_dff.refinement.weighted_median import LEVELS, LIKENESS, STEPS, medians
+from napari_dff.refinement.energy import MAX_STEP_PLANES, data_term, labelling_energy, pair_weights
+from napari_dff.refinement.graph_cut import alpha_expansion
+from napari_dff.refinement.message_passing import SWEEP_PAIRS
+from napari_dff.refinement.multigrid import solve_least_squares
+from napari_dff.refinement.trws import RELATIVE_GAP, minimize_energy
+from napari_dff.refinement.weighted_median import (
+    DEPTH_BINS,
+    GUIDE_BINS,
+    GUIDE_SCALE,
+    weighted_medians,
+)
 
 pytestmark = pytest.mark.endurance
 
@@ -58,18 +64,18 @@ def least(unary, right, down):
     labels = every(*unary.shape)
     y, x = np.indices(right.shape)
     total = unary[y, x, labels].sum(axis=(1, 2))
-    total += (right[:, :-1] * np.minimum(np.abs(np.diff(labels, axis=2)), JUMP)).sum(axis=(1, 2))
-    total += (down[:-1] * np.minimum(np.abs(np.diff(labels, axis=1)), JUMP)).sum(axis=(1, 2))
-    assert total[0] == energy(unary, right, down, labels[0])
+    across, below = (np.minimum(np.abs(np.diff(labels, axis=a)), MAX_STEP_PLANES) for a in (2, 1))
+    total += (right[:, :-1] * across).sum(axis=(1, 2)) + (down[:-1] * below).sum(axis=(1, 2))
+    assert total[0] == labelling_energy(unary, right, down, labels[0])
     return int(total.min())
 
 
-@given(problems(SIZES), st.sampled_from([1, SWEEPS, 8]))
+@given(problems(SIZES), st.sampled_from([1, SWEEP_PAIRS, 8]))
 def test_message_passing_is_between_its_bound_and_its_start(problem, sweeps):
-    found, truth = solve(*problem, sweeps), least(*problem)
+    found, truth = minimize_energy(*problem, sweeps), least(*problem)
     assert found.bound <= truth * (1 + 1e-5)
-    assert truth <= found.energy <= energy(*problem, problem[0].argmin(axis=2))
-    assert found.energy == energy(*problem, found.labels)
+    assert truth <= found.energy <= labelling_energy(*problem, problem[0].argmin(axis=2))
+    assert found.energy == labelling_energy(*problem, found.labels)
 
 
 @given(problems(SIZES), st.data())
@@ -78,9 +84,9 @@ def test_message_passing_is_never_worse_than_any_start(problem, data):
     labels = st.integers(0, unary.shape[2] - 1)
     start = data.draw(hnp.arrays(np.int32, right.shape, elements=labels))
     active = data.draw(hnp.arrays(bool, right.shape))
-    found = solve(*problem, SWEEPS, active, start)
+    found = minimize_energy(*problem, SWEEP_PAIRS, active, start)
     np.testing.assert_array_equal(found.labels[~active], start[~active])
-    assert energy(*problem, found.labels) <= energy(*problem, start)
+    assert labelling_energy(*problem, found.labels) <= labelling_energy(*problem, start)
 
 
 # Seeds with which the engines, left to themselves, end above their start.
@@ -89,22 +95,25 @@ def test_neither_engine_is_worse_than_each_pixels_best_plane(seed):
     rng = np.random.default_rng(seed)
     unary = rng.integers(0, 600, (2, 3, 5)).astype(np.int32)
     right, down = rng.integers(0, 100, (2, 2, 3)).astype(np.int32)
-    start = energy(unary, right, down, unary.argmin(axis=2))
-    assert solve(unary, right, down, 1).energy <= start
+    start = labelling_energy(unary, right, down, unary.argmin(axis=2))
+    assert minimize_energy(unary, right, down, 1).energy <= start
     if importlib.util.find_spec("gco"):
-        assert energy(unary, right, down, expand(unary, right, down, no_progress)) <= start
+        assert (
+            labelling_energy(unary, right, down, alpha_expansion(unary, right, down, no_progress))
+            <= start
+        )
 
 
 @given(problems(CHAINS))
 def test_message_passing_is_exact_on_a_chain(problem):
     truth = least(*problem)
-    assert truth <= solve(*problem).energy <= truth * (1 + CLOSE_ENOUGH)
+    assert truth <= minimize_energy(*problem).energy <= truth * (1 + RELATIVE_GAP)
 
 
 @given(problems([(3, 3, 3), (2, 4, 4), (4, 2, 4)], comb=True))
 def test_message_passing_is_exact_on_a_tree(problem):
     truth = least(*problem)
-    assert truth <= solve(*problem, 100).energy <= truth * (1 + CLOSE_ENOUGH)
+    assert truth <= minimize_energy(*problem, 100).energy <= truth * (1 + RELATIVE_GAP)
 
 
 def test_message_passing_comes_near_the_least_energy(rng):
@@ -112,7 +121,7 @@ def test_message_passing_comes_near_the_least_energy(rng):
     for _ in range(50):
         unary = rng.integers(0, 60, (3, 3, 3)).astype(np.int32)
         right, down = rng.integers(0, 30, (2, 3, 3)).astype(np.int32)
-        ratios.append(solve(unary, right, down).energy / least(unary, right, down))
+        ratios.append(minimize_energy(unary, right, down).energy / least(unary, right, down))
     assert np.mean(ratios) < 1.001
     assert max(ratios) < 1.02
 
@@ -120,8 +129,8 @@ def test_message_passing_comes_near_the_least_energy(rng):
 @needs_gco
 @given(problems(SIZES + CHAINS))
 def test_the_graph_cut_is_never_worse_than_its_start(problem):
-    found = energy(*problem, expand(*problem, no_progress))
-    assert least(*problem) <= found <= energy(*problem, problem[0].argmin(axis=2))
+    found = labelling_energy(*problem, alpha_expansion(*problem, no_progress))
+    assert least(*problem) <= found <= labelling_energy(*problem, problem[0].argmin(axis=2))
 
 
 @needs_gco
@@ -130,7 +139,9 @@ def test_the_graph_cut_comes_near_the_least_energy(rng):
     for _ in range(50):
         unary = rng.integers(0, 60, (3, 3, 3)).astype(np.int32)
         right, down = rng.integers(0, 30, (2, 3, 3)).astype(np.int32)
-        found = energy(unary, right, down, expand(unary, right, down, no_progress))
+        found = labelling_energy(
+            unary, right, down, alpha_expansion(unary, right, down, no_progress)
+        )
         ratios.append(found / least(unary, right, down))
     # Expansion is proven to end within a factor of the optimum; here it mostly reaches it.
     assert np.mean(ratios) < 1.005
@@ -142,9 +153,9 @@ def test_message_passing_comes_near_the_graph_cut(surface):
     focus = focus_measure(surface.stack.planes, aggregation="window", window=3)
     estimate = depth_map(focus)
     guide = np.zeros(focus.shape[1:], np.float32)
-    terms = data_term(estimate, focus, compute_noise(focus)), *edge_weights(guide, 1.0)
-    cut = energy(*terms, expand(*terms, no_progress))
-    found = solve(*terms)
+    terms = data_term(estimate, focus, compute_noise(focus)), *pair_weights(guide, 1.0)
+    cut = labelling_energy(*terms, alpha_expansion(*terms, no_progress))
+    found = minimize_energy(*terms)
     assert found.bound <= cut
     assert found.energy <= 1.03 * cut
 
@@ -176,7 +187,7 @@ def test_least_squares_solves_its_equations(height, width, seed, bare):
         weights[rng.uniform(size=depth.shape) < 0.1] = 0
     right[:, -1], down[-1] = 0, 0
     truth = np.linalg.solve(dense(trust, right, down), (trust * depth).ravel())
-    found = solved(depth, trust, right, down, cycles=60)
+    found = solve_least_squares(depth, trust, right, down, cycles=60)
     np.testing.assert_allclose(found, truth.reshape(height, width), atol=1e-4)
 
 
@@ -191,7 +202,7 @@ def test_every_cycle_of_least_squares_comes_nearer(rng):
     def misfit(v: np.ndarray) -> float:
         return float(v.ravel() @ matrix @ v.ravel() - 2 * (trust * depth).ravel() @ v.ravel())
 
-    left = [misfit(solved(depth, trust, right, down, cycles=n)) for n in range(4)]
+    left = [misfit(solve_least_squares(depth, trust, right, down, cycles=n)) for n in range(4)]
     assert left == sorted(left, reverse=True)
     assert left[2] - misfit(truth) < 0.01 * (left[0] - misfit(truth))
 
@@ -205,7 +216,7 @@ def test_least_squares_fills_a_long_strip_from_its_ends():
     right, down = np.full((2, *depth.shape), 2, np.float32)
     right[:, -1], down[-1] = 0, 0
     truth = np.linalg.solve(dense(trust, right, down), (trust * depth).ravel())
-    error = np.abs(solved(depth, trust, right, down) - truth.reshape(depth.shape))
+    error = np.abs(solve_least_squares(depth, trust, right, down) - truth.reshape(depth.shape))
     assert error.mean() < 0.5
 
 
@@ -213,16 +224,16 @@ def test_least_squares_fills_a_long_strip_from_its_ends():
 def test_the_weighted_median_is_its_definition(height, width, radius, seed):
     """Exactly, where depth and guide lie on the steps that are told apart."""
     rng = np.random.default_rng(seed)
-    step = rng.integers(0, STEPS, (height, width))
-    step.flat[0], step.flat[-1] = 0, STEPS - 1
+    step = rng.integers(0, DEPTH_BINS, (height, width))
+    step.flat[0], step.flat[-1] = 0, DEPTH_BINS - 1
     depth = (step / 8).astype(np.float32)
     votes = rng.integers(0, 1000, depth.shape).astype(np.int32)
     votes[rng.uniform(size=depth.shape) < rng.uniform()] = 0
-    looks = rng.integers(0, LEVELS, depth.shape).astype(np.int32)
-    found = medians(depth, votes, looks, radius)
+    looks = rng.integers(0, GUIDE_BINS, depth.shape).astype(np.int32)
+    found = weighted_medians(depth, votes, looks, radius)
     for y, x in itertools.product(range(height), range(width)):
         window = tuple(slice(max(at - radius, 0), at + radius + 1) for at in (y, x))
-        alike = np.exp(-np.abs(looks[window] - looks[y, x]) / (LIKENESS * (LEVELS - 1)))
+        alike = np.exp(-np.abs(looks[window] - looks[y, x]) / (GUIDE_SCALE * (GUIDE_BINS - 1)))
         order = np.argsort(depth[window].ravel())
         total = np.cumsum((votes[window] * alike).ravel()[order])
         if total[-1] == 0:
@@ -248,10 +259,10 @@ def test_half_of_the_confidence_lies_on_either_side_of_the_median(rng):
     likeness = np.clip((guide - low) / (high - low), 0, 1)
     for y, x in itertools.product(range(3, 9), range(3, 10)):
         window = (slice(y - 3, y + 4), slice(x - 3, x + 4))
-        weight = np.exp(-np.abs(likeness[window] - likeness[y, x]) / LIKENESS) / (
+        weight = np.exp(-np.abs(likeness[window] - likeness[y, x]) / GUIDE_SCALE) / (
             uncertainty[window] ** 2 + 0.2**2
         )
-        near = 9 / STEPS  # depth is told apart in steps
+        near = 9 / DEPTH_BINS  # depth is told apart in steps
         below, above = (
             weight[sign * (result[y, x] - depth[window]) > near].sum() / weight.sum()
             for sign in (1, -1)

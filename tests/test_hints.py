@@ -10,9 +10,9 @@ from napari_dff.curve import QuantizedFocusVolume, as_focus_volume
 from napari_dff.depth import DepthMap, depth_map
 from napari_dff.focus import focus_measure
 from napari_dff.progress import no_progress
-from napari_dff.refinement import BACKGROUND, NO_HINT, Before, refine, refined
-from napari_dff.refinement.energy import EDGE
-from napari_dff.refinement.hints import RANGE, boxes, spread
+from napari_dff.refinement import BACKGROUND, NO_HINT, PreviousResult, refine, refine_volume
+from napari_dff.refinement.energy import EDGE_CONTRAST
+from napari_dff.refinement.hints import RANGE_PX, geodesic_influence, windows_around
 
 needs_gco = pytest.mark.skipif(
     importlib.util.find_spec("gco") is None,
@@ -98,7 +98,9 @@ def test_no_hint_changes_nothing(refinement, surface):
     without = refine(estimate, focus, **settings)
     hints = np.full(focus.shape[1:], NO_HINT)
     assert_same(refine(estimate, focus, hints=hints, **settings), without)
-    again = refine(estimate, focus, hints=hints, before=Before(without, hints), **settings)
+    again = refine(
+        estimate, focus, hints=hints, previous=PreviousResult(without, hints), **settings
+    )
     assert_same(again, without)
 
 
@@ -176,10 +178,10 @@ def test_background_spreads_to_what_is_not_known_up_to_edges(island):
 def test_hints_are_heard_by_geodesic_distance():
     """Against shortest paths on the graph of pixels."""
     rng = np.random.default_rng(1)
-    guide = np.cumsum(rng.normal(0, EDGE / 2, (30, 40)), axis=1).astype(np.float32)
+    guide = np.cumsum(rng.normal(0, EDGE_CONTRAST / 2, (30, 40)), axis=1).astype(np.float32)
     hints = np.full(guide.shape, NO_HINT)
     hints[4, 5], hints[20, 30], hints[15, 8] = 3, 7, BACKGROUND
-    nearest, influence = spread(hints, guide)
+    nearest, influence = geodesic_influence(hints, guide)
     away = np.full((3, *guide.shape), np.inf)
     for distance, value in zip(away, (3, 7, BACKGROUND), strict=True):
         distance[hints == value] = 0
@@ -187,12 +189,12 @@ def test_hints_are_heard_by_geodesic_distance():
             for dy, dx in itertools.product((-1, 0, 1), repeat=2):
                 here = (slice(max(dy, 0), 30 + min(dy, 0)), slice(max(dx, 0), 40 + min(dx, 0)))
                 there = (slice(max(-dy, 0), 30 + min(-dy, 0)), slice(max(-dx, 0), 40 + min(-dx, 0)))
-                edge = np.minimum(np.abs(guide[here] - guide[there]) / EDGE, 1)
-                step = np.hypot(dy, dx) + RANGE * edge**4
+                edge = np.minimum(np.abs(guide[here] - guide[there]) / EDGE_CONTRAST, 1)
+                step = np.hypot(dy, dx) + RANGE_PX * edge**4
                 distance[here] = np.minimum(distance[here], distance[there] + step)
-    least = np.minimum(away.min(axis=0), RANGE)
-    np.testing.assert_allclose(influence, (1 - (least / RANGE) ** 2) ** 2, atol=1e-4)
-    heard = least < RANGE - 1e-3
+    least = np.minimum(away.min(axis=0), RANGE_PX)
+    np.testing.assert_allclose(influence, (1 - (least / RANGE_PX) ** 2) ** 2, atol=1e-4)
+    heard = least < RANGE_PX - 1e-3
     assert 0.1 < heard.mean() < 0.9
     np.testing.assert_array_equal(
         nearest[heard], np.array([3, 7, BACKGROUND])[away.argmin(axis=0)[heard]]
@@ -203,7 +205,7 @@ def test_boxes_cover_and_do_not_overlap(rng):
     for _ in range(20):
         mask = rng.uniform(size=(203, 310)) < 2e-4
         count = np.zeros(mask.shape, int)
-        for box in boxes(mask, 24):
+        for box in windows_around(mask, 24):
             count[box.slices] += 1
         assert count.max() <= 1
         for y, x in np.argwhere(mask):
@@ -244,7 +246,12 @@ def test_only_what_changed_is_done_again(old, new, wide):
     )
     given = tuple(part.copy() for part in earlier)
     result = refine(
-        estimate, focus, positions, guide=guide, hints=hints[1], before=Before(earlier, hints[0])
+        estimate,
+        focus,
+        positions,
+        guide=guide,
+        hints=hints[1],
+        previous=PreviousResult(earlier, hints[0]),
     )
     assert_same(earlier, DepthMap(*given))
     off = np.abs(result.depth - whole.depth) / 0.5
@@ -264,9 +271,9 @@ def test_only_what_changed_is_done_again(old, new, wide):
 def test_before_obeys_too_and_a_volume_need_not_be_held(refinement, island):
     volume = QuantizedFocusVolume(as_focus_volume(island.focus))
     args = volume, np.arange(20.0), refinement, 1.0, island.guide, no_progress
-    earlier = refined(island.estimate, *args)
-    before = Before(earlier, np.full_like(island.hints, NO_HINT))
-    result = refined(island.estimate, *args, hints=island.hints, before=before)
+    earlier = refine_volume(island.estimate, *args)
+    before = PreviousResult(earlier, np.full_like(island.hints, NO_HINT))
+    result = refine_volume(island.estimate, *args, hints=island.hints, previous=before)
     assert (result.depth[island.hints >= 0] == 14).all()
 
 
@@ -284,10 +291,10 @@ def test_bad_hints_are_named(hints, message, island):
     with pytest.raises(ValueError, match=f"^{message}"):
         refine(*args, hints=hints)
     with pytest.raises(ValueError, match=f"^before.{message}"):
-        refine(*args, before=Before(island.estimate, hints))
+        refine(*args, previous=PreviousResult(island.estimate, hints))
 
 
 def test_a_bad_earlier_result_is_named(island):
     small = DepthMap(*(part[1:] for part in island.estimate))
     with pytest.raises(ValueError, match=r"before.result must have the shape"):
-        refine(island.estimate, island.focus, before=Before(small, island.hints))
+        refine(island.estimate, island.focus, previous=PreviousResult(small, island.hints))

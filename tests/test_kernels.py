@@ -14,8 +14,15 @@ from napari_dff.curve.noise import NOISE_SIGMA_PX, sorting_network
 from napari_dff.curve.peak import LORENTZIAN_ERROR, SHOULDER
 from napari_dff.depth import DepthMap
 from napari_dff.focus import balance, splines
-from napari_dff.refinement.energy import CEILING, JUMP, MODEL_ERROR, SCALE, data_term, energy
-from napari_dff.refinement.message_passing import solve
+from napari_dff.refinement.energy import (
+    COST_SCALE,
+    MAX_DATA_COST,
+    MAX_STEP_PLANES,
+    MODEL_ERROR_LN,
+    data_term,
+    labelling_energy,
+)
+from napari_dff.refinement.trws import minimize_energy
 from napari_dff.windows import Window
 
 
@@ -150,8 +157,8 @@ def test_the_data_term_is_a_drop_in_standard_deviations(curves):
         above = np.maximum(value / 0.02, 1)
         return 0.1**2 * (2 * above - 1) / above**2
 
-    spread = variance(best) + variance(curves) + MODEL_ERROR**2
-    truth = SCALE * np.minimum(np.log(best / curves) ** 2 / 2 / spread, CEILING)
+    spread = variance(best) + variance(curves) + MODEL_ERROR_LN**2
+    truth = COST_SCALE * np.minimum(np.log(best / curves) ** 2 / 2 / spread, MAX_DATA_COST)
     truth[:, :, 60:] = 0
     np.testing.assert_allclose(data_term(estimate, curves, noise), truth.transpose(1, 2, 0), atol=1)
 
@@ -162,29 +169,29 @@ def test_pixels_that_are_not_active_keep_their_label(rng):
     start = rng.integers(0, 5, (4, 4)).astype(np.int32)
     active = np.zeros((4, 4), bool)
     active[1:3, 1:3] = True
-    found = solve(unary, right, down, 8, active, start)
+    found = minimize_energy(unary, right, down, 8, active, start)
     np.testing.assert_array_equal(found.labels[~active], start[~active])
     costs = []
     for each in itertools.product(range(5), repeat=4):
         labels = start.copy()
         labels[1:3, 1:3] = np.reshape(each, (2, 2))
-        costs.append(energy(unary, right, down, labels))
-    assert energy(unary, right, down, found.labels) <= 1.02 * min(costs)
+        costs.append(labelling_energy(unary, right, down, labels))
+    assert labelling_energy(unary, right, down, found.labels) <= 1.02 * min(costs)
 
 
 def test_rows_and_columns_are_settled(rng):
     """No row or column of the answer can be bettered as a whole."""
     unary = rng.integers(0, 200, (3, 4, 4)).astype(np.int32)
     right, down = rng.integers(0, 90, (2, 3, 4)).astype(np.int32)
-    found = solve(unary, right, down)
+    found = minimize_energy(unary, right, down)
     for where, length in [((i, slice(None)), 4) for i in range(3)] + [
         ((slice(None), j), 3) for j in range(4)
     ]:
         for each in itertools.product(range(4), repeat=length):
             labels = found.labels.copy()
             labels[where] = each
-            assert energy(unary, right, down, labels) >= found.energy
-    assert JUMP == 4
+            assert labelling_energy(unary, right, down, labels) >= found.energy
+    assert MAX_STEP_PLANES == 4
 
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")

@@ -21,7 +21,13 @@ from napari_dff.lazy import read_window
 from napari_dff.memory import trim_malloc
 from napari_dff.progress import Progress, with_location
 from napari_dff.recipe import Recipe
-from napari_dff.refinement import NOTHING_SHARED, Shared, ends_of, refined, usual_slope
+from napari_dff.refinement import (
+    HintField,
+    SharedStatistics,
+    guide_range,
+    refine_volume,
+    typical_slope,
+)
 from napari_dff.windows import GRID_PX, Window
 
 MARGIN_PX = 40  # pixels around a piece that its picture, or its depth before refinement, depends on
@@ -107,7 +113,7 @@ def compute_tiles(
         yield compute_tile(scene, recipe, windows[0], around=tile_margin(recipe), progress=progress)
         return
     trim_malloc()
-    shared = NOTHING_SHARED
+    shared = None
     if has_refinement(recipe) and scene.given is None:
         shared = shared_by(scene, recipe, _told(progress, "looking around"))
     for i, window in enumerate(windows):
@@ -136,7 +142,7 @@ def compute_tile(
     *,
     around: int,
     progress: Progress,
-    shared: Shared = NOTHING_SHARED,
+    shared: SharedStatistics | None = None,
     known: Known | None = None,
     hurried: bool = False,
 ) -> TileResult:
@@ -167,8 +173,10 @@ def compute_tile(
         picture = fused(near, estimate.depth)
         if has_refinement(recipe):
             settings = recipe.refinement, recipe.smoothness, picture, progress
-            done = None if known is None else _earlier(known, wanted, outer)
-            found = refined(estimate, volume, scene.positions, *settings, shared=shared, known=done)
+            fixed = None if known is None else _earlier(known, wanted, outer)
+            found = refine_volume(
+                estimate, volume, scene.positions, *settings, shared=shared, fixed=fixed
+            )
             if not hurried:
                 picture = fused(near, found.depth)
     others = (fused(read_window(planes, outer), found.depth)[inner] for planes in scene.beside)
@@ -191,7 +199,7 @@ def focus_margin(recipe: Recipe) -> int:
     return focus_radius(**focus_settings(recipe))
 
 
-def shared_by(scene: AlignedStack, recipe: Recipe, progress: Progress) -> Shared:
+def shared_by(scene: AlignedStack, recipe: Recipe, progress: Progress) -> SharedStatistics:
     """What all pieces share, from `SAMPLES` small ones that lie all over the plane."""
     spacing = np.abs(np.diff(scene.positions)).mean()
     unrefined = dataclasses.replace(recipe, refinement="none")
@@ -206,8 +214,8 @@ def shared_by(scene: AlignedStack, recipe: Recipe, progress: Progress) -> Shared
         doubts.append(doubt)
         pictures.append(luminance(piece.pictures[0]))
     depth, doubt = (np.concatenate(parts, axis=1) for parts in (depths, doubts))
-    slope = usual_slope(depth, doubt) if np.isfinite(doubt).mean() > ENOUGH else None
-    return Shared(slope, *ends_of(np.concatenate(pictures, axis=1)))
+    slope = typical_slope(depth, doubt) if np.isfinite(doubt).mean() > ENOUGH else None
+    return SharedStatistics(slope, guide_range(np.concatenate(pictures, axis=1)))
 
 
 def samples(shape: tuple[int, int]) -> list[Window]:
@@ -221,13 +229,13 @@ def samples(shape: tuple[int, int]) -> list[Window]:
     return [Window(y, y + height, x, x + width) for y in down for x in right]
 
 
-def _earlier(known: Known, wanted: Window, outer: Window) -> tuple[DepthMap, np.ndarray]:
-    """What is known in `outer` from windows above and to the left of `wanted`, and where."""
-    done = np.zeros(outer.shape, bool)
+def _earlier(known: Known, wanted: Window, outer: Window) -> HintField:
+    """Constraints of the pixels of finished windows, above and to the left of `wanted`."""
+    influence = np.zeros(outer.shape, np.float32)
     rows, columns = wanted.slices_in(outer)
-    done[: rows.start] = True
-    done[rows, : columns.start] = True
-    return known(outer), done
+    influence[: rows.start] = 1
+    influence[rows, : columns.start] = 1
+    return HintField(known(outer), influence)
 
 
 def _told(progress: Progress, where: str) -> Progress:

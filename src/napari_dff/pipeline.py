@@ -17,7 +17,7 @@ from napari_dff.pieces import AlignedStack, TileResult, compute_tiles, focus_set
 from napari_dff.plan import Plan, make_plan
 from napari_dff.progress import Progress, no_progress
 from napari_dff.recipe import Recipe
-from napari_dff.refinement import Before, refine
+from napari_dff.refinement import PreviousResult, refine
 from napari_dff.registration import (
     Alignment,
     LazyAlignedStack,
@@ -188,7 +188,7 @@ def refined_by(
     guide: np.ndarray,
     progress: Progress,
     hints: np.ndarray | None = None,
-    before: Before | None = None,
+    previous: PreviousResult | None = None,
 ) -> DepthMap:
     """`estimate` refined as `recipe` says; see `refine` for hints."""
     return refine(
@@ -199,7 +199,7 @@ def refined_by(
         smoothness=recipe.smoothness,
         guide=guide,
         hints=hints,
-        before=before,
+        previous=previous,
         progress=progress,
     )
 

@@ -25,8 +25,7 @@ from napari_dff.pieces import (
 )
 from napari_dff.progress import no_progress
 from napari_dff.recipe import Recipe
-from napari_dff.refinement.message_passing import REACH
-from napari_dff.refinement.message_passing import VOLUMES as PASSED
+from napari_dff.refinement.message_passing import MESSAGE_MARGIN_PX, MESSAGE_VOLUMES
 from napari_dff.registration import LazyAlignedStack, estimate_transforms
 from napari_dff.registration.downsampling import MAX_SIDE_PX
 from napari_dff.stack import FocalStack
@@ -241,8 +240,8 @@ class _Need:
             _largest(shape, pictures, MARGIN_PX),
         ]
         if "message_passing" in self._recipe.refinement and has_refinement(self._recipe):
-            passed = PASSED * self._count
-            values.append(PASSING / PASSED * _largest(shape, passed, REACH))
+            passed = MESSAGE_VOLUMES * self._count
+            values.append(PASSING / MESSAGE_VOLUMES * _largest(shape, passed, MESSAGE_MARGIN_PX))
         return float(4 * thread_count() * max(values) / 1e6)
 
 

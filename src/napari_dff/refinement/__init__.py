@@ -1,25 +1,34 @@
-"""Making neighbours agree where the focus curve alone doesn't tell."""
+"""Refinement: use neighbours and a guide image where the focus curve alone is ambiguous."""
 
-from napari_dff.refinement.hints import BACKGROUND, NO_HINT, Before
-from napari_dff.refinement.least_squares import usual_slope
-from napari_dff.refinement.sequence import (
-    NOTHING_SHARED,
-    REFINEMENTS,
-    Shared,
-    ends_of,
-    refine,
-    refined,
+import warnings
+
+from napari_dff.refinement.context import (
+    BACKGROUND,
+    NO_HINT,
+    HintField,
+    PreviousResult,
+    SharedStatistics,
 )
+from napari_dff.refinement.plane_statistics import guide_range, typical_slope
+from napari_dff.refinement.sequence import REFINEMENTS, refine, refine_volume
 
 __all__ = [
     "BACKGROUND",
-    "NOTHING_SHARED",
     "NO_HINT",
     "REFINEMENTS",
-    "Before",
-    "Shared",
-    "ends_of",
+    "HintField",
+    "PreviousResult",
+    "SharedStatistics",
+    "guide_range",
     "refine",
-    "refined",
-    "usual_slope",
+    "refine_volume",
+    "typical_slope",
 ]
+
+
+def __getattr__(name: str) -> type[PreviousResult]:
+    if name == "Before":
+        message = "napari_dff.refinement.Before is deprecated, use PreviousResult"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return PreviousResult
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,82 +1,103 @@
-"""The energy that graph cut and message passing both minimise, and depth from its labels.
+"""The energy that graph cut and message passing minimise, and depth from its labels.
 
-A label is a plane. The energy is the sum over pixels of how surely the pixel is less sharp in that
-plane than in its sharpest, and over neighbours of the distance of their labels, truncated, and
-weighted down across edges of the guide. All in integers, `SCALE` in one unit of -ln(likelihood).
+A labelling gives each pixel p a plane l_p, its label. Its energy is
+
+    E(l) = Σ_p D_p(l_p) + Σ_{p~q} w_pq · min(|l_p - l_q|, K)
+
+over pixels p and pairs p~q of neighbours in a row or a column; K is `MAX_STEP_PLANES`.
+
+- Data term D_p(k), a negative log-likelihood. Let F be the focus curve of p, m its sharpest plane
+  and d = ln F(m) - ln F(k). If d is normally distributed with variance σ², the log-likelihood of
+  "plane k is as sharp as plane m" is -d² / 2σ² plus a constant. At r times the noise floor, ln F
+  varies by s² (2r - 1) / r², where s is the fluctuation (see `napari_dff.curve`); σ² is the sum of
+  that for the planes m and k and of `MODEL_ERROR_LN`². D_p is truncated at `MAX_DATA_COST`, because
+  some curves are simply wrong.
+- Pair weight w_pq = smoothness · g_pq, where g_pq falls from 1 to `MIN_SIMILARITY` with the
+  difference of the guide image (see `guide_similarity`). A truncated linear cost is a metric, which
+  both solvers need.
+
+Costs are integers, because the graph cut library needs them: `COST_SCALE` is 1 unit of
+-ln(likelihood).
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_dff.compiled import kernel
 from napari_dff.curve import CURVE_PEAK, Noise, locate_peak
+from napari_dff.depth import DepthMap
+from napari_dff.refinement.context import HintField
 
-if TYPE_CHECKING:
-    from napari_dff.depth import DepthMap
-    from napari_dff.refinement.hints import Said
-
-SCALE = 100
-CEILING = 6.0  # a plane costs no more than this, however unsharp: some curves are simply wrong
-MODEL_ERROR = 0.1  # of ln(measure): curves differ from each other by this even without noise
-JUMP = 4  # planes; a larger step between neighbours costs no more
-EDGE = 0.05  # of the guide's range: a step of this size lets depth jump
-ACROSS = 0.1  # share of the weight that remains across the strongest edge
-PINNED = 1_000_000  # cost of another plane than that of a hint: more than all neighbours ask for
+COST_SCALE = 100  # integer cost of 1 unit of -ln(likelihood)
+MAX_DATA_COST = 6.0  # units of -ln(likelihood)
+MODEL_ERROR_LN = 0.1  # standard deviation of ln(focus measure) between planes, without noise
+MAX_STEP_PLANES = 4  # a larger step between neighbours costs no more
+EDGE_CONTRAST = 0.05  # share of the guide's range: a step of this size lets depth jump
+MIN_SIMILARITY = 0.1  # of neighbours across the strongest edge of the guide
+HARD_CONSTRAINT_COST = 1_000_000  # more than the data term and all neighbours together
 
 
 def data_term(
-    estimate: DepthMap, curves: np.ndarray, noise: Noise, where: np.ndarray | None = None
+    estimate: DepthMap, curves: np.ndarray, noise: Noise, mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """Cost of each plane, (Y, X, Z) int32; 0 for all planes where never in focus or not `where`.
+    """Return the data term of each plane, (Y, X, Z) int32, in 1 / `COST_SCALE`.
 
-    Half the squared difference of ln(measure) to the pixel's maximum, in standard deviations of
-    that difference (see `napari_dff.curve`), held below `CEILING`; times `SCALE`. Where an outer
-    peak was preferred to the highest, the maximum is that peak.
+    It is 0 for all planes where a pixel is never in focus, or not in `mask`. The plane m is
+    ``estimate.index``: the highest peak, unless the first or last was preferred.
+
+    Parameters
+    ----------
+    estimate : DepthMap
+        Of (Y, X) pixels.
+    curves : (Z, Y, X) float32 array
+        Focus volume.
+    noise : Noise
+        Of the curves.
+    mask : (Y, X) bool array, optional
     """
-    known = np.isfinite(estimate.uncertainty)
-    if where is not None:
-        known &= where
-    cost: np.ndarray = _data_term(curves, estimate.index, known, *noise)
+    in_focus = np.isfinite(estimate.uncertainty)
+    if mask is not None:
+        in_focus &= mask
+    cost: np.ndarray = _data_term(curves, estimate.index, in_focus, *noise)
     return cost
 
 
 @kernel
-def _data_term(focus, index, known, floor, fluctuation):  # type: ignore[no-untyped-def]
+def _data_term(focus, index, in_focus, floor, fluctuation):  # type: ignore[no-untyped-def]
     count, height, width = focus.shape
     cost = np.zeros((height, width, count), np.int32)
     for y in range(height):
         for x in range(width):
-            if not known[y, x]:
+            if not in_focus[y, x]:
                 continue
             noise = floor[y, x]
             best = focus[index[y, x], y, x]
-            above = max(best / noise, 1.0)
-            peak_variance = fluctuation[y, x] ** 2 * (2 * above - 1) / above**2
+            ratio = max(best / noise, 1.0)
+            peak_variance = fluctuation[y, x] ** 2 * (2 * ratio - 1) / ratio**2
             for k in range(count):
                 value = min(focus[k, y, x], best)
-                above = max(value / noise, 1.0)
-                variance = fluctuation[y, x] ** 2 * (2 * above - 1) / above**2
+                ratio = max(value / noise, 1.0)
+                variance = fluctuation[y, x] ** 2 * (2 * ratio - 1) / ratio**2
                 drop = np.log(max(best, 1e-30) / max(value, 1e-30))
-                surprise = drop**2 / 2 / (peak_variance + variance + MODEL_ERROR**2)
-                cost[y, x, k] = np.int32(SCALE * min(surprise, CEILING))
+                surprise = drop**2 / 2 / (peak_variance + variance + MODEL_ERROR_LN**2)
+                cost[y, x, k] = np.int32(COST_SCALE * min(surprise, MAX_DATA_COST))
     return cost
 
 
-def sway(unary: np.ndarray, said: Said, smoothness: float) -> None:
-    """Change the cost of each plane, (Y, X, Z) int32, in place, by what hints say.
+def apply_hints_to_costs(unary: np.ndarray, hint_field: HintField, smoothness: float) -> None:
+    """Mix the costs of the hints into the (Y, X, Z) int32 data term, in place.
 
-    The more a hint is heard, the less the pixel's own curve counts, and the more planes cost by
-    their distance to that of the hint, as if it were a neighbour's. At the hint itself no other
-    plane will do.
+    With influence a and hinted plane h, the cost of plane k becomes
+    ``(1 - a) D(k) + a · smoothness · min(|k - h|, K)``: the hint counts as a neighbour would. A
+    hard constraint (a = 1) costs `HARD_CONSTRAINT_COST` in every other plane.
     """
-    _sway(unary, said.index, said.influence, np.float32(SCALE * smoothness))
+    weight = np.float32(COST_SCALE * smoothness)
+    _apply_hints(unary, hint_field.target.index, hint_field.influence, weight)
 
 
 @kernel
-def _sway(cost, planes, influence, weight):  # type: ignore[no-untyped-def]
+def _apply_hints(cost, planes, influence, weight):  # type: ignore[no-untyped-def]
     height, width, count = cost.shape
     for y in range(height):
         for x in range(width):
@@ -85,57 +106,101 @@ def _sway(cost, planes, influence, weight):  # type: ignore[no-untyped-def]
                 continue
             for k in range(count):
                 if share == 1:
-                    cost[y, x, k] = 0 if k == plane else PINNED
+                    cost[y, x, k] = 0 if k == plane else HARD_CONSTRAINT_COST
                 else:
-                    lean = weight * min(abs(k - plane), JUMP)
-                    cost[y, x, k] = np.int32((1 - share) * cost[y, x, k] + share * lean)
+                    hint_cost = weight * min(abs(k - plane), MAX_STEP_PLANES)
+                    cost[y, x, k] = np.int32((1 - share) * cost[y, x, k] + share * hint_cost)
 
 
-def edge_weights(guide: np.ndarray, smoothness: float) -> tuple[np.ndarray, np.ndarray]:
-    """Cost of a step of one plane to the right and the lower neighbour, (Y, X) int32 each."""
-    right, down = likeness(guide)
+def pair_weights(guide: np.ndarray, smoothness: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return w of each pixel and its right and its lower neighbour, (Y, X) int32 each.
+
+    In 1 / `COST_SCALE` per plane of step.
+    """
+    right, down = guide_similarity(guide)
     return (
-        np.rint(SCALE * smoothness * right).astype(np.int32),
-        np.rint(SCALE * smoothness * down).astype(np.int32),
+        np.rint(COST_SCALE * smoothness * right).astype(np.int32),
+        np.rint(COST_SCALE * smoothness * down).astype(np.int32),
     )
 
 
-def likeness(guide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How much a pixel is one with its right and its lower neighbour: (Y, X) each, 0 … 1."""
+def guide_similarity(guide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the similarity of each pixel to its right and its lower neighbour, (Y, X) each.
+
+    ``m + (1 - m) exp(-|difference of the guide| / EDGE_CONTRAST)`` with m = `MIN_SIMILARITY`.
+    """
     right = np.diff(guide, axis=1, append=guide[:, -1:])
     down = np.diff(guide, axis=0, append=guide[-1:])
     return (
-        ACROSS + (1 - ACROSS) * np.exp(-np.abs(right) / EDGE),
-        ACROSS + (1 - ACROSS) * np.exp(-np.abs(down) / EDGE),
+        MIN_SIMILARITY + (1 - MIN_SIMILARITY) * np.exp(-np.abs(right) / EDGE_CONTRAST),
+        MIN_SIMILARITY + (1 - MIN_SIMILARITY) * np.exp(-np.abs(down) / EDGE_CONTRAST),
     )
 
 
-def energy(unary: np.ndarray, right: np.ndarray, down: np.ndarray, labels: np.ndarray) -> int:
-    """Energy of (Y, X) `labels`."""
-    y, x = np.indices(labels.shape)
-    across = np.minimum(np.abs(np.diff(labels.astype(np.int64), axis=1)), JUMP)
-    below = np.minimum(np.abs(np.diff(labels.astype(np.int64), axis=0)), JUMP)
-    pairs = (right[:, :-1] * across).sum() + (down[:-1] * below).sum()
-    return int(unary[y, x, labels].sum(dtype=np.int64) + pairs)
-
-
-def relocated(
-    estimate: DepthMap,
-    curves: np.ndarray,
-    noise: Noise,
-    positions: np.ndarray,
-    labels: np.ndarray,
-) -> DepthMap:
-    """Depth between planes at the peak nearest to each label.
-
-    Where the label is a neighbour of the estimate's plane, the estimate's depth stands. Where the
-    curve has no peak within a plane, the label's own position is all that is known.
-    """
-    return type(estimate)(*_relocate(curves, positions, *noise, labels, *estimate))
+def labelling_energy(
+    unary: np.ndarray,  # (Y, X, Z)
+    right: np.ndarray,  # (Y, X)
+    down: np.ndarray,  # (Y, X)
+    labels: np.ndarray,  # (Y, X) integers
+    active: np.ndarray | None = None,  # (Y, X) bool
+) -> int:
+    """Return the energy E of `labels`: the terms of `active` pixels only, of all when None."""
+    if active is None:
+        active = np.ones(labels.shape, bool)
+    return round(_energy(unary, right, down, active, labels))
 
 
 @kernel
-def _relocate(  # type: ignore[no-untyped-def]
+def _energy(cost, right, down, active, labels):  # type: ignore[no-untyped-def]
+    height, width, _ = cost.shape
+    total = 0.0
+    for y in range(height):
+        for x in range(width):
+            if active[y, x]:
+                label = labels[y, x]
+                total += cost[y, x, label]
+                if x < width - 1:
+                    total += right[y, x] * min(abs(label - labels[y, x + 1]), MAX_STEP_PLANES)
+                if y < height - 1:
+                    total += down[y, x] * min(abs(label - labels[y + 1, x]), MAX_STEP_PLANES)
+    return total
+
+
+def inconsistent_pixels(estimate: DepthMap) -> np.ndarray:
+    """Return where pixels need their neighbours, (Y, X) bool.
+
+    Where a pixel is never in focus, or its plane is more than one from that of a neighbour.
+    """
+    planes = estimate.index.astype(np.int32)
+    inconsistent = np.isinf(estimate.uncertainty)
+    jump = np.abs(np.diff(planes, axis=1)) > 1
+    inconsistent[:, 1:] |= jump
+    inconsistent[:, :-1] |= jump
+    jump = np.abs(np.diff(planes, axis=0)) > 1
+    inconsistent[1:] |= jump
+    inconsistent[:-1] |= jump
+    return inconsistent
+
+
+def depth_from_labels(
+    estimate: DepthMap,
+    curves: np.ndarray,  # (Z, Y, X) float32
+    noise: Noise,
+    positions: np.ndarray,  # (Z,) float64
+    labels: np.ndarray,  # (Y, X) int32
+) -> DepthMap:
+    """Return depth between planes: the peak of each focus curve nearest to its label.
+
+    A pixel keeps the estimate where its label is at most one plane from it. Elsewhere it gets the
+    highest local maximum of its curve within one plane of the label, with an uncertainty of at
+    least half the distance of planes, because the curve has a higher peak elsewhere. Without such a
+    maximum, or where it is never in focus, depth is the position of the label.
+    """
+    return DepthMap(*_depth_from_labels(curves, positions, *noise, labels, *estimate))
+
+
+@kernel
+def _depth_from_labels(  # type: ignore[no-untyped-def]
     focus, positions, floor, fluctuation, labels, old_index, old_depth, old_uncertainty
 ):
     count, height, width = focus.shape
@@ -145,25 +210,26 @@ def _relocate(  # type: ignore[no-untyped-def]
     for y in range(height):
         for x in range(width):
             curve, label = focus[:, y, x], labels[y, x]
-            known = old_uncertainty[y, x] < np.inf
-            if known and abs(label - np.int64(old_index[y, x])) <= 1:
+            in_focus = old_uncertainty[y, x] < np.inf
+            if in_focus and abs(label - np.int64(old_index[y, x])) <= 1:
                 index[y, x] = old_index[y, x]
                 depth[y, x] = old_depth[y, x]
                 uncertainty[y, x] = old_uncertainty[y, x]
                 continue
             best = -1
-            if known:
+            if in_focus:
                 for k in range(max(label - 1, 1), min(label + 2, count - 1)):
-                    top = curve[k] >= curve[k - 1] and curve[k] >= curve[k + 1]
-                    if top and (best < 0 or curve[k] > curve[best]):
+                    is_maximum = curve[k] >= curve[k - 1] and curve[k] >= curve[k + 1]
+                    if is_maximum and (best < 0 or curve[k] > curve[best]):
                         best = k
             index[y, x] = label if best < 0 else best
             depth[y, x] = positions[label]
-            spread = abs(positions[min(label + 1, count - 1)] - positions[max(label - 1, 0)])
+            two_planes = abs(positions[min(label + 1, count - 1)] - positions[max(label - 1, 0)])
+            deviation = two_planes
             if best >= 0:
-                depth[y, x], doubt = locate_peak(
+                depth[y, x], noise_deviation = locate_peak(
                     curve, best, positions, CURVE_PEAK, floor[y, x], fluctuation[y, x]
                 )
-                spread = max(doubt, spread / 4)  # it is not the peak the curve itself prefers
-            uncertainty[y, x] = spread if known else np.inf
+                deviation = max(noise_deviation, two_planes / 4)
+            uncertainty[y, x] = deviation if in_focus else np.inf
     return index, depth, uncertainty

@@ -1,105 +1,117 @@
-"""Weighted median of the depth: neighbours that look alike and are sure of themselves vote."""
+"""Weighted median of the depth of neighbours that look alike and whose depth is well known.
+
+The median of depth over a square of pixels is read off a histogram of votes. A neighbour q votes
+for its depth with the weight exp(-|g_q - g_p| / `GUIDE_SCALE`) · `MAX_VOTES` / (1 + (σ_q / 0.2)²),
+where g is the guide and σ the uncertainty in planes. The first factor depends on the pixel p in the
+middle. Therefore the histogram has two dimensions, `DEPTH_BINS` by `GUIDE_BINS`, with votes of the
+second factor only; the first is applied to the sums over `GUIDE_BINS` when they are compared.
+
+The square slides along a row: a column of votes is added on the right, one removed on the left. The
+bin of the median moves little from pixel to pixel, so it is tracked up or down from the last one.
+The time per pixel grows with the radius only by the columns, not by the area of the square.
+
+References
+----------
+Zhang, Xu & Jia 2014, doi:10.1109/CVPR.2014.361 (joint histogram, median tracking).
+"""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_dff.compiled import inline_kernel, kernel
+from napari_dff.depth import DepthMap
 from napari_dff.progress import Progress
+from napari_dff.refinement.context import HintField, RefinementContext
 from napari_dff.stack import fractional_plane_index
 from napari_dff.threads import run_parallel
 from napari_dff.windows import Window, plan_windows
 
-if TYPE_CHECKING:
-    from napari_dff.depth import DepthMap
-    from napari_dff.refinement.hints import Said
-    from napari_dff.refinement.sequence import Scene
-
-RADIUS = 3  # pixels
-LIKENESS = 0.1  # of the guide's range: a neighbour this different has 1/e of the weight
-LEVELS = 64  # of the guide that are told apart
-STEPS = 256  # of the depth, within a window
-VOTES = 1000  # of the surest pixel
-MAPS = 8  # float32 maps of a window that are held at a time
+RADIUS_PX = 3  # of the square at smoothness 1
+MAX_RADIUS_PX = 25
+GUIDE_SCALE = 0.1  # of the guide's range: a neighbour that differs by this has 1/e of the weight
+GUIDE_BINS = 64
+DEPTH_BINS = 256  # between the lowest and the highest depth of a window
+MAX_VOTES = 1000  # of one pixel
+CONFIDENT_PLANES = 0.2  # uncertainty that halves the votes
+MAPS_PER_WINDOW = 8  # float32 (Y, X) arrays of a window in memory at a time
 
 
-def weighted_median(
-    estimate: DepthMap, scene: Scene, smoothness: float, progress: Progress
-) -> DepthMap:
-    """Median of the depths around, each weighted by likeness in the guide and by confidence.
+def weighted_median(estimate: DepthMap, context: RefinementContext, progress: Progress) -> DepthMap:
+    """Replace each depth by the weighted median of the depths around it.
 
-    Confidence is 1 / (uncertainty² + a fifth of a plane²), 0 where never in focus; a pixel without
-    any confident neighbour keeps its depth. `smoothness` widens the window: 7 × 7 pixels at 1. See
-    `napari_dff.refine` for the other arguments and the reference.
+    Pixels that are never in focus do not vote. A pixel without votes around it keeps its depth. The
+    square is 7 × 7 pixels at smoothness 1, and its area grows in proportion to smoothness.
     """
-    spacing = np.abs(np.diff(scene.positions)).mean()
-    doubt = estimate.uncertainty / np.float32(0.2 * spacing)
-    votes = np.rint(VOTES / (doubt**2 + 1)).astype(np.int32)
-    if scene.said is not None:
-        votes = heeding(votes, estimate, scene.said)
-    looks = np.rint((LEVELS - 1) * scene.guide).astype(np.int32)
-    radius = int(np.clip(np.rint(RADIUS * np.sqrt(smoothness)), 1, 25))
+    spacing = np.abs(np.diff(context.positions)).mean()
+    deviation = estimate.uncertainty / np.float32(CONFIDENT_PLANES * spacing)
+    votes = np.rint(MAX_VOTES / (deviation**2 + 1)).astype(np.int32)
+    if context.hint_field is not None:
+        votes = apply_hints_to_votes(votes, estimate, context.hint_field)
+    guide_bins = np.rint((GUIDE_BINS - 1) * context.guide).astype(np.int32)
+    radius = int(np.clip(np.rint(RADIUS_PX * np.sqrt(context.smoothness)), 1, MAX_RADIUS_PX))
     depth, shape = np.empty_like(estimate.depth), estimate.depth.shape
 
-    def fill(wanted: Window) -> None:
-        around = wanted.expand(radius, shape)
-        depths, mine, look = (
-            np.ascontiguousarray(part[around.slices]) for part in (estimate.depth, votes, looks)
+    def fill(window: Window) -> None:
+        outer = window.expand(radius, shape)
+        cropped_depth, cropped_votes, cropped_bins = (
+            np.ascontiguousarray(part[outer.slices]) for part in (estimate.depth, votes, guide_bins)
         )
-        found = medians(depths, mine, look, radius)
-        depth[wanted.slices] = found[wanted.slices_in(around)]
+        medians = weighted_medians(cropped_depth, cropped_votes, cropped_bins, radius)
+        depth[window.slices] = medians[window.slices_in(outer)]
 
-    run_parallel(fill, plan_windows(shape, MAPS, radius), progress, desc="Weighted median")
-    nearest = np.rint(fractional_plane_index(depth, scene.positions)).astype(np.uint16)
-    return type(estimate)(nearest, depth, estimate.uncertainty)
-
-
-def heeding(votes: np.ndarray, estimate: DepthMap, said: Said) -> np.ndarray:
-    """Fewer votes where hints are heard; but some where, never in focus, it is as they say."""
-    near = said.influence < 1
-    follows = near & np.isinf(estimate.uncertainty) & (estimate.depth == said.depth)
-    share = np.where(near, 1 - said.influence, 1)
-    return np.rint(np.where(follows, VOTES * said.influence, votes * share)).astype(np.int32)
+    parts = plan_windows(shape, MAPS_PER_WINDOW, radius)
+    run_parallel(fill, parts, progress, desc="Weighted median")
+    index = np.rint(fractional_plane_index(depth, context.positions)).astype(np.uint16)
+    return DepthMap(index, depth, estimate.uncertainty)
 
 
-def medians(
+def apply_hints_to_votes(
+    votes: np.ndarray, estimate: DepthMap, hint_field: HintField
+) -> np.ndarray:
+    """Return `votes`, (Y, X) int32, changed by the hints.
+
+    A soft constraint of influence a leaves a pixel the share 1 - a of its votes. A pixel that is
+    never in focus and already has the depth of the hint gets the share a of `MAX_VOTES`.
+    """
+    soft = hint_field.influence < 1
+    filled = soft & np.isinf(estimate.uncertainty) & (estimate.depth == hint_field.target.depth)
+    share = np.where(soft, 1 - hint_field.influence, 1)
+    changed = np.where(filled, MAX_VOTES * hint_field.influence, votes * share)
+    return np.rint(changed).astype(np.int32)
+
+
+def weighted_medians(
     depth: np.ndarray,  # (Y, X) float32
     votes: np.ndarray,  # (Y, X) int32, at least 0
-    looks: np.ndarray,  # (Y, X) int32, 0 … LEVELS - 1
+    guide_bins: np.ndarray,  # (Y, X) int32, 0 … GUIDE_BINS - 1
     radius: int,
 ) -> np.ndarray:  # (Y, X) float32
-    """Weighted medians of (Y, X) `depth` over squares that reach `radius` pixels far.
+    """Return weighted medians of `depth` over squares of 2 · `radius` + 1 pixels.
 
-    A pixel has as many votes as it is sure, times exp(-|difference of looks| / `LIKENESS`). Depth
-    is sorted into `STEPS` between the least and the greatest; the median is the mean of what lies
-    in the middle one. The time hardly depends on `radius`.
-
-    References
-    ----------
-    Zhang, Xu & Jia 2014, doi:10.1109/CVPR.2014.361 (joint histogram, median tracking).
+    To the accuracy of `DEPTH_BINS`: the median is the mean of all votes in the bin of the median.
     """
     low, high = float(depth.min()), float(depth.max())
-    step = np.rint((depth - low) * ((STEPS - 1) / max(high - low, 1e-12))).astype(np.int32)
-    level = np.arange(LEVELS)
-    alike = np.exp(-np.abs(level[:, None] - level) / (LIKENESS * (LEVELS - 1)))
+    scale = (DEPTH_BINS - 1) / max(high - low, 1e-12)
+    depth_bins = np.rint((depth - low) * scale).astype(np.int32)
+    level = np.arange(GUIDE_BINS)
+    similarity = np.exp(-np.abs(level[:, None] - level) / (GUIDE_SCALE * (GUIDE_BINS - 1)))
     out = depth.copy()
-    _track(depth, step, votes, looks, alike.astype(np.float32), radius, out)
+    _track_medians(depth, depth_bins, votes, guide_bins, similarity.astype(np.float32), radius, out)
     return out
 
 
 @kernel
-def _track(depth, step, votes, looks, alike, radius, out):  # type: ignore[no-untyped-def]
-    """Slide the square along each row; the middle moves little from pixel to pixel."""
+def _track_medians(depth, depth_bins, votes, guide_bins, similarity, radius, out):  # type: ignore[no-untyped-def]
+    """Slide the square along each row and track the bin of the median."""
     height, width = depth.shape
-    cast = np.zeros((STEPS, LEVELS), np.int32)  # votes by depth and looks
-    all_votes, votes_up_to = np.zeros(LEVELS, np.int32), np.zeros(LEVELS, np.int32)
+    histogram = np.zeros((DEPTH_BINS, GUIDE_BINS), np.int32)
+    all_votes, votes_up_to = np.zeros(GUIDE_BINS, np.int32), np.zeros(GUIDE_BINS, np.int32)
     for y in range(height):
-        cast[:], all_votes[:], votes_up_to[:] = 0, 0, 0
-        sums, counts = np.zeros(STEPS), np.zeros(STEPS, np.int64)  # of depth, by step
+        histogram[:], all_votes[:], votes_up_to[:] = 0, 0, 0
+        sums, counts = np.zeros(DEPTH_BINS), np.zeros(DEPTH_BINS, np.int64)  # of depth, of votes
         rows = range(max(y - radius, 0), min(y + radius + 1, height))
-        middle = step[y, 0]
+        median = depth_bins[y, 0]
         for x in range(-radius, width):
             for column, sign in ((x + radius, 1), (x - radius - 1, -1)):
                 if not 0 <= column < width:
@@ -108,36 +120,37 @@ def _track(depth, step, votes, looks, alike, radius, out):  # type: ignore[no-un
                     number = votes[v, column]
                     if number == 0:
                         continue
-                    k, look = step[v, column], looks[v, column]
-                    cast[k, look] += sign * number
-                    all_votes[look] += sign * number
-                    if k <= middle:
-                        votes_up_to[look] += sign * number
+                    k, g = depth_bins[v, column], guide_bins[v, column]
+                    histogram[k, g] += sign * number
+                    all_votes[g] += sign * number
+                    if k <= median:
+                        votes_up_to[g] += sign * number
                     counts[k] += sign * number
                     sums[k] += sign * number * np.float64(depth[v, column])
             if x < 0:
                 continue
-            weight = alike[looks[y, x]]
-            half = _weighed(weight, all_votes) / 2
+            weight = similarity[guide_bins[y, x]]
+            half = _weighted_sum(weight, all_votes) / 2
             if half == 0:
                 continue
-            while middle < STEPS - 1 and _weighed(weight, votes_up_to) < half:
-                middle += 1
-                if counts[middle] > 0:
-                    votes_up_to += cast[middle]
-            while middle > 0:
-                if counts[middle] > 0:
-                    below = _weighed(weight, votes_up_to) - _weighed(weight, cast[middle])
+            while median < DEPTH_BINS - 1 and _weighted_sum(weight, votes_up_to) < half:
+                median += 1
+                if counts[median] > 0:
+                    votes_up_to += histogram[median]
+            while median > 0:
+                if counts[median] > 0:
+                    below = _weighted_sum(weight, votes_up_to)
+                    below -= _weighted_sum(weight, histogram[median])
                     if below < half:
                         break
-                    votes_up_to -= cast[middle]
-                middle -= 1
-            out[y, x] = sums[middle] / max(counts[middle], 1)
+                    votes_up_to -= histogram[median]
+                median -= 1
+            out[y, x] = sums[median] / max(counts[median], 1)
 
 
 @inline_kernel
-def _weighed(weight, votes):  # type: ignore[no-untyped-def]
+def _weighted_sum(weight, votes):  # type: ignore[no-untyped-def]
     total = np.float32(0)
-    for look in range(LEVELS):
-        total += weight[look] * votes[look]
+    for g in range(GUIDE_BINS):
+        total += weight[g] * votes[g]
     return total

@@ -14,7 +14,7 @@ from napari_dff.images import luminance
 from napari_dff.pipeline import fused_by, refined_by
 from napari_dff.progress import Progress
 from napari_dff.recipe import Recipe
-from napari_dff.refinement import Before
+from napari_dff.refinement import PreviousResult
 from napari_dff.stack import FocalStack
 from napari_dff.widgets.hints import Hints, hints_of
 from napari_dff.widgets.layers import plugin_metadata, require_layer
@@ -35,7 +35,7 @@ class RefineWidget(MapsStep):
 
     def __init__(self, viewer: Viewer) -> None:
         self.hints = Hints(viewer, lambda: self.stack.value)
-        self._before: tuple[Any, Before] | None = None
+        self._previous: tuple[Any, PreviousResult] | None = None
         self._under_way: tuple[Any, np.ndarray | None] = (None, None)
         super().__init__(viewer)
 
@@ -91,23 +91,23 @@ class RefineWidget(MapsStep):
         unknown = labels == 0  # the labels don't tell the sharpest plane where none is in focus
         index[unknown] = focus.argmax(axis=0)[unknown]
         estimate = DepthMap(index, given["depth"], given["uncertainty"])
-        before = None
-        if self._before is not None and self._before[0] == self._under_way[0]:
-            before = self._before[1]
-            if before.hints.shape != index.shape:  # a preview
-                before = None
+        previous = None
+        if self._previous is not None and self._previous[0] == self._under_way[0]:
+            previous = self._previous[1]
+            if previous.hints.shape != index.shape:  # a preview
+                previous = None
         guide = given["all in focus"]
         found = refined_by(
-            recipe, stack, estimate, focus, guide, progress, hints=hints, before=before
+            recipe, stack, estimate, focus, guide, progress, hints=hints, previous=previous
         )
         return found, fused_by(recipe, stack, found.depth, progress)
 
     def emit(self, run: Run, recipe: Recipe, result: Maps) -> Iterator[None]:
         """Put the four layers, and keep those of a single stack for the next hints."""
         yield from self.put(run, result, prefix="refined ")
-        self._before = None
+        self._previous = None
         if run.source.ndim == 3:
             key, hints = self._under_way
             if hints is None:
                 hints = np.full(result.depth.shape, -1, np.int32)
-            self._before = key, Before(result.of(()), hints)
+            self._previous = key, PreviousResult(result.of(()), hints)

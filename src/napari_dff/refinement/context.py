@@ -1,0 +1,107 @@
+"""Types that the refinement steps share. No numerics: every other module imports this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from napari_dff.curve import FocusVolume, FocusVolumeView
+from napari_dff.depth import DepthMap
+from napari_dff.progress import Progress
+from napari_dff.windows import Window
+
+NO_HINT, BACKGROUND = -1, -2  # values of a hint image that are not plane indices
+
+
+class HintField(NamedTuple):
+    """Hard and soft constraints on the depth map.
+
+    Attributes
+    ----------
+    target : DepthMap
+        What a constrained pixel is drawn to: the values of its nearest hint, or, for a pixel that
+        is fixed, its earlier result.
+    influence : (Y, X) float32
+        1: hard constraint, the pixel gets the values of `target`. Between 0 and 1: soft constraint;
+        the larger, the more `target` counts and the less the focus curve. 0: no constraint.
+    """
+
+    target: DepthMap
+    influence: np.ndarray
+
+    def crop(self, window: Window) -> HintField:
+        """Return the constraints of the pixels in `window`, contiguous."""
+        influence = np.ascontiguousarray(self.influence[window.slices])
+        return HintField(crop_depth_map(self.target, window), influence)
+
+
+class PreviousResult(NamedTuple):
+    """Result of an earlier call of `refine` that differs in its hints only.
+
+    Attributes
+    ----------
+    result : DepthMap
+    hints : (Y, X) integer array
+        The hints of that call.
+    """
+
+    result: DepthMap
+    hints: np.ndarray
+
+
+class SharedStatistics(NamedTuple):
+    """Statistics of a whole plane that all of its tiles use.
+
+    Attributes
+    ----------
+    slope : float or None
+        Typical slope of the surface, in planes per pixel. None: too few pixels are in focus.
+    guide_range : (float, float)
+        Grey levels of the guide that become 0 and 1.
+    """
+
+    slope: float | None
+    guide_range: tuple[float, float]
+
+
+class RefinementContext(NamedTuple):
+    """What every refinement step reads beside the depth map.
+
+    Attributes
+    ----------
+    volume : FocusVolume
+    positions : (Z,) float64
+        Focus position of each plane.
+    guide : (Y, X) float32
+        Guide image, 0 … 1.
+    smoothness : float
+        Weight of the neighbours against the pixel's own focus curve.
+    hint_field : HintField or None
+    slope : float or None
+        Typical slope of the surface in planes per pixel; None: estimate it.
+    """
+
+    volume: FocusVolume
+    positions: np.ndarray
+    guide: np.ndarray
+    smoothness: float
+    hint_field: HintField | None = None
+    slope: float | None = None
+
+    def crop(self, window: Window) -> RefinementContext:
+        """Return the context of the pixels in `window`."""
+        return self._replace(
+            volume=FocusVolumeView(self.volume, window),
+            guide=np.ascontiguousarray(self.guide[window.slices]),
+            hint_field=None if self.hint_field is None else self.hint_field.crop(window),
+        )
+
+
+RefinementStep = Callable[[DepthMap, RefinementContext, Progress], DepthMap]
+
+
+def crop_depth_map(depth_map: DepthMap, window: Window) -> DepthMap:
+    """Return the pixels in `window`, contiguous."""
+    return DepthMap(*(np.ascontiguousarray(part[window.slices]) for part in depth_map))

@@ -1,0 +1,174 @@
+"""Multigrid: weighted least squares on a grid of pixels that are coupled to their neighbours.
+
+The minimum over all v of
+
+    Q(v) = Σ_p t_p (v_p - d_p)² + Σ_{p~q} c_pq (v_p - v_q)²
+
+solves one linear equation for each pixel p,
+
+    (t_p + Σ_q c_pq) v_p - Σ_q c_pq v_q = t_p d_p    (left side (A v)_p, right side r_p)
+
+Red-black successive over-relaxation solves it for one pixel after the other: first all pixels of
+one colour of a chessboard, which are not coupled to each other, then those of the other colour. It
+removes the error between neighbours quickly, but the error over long distances slowly. That error
+is removed on coarser grids: blocks of 2 × 2 pixels move together by steps s. With P s the steps of
+all pixels,
+
+    Q(v + P s) is least where (Pᵀ A P) s = Pᵀ (r - A v).
+
+Pᵀ A P has the same form on the grid of blocks: t of a block is the sum over its pixels, c of two
+blocks is the sum over the pairs across their border, pairs within a block do not count. So the
+same code solves it, recursively (V-cycle). No step raises Q: over-relaxation by less than 2 lowers
+it, and a coarse step from s = 0 lowers it too. One cycle costs O(pixels).
+
+Arrays have a border of one pixel in which all weights are 0, so that loops need no bounds.
+
+References
+----------
+Trottenberg, Oosterlee & Schüller 2001, Multigrid, appendix A (aggregates of 2 × 2).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from napari_dff.compiled import inline_kernel, kernel
+from napari_dff.progress import Progress, no_progress
+from napari_dff.threads import run_parallel
+
+CYCLES = 4
+SWEEPS = 2  # of both colours, before and after the coarse step
+OVERRELAXATION = 1.7
+COARSEST_SIDE_PX = 8  # the grid is halved while a side is longer
+BAND_ROWS = 64  # that one thread takes at a time
+MIN_PARALLEL_PX = 1 << 18  # on smaller grids, threads take longer to start than to work
+
+
+class GridWeights(NamedTuple):
+    """Weights of Q on one grid, (Y + 2, X + 2) float32 each, 0 in the border."""
+
+    data: np.ndarray  # t_p
+    right: np.ndarray  # c of the pixel and its right neighbour
+    down: np.ndarray  # c of the pixel and its lower neighbour
+
+
+def solve_least_squares(
+    depth: np.ndarray,
+    data: np.ndarray,
+    right: np.ndarray,
+    down: np.ndarray,
+    *,
+    cycles: int = CYCLES,
+    progress: Progress = no_progress,
+) -> np.ndarray:
+    """Return the v of least Q, (Y, X) float32, after `cycles` V-cycles that start from `depth`.
+
+    Parameters
+    ----------
+    depth : (Y, X) float32 array
+        d.
+    data : (Y, X) float32 array
+        t, above 0.
+    right, down : (Y, X) float32 arrays
+        c of each pixel and its right and its lower neighbour; 0 in the last column and row.
+    cycles : int
+    progress : Progress
+        Called with the cycles; may raise to cancel.
+    """
+    levels = [GridWeights(*(np.pad(part, 1) for part in (data, right, down)))]
+    while max(levels[-1].data.shape) > COARSEST_SIDE_PX:
+        levels.append(_coarsen(levels[-1]))
+    values, target = np.pad(depth, 1, mode="edge"), np.pad(data * depth, 1)
+    for _ in progress(range(cycles), desc="Least squares"):
+        _v_cycle(values, target, levels)
+    # The minimum lies between the lowest and the highest depth; over-relaxed values may not.
+    return np.clip(values[1:-1, 1:-1], depth.min(), depth.max())
+
+
+def _coarsen(fine: GridWeights) -> GridWeights:
+    """Return the weights of Pᵀ A P on the grid of 2 × 2 blocks."""
+    height, width = (-(-(size - 2) // 2) + 2 for size in fine.data.shape)
+    coarse = GridWeights(*(np.zeros((height, width), np.float32) for _ in fine))
+    _add_to_blocks(fine.data, coarse.data, 1, 1)
+    _add_to_blocks(fine.right, coarse.right, 1, 2)  # every second column: across a border
+    _add_to_blocks(fine.down, coarse.down, 2, 1)
+    return coarse
+
+
+def _v_cycle(values: np.ndarray, target: np.ndarray, levels: list[GridWeights]) -> None:
+    """Improve `values` on the first of `levels`, in place; `target` is the right side r."""
+    weights, height = levels[0], len(target)
+    rows = BAND_ROWS if target.size >= MIN_PARALLEL_PX else height
+    bands = [(top, min(top + rows, height - 1)) for top in range(1, height - 1, rows)]
+
+    def relax() -> None:
+        for colour in SWEEPS * (0, 1):
+
+            def relax_band(band: tuple[int, int], colour: int = colour) -> None:
+                _relax(values, target, *weights, colour, *band)
+
+            run_parallel(relax_band, bands, no_progress, desc="")
+
+    relax()
+    if len(levels) > 1:
+        residual = np.zeros_like(target)
+
+        def compute_residual(band: tuple[int, int]) -> None:
+            _compute_residual(values, target, *weights, *band, residual)
+
+        run_parallel(compute_residual, bands, no_progress, desc="")
+        coarse_target, steps = (np.zeros_like(levels[1].data) for _ in range(2))
+        _add_to_blocks(residual, coarse_target, 1, 1)
+        _v_cycle(steps, coarse_target, levels[1:])
+        _move_blocks(values, steps)
+        relax()
+
+
+@inline_kernel
+def _row_residual(values, target, data, right, down, y, residual, diagonal):  # type: ignore[no-untyped-def]
+    """Compute r - A v and the diagonal of A in row `y`, (X,) each."""
+    for x in range(1, values.shape[1] - 1):
+        left, upper = right[y, x - 1], down[y - 1, x]
+        diagonal[x] = data[y, x] + left + right[y, x] + upper + down[y, x]
+        total = target[y, x] + left * values[y, x - 1] + right[y, x] * values[y, x + 1]
+        total += upper * values[y - 1, x] + down[y, x] * values[y + 1, x]
+        residual[x] = total - diagonal[x] * values[y, x]
+
+
+@kernel
+def _relax(values, target, data, right, down, colour, start, stop):  # type: ignore[no-untyped-def]
+    """Over-relax the pixels of one colour in rows `start` to `stop`."""
+    width = values.shape[1]
+    residual, diagonal = np.empty(width, np.float32), np.empty(width, np.float32)
+    for y in range(start, stop):
+        _row_residual(values, target, data, right, down, y, residual, diagonal)
+        for x in range(1, width - 1):
+            factor = np.float32(OVERRELAXATION) * np.float32((x + y + colour) & 1)
+            values[y, x] += factor * residual[x] / diagonal[x]
+
+
+@kernel
+def _compute_residual(values, target, data, right, down, start, stop, residual):  # type: ignore[no-untyped-def]
+    diagonal = np.empty(values.shape[1], np.float32)
+    for y in range(start, stop):
+        _row_residual(values, target, data, right, down, y, residual[y], diagonal)
+
+
+@kernel
+def _add_to_blocks(values, sums, row_step, column_step):  # type: ignore[no-untyped-def]
+    """Add every `row_step`-th row and `column_step`-th column of `values` to their blocks."""
+    height, width = values.shape
+    for y in range(row_step, height - 1, row_step):
+        for x in range(column_step, width - 1, column_step):
+            sums[(y + 1) // 2, (x + 1) // 2] += values[y, x]
+
+
+@kernel
+def _move_blocks(values, steps):  # type: ignore[no-untyped-def]
+    """Add to the pixels of each 2 × 2 block its step."""
+    height, width = values.shape
+    for y in range(1, height - 1):
+        for x in range(1, width - 1):
+            values[y, x] += steps[(y + 1) // 2, (x + 1) // 2]

@@ -1,0 +1,107 @@
+"""Statistics of a whole plane: the typical slope of the surface, and the range of the guide."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from napari_dff.curve import FocusVolume, peak_uncertainty
+from napari_dff.depth import DepthMap
+from napari_dff.images import luminance
+from napari_dff.progress import no_progress
+from napari_dff.threads import run_parallel
+from napari_dff.validation import as_numbers, check_finite
+from napari_dff.windows import Window
+
+SAMPLE_SIZE_PX = 1 << 18  # pixels that a statistic of a large plane is computed from, about
+PATCH_SIDE_PX = 128  # side of the windows whose focus curves are read for the slope
+SLOPE_BASE_PX = 8  # distance of the two pixels that a slope is measured between
+SURFACE_STEP_PLANES = 2.0  # neighbours that differ by more lie on different surfaces
+MIN_SLOPE = 0.005  # planes per pixel: no surface is assumed to be smoother than this
+MEDIAN_OF_ABS_NORMAL = 0.6745  # median of |x| for a standard normal x
+
+
+def typical_slope(depth: np.ndarray, deviation: np.ndarray) -> float:
+    """Return the standard deviation of the surface's slope in planes per pixel.
+
+    Slopes are measured in rows and columns over `SLOPE_BASE_PX`, between the half of all pixels
+    whose depth is best known. Their median absolute value is scaled to the standard deviation of a
+    normal distribution.
+
+    Parameters
+    ----------
+    depth : (Y, X) float32 array
+        In planes.
+    deviation : (Y, X) float32 array
+        Standard deviation of `depth`, inf where never in focus.
+    """
+    stride = max(1, int(np.sqrt(depth.size / SAMPLE_SIZE_PX)))
+    sample = deviation[::stride, ::stride]
+    well_known = deviation <= np.median(sample[np.isfinite(sample)])
+    slopes = []
+    for axis in (0, 1):
+        a, b = ([slice(None, None, stride)] * 2 for _ in range(2))
+        a[axis] = slice(SLOPE_BASE_PX, None, stride)
+        b[axis] = slice(None, -SLOPE_BASE_PX, stride)
+        steps = np.abs(depth[tuple(a)] - depth[tuple(b)])
+        steps = steps[well_known[tuple(a)] & well_known[tuple(b)]]
+        steps = steps[steps < SURFACE_STEP_PLANES]
+        slopes.append(np.median(steps) / SLOPE_BASE_PX if steps.size else 0.0)
+    return max(float(np.mean(slopes)) / MEDIAN_OF_ABS_NORMAL, MIN_SLOPE)
+
+
+def sample_typical_slope(estimate: DepthMap, volume: FocusVolume, positions: np.ndarray) -> float:
+    """Return the typical slope of `estimate`, from the focus curves in patches on a grid."""
+    height, width = estimate.depth.shape
+    stride = PATCH_SIDE_PX * max(1, round(np.sqrt(estimate.depth.size / SAMPLE_SIZE_PX)))
+    spacing = np.float32(np.abs(np.diff(positions)).mean())
+    deviation = np.full(estimate.depth.shape, np.inf, np.float32)
+
+    def fill(window: Window) -> None:
+        deviation[window.slices] = noise_deviation(estimate, volume, positions, window) / spacing
+
+    corners = itertools.product(range(0, height, stride), range(0, width, stride))
+    side = PATCH_SIDE_PX
+    patches = [Window(y, min(y + side, height), x, min(x + side, width)) for y, x in corners]
+    run_parallel(fill, patches, no_progress, desc="")
+    return typical_slope(estimate.depth / spacing, deviation)
+
+
+def noise_deviation(
+    estimate: DepthMap, volume: FocusVolume, positions: np.ndarray, window: Window
+) -> np.ndarray:
+    """Return the standard deviation of the depth in `window` that noise causes; inf: no focus.
+
+    Without the scatter that the uncertainty of the estimate contains. Scatter is large at steps
+    of the surface, and they would be smoothed away.
+    """
+    curves, noise = volume.read(window)
+    deviation = peak_uncertainty(curves, positions, estimate.index[window.slices], noise)
+    return np.where(np.isfinite(estimate.uncertainty[window.slices]), deviation, np.float32(np.inf))
+
+
+def guide_range(image: np.ndarray) -> tuple[float, float]:
+    """Return the 1st and 99th percentile of a (Y, X) image."""
+    stride = max(1, int(np.sqrt(image.size / SAMPLE_SIZE_PX)))
+    low, high = np.percentile(image[::stride, ::stride], (1, 99))
+    return float(low), float(high)
+
+
+def normalized_guide(
+    guide: np.ndarray | None, shape: tuple[int, ...], limits: tuple[float, float] | None
+) -> np.ndarray:
+    """Return `guide` in grey, (Y, X) float32, scaled from `limits` to 0 … 1 and clipped.
+
+    `limits` are its `guide_range` when None. 0 everywhere where there is no guide.
+    """
+    if guide is None:
+        return np.zeros(shape, dtype=np.float32)
+    values = as_numbers("guide", guide)
+    if values.shape not in (shape, (*shape, 3)):
+        raise ValueError(f"guide must have the shape of a plane, {shape}, got {values.shape}")
+    check_finite("guide", values)
+    image = luminance(values)
+    low, high = (np.float32(limit) for limit in limits or guide_range(image))
+    image = (image - low) * np.float32(1 / max(high - low, np.float32(1e-12)))
+    return np.clip(image, 0, 1, out=image)
