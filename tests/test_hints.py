@@ -280,21 +280,21 @@ def test_before_obeys_too_and_a_volume_need_not_be_held(refinement, island):
 @pytest.mark.parametrize(
     ("hints", "message"),
     [
-        (np.full((3, 4), -1), r"hints must have the shape of a plane of focus, \(96, 96\), got"),
-        (np.zeros((96, 96)), "hints must be integers, plane numbers, got float64"),
-        (np.full((96, 96), 20), "hints must be plane numbers from 0 to 19, .* from 20 to 20"),
-        (np.full((96, 96), -3), "hints must be plane numbers from 0 to 19, .* from -3 to -3"),
+        (np.full((3, 4), -1), r"hints must have the shape \(Y, X\) of the focus volume, \(96, 96\), got"),
+        (np.zeros((96, 96)), "hints must be plane indices, integers, got float64"),
+        (np.full((96, 96), 20), "hints must be plane indices from 0 to 19, .* from 20 to 20"),
+        (np.full((96, 96), -3), "hints must be plane indices from 0 to 19, .* from -3 to -3"),
     ],
 )
 def test_bad_hints_are_named(hints, message, island):
     args = island.estimate, island.focus
     with pytest.raises(ValueError, match=f"^{message}"):
         refine(*args, hints=hints)
-    with pytest.raises(ValueError, match=f"^before.{message}"):
+    with pytest.raises(ValueError, match=f"^previous.{message}"):
         refine(*args, previous=PreviousResult(island.estimate, hints))
 
 
 def test_a_bad_earlier_result_is_named(island):
     small = DepthMap(*(part[1:] for part in island.estimate))
-    with pytest.raises(ValueError, match=r"before.result must have the shape"):
+    with pytest.raises(ValueError, match=r"previous.result must have the shape"):
         refine(island.estimate, island.focus, previous=PreviousResult(small, island.hints))
