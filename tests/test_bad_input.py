@@ -322,7 +322,7 @@ REFUSED = {
     "a complex guide": (refining(guide=PLANES[0] * 1j), "guide must be numbers, got complex128"),
     "a guide of 1e300": (refining(guide=PLANES[0] * 1e295), "guide must be from -1e+12 to 1e+12"),
     "hints of another size": (refining(hints=np.zeros((3, 3), int)), "hints must have the shape"),
-    "hints with fractions": (refining(hints=np.zeros(SHAPE)), "hints must be plane indices, inane"),
+    "hints with fractions": (refining(hints=np.zeros(SHAPE)), "hints must be plane indices, int"),
     "hints beyond the planes": (
         refining(hints=np.full(SHAPE, 7)),
         "hints must be plane indices fr",
