@@ -282,6 +282,7 @@ def test_a_saved_layer_comes_back_as_it_was(person, small, many, drifting, endin
         viewer.add_image(drifting.stack.planes, name="colour", rgb=True, **look),
         viewer.add_image(small.astype(np.float32), name="bare", scale=(3, 2, 2)),
         viewer.add_image(np.moveaxis(many, 0, 1), name="series", **five),
+        viewer.add_image(np.moveaxis(many, 0, 1)[:, :1, :1], name="one plane", **five),
         viewer.add_labels((small > 20000).astype(np.int64), name="drawn", **look),
         viewer.add_image(small[0], name="plane", scale=(0.5, 0.25), units=("micrometer",) * 2),
     ]

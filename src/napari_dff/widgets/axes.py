@@ -18,7 +18,7 @@ UNNAMED_AXIS = re.compile(
 
 def leading_axis_names(layer: Image) -> tuple[str, ...]:
     """Names of the axes before Z of a stack layer; ValueError with a sentence if nobody told."""
-    if layer.ndim == 3:
+    if layer.ndim <= 3:
         return ()
     names = parse_axis_labels(layer.axis_labels)
     if names is None:

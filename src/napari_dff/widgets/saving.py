@@ -1,7 +1,4 @@
-"""A layer into a file, OME-TIFF or OME-Zarr, with all that is needed to have it again.
-
-It is written beside its place first and moved there when it is complete.
-"""
+"""Save a layer as OME-TIFF or OME-Zarr, with its look and metadata: it opens again as it was."""
 
 import contextlib
 import json
@@ -29,137 +26,136 @@ from napari_dff.widgets.layers import (
 )
 from napari_dff.widgets.series import unread
 
-ENDINGS = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".zarr")
-LETTERS = {"t": "T", "time": "T", "z": "Z", **dict.fromkeys(CHANNEL_LABELS, "C")}
-KEPT = ("role", "root", "step", "settings", "recipe", "positions", "transforms", "focus_channel")
-TOLD = (*KEPT, "channels", "input")  # of our metadata, what a file tells again
-LayerData = tuple[Any, dict[str, Any], str]
+SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".zarr")
+AXIS_LETTERS = {"t": "T", "time": "T", "z": "Z", **dict.fromkeys(CHANNEL_LABELS, "C")}
+SAVED_METADATA = (
+    *("role", "root", "step", "settings", "recipe", "positions", "transforms", "focus_channel"),
+    *("channels", "input"),
+)
 
 
 class SaveError(OSError):
-    """Layers that can't be saved; the sentence says why.
+    """Layers that cannot be saved.
 
-    No ValueError: napari takes those for a plugin that doesn't know the kind of file.
+    Not a ValueError, which napari takes for "this plugin does not write this kind of file".
     """
 
 
 def write_image(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write an Image layer as OME-TIFF or OME-Zarr; the path that was written.
+    """Write an image layer as OME-TIFF or OME-Zarr, and return its path.
 
-    SaveError where its axes aren't named, or these files have no such axes.
+    Raises
+    ------
+    SaveError
+        If its axes have no names, or names that these formats do not have.
     """
     with as_save_error():
-        return [_written(Path(path), Layer.create(data, meta, "image"))]
+        return [_write_layer(Path(path), Layer.create(data, meta, "image"))]
 
 
 def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write a Labels layer likewise."""
+    """Write a labels layer in the same way."""
     with as_save_error():
-        return [_written(Path(path), Layer.create(data, meta, "labels"))]
+        return [_write_layer(Path(path), Layer.create(data, meta, "labels"))]
 
 
 @contextlib.contextmanager
 def as_save_error() -> Iterator[None]:
-    """Whatever can't be is told by a SaveError."""
+    """Raise a SaveError instead of a ValueError."""
     try:
         yield
     except ValueError as error:
         raise SaveError(str(error)) from error
 
 
-def _written(path: Path, layer: Image | Labels) -> str:
-    """Write a layer, with all that is needed to make it again."""
-    if not path.name.lower().endswith(ENDINGS):
+def _write_layer(path: Path, layer: Image | Labels) -> str:
+    if not path.name.lower().endswith(SUFFIXES):
         path = path.with_name(f"{path.name}.ome.tif")
-    order = _Order.of(layer)
-    data, unit = order.arranged(unread(planes_of(layer), layer.ndim - 2)), unit_of(layer)
+    axes, unit = _FileAxes.of(layer), unit_of(layer)
+    data = axes.arrange(unread(planes_of(layer), layer.ndim - 2))
     if getattr(layer, "rgb", False):
         data = data[..., :3]
     positions = None
-    if "Z" in order.letters:
+    if "Z" in axes.letters:
         positions = positions_of(layer)
-        if positions.ndim > 1:
-            positions = order.arranged(positions)
+        positions = axes.arrange(positions) if positions.ndim > 1 else positions
     pixels = Pixels(
-        order.letters,
+        axes.letters,
         tuple(data.shape),
-        _stored(layer),
+        _file_dtype(layer),
         pixel_size_of(layer),
         unit if unit in EXPONENTS else "pixel",
-        positions=() if positions is None else tuple(positions.reshape(-1, positions.shape[-1])[0]),
-        channels=_channels(layer, order.letters),
-        record=_record(layer, order),
+        positions=() if positions is None else tuple(positions[(0,) * (positions.ndim - 1)]),
+        channels=_channel_names(layer) if "C" in axes.letters else (),
+        record=_layer_record(layer, axes),
     )
     with in_place(path) as new:
         check_space(path.parent, pixels.nbytes)
         zarr = path.suffix == ".zarr"
         file = GrowingZarr(new, pixels) if zarr else GrowingTiff(new, pixels, positions)
         fill(file, data, pixels)
-        if "C" in pixels.axes and isinstance(layer, Image) and not layer.rgb:
+        if "C" in axes.letters and isinstance(layer, Image) and not layer.rgb:
             low, high = (float(v) for v in layer.contrast_limits)
-            file.shown([(low, high)] * pixels.shape[pixels.axes.index("C")])
+            file.shown([(low, high)] * pixels.shape[axes.letters.index("C")])
     return str(path)
 
 
-class _Order(NamedTuple):
-    """How the axes of a layer become T, C, Z, Y, X, S.
+class _FileAxes(NamedTuple):
+    """The axes of a layer in the order of a file: T, C, Z, Y, X, S, without those of length 1.
 
     Attributes
     ----------
     letters : str
-        Of the axes that are left, as they lie in the file.
-    kept : list of int
-        Axes before Y that are longer than 1.
-    places : list of int
-        Where in the file each of these comes, by its number among them: those of the layer.
+        Of the axes in the file.
+    kept : list of bool
+        For each axis of the layer before Y: whether it is longer than 1.
+    order : list of int
+        For each axis in the file before Y: its number among the kept axes of the layer.
     """
 
     letters: str
-    kept: list[int]
-    places: list[int]
+    kept: list[bool]
+    order: list[int]
 
     @classmethod
-    def of(cls, layer: Image | Labels) -> "_Order":
-        """The order of a layer; ValueError with a sentence where a file has no such axis."""
-        names, shape = _names(layer), planes_of(layer).shape
-        kept = [i for i in range(layer.ndim - 2) if shape[i] > 1]
-        letters = [LETTERS.get(names[i], "") for i in kept]
+    def of(cls, layer: Image | Labels) -> "_FileAxes":
+        """Return the axes of a layer; ValueError if a file cannot have one of them."""
+        kept = [n > 1 for n in planes_of(layer).shape[: layer.ndim - 2]]
+        names = [name for name, keep in zip(_axis_names(layer), kept, strict=True) if keep]
+        letters = [AXIS_LETTERS.get(name, "") for name in names]
         if "" in letters:
             raise ValueError(
-                f"OME-TIFF and OME-Zarr have no axis {names[kept[letters.index('')]]!r}, only T, "
-                f"C, Z, Y and X: save {layer.name!r} in parts"
+                f"OME-TIFF and OME-Zarr have no axis {names[letters.index('')]!r}, only T, C, Z, Y "
+                f"and X: save {layer.name!r} in parts"
             )
         if len(set(letters)) < len(letters):
-            raise ValueError(f"two axes of {layer.name!r} are named alike: {', '.join(names)}")
-        places = sorted(range(len(kept)), key=lambda i: "TCZ".index(letters[i]))
-        colour = "S" * bool(getattr(layer, "rgb", False))
-        return cls("".join(letters[i] for i in places) + "YX" + colour, kept, places)
+            raise ValueError(f"two axes of {layer.name!r} have one meaning: {', '.join(names)}")
+        order = sorted(range(len(letters)), key=lambda i: "TCZ".index(letters[i]))
+        samples = "S" if getattr(layer, "rgb", False) else ""
+        return cls("".join(letters[i] for i in order) + "YX" + samples, kept, order)
 
     @property
-    def moved(self) -> bool:
-        """Whether the axes come in another order than in the layer."""
-        return self.places != sorted(self.places)
+    def is_reordered(self) -> bool:
+        """Whether the file has another order of axes than the layer."""
+        return self.order != sorted(self.order)
 
-    def arranged(self, values: Any) -> Any:
-        """An array that has at least the axes before Y, in the order of the file."""
-        before = max(self.kept, default=-1) + 1
-        values = values[tuple(slice(None) if i in self.kept else 0 for i in range(before))]
-        rest = range(len(self.kept), values.ndim)
-        return values.transpose([*self.places, *rest]) if self.moved else values
-
-
-def _names(layer: Layer) -> list[str]:
-    """Names of the axes before Y; ValueError with a sentence where nobody told."""
-    if layer.ndim == 2:
-        return []
-    if layer.ndim == 3:
-        first = layer.axis_labels[0].strip().lower()
-        return [first if first in LETTERS else "z"]
-    return [*leading_axis_names(layer), "z"]
+    def arrange(self, values: Any) -> Any:
+        """Return an array with the axes of the layer before Y, and others, as the file has it."""
+        values = values[tuple(slice(None) if keep else 0 for keep in self.kept)]
+        others = range(len(self.order), values.ndim)
+        return values.transpose([*self.order, *others]) if self.is_reordered else values
 
 
-def _stored(layer: Image | Labels) -> np.dtype[Any]:
-    """The type in which values are stored: what OME-TIFF doesn't know becomes one it does."""
+def _axis_names(layer: Layer) -> list[str]:
+    """Return the names of the axes before Y; ValueError if they have none."""
+    if layer.ndim != 3:
+        return [*leading_axis_names(layer), "z"][: layer.ndim - 2]
+    name = layer.axis_labels[0].strip().lower()
+    return [name if name in AXIS_LETTERS else "z"]
+
+
+def _file_dtype(layer: Image | Labels) -> np.dtype[Any]:
+    """Return a type of OME-TIFF that holds all values of a layer."""
     dtype = np.dtype(planes_of(layer).dtype)
     if dtype.kind == "b":
         return np.dtype(np.uint8)
@@ -176,35 +172,32 @@ def _stored(layer: Image | Labels) -> np.dtype[Any]:
     raise ValueError(f"labels of {layer.name!r} must be below 2³², got {values.max()}")
 
 
-def _channels(layer: Layer, letters: str) -> tuple[str, ...]:
-    """Names of the channels, as far as they are known."""
+def _channel_names(layer: Layer) -> tuple[str, ...]:
+    """Return the names of the channels, if there is one for each."""
     names = tuple(map(str, plugin_metadata(layer).get("channels", ())))
-    counts = zip(_names(layer), planes_of(layer).shape, strict=False)
-    fits = any(name in CHANNEL_LABELS and n == len(names) for name, n in counts)
-    return names if "C" in letters and fits else ()
+    axes = zip(_axis_names(layer), planes_of(layer).shape, strict=False)
+    return names if any(axis in CHANNEL_LABELS and n == len(names) for axis, n in axes) else ()
 
 
-def _record(layer: Image | Labels, order: _Order) -> dict[str, Any]:
-    """What the file tells of the layer, as JSON has it."""
-    kind = "labels" if isinstance(layer, Labels) else "image"
-    says: dict[str, Any] = {
-        "kind": kind,
+def _layer_record(layer: Image | Labels, axes: _FileAxes) -> dict[str, Any]:
+    """Return look and metadata of a layer as plain JSON, for `layer_data.saved_layer`."""
+    metadata = plugin_metadata(layer)
+    record: dict[str, Any] = {
+        "kind": "labels" if isinstance(layer, Labels) else "image",
         "name": layer.name,
         "shape": list(planes_of(layer).shape[: layer.ndim]),
-        "order": order.places if order.moved else [],
+        "order": axes.order if axes.is_reordered else [],
         "scale": layer.scale,
         "translate": layer.translate,
         "units": [str(unit) for unit in layer.units],
         "axis_labels": list(layer.axis_labels),
         "visible": True,
-        "ours": {name: value for name, value in plugin_metadata(layer).items() if name in TOLD},
+        "ours": {key: value for key, value in metadata.items() if key in SAVED_METADATA},
     }
-    if kind == "image":
-        says["rgb"] = bool(layer.rgb)
+    if isinstance(layer, Image):
+        record["rgb"] = bool(layer.rgb)
         if not layer.rgb:
-            says["contrast_limits"] = [float(v) for v in layer.contrast_limits]
-            says["colormap"] = layer.colormap.name
-    plain = json.loads(
-        json.dumps({"napari_dff": napari_dff.__version__, "layer": says}, default=plainly)
-    )
-    return dict(plain)
+            record["contrast_limits"] = [float(v) for v in layer.contrast_limits]
+            record["colormap"] = layer.colormap.name
+    text = json.dumps({"napari_dff": napari_dff.__version__, "layer": record}, default=plainly)
+    return dict(json.loads(text))

@@ -1,4 +1,4 @@
-"""The results of stacks into folders, as a run writes them: enough to make them again."""
+"""Save results of stacks as a run does: one folder each, with all that is needed to repeat them."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, fields
@@ -13,172 +13,154 @@ from napari_dff.io import Layout, Record, ResultFiles, names_of
 from napari_dff.io.folders import complete
 from napari_dff.recipe import Recipe
 from napari_dff.stack import fractional_plane_index
-from napari_dff.widgets import axes
-from napari_dff.widgets.axes import AXIS_WORDS, CHANNEL_LABELS
-from napari_dff.widgets.layer_data import RESULT_IMAGES as ROLES
+from napari_dff.widgets.axes import AXIS_WORDS, channel_axis, leading_axis_names
+from napari_dff.widgets.layer_data import RESULT_IMAGES, LayerData
 from napari_dff.widgets.layers import (
     at_index,
     leading_shape,
     pixel_size_of,
     plane_shape,
     plugin_metadata,
+    result_values,
     role_of,
     stack_name_of,
     unit_of,
 )
-from napari_dff.widgets.saving import LETTERS, LayerData, as_save_error
+from napari_dff.widgets.saving import AXIS_LETTERS, as_save_error
 from napari_dff.windows import full_window
+
+Index = tuple[int, ...]  # along the leading axes
 
 
 def write_results(path: str, layers: list[LayerData]) -> list[str]:
-    """Write the results among `layers` as a run writes them; the paths that were written.
+    """Write the results among `layers` as a run does, and return the paths of all files.
 
-    One folder, or one in it for each stack, and each place along axes other than time and channel.
+    Several stacks, and indices along axes other than time and channel, get a folder each.
 
     Raises
     ------
     SaveError
-        Where not all results of a stack are there, with a sentence that says which are missing.
+        If results of a stack are missing.
     """
-    place = Path(path)
+    folder = Path(path)
     with as_save_error():
-        return _saved_results(place, layers)
-
-
-def _saved_results(place: Path, layers: list[LayerData]) -> list[str]:
-    made = [Layer.create(*each) for each in layers if each[2] in ("image", "labels")]
-    stacks = _by_stack(made)
-    wanted = [part for each in stacks for part in _parts(each)]
-    folders = names_of([name for name, *_ in wanted])
-    if len(wanted) == 1:
-        _write_result(place, *wanted[0][1:])
-    else:
-        with complete(place) as inside:
-            for folder, (_, four, where) in zip(folders, wanted, strict=True):
-                _write_result(inside / folder, four, where)
-    others = len(layers) - sum(len(each) for each in stacks)
+        images = [Layer.create(*each) for each in layers if each[2] in ("image", "labels")]
+        stacks = _group_by_stack(images)
+        parts = [(name, stack, at) for stack in stacks for name, at in _split_by_time(stack)]
+        if len(parts) == 1:
+            _write_result(folder, *parts[0][1:])
+        else:
+            with complete(folder) as inside:
+                names = names_of([name for name, *_ in parts])
+                for name, (_, stack, indices) in zip(names, parts, strict=True):
+                    _write_result(inside / name, stack, indices)
+    others = len(layers) - sum(map(len, stacks))
     if others:
-        names = [repr(stack_name_of(each["depth"])) for each in stacks]
-        show_info(f"saved the results of {', '.join(names)}; {others} other layers are left out")
-    return sorted(str(file) for file in place.rglob("*") if file.is_file())
+        titles = ", ".join(repr(stack_name_of(stack["depth"])) for stack in stacks)
+        show_info(f"saved the results of {titles}; {others} other layers are left out")
+    return sorted(str(file) for file in folder.rglob("*") if file.is_file())
 
 
-def _by_stack(layers: list[Layer]) -> list[dict[str, Layer]]:
-    """The four results of each stack by their role, refined ones if there are any."""
-    found: dict[str, dict[str, Layer]] = {}
+def _group_by_stack(layers: list[Layer]) -> list[dict[str, Layer]]:
+    """Return the four layers of each result by the name of their image, refined ones if any."""
+    stacks: dict[str, dict[str, Layer]] = {}
     for layer in layers:
-        if role_of(layer).removeprefix("refined ") in ROLES.values():
-            found.setdefault(str(plugin_metadata(layer).get("source")), {})[role_of(layer)] = layer
-    if not found:
+        if role_of(layer).removeprefix("refined ") in RESULT_IMAGES.values():
+            source = str(plugin_metadata(layer).get("source"))
+            stacks.setdefault(source, {})[role_of(layer)] = layer
+    if not stacks:
         raise ValueError(
             "there are no results among these layers: select depth, uncertainty, plane index and "
             "all-in-focus image of a stack"
         )
-    return [_four(each) for each in found.values()]
+    return [_complete_result(by_role) for by_role in stacks.values()]
 
 
-def _four(layers: dict[str, Layer]) -> dict[str, Layer]:
-    refined = any(role.startswith("refined ") for role in layers)
-    roles = {name: ("refined " if refined else "") + role for name, role in ROLES.items()}
-    missing = [role for role in roles.values() if role not in layers]
+def _complete_result(by_role: dict[str, Layer]) -> dict[str, Layer]:
+    prefix = "refined " if any(role.startswith("refined ") for role in by_role) else ""
+    roles = {name: prefix + role for name, role in RESULT_IMAGES.items()}
+    missing = [role for role in roles.values() if role not in by_role]
     if missing:
-        name = stack_name_of(next(iter(layers.values())))
-        raise ValueError(f"select all results of {name!r}: {', '.join(missing)} are not among them")
-    return {name: layers[role] for name, role in roles.items()}
+        title = stack_name_of(next(iter(by_role.values())))
+        raise ValueError(f"select all results of {title!r}: {', '.join(missing)} are missing")
+    return {name: by_role[role] for name, role in roles.items()}
 
 
-def _parts(
-    layers: dict[str, Layer],
-) -> Iterator[tuple[str, dict[str, Layer], list[tuple[int, ...]]]]:
-    """Name, layers and places of each result: all times of one place along the other axes."""
-    depth = layers["depth"]
-    lengths, names = leading_shape(depth), _names(depth)
-    time = next((i for i, name in enumerate(names) if LETTERS.get(name) == "T"), None)
-    apart = [1 if i == time else n for i, n in enumerate(lengths)]
-    for where in np.ndindex(*apart):
-        every = range(1 if time is None else lengths[time])
-        places = [tuple(k if i == time else n for i, n in enumerate(where)) for k in every]
-        words = [
-            f"{AXIS_WORDS.get(name, name)} {n}"
-            for name, n, length in zip(names, where, apart, strict=True)
-            if length > 1
-        ]
-        yield " ".join([stack_name_of(depth), *words]), layers, places
+def _split_by_time(stack: dict[str, Layer]) -> Iterator[tuple[str, list[Index]]]:
+    """Yield name and indices of each result: one index for each time."""
+    depth = stack["depth"]
+    shape, names = leading_shape(depth), leading_axis_names(depth)
+    time = next((i for i, name in enumerate(names) if AXIS_LETTERS.get(name) == "T"), None)
+    times = [n if i == time else 1 for i, n in enumerate(shape)]
+    others = [1 if i == time else n for i, n in enumerate(shape)]
+    for index in np.ndindex(*others):
+        axes = zip(names, index, others, strict=True)
+        words = [f"{AXIS_WORDS.get(name, name)} {i}" for name, i, n in axes if n > 1]
+        indices = [tuple(np.add(index, offset).tolist()) for offset in np.ndindex(*times)]
+        yield " ".join([stack_name_of(depth), *words]), indices
 
 
-def _write_result(folder: Path, layers: dict[str, Layer], places: list[tuple[int, ...]]) -> None:
-    """Write the folder of one result: of all times in `places`."""
-    depth, picture = layers["depth"], layers["all_in_focus"]
-    mine, unit = plugin_metadata(depth), unit_of(depth)
-    if "positions" not in mine:
-        raise ValueError(f"{depth.name!r} doesn't know the positions of its planes")
-    positions = np.stack([at_index(np.asarray(mine["positions"]), place, 1) for place in places])
-    channel = next((i for i, n in enumerate(_names(depth)) if n in CHANNEL_LABELS), None)
-    count = 1 if channel is None else picture.data.shape[channel]
-    names = tuple(map(str, mine.get("channels", ())))
+def _write_result(folder: Path, stack: dict[str, Layer], indices: list[Index]) -> None:
+    """Write the folder of one result; `indices` are its times."""
+    depth, picture = stack["depth"], stack["all_in_focus"]
+    metadata, names = plugin_metadata(depth), leading_axis_names(depth)
+    if "positions" not in metadata:
+        raise ValueError(f"{depth.name!r} has no focus positions of its planes")
+    positions = np.stack([at_index(np.asarray(metadata["positions"]), i, 1) for i in indices])
+    axis = channel_axis(names)
+    channels = 1 if axis is None else picture.data.shape[axis]
+    channel_names = tuple(map(str, metadata.get("channels", ())))
     layout = Layout(
         plane_shape(depth),
         np.dtype(picture.data.dtype),
         positions,
         bool(picture.rgb),
-        names if len(names) == count else ("",) * count,
+        channel_names if len(channel_names) == channels else ("",) * channels,
         pixel_size_of(depth),
-        unit,
+        unit_of(depth),
     )
-    with ResultFiles(folder, layout, _record_of(depth, layout)) as files:
-        for time, place in enumerate(places):
-            found = _depth_map(layers, place, positions[time])
-            at = [
-                tuple(c if i == channel else n for i, n in enumerate(place)) for c in range(count)
+    with ResultFiles(folder, layout, _provenance(depth, layout)) as files:
+        for time, index in enumerate(indices):
+            pictures = [
+                result_values(picture, tuple(c if i == axis else n for i, n in enumerate(index)))
+                for c in range(channels)
             ]
-            pictures = [_values(picture, where) for where in at]
-            files.put(full_window(layout.shape), found, pictures, time=time)
-            if mine.get("transforms") is not None:
-                motions = at_index(np.asarray(mine["transforms"]), place, 3)
-                files.put_transforms(motions, time=time)
+            depth_map = _depth_map(stack, index, positions[time])
+            files.put(full_window(layout.shape), depth_map, pictures, time=time)
+            if metadata.get("transforms") is not None:
+                transforms = at_index(np.asarray(metadata["transforms"]), index, 3)
+                files.put_transforms(transforms, time=time)
 
 
-def _names(layer: Layer) -> tuple[str, ...]:
-    """Names of the axes before Z of a result."""
-    return axes.leading_axis_names(layer) if layer.ndim > 3 else ()
-
-
-def _values(layer: Layer, place: tuple[int, ...]) -> np.ndarray:
-    """The plane of a result at a place."""
-    return np.asarray(layer.data[(*place, 0)] if place else layer.data)
-
-
-def _depth_map(layers: dict[str, Layer], place: tuple[int, ...], positions: np.ndarray) -> DepthMap:
-    """The depth map of one place; where never in focus the plane nearest to the depth filled in."""
-    depth, doubts, labels = (
-        _values(layers[name], place) for name in ("depth", "uncertainty", "index")
-    )
+def _depth_map(stack: dict[str, Layer], index: Index, positions: np.ndarray) -> DepthMap:
+    """Return the depth map at an index; the plane nearest to the depth where the label is 0."""
+    images = ("index", "depth", "uncertainty")
+    labels, depth, uncertainty = (result_values(stack[name], index) for name in images)
     nearest = np.rint(fractional_plane_index(depth, positions))
-    index = np.where(labels > 0, labels.astype(np.int64) - 1, nearest).astype(np.uint16)
-    return DepthMap(index, depth, doubts)
+    planes = np.where(labels > 0, labels.astype(np.int64) - 1, nearest).astype(np.uint16)
+    return DepthMap(planes, depth, uncertainty)
 
 
-def _record_of(depth: Layer, layout: Layout) -> Record:
-    """What made a result."""
-    mine = plugin_metadata(depth)
-    settings = mine.get("recipe")
-    if settings is None:
+def _provenance(depth: Layer, layout: Layout) -> Record:
+    """Return what a result was computed from."""
+    metadata = plugin_metadata(depth)
+    recipe = metadata.get("recipe")
+    if recipe is None:
         known = {field.name for field in fields(Recipe)}
-        skipped = asdict(Recipe(registration="none", refinement="none"))
-        settings = skipped | {k: v for k, v in mine.get("settings", {}).items() if k in known}
-    prefix = "refined " if role_of(depth).startswith("refined ") else ""
+        settings = {k: v for k, v in metadata.get("settings", {}).items() if k in known}
+        recipe = asdict(Recipe(registration="none", refinement="none")) | settings
     shape = [layout.times, len(layout.channels), layout.positions.shape[1], *layout.shape]
-    given = {
-        **mine.get("input", {}),
+    stack = {
+        **metadata.get("input", {}),
         "axes": "TCZYXS"[: 5 + layout.colour],
         "shape": shape + [3] * layout.colour,
         "dtype": str(layout.dtype),
         "channels": list(layout.channels),
         "layer": {
-            "prefix": prefix,
+            "prefix": "refined " if role_of(depth).startswith("refined ") else "",
             "root": stack_name_of(depth),
-            "step": mine.get("step", ""),
+            "step": metadata.get("step", ""),
             "translate": [float(v) for v in depth.translate[-2:]],
         },
     }
-    return Record(Recipe.from_dict(settings), given, mine.get("focus_channel") or 0)
+    return Record(Recipe.from_dict(recipe), stack, metadata.get("focus_channel") or 0)
