@@ -138,9 +138,9 @@ def test_what_is_shrunk_is_enlarged_by_cubic_splines(step, rng):
 def test_mixes_are_weighted_sums_of_planes(rng):
     planes = rng.integers(0, 4000, (12, 9, 11, 3)).astype(np.uint16)
     at = rng.uniform(0, 11, (9, 11)).astype(np.float32)
-    found, _ = fusion._mixes(planes, at, fusion.mixing_weights())
+    found, _ = fusion._blend(planes, at, fusion.blend_weights())
     away = np.abs(np.arange(12)[:, None, None] - at)
-    for mix, width in zip(found, fusion.WIDTHS, strict=True):
+    for mix, width in zip(found, fusion.BLEND_SIGMAS_PLANES, strict=True):
         weight = np.maximum(1 - away, 0) if width == 0 else np.exp(-((away / width) ** 2) / 2)
         truth = np.einsum("zyx,zyxc->yxc", weight / weight.sum(axis=0), planes)
         np.testing.assert_allclose(mix, truth, atol=0.005 * 4000)  # depth to 1/256 plane

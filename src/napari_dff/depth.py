@@ -1,4 +1,4 @@
-"""Where is it sharpest? From a focus volume to depth, with how well it is known."""
+"""Depth from a focus volume, with its standard uncertainty."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from napari_dff.stack import validate_positions
 from napari_dff.threads import run_parallel
 from napari_dff.windows import Window, plan_windows
 
-ROUGHNESS = 5.0  # pixels, standard deviation of the average that scatter is counted from
-ROUGHNESS_REACH = 60  # pixels around a window that its scatter depends on: three such averages
-MAPS = 8  # float32 maps of a window that are held at a time while scatter is computed
-PREFERENCES = {"sharpest": 0, "first": 1, "last": -1}
+SCATTER_SIGMA_PX = 5.0  # standard deviation of the Gaussian average that scatter is measured from
+SCATTER_RADIUS_PX = 60  # how far from a pixel its scatter depends on the depth: 3 such averages
+SCATTER_MAPS = 8  # float32 maps of a window in memory while scatter is computed
+SCATTER_ERROR_FLOOR_PLANES = 0.05  # least error of a depth as a weight
+PREFERENCES: dict[Prefer, int] = {"sharpest": 0, "first": 1, "last": -1}
 
 
 class DepthMap(NamedTuple):
@@ -36,27 +37,27 @@ class DepthMap(NamedTuple):
     Attributes
     ----------
     index : (Y, X) uint16
-        The sharpest plane, 0 … Z-1.
+        Sharpest plane, 0 … Z-1.
     depth : (Y, X) float32
         Position of the sharpest focus, between planes, in the unit of `positions`.
     uncertainty : (Y, X) float32
-        One standard deviation of `depth`, in the same unit; inf where never in focus.
+        Standard uncertainty (1 σ) of `depth`, in the same unit; inf where never in focus.
     """
 
-    index: np.ndarray  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    index: np.ndarray  # type: ignore[assignment]  # replaces the method tuple.index
     depth: np.ndarray
     uncertainty: np.ndarray
 
 
 class FocusPeaks(NamedTuple):
-    """Several peaks of every pixel, the strongest first.
+    """Several peaks of every focus curve, the strongest first.
 
     Attributes
     ----------
     depth : (K, Y, X) float32
         Position of each peak, in the unit of `positions`; NaN where there are fewer.
     strength : (K, Y, X) float32
-        How many times the floor of its curve each peak reaches; 0 where there are fewer.
+        Value of each peak over the noise floor of its curve; 0 where there are fewer.
     """
 
     depth: np.ndarray
@@ -69,16 +70,16 @@ def focus_peaks(
     *,
     count: int = 3,
 ) -> FocusPeaks:
-    """All peaks of the focus curves that stand above the noise: surfaces one behind the other.
+    """Return the peaks of the focus curves above the noise: surfaces one behind the other.
 
     Parameters
     ----------
     focus : (Z, Y, X) float array
         At least 0, as from `focus_measure`.
     positions : (Z,) array, optional
-        Focus position of each plane, strictly rising or falling; 0 … Z-1 when None.
+        Focus position of each plane, strictly increasing or decreasing; default 0 … Z-1.
     count : int
-        How many are kept, 1 to 16.
+        Maximum number of peaks, 1 to 16.
 
     Returns
     -------
@@ -87,18 +88,18 @@ def focus_peaks(
     Raises
     ------
     ValueError
-        For a wrong argument.
+        For an invalid argument.
     """
     checks.Range(1, 16, 1).check("count", count)
     volume = as_focus_volume(focus)
-    at = validate_positions(positions, volume.shape[0])
+    planes = validate_positions(positions, volume.shape[0])
     depth, strength = (np.empty((count, *volume.shape[1:]), np.float32) for _ in range(2))
-    threshold = detection_z_score(volume.shape[0])
+    z_score = detection_z_score(volume.shape[0])
 
-    def fill(wanted: Window) -> None:
-        curves, noise = volume.read(wanted)
-        here = (..., *wanted.slices)
-        depth[here], strength[here] = find_strongest_peaks(curves, at, *noise, threshold, count)
+    def fill(window: Window) -> None:
+        curves, noise = volume.read(window)
+        here = (..., *window.slices)
+        depth[here], strength[here] = find_strongest_peaks(curves, planes, *noise, z_score, count)
 
     run_parallel(fill, focus_windows(volume), no_progress, desc="Finding peaks")
     return FocusPeaks(depth, strength)
@@ -112,30 +113,30 @@ def depth_map(
     prefer: Prefer = "sharpest",
     progress: Progress = no_progress,
 ) -> DepthMap:
-    """Depth from the peaks of the focus curves.
+    """Return depth and its standard uncertainty from the peaks of the focus curves.
 
-    A pixel is in focus somewhere if its peak stands above the floor of its own curve by more than
-    noise would reach in any of its planes once in a thousand pixels; elsewhere the uncertainty is
-    inf. Floor and fluctuation come from the volume itself (see `napari_dff.curve`). The
-    uncertainty is what that noise makes of the peak, and how much the depth scatters about a
-    smooth surface, added in squares.
+    A pixel is in focus somewhere if its peak exceeds the detection threshold, which noise alone
+    exceeds in any plane for one pixel in a thousand; elsewhere the uncertainty is inf. The noise is
+    estimated from the volume itself (see `napari_dff.curve.noise`). The variance is the sum of two:
+    that of the peak's position from the noise of its curve, and the scatter of the depth about a
+    smooth surface.
 
     Parameters
     ----------
     focus : (Z, Y, X) float array
         At least 0, as from `focus_measure`.
     positions : (Z,) array, optional
-        Focus position of each plane, strictly rising or falling; 0 … Z-1 when None.
+        Focus position of each plane, strictly increasing or decreasing; default 0 … Z-1.
     peak : {"curve", "lorentzian", "gaussian", "parabola", "argmax"}
-        The vertex of a squared Lorentzian fitted to the whole peak; of a squared Lorentzian, a
-        Gaussian or a parabola through the three planes around the sharpest; or that plane
-        itself. The energy of fine texture under a growing blur falls like a squared Lorentzian.
-        A peak in the first or last plane is not interpolated.
+        Model of the peak. ``curve``: a squared Lorentzian fitted to the whole peak.
+        ``lorentzian``, ``gaussian``, ``parabola``: the model through the three planes around the
+        sharpest. ``argmax``: the sharpest plane. The energy of fine texture under a growing blur
+        falls like a squared Lorentzian. A peak in the first or last plane is not interpolated.
     prefer : {"sharpest", "first", "last"}
-        Which peak where several stand above the noise: the highest, or the one in the first or
-        last such plane (looking through something transparent).
+        Which peak to take if several are detected: the highest, or that of the first or last plane
+        (to look through something transparent).
     progress : Progress
-        Told of each window of pixels; may raise to cancel.
+        Wraps the loop over windows; may raise to cancel.
 
     Returns
     -------
@@ -144,77 +145,82 @@ def depth_map(
     Raises
     ------
     ValueError
-        For a wrong argument.
+        For an invalid argument.
 
     References
     ----------
     Nayar & Nakagawa 1994, doi:10.1109/34.308479 (Gaussian peak).
     """
     volume = as_focus_volume(focus)
-    return estimate_depth(
-        volume, validate_positions(positions, volume.shape[0]), peak, prefer, progress
-    )
+    planes = validate_positions(positions, volume.shape[0])
+    return estimate_depth(volume, planes, peak, prefer, progress)
 
 
 def estimate_depth(
-    volume: FocusVolume, at: np.ndarray, peak: Peak, prefer: Prefer, progress: Progress
+    volume: FocusVolume, positions: np.ndarray, peak: Peak, prefer: Prefer, progress: Progress
 ) -> DepthMap:
-    """The depth map of a focus volume that need not be held; see `depth_map`."""
-    found = locate_depth(volume, at, peak, prefer, progress)
-    shape = found.depth.shape
-    spacing = np.float32(np.abs(np.diff(at)).mean())
-    total = np.empty_like(found.uncertainty)
+    """Return the depth map of a focus volume that may be lazy; see `depth_map`."""
+    peaks = locate_depth(volume, positions, peak, prefer, progress)
+    shape = peaks.depth.shape
+    spacing = np.float32(np.abs(np.diff(positions)).mean())
+    uncertainty = np.empty_like(peaks.uncertainty)
 
-    def add_scatter(wanted: Window) -> None:
-        around = wanted.expand(ROUGHNESS_REACH, shape)
-        depth, deviation = (part[around.slices] / spacing for part in found[1:])
-        rough = spacing * depth_scatter(depth, deviation)[wanted.slices_in(around)]
-        total[wanted.slices] = np.hypot(found.uncertainty[wanted.slices], rough)
+    def add_scatter(window: Window) -> None:
+        outer = window.expand(SCATTER_RADIUS_PX, shape)
+        depth, noise = (part[outer.slices] / spacing for part in peaks[1:])
+        scatter = spacing * depth_scatter(depth, noise)[window.slices_in(outer)]
+        uncertainty[window.slices] = np.hypot(peaks.uncertainty[window.slices], scatter)
 
-    tiles = plan_windows(shape, MAPS, ROUGHNESS_REACH)
-    run_parallel(add_scatter, tiles, progress, desc="Finding uncertainty")
-    return found._replace(uncertainty=total)
+    windows = plan_windows(shape, SCATTER_MAPS, SCATTER_RADIUS_PX)
+    run_parallel(add_scatter, windows, progress, desc="Finding uncertainty")
+    return peaks._replace(uncertainty=uncertainty)
 
 
 def locate_depth(
-    volume: FocusVolume, at: np.ndarray, peak: Peak, prefer: Prefer, progress: Progress
+    volume: FocusVolume, positions: np.ndarray, peak: Peak, prefer: Prefer, progress: Progress
 ) -> DepthMap:
-    """Peaks of a focus volume; the uncertainty is what the noise of each curve makes of its own."""
+    """Return the depth map of a focus volume, with the uncertainty from noise alone."""
     checks.check_choice("peak", peak, PEAK_MODELS)
     checks.check_choice("prefer", prefer, PREFERENCES)
     count, shape = volume.shape[0], volume.shape[1:]
-    index, depth, uncertainty = (np.empty(shape, kind) for kind in (np.uint16, "f4", "f4"))
-    settings = at, PEAK_MODELS[peak], PREFERENCES[prefer]
-    threshold = detection_z_score(count)
+    index, depth, uncertainty = (np.empty(shape, dtype) for dtype in (np.uint16, "f4", "f4"))
+    settings = positions, PEAK_MODELS[peak], PREFERENCES[prefer]
+    z_score = detection_z_score(count)
 
-    def fill(wanted: Window) -> None:
-        curves, noise = volume.read(wanted)
-        here = wanted.slices
-        index[here], depth[here], uncertainty[here] = find_peaks(
-            curves, *settings, noise, threshold
-        )
+    def fill(window: Window) -> None:
+        curves, noise = volume.read(window)
+        here = window.slices
+        index[here], depth[here], uncertainty[here] = find_peaks(curves, *settings, noise, z_score)
 
     run_parallel(fill, focus_windows(volume), progress, desc="Finding depth")
     return DepthMap(index, depth, uncertainty)
 
 
 def depth_scatter(depth: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """How much `depth` (in planes) scatters about a smooth surface: (Y, X), standard deviation.
+    """Return the standard deviation of the depth about a smooth surface, (Y, X) in planes.
 
-    What the noise of the curve doesn't tell: texture that differs from plane to plane, leaks from
-    beside, a curve of another shape. The smooth surface is a Gaussian average over `ROUGHNESS`
-    pixels, twice (Tukey's twicing leaves slopes and curvature to it), each pixel weighted by its
-    `deviation`; inf counts for nothing.
+    It contains errors that the noise of single curves does not: texture that differs between
+    planes, light from neighbouring pixels, curves of another shape. The surface is a weighted
+    Gaussian average m, applied twice, m(d) + m(d - m(d)) (Tukey's twicing), which follows slope and
+    curvature.
+
+    Parameters
+    ----------
+    depth : (Y, X) float32
+        In planes.
+    deviation : (Y, X) float32
+        Standard deviation of the depth in planes, for the weights; inf has no weight.
     """
-    weight = 1 / (np.minimum(deviation, np.float32(1e3)) ** 2 + np.float32(0.05**2))
+    error_floor = np.float32(SCATTER_ERROR_FLOOR_PLANES**2)
+    weight = 1 / (np.minimum(deviation, np.float32(1e3)) ** 2 + error_floor)
     weight[~np.isfinite(deviation)] = 0
     weight += np.float32(1e-6)
-    total = cv2.GaussianBlur(weight, (0, 0), ROUGHNESS)
+    total = cv2.GaussianBlur(weight, (0, 0), SCATTER_SIGMA_PX)
 
     def mean(values: np.ndarray) -> np.ndarray:
-        return cv2.GaussianBlur(weight * values, (0, 0), ROUGHNESS) / total
+        return cv2.GaussianBlur(weight * values, (0, 0), SCATTER_SIGMA_PX) / total
 
     surface = mean(depth)
     surface += mean(depth - surface)
-    # A step is no scatter of the whole neighbourhood: a pixel counts for one plane at most.
+    # Limited to 1 plane, so that a step of the surface does not count as scatter around it.
     return np.sqrt(mean(np.minimum((depth - surface) ** 2, 1)))

@@ -1,10 +1,10 @@
-"""The all-in-focus image: every pixel from where it is sharpest."""
+"""The all-in-focus image: every pixel from the planes around its depth."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -21,18 +21,19 @@ from napari_dff.threads import run_parallel
 from napari_dff.validation import as_numbers, check_finite
 from napari_dff.windows import Window, full_window, plan_windows
 
-WIDTHS = (0.0, 0.7, 1.2)  # planes, standard deviations of the mixes of `noise_aware`; 0 is linear
-DETAIL = 1.5  # pixels over which `noise_aware` compares detail with noise
-STEADY = 8.0  # pixels over which noise is taken to be the same
-SHRUNK = 4  # times, for the map of the noise
-DEPTH_STEPS_PER_PLANE = 256  # of a plane, to which the depth is rounded where planes are mixed
-FARTHEST = 4  # planes from the depth that take part in a mix
-REACHES = {"noise_aware": 36, "linear": 0, "nearest": 0, "pyramid": 0}  # pixels around a window
-PICTURES = 20  # float32 pictures of a window that are held at a time
-LEVELS = 5  # of the pyramid
-FINEST, GROWTH = 0.4, 1.5  # planes mixed at its finest level, and times more at each coarser one
+BLEND_SIGMAS_PLANES = (0.0, 0.7, 1.2)  # of the blends of `blend_by_noise`; 0 is linear
+DETAIL_SIGMA_PX = 1.5  # of the window in which `blend_by_noise` compares detail with noise
+NOISE_SIGMA_PX = 8.0  # of the window over which noise is averaged
+NOISE_STEP_PX = 4  # between the samples of the noise map
+DEPTH_STEPS_PER_PLANE = 256  # to which depth is rounded in blends
+BLEND_RADIUS_PLANES = 4  # planes on either side of the depth in a blend
+MARGINS_PX: dict[Fusion, int] = {"noise_aware": 36, "linear": 0, "nearest": 0, "pyramid": 0}
+IMAGES_PER_WINDOW = 20  # float32 images of a window in memory while it is fused
+MAX_PYRAMID_LEVELS = 5
+MIN_PYRAMID_SIZE_PX = 16  # of an image that is divided further
+FINEST_SIGMA_PLANES, SIGMA_GROWTH = 0.4, 1.5  # of blends in the pyramid, and factor for each level
 TINY = np.float32(1e-12)
-COMPILED = (np.uint8, np.uint16, np.float32)  # pixels that planes are mixed from as they are
+KERNEL_DTYPES = (np.uint8, np.uint16, np.float32)  # blended without a conversion first
 
 
 def all_in_focus(
@@ -43,22 +44,23 @@ def all_in_focus(
     fusion: Fusion = "noise_aware",
     progress: Progress = no_progress,
 ) -> np.ndarray:  # (Y, X[, 3])
-    """All-in-focus image of a stack whose depth is known.
+    """Return the all-in-focus image of a stack whose depth is known.
 
     Parameters
     ----------
     planes : (Z, Y, X) or (Z, Y, X, 3) array
-        Any integer or float type, read plane by plane.
+        Any integer or float type, loaded if lazy.
     depth : (Y, X) float array
-        In the unit of `positions`; beyond the first or last plane that plane is taken.
+        In the unit of `positions`; limited to the first and last plane.
     positions : (Z,) array, optional
-        Focus position of each plane, strictly rising or falling; 0 … Z-1 when None.
+        Focus position of each plane, strictly increasing or decreasing; default 0 … Z-1.
     fusion : {"noise_aware", "linear", "nearest", "pyramid"}
-        The two nearest planes mixed in proportion, and more planes where more of them gain more
-        in noise than they lose in detail; just the two; the nearest plane alone; a Laplacian
-        pyramid whose coarser levels mix more planes. All channels take the same planes.
+        ``linear``: the two nearest planes, in proportion. ``noise_aware``: these, or a blend of
+        more planes where that reduces noise more than detail. ``nearest``: the nearest plane.
+        ``pyramid``: a Laplacian pyramid whose coarser levels blend more planes. All channels are
+        blended with the same weights.
     progress : Progress
-        Told of each window of pixels; may raise to cancel.
+        Wraps the loop over windows; may raise to cancel.
 
     Returns
     -------
@@ -67,11 +69,11 @@ def all_in_focus(
     Raises
     ------
     ValueError
-        For a wrong argument.
+        For an invalid argument.
 
     References
     ----------
-    Suwajanakorn et al. 2015, doi:10.1109/CVPR.2015.7298972 (mix by depth).
+    Suwajanakorn et al. 2015, doi:10.1109/CVPR.2015.7298972 (blend by depth).
     Burt & Kolczynski 1993, doi:10.1109/ICCV.1993.378222 (pyramid fusion).
     Immerkær 1996, doi:10.1006/cviu.1996.0060 (noise of an image).
     """
@@ -85,103 +87,107 @@ def all_in_focus(
     planes = load_planes(planes, progress)
     at = validate_positions(positions, len(planes))
     out = np.empty(planes.shape[1:], planes.dtype)
-    shape = planes.shape[1:3]
+    shape, margin = planes.shape[1:3], MARGINS_PX[fusion]
 
-    def fill(wanted: Window) -> None:
-        around = wanted.expand(REACHES[fusion], shape)
-        pictures = _Pictures(planes, around)
-        picture = FUSIONS[fusion](pictures, fractional_plane_index(depth[around.slices], at))
-        out[wanted.slices] = as_dtype(picture[wanted.slices_in(around)], out.dtype)
+    def fill(window: Window) -> None:
+        outer = window.expand(margin, shape)
+        index = fractional_plane_index(depth[outer.slices], at)
+        image = FUSIONS[fusion](_PlaneWindow(planes, outer), index)
+        out[window.slices] = as_dtype(image[window.slices_in(outer)], out.dtype)
 
-    held = PICTURES * int(np.prod(planes.shape[3:]))
-    tiles = (
-        [full_window(shape)] if fusion == "pyramid" else plan_windows(shape, held, REACHES[fusion])
-    )
-    run_parallel(fill, tiles, progress, desc="Fusing")
+    images = IMAGES_PER_WINDOW * int(np.prod(planes.shape[3:]))
+    is_pyramid = fusion == "pyramid"  # its coarse levels depend on the whole image
+    windows = [full_window(shape)] if is_pyramid else plan_windows(shape, images, margin)
+    run_parallel(fill, windows, progress, desc="Fusing")
     return out
 
 
-class _Pictures:
-    """The planes of one window, read when they are needed."""
+class _PlaneWindow(NamedTuple):
+    """The planes of a stack (Z, Y, X[, 3]) in one window."""
 
-    def __init__(self, planes: np.ndarray, window: Window) -> None:
-        self._planes, self._window = planes, window
+    planes: np.ndarray
+    window: Window
 
-    def __len__(self) -> int:
-        return len(self._planes)
+    def read(self, k: int) -> np.ndarray:
+        """Return plane `k`, (Y, X[, 3]) float32."""
+        return read_plane(self.planes, k, self.window.slices).astype(np.float32)
 
-    def __getitem__(self, i: int) -> np.ndarray:
-        """Plane `i`, (Y, X[, 3]) float32."""
-        return read_plane(self._planes, i, self._window.slices).astype(np.float32)
+    def read_all(self) -> np.ndarray:
+        """Return all planes, (Z, Y, X, C) of their own dtype; ValueError unless finite."""
+        if self.planes.dtype.kind == "f":
+            for k in range(len(self.planes)):
+                read_plane(self.planes, k, self.window.slices)
+        values: np.ndarray = self.planes[(slice(None), *self.window.slices)]
+        return values if values.ndim == 4 else values[..., None]
 
-    def raw(self) -> np.ndarray:
-        """All of them as they are, (Z, Y, X, C)."""
-        if self._planes.dtype.kind == "f":
-            for i in range(len(self)):
-                read_plane(self._planes, i, self._window.slices)  # tells what isn't finite
-        cut: np.ndarray = self._planes[(slice(None), *self._window.slices)]
-        return cut if cut.ndim == 4 else cut[..., None]
-
-    def picked(self, which: np.ndarray) -> np.ndarray:
-        """Each pixel from the plane `which`, (Y, X), says: (Y, X[, 3]), dtype of the planes."""
-        picked = np.take_along_axis(self.raw(), which[None, ..., None], axis=0)[0]
-        return picked.reshape(which.shape + self._planes.shape[3:])
+    def take(self, index: np.ndarray) -> np.ndarray:
+        """Return each pixel from plane `index` (Y, X): (Y, X[, 3]), dtype of the planes."""
+        values = np.take_along_axis(self.read_all(), index[None, ..., None], axis=0)[0]
+        return values.reshape(index.shape + self.planes.shape[3:])
 
 
-def nearest(pictures: _Pictures, at: np.ndarray) -> np.ndarray:
-    """Each pixel from the plane nearest to its depth."""
-    return pictures.picked(np.rint(at).astype(np.intp))
+def nearest_plane(stack: _PlaneWindow, index: np.ndarray) -> np.ndarray:
+    """Return each pixel from the plane nearest to its depth.
 
-
-def linear(pictures: _Pictures, at: np.ndarray) -> np.ndarray:
-    """Each pixel from the two planes nearest to its depth, in proportion."""
-    below = np.minimum(at.astype(np.intp), len(pictures) - 2)
-    low, high = (pictures.picked(k).astype(np.float32) for k in (below, below + 1))
-    return low + _spread(at - below, low) * (high - low)
-
-
-def noise_aware(pictures: _Pictures, at: np.ndarray) -> np.ndarray:
-    """Linear mix where there is detail, more and more planes mixed where there is only noise.
-
-    From the widest mix to the narrowest, the difference to the next is added to the share in which
-    its local variance exceeds what noise alone would give it (Wiener's rule). The noise is that
-    of the plane in which a neighbourhood is least sharp.
+    Like all fusions, from (Y, X) float32 `index`, the fractional plane index of the depth.
     """
-    noise = noise_variance(pictures[0])
-    for i in range(1, len(pictures)):
-        np.minimum(noise, noise_variance(pictures[i]), out=noise)
-    noise = cv2.resize(noise, at.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    weights = mixing_weights()
-    apart = np.sum(np.diff(weights, axis=0) ** 2, axis=2)  # by how much two mixes differ
-    raw = pictures.raw()
-    if raw.dtype not in COMPILED:  # numba doesn't know all of the others
-        raw = raw.astype(np.float32)
-    mixes, level = _mixes(raw, at, weights)
-    squares = apart[:, level]
-    mixes = mixes.reshape(-1, *noise.shape)
-    result = mixes[-1]
-    for j in range(len(WIDTHS) - 2, -1, -1):
-        difference = mixes[j] - mixes[j + 1]
-        energy = cv2.GaussianBlur(difference**2, (0, 0), DETAIL)
-        expected = noise * _spread(squares[j], difference)
-        result = result + difference * np.maximum(0, 1 - expected / np.maximum(energy, TINY))
+    return stack.take(np.rint(index).astype(np.intp))
+
+
+def blend_linearly(stack: _PlaneWindow, index: np.ndarray) -> np.ndarray:
+    """Return each pixel from the two planes nearest to its depth, in proportion."""
+    below = np.minimum(index.astype(np.intp), len(stack.planes) - 2)
+    low, high = (stack.take(k).astype(np.float32) for k in (below, below + 1))
+    return low + _with_channels(index - below, low) * (high - low)
+
+
+# Noise-aware blend
+# -----------------
+# B₀, B₁, B₂ are blends of the planes around the depth, with weights of growing width
+# (`BLEND_SIGMAS_PLANES`): wider blends have less noise, and less detail. To the widest, the
+# differences D_j = B_j - B_(j+1) are added with Wiener weights,
+#     R = B₂ + Σ_j D_j max(0, 1 - n_j / e_j),
+# where e_j is the local energy of D_j, and n_j the energy that noise alone would give it: the noise
+# variance of a plane times Σ_k (w_j,k - w_(j+1),k)², the squared difference of the weights. The
+# noise variance is the minimum over all planes, since detail in focus adds to it.
+
+
+def blend_by_noise(stack: _PlaneWindow, index: np.ndarray) -> np.ndarray:
+    """Return the linear blend where there is detail, and wider blends where there is noise only."""
+    noise = noise_variance(stack.read(0))
+    for k in range(1, len(stack.planes)):
+        np.minimum(noise, noise_variance(stack.read(k)), out=noise)
+    noise = cv2.resize(noise, index.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    weights = blend_weights()
+    noise_gains = np.sum(np.diff(weights, axis=0) ** 2, axis=2)
+    values = stack.read_all()
+    if values.dtype not in KERNEL_DTYPES:
+        values = values.astype(np.float32)
+    blends, depth_step = _blend(values, index, weights)
+    gain_maps = noise_gains[:, depth_step]
+    blends = blends.reshape(-1, *noise.shape)
+    result = blends[-1]
+    for j in range(len(BLEND_SIGMAS_PLANES) - 2, -1, -1):
+        difference = blends[j] - blends[j + 1]
+        energy = cv2.GaussianBlur(difference**2, (0, 0), DETAIL_SIGMA_PX)
+        noise_energy = noise * _with_channels(gain_maps[j], difference)
+        result = result + difference * np.maximum(0, 1 - noise_energy / np.maximum(energy, TINY))
     return result
 
 
 @functools.cache
-def mixing_weights() -> np.ndarray:
-    """Weights of the planes around a depth, one row a mix.
+def blend_weights() -> np.ndarray:
+    """Return the weights of the planes around a depth, for each blend.
 
-    (M, `DEPTH_STEPS_PER_PLANE` + 1, 2 `FARTHEST` + 1).
-
-    They fall to 0 within one plane (width 0) or like a Gaussian, and sum to 1; the second axis is
-    how far the depth lies past a plane.
+    (blends, `DEPTH_STEPS_PER_PLANE` + 1, 2 `BLEND_RADIUS_PLANES` + 1) float32. The second axis is
+    the distance of the depth from the plane below it. Weights fall to 0 within one plane (sigma 0)
+    or like a Gaussian, and sum to 1.
     """
-    past = np.linspace(0, 1, DEPTH_STEPS_PER_PLANE + 1)[:, None]
-    away = np.abs(np.arange(-FARTHEST, FARTHEST + 1) - past)
+    fraction = np.linspace(0, 1, DEPTH_STEPS_PER_PLANE + 1)[:, None]
+    distance = np.abs(np.arange(-BLEND_RADIUS_PLANES, BLEND_RADIUS_PLANES + 1) - fraction)
     rows = [
-        np.maximum(1 - away, 0) if width == 0 else np.exp(-((away / width) ** 2) / 2)
-        for width in WIDTHS
+        np.maximum(1 - distance, 0) if sigma == 0 else np.exp(-((distance / sigma) ** 2) / 2)
+        for sigma in BLEND_SIGMAS_PLANES
     ]
     weights = np.array([row / row.sum(axis=1, keepdims=True) for row in rows], np.float32)
     weights.flags.writeable = False
@@ -189,92 +195,107 @@ def mixing_weights() -> np.ndarray:
 
 
 @kernel
-def _mixes(pictures, at, weights):  # type: ignore[no-untyped-def]
-    """Mixes of the planes around `at`, one a row of `weights`: (M, Y, X, C); and the rows' place.
+def _blend(values, index, weights):  # type: ignore[no-untyped-def]
+    """Blend the planes around a depth.
 
-    Beyond the first and the last plane there is none: the weights of the others grow.
+    Weights of planes before the first or after the last are distributed over the others.
+
+    Parameters
+    ----------
+    values : (Z, Y, X, C) uint8, uint16 or float32
+    index : (Y, X) float32
+        Fractional plane index of the depth.
+    weights : (blends, steps + 1, planes) float32
+        See `blend_weights`.
+
+    Returns
+    -------
+    (blends, Y, X, C) float32
+    (Y, X) int64
+        Row of the second axis of `weights` for each pixel.
     """
-    count, height, width, channels = pictures.shape
-    number, _, size = weights.shape
-    mixes = np.zeros((number, height, width, channels), np.float32)
-    level = np.empty((height, width), np.int64)
+    count, height, width, channels = values.shape
+    blend_count, _, size = weights.shape
+    blends = np.zeros((blend_count, height, width, channels), np.float32)
+    depth_step = np.empty((height, width), np.int64)
     for y in range(height):
         for x in range(width):
-            middle = min(int(at[y, x]), count - 1)
-            place = int((at[y, x] - middle) * np.float32(DEPTH_STEPS_PER_PLANE) + np.float32(0.5))
-            level[y, x] = place
-            first, last = max(FARTHEST - middle, 0), min(size, count - middle + FARTHEST)
+            below = min(int(index[y, x]), count - 1)
+            step = int((index[y, x] - below) * np.float32(DEPTH_STEPS_PER_PLANE) + np.float32(0.5))
+            depth_step[y, x] = step
+            first = max(BLEND_RADIUS_PLANES - below, 0)
+            last = min(size, count - below + BLEND_RADIUS_PLANES)
             for d in range(first, last):
-                k = middle + d - FARTHEST
+                k = below + d - BLEND_RADIUS_PLANES
                 for c in range(channels):
-                    value = np.float32(pictures[k, y, x, c])
-                    for j in range(number):
-                        mixes[j, y, x, c] += weights[j, place, d] * value
+                    value = np.float32(values[k, y, x, c])
+                    for j in range(blend_count):
+                        blends[j, y, x, c] += weights[j, step, d] * value
             if last - first < size:
-                for j in range(number):
+                for j in range(blend_count):
                     total = np.float32(0)
                     for d in range(first, last):
-                        total += weights[j, place, d]
+                        total += weights[j, step, d]
                     for c in range(channels):
-                        mixes[j, y, x, c] /= total
-    return mixes, level
+                        blends[j, y, x, c] /= total
+    return blends, depth_step
 
 
-def pyramid(pictures: _Pictures, at: np.ndarray) -> np.ndarray:
-    """Laplacian pyramid, each level mixed around the depth, coarser ones from more planes."""
+def blend_pyramids(stack: _PlaneWindow, index: np.ndarray) -> np.ndarray:
+    """Return a Laplacian pyramid blended around the depth, coarser levels from more planes."""
     sums: list[np.ndarray] = []
     totals: list[np.ndarray] = []
-    for i in range(len(pictures)):
-        for level, band in enumerate(_bands(pictures[i])):
-            weight = _weight(at, i, FINEST * GROWTH**level)
+    for k in range(len(stack.planes)):
+        for level, band in enumerate(_laplacian_pyramid(stack.read(k))):
+            sigma = np.float32(FINEST_SIGMA_PLANES * SIGMA_GROWTH**level)
+            weight = np.exp(-(((index - np.float32(k)) / sigma) ** 2) / 2)
             for _ in range(level):
                 weight = cv2.pyrDown(weight)
-            if i == 0:
+            if k == 0:
                 sums.append(np.zeros_like(band))
                 totals.append(np.full(weight.shape, TINY))
-            sums[level] += band * _spread(weight, band)
+            sums[level] += band * _with_channels(weight, band)
             totals[level] += weight
-    bands = [s / _spread(t, s) for s, t in zip(sums, totals, strict=True)]
+    bands = [s / _with_channels(t, s) for s, t in zip(sums, totals, strict=True)]
     result = bands[-1]
     for band in bands[-2::-1]:
         result = cv2.pyrUp(result, dstsize=(band.shape[1], band.shape[0])) + band
     return result
 
 
-def noise_variance(picture: np.ndarray) -> np.ndarray:
-    """Variance of the noise, from second differences of second differences, at every `SHRUNK`."""
-    kernel = np.array([1.0, -2.0, 1.0])
-    residue = cv2.sepFilter2D(picture, cv2.CV_32F, kernel, kernel)
-    size = tuple(-(-n // SHRUNK) for n in residue.shape[1::-1])
-    energy = cv2.resize(residue**2, size, interpolation=cv2.INTER_AREA)
-    return cv2.GaussianBlur(energy, (0, 0), STEADY / SHRUNK) / 36
+def noise_variance(image: np.ndarray) -> np.ndarray:
+    """Return the local variance of the noise, at every `NOISE_STEP_PX` pixels.
+
+    Second differences along both axes remove smooth structure; for independent noise they have 36
+    times its variance (Immerkær 1996, doi:10.1006/cviu.1996.0060).
+    """
+    second_difference = np.array([1.0, -2.0, 1.0])
+    residual = cv2.sepFilter2D(image, cv2.CV_32F, second_difference, second_difference)
+    size = tuple(-(-n // NOISE_STEP_PX) for n in residual.shape[1::-1])
+    energy = cv2.resize(residual**2, size, interpolation=cv2.INTER_AREA)
+    return cv2.GaussianBlur(energy, (0, 0), NOISE_SIGMA_PX / NOISE_STEP_PX) / 36
 
 
-def _bands(picture: np.ndarray) -> list[np.ndarray]:
-    """Laplacian pyramid: differences from fine to coarse, then the coarsest picture."""
+def _laplacian_pyramid(image: np.ndarray) -> list[np.ndarray]:
+    """Return the differences between levels from fine to coarse, then the coarsest level."""
     bands = []
-    for _ in range(LEVELS):
-        if min(picture.shape[:2]) < 16:
+    for _ in range(MAX_PYRAMID_LEVELS):
+        if min(image.shape[:2]) < MIN_PYRAMID_SIZE_PX:
             break
-        coarse = cv2.pyrDown(picture)
-        bands.append(picture - cv2.pyrUp(coarse, dstsize=(picture.shape[1], picture.shape[0])))
-        picture = coarse
-    return [*bands, picture]
+        coarse = cv2.pyrDown(image)
+        bands.append(image - cv2.pyrUp(coarse, dstsize=(image.shape[1], image.shape[0])))
+        image = coarse
+    return [*bands, image]
 
 
-def _weight(at: np.ndarray, i: int, width: float) -> np.ndarray:
-    """Weight of plane `i`, falling like a Gaussian with the distance to `at`."""
-    return np.exp(-(((at - np.float32(i)) / np.float32(width)) ** 2) / 2)
+def _with_channels(weight: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Return (…, Y, X) `weight` so that it broadcasts with the channels of `image`."""
+    return weight if image.ndim == 2 else weight[..., None]
 
 
-def _spread(weight: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """(…, Y, X) weight with the channels of `picture`."""
-    return weight if picture.ndim == 2 else weight[..., None]
-
-
-FUSIONS: dict[str, Callable[[_Pictures, np.ndarray], np.ndarray]] = {
-    "noise_aware": noise_aware,
-    "linear": linear,
-    "nearest": nearest,
-    "pyramid": pyramid,
+FUSIONS: dict[Fusion, Callable[[_PlaneWindow, np.ndarray], np.ndarray]] = {
+    "noise_aware": blend_by_noise,
+    "linear": blend_linearly,
+    "nearest": nearest_plane,
+    "pyramid": blend_pyramids,
 }

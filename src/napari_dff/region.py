@@ -1,6 +1,6 @@
-"""A closer look: a region of what a run would give, and the focus curve of one pixel.
+"""Preview: the result of a run in a small window, and the focus curve of one pixel.
 
-Only the planes around the region are read, so that it is quick on stacks of any size.
+Only the planes around the window are read, so that it is fast on stacks of any size.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import numpy as np
 
 from napari_dff.curve import (
     PEAK_MODELS,
-    FocusVolume,
+    Noise,
+    detection_threshold,
     detection_z_score,
     evaluate_fitted_peak,
     find_peaks,
@@ -23,19 +24,21 @@ from napari_dff.pieces import MARGIN_PX, AlignedStack, compute_tile, focus_margi
 from napari_dff.progress import Progress, no_progress
 from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
-from napari_dff.windows import GRID_PX, Window
+from napari_dff.windows import GRID_PX, Window, full_window
 
-RUNNERS_UP = 3
+MAX_OTHER_PEAKS = 3
+FIT_SAMPLES_PER_PLANE = 20  # at which the fitted peak is evaluated
+FIT_RADIUS_PLANES = 4  # around the peak
 
 
 class Region(NamedTuple):
-    """What a run gives in a window of the planes.
+    """The result of a run in one window of the planes.
 
     Attributes
     ----------
     window : Window
     depth : DepthMap
-        Refined if the recipe says so. Without `fuse` its uncertainty is that of the curves alone.
+        Refined if the recipe has a refinement. Without `fuse` its uncertainty is from noise alone.
     all_in_focus : (Y, X[, 3]), dtype of the planes
     """
 
@@ -45,26 +48,27 @@ class Region(NamedTuple):
 
 
 class FocusCurve(NamedTuple):
-    """Why a pixel got its depth.
+    """The focus curve of one pixel, and its peaks.
 
     Attributes
     ----------
     positions : (Z,) float64
-        Of the planes, in the unit of the stack.
+        Focus positions of the planes, in the unit of the stack.
     focus : (Z,) float32
-        How sharp the pixel is in each.
+        Focus measure in each plane.
     floor : float
-        What the measure is where nothing is sharp.
+        Noise floor: the measure out of focus.
     detection_threshold : float
-        What a peak must exceed to be no noise.
+        Value that a peak must exceed to be detected.
     plane : int
-        The one that is taken.
+        Plane of the peak that determines the depth.
     depth, uncertainty : float
-        Position of the peak and one standard deviation, from this curve alone; inf: never in focus.
+        Position of this peak and its standard uncertainty, from this curve alone; inf where no
+        peak is detected.
     others : (K,) float32
-        Positions of other peaks that are no noise, the strongest first.
+        Positions of other detected peaks, the strongest first.
     fit : (2, N) float64
-        Positions and values of the peak as it was fitted.
+        Positions and values of the fitted peak.
     """
 
     positions: np.ndarray
@@ -81,42 +85,54 @@ class FocusCurve(NamedTuple):
 def reconstruct_region(
     stack: FocalStack,
     recipe: Recipe,
-    wanted: Window,
+    window: Window,
     *,
     valid: np.ndarray | None = None,
     fuse: bool = True,
     progress: Progress = no_progress,
 ) -> Region:
-    """Depth and all-in-focus image of the pixels in `wanted`, as `depth_from_focus` gives them.
+    """Return depth and all-in-focus image of one window, as `depth_from_focus` computes them.
 
-    The planes are taken as they are: align them first. Depth before refinement and its picture are
-    the same as in the whole run; refined depth is so within some thousandths of a plane, since
-    everything holds everything there. `valid`, (Y, X) bool, is where every plane has data. Without
-    `fuse` the image is that of the depth before refinement, and the uncertainty that of the curves
-    alone, which takes less time.
+    The planes are not aligned. Depth before refinement and its image are those of a run of the
+    whole stack. Refined depth differs by some thousandths of a plane, because refinement couples
+    all pixels.
+
+    Parameters
+    ----------
+    stack : FocalStack
+        Aligned planes.
+    recipe : Recipe
+    window : Window
+    valid : (Y, X) bool array, optional
+        Where every plane has data, for the whole plane; everywhere when None.
+    fuse : bool
+        If False, the image is that of the depth before refinement, and the uncertainty is from
+        noise alone, which takes less time.
+    progress : Progress
+        Wraps the loops over windows; may raise to cancel.
 
     Raises
     ------
     ValueError
-        When the planes can't be used, with one sentence that says why.
+        For planes that cannot be used.
     """
-    scene = AlignedStack(stack.planes, stack.positions)
+    aligned = AlignedStack(stack.planes, stack.positions)
     if valid is not None:
-        scene = scene._replace(valid=lambda window: valid[window.slices])
-    found = compute_tile(
-        scene, recipe, wanted, around=MARGIN_PX, hurried=not fuse, progress=progress
+        aligned = aligned._replace(valid=lambda window: valid[window.slices])
+    tile = compute_tile(
+        aligned, recipe, window, around=MARGIN_PX, hurried=not fuse, progress=progress
     )
-    return Region(wanted, found.refined, found.pictures[0])
+    return Region(window, tile.refined, tile.pictures[0])
 
 
-def measure_region(stack: FocalStack, recipe: Recipe, wanted: Window) -> np.ndarray:  # (Z, Y, X)
-    """The focus volume of the pixels in `wanted`, as `focus_measure` gives it."""
-    curves, _ = _volume(stack, recipe, wanted).read(Window(0, wanted.shape[0], 0, wanted.shape[1]))
+def measure_region(stack: FocalStack, recipe: Recipe, window: Window) -> np.ndarray:  # (Z, Y, X)
+    """Return the focus volume of one window, as `focus_measure` computes it."""
+    curves, _ = _read_curves(stack, recipe, window)
     return curves
 
 
 def focus_curve(stack: FocalStack, recipe: Recipe, row: int, column: int) -> FocusCurve:
-    """The focus curve of one pixel, its peak, and what else it might have been.
+    """Return the focus curve of one pixel, with its fitted peak and other detected peaks.
 
     Raises
     ------
@@ -128,35 +144,39 @@ def focus_curve(stack: FocalStack, recipe: Recipe, row: int, column: int) -> Foc
         raise ValueError(f"pixel must lie in the {height} × {width} pixels, got ({row}, {column})")
     top, left = row // GRID_PX * GRID_PX, column // GRID_PX * GRID_PX
     cell = Window(top, min(top + GRID_PX, height), left, min(left + GRID_PX, width))
-    curves, noise = _volume(stack, recipe, cell).read(Window(0, cell.shape[0], 0, cell.shape[1]))
+    curves, noise = _read_curves(stack, recipe, cell)
     here = slice(row - top, row - top + 1), slice(column - left, column - left + 1)
     curves = np.ascontiguousarray(curves[(..., *here)])
-    noise = type(noise)(*(np.ascontiguousarray(part[here]) for part in noise))
-    threshold, at = detection_z_score(len(curves)), stack.positions
-    kind, prefer = PEAK_MODELS[recipe.peak], PREFERENCES[recipe.prefer]
-    found = find_peaks(curves, at, kind, prefer, noise, threshold)
-    plane, depth, deviation = int(found[0][0, 0]), float(found[1][0, 0]), float(found[2][0, 0])
-    others = find_strongest_peaks(curves, at, *noise, threshold, RUNNERS_UP)[0][:, 0, 0]
-    spacing = float(np.abs(np.diff(at)).mean())
-    others = others[np.abs(others - depth) > spacing / 2]  # NaN, where there are none, is not
-    floor, fluctuation = (float(part[0, 0]) for part in noise)
-    curve, fine = curves[:, 0, 0], np.linspace(at[0], at[-1], 20 * len(at))
-    fit = evaluate_fitted_peak(curve, at, plane, depth, recipe.peak, fine)
-    near = (fine - at[max(plane - 4, 0)]) * (fine - at[min(plane + 4, len(at) - 1)]) <= 0
+    noise = Noise(*(np.ascontiguousarray(part[here]) for part in noise))
+    z_score, positions = detection_z_score(len(curves)), stack.positions
+    model, preference = PEAK_MODELS[recipe.peak], PREFERENCES[recipe.prefer]
+    peak = find_peaks(curves, positions, model, preference, noise, z_score)
+    plane, depth, uncertainty = (part[0, 0].item() for part in peak)
+    others = find_strongest_peaks(curves, positions, *noise, z_score, MAX_OTHER_PEAKS)[0][:, 0, 0]
+    spacing = float(np.abs(np.diff(positions)).mean())
+    others = others[np.abs(others - depth) > spacing / 2]  # False for NaN
+    floor, fluctuation = (part[0, 0].item() for part in noise)
+    curve = curves[:, 0, 0]
+    fit_positions = np.linspace(positions[0], positions[-1], FIT_SAMPLES_PER_PLANE * len(positions))
+    first = positions[max(plane - FIT_RADIUS_PLANES, 0)]
+    last = positions[min(plane + FIT_RADIUS_PLANES, len(positions) - 1)]
+    fit_positions = fit_positions[(fit_positions - first) * (fit_positions - last) <= 0]
+    fit = evaluate_fitted_peak(curve, positions, plane, depth, recipe.peak, fit_positions)
     return FocusCurve(
-        at,
+        positions,
         curve,
         floor,
-        floor * float(np.exp(threshold * max(fluctuation, 0.02))),
+        detection_threshold(floor, fluctuation, z_score),
         plane,
         depth,
-        deviation,
+        uncertainty,
         others,
-        np.stack([fine[near], fit[near]]),
+        np.stack([fit_positions, fit]),
     )
 
 
-def _volume(stack: FocalStack, recipe: Recipe, wanted: Window) -> FocusVolume:
-    """The focus volume of the pixels in `wanted`; what lies too far from them isn't read."""
-    seen = wanted.expand(focus_margin(recipe), tuple(stack.planes.shape[1:3]))
-    return focus_volume(read_window(stack.planes, seen), recipe, wanted, seen)
+def _read_curves(stack: FocalStack, recipe: Recipe, window: Window) -> tuple[np.ndarray, Noise]:
+    """Return curves and noise of one window; only the planes around it are read."""
+    outer = window.expand(focus_margin(recipe), tuple(stack.planes.shape[1:3]))
+    volume = focus_volume(read_window(stack.planes, outer), recipe, window, outer)
+    return volume.read(full_window(window.shape))
