@@ -18,7 +18,7 @@ from skimage import data, transform
 
 from napari_dff import synthetic
 from napari_dff.stack import FocalStack
-from napari_dff.synthetic import Truth
+from napari_dff.synthetic import GroundTruth
 
 SIZE = 512
 
@@ -36,7 +36,7 @@ def texture(name: str, shape: tuple[int, int], seed: int) -> np.ndarray:
 
 def surface(
     name: str, photons: float, seed: int, *, planes: int = 30, aperture: str = "gaussian"
-) -> Truth:
+) -> GroundTruth:
     """Smooth rough surface with a texture: 16 bit."""
     shape = (SIZE, SIZE)
     z = np.arange(float(planes))
@@ -47,28 +47,28 @@ def surface(
     return truth(FocalStack(shot, z), depth, sharp)
 
 
-def truth(stack, depth, sharp, textured=None, transforms=None) -> Truth:
+def truth(stack, depth, sharp, textured=None, transforms=None) -> GroundTruth:
     if textured is None:
         textured = np.ones(depth.shape, bool)
     if transforms is None:
         transforms = np.tile(np.eye(3), (len(stack.positions), 1, 1))
-    picture = synthetic.recorded(sharp, stack.planes.dtype.type)
-    return Truth(stack, depth.astype(np.float32), picture, textured, transforms)
+    picture = synthetic.record_without_noise(sharp, stack.planes.dtype.type)
+    return GroundTruth(stack, depth.astype(np.float32), picture, textured, transforms)
 
 
-def gravel(seed: int) -> Truth:
+def gravel(seed: int) -> GroundTruth:
     return surface("gravel", 1500, seed)
 
 
-def noisy_brick(seed: int) -> Truth:
+def noisy_brick(seed: int) -> GroundTruth:
     return surface("brick", 200, seed)
 
 
-def wide_aperture(seed: int) -> Truth:
+def wide_aperture(seed: int) -> GroundTruth:
     return surface("grass", 3000, seed, planes=20, aperture="disc")
 
 
-def drifting_grass(seed: int) -> Truth:
+def drifting_grass(seed: int) -> GroundTruth:
     margin, planes = 32, 24
     shape = (SIZE + 2 * margin,) * 2
     z = np.arange(float(planes))
@@ -77,7 +77,7 @@ def drifting_grass(seed: int) -> Truth:
     motion = synthetic.drift(
         planes, (SIZE, SIZE), shift=9, magnification=0.03, rotation=0.4, seed=seed
     )
-    clean = synthetic.moved(
+    clean = synthetic.apply_motion(
         synthetic.render_opaque(sharp, depth, z, defocus=0.7), motion, margin=margin
     )
     shot = synthetic.photograph(clean, photons=1500, seed=seed)
@@ -85,7 +85,7 @@ def drifting_grass(seed: int) -> Truth:
     return truth(FocalStack(shot, z), depth[inner], sharp[inner], None, motion)
 
 
-def bare_disc(seed: int) -> Truth:
+def bare_disc(seed: int) -> GroundTruth:
     shape, z = (SIZE, SIZE), np.arange(30.0)
     depth = z[-1] * (0.06 + 0.88 * synthetic.relief(shape, smoothness=70, seed=seed))
     y, x = np.mgrid[:SIZE, :SIZE] / SIZE
@@ -97,7 +97,7 @@ def bare_disc(seed: int) -> Truth:
     return truth(FocalStack(shot, z), depth, sharp, ~bare)
 
 
-def colour_steps(seed: int) -> Truth:
+def colour_steps(seed: int) -> GroundTruth:
     """Steps, a tilted plane and a dome in colour, 8 bit."""
     z = np.arange(20.0)
     y, x = np.mgrid[:SIZE, :SIZE] / SIZE
@@ -111,11 +111,11 @@ def colour_steps(seed: int) -> Truth:
     return truth(FocalStack(shot, z), depth, sharp)
 
 
-def cells(seed: int) -> Truth:
+def cells(seed: int) -> GroundTruth:
     return synthetic.cell_sheet(size=SIZE, planes=25, seed=seed)
 
 
-def motorcycle(seed: int) -> Truth:
+def motorcycle(seed: int) -> GroundTruth:
     """Middlebury's Motorcycle, its disparity as depth: silhouettes, thin parts, weak texture."""
     left, _, disparity = data.stereo_motorcycle()
     disparity = np.where(np.isfinite(disparity), disparity, np.nan)
@@ -136,7 +136,7 @@ def motorcycle(seed: int) -> Truth:
     return truth(FocalStack(shot, z), depth, sharp)
 
 
-def low_contrast(seed: int) -> Truth:
+def low_contrast(seed: int) -> GroundTruth:
     """Fine grain of a tenth of the contrast, 12 planes only."""
     shape, z = (SIZE, SIZE), np.arange(12.0)
     depth = z[-1] * (0.1 + 0.8 * synthetic.relief(shape, smoothness=80, seed=seed))
@@ -146,7 +146,7 @@ def low_contrast(seed: int) -> Truth:
     return truth(FocalStack(shot, z), depth, sharp)
 
 
-def fence(seed: int) -> Truth:
+def fence(seed: int) -> GroundTruth:
     """Thin bars in front of a far wall: silhouettes and halos."""
     shape, z = (SIZE, SIZE), np.arange(24.0)
     rng = np.random.default_rng(seed)
@@ -161,7 +161,7 @@ def fence(seed: int) -> Truth:
     return truth(FocalStack(shot, z), depth, sharp)
 
 
-SCENES: dict[str, Callable[[int], Truth]] = {
+SCENES: dict[str, Callable[[int], GroundTruth]] = {
     "gravel": gravel,
     "noisy brick": noisy_brick,
     "drifting grass": drifting_grass,
@@ -175,7 +175,7 @@ SCENES: dict[str, Callable[[int], Truth]] = {
 }
 
 
-def scene(name: str, seed: int = 0) -> Truth:
+def scene(name: str, seed: int = 0) -> GroundTruth:
     """Return a scene, rendered once and then kept."""
     code = Path(__file__).read_bytes() + Path(synthetic.__file__).read_bytes()
     key = hashlib.sha256(code + f"{name} {seed} {SIZE}".encode()).hexdigest()[:16]

@@ -21,7 +21,7 @@ from skimage.metrics import structural_similarity
 
 from napari_dff import Recipe, Reconstruction, depth_from_focus, synthetic
 from napari_dff.registration.motion import transform_points
-from napari_dff.synthetic import Truth
+from napari_dff.synthetic import GroundTruth
 
 COLUMNS = (
     ("depth error before", "planes"),
@@ -68,7 +68,7 @@ def psnr(picture: np.ndarray, truth: np.ndarray, where: np.ndarray) -> float:
     return float(10 * np.log10(top**2 / max(np.mean(error**2), 1e-12)))
 
 
-def near_steps(truth: Truth, spacing: float, reach: int = 8) -> np.ndarray:
+def near_steps(truth: GroundTruth, spacing: float, reach: int = 8) -> np.ndarray:
     """Within `reach` pixels of a jump of depth of more than two planes."""
     from scipy import ndimage
 
@@ -76,7 +76,7 @@ def near_steps(truth: Truth, spacing: float, reach: int = 8) -> np.ndarray:
     return ndimage.binary_dilation(spread > 2 * spacing, iterations=reach)
 
 
-def score(truth: Truth, result: Reconstruction) -> Score:
+def score(truth: GroundTruth, result: Reconstruction) -> Score:
     spacing = float(np.abs(np.diff(truth.stack.positions)).mean())
     covered = result.valid
     seen = truth.textured & covered
@@ -118,12 +118,12 @@ def score(truth: Truth, result: Reconstruction) -> Score:
     )
 
 
-def run(name: str, truth: Truth, settings: dict[str, object]) -> Reconstruction:
+def run(name: str, truth: GroundTruth, settings: dict[str, object]) -> Reconstruction:
     still = {} if name in MOVING else {"registration": "none"}
     return depth_from_focus(truth.stack, Recipe.from_dict({**still, **settings}))
 
 
-def peer(truth: Truth) -> float:
+def peer(truth: GroundTruth) -> float:
     """PSNR of focusweave's picture, on planes aligned by truth."""
     import focusweave
 

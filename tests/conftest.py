@@ -39,12 +39,12 @@ def effort(request) -> int:
 
 
 @pytest.fixture(scope="session")
-def surface() -> synthetic.Truth:
+def surface() -> synthetic.GroundTruth:
     return synthetic.rough_surface(size=96, planes=12, seed=5)
 
 
 @pytest.fixture(scope="session")
-def drifting() -> synthetic.Truth:
+def drifting() -> synthetic.GroundTruth:
     return synthetic.machined_part(size=192, planes=9, seed=4)
 
 

@@ -383,10 +383,6 @@ REFUSED = {
         lambda f: surface.mesh(TILTED, (1, 1), faces=0),
         "faces must be a whole",
     ),
-    "a mesh stretched by NaN": (
-        lambda f: surface.mesh(TILTED, (1, 1), exaggeration=np.nan),
-        "exaggeration must be a number from 0 to 1000, got nan",
-    ),
     "a picture with alpha": (
         lambda f: surface.texture(np.zeros((4, 4, 4))),
         "texture must have axes (Y, X) or (Y, X, 3), got shape (4, 4, 4)",

@@ -104,7 +104,7 @@ def test_bright_spots_never_wrap_around():
     scene = synthetic.noise_texture((96, 96), slope=0.5, seed=3)
     scene = np.clip(scene * 2 - 0.4, 0, 1)
     motion = synthetic.drift(3, (64, 64), shift=3, magnification=0)
-    planes = synthetic.moved(np.stack([scene] * 3), motion, margin=16)
+    planes = synthetic.apply_motion(np.stack([scene] * 3), motion, margin=16)
     planes = np.clip(np.rint(planes * 255), 0, 255).astype(np.uint8)
     result = align(planes)
     assert np.abs(result.transforms - np.eye(3)).max() > 0.5
@@ -119,7 +119,7 @@ def moving(change):
     clean = synthetic.render_opaque(sharp, depth, np.arange(9.0), defocus=0.7)
     motion = synthetic.drift(9, (160, 160), shift=6, magnification=0.02, rotation=0.3, seed=2)
     clean, motion = change(clean, motion)
-    planes = synthetic.moved(clean, motion, margin=16)
+    planes = synthetic.apply_motion(clean, motion, margin=16)
     return synthetic.photograph(planes, photons=3000, seed=1), motion
 
 

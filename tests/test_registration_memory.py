@@ -272,7 +272,7 @@ def shaky(rng):
     """Pictures of a drifting plate, and a chain of motions that is a little off."""
     sharp = synthetic.noise_texture((130, 140), slope=0.6, seed=6)
     truth = synthetic.drift(12, (100, 110), shift=8, magnification=0.01, seed=3)
-    pictures = synthetic.moved(np.stack([sharp] * 12), truth, margin=15).astype(np.float32)
+    pictures = synthetic.apply_motion(np.stack([sharp] * 12), truth, margin=15).astype(np.float32)
     chain = truth.copy()
     chain[:, :2, 2] += rng.normal(0, 0.3, (12, 2))
     return pictures, chain

@@ -12,7 +12,7 @@ from napari_dff.io.folders import complete
 from napari_dff.io.writing import write_image, write_stack
 
 if TYPE_CHECKING:
-    from napari_dff.synthetic import Truth
+    from napari_dff.synthetic import GroundTruth
 
 SAMPLES = ("rough_surface", "cell_sheet", "machined_part", "bare_patch")
 
@@ -24,7 +24,7 @@ def sample_path(name: str) -> Path:
     return Path(str(files("napari_dff"))) / "sample_data" / f"{name}.ome.tif"
 
 
-def write_sample(name: str, truth: Truth, folder: str | os.PathLike[str]) -> None:
+def write_sample(name: str, truth: GroundTruth, folder: str | os.PathLike[str]) -> None:
     """Write a rendered stack as a sample: stack, true depth and true sharp picture."""
     small: dict[str, Any] = {"compression": "zlib"}
     exact = {**small, "predictor": True}  # of integers only

@@ -1,4 +1,4 @@
-"""What a height map says: levelled, its roughness, profiles, steps, volumes, and a mesh of it."""
+"""Metrology on height maps: levelling, roughness, profiles, steps, volumes, meshes."""
 
 from napari_dff.surface.levelling import LEVELLINGS, LevelledHeights, Levelling, level
 from napari_dff.surface.mesh import Mesh, mesh

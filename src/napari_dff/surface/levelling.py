@@ -1,4 +1,4 @@
-"""Taking the form out of a height map, so that what stands out from it is left."""
+"""Levelling: subtraction of the form (plane or polynomial) from a height map."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from napari_dff.validation import as_numbers
 
 Levelling = Literal["none", "plane", "polynomial", "three_points"]
 DEGREE = checks.Range(1, 5, 1)
-REACH = 2  # pixels around a point that its height is the median of: 5 × 5
+POINT_RADIUS_PX = 2  # the height of a point is the median of the 5 × 5 pixels around it
 
 
 class LevelledHeights(NamedTuple):
-    """A height map in two parts, which add up to it.
+    """A height map, split into form and residual heights. Their sum is the height map.
 
     Attributes
     ----------
     heights : (Y, X) float32
-        What is left, in the unit of the heights; NaN where unknown.
+        Residual heights, in the unit of the height map; NaN where unknown.
     form : (Y, X) float32
-        What was taken out, known everywhere.
+        Subtracted form; defined for every pixel.
     """
 
     heights: np.ndarray
@@ -40,23 +40,22 @@ def level(
     points: npt.ArrayLike | None = None,  # (3, 2)
     where: np.ndarray | None = None,  # (Y, X)
 ) -> LevelledHeights:
-    """Subtract a form from the heights.
+    """Subtract the form from a height map.
 
     Parameters
     ----------
     heights : (Y, X) float array
         In any unit; NaN where never in focus.
     levelling : {"plane", "polynomial", "three_points", "none"}
-        The plane or the polynomial that fits best by least squares; the plane through three
-        points, the height at each being the median of the known pixels in 5 × 5 around it; or
-        nothing.
+        Form to subtract: the least-squares plane or polynomial; the plane through three points,
+        each at the median height of the known pixels in the 5 × 5 pixels around it; none.
     degree : int
-        Total degree of the polynomial, 1 to 5. A polynomial grows quickly outside `where`.
+        Total degree of the polynomial, 1 to 5. Outside `where` a polynomial diverges.
     points : (3, 2) array, optional
         Row and column of each point, in pixels, for "three_points".
     where : (Y, X) bool, optional
-        What plane and polynomial are fitted to; everything when None. The form is subtracted
-        everywhere.
+        Pixels to which plane and polynomial are fitted; all when None. The form is subtracted
+        from all pixels.
 
     Returns
     -------
@@ -65,8 +64,8 @@ def level(
     Raises
     ------
     ValueError
-        For a wrong argument; where the known pixels don't determine the form; where points lie on
-        a line, outside, or where nothing is known.
+        For an invalid argument; if the known pixels do not determine the form; if the points are
+        collinear, outside the height map, or surrounded by unknown pixels.
     """
     checks.check_choice("levelling", levelling, LEVELLINGS)
     DEGREE.check("degree", degree)
@@ -75,7 +74,7 @@ def level(
     return LevelledHeights((heights - form).astype(np.float32), form.astype(np.float32))
 
 
-def _nothing(
+def _zero(
     heights: np.ndarray, known: np.ndarray, degree: int, points: npt.ArrayLike | None
 ) -> np.ndarray:
     return np.zeros(heights.shape, np.float32)
@@ -90,7 +89,12 @@ def _plane(
 def _polynomial(
     heights: np.ndarray, known: np.ndarray, degree: int, points: npt.ArrayLike | None
 ) -> np.ndarray:
-    """Least squares by sums over rows and columns, so that no table of all terms is held."""
+    """Return the least-squares polynomial of total degree `degree`.
+
+    The terms are products P_a(y) P_b(x) of Legendre polynomials with a + b <= degree. The normal
+    matrix Σ known P_a P_b P_c P_d is computed as a product of three matrices over rows and columns,
+    so that the design matrix of all pixels is never held in memory.
+    """
     count = degree + 1
     down, across = (_legendre(np.any(known, axis=axis), degree) for axis in (1, 0))
     products = [
@@ -101,24 +105,26 @@ def _polynomial(
     middle = np.mean(heights, where=known, dtype=np.float64)
     right = (down.T @ (np.where(known, heights - middle, 0.0) @ across)).ravel()
 
-    kept = np.flatnonzero(np.add.outer(np.arange(count), np.arange(count)) <= degree)
-    normal = normal[np.ix_(kept, kept)]
-    # Legendre terms are nearly orthogonal: their squares differ by far less than this.
-    if np.linalg.matrix_rank(normal, tol=1e-12 * np.abs(normal).max(), hermitian=True) < len(kept):
+    selected = np.flatnonzero(np.add.outer(np.arange(count), np.arange(count)) <= degree)
+    normal = normal[np.ix_(selected, selected)]
+    # Legendre terms are nearly orthogonal, so that their squares differ by far less than 1e12.
+    if np.linalg.matrix_rank(normal, tol=1e-12 * np.abs(normal).max(), hermitian=True) < len(
+        selected
+    ):
         raise ValueError(
-            f"where must hold enough known pixels for {len(kept)} terms of degree {degree}, "
+            f"where must hold enough known pixels for {len(selected)} terms of degree {degree}, "
             f"got {np.count_nonzero(known)} pixels that don't determine them"
         )
     terms = np.zeros(count**2)
-    terms[kept] = np.linalg.solve(normal, right[kept])
+    terms[selected] = np.linalg.solve(normal, right[selected])
     return down @ terms.reshape(count, count) @ across.T + middle
 
 
-def _legendre(used: np.ndarray, degree: int) -> np.ndarray:
-    """Legendre polynomials along one axis, (N, degree + 1), -1 … 1 over the part in use."""
-    first, last = np.flatnonzero(used)[[0, -1]]
-    place = (np.arange(len(used)) - (first + last) / 2) / max((last - first) / 2, 0.5)
-    return np.polynomial.legendre.legvander(place, degree)
+def _legendre(known: np.ndarray, degree: int) -> np.ndarray:
+    """Return Legendre polynomials, (N, degree + 1), with -1 and 1 at the first and last known."""
+    first, last = np.flatnonzero(known)[[0, -1]]
+    argument = (np.arange(len(known)) - (first + last) / 2) / max((last - first) / 2, 0.5)
+    return np.polynomial.legendre.legvander(argument, degree)
 
 
 def _three_points(
@@ -127,32 +133,35 @@ def _three_points(
     corners = as_numbers("points", [] if points is None else points).astype(np.float64)
     if corners.shape != (3, 2) or not np.isfinite(corners).all():
         raise ValueError(f"points must be three (row, column) pairs, got {corners.tolist()}")
-    places, medians = zip(*(_near(heights, *corner) for corner in corners), strict=True)
-    sides = np.diff([*places, places[0]], axis=0)
+    centres, medians = zip(*(_local_median(heights, *corner) for corner in corners), strict=True)
+    sides = np.diff([*centres, centres[0]], axis=0)
     area = abs(sides[0, 0] * sides[1, 1] - sides[0, 1] * sides[1, 0])
     if area < np.hypot(*sides.T).max():  # the third is less than a pixel off the line
         raise ValueError(f"points must not lie on a line, got {corners.tolist()}")
-    offset, *slopes = np.linalg.solve(np.column_stack([np.ones(3), places]), medians)
+    offset, *slopes = np.linalg.solve(np.column_stack([np.ones(3), centres]), medians)
     rows, columns = np.ogrid[: heights.shape[0], : heights.shape[1]]
     return offset + slopes[0] * rows + slopes[1] * columns
 
 
-def _near(heights: np.ndarray, row: float, column: float) -> tuple[np.ndarray, float]:
-    """Mean place (row, column) and median height of the known pixels around a point."""
+def _local_median(heights: np.ndarray, row: float, column: float) -> tuple[np.ndarray, float]:
+    """Return mean (row, column) and median height of the known pixels around a point."""
     centre = np.rint([row, column])
     if (centre < 0).any() or (centre >= heights.shape).any():
         raise ValueError(
             f"points must lie inside the {heights.shape[0]} × {heights.shape[1]} pixels, "
             f"got ({row:g}, {column:g})"
         )
-    first, last = (np.maximum(centre + by, 0).astype(int) for by in (-REACH, REACH + 1))
+    first, last = (
+        np.maximum(centre + offset, 0).astype(int)
+        for offset in (-POINT_RADIUS_PX, POINT_RADIUS_PX + 1)
+    )
     patch = heights[first[0] : last[0], first[1] : last[1]]
     known = np.isfinite(patch)
     if not known.any():
         raise ValueError(
             f"points must lie where heights are known, got none near ({row:g}, {column:g})"
         )
-    # The mean place, because the window is cut off at the edges and may have holes.
+    # Not the point itself: the patch is cropped at the edges and may have holes.
     return first + np.argwhere(known).mean(axis=0), float(np.median(patch[known]))
 
 
@@ -160,5 +169,5 @@ LEVELLINGS: dict[str, Callable[[np.ndarray, np.ndarray, int, npt.ArrayLike | Non
     "plane": _plane,
     "polynomial": _polynomial,
     "three_points": _three_points,
-    "none": _nothing,
+    "none": _zero,
 }

@@ -1,4 +1,4 @@
-"""A height map as a mesh of triangles."""
+"""Triangle mesh of a height map."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from napari_dff import checks
 from napari_dff.stack import validate_pixel_size
 from napari_dff.surface.region import bounding_box, known_pixels
 
-FACES = checks.Range(2, 100_000_000, 1)
-EXAGGERATION = checks.Range(0.0, 1000.0, 0.1)
+FACE_COUNT = checks.Range(2, 100_000_000, 1)
 
 
 class Mesh(NamedTuple):
-    """Triangles with places on a picture.
+    """Triangle mesh with texture coordinates.
 
     Attributes
     ----------
     vertices : (N, 3) float32
         z, y, x of each, in the unit of depth and pixel size; pixel (0, 0) lies at y = x = 0.
     faces : (M, 3) int32
-        Three vertices each. Their normals, taken in (z, y, x) as napari does, point to growing z.
+        Indices of three vertices. Normals, in (z, y, x) as in napari, point to increasing z.
     texcoords : (N, 2) float32
-        Place on the picture, 0 … 1: u = (x + ½) / X to the right, v = 1 - (y + ½) / Y upwards,
+        Texture coordinates, 0 … 1: u = (x + ½) / X to the right, v = 1 - (y + ½) / Y upwards,
         for x and y in pixels.
     """
 
@@ -39,13 +38,12 @@ def mesh(
     *,
     where: np.ndarray | None = None,  # (Y, X)
     faces: int = 200_000,
-    exaggeration: float = 1.0,
 ) -> Mesh:
-    """Triangles over the known depths, on a regular grid.
+    """Triangulate the known depths on a regular grid.
 
-    Each vertex stands for a block of pixels, the smallest squares that leave few enough faces. It
-    lies at the block's centre and has the median of its known depths: exact on a plane, and not
-    moved by outliers. A block counts as known if at least half its pixels are.
+    Each vertex represents a square block of pixels, the smallest that satisfies `faces`. It lies at
+    the centre of the block, at the median of its known depths, which is exact on a plane and robust
+    against outliers. A block is known if at least half of its pixels are.
 
     Parameters
     ----------
@@ -54,11 +52,9 @@ def mesh(
     pixel_size : (float, float)
         Height and width of a pixel.
     where : (Y, X) bool, optional
-        The part wanted; everything when None.
+        Pixels to triangulate; all when None.
     faces : int
-        At most so many, 2 or more.
-    exaggeration : float
-        How many times z is stretched about the median depth, 0 to 1000.
+        Maximum number of faces, at least 2.
 
     Returns
     -------
@@ -67,11 +63,10 @@ def mesh(
     Raises
     ------
     ValueError
-        For a wrong argument, or where too little is known for one face.
+        For an invalid argument, or if the known pixels do not form a single face.
     """
     size = validate_pixel_size(pixel_size)
-    FACES.check("faces", faces)
-    EXAGGERATION.check("exaggeration", exaggeration)
+    FACE_COUNT.check("faces", faces)
     known = known_pixels(depth, where)
     box = bounding_box(known)
     region = np.where(known[box], depth[box], np.nan)
@@ -91,9 +86,7 @@ def mesh(
         part.start + _centres(length, step) for part, length in zip(box, region.shape, strict=True)
     ]
     y, x = (grid.ravel()[used] for grid in np.meshgrid(*centres, indexing="ij"))
-    middle = np.median(depth[known])
-    stretched = middle + exaggeration * (z.ravel()[used] - middle)
-    vertices = np.column_stack([stretched, y * size[0], x * size[1]])
+    vertices = np.column_stack([z.ravel()[used], y * size[0], x * size[1]])
     texcoords = np.column_stack([(x + 0.5) / depth.shape[1], 1 - (y + 0.5) / depth.shape[0]])
     return Mesh(
         vertices.astype(np.float32),
@@ -103,40 +96,40 @@ def mesh(
 
 
 def _block_medians(region: np.ndarray, step: int) -> np.ndarray:
-    """Medians of the known pixels of each block, the last ones smaller; NaN where few are known."""
+    """Return the median of the known pixels of each block; NaN if most of them are unknown."""
     if step == 1:
         return region
     down, across = (_lengths(length, step) for length in region.shape)
     shape = len(down), len(across)
-    missing = [(0, -length % step) for length in region.shape]
-    padded = np.pad(region, missing, constant_values=np.nan)
+    padding = [(0, -length % step) for length in region.shape]
+    padded = np.pad(region, padding, constant_values=np.nan)
     blocks = padded.reshape(shape[0], step, shape[1], step).swapaxes(1, 2)
     ordered = np.sort(blocks.reshape(*shape, step**2), axis=-1)  # NaN last
     count = np.count_nonzero(np.isfinite(ordered), axis=-1, keepdims=True)
     lower, upper = (
-        np.take_along_axis(ordered, np.maximum(twice, 0) // 2, axis=-1)[..., 0]
-        for twice in (count - 1, count)
+        np.take_along_axis(ordered, np.maximum(doubled, 0) // 2, axis=-1)[..., 0]
+        for doubled in (count - 1, count)
     )
-    enough = 2 * count[..., 0] >= np.multiply.outer(down, across)
-    return np.where(enough, (lower + upper) / 2, np.nan)
+    is_known = 2 * count[..., 0] >= np.multiply.outer(down, across)
+    return np.where(is_known, (lower + upper) / 2, np.nan)
 
 
 def _lengths(length: int, step: int) -> np.ndarray:
-    """Pixels of each block along one axis: the last may have fewer."""
+    """Return the length of each block along one axis; the last may be shorter."""
     return np.minimum(step, length - np.arange(0, length, step))
 
 
 def _centres(length: int, step: int) -> np.ndarray:
-    """Centre of each block along one axis, in pixels from the first."""
+    """Return the centre of each block along one axis, in pixels from the first."""
     return np.arange(0, length, step) + (_lengths(length, step) - 1) / 2
 
 
 def _triangles(z: np.ndarray) -> np.ndarray:
-    """Two triangles for each four neighbours, (M, 3) places in the flat grid; known ones only."""
-    number = np.arange(z.size).reshape(z.shape)
-    here, right = number[:-1, :-1].ravel(), number[:-1, 1:].ravel()
-    below, across = number[1:, :-1].ravel(), number[1:, 1:].ravel()
-    both = np.concatenate(
-        [np.column_stack([here, below, right]), np.column_stack([across, right, below])]
+    """Return the triangles whose three vertices are known: (M, 3) indices into the flat grid."""
+    index = np.arange(z.size).reshape(z.shape)
+    corner, right = index[:-1, :-1].ravel(), index[:-1, 1:].ravel()
+    below, opposite = index[1:, :-1].ravel(), index[1:, 1:].ravel()
+    triangles = np.concatenate(
+        [np.column_stack([corner, below, right]), np.column_stack([opposite, right, below])]
     )
-    return both[np.isfinite(z.ravel()[both]).all(axis=1)]
+    return triangles[np.isfinite(z.ravel()[triangles]).all(axis=1)]

@@ -1,4 +1,4 @@
-"""Heights along a line."""
+"""Height profiles along a line."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy.typing as npt
 
 from napari_dff import checks
 from napari_dff.stack import validate_pixel_size
-from napari_dff.surface.region import PATCH, known_pixels
+from napari_dff.surface.region import CORRELATED_PIXELS, known_pixels
 from napari_dff.validation import as_numbers
 
 WIDTH = checks.Range(1, 999, 1)
-BEYOND = 10  # heights or widths of the picture that a line may reach outside
-NOTHING = 1e-6  # weight of a pixel that only rounding gives it
+MAX_EXTENT = 10  # largest coordinate of a vertex, as a multiple of the longer side
+MIN_WEIGHT = 1e-6  # smaller interpolation weights are rounding errors
 
 
 class Profile(NamedTuple):
-    """Heights along a line, at places about a pixel apart.
+    """Heights along a line, sampled about one pixel apart.
 
     Attributes
     ----------
@@ -27,9 +27,9 @@ class Profile(NamedTuple):
     height : (N,) float64
         In the unit of the heights; NaN where unknown.
     uncertainty : (N,) float64 or None
-        One standard deviation of `height`; NaN where unknown, None if it wasn't given.
+        Standard uncertainty of `height`; NaN where unknown, None without uncertainty.
     points : (N, 2) float64
-        Row and column of each place, in pixels.
+        Row and column of each sample, in pixels.
     """
 
     distance: np.ndarray
@@ -46,7 +46,7 @@ def profile(
     uncertainty: np.ndarray | None = None,  # (Y, X)
     width: int = 1,
 ) -> Profile:
-    """Heights along a line of one or more straight parts.
+    """Sample the heights along a polyline.
 
     Parameters
     ----------
@@ -60,69 +60,72 @@ def profile(
     uncertainty : (Y, X) float array, optional
         One standard deviation of the heights; inf where never in focus, which counts as unknown.
     width : int
-        How many places a pixel apart, at right angles to the line, are averaged: 1 to 999. Those
-        that are unknown are left out.
+        Number of samples, one pixel apart and perpendicular to the line, that are averaged: 1 to
+        999. Unknown samples are left out.
 
     Returns
     -------
     Profile
-        Bilinear between pixels; unknown where any pixel it needs is. Errors are taken as alike
-        over 5 pixels across the line.
+        Bilinear interpolation; unknown where one of the interpolated pixels is. The uncertainty
+        assumes that errors are fully correlated over 5 pixels across the line.
 
     Raises
     ------
     ValueError
-        For a wrong argument, or where no height is known.
+        For an invalid argument, or if no height is known.
     """
     size = np.array(validate_pixel_size(pixel_size))
     WIDTH.check("width", width)
     known = known_pixels(heights, uncertainty=uncertainty)
     vertices = as_numbers("line", line).astype(np.float64)
-    far = BEYOND * max(heights.shape)
-    if vertices.ndim != 2 or vertices.shape[1] != 2 or not (np.abs(vertices) <= far).all():
-        raise ValueError(f"line must be (row, column) pairs up to {far}, got {vertices.tolist()}")
+    limit = MAX_EXTENT * max(heights.shape)
+    if vertices.ndim != 2 or vertices.shape[1] != 2 or not (np.abs(vertices) <= limit).all():
+        raise ValueError(f"line must be (row, column) pairs up to {limit}, got {vertices.tolist()}")
     steps = np.diff(vertices, axis=0)
-    long = steps.any(axis=1)
-    if not long.any():
+    nonzero = steps.any(axis=1)
+    if not nonzero.any():
         raise ValueError(f"line must have two vertices that differ, got {vertices.tolist()}")
-    vertices, steps = vertices[np.append(True, long)], steps[long]
+    vertices, steps = vertices[np.append(True, nonzero)], steps[nonzero]
 
     pixels, lengths = (
         np.append(0, np.cumsum(np.hypot(*scaled.T))) for scaled in (steps, steps * size)
     )
-    at = np.linspace(0, pixels[-1], max(round(pixels[-1]), 1) + 1)
-    points = np.column_stack([np.interp(at, pixels, v) for v in vertices.T])
-    part = np.clip(np.searchsorted(pixels, at, side="right") - 1, 0, len(steps) - 1)
-    across = (steps * size)[part, ::-1] * (-1, 1) / size  # at right angles on the specimen
+    samples = np.linspace(0, pixels[-1], max(round(pixels[-1]), 1) + 1)
+    points = np.column_stack([np.interp(samples, pixels, v) for v in vertices.T])
+    part = np.clip(np.searchsorted(pixels, samples, side="right") - 1, 0, len(steps) - 1)
+    across = (steps * size)[part, ::-1] * (-1, 1) / size  # perpendicular on the specimen
     across /= np.hypot(*across.T)[:, None]
     offsets = np.arange(width) - (width - 1) / 2
-    places = points[:, None] + offsets[:, None] * across[:, None]  # (N, width, 2)
+    positions = points[:, None] + offsets[:, None] * across[:, None]  # (N, width, 2)
 
-    height, count = _mean(_bilinear(np.where(known, heights, np.nan), places))
+    height, count = _mean(_bilinear(np.where(known, heights, np.nan), positions))
     deviation = None
     if uncertainty is not None:
-        square, _ = _mean(_bilinear(np.where(known, uncertainty, np.nan), places) ** 2)
-        deviation = np.sqrt(square / np.maximum(count / np.sqrt(PATCH), 1))
-    return Profile(np.interp(at, pixels, lengths), height, deviation, points)
+        square, _ = _mean(_bilinear(np.where(known, uncertainty, np.nan), positions) ** 2)
+        deviation = np.sqrt(square / np.maximum(count / np.sqrt(CORRELATED_PIXELS), 1))
+    return Profile(np.interp(samples, pixels, lengths), height, deviation, points)
 
 
-def _bilinear(values: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """`values` (Y, X) at `places` (..., 2); NaN outside and where a pixel that counts is NaN."""
+def _bilinear(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Interpolate `values` (Y, X) at `positions` (..., 2); NaN outside and next to NaN."""
     last = np.array(values.shape) - 1
-    inside = ((places >= -NOTHING) & (places <= last + NOTHING)).all(axis=-1)
-    first = np.clip(np.floor(places), 0, last).astype(int)
-    beyond = np.minimum(first + 1, last)
-    part = np.clip(places - first, 0, 1)
+    inside = ((positions >= -MIN_WEIGHT) & (positions <= last + MIN_WEIGHT)).all(axis=-1)
+    first = np.clip(np.floor(positions), 0, last).astype(int)
+    following = np.minimum(first + 1, last)
+    part = np.clip(positions - first, 0, 1)
     total = np.where(inside, 0.0, np.nan)
-    for rows, down in ((first[..., 0], 1 - part[..., 0]), (beyond[..., 0], part[..., 0])):
-        for columns, right in ((first[..., 1], 1 - part[..., 1]), (beyond[..., 1], part[..., 1])):
+    for rows, down in ((first[..., 0], 1 - part[..., 0]), (following[..., 0], part[..., 0])):
+        for columns, right in (
+            (first[..., 1], 1 - part[..., 1]),
+            (following[..., 1], part[..., 1]),
+        ):
             weight = down * right
-            total += np.where(weight > NOTHING, weight * values[rows, columns], 0)
+            total += np.where(weight > MIN_WEIGHT, weight * values[rows, columns], 0)
     return total
 
 
 def _mean(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and count of the known ones along the last axis; NaN where there are none."""
+    """Return mean and number of the known values along the last axis; NaN without any."""
     known = np.isfinite(values)
     count = np.count_nonzero(known, axis=-1)
     total = np.sum(values, axis=-1, where=known)

@@ -1,4 +1,4 @@
-"""A number with its unit, and how well it is known."""
+"""A measured quantity: value, unit and uncertainty."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from napari_dff.units import depth_unit_symbol, unit_symbol, validate_unit
 
 
 class Quantity(NamedTuple):
-    """One number measured on a surface.
+    """A quantity measured on a surface.
 
     Attributes
     ----------
     name : str
-        As the standard calls it ("Sa"), or plain words.
+        Symbol in the standard ("Sa"), or words.
     value : float
-        NaN where it has no meaning, as the skewness of a flat surface.
+        NaN if undefined, such as the skewness of a flat surface.
     unit : str
-        Symbol ("µm", "µm²"), or "" for a plain number.
+        Symbol ("µm", "µm²"), or "" for a dimensionless quantity.
     uncertainty : float or None
-        One standard deviation of `value`, in the same unit; None where unknown.
+        Standard uncertainty of `value`, in the same unit; None if unknown.
     meaning : str
         One short phrase.
     """
@@ -32,7 +32,7 @@ class Quantity(NamedTuple):
 
 
 class Symbols(NamedTuple):
-    """Symbols of the units that follow from the unit of length."""
+    """Symbols of the units that are derived from a unit of length."""
 
     height: str
     length: str
@@ -41,7 +41,7 @@ class Symbols(NamedTuple):
 
 
 def symbols(unit: str) -> Symbols:
-    """Symbols for a unit as napari spells it; heights are planes where nothing is calibrated."""
+    """Return the symbols for a napari unit. For "pixel", heights are in planes."""
     unit = validate_unit(unit)
     height, length = depth_unit_symbol(unit), unit_symbol(unit)
     area = f"{length}²"

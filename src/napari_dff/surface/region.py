@@ -1,4 +1,4 @@
-"""Which pixels count: known heights inside a region of any shape."""
+"""Validation of height maps and regions, and their known pixels."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 
 from napari_dff.validation import MAX_MAGNITUDE, as_numbers
 
-# Errors of depth are alike over about 5 × 5 pixels, the window focus is measured in: so many
-# pixels tell as much as one independent pixel.
-PATCH = 25
+# Depth errors are correlated over about 5 × 5 pixels, the effective window of the focus measure:
+# this number of pixels has the information of one independent pixel.
+CORRELATED_PIXELS = 25
 
 
 def known_pixels(
@@ -16,13 +16,13 @@ def known_pixels(
     where: np.ndarray | None = None,  # (Y, X)
     uncertainty: np.ndarray | None = None,  # (Y, X)
 ) -> np.ndarray:
-    """Pixels inside `where` with finite height and, if given, finite uncertainty: (Y, X) bool.
+    """Return the pixels in `where` with finite height and finite uncertainty: (Y, X) bool.
 
     Raises
     ------
     ValueError
-        Where one is no array of numbers or has masked values or such beyond 1e12, shapes differ, or
-        no pixel is known.
+        If an argument is not an array of numbers, is masked, or has values beyond 1e12; if shapes
+        differ; if no pixel is known.
     """
     for name, values in (("heights", heights), ("uncertainty", uncertainty)):
         if values is not None or name == "heights":
@@ -46,7 +46,7 @@ def known_pixels(
 
 
 def check_values(name: str, values: np.ndarray | None) -> None:
-    """Raise a ValueError unless `values` are an array of numbers, NaN allowed, up to 1e12."""
+    """Raise ValueError unless `values` is an array of numbers up to 1e12; NaN is allowed."""
     if not isinstance(values, np.ndarray) or np.ma.isMaskedArray(values):
         kind = type(values).__name__
         raise ValueError(f"{name} must be an array, NaN where unknown, got {kind}")
@@ -60,7 +60,7 @@ def check_values(name: str, values: np.ndarray | None) -> None:
 
 
 def validate_mask(name: str, mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """`mask` as an array; ValueError unless it is bool and of that shape."""
+    """Return `mask` as an array; raise ValueError unless it is bool and has the shape `shape`."""
     mask = np.asarray(mask)
     if mask.dtype != bool or mask.shape != shape:
         raise ValueError(
@@ -70,6 +70,6 @@ def validate_mask(name: str, mask: np.ndarray, shape: tuple[int, ...]) -> np.nda
 
 
 def bounding_box(known: np.ndarray) -> tuple[slice, slice]:
-    """The smallest rectangle that holds every True pixel of (Y, X) `known`."""
+    """Return rows and columns of the smallest rectangle that contains all True pixels."""
     rows, columns = (np.flatnonzero(known.any(axis=axis)) for axis in (1, 0))
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

@@ -1,4 +1,4 @@
-"""Roughness of a surface by the parameters of ISO 25178-2."""
+"""Areal roughness parameters of ISO 25178-2."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 from napari_dff.stack import validate_pixel_size
 from napari_dff.surface.quantity import Quantity, symbols
-from napari_dff.surface.region import PATCH, bounding_box, known_pixels
+from napari_dff.surface.region import CORRELATED_PIXELS, bounding_box, known_pixels
 
 
 class SurfalizeMissing(ImportError):
-    """surfalize isn't installed; it has its own licence (GPL), so it is no dependency."""
+    """surfalize is not installed. It is not a dependency because of its licence (GPL)."""
 
 
 def roughness(
@@ -24,11 +24,10 @@ def roughness(
     uncertainty: np.ndarray | None = None,  # (Y, X)
     where: np.ndarray | None = None,  # (Y, X)
 ) -> tuple[Quantity, ...]:
-    """Height and hybrid parameters over the known pixels, about their mean height.
+    """Compute height and hybrid parameters of the known pixels, about their mean height.
 
-    Take the form out first (`level`). Noise of the depth counts as roughness: what is measured is
-    the surface and its noise, added in squares. Nothing is subtracted; the meaning of Sq says what
-    the noise alone would give.
+    Subtract the form first (`level`). Sq² is the sum of the variances of the surface and of the
+    depth noise. The noise is not subtracted; the meaning of Sq contains its contribution.
 
     Parameters
     ----------
@@ -37,29 +36,29 @@ def roughness(
     pixel_size : (float, float)
         Height and width of a pixel, in `unit`.
     unit : str
-        Unit of length as napari spells it. For "pixel" heights are planes, slopes have no meaning
+        Unit of length, a napari name. For "pixel", heights are in planes, slopes are undefined,
         and Sdq and Sdr are left out.
     uncertainty : (Y, X) float array, optional
-        One standard deviation of the heights, in `unit`; inf where never in focus, which counts
-        as unknown. The standard deviations of Sa and Sq follow from it, to first order and with
-        errors alike over 5 × 5 pixels; too large where the surface itself is finer than that.
+        Standard uncertainty of the heights, in `unit`; pixels with inf are unknown. It is
+        propagated to Sa and Sq to first order, for errors that are correlated over 5 × 5 pixels.
+        The result is too large for a surface that is finer than that.
     where : (Y, X) bool, optional
-        The region; everything when None.
+        The region; all pixels when None.
 
     Returns
     -------
     tuple of Quantity
-        Sa, Sq, Sz, Sp, Sv, Ssk, Sku, Sdq, Sdr. Sdq and Sdr (in %) are of differences between
-        neighbours, and count only those that are both known: noise makes them too large.
+        Sa, Sq, Sz, Sp, Sv, Ssk, Sku, Sdq, Sdr. Sdq and Sdr (in %) use the differences of
+        known neighbours: noise makes them too large.
 
     Raises
     ------
     ValueError
-        For a wrong argument, or where no height is known.
+        For an invalid argument, or if no height is known.
 
     References
     ----------
-    ISO 25178-2:2021; Sdr by its equation D.15.
+    ISO 25178-2:2021; Sdr by equation D.15.
     """
     size = validate_pixel_size(pixel_size)
     known = known_pixels(heights, where, uncertainty)
@@ -68,7 +67,7 @@ def roughness(
     squares = z * z
     sa, sq = float(np.abs(z).mean()), float(np.sqrt(squares.mean()))
     peak, pit = float(z.max()), float(-z.min())
-    flat = sq <= 1e-12 * np.abs(values).max()  # nothing but rounding
+    flat = sq <= 1e-12 * np.abs(values).max()  # up to rounding errors
     skewness = np.nan if flat else float(np.mean(squares * z)) / sq**3
     kurtosis = np.nan if flat else float(np.mean(squares * squares)) / sq**4
 
@@ -95,8 +94,14 @@ def roughness(
         box = bounding_box(known)
         region = np.where(known[box], heights[box], np.nan).astype(np.float64)
         quantities += [
-            Quantity("Sdq", _gradient(region, size), "", None, "root mean square gradient"),
-            Quantity("Sdr", _developed(region, size), "%", None, "area more than a flat surface's"),
+            Quantity("Sdq", _rms_gradient(region, size), "", None, "root mean square gradient"),
+            Quantity(
+                "Sdr",
+                _developed_area_ratio(region, size),
+                "%",
+                None,
+                "area in excess of the projected area",
+            ),
         ]
     return tuple(quantities)
 
@@ -108,11 +113,11 @@ def further_parameters(
     *,
     where: np.ndarray | None = None,  # (Y, X)
 ) -> tuple[Quantity, ...]:
-    """Spatial and functional parameters, by the package surfalize.
+    """Compute spatial and functional parameters with the package surfalize.
 
-    The functional ones are of the known pixels alone. The spatial ones need a full rectangle: the
-    one around the region, each unknown pixel taking the height of the nearest known one. They mean
-    little where much had to be filled.
+    The functional parameters use only the known pixels. The spatial parameters need a rectangle:
+    unknown pixels in the bounding box of the region get the height of the nearest known pixel. The
+    parameters are unreliable if many pixels are unknown.
 
     Parameters
     ----------
@@ -121,22 +126,22 @@ def further_parameters(
     pixel_size : (float, float)
         Height and width of a pixel, in `unit`.
     unit : str
-        Unit of length as napari spells it.
+        Unit of length, a napari name.
     where : (Y, X) bool, optional
-        The region; everything when None.
+        The region; all pixels when None.
 
     Returns
     -------
     tuple of Quantity
         Sal, Str (NaN where the region is too small for them), Sk, Spk, Svk, Smrk1, Smrk2, Vmp,
-        Vmc, Vvv, Vvc (volumes per area). Uncertainties are not known.
+        Vmc, Vvv, Vvc (volumes per area), without uncertainties.
 
     Raises
     ------
     SurfalizeMissing
-        Where surfalize isn't installed.
+        If surfalize is not installed.
     ValueError
-        For a wrong argument, or where too little is known or everything is of one height.
+        For an invalid argument, too few known pixels, or constant height.
 
     References
     ----------
@@ -165,7 +170,7 @@ def further_parameters(
     filled = heights[box][tuple(nearest)].astype(np.float64)
     units = symbols(unit)
     with warnings.catch_warnings():
-        # It warns of oblong pixels, which these don't mind, and of NaN, which speaks for itself.
+        # It warns of non-square pixels, which do not affect these parameters, and of NaN results.
         warnings.simplefilter("ignore")
         surface = surfalize.Surface(filled, step_x=size[1], step_y=size[0], mask=~known)
         return tuple(
@@ -177,13 +182,13 @@ def further_parameters(
 
 
 _FURTHER = (  # name, unit or which of the units of length, meaning
-    ("Sal", "length", "shortest distance over which heights become unlike"),
-    ("Str", "", "texture aspect: 1 alike in all directions, near 0 with a lay"),
+    ("Sal", "length", "shortest distance at which the autocorrelation falls to 0.2"),
+    ("Str", "", "texture aspect ratio: 1 for an isotropic surface, near 0 with a lay"),
     ("Sk", "height", "height of the core"),
     ("Spk", "height", "height of the peaks above the core"),
     ("Svk", "height", "depth of the pits below the core"),
-    ("Smrk1", "%", "share of the area that is peaks"),
-    ("Smrk2", "%", "share of the area that is not pits"),
+    ("Smrk1", "%", "areal fraction of the peaks"),
+    ("Smrk2", "%", "areal fraction without the pits"),
     ("Vmp", "height", "material in the peaks, volume per area"),
     ("Vmc", "height", "material in the core, volume per area"),
     ("Vvv", "height", "void in the pits, volume per area"),
@@ -192,18 +197,24 @@ _FURTHER = (  # name, unit or which of the units of length, meaning
 
 
 def _deviation(weights: np.ndarray, deviation: np.ndarray) -> float:
-    """Standard deviation of a mean of errors with such weights, which vary little over a patch."""
-    return float(np.sqrt(PATCH * np.sum((weights * deviation) ** 2)) / weights.size)
+    """Return the standard deviation of a weighted mean of correlated errors.
+
+    The weights must vary little within the correlated pixels.
+    """
+    return float(np.sqrt(CORRELATED_PIXELS * np.sum((weights * deviation) ** 2)) / weights.size)
 
 
-def _gradient(region: np.ndarray, size: tuple[float, float]) -> float:
+def _rms_gradient(region: np.ndarray, size: tuple[float, float]) -> float:
     return float(
         np.sqrt(sum(_mean_known((np.diff(region, axis=k) / size[k]) ** 2) for k in (0, 1)))
     )
 
 
-def _developed(region: np.ndarray, size: tuple[float, float]) -> float:
-    """Area of four triangles at the corners of each cell, two for each of its two diagonals."""
+def _developed_area_ratio(region: np.ndarray, size: tuple[float, float]) -> float:
+    """Return the developed area in excess of the projected area, in percent.
+
+    The area of a cell of four pixels is the mean of its two triangulations.
+    """
     down, across = (np.diff(region, axis=k) / size[k] for k in (0, 1))
     area = sum(
         np.sqrt(1 + side**2 + edge**2) / 4

@@ -1,4 +1,4 @@
-"""How high a step is, and how much volume stands above a level."""
+"""Step heights and volumes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from napari_dff import checks
 from napari_dff.stack import validate_pixel_size
 from napari_dff.surface.quantity import Quantity, symbols
-from napari_dff.surface.region import PATCH, known_pixels, validate_mask
+from napari_dff.surface.region import CORRELATED_PIXELS, known_pixels, validate_mask
 from napari_dff.validation import MAX_MAGNITUDE
 
 LEVEL = checks.Range(-MAX_MAGNITUDE, MAX_MAGNITUDE, 0.1)
@@ -22,37 +22,38 @@ def step_height(
     *,
     uncertainty: np.ndarray | None = None,  # (Y, X)
 ) -> tuple[Quantity, ...]:
-    """Height of one flat over another: two parallel planes, fitted together by least squares.
+    """Measure the height of a step by fitting two parallel planes (least squares).
 
     Parameters
     ----------
     heights : (Y, X) float array
-        In `unit`; NaN where never in focus. Need not be levelled.
+        In `unit`; NaN where never in focus. Levelling is not needed.
     first, second : (Y, X) bool
-        The two flats. Leave out the edge between them.
+        The two flat areas, without the edge between them.
     pixel_size : (float, float)
         Height and width of a pixel, in `unit`.
     unit : str
-        Unit of length as napari spells it. For "pixel" heights are planes, and the tilt, which has
-        no meaning then, is left out.
+        Unit of length, a napari name. For "pixel", heights are in planes, and the undefined tilt
+        is left out.
     uncertainty : (Y, X) float array, optional
-        One standard deviation of the heights, in `unit`; inf counts as unknown.
+        Standard uncertainty of the heights, in `unit`; pixels with inf are unknown.
 
     Returns
     -------
     tuple of Quantity
-        "step height", `second` over `first`; its standard deviation is what the scatter about the
-        planes makes of it, or what `uncertainty` makes of it if that is more, with errors alike
-        over 5 × 5 pixels. "scatter" about the planes, root mean square. "tilt" of the planes.
+        "step height", `second` minus `first`. Its standard uncertainty is the larger of two: that
+        propagated from the scatter about the planes, and that propagated from `uncertainty`, both
+        for errors correlated over 5 × 5 pixels. "scatter" about the planes, root mean square.
+        "tilt" of the planes.
 
     Raises
     ------
     ValueError
-        For a wrong argument, or where the known pixels don't determine two parallel planes.
+        For an invalid argument, or if the known pixels do not determine two parallel planes.
 
     References
     ----------
-    ISO 5436-1:2000, which does so along a profile (depth of a groove of type A1).
+    ISO 5436-1:2000, which fits lines to a profile (depth of a groove of type A1).
     """
     size = validate_pixel_size(pixel_size)
     flats = [
@@ -66,10 +67,10 @@ def step_height(
     values = heights[rows, columns].astype(np.float64)
     middle = values.mean()
 
-    places = np.column_stack([rows * size[0], columns * size[1]])
-    places -= places.mean(axis=0)
-    scale = np.abs(places).max()
-    terms = np.column_stack([flats[1][rows, columns], np.ones(len(rows)), places / scale])
+    coordinates = np.column_stack([rows * size[0], columns * size[1]])
+    coordinates -= coordinates.mean(axis=0)
+    scale = np.abs(coordinates).max()
+    terms = np.column_stack([flats[1][rows, columns], np.ones(len(rows)), coordinates / scale])
     normal = terms.T @ terms
     count = len(values)
     if np.linalg.matrix_rank(normal, tol=1e-12 * count, hermitian=True) < 4:
@@ -82,17 +83,19 @@ def step_height(
     step, _, *slopes = fitted
     squares = float(np.sum((values - middle - terms @ fitted) ** 2))
 
-    free = max(count / PATCH - 4, 1)  # independent patches less the four numbers fitted
-    variance = float(inverse[0, 0]) * squares / free
+    degrees_of_freedom = max(count / CORRELATED_PIXELS - 4, 1)  # less four parameters
+    variance = float(inverse[0, 0]) * squares / degrees_of_freedom
     if uncertainty is not None:
         influence = terms @ inverse[0]
         deviation = uncertainty[rows, columns].astype(np.float64)
-        variance = max(variance, PATCH * float(np.sum((influence * deviation) ** 2)))
+        variance = max(variance, CORRELATED_PIXELS * float(np.sum((influence * deviation) ** 2)))
 
-    high = symbols(unit).height
+    symbol = symbols(unit).height
     quantities = [
-        Quantity("step height", float(step), high, float(np.sqrt(variance)), "second over first"),
-        Quantity("scatter", (squares / count) ** 0.5, high, None, "root mean square about planes"),
+        Quantity("step height", float(step), symbol, float(np.sqrt(variance)), "second over first"),
+        Quantity(
+            "scatter", (squares / count) ** 0.5, symbol, None, "root mean square about planes"
+        ),
     ]
     if unit != "pixel":
         tilt = float(np.degrees(np.arctan(np.hypot(*slopes) / scale)))
@@ -109,7 +112,7 @@ def volume(
     uncertainty: np.ndarray | None = None,  # (Y, X)
     where: np.ndarray | None = None,  # (Y, X)
 ) -> tuple[Quantity, ...]:
-    """Volume between the surface and a level.
+    """Measure the volume between the surface and a level.
 
     Parameters
     ----------
@@ -118,25 +121,25 @@ def volume(
     pixel_size : (float, float)
         Height and width of a pixel, in `unit`.
     unit : str
-        Unit of length as napari spells it.
+        Unit of length, a napari name.
     level : float
         In `unit`.
     uncertainty : (Y, X) float array, optional
-        One standard deviation of the heights, in `unit`; inf counts as unknown. Those of the
-        volumes follow from it, with errors alike over 5 × 5 pixels.
+        Standard uncertainty of the heights, in `unit`; pixels with inf are unknown. It is
+        propagated to the volumes, for errors correlated over 5 × 5 pixels.
     where : (Y, X) bool, optional
-        The region; everything when None.
+        The region; all pixels when None.
 
     Returns
     -------
     tuple of Quantity
         "volume above" and "volume below" the level, both at least 0, the "area above", and the
-        "area unknown", which counts in none of them.
+        "area unknown", which is part of none of them.
 
     Raises
     ------
     ValueError
-        For a wrong argument, or where no height is known.
+        For an invalid argument, or if no height is known.
     """
     height, width = validate_pixel_size(pixel_size)
     level = LEVEL.check("level", level)
@@ -145,10 +148,10 @@ def volume(
     pixel = height * width
     deviation = None if uncertainty is None else uncertainty[known].astype(np.float64)
 
-    def uncertain(side: np.ndarray) -> float | None:
+    def propagated(side: np.ndarray) -> float | None:
         if deviation is None:
             return None
-        return float(pixel * np.sqrt(PATCH * np.sum(deviation[side] ** 2)))
+        return float(pixel * np.sqrt(CORRELATED_PIXELS * np.sum(deviation[side] ** 2)))
 
     above, below = over > 0, over < 0
     unknown = (known.size if where is None else np.count_nonzero(where)) - over.size
@@ -156,8 +159,10 @@ def volume(
     up, down = float(over[above].sum() * pixel), float(-over[below].sum() * pixel)
     area = float(np.count_nonzero(above) * pixel)
     return (
-        Quantity("volume above", up, units.volume, uncertain(above), "between level and peaks"),
-        Quantity("volume below", down, units.volume, uncertain(below), "between level and pits"),
+        Quantity("volume above", up, units.volume, propagated(above), "between level and peaks"),
+        Quantity("volume below", down, units.volume, propagated(below), "between level and pits"),
         Quantity("area above", area, units.area, None, "projected area higher than the level"),
-        Quantity("area unknown", float(unknown * pixel), units.area, None, "counted in none"),
+        Quantity(
+            "area unknown", float(unknown * pixel), units.area, None, "part of no other quantity"
+        ),
     )

@@ -12,7 +12,7 @@ from napari.viewer import Viewer
 from napari_dff.io.meshes import EXPORTS, save_mesh
 from napari_dff.progress import Progress
 from napari_dff.surface import Mesh, mesh, texture
-from napari_dff.surface.mesh import FACES
+from napari_dff.surface.mesh import FACE_COUNT
 from napari_dff.widgets.controls import button_row, labelled_column
 from napari_dff.widgets.heights import Heights, heights_of
 from napari_dff.widgets.layers import find_layer, role_of, settings_of, source_of
@@ -47,7 +47,7 @@ class SurfaceWidget(Tool):
         self.faces = SpinBox(
             label="triangles",
             value=200_000,
-            min=int(FACES.low),
+            min=int(FACE_COUNT.low),
             max=5_000_000,
             step=50_000,
             tooltip="At most so many, in the view and in files: fewer move more fluidly.",
