@@ -8,7 +8,7 @@ Run from the top of a clone::
 
 Stacks are OME-Zarr, 16 bit, a rough surface mirrored to the size with noise of its own everywhere;
 they are made where they lack (2 GB on the disk a gigavoxel). Every command runs in a process of its
-own, compiled beforehand. Foreseen is what the command says before it starts; memory is the largest
+own, compiled beforehand. Estimates are those that the command prints before it starts; memory is the largest
 resident set.
 """
 
@@ -87,17 +87,17 @@ def size(data: Path, gigavoxels: float) -> dict[str, Any]:
     plain = gigavoxels == max(SHAPES)
     words += PLAIN if plain else []
     seconds, gigabytes, told = run(words)
-    foreseen = re.search(r"foreseen: ([\d.]+) GB of memory, (.*), ([\d.]+) (s|min)", told)
-    assert foreseen is not None, told
-    tiles = re.search(r"in (\d+) tiles", foreseen[2])
+    estimate = re.search(r"foreseen: ([\d.]+) GB of memory, (.*), ([\d.]+) (s|min)", told)
+    assert estimate is not None, told
+    tiles = re.search(r"in (\d+) tiles", estimate[2])
     return {
         "planes × side": f"{count} × {side}²",
         "gigavoxels": count * side**2 / 1e9,
         "recipe": "straight: plain windows, neither aligned nor refined" if plain else "default",
         "tiles": int(tiles[1]) if tiles else 1,
-        "foreseen (GB)": float(foreseen[1]),
+        "estimated (GB)": float(estimate[1]),
         "memory (GB)": gigabytes,
-        "foreseen (min)": float(foreseen[3]) / (60 if foreseen[4] == "s" else 1),
+        "estimated (min)": float(estimate[3]) / (60 if estimate[4] == "s" else 1),
         "time (min)": seconds / 60,
         "megavoxels a second": count * side**2 / seconds / 1e6,
     }
@@ -132,7 +132,7 @@ def table(rows: list[dict[str, Any]]) -> None:
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Minutes and gigabytes against gigavoxels; what was foreseen beside it."""
+    """Minutes and gigabytes against gigavoxels; with the estimates."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.2), layout="constrained")
@@ -140,7 +140,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     at = [row["gigavoxels"] for row in rows]
     for axes, name, unit in ((left, "time", "min"), (right, "memory", "GB")):
         axes.plot(at, [row[f"{name} ({unit})"] for row in rows], "o-", label="measured")
-        axes.plot(at, [row[f"foreseen ({unit})"] for row in rows], "x:", label="foreseen")
+        axes.plot(at, [row[f"estimated ({unit})"] for row in rows], "x:", label="estimated")
         axes.set_xscale("log")
         axes.set_xlabel("gigavoxels")
         axes.set_ylabel(f"{name} ({unit})")

@@ -12,7 +12,7 @@ import napari
 from qtpy.QtWidgets import QApplication
 
 from napari_dff import depth_from_focus, read_stack
-from napari_dff.figure import preview
+from napari_dff.figure import preview_figure
 from napari_dff.io import sample_path
 
 HERE = Path(__file__).parent
@@ -46,7 +46,9 @@ def window() -> None:
 
 def results() -> None:
     result = depth_from_focus(read_stack(sample_path("bare_patch")))
-    seen = preview(result.all_in_focus, result.refined, result.stack.positions, result.stack.unit)
+    seen = preview_figure(
+        result.all_in_focus, result.refined, result.stack.positions, result.stack.unit
+    )
     seen.savefig(HERE / "results.png", dpi=70)
 
 

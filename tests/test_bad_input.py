@@ -33,7 +33,7 @@ from napari_dff import (
     synthetic,
 )
 from napari_dff.cli import main
-from napari_dff.figure import Plate, frames, plate, preview
+from napari_dff.figure import FigureContent, movie_frames, preview_figure, publication_figure
 from napari_dff.io import write_recipe, write_table
 from napari_dff.io.meshes import save_mesh
 from napari_dff.io.pictures import write_figure, write_movie
@@ -522,7 +522,7 @@ def test_odd_planes_give_no_warning_and_finite_depth(planes, recipe, tmp_path):
     assert np.isfinite(made.all_in_focus).all()
     if recipe == "plain":
         save_reconstruction(made, tmp_path / "out", file_format="ome-zarr")
-        assert len(list(frames(made.stack, made.all_in_focus))) == 7
+        assert len(list(movie_frames(made.stack, made.all_in_focus))) == 7
 
 
 @pytest.mark.parametrize("half", ["half black", "half saturated"])
@@ -581,8 +581,11 @@ def test_pictures_of_a_result_that_is_never_in_focus(found, tmp_path):
     made = found.result
     nowhere = made.refined._replace(uncertainty=np.full(SHAPE, np.inf))
     black = np.zeros(SHAPE, np.uint8)
-    write_figure(tmp_path / "a.png", preview(black, nowhere, np.arange(7.0), "pixel"))
-    write_figure(tmp_path / "b.png", plate(Plate(black, nan(*SHAPE), (1e-6, 1e-6), "meter")))
+    write_figure(tmp_path / "a.png", preview_figure(black, nowhere, np.arange(7.0), "pixel"))
+    write_figure(
+        tmp_path / "b.png",
+        publication_figure(FigureContent(black, nan(*SHAPE), (1e-6, 1e-6), "meter")),
+    )
     assert {path.name for path in tmp_path.iterdir()} == {"a.png", "b.png"}
 
 

@@ -20,7 +20,7 @@ from ome_zarr_models.v04.image import Image
 from napari_dff import FocalStack, Recipe, depth_from_focus, read_stack, save_reconstruction
 from napari_dff.acquisition import Acquisition
 from napari_dff.depth import DepthMap
-from napari_dff.figure import preview
+from napari_dff.figure import preview_figure
 from napari_dff.io import (
     Layout,
     Record,
@@ -104,7 +104,7 @@ def read(folder, name, file_format):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """No real preview, which takes longest; test_io.py makes it."""
-    monkeypatch.setattr("napari_dff.figure.preview", lambda *_: Figure(figsize=(1, 1)))
+    monkeypatch.setattr("napari_dff.figure.preview_figure", lambda *_: Figure(figsize=(1, 1)))
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
@@ -397,7 +397,7 @@ def test_a_glance_is_the_same_whichever_windows_come(colour):
 
 def test_a_preview_shows_what_is_known_between_the_ends_of_the_stack():
     found, (picture,) = content(layout_of())
-    panels = preview(picture, found, POSITIONS, "micrometer").axes
+    panels = preview_figure(picture, found, POSITIONS, "micrometer").axes
     titles = [panel.get_title() for panel in panels if panel.get_title()]
     assert titles == ["all in focus", "depth", "uncertainty (2% never in focus)"]  # a row of 40
     depth = panels[1].images[0]

@@ -174,7 +174,7 @@ class ResultFiles:
 
     def _finish(self) -> None:
         """Everything that needs the whole."""
-        from napari_dff.figure import preview  # 0.6 s of matplotlib, needed only here
+        from napari_dff.figure import preview_figure  # 0.6 s of matplotlib, needed only here
 
         for time, missing in enumerate(self._missing):
             if missing > 0:
@@ -184,7 +184,7 @@ class ResultFiles:
         seen, layout = self._glance, self._layout
         self._files[PICTURES].shown([_limits(picture) for picture in seen.pictures])
         picture = seen.pictures[self._record.focus_channel]
-        figure = preview(picture, seen.found, layout.positions[0], layout.unit)
+        figure = preview_figure(picture, seen.found, layout.positions[0], layout.unit)
         look = {"compress_level": 1}
         figure.savefig(self._place / "preview.png", dpi=100, pil_kwargs=look)
 

@@ -8,7 +8,7 @@ from napari.layers import Layer, Shapes
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
 
-from napari_dff.figure import Plate, frames, plate
+from napari_dff.figure import FigureContent, movie_frames, publication_figure
 from napari_dff.io.pictures import FIGURES, MOVIES, write_figure, write_movie
 from napari_dff.widgets.controls import button_row, labelled_column
 from napari_dff.widgets.heights import Heights, heights_of, lines
@@ -62,12 +62,12 @@ class FigureWidget(Tool):
             if self._shown:
                 self._stop()
 
-    def plate(self, heights: Heights) -> Plate:
+    def content(self, heights: Heights) -> FigureContent:
         """What the figure shows."""
         if heights.picture is None:
             raise ValueError(f"{heights.layer.name!r} has no all-in-focus image beside it")
         drawn = lines(self.line.value, heights.layer)
-        return Plate(
+        return FigureContent(
             heights.picture,
             heights.heights,
             heights.pixel_size,
@@ -137,22 +137,27 @@ class FigureWidget(Tool):
         try:
             heights = heights_of(self._viewer, self.chosen.value)
             stack = stack_in_view(self._viewer, self._stack(heights), focus=False)
-            given, self.where = self.plate(heights), heights.where
+            content, self.where = self.content(heights), heights.where
         except ValueError as error:
             self.fail(error)
             return
         path = self.path("Save movie", "movie.gif", MOVIES)
         if path is not None:
-            self.work(lambda _: write_movie(path, frames(stack, given.picture)), lambda _: None)
+            self.work(
+                lambda _: write_movie(path, movie_frames(stack, content.picture)), lambda _: None
+            )
 
     def _on_figure(self) -> None:
         try:
             heights = heights_of(self._viewer, self.chosen.value)
-            given, self.where = self.plate(heights), heights.where
+            content, self.where = self.content(heights), heights.where
         except ValueError as error:
             self.fail(error)
             return
         path = self.path("Save figure", "figure.png", FIGURES)
         settings = {"colormap": self.colormap.value, "width": self.inches.value}
         if path is not None:
-            self.work(lambda _: write_figure(path, plate(given, **settings)), lambda _: None)
+            self.work(
+                lambda _: write_figure(path, publication_figure(content, **settings)),
+                lambda _: None,
+            )
