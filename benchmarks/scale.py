@@ -8,8 +8,8 @@ Run from the top of a clone::
 
 Stacks are OME-Zarr, 16 bit, a rough surface mirrored to the size with noise of its own everywhere;
 they are made where they lack (2 GB on the disk a gigavoxel). Every command runs in a process of its
-own, compiled beforehand. Estimates are those that the command prints before it starts; memory is the largest
-resident set.
+own, compiled beforehand. Estimates are those that the command prints before it starts; memory is
+the largest resident set.
 """
 
 from __future__ import annotations
