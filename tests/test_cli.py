@@ -40,7 +40,7 @@ def test_every_choice_of_the_recipe_has_its_function():
     from napari_dff import focus, fusion, recipe, refinement
     from napari_dff.curve import PEAK_MODELS
     from napari_dff.depth import PREFERENCES
-    from napari_dff.registration.estimation import MATCHERS
+    from napari_dff.registration.matching import MATCHERS
     from napari_dff.registration.motion import MOTIONS
 
     assert set(get_args(recipe.Operator)) == set(focus.OPERATORS)

@@ -8,24 +8,16 @@ which `joint` refines.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from napari_dff.progress import Progress
 from napari_dff.recipe import Motion
-from napari_dff.registration.downsampling import MAX_SIDE_PX, DownsampledStack
-from napari_dff.registration.features import (
-    MIN_MATCHES,
-    NO_MATCHES,
-    Keypoints,
-    Matches,
-    detect_keypoints,
-    match,
-)
-from napari_dff.registration.intensity import estimate_ecc
+from napari_dff.registration.downsampling import DownsampledStack
 from napari_dff.registration.joint import refine_jointly
+from napari_dff.registration.matching import MATCHERS, Candidates
 from napari_dff.registration.motion import MOTIONS, rms_distance, transform_points
 from napari_dff.registration.report import Outcome, PlaneReport
 from napari_dff.threads import run_parallel
@@ -43,87 +35,6 @@ MIN_OVERLAP = 0.25  # share of the pixels that both planes must have
 MAX_NEIGHBOURS = 2  # planes towards the reference that are tried before a plane stays unmatched
 
 
-class Candidates(NamedTuple):
-    """Transforms from a plane to its neighbour, by name of the motion model, and the matches."""
-
-    fits: dict[str, np.ndarray]
-    matches: Matches
-
-
-class PairMatcher(Protocol):
-    """A method that matches two planes."""
-
-    def match_pair(self, plane: int, neighbour: int) -> Candidates:
-        """Return the candidates for a pair; no fits where nothing can be matched."""
-        ...
-
-    def keypoint_count(self, plane: int) -> int:
-        """Return the number of features of a plane; 0 where the method has none."""
-        ...
-
-
-class FeatureMatcher:
-    """Matches planes by their features. All models are fitted, since a fit costs little.
-
-    `max_count` features of each plane are detected at a longer side of `max_side` pixels.
-    """
-
-    def __init__(
-        self, images: np.ndarray, max_side: int, max_count: int, progress: Progress
-    ) -> None:
-        self._keypoints: dict[int, Keypoints] = {}
-
-        def detect(i: int) -> None:
-            self._keypoints[i] = detect_keypoints(images[i], max_side, max_count)
-
-        run_parallel(detect, range(len(images)), progress, desc="Finding features")
-
-    def match_pair(self, plane: int, neighbour: int) -> Candidates:
-        """Return the fits of all motion models."""
-        matches = match(self._keypoints[plane], self._keypoints[neighbour])
-        if len(matches.source) < MIN_MATCHES:
-            return Candidates({}, matches)
-        fits = {
-            name: model.fit(matches.source, matches.target, matches.weights)
-            for name, model in MOTIONS.items()
-        }
-        return Candidates(fits, matches)
-
-    def keypoint_count(self, plane: int) -> int:
-        """Return the number of features of a plane."""
-        return len(self._keypoints[plane].points)
-
-
-class IntensityMatcher:
-    """Matches planes by the correlation of their grey levels."""
-
-    def __init__(self, images: np.ndarray, motion: Motion) -> None:
-        self._images = images
-        self._models = ("translation", "similarity") if motion == "auto" else (motion,)
-
-    def match_pair(self, plane: int, neighbour: int) -> Candidates:
-        """Return the transforms of the requested model."""
-        fits = {}
-        moving, fixed = self._images[plane], self._images[neighbour]
-        for name in self._models:
-            transform = estimate_ecc(moving, fixed, MOTIONS[name])
-            if transform is not None:
-                fits[name] = MOTIONS[name].project(transform, moving.shape)
-        return Candidates(fits, NO_MATCHES)
-
-    def keypoint_count(self, plane: int) -> int:
-        """Return 0."""
-        return 0
-
-
-# Joint registration refines the transforms by grey levels: few features at a coarse scale suffice.
-MATCHERS: dict[str, Callable[[np.ndarray, Motion, Progress], PairMatcher]] = {
-    "joint": lambda images, _, progress: FeatureMatcher(images, 384, 1000, progress),
-    "sift": lambda images, _, progress: FeatureMatcher(images, MAX_SIDE_PX, 4000, progress),
-    "ecc": lambda images, motion, _: IntensityMatcher(images, motion),
-}
-
-
 class Chain(NamedTuple):
     """Transforms composed from neighbour to neighbour.
 
@@ -134,7 +45,7 @@ class Chain(NamedTuple):
     reports : list of PlaneReport
         Of each plane.
     matched : list of int
-        Planes that could be matched, in ascending order, with the reference plane.
+        The reference plane and the planes that could be matched, in ascending order.
     """
 
     transforms: np.ndarray
@@ -157,26 +68,34 @@ def estimate(
         candidates[pair] = matcher.match_pair(*pair)
 
     run_parallel(match_pair, neighbours, progress, desc="Matching planes")
-    pairs = [candidates[pair] for pair in neighbours]
-    model = _simplest_explanation(pairs) if motion == "auto" else motion
-    verifier = Verifier(images, model)
-    chain = _compose(matcher, verifier, candidates, outwards, reference, progress)
+    name = motion
+    if motion == "auto":
+        name = _select_model([candidates[pair] for pair in neighbours])
+
+    def lookup(i: int, j: int) -> Candidates:
+        return candidates.get((i, j)) or matcher.match_pair(i, j)
+
+    chain = _compose(lookup, Verifier(images, name), outwards, reference, progress)
     transforms = chain.transforms
-    if registration == "joint" and MOTIONS[model].is_linear:
+    if registration == "joint" and MOTIONS[name].is_linear:
         transforms = refine_jointly(
-            images, transforms, chain.matched, reference, MOTIONS[model], progress
+            images, transforms, chain.matched, reference, MOTIONS[name], progress
         )
     _interpolate_unmatched(transforms, chain.matched)
     upsampling = upsampling_transform(factor)
     transforms = upsampling @ transforms @ np.linalg.inv(upsampling)
-    return transforms, tuple(_upsample_report(report, factor) for report in chain.reports)
+    reports = (
+        report._replace(keypoints=keypoints)
+        for report, keypoints in zip(chain.reports, matcher.keypoint_counts, strict=True)
+    )
+    return transforms, tuple(_upsample_report(report, factor) for report in reports)
 
 
 def _read_normalized(planes: Any, progress: Progress) -> tuple[np.ndarray, int]:
     """Return (Z, Y, X) float32 grey planes, 0 … 1, and the factor by which they are downsampled.
 
-    0 and 1 are the percentiles 0.5 and 99.5 of the whole stack. The longer side is `MAX_SIDE_PX`
-    at most. Raises a ValueError where the planes have no contrast.
+    0 and 1 are the percentiles 0.5 and 99.5 of the whole stack. Raises a ValueError where the
+    planes have no contrast.
     """
     source = DownsampledStack(planes, as_grey=True)
     images = np.empty(source.shape, dtype=np.float32)
@@ -198,29 +117,29 @@ def _read_normalized(planes: Any, progress: Progress) -> tuple[np.ndarray, int]:
     return images, source.factor
 
 
-def _simplest_explanation(candidates: list[Candidates]) -> str:
+def _select_model(candidates: list[Candidates]) -> Motion:
     """Return the motion model with the smallest information criterion, summed over all pairs."""
-    pairs = [pair for pair in candidates if pair.fits and len(pair.matches.source)]
-    if not pairs:  # no points to count: a similarity is what stages and lenses do
+    pairs = [pair for pair in candidates if pair.transforms and len(pair.matches.source)]
+    if not pairs:  # without points to count: a similarity is what stages and lenses do
         return "similarity"
-    scores = {
-        name: sum(model.information_criterion(p.fits[name], *p.matches[:3]) for p in pairs)
-        for name, model in MOTIONS.items()
-    }
-    return min(scores, key=lambda name: scores[name])
+
+    def score(name: Motion) -> float:
+        model = MOTIONS[name]
+        return sum(model.information_criterion(p.transforms[name], *p.matches[:3]) for p in pairs)
+
+    return min(MOTIONS, key=score)
 
 
 def _compose(
-    matcher: PairMatcher,
+    lookup: Callable[[int, int], Candidates],
     verifier: Verifier,
-    candidates: dict[tuple[int, int], Candidates],
     outwards: list[int],
     reference: int,
     progress: Progress,
 ) -> Chain:
     """Compose verified transforms outwards from the reference plane.
 
-    A plane that cannot be matched to its neighbour is matched to the next plane behind that.
+    A plane that cannot be matched to the last matched plane is matched to the one before that.
     """
     transforms = np.tile(np.eye(3), (len(outwards) + 1, 1, 1))
     reports = {reference: PlaneReport(reference, reference, model="reference")}
@@ -234,16 +153,14 @@ def _compose(
             outcome=Outcome.NOT_MATCHED,
         )
         for j in matched[side][: -MAX_NEIGHBOURS - 1 : -1]:
-            pair = candidates.get((i, j)) or matcher.match_pair(i, j)
-            if pair.fits:
-                step, reports[i] = verifier.choose(i, j, pair)
+            candidates = lookup(i, j)
+            if candidates.transforms:
+                step, reports[i] = verifier.choose(i, j, candidates)
                 transforms[i] = transforms[j] @ step
                 matched[side].append(i)
                 break
     return Chain(
-        transforms,
-        [reports[i]._replace(keypoints=matcher.keypoint_count(i)) for i in sorted(reports)],
-        sorted({*matched[1], *matched[-1]}),
+        transforms, [reports[i] for i in sorted(reports)], sorted({*matched[1], *matched[-1]})
     )
 
 
@@ -254,57 +171,49 @@ class Verifier:
     ----------
     images : (Z, Y, X) float32
         They are compared blurred and downsampled to a longer side of `VERIFICATION_SIDE_PX`.
-    model : str
+    requested : str
         The motion model that was requested or selected; simpler ones are its fallback.
     """
 
-    def __init__(self, images: np.ndarray, model: str) -> None:
+    def __init__(self, images: np.ndarray, requested: Motion) -> None:
         factor = downsampling_factor(images.shape[1:], VERIFICATION_SIDE_PX)
         self._upsampling = upsampling_transform(factor)
         self._images = [
             cv2.GaussianBlur(downsample(image, factor), (0, 0), VERIFICATION_BLUR_PX)
             for image in images
         ]
-        names = list(MOTIONS)
-        self._model = model
-        self._trials = names[names.index(model) :: -1]
+        self._requested = requested
 
     def choose(self, i: int, j: int, candidates: Candidates) -> tuple[np.ndarray, PlaneReport]:
         """Return the most general transform from plane `i` to `j` that lowers their difference.
 
         The identity where none does.
         """
-        matches = candidates.matches
-        count = matches.candidate_count
-        for name in self._trials:
-            if name not in candidates.fits:
+        transforms, matches = candidates
+        report = PlaneReport(i, j, matches=matches.candidate_count)
+        names = list(MOTIONS)
+        for name in names[names.index(self._requested) :: -1]:
+            if name not in transforms or not self._lowers_difference(i, j, transforms[name]):
                 continue
-            transform = candidates.fits[name]
-            if self._lowers_difference(i, j, transform):
-                points, goal = matches.source, matches.target
-                requested = name == self._model
-                reason = f"{self._model} does not lower the difference to plane {j}"
-                report = PlaneReport(
-                    i,
-                    j,
-                    matches=count,
-                    inliers=len(points),
-                    residual=rms_distance(transform, points, goal) if len(points) else np.nan,
-                    model=name,
-                    fallback="" if requested else reason,
-                    points=points,
-                    displacements=goal - points,
-                    outcome=Outcome.AS_REQUESTED if requested else Outcome.SIMPLER_MODEL,
+            report = report._replace(
+                inliers=len(matches.source),
+                model=name,
+                points=matches.source,
+                displacements=matches.target - matches.source,
+            )
+            if len(matches.source):
+                distance = rms_distance(transforms[name], matches.source, matches.target)
+                report = report._replace(residual=distance)
+            if name != self._requested:
+                report = report._replace(
+                    fallback=f"{self._requested} does not lower the difference to plane {j}",
+                    outcome=Outcome.SIMPLER_MODEL,
                 )
-                return transform, report
-        report = PlaneReport(
-            i,
-            j,
-            matches=count,
+            return transforms[name], report
+        return np.eye(3), report._replace(
             fallback=f"no motion lowers the difference to plane {j}",
             outcome=Outcome.NO_MOTION_NEEDED,
         )
-        return np.eye(3), report
 
     def _lowers_difference(self, i: int, j: int, transform: np.ndarray) -> bool:
         """Return whether the mean absolute difference is less with the transform than without.

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from napari_dff.recipe import Motion
+
 REWEIGHTING_STEPS = 12
 ERROR_FLOOR_PX = 1e-6  # smaller errors are rounding errors
 
@@ -236,7 +238,7 @@ class MotionModel:
         return transform
 
 
-MOTIONS: dict[str, MotionModel] = {
+MOTIONS: dict[Motion, MotionModel] = {
     "translation": MotionModel(
         2, fit_translation, cv2.MOTION_TRANSLATION, np.eye(3), np.array([_SHIFT_Y, _SHIFT_X])
     ),
