@@ -29,7 +29,7 @@ class Candidates(NamedTuple):
     Without transforms where nothing can be matched.
     """
 
-    transforms: dict[str, np.ndarray]
+    transforms: dict[Motion, np.ndarray]
     matches: Matches
 
 
@@ -73,7 +73,9 @@ def feature_matcher(
 
 def intensity_matcher(images: np.ndarray, motion: Motion) -> Matcher:
     """Match planes by the enhanced correlation coefficient, for the requested motion model."""
-    names = ("translation", "similarity") if motion == "auto" else (motion,)
+    names: tuple[Motion, ...] = (motion,)
+    if motion == "auto":
+        names = ("translation", "similarity")
 
     def match_pair(plane: int, neighbour: int) -> Candidates:
         transforms = {}
