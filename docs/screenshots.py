@@ -50,7 +50,7 @@ def run(widget: Any) -> None:
     """Press Run and wait."""
     QTest.mouseClick(widget.run.native, Qt.MouseButton.LeftButton)
     settle(0.2)
-    while widget._job is not None:
+    while widget._task is not None:
         settle(0.05)
     settle(0.3)
 
@@ -59,7 +59,7 @@ def press(button: Any, owner: Any) -> None:
     """Press another button and wait."""
     QTest.mouseClick(button.native, Qt.MouseButton.LeftButton)
     settle(0.2)
-    while owner._job is not None:
+    while owner._task is not None:
         settle(0.05)
     settle(0.3)
 
@@ -213,8 +213,8 @@ def measure() -> None:
     layer(viewer, "refined depth").colormap = "viridis"
     widget.measure.value = "profile"
     press(widget.draw, widget)
-    widget.drawn.value.add([[40, 20], [200, 230]], shape_type="line")
-    widget.drawn.value.mode = "pan_zoom"
+    widget.shapes.value.add([[40, 20], [200, 230]], shape_type="line")
+    widget.shapes.value.mode = "pan_zoom"
     run(widget)
     QTest.mouseMove(*place(viewer, layer(viewer, "refined depth"), 100, 150))
     save(viewer, "measure")

@@ -60,7 +60,7 @@ class Person:
         self.wait(widget, timeout)
 
     def wait(self, widget, timeout=60_000):
-        self.qtbot.waitUntil(lambda: widget._job is None, timeout=timeout)
+        self.qtbot.waitUntil(lambda: widget._task is None, timeout=timeout)
 
     def undo(self, widget):
         self.press(widget.undo)
@@ -125,7 +125,7 @@ def person(viewer, qtbot):
 def said(monkeypatch):
     """What napari's notification shows."""
     messages = []
-    for module in ("step", "worker", "tool"):
+    for module in ("task_widget", "worker"):
         monkeypatch.setattr(f"napari_dff.widgets.{module}.show_error", messages.append)
     return messages
 

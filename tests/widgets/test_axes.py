@@ -109,7 +109,7 @@ def test_every_time_on_its_own_and_all_channels_at_its_depth(person, source, ser
         assert picture.get_value(world, world=True) == picture.data[at[0], at[1], 0, at[3], at[4]]
     assert plugin_metadata(depth)["focus_channel"] == 1
     widget.axes.focus.value = 0
-    assert "another focus channel" in widget.fresh.value
+    assert "another focus channel" in widget.freshness.label.value
     assert "--focus-channel 0" in widget.command()
     person.undo(widget)
     assert person.roles() == {"mine"}
@@ -273,7 +273,7 @@ def test_the_preview_and_the_inspector_follow_the_sliders(person, source, series
         widget.status.value = ""
         person.viewer.dims.set_current_step(0, t)
         person.qtbot.waitUntil(lambda: previewed() is not None, timeout=20_000)
-        person.qtbot.waitUntil(lambda: widget._preview._job is None, timeout=20_000)
+        person.qtbot.waitUntil(lambda: widget._preview._task is None, timeout=20_000)
         np.testing.assert_allclose(previewed(), focus_measure(series[t, 1]), rtol=1e-3, atol=1e-6)
     widget.preview.value = OFF
     person.viewer.dims.set_current_step(0, 1)
@@ -296,7 +296,7 @@ def test_depth_is_measured_where_the_sliders_stand(person, source, series, chose
         person.viewer.dims.set_current_step(0, t)
         person.run(measure)
         assert f"time {t + 1} of 2" in measure.status.value
-        heights = measure.found.heights
+        heights = measure.measurement.heights
         known = np.isfinite(heights.heights)
         np.testing.assert_array_equal(heights.heights[known], depth.data[t, 0, 0][known])
         channel = person.viewer.dims.current_step[1]
@@ -304,7 +304,7 @@ def test_depth_is_measured_where_the_sliders_stand(person, source, series, chose
         np.testing.assert_array_equal(heights.picture, picture)
     person.press(measure.keep)
     assert person.layer("levelled depth").data.shape == (64, 64)
-    surface.chosen.value = figure.chosen.value = depth
+    surface.input_layer.value = figure.input_layer.value = depth
     person.viewer.dims.set_current_step(0, 0)
     chosen_file.path = tmp_path / "figure.png"
     person.run(figure, figure.figure)

@@ -74,7 +74,7 @@ def told(said):
         assert words in sentence, kind
         assert "\n" not in sentence, kind
         assert widget.status.value == f"failed: {sentence.split(': ', 1)[1]}", kind
-        assert widget._job is None, kind
+        assert widget._task is None, kind
 
     return check
 
@@ -188,17 +188,17 @@ def hints(s):
 
 def measuring(s):
     m = s.measure
-    m.chosen.value = s.made
+    m.input_layer.value = s.made
     for what, words in (("profile", "no line: press Draw"), ("step height", "two areas, got 0")):
         m.measure.value = what
         yield m, m.run, words
-    m.drawn.value = s.shapes([[50, 50], [50, 60], [60, 60], [60, 50]], kind="rectangle")
+    m.shapes.value = s.shapes([[50, 50], [50, 60], [60, 60], [60, 50]], kind="rectangle")
     for what in ("roughness", "volume"):
         m.measure.value = what
         yield m, m.run, "heights must be known somewhere inside the region"
     s.viewer.layers.remove(s.added)
     m.measure.value = "profile"
-    m.drawn.value = s.shapes([[5, 5], [5, 5]], kind="line")
+    m.shapes.value = s.shapes([[5, 5], [5, 5]], kind="line")
     yield m, m.run, "line must have two vertices that differ"
     s.viewer.layers.remove(s.added)
     m.measure.value, m.levelling.value = "roughness", "three_points"
@@ -207,7 +207,7 @@ def measuring(s):
         ([[5, 5], [9, 9], [11, 11]], "points must not lie on a line"),
         ([[5, 5], [9, 9], [90, 11]], "points must lie inside the 32 × 32 pixels, got (90, 11)"),
     ):
-        m.corners.value = s.points(*places)
+        m.plane_points.value = s.points(*places)
         yield m, m.run, words
         s.viewer.layers.remove(s.added)
     m.levelling.value = "plane"
@@ -219,7 +219,7 @@ def nowhere_in_focus(s):
     doubt.data = np.full_like(known, np.inf)
     s.measure.measure.value = "roughness"
     yield s.measure, s.measure.run, "heights must be known somewhere"
-    s.surface.chosen.value = s.made
+    s.surface.input_layer.value = s.made
     yield s.surface, s.surface.run, "heights must be known somewhere"
     s.file.path = s.folder / "mesh.ply"
     yield s.surface, s.surface.export, "heights must be known somewhere"
@@ -234,14 +234,14 @@ def units(s):
     ):
         s.made.units = units
         for widget in (s.measure, s.surface):
-            widget.chosen.value = s.made
+            widget.input_layer.value = s.made
             yield widget, widget.run, words
         s.measure._moved(s.viewer, SimpleNamespace(position=(14, 5, 5)))
     s.made.units = kept
 
 
 def files(s):
-    s.figure.chosen.value = s.surface.chosen.value = s.made
+    s.figure.input_layer.value = s.surface.input_layer.value = s.made
     taken = s.folder / "a file.txt"
     taken.touch()
     doors = (
@@ -300,7 +300,7 @@ def parts_missing(s):
     yield s.figure, s.figure.figure, "has no all-in-focus image beside it"
     s.viewer.layers.remove(s.source)
     yield s.figure, s.figure.play, "the stack that 'refined depth · mine' was made from is gone"
-    s.reuse.chosen.value = s.made
+    s.reuse.input_layer.value = s.made
     yield s.reuse, s.reuse.run, "no stacks chosen"
 
 

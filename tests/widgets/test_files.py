@@ -208,9 +208,9 @@ def test_a_run_s_folder_becomes_its_layers(person, stack, file_format, tmp_path)
     person.viewer.layers.selection.active = by_role["uncertainty"]
     assert widget.form.settings["window"].value == 11
     measure = person.open("measure")  # and what is beside it is found
-    measure.chosen.value = by_role["depth"]
+    measure.input_layer.value = by_role["depth"]
     person.run(measure)
-    assert np.isfinite(measure.found.quantities[0].uncertainty)
+    assert np.isfinite(measure.measurement.quantities[0].uncertainty)
 
 
 def test_the_images_of_a_run_one_by_one(viewer, stack, tmp_path):

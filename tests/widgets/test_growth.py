@@ -129,7 +129,7 @@ def test_previews_in_a_row(person, tiny, grows, effort):
 
     def act():
         widget.status.value = ""
-        widget._preview.ask()
+        widget._preview.request()
         person.qtbot.waitUntil(lambda: "preview of" in widget.status.value, timeout=20_000)
 
     grows(act, 6 * effort)

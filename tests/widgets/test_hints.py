@@ -6,7 +6,7 @@ import pytest
 from napari_dff import depth_map, focus_measure, synthetic
 from napari_dff import refine as refine_
 from napari_dff.refinement import BACKGROUND, NO_HINT
-from napari_dff.widgets.hints import NEVER, hints_of
+from napari_dff.widgets.hints import BACKGROUND_CHOICE, hints_of
 
 SIZE = (0.5, 0.5)
 
@@ -36,7 +36,7 @@ def test_points_are_clicked_and_obeyed(person, ready, bare):
     person.viewer.dims.set_current_step(0, 7)
     person.qtbot.wait(50)
     person.click(source, 30, 30)
-    widget.hints.says.value = NEVER
+    widget.hints.new_points.value = BACKGROUND_CHOICE
     person.click(source, 70, 66)
     assert len(points.data) == 2
     assert list(points.features["background"]) == [False, True]
@@ -44,7 +44,7 @@ def test_points_are_clicked_and_obeyed(person, ready, bare):
     places = np.argwhere(hints == 7)
     assert np.abs(places - 30).max() <= 3
     assert np.abs(np.argwhere(hints == BACKGROUND) - (70, 66)).max() <= 3
-    assert "has changed" not in widget.fresh.value  # it was made without them
+    assert "has changed" not in widget.freshness.label.value  # it was made without them
 
     person.run(widget)
     depth, doubt = person.layer("refined depth"), person.layer("refined uncertainty")
@@ -62,7 +62,7 @@ def test_points_are_clicked_and_obeyed(person, ready, bare):
     assert not np.array_equal(depth.data, before)
     points.selected_data = {0, 1}
     points.remove_selected()
-    assert "'hints · mine' has changed since" in widget.fresh.value
+    assert "'hints · mine' has changed since" in widget.freshness.label.value
     person.run(widget)
     assert np.percentile(np.abs(depth.data - before) / 2.0, 99) < 0.05
 

@@ -30,8 +30,8 @@ def test_a_click_shows_the_curve_and_goes_to_its_plane(person, surface):
     truth = np.interp(surface.depth[pixel], surface.stack.positions, 10 + 2.0 * np.arange(12))
     assert curve.depth == pytest.approx(truth, abs=1.0)
     assert person.viewer.dims.current_step[0] == curve.plane
-    assert f"plane {curve.plane}" in widget.told.value
-    assert "µm" in widget.told.value
+    assert f"plane {curve.plane}" in widget.status.value
+    assert "µm" in widget.status.value
     lines = widget.plot.axes[0].get_lines()
     np.testing.assert_array_equal(lines[0].get_ydata(), curve.focus)
 
@@ -50,7 +50,7 @@ def test_shift_pins_and_a_drag_is_no_click(person, surface):
     assert len(widget.curves) == 2
     person.click(source, 30, 30)
     looked(person, widget, 1)
-    person.press(widget.forget)
+    person.press(widget.clear_button)
     assert widget.curves == []
 
 
@@ -70,8 +70,8 @@ def test_it_works_on_results_with_their_recipe(person, surface):
     np.testing.assert_array_equal(
         curve.focus, focus_curve(series_of(source).stack(()), recipe, *pixel).focus
     )
-    assert widget._final["refined"][0] == depth.data[pixel]
-    assert "Refined" in widget.told.value
+    assert widget._layer_depths["refined"][0] == depth.data[pixel]
+    assert "Refined" in widget.status.value
     assert {"estimate", "refined"} <= set(widget.plot.axes[0].get_legend_handles_labels()[1])
 
 
@@ -90,7 +90,7 @@ def test_a_lazy_stack_is_read_only_around_the_pixel(person, surface):
     widget = person.open("inspector")
     person.qtbot.wait(50)
     read.clear()
-    widget.step.value = False
+    widget.go_to_plane.value = False
     widget.inspect(source, (48, 60))
     looked(person, widget)
     assert read
@@ -105,10 +105,10 @@ def test_outside_and_without_a_stack_nothing_breaks(person, surface):
     from qtpy.QtCore import QPoint, Qt
 
     person.qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=QPoint(5, 5))
-    person.qtbot.waitUntil(lambda: "no stack" in widget.told.value, timeout=2000)
+    person.qtbot.waitUntil(lambda: "no stack" in widget.status.value, timeout=2000)
     person.stack(surface)
     widget.inspect(person.viewer.layers["mine"], (500, 500))
-    person.qtbot.waitUntil(lambda: "failed" in widget.told.value, timeout=5000)
+    person.qtbot.waitUntil(lambda: "failed" in widget.status.value, timeout=5000)
     assert widget.curves == []
 
 

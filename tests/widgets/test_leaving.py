@@ -11,7 +11,7 @@ from qtpy.QtCore import QThreadPool
 from napari_dff import synthetic
 from napari_dff.widgets import worker
 from napari_dff.widgets.preview import VIEW
-from napari_dff.widgets.runs import Run
+from napari_dff.widgets.runs import RunLayers
 
 from .conftest import TITLES
 
@@ -154,7 +154,7 @@ def test_whatever_happens_to_the_stack_meanwhile(person, held, said, tiny):
         held.go.set()
         person.wait(widget)
         assert status in widget.status.value, name
-        assert fresh in widget.fresh.value, name
+        assert fresh in widget.freshness.label.value, name
         assert ("focus" in person.roles()) == (status == "done"), name
         assert len(said) == (status != "done"), name
         said.clear()
@@ -177,7 +177,7 @@ def settled(person):
     """Nothing computes any more, and no layers come or go."""
     assert QThreadPool.globalInstance().waitForDone(10_000)
     person.qtbot.wait(20)
-    person.qtbot.waitUntil(lambda: not worker._waiting)
+    person.qtbot.waitUntil(lambda: not worker._updates)
 
 
 def test_docks_closed_while_they_work(person, held, tiny):
@@ -229,14 +229,14 @@ def test_half_a_result_is_taken_back(person, said, tiny, monkeypatch):
     widget = person.open("all")
     widget.form.settings["registration"].value = "none"
     person.run(widget)
-    before, put = contents(person), Run.put
+    before, put = contents(person), RunLayers.show
 
     def failing(run, role, *args, **settings):
         if role == "refined depth":
             raise ValueError("no room for it")
         return put(run, role, *args, **settings)
 
-    monkeypatch.setattr(Run, "put", failing)
+    monkeypatch.setattr(RunLayers, "show", failing)
     widget.form.settings["window"].value = 15
     person.run(widget)
     assert said == ["Depth from focus: no room for it"]
@@ -250,15 +250,15 @@ def test_two_at_once_and_pressing_twice(person, held, tiny):
     focus, all_ = person.open("focus", "all")
     all_.form.settings["registration"].value = "none"
     person.press(focus.run)
-    first = focus._job
+    first = focus._task
     person.press(focus.run)
     focus._start()  # as a shortcut or a script might
-    assert focus._job is first
+    assert focus._task is first
     assert not focus.undo.enabled
-    focus._undo()
+    focus._controls.undo_last()
     person.run(all_)
     assert all_.status.value == "done"
-    assert focus._job is first
+    assert focus._task is first
     held.go.set()
     person.wait(focus)
     assert person.roles() >= {"mine", "focus", "refined depth"}

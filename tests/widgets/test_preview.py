@@ -14,7 +14,7 @@ def wide():
 
 def shown(person, widget, role):
     person.qtbot.waitUntil(lambda: role in person.roles(), timeout=20_000)
-    person.qtbot.waitUntil(lambda: widget._preview._job is None, timeout=20_000)
+    person.qtbot.waitUntil(lambda: widget._preview._task is None, timeout=20_000)
     return person.layer(role)
 
 

@@ -24,21 +24,21 @@ def steps(person, surface):
 
 def test_a_result_says_when_its_input_or_its_settings_have_changed(person, steps):
     source, focus, depth = steps
-    assert depth.fresh.value == ""
+    assert depth.freshness.label.value == ""
     depth.form.settings["peak"].value = "gaussian"
-    assert "other settings: peak curve → gaussian" in depth.fresh.value
+    assert "other settings: peak curve → gaussian" in depth.freshness.label.value
     depth.form.settings["peak"].value = "curve"
-    assert depth.fresh.value == ""
+    assert depth.freshness.label.value == ""
     focus.form.settings["window"].value = 15
-    assert "window 9 → 15" in focus.fresh.value
+    assert "window 9 → 15" in focus.freshness.label.value
     person.run(focus)
-    assert focus.fresh.value == ""
-    assert "'focus · mine' has changed since" in depth.fresh.value
+    assert focus.freshness.label.value == ""
+    assert "'focus · mine' has changed since" in depth.freshness.label.value
     person.undo(focus)
-    assert depth.fresh.value == ""  # it holds again
+    assert depth.freshness.label.value == ""  # it holds again
     source.data = source.data.copy()
-    assert "'mine' has changed since" in focus.fresh.value
-    assert "out of date" in depth.fresh.value
+    assert "'mine' has changed since" in focus.freshness.label.value
+    assert "out of date" in depth.freshness.label.value
 
 
 def test_undo_takes_away_what_was_added(person, steps):

@@ -114,7 +114,7 @@ def test_cancel_changes_nothing(person, surface, monkeypatch):
     person.qtbot.waitUntil(lambda: "Waiting" in widget.status.value, timeout=5000)
     assert not widget.run.enabled
     person.press(widget.cancel)
-    person.qtbot.waitUntil(lambda: widget._job is None, timeout=2000)
+    person.qtbot.waitUntil(lambda: widget._task is None, timeout=2000)
     assert "cancelled" in widget.status.value
     assert len(person.viewer.layers) == 1
     assert widget.run.enabled

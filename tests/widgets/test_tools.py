@@ -114,12 +114,12 @@ def test_a_line_is_drawn_and_its_profile_saved(person, scene, chosen_file, tmp_p
     person.press(widget.draw)
     person.qtbot.wait(50)
     person.drag(scene, (20, 15), (70, 80))
-    shapes = widget.drawn.value
+    shapes = widget.shapes.value
     assert len(shapes.data) == 1
     person.run(widget)
     heights, doubt = known(person)
     expected = profile(level(heights).heights, shapes.data[0], SIZE, uncertainty=doubt)
-    np.testing.assert_allclose(widget.found.profile.height, expected.height)
+    np.testing.assert_allclose(widget.measurement.profile.height, expected.height)
     x, y = widget.plot.axes[0].get_lines()[0].get_data()
     np.testing.assert_allclose(x, expected.distance)
     np.testing.assert_allclose(y, expected.height)
@@ -141,20 +141,20 @@ def test_roughness_of_a_region_that_is_drawn(person, scene):
     widget.degree.value = 3
     person.run(widget)
     heights, _ = known(person)
-    (corners,) = widget.drawn.value.data
+    (corners,) = widget.shapes.value.data
     rows, columns = np.indices(heights.shape)
     low, high = corners.min(axis=0), corners.max(axis=0)
     where = (rows >= low[0]) & (rows <= high[0]) & (columns >= low[1]) & (columns <= high[1])
     flat = level(heights, levelling="polynomial", degree=3, where=where).heights
     sa = next(q for q in roughness(flat, SIZE, where=where) if q.name == "Sa").value
-    found = {q.name: q for q in widget.found.quantities}
+    found = {q.name: q for q in widget.measurement.quantities}
     assert found["Sa"].value == pytest.approx(sa, rel=0.02)
     assert found["Sa"].unit == "µm"
     assert found["Sa"].uncertainty > 0
     assert {"Sq", "Sz", "Ssk", "Sku", "Sdr"} <= set(widget.table["what"])
     person.press(widget.keep)
     assert person.layer("levelled depth").data.shape == scene.data.shape
-    np.testing.assert_allclose(person.layer("levelled depth").data, widget.found.levelled)
+    np.testing.assert_allclose(person.layer("levelled depth").data, widget.measurement.levelled)
 
 
 def test_step_and_volume(person, scene):
@@ -163,27 +163,27 @@ def test_step_and_volume(person, scene):
     person.press(widget.draw)
     box = np.array([[10, 10], [10, 40], [40, 40], [40, 10]])
     boxes = [box, box + np.array([0, 45])]
-    widget.drawn.value.add(boxes, shape_type="rectangle")
+    widget.shapes.value.add(boxes, shape_type="rectangle")
     person.run(widget)
     heights, doubt = known(person)
     from skimage.draw import polygon2mask
 
     first, second = (polygon2mask(heights.shape, box) for box in boxes)
     expected = step_height(heights, first, second, SIZE, uncertainty=doubt)[0]
-    assert widget.found.quantities[0].value == pytest.approx(expected.value)
+    assert widget.measurement.quantities[0].value == pytest.approx(expected.value)
     assert float(cells(widget.table)["step height"]) == pytest.approx(expected.value, rel=1e-3)
     widget.measure.value = "volume"
     widget.levelling.value = "none"
     widget.level.value = 20.0
     person.run(widget)
     both = (first | second) & (heights > 20)
-    above = next(q for q in widget.found.quantities if q.name == "volume above")
+    above = next(q for q in widget.measurement.quantities if q.name == "volume above")
     assert above.value == pytest.approx((heights[both] - 20).sum() * 0.25, rel=1e-3)
     assert above.unit == "µm³"
 
 
 def test_an_ellipse_on_a_layer_with_other_axes_is_the_right_pixels(person, scene):
-    from napari_dff.widgets.heights import regions
+    from napari_dff.widgets.heights import drawn_areas
 
     shapes = person.viewer.add_shapes(ndim=2, units=scene.units)  # in micrometers
     middle = scene.data_to_world((48, 48))
@@ -192,7 +192,7 @@ def test_an_ellipse_on_a_layer_with_other_axes_is_the_right_pixels(person, scene
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     corners = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]]) * radii
     shapes.add(corners @ turn.T + middle, shape_type="ellipse")
-    (mask,) = regions(shapes, scene)
+    (mask,) = drawn_areas(shapes, scene)
     pixels = np.moveaxis(np.indices(scene.data.shape), 0, -1).reshape(-1, 2)
     world = pixels * np.array(scene.scale) + scene.translate
     inside = (((world - middle) @ turn / radii) ** 2).sum(axis=1) <= 1
@@ -204,10 +204,10 @@ def test_three_points_level(person, scene):
     places = np.array([[10.0, 10.0], [80.0, 20.0], [40.0, 85.0]])
     person.viewer.add_points(places, scale=SIZE, translate=scene.translate, units=scene.units)
     widget.levelling.value = "three_points"
-    widget.corners.value = person.viewer.layers[-1]
+    widget.plane_points.value = person.viewer.layers[-1]
     person.run(widget)
     flat = level(known(person)[0], levelling="three_points", points=places).heights
-    np.testing.assert_allclose(widget.found.levelled, flat, atol=1e-4)
+    np.testing.assert_allclose(widget.measurement.levelled, flat, atol=1e-4)
 
 
 def test_what_is_missing_is_told(person, said, scene):
@@ -231,8 +231,8 @@ def test_without_a_depth_layer_it_says_what_to_do(person, said):
 def test_a_figure_is_saved(person, scene, chosen_file, tmp_path):
     measure, widget = person.open("measure", "figure")
     person.press(measure.draw)
-    measure.drawn.value.add([[10, 10], [80, 70]], shape_type="line")
-    widget.line.value = measure.drawn.value
+    measure.shapes.value.add([[10, 10], [80, 70]], shape_type="line")
+    widget.line.value = measure.shapes.value
     chosen_file.path = tmp_path / "figure.png"
     person.run(widget, widget.figure)
     picture = np.asarray(Image.open(chosen_file.path))
@@ -289,13 +289,13 @@ def test_an_alignment_and_a_plane_map_for_other_channels(person, drifting):
 
     widget = person.open("reuse")
     assert {each.name for each in widget.targets.choices} == {"red", "time"}
-    widget.chosen.value = person.layer("aligned")
+    widget.input_layer.value = person.layer("aligned")
     widget.targets.value = [red]
     person.run(widget)
     np.testing.assert_array_equal(person.viewer.layers["aligned · red"].data, moved)
 
     depth = person.layer("refined depth")
-    widget.chosen.value = depth
+    widget.input_layer.value = depth
     widget.targets.value = [red, person.viewer.layers["time"]]
     person.run(widget)
     at = 10 + 2.0 * np.arange(9)
@@ -309,7 +309,7 @@ def test_an_alignment_and_a_plane_map_for_other_channels(person, drifting):
     assert not np.array_equal(both.data[1, 0], expected)
     person.undo(widget)
     assert "all in focus · red" not in person.viewer.layers
-    widget.chosen.value = person.viewer.layers["aligned · red"]  # what was used can be used again
+    widget.input_layer.value = person.viewer.layers["aligned · red"]
     time_ = person.viewer.layers["time"]
     widget.targets.value = [time_]
     person.run(widget)

@@ -1,4 +1,4 @@
-"""Align: bring every plane onto the middle one."""
+"""Align: register every plane of a stack to its middle plane."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,74 +11,79 @@ from napari.viewer import Viewer
 from napari_dff.pipeline import registered
 from napari_dff.progress import Progress
 from napari_dff.quality import Motion, decompose_transforms, failed_planes, summarize_alignment
-from napari_dff.recipe import Recipe
-from napari_dff.registration import (
-    LazyAlignedStack,
-    PlaneReport,
-    estimate_gains,
-    estimate_transforms,
-    load_aligned,
-)
-from napari_dff.stack import FocalStack
+from napari_dff.registration import PlaneReport, align_lazily, load_aligned
 from napari_dff.widgets.canvas import COLOURS, Canvas
 from napari_dff.widgets.controls import read_only_table
 from napari_dff.widgets.geometry import index_in_view
-from napari_dff.widgets.runs import Run
+from napari_dff.widgets.runs import RunLayers
 from napari_dff.widgets.series import AlignedPlanes, Series, valid_in
-from napari_dff.widgets.step import Given, StepWidget
+from napari_dff.widgets.step import Index, RunInput, StepWidget
 
-ALIGNING = ("registration", "motion", "exposure")
+ALIGNMENT_SETTINGS = ("registration", "motion", "exposure")
 COLUMNS = ("plane", "down (px)", "right (px)", "magnification", "residual (px)")
-NAMES = ("shift (px)", "growth (%)", "residual (px)")
-DETAILS = ("inliers", "matches", "keypoints", "model", "fallback")
+DETAILS = ("inliers", "matches", "keypoints", "model", "fallback")  # columns from PlaneReport
+PLOT_TITLES = ("shift (px)", "growth (%)", "residual (px)")
 Report = tuple[PlaneReport, ...]  # of the planes of one stack
 
 
-class Found(NamedTuple):
-    """Aligned planes of all stacks, how each got there, and where every plane has data."""
+class AlignmentResult(NamedTuple):
+    """The aligned planes of all stacks.
+
+    Attributes
+    ----------
+    series : Series
+    planes : (…, Z, Y, X) or (…, Z, Y, X, 3) array
+    transforms : (…, Z, 3, 3) float64
+    valid : (…, Y, X) bool
+        Where every plane has data.
+    reports : dict
+        A report of each stack, by its index along the axes before Z.
+    """
 
     series: Series
     planes: Any
     transforms: np.ndarray
     valid: np.ndarray
-    reports: dict[tuple[int, ...], Report]
+    reports: dict[Index, Report]
 
 
 class AlignWidget(StepWidget):
-    """Aligned planes, the matched features as vectors, and how each plane fared."""
+    """Aligns the planes, shows the matched features as vectors and the quality of each plane."""
 
     title = "Align"
-    settings = ("registration", "motion")
-    folded = ("exposure",)
-    follows_alignment = False
-    skips = ("refinement",)
-    previews = False  # every plane holds every other: a part can't be aligned by itself
+    main_settings = ("registration", "motion")
+    more_settings = ("exposure",)
+    prefers_aligned = False
+    skipped_fields = ("refinement",)
+    has_preview = False  # a transform needs the whole plane
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
-        self._reports: dict[tuple[int, ...], tuple[str, Report, Motion]] = {}
-        self._reported: Image | None = None  # the stack that these are of
-        self._channel: int | None = None  # its axis of channels
-        self._shown: tuple[int, ...] | None = None  # the place whose report is shown
+        self._reports: dict[Index, tuple[str, Report, Motion]] = {}  # with the stack in words
+        self._reported_stack: Image | None = None
+        self._channel_axis: int | None = None  # of the reported stack
+        self._reported_index: Index | None = None  # the stack whose report is visible
         self.report = read_only_table((*COLUMNS, *DETAILS))
         self.report.native.setMaximumHeight(180)
         self.plot = Canvas(viewer, rows=3, height=260)
         self.append(self.report)
         self.native.layout().addWidget(self.plot)
 
-    def work(
-        self,
-        series: Series,
-        recipe: Recipe,
-        given: dict[tuple[int, ...], Given],
-        progress: Progress,
-    ) -> Found:
-        """Align the planes of every stack; other channels move as that of the focus does."""
+    def compute(self, inputs: RunInput, progress: Progress) -> AlignmentResult:
+        """Return the aligned planes; other channels get the transforms of the focus channel."""
+        series, recipe = inputs.series, inputs.recipe
         aligned, reports = AlignedPlanes(series), {}
         transforms, valid = [], []
         known = replace(recipe, registration="none")
         for place, within in series.in_turn(progress):
-            moved, reports[place] = _moved(series.stack(place), recipe, within)
+            moved = align_lazily(
+                series.stack(place).planes,
+                registration=recipe.registration,
+                motion=recipe.motion,
+                exposure=recipe.exposure,
+                progress=within,
+            )
+            reports[place] = moved.report
             here = None
             if aligned.held:
                 here, covered = load_aligned(moved, within)
@@ -92,100 +97,100 @@ class AlignWidget(StepWidget):
             transforms.append(moved.transforms)
             valid.append(covered)
         motions, everywhere = series.joined(transforms), series.joined(valid)
-        return Found(series, aligned.together(), motions, everywhere, reports)
+        return AlignmentResult(series, aligned.together(), motions, everywhere, reports)
 
-    def emit(self, run: Run, recipe: Recipe, result: Found) -> Iterator[None]:
-        """Put the aligned planes and the matches, fill the table and the plot."""
-        arrows = vectors(result.reports, result.series)
-        yield from put_alignment(run, result.planes, result.transforms, result.valid, arrows)
+    def add_layers(self, run: RunLayers, result: AlignmentResult) -> Iterator[None]:
+        """Add the aligned planes and the matches, and fill the table and the plot."""
+        matches = match_vectors(result.reports, result.series)
+        yield from add_alignment(run, result.planes, result.transforms, result.valid, matches)
         series, shape = result.series, result.planes.shape[run.source.ndim - 2 : run.source.ndim]
-        self._reports, self._reported, self._shown = {}, run.source, None
-        self._channel = series.channel
-        for place, report in result.reports.items():
-            motions = result.transforms[place] if series.names else result.transforms
-            self._reports[place] = series.words(place), report, decompose_transforms(motions, shape)
-        self._slid()
+        self._reports, self._reported_stack, self._reported_index = {}, run.source, None
+        self._channel_axis = series.channel
+        for index, report in result.reports.items():
+            transforms = result.transforms[index] if series.names else result.transforms
+            self._reports[index] = (
+                series.words(index),
+                report,
+                decompose_transforms(transforms, shape),
+            )
+        self._on_slider()
 
-    def _slid(self, _: Any = None) -> None:
-        """Show the report of the stack that is in view."""
-        super()._slid(_)
-        source = self._reported
+    def _on_slider(self, _: Any = None) -> None:
+        """Show the report of the stack in view."""
+        super()._on_slider()
+        source = self._reported_stack
         if source is None or source not in self._viewer.layers:
-            self._reports, self._reported = {}, None
+            self._reports, self._reported_stack = {}, None
             return
-        seen = index_in_view(self._viewer, source)
-        place = tuple(0 if i == self._channel else n for i, n in enumerate(seen))
-        if place == self._shown or place not in self._reports:
+        index = tuple(
+            0 if axis == self._channel_axis else i
+            for axis, i in enumerate(index_in_view(self._viewer, source))
+        )
+        if index == self._reported_index or index not in self._reports:
             return
-        self._shown, (where, report, motion) = place, self._reports[place]
-        told = summarize_alignment(report, motion)
-        self.tell([f"{where.capitalize()}:", *told] if where and told else told)
-        self.report.value = _table(report, motion)
+        self._reported_index = index
+        stack_in_words, report, motion = self._reports[index]
+        advice = summarize_alignment(report, motion)
+        if stack_in_words and advice:
+            advice = [f"{stack_in_words.capitalize()}:", *advice]
+        self.show_advice(advice)
+        self.report.value = _report_table(report, motion)
         self.report.native.resizeColumnsToContents()
         self._draw(report, motion)
 
     def _draw(self, report: Report, motion: Motion) -> None:
         self.plot.clear()
-        shift, size, residual = self.plot.axes
+        shift, growth, residual = self.plot.axes
         planes = np.arange(len(motion.shift))
         for k, name in enumerate(("down", "right")):
             shift.plot(planes, motion.shift[:, k], ".-", color=COLOURS[k], label=name)
         shift.legend(ncols=2, loc="upper right")
-        size.plot(planes, 100 * (motion.magnification - 1), ".-", color=COLOURS[2])
+        growth.plot(planes, 100 * (motion.magnification - 1), ".-", color=COLOURS[2])
         residual.plot(planes, [plane.residual for plane in report], ".-", color=COLOURS[3])
-        fell = failed_planes(report)
-        for axes, name in zip(self.plot.axes, NAMES, strict=True):
-            axes.set_title(name, loc="left")
-            for plane in fell:
+        failed = failed_planes(report)
+        for axes, title in zip(self.plot.axes, PLOT_TITLES, strict=True):
+            axes.set_title(title, loc="left")
+            for plane in failed:
                 axes.axvline(plane, color=COLOURS[4], linestyle=":")
-        residual.set_xlabel("plane (dotted: fell back)" if fell else "plane")
+        residual.set_xlabel("plane (dotted: fell back)" if failed else "plane")
         self.plot.follow_theme()
 
 
-def _moved(
-    stack: FocalStack, recipe: Recipe, progress: Progress
-) -> tuple[LazyAlignedStack, Report]:
-    """How the planes of a stack are moved, and how each fared: as `align`, moving none yet."""
-    settings: dict[str, Any] = {"registration": recipe.registration, "motion": recipe.motion}
-    transforms, report = estimate_transforms(stack.planes, **settings, progress=progress)
-    gains = None
-    if recipe.exposure == "equal":
-        gains = estimate_gains(stack.planes, transforms, progress=progress)
-    return LazyAlignedStack(stack.planes, transforms, gains), report
-
-
-def put_alignment(
-    run: Run,
+def add_alignment(
+    run: RunLayers,
     planes: Any,
     transforms: np.ndarray,
     valid: np.ndarray,
-    arrows: np.ndarray | None = None,
+    matches: np.ndarray | None = None,
 ) -> Iterator[None]:
-    """Put a layer of aligned planes and, where there are any, one of the matches."""
+    """Add a layer of aligned planes and, if there are any, one of the matches."""
     source: Image = run.source
-    if arrows is not None and len(arrows):
-        run.put("matches", arrows, "vectors", edge_width=0.6, visible=False)
+    if matches is not None and len(matches):
+        run.show("matches", matches, "vectors", edge_width=0.6, visible=False)
         yield
     look: dict[str, Any] = {"rgb": source.rgb, "colormap": source.colormap}
     if not source.rgb:
         look["contrast_limits"] = tuple(source.contrast_limits)
-    remember = {
-        "transforms": transforms,
-        "valid": valid,
-        "settings": {name: run.settings[name] for name in ALIGNING if name in run.settings},
-    }
-    run.put("aligned", planes, remember=remember, **look)
+    settings = {key: value for key, value in run.settings.items() if key in ALIGNMENT_SETTINGS}
+    metadata = {"transforms": transforms, "valid": valid, "settings": settings}
+    run.show("aligned", planes, metadata=metadata, **look)
     yield
 
 
-def vectors(reports: dict[tuple[int, ...], Report], series: Series) -> np.ndarray:
-    """Inlier displacements as napari's vectors: (N, 2, D), start and step in (…, z, y, x)."""
+def match_vectors(reports: dict[Index, Report], series: Series) -> np.ndarray:
+    """Return the displacements of the inliers as napari's vectors.
+
+    Returns
+    -------
+    (N, 2, D) float64
+        Start and displacement of each vector along the axes (…, Z, Y, X) of the layer, in pixels.
+    """
     count = len(series.names)
     parts = [np.zeros((0, 2, count + 3))]
-    for place, report in reports.items():
+    for index, report in reports.items():
         for plane in report:
             part = np.zeros((len(plane.points), 2, count + 3))
-            part[:, 0, :count] = series.at(place)
+            part[:, 0, :count] = series.at(index)
             part[:, 0, count] = plane.plane
             part[:, 0, count + 1 :] = plane.points
             part[:, 1, count + 1 :] = plane.displacements
@@ -193,7 +198,7 @@ def vectors(reports: dict[tuple[int, ...], Report], series: Series) -> np.ndarra
     return np.concatenate(parts)
 
 
-def _table(report: Report, motion: Motion) -> dict[str, list[Any]]:
+def _report_table(report: Report, motion: Motion) -> dict[str, list[Any]]:
     residuals = [f"{plane.residual:.2f}" if np.isfinite(plane.residual) else "" for plane in report]
     columns: tuple[list[Any], ...] = (
         [plane.plane for plane in report],

@@ -1,4 +1,4 @@
-"""A plot in a dock, in the colours of napari's theme."""
+"""Matplotlib plots in the colours of napari's theme."""
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
@@ -16,9 +16,9 @@ class Canvas(FigureCanvasQTAgg):
     ----------
     viewer : napari Viewer
     rows : int
-        How many plots, one above the other, with one x-axis.
+        Number of plots, one above the other, that share the x-axis.
     height : int
-        Pixels, at least.
+        Minimum height in pixels.
     """
 
     def __init__(self, viewer: Viewer, rows: int = 1, height: int = 240) -> None:
@@ -39,7 +39,7 @@ class Canvas(FigureCanvasQTAgg):
             axes.clear()
 
     def follow_theme(self, _: object = None) -> None:
-        """Colour everything as the theme asks, and draw."""
+        """Apply the colours of the theme to everything in the plots, and draw."""
         theme = get_theme(self._viewer.theme)
         back, front = theme.background.as_hex(), theme.text.as_hex()
         self.figure.set_facecolor(back)

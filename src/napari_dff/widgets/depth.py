@@ -1,4 +1,4 @@
-"""Depth and all-in-focus image from the focus volume."""
+"""Depth map and all-in-focus image from the focus volume."""
 
 from collections.abc import Iterator
 
@@ -8,40 +8,37 @@ from napari.layers import Image, Layer
 from napari_dff.depth import DepthMap, depth_map
 from napari_dff.pipeline import fused_by
 from napari_dff.progress import Progress
-from napari_dff.recipe import Recipe
-from napari_dff.stack import FocalStack
 from napari_dff.widgets.layers import require_layer
 from napari_dff.widgets.maps import Maps
 from napari_dff.widgets.maps_step import MapsStep
-from napari_dff.widgets.runs import Run
-from napari_dff.widgets.step import Given
+from napari_dff.widgets.runs import RunLayers
+from napari_dff.widgets.step import StackInput
 
 
 class DepthWidget(MapsStep):
-    """Depth, its uncertainty, the plane index as labels, and the all-in-focus image."""
+    """Computes depth, its uncertainty, the plane index as labels, and the all-in-focus image."""
 
     title = "Depth and all-in-focus"
-    settings = ("peak", "prefer", "fusion")
-    asks_focus = False
+    main_settings = ("peak", "prefer", "fusion")
+    has_focus_channel = False
 
-    def gather(self, source: Image) -> dict[str, Layer]:
-        """The focus volume."""
+    def input_layers(self, source: Image) -> dict[str, Layer]:
+        """Return the focus volume."""
         return {"focus": require_layer(self._viewer, "focus", source, "Focus measure")}
 
-    def compute(
-        self, stack: FocalStack, recipe: Recipe, given: Given, progress: Progress
-    ) -> tuple[DepthMap, np.ndarray]:
-        """Find the peaks, then fuse."""
-        found = depth_map(
-            given["focus"],
+    def compute_stack(self, inputs: StackInput, progress: Progress) -> tuple[DepthMap, np.ndarray]:
+        """Return the depth at the peaks of the focus curves, and the image there."""
+        stack, recipe, arrays = inputs
+        depth = depth_map(
+            arrays["focus"],
             stack.positions,
             peak=recipe.peak,
             prefer=recipe.prefer,
             progress=progress,
         )
-        found.uncertainty[~given["valid"]] = np.inf
-        return found, fused_by(recipe, stack, found.depth, progress)
+        depth.uncertainty[~arrays["valid"]] = np.inf
+        return depth, fused_by(recipe, stack, depth.depth, progress)
 
-    def emit(self, run: Run, recipe: Recipe, result: Maps) -> Iterator[None]:
-        """Put the four layers."""
-        yield from self.put(run, result)
+    def add_layers(self, run: RunLayers, result: Maps) -> Iterator[None]:
+        """Add the four layers."""
+        yield from self.add_maps(run, result)

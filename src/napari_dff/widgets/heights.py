@@ -1,4 +1,4 @@
-"""A depth layer as heights: what is known of it, its unit, and what people draw on it."""
+"""The heights of a depth layer, and the points, lines and areas that are drawn on it."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -22,11 +22,11 @@ from napari_dff.widgets.layers import (
 )
 
 NO_DEPTH = "no depth layer: run 'Depth from focus, all steps' on a stack first"
-OUTLINE = 180  # corners of the polygon that stands for an ellipse
+ELLIPSE_CORNERS = 180  # of the polygon in place of an ellipse
 
 
 class Heights(NamedTuple):
-    """Heights of a depth layer.
+    """Heights of one stack of a depth layer.
 
     Attributes
     ----------
@@ -40,10 +40,10 @@ class Heights(NamedTuple):
     pixel_size : (float, float)
     unit : str
         As napari spells it.
-    place : tuple of int
-        Which stack of the layer that is, along the axes before Z.
-    where : str
-        The same in words: "time 3 of 20"; empty where there is only one.
+    stack_index : tuple of int
+        The stack along the axes of the layer before Z.
+    stack_in_words : str
+        The same in words, "time 3 of 20"; empty if there is only one.
     """
 
     layer: Image
@@ -52,12 +52,12 @@ class Heights(NamedTuple):
     picture: np.ndarray | None
     pixel_size: tuple[float, float]
     unit: str
-    place: tuple[int, ...] = ()
-    where: str = ""
+    stack_index: tuple[int, ...] = ()
+    stack_in_words: str = ""
 
 
 def depth_layers(viewer: Viewer) -> list[Layer]:
-    """Our depth layers, the newest last; no previews."""
+    """Return the depth layers of this plugin without previews, the newest last."""
     return [
         layer
         for layer in viewer.layers
@@ -66,96 +66,124 @@ def depth_layers(viewer: Viewer) -> list[Layer]:
 
 
 def heights_of(viewer: Viewer, layer: Image | None) -> Heights:
-    """Heights of a depth layer; ValueError with a sentence when there is none.
+    """Return the heights of the stack of a depth layer that is in view.
 
-    Of a layer with axes before Z those at which the sliders stand.
+    Raises
+    ------
+    ValueError
+        If there is no layer, or its unit is not known.
     """
     if layer is None:
         raise ValueError(NO_DEPTH)
-    uncertainty, picture = (beside(viewer, layer, name) for name in ("uncertainty", "all in focus"))
-    heights = shown_values(viewer, layer).astype(np.float32)
+    uncertainty = related_values(viewer, layer, "uncertainty")
+    heights = values_in_view(viewer, layer).astype(np.float32)
     if uncertainty is not None:
         heights = np.where(np.isfinite(uncertainty), heights, np.float32(np.nan))
-    where = place_shown(viewer, layer), words_in_view(viewer, layer)
-    size = pixel_size_of(layer), validate_unit(unit_of(layer))
-    return Heights(layer, heights, uncertainty, picture, *size, *where)
+    return Heights(
+        layer,
+        heights,
+        uncertainty,
+        related_values(viewer, layer, "all in focus"),
+        pixel_size_of(layer),
+        validate_unit(unit_of(layer)),
+        index_of_stack(viewer, layer),
+        describe_index(layer.axis_labels, index_in_view(viewer, layer), leading_shape(layer)),
+    )
 
 
-def place_shown(viewer: Viewer, layer: Layer) -> tuple[int, ...]:
-    """The place along the axes before Z that a depth layer shows: its own, or that in view."""
-    own = plugin_metadata(layer).get("place")
-    return index_in_view(viewer, layer) if own is None else tuple(own)
+def index_of_stack(viewer: Viewer, layer: Layer) -> tuple[int, ...]:
+    """Return which stack a depth layer shows, along the axes of the stack layer before Z.
+
+    A levelled depth is of one stack only, which its metadata contain.
+    """
+    index = plugin_metadata(layer).get("place")
+    return index_in_view(viewer, layer) if index is None else tuple(index)
 
 
-def shown_values(viewer: Viewer, layer: Layer) -> np.ndarray:
-    """What a depth layer shows: (Y, X)."""
+def values_in_view(viewer: Viewer, layer: Layer) -> np.ndarray:
+    """Return the values of a depth layer in view, (Y, X)."""
     return result_values(layer, index_in_view(viewer, layer))
 
 
-def words_in_view(viewer: Viewer, layer: Layer) -> str:
-    """Which of its stacks a depth layer shows: "time 3 of 20"; empty where it has only one."""
-    index, shape = index_in_view(viewer, layer), leading_shape(layer)
-    return describe_index(layer.axis_labels, index, shape)
+def related_values(viewer: Viewer, layer: Layer, role: str) -> np.ndarray | None:
+    """Return the values of another result of the same stack as a depth layer, if there is one.
 
+    Parameters
+    ----------
+    viewer : napari Viewer
+    layer : Image
+        A depth layer: estimated, refined or levelled. The result of the same kind is returned; of
+        a levelled one the refined result, else the estimated one.
+    role : str
+        Role without "refined": "uncertainty" or "all in focus", of the channel in view.
 
-def beside(viewer: Viewer, layer: Layer, name: str) -> np.ndarray | None:
-    """What the layer of the same run, of another role, holds: (Y, X), or (Y, X, 3) in colour."""
-    prefix = "refined " if role_of(layer).startswith("refined") else ""
-    roles = [f"{prefix}{name}"]
+    Returns
+    -------
+    (Y, X) or (Y, X, 3) array or None
+    """
+    roles = [f"refined {role}" if role_of(layer).startswith("refined") else role]
     if role_of(layer) == "levelled depth":
-        roles = [f"refined {name}", name]
-    for role in roles:
+        roles = [f"refined {role}", role]
+    source = plugin_metadata(layer).get("source")
+    for wanted_role in roles:
         for other in viewer.layers:
-            same = plugin_metadata(other).get("source") == plugin_metadata(layer).get("source")
-            if role_of(other) == role and same and plane_shape(other) == plane_shape(layer):
-                at = index_in_view(viewer, other)
-                own = place_shown(viewer, layer)
-                if len(own) == len(at):  # but of the channel in view
-                    named = zip(other.axis_labels, at, own, strict=False)
-                    at = tuple(i if name in CHANNEL_LABELS else j for name, i, j in named)
-                return result_values(other, at)
+            if (
+                role_of(other) != wanted_role
+                or plugin_metadata(other).get("source") != source
+                or plane_shape(other) != plane_shape(layer)
+            ):
+                continue
+            index, in_view = index_of_stack(viewer, layer), index_in_view(viewer, other)
+            if len(index) == len(in_view):
+                axes = zip(other.axis_labels, in_view, index, strict=False)
+                in_view = tuple(i if label in CHANNEL_LABELS else j for label, i, j in axes)
+            return result_values(other, in_view)
     return None
 
 
-def vertices(drawn: Layer, on: Layer) -> Iterator[tuple[str, np.ndarray]]:
-    """Every shape of a Shapes layer: its type, and its corners as rows and columns of `on`."""
-    for kind, corners in zip(drawn.shape_type, drawn.data, strict=True):
-        yield str(kind), _on(corners, drawn, on)
+def drawn_points(points: Points, layer: Layer) -> np.ndarray:
+    """Return the points of a Points layer as rows and columns of `layer`, (N, 2)."""
+    return _to_pixels(points.data, points, layer)
 
 
-def points(drawn: Points, on: Layer) -> np.ndarray:
-    """The points of a Points layer, as rows and columns of `on`: (N, 2)."""
-    return _on(drawn.data, drawn, on)
+def drawn_lines(shapes: Shapes | None, layer: Layer) -> list[np.ndarray]:
+    """Return the lines and paths of a Shapes layer as rows and columns of `layer`, (N, 2) each."""
+    return [corners for kind, corners in _drawn_shapes(shapes, layer) if kind in ("line", "path")]
 
 
-def lines(drawn: Shapes | None, on: Layer) -> list[np.ndarray]:
-    """The lines and paths that were drawn."""
-    if drawn is None:
-        return []
-    return [corners for kind, corners in vertices(drawn, on) if kind in ("line", "path")]
-
-
-def regions(drawn: Shapes | None, on: Layer) -> list[np.ndarray]:
-    """The areas that were drawn, as (Y, X) bool masks."""
-    if drawn is None:
-        return []
-    shape = plane_shape(on)
+def drawn_areas(shapes: Shapes | None, layer: Layer) -> list[np.ndarray]:
+    """Return the areas of a Shapes layer as masks of the pixels of `layer`, (Y, X) bool each."""
     masks = []
-    for kind, corners in vertices(drawn, on):
+    for kind, corners in _drawn_shapes(shapes, layer):
         if kind == "ellipse":
-            corners = _outline(corners)
+            corners = _ellipse_polygon(corners)
         if kind in ("ellipse", "rectangle", "polygon"):
-            masks.append(polygon2mask(shape, corners))  # type: ignore[no-untyped-call]
+            mask = polygon2mask(plane_shape(layer), corners)  # type: ignore[no-untyped-call]
+            masks.append(mask)
     return masks
 
 
-def _outline(corners: np.ndarray) -> np.ndarray:
-    """The ellipse in a parallelogram as a polygon, whatever the axes did to its angles."""
-    middle, first, second = corners.mean(axis=0), corners[1] - corners[0], corners[2] - corners[1]
-    turn = np.linspace(0, 2 * np.pi, OUTLINE, endpoint=False)[:, None]
-    return middle + np.cos(turn) * first / 2 + np.sin(turn) * second / 2
+def _drawn_shapes(shapes: Shapes | None, layer: Layer) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the type of each shape, and its corners as rows and columns of `layer`."""
+    if shapes is not None:
+        for kind, corners in zip(shapes.shape_type, shapes.data, strict=True):
+            yield str(kind), _to_pixels(corners, shapes, layer)
 
 
-def _on(data: np.ndarray, drawn: Layer, on: Layer) -> np.ndarray:
-    world = [drawn.data_to_world(point) for point in np.asarray(data)]
-    return np.array([np.asarray(on.world_to_data(point))[-2:] for point in world]).reshape(-1, 2)
+def _ellipse_polygon(corners: np.ndarray) -> np.ndarray:
+    """Return a polygon in place of the ellipse inscribed in a parallelogram, (4, 2) corners.
+
+    With its centre c and half its edges a and b, the points are c + a cos t + b sin t. Scaling of
+    the layers turns the rectangle around an ellipse into a parallelogram.
+    """
+    centre = corners.mean(axis=0)
+    first, second = (corners[1] - corners[0]) / 2, (corners[2] - corners[1]) / 2
+    angle = np.linspace(0, 2 * np.pi, ELLIPSE_CORNERS, endpoint=False)[:, None]
+    return centre + np.cos(angle) * first + np.sin(angle) * second
+
+
+def _to_pixels(points: np.ndarray, drawn: Layer, layer: Layer) -> np.ndarray:
+    """Convert data coordinates of one layer to rows and columns of another, (N, 2)."""
+    world = [drawn.data_to_world(point) for point in np.asarray(points)]
+    pixels = [np.asarray(layer.world_to_data(point))[-2:] for point in world]
+    return np.array(pixels).reshape(-1, 2)

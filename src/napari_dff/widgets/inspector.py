@@ -1,19 +1,19 @@
-"""Why this plane? The focus curve of a pixel that is clicked on."""
+"""Inspector: the focus curve of a clicked pixel, and the depth that follows from it."""
 
 from collections.abc import Generator
 from typing import Any
 
 import numpy as np
-from magicgui.widgets import CheckBox, Container, PushButton, Widget
+from magicgui.widgets import CheckBox, PushButton
+from matplotlib.axes import Axes
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
-from napari_dff.progress import Progress
 from napari_dff.recipe import Recipe
 from napari_dff.region import FocusCurve, focus_curve
 from napari_dff.units import depth_unit_symbol
 from napari_dff.widgets.canvas import COLOURS, Canvas
-from napari_dff.widgets.controls import button_row, call_when_closed, wrapping_label
+from napari_dff.widgets.controls import button_row
 from napari_dff.widgets.geometry import index_in_view, pixel_at, placement, surface_point
 from napari_dff.widgets.layers import (
     METADATA_KEY,
@@ -27,68 +27,64 @@ from napari_dff.widgets.layers import (
     settings_of,
 )
 from napari_dff.widgets.series import stack_in_view
-from napari_dff.widgets.worker import Job
+from napari_dff.widgets.task_widget import TaskWidget
 
-HINT = "Click on a pixel to see its focus curve; Shift-click keeps it and adds another."
-KEPT = 5  # curves at most
+INSTRUCTION = "Click on a pixel to see its focus curve; Shift-click keeps it and adds another."
+MAX_CURVES = 5
+Pixel = tuple[int, int]  # row and column
 
 
-class InspectorWidget(Container[Widget]):
-    """The focus curve of the pixel that was clicked on, its peaks, and what became of it.
+class InspectorWidget(TaskWidget):
+    """Shows the focus curve of the clicked pixel, its peaks, and the depth in the layers.
 
-    Works on the stack and on every layer made from it; the viewer goes to the sharpest plane.
+    Works on the stack and on every layer made from it. The viewer goes to the sharpest plane.
     """
 
+    title = "Focus curve"
+
     def __init__(self, viewer: Viewer) -> None:
-        self._viewer = viewer
-        self._job: Job | None = None
-        self._next: tuple[Image, tuple[int, int], bool] | None = None
-        self._marks: Layer | None = None
-        self._final: dict[str, tuple[float, float]] = {}
-        self.curves: list[tuple[tuple[int, int], FocusCurve]] = []
-        self.told = wrapping_label(HINT)
-        self.step = CheckBox(
+        super().__init__(viewer)
+        self._next_click: tuple[Image, Pixel, bool] | None = None  # while one is computed
+        self._markers: Layer | None = None
+        self._unit = ""
+        # Depth and uncertainty of the newest pixel in the layers, by "estimate" and "refined".
+        self._layer_depths: dict[str, tuple[float, float]] = {}
+        self.curves: list[tuple[Pixel, FocusCurve]] = []
+        self.go_to_plane = CheckBox(
             value=True, text="go to the sharpest plane", tooltip="Show that plane of the stack."
         )
         self.logarithmic = CheckBox(
             value=False, text="logarithmic", tooltip="Show focus on a logarithmic axis."
         )
-        self.forget = PushButton(text="Clear", tooltip="Forget all curves.")
-        row = button_row(self.step, self.logarithmic, self.forget)
-        super().__init__(widgets=[self.told, row], labels=False)
+        self.clear_button = PushButton(text="Clear", tooltip="Remove all curves.")
+        self.show_status(INSTRUCTION)
+        row = button_row(self.go_to_plane, self.logarithmic, self.clear_button)
+        self.extend([self.status, row])
         self.plot = Canvas(viewer, height=260)
         self.native.layout().insertWidget(0, self.plot, 1)
-        self.forget.changed.connect(self._forget)
+        self.clear_button.changed.connect(self._on_clear)
         self.logarithmic.changed.connect(self._draw)
-        viewer.mouse_drag_callbacks.append(self._clicked)
-        call_when_closed(self, self._close)
+        viewer.mouse_drag_callbacks.append(self._on_mouse)
         self._draw()
 
-    def inspect(self, source: Image, pixel: tuple[int, int], add: bool = False) -> None:
-        """Show the focus curve of a pixel of a stack; `add` keeps those shown already."""
-        if self._job is not None:  # the newest click counts
-            self._next = source, pixel, add
+    def inspect(self, source: Image, pixel: Pixel, add: bool = False) -> None:
+        """Show the focus curve of a pixel of a stack; with `add`, beside the present ones."""
+        if self.busy:
+            self._next_click = source, pixel, add
             return
         try:
             stack, recipe = stack_in_view(self._viewer, source), self._recipe(source)
         except ValueError as error:
-            self.told.value = str(error)
+            self.show_status(str(error))
             return
+        self.start_task(
+            lambda _: focus_curve(stack, recipe, *pixel),
+            lambda curve: self._show(source, pixel, curve, add),
+            quiet=True,
+        )
 
-        def compute(progress: Progress) -> FocusCurve:
-            return focus_curve(stack, recipe, *pixel)
-
-        def done(curve: FocusCurve) -> None:
-            self._show(source, pixel, curve, add)
-
-        def said(sentence: str) -> None:
-            self.told.value = sentence
-
-        self._job = Job("Focus curve", compute, done, said, self._ended, bar=False)
-        self._job.start()
-
-    def _clicked(self, viewer: Viewer, event: Any) -> Generator[None, None, None]:
-        """A click that is no drag, whatever layer is active."""
+    def _on_mouse(self, viewer: Viewer, event: Any) -> Generator[None, None, None]:
+        """Inspect the pixel under a click without drag, whichever layer is selected."""
         if event.button not in (None, 1):
             return
         add = "Shift" in [str(getattr(m, "name", m)) for m in event.modifiers]
@@ -103,19 +99,21 @@ class InspectorWidget(Container[Widget]):
             "pan_zoom",
             "Mode.PAN_ZOOM",
         ):
-            self.told.value = f"{active.name!r} is being drawn on: choose its pan mode, or another"
+            self.show_status(
+                f"{active.name!r} is in a drawing mode: choose pan and zoom, or another layer"
+            )
             return
         source = self._source()
         if source is None:
-            self.told.value = "no stack: open a focal stack first"
+            self.show_status("no stack: open a focal stack first")
             return
-        place = surface_point(viewer, event) if viewer.dims.ndisplay == 3 else position
-        pixel = None if place is None else pixel_at(source, place)
+        point = surface_point(viewer, event) if viewer.dims.ndisplay == 3 else position
+        pixel = None if point is None else pixel_at(source, point)
         if pixel is not None:
             self.inspect(source, pixel, add)
 
     def _source(self) -> Image | None:
-        """The stack that the active layer, or else the topmost of ours, was made from."""
+        """Return the input stack of the selected layer, else of the topmost layer that has one."""
         active = self._viewer.layers.selection.active
         for layer in [active, *reversed(self._viewer.layers)]:
             if layer is not None and (role_of(layer) or is_stack(layer)):
@@ -125,7 +123,7 @@ class InspectorWidget(Container[Widget]):
         return None
 
     def _recipe(self, source: Image) -> Recipe:
-        """The settings that the results on this stack were made with; else the defaults."""
+        """Return the settings of the selected or topmost result of a stack, else the defaults."""
         active = self._viewer.layers.selection.active
         for layer in [active, *reversed(self._results(source))]:
             if layer is not None and role_of(layer).endswith(RESULT_ROLES):
@@ -133,37 +131,34 @@ class InspectorWidget(Container[Widget]):
         return Recipe.from_dict(settings_of(source))
 
     def _results(self, source: Image) -> list[Layer]:
-        made_from = {str(source.unique_id), plugin_metadata(source).get("source", "")}
-        return [
-            layer
-            for layer in self._viewer.layers
-            if plugin_metadata(layer).get("source") in made_from
-        ]
+        sources = {str(source.unique_id), plugin_metadata(source).get("source", "")}
+        layers = self._viewer.layers
+        return [each for each in layers if plugin_metadata(each).get("source") in sources]
 
-    def _show(self, source: Image, pixel: tuple[int, int], curve: FocusCurve, add: bool) -> None:
-        kept = self.curves[-(KEPT - 1) :] if add else []
-        self.curves = [*kept, (pixel, curve)]
+    def _show(self, source: Image, pixel: Pixel, curve: FocusCurve, add: bool) -> None:
+        previous = self.curves[-(MAX_CURVES - 1) :] if add else []
+        self.curves = [*previous, (pixel, curve)]
         self._unit = depth_unit_symbol(str(source.units[-1]))
-        self._final = self._became(source, pixel)
-        self._mark(source)
+        self._layer_depths = self._depths_in_layers(source, pixel)
+        self._mark_pixels(source)
         self._draw()
-        self._tell(pixel, curve)
-        if self.step.value and source in self._viewer.layers:
-            place = index_in_view(self._viewer, source)
-            world = source.data_to_world((*place, curve.plane, *pixel))
+        self.show_status(self._describe(pixel, curve))
+        if self.go_to_plane.value and source in self._viewer.layers:
+            index = index_in_view(self._viewer, source)
+            world = source.data_to_world((*index, curve.plane, *pixel))
             self._viewer.dims.set_point(self._viewer.dims.ndim - 3, world[-3])
 
-    def _mark(self, source: Image) -> None:
-        """Show on the canvas which pixels these are, in the colours of their curves."""
-        places = np.array([pixel for pixel, _ in self.curves], dtype=float).reshape(-1, 2)
+    def _mark_pixels(self, source: Image) -> None:
+        """Mark the pixels in the viewer, in the colours of their curves."""
+        pixels = np.array([pixel for pixel, _ in self.curves], dtype=float).reshape(-1, 2)
         colours = [COLOURS[k % len(COLOURS)] for k in range(len(self.curves))]
-        if self._marks is not None and self._marks in self._viewer.layers:
-            self._marks.data = places
-            self._marks.border_color = colours or "white"
+        if self._markers is not None and self._markers in self._viewer.layers:
+            self._markers.data = pixels
+            self._markers.border_color = colours or "white"
             return
         active = self._viewer.layers.selection.active
-        self._marks = self._viewer.add_points(
-            places,
+        self._markers = self._viewer.add_points(
+            pixels,
             name="inspected pixels",
             metadata={METADATA_KEY: {"role": "inspected"}},
             size=max(5, plane_shape(source)[0] // 60),
@@ -174,93 +169,94 @@ class InspectorWidget(Container[Widget]):
         )
         self._viewer.layers.selection.active = active
 
-    def _became(self, source: Image, pixel: tuple[int, int]) -> dict[str, tuple[float, float]]:
-        """Depth and uncertainty of the pixel in the layers there are."""
+    def _depths_in_layers(self, source: Image, pixel: Pixel) -> dict[str, tuple[float, float]]:
+        """Return depth and uncertainty (NaN if there is none) in the result layers."""
         results = {role_of(layer): layer for layer in self._results(source)}
-        place = index_in_view(self._viewer, source)
-        found = {}
+        index = index_in_view(self._viewer, source)
+        depths = {}
         for prefix, name in (("", "estimate"), ("refined ", "refined")):
-            depth, doubt = (results.get(f"{prefix}{role}") for role in ("depth", "uncertainty"))
+            depth, uncertainty = (
+                None if layer is None else float(result_values(layer, index)[pixel])
+                for layer in map(results.get, (f"{prefix}depth", f"{prefix}uncertainty"))
+            )
             if depth is not None:
-                known = np.nan if doubt is None else float(result_values(doubt, place)[pixel])
-                found[name] = float(result_values(depth, place)[pixel]), known
-        return found
+                depths[name] = depth, np.nan if uncertainty is None else uncertainty
+        return depths
 
-    def _tell(self, pixel: tuple[int, int], curve: FocusCurve) -> None:
+    def _describe(self, pixel: Pixel, curve: FocusCurve) -> str:
         unit = self._unit
-        row, column = pixel
         if np.isfinite(curve.uncertainty):
-            sharp = (
+            result = (
                 f"sharpest in plane {curve.plane}, depth {curve.depth:.4g} ± "
                 f"{curve.uncertainty:.2g} {unit} by its own curve"
             )
         else:
-            share = float(curve.focus.max()) / curve.detection_threshold
-            sharp = (
-                f"never in focus: its highest peak, in plane {curve.plane}, reaches {share:.2f} "
-                "of what noise could"
+            ratio = float(curve.focus.max()) / curve.detection_threshold
+            result = (
+                f"never in focus: its highest peak, in plane {curve.plane}, is {ratio:.2f} times "
+                "the detection threshold"
             )
-        told = [f"Row {row}, column {column}: {sharp}."]
+        sentences = [f"Row {pixel[0]}, column {pixel[1]}: {result}."]
         if len(curve.others):
-            told.append(f"Runner-up at {curve.others[0]:.4g} {unit}.")
-        for name, (depth, doubt) in self._final.items():
-            known = f" ± {doubt:.2g}" if np.isfinite(doubt) else " (filled in)"
-            told.append(f"{name.capitalize()}: {depth:.4g}{known} {unit}.")
-        self.told.value = " ".join(told)
+            sentences.append(f"Second peak at {curve.others[0]:.4g} {unit}.")
+        for name, (depth, uncertainty) in self._layer_depths.items():
+            error = f" ± {uncertainty:.2g}" if np.isfinite(uncertainty) else " (filled in)"
+            sentences.append(f"{name.capitalize()}: {depth:.4g}{error} {unit}.")
+        return " ".join(sentences)
 
     def _draw(self) -> None:
         self.plot.clear()
         axes = self.plot.axes[0]
         for k, ((row, column), curve) in enumerate(self.curves):
-            colour, last = COLOURS[k % len(COLOURS)], k == len(self.curves) - 1
-            name = f"({row}, {column})" if len(self.curves) > 1 else "focus"
-            axes.plot(curve.positions, curve.focus, "o-", color=colour, ms=3, lw=0.8, label=name)
-            axes.plot(*curve.fit, color=colour, lw=2, alpha=0.6)
-            if np.isfinite(curve.uncertainty):
-                top = float(np.nanmax([*curve.fit[1], curve.focus.max()]))
-                axes.errorbar(
-                    curve.depth, top, xerr=curve.uncertainty, color=colour, capsize=3, lw=1.5
-                )
-                ends = curve.depth - curve.uncertainty, curve.depth + curve.uncertainty
-                axes.axvspan(*ends, color=colour, alpha=0.35, lw=0)
-            if last:
-                axes.axhline(
-                    curve.detection_threshold, color=colour, ls=":", lw=1, label="more than noise"
-                )
-                if len(curve.others):
-                    look: dict[str, Any] = {
-                        "color": COLOURS[1],
-                        "ls": "-.",
-                        "lw": 1,
-                        "label": "runner-up",
-                    }
-                    axes.axvline(curve.others[0], **look)
-                estimate = {"estimate": (curve.depth, curve.uncertainty)}
-                for name, (depth, _) in {**estimate, **self._final}.items():
-                    style = "--" if name == "estimate" else "-"
-                    axes.axvline(depth, color=COLOURS[4], ls=style, lw=1, label=name)
+            label = f"({row}, {column})" if len(self.curves) > 1 else "focus"
+            _draw_curve(axes, curve, COLOURS[k % len(COLOURS)], label)
         if self.curves:
+            curve = self.curves[-1][1]
+            depths = {"estimate": (curve.depth, curve.uncertainty), **self._layer_depths}
+            _draw_details(axes, curve, COLOURS[(len(self.curves) - 1) % len(COLOURS)], depths)
             axes.set_xlabel(f"position ({self._unit})")
             axes.set_yscale("log" if self.logarithmic.value else "linear")
             axes.legend()
         axes.set_ylabel("focus")
         self.plot.follow_theme()
 
-    def _forget(self) -> None:
-        self.curves, self._final = [], {}
-        self.told.value = HINT
-        if self._marks is not None and self._marks in self._viewer.layers:
-            self._viewer.layers.remove(self._marks)
+    def _on_clear(self) -> None:
+        self.curves, self._layer_depths = [], {}
+        self.show_status(INSTRUCTION)
+        if self._markers is not None and self._markers in self._viewer.layers:
+            self._viewer.layers.remove(self._markers)
         self._draw()
 
-    def _ended(self) -> None:
-        self._job = None
-        if self._next is not None:
-            waiting, self._next = self._next, None
-            self.inspect(*waiting)
+    def _task_finished(self) -> None:
+        super()._task_finished()
+        if self._next_click is not None:
+            click, self._next_click = self._next_click, None
+            self.inspect(*click)
 
     def _close(self) -> None:
-        if self._job is not None:
-            self._job.leave()
-        if self._clicked in self._viewer.mouse_drag_callbacks:
-            self._viewer.mouse_drag_callbacks.remove(self._clicked)
+        super()._close()
+        if self._on_mouse in self._viewer.mouse_drag_callbacks:
+            self._viewer.mouse_drag_callbacks.remove(self._on_mouse)
+
+
+def _draw_curve(axes: Axes, curve: FocusCurve, colour: str, label: str) -> None:
+    """Draw a focus curve, its fitted peak, and the uncertainty of the peak's position."""
+    axes.plot(curve.positions, curve.focus, "o-", color=colour, ms=3, lw=0.8, label=label)
+    axes.plot(*curve.fit, color=colour, lw=2, alpha=0.6)
+    if np.isfinite(curve.uncertainty):
+        top = float(np.nanmax([*curve.fit[1], curve.focus.max()]))
+        axes.errorbar(curve.depth, top, xerr=curve.uncertainty, color=colour, capsize=3, lw=1.5)
+        limits = curve.depth - curve.uncertainty, curve.depth + curve.uncertainty
+        axes.axvspan(*limits, color=colour, alpha=0.35, lw=0)
+
+
+def _draw_details(
+    axes: Axes, curve: FocusCurve, colour: str, depths: dict[str, tuple[float, float]]
+) -> None:
+    """Draw the threshold, the second peak, and lines at the depths (value and uncertainty)."""
+    axes.axhline(curve.detection_threshold, color=colour, ls=":", lw=1, label="detection threshold")
+    if len(curve.others):
+        axes.axvline(curve.others[0], color=COLOURS[1], ls="-.", lw=1, label="second peak")
+    for name, (depth, _) in depths.items():
+        style = "--" if name == "estimate" else "-"
+        axes.axvline(depth, color=COLOURS[4], ls=style, lw=1, label=name)

@@ -1,4 +1,4 @@
-"""Preview: the part of the planes in view, computed at once whenever a setting changes."""
+"""Preview: a part of the planes, computed again whenever a setting or the view changes."""
 
 import contextlib
 import time
@@ -7,139 +7,213 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from magicgui.widgets import ComboBox
-from napari.layers import Image, Layer
+from napari.layers import Image, Layer, Shapes
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
 
 from napari_dff.pieces import MARGIN_PX
 from napari_dff.progress import Progress
 from napari_dff.widgets.geometry import placement, window_in_rectangle, window_in_view
-from napari_dff.widgets.layers import (
-    METADATA_KEY,
-    plane_shape,
-    plugin_metadata,
-    role_of,
-    stack_name_of,
-)
-from napari_dff.widgets.worker import Job, in_turns
+from napari_dff.widgets.layers import METADATA_KEY, plane_shape, role_of, stack_name_of
+from napari_dff.widgets.worker import BackgroundTask, update_layers
 from napari_dff.windows import Window
 
-SIDE = 464 - 2 * MARGIN_PX  # pixels: what lies around is computed with it
-LEAST = 16  # pixels: less isn't worth a look
-PAUSE = 80  # ms without a change before it begins
+MAX_SIDE_PX = 464 - 2 * MARGIN_PX  # the margin is computed as well
+MIN_SIDE_PX = 16
+START_DELAY_MS = 80  # without a further change
 OFF, VIEW, RECTANGLE = "off", "what is in view", "a rectangle that I draw"
 
 
-class Picture(NamedTuple):
-    """One layer of a preview: its role, its data and how it looks."""
+class PreviewImage(NamedTuple):
+    """Data of one preview layer, its role, and attributes of the layer."""
 
     role: str
     data: np.ndarray
     look: dict[str, Any]
 
 
-Look = Callable[[Window, Progress], Sequence[Picture]]
+class PreviewRequest(NamedTuple):
+    """What a preview is computed from.
+
+    Attributes
+    ----------
+    source : Image
+        The stack layer that the preview lies on.
+    compute : callable
+        Returns the images of a window; runs in a thread.
+    note : str
+        Added to the status.
+    """
+
+    source: Image
+    compute: Callable[[Window, Progress], Sequence[PreviewImage]]
+    note: str
 
 
 class Preview:
-    """Computes a region in a thread when asked to, and shows it on the stack.
+    """Computes a part of the planes in the background and shows it on the stack.
 
     Parameters
     ----------
     viewer : napari Viewer
     choice : ComboBox
-        off, what is in view, or a rectangle.
+        `OFF`, `VIEW` or `RECTANGLE`.
     prepare : callable
-        Gives the stack's layer, a function that computes the pictures of a window in the thread,
-        and what must be said of them; None where nothing can be previewed yet.
-    said : callable
-        Gets a sentence.
+        Returns a `PreviewRequest`; None if there is nothing to preview.
+    show_status : callable
+        Takes a sentence.
     """
 
     def __init__(
         self,
         viewer: Viewer,
         choice: ComboBox,
-        prepare: Callable[[], tuple[Image, Look, str] | None],
-        said: Callable[[str], None],
+        prepare: Callable[[], PreviewRequest | None],
+        show_status: Callable[[str], None],
     ) -> None:
-        self._viewer, self._choice, self._prepare, self._said = viewer, choice, prepare, said
-        self._job: Job | None = None
-        self._again = False
-        self._shown: list[Layer] = []
-        self._source: Layer | None = None
-        self._drawn_on: Layer | None = None
+        self._viewer, self._choice = viewer, choice
+        self._prepare, self._show_status = prepare, show_status
+        self._task: BackgroundTask | None = None
+        self._restart = False  # when the running task ends
+        self._layers = PreviewLayers(viewer)
+        self._rectangle = PreviewRectangle(viewer, self.request)
         self._timer = QTimer()
         self._timer.setSingleShot(True)
-        self._timer.setInterval(PAUSE)
+        self._timer.setInterval(START_DELAY_MS)
         self._timer.timeout.connect(self._start)
-        choice.changed.connect(self._switched)
-        for event in (viewer.scene.camera.events.center, viewer.scene.camera.events.zoom):
-            event.connect(self._moved)
+        choice.changed.connect(self._on_choice)
+        self._camera_events = viewer.scene.camera.events.center, viewer.scene.camera.events.zoom
+        for event in self._camera_events:
+            event.connect(self._on_camera)
 
-    def ask(self, _: Any = None) -> None:
-        """Compute it again, once nothing has been asked for a moment."""
+    def request(self, _: Any = None) -> None:
+        """Compute the preview, unless it is off, as soon as nothing changes for a moment."""
         if self._choice.value != OFF:
             self._timer.start()
 
-    def forget(self, source: Layer) -> None:
-        """The stack is gone, and with it what was shown of it."""
-        if source is self._source:
-            self.clear()
-
-    def clear(self) -> None:
-        """Hide the preview.
-
-        Its layers stay: napari's canvas can crash where one is removed that was seen in both 2-D
-        and 3-D.
-        """
+    def hide(self) -> None:
+        """Stop computing and hide the layers."""
         self._timer.stop()
-        if self._job is not None:
-            self._job.cancel()
-        for layer in self._shown:
-            layer.visible = False
+        if self._task is not None:
+            self._task.cancel()
+        self._layers.hide()
 
-    def _gone(self, layers: list[Layer]) -> Iterator[None]:
-        for layer in layers:
-            if layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
-                yield
+    def hide_if_of(self, source: Layer) -> None:
+        """Hide the preview if it lies on this layer, which was removed."""
+        if source is self._layers.source:
+            self.hide()
 
     def close(self) -> None:
-        """Stop for good."""
-        with contextlib.suppress(RuntimeError):  # Qt is gone already when napari itself closes
+        """Stop computing and remove the layers."""
+        with contextlib.suppress(RuntimeError):  # napari itself closes and Qt has deleted it
             self._timer.stop()
-        if self._job is not None:
-            self._job.leave()
-        in_turns(self._gone(self._shown))
-        for event in (
-            self._viewer.scene.camera.events.center,
-            self._viewer.scene.camera.events.zoom,
-        ):
-            event.disconnect(self._moved)
+        if self._task is not None:
+            self._task.abandon()
+        update_layers(self._layers.remove())
+        for event in self._camera_events:
+            event.disconnect(self._on_camera)
 
-    def _switched(self) -> None:
+    def _on_choice(self) -> None:
         if self._choice.value == OFF:
-            self.clear()
-            if (drawn := self._rectangle()) is not None:
-                drawn.visible = False
-            self._said("preview off")
+            self.hide()
+            self._rectangle.hide()
+            self._show_status("preview off")
         elif self._choice.value == RECTANGLE:
-            self._draw()
-        self.ask()
+            request = None if self._rectangle.layer() is not None else self._prepare()
+            self._rectangle.draw(None if request is None else request.source)
+        self.request()
 
-    def _moved(self, _: Any) -> None:
+    def _on_camera(self, _: Any) -> None:
         if self._choice.value == VIEW:
             self._timer.start()
 
-    def _draw(self) -> None:
-        """Let the person draw a rectangle."""
-        shapes = self._rectangle()
+    def _start(self) -> None:
+        if self._task is not None:  # it computes with old settings
+            self._restart = True
+            self._task.cancel()
+            return
+        request = self._prepare() if self._choice.value != OFF else None
+        if request is None:
+            return
+        source, in_view = request.source, self._choice.value == VIEW
+        if self._viewer.dims.ndisplay == 3:
+            self._show_status("no preview in 3-D")
+            return
+        window = (
+            window_in_view(source, MAX_SIDE_PX)
+            if in_view
+            else window_in_rectangle(source, self._rectangle.layer(), MAX_SIDE_PX)
+        )
+        if window is None or min(window.shape) < MIN_SIDE_PX:
+            place = "in view" if in_view else "in the rectangle"
+            self._show_status(f"no preview: nothing of the stack is {place}")
+            return
+        start_s = time.perf_counter()
+
+        def show(images: Sequence[PreviewImage]) -> None:
+            self._show(source, window, images)
+            seconds = time.perf_counter() - start_s
+            height, width = window.shape
+            self._show_status(
+                f"preview of {height} × {width} pixels in {seconds:.2f} s{request.note}"
+            )
+
+        self._task = BackgroundTask(
+            "Preview",
+            lambda progress: request.compute(window, progress),
+            show,
+            lambda sentence: self._show_status(f"preview {sentence}"),
+            self._task_finished,
+            quiet=True,
+        )
+        self._task.start()
+
+    def _task_finished(self) -> None:
+        self._task = None
+        if self._restart:
+            self._restart = False
+            self._start()
+
+    def _show(self, source: Image, window: Window, images: Sequence[PreviewImage]) -> None:
+        if source not in self._viewer.layers or self._choice.value == OFF:
+            return
+        active = self._viewer.layers.selection.active
+        self._layers.show(source, window, images)
+        if self._choice.value == RECTANGLE:
+            self._rectangle.raise_to_top()
+        if active is not None and active in self._viewer.layers:
+            self._viewer.layers.selection.active = active
+
+
+class PreviewRectangle:
+    """The Shapes layer in which the user draws the rectangle to preview.
+
+    Parameters
+    ----------
+    viewer : napari Viewer
+    changed : callable
+        Called when the shapes change.
+    """
+
+    def __init__(self, viewer: Viewer, changed: Callable[[Any], None]) -> None:
+        self._viewer, self._changed = viewer, changed
+        self._connected: Shapes | None = None
+
+    def layer(self) -> Shapes | None:
+        """Return the layer, which another form may have added."""
+        roles = {role_of(layer): layer for layer in self._viewer.layers}
+        shapes = roles.get("preview region")
+        if shapes is not None and shapes is not self._connected:
+            shapes.events.data.connect(self._changed)
+            self._connected = shapes
+        return shapes
+
+    def draw(self, source: Image | None) -> None:
+        """Let the user draw a rectangle, in a new layer on `source` if there is none yet."""
+        shapes = self.layer()
         if shapes is None:
-            prepared = self._prepare()
-            if prepared is None:
+            if source is None:
                 return
-            source = prepared[0]
             shapes = self._viewer.add_shapes(
                 ndim=2,
                 name=f"preview region · {stack_name_of(source)}",
@@ -153,98 +227,78 @@ class Preview:
         self._viewer.layers.selection.active = shapes
         shapes.mode = "add_rectangle"
 
-    def _rectangle(self) -> Layer | None:
-        roles = {plugin_metadata(layer).get("role"): layer for layer in self._viewer.layers}
-        shapes = roles.get("preview region")
-        if shapes is not None and shapes is not self._drawn_on:
-            shapes.events.data.connect(self.ask)
-            self._drawn_on = shapes
-        return shapes
+    def hide(self) -> None:
+        """Hide the layer, if there is one."""
+        shapes = self.layer()
+        if shapes is not None:
+            shapes.visible = False
 
-    def _start(self) -> None:
-        if self._job is not None:  # the one under way is for settings that are gone
-            self._again = True
-            self._job.cancel()
-            return
-        prepared = self._prepare() if self._choice.value != OFF else None
-        if prepared is None:
-            return
-        source, look, caution = prepared
-        if self._choice.value == VIEW:
-            window = window_in_view(source, SIDE)
-        else:
-            window = window_in_rectangle(source, self._rectangle(), SIDE)
-        if self._viewer.dims.ndisplay == 3:
-            self._said("no preview in 3-D")
-            return
-        if window is None or min(window.shape) < LEAST:
-            self._said(
-                "no preview: nothing of the stack is "
-                + ("in view" if self._choice.value == VIEW else "in the rectangle")
-            )
-            return
-        began = time.perf_counter()
+    def raise_to_top(self) -> None:
+        """Move the layer above all others, so that it stays visible, and select shapes in it."""
+        shapes, layers = self.layer(), self._viewer.layers
+        if shapes is not None:
+            layers.move(layers.index(shapes), len(layers))
+            if shapes.mode == "add_rectangle":
+                shapes.mode = "select"
 
-        def show(pictures: Sequence[Picture]) -> None:
-            self._show(source, window, pictures)
-            seconds = time.perf_counter() - began
-            height, width = window.shape
-            self._said(f"preview of {height} × {width} pixels in {seconds:.2f} s{caution}")
 
-        def say(sentence: str) -> None:
-            self._said(f"preview {sentence}")
+class PreviewLayers:
+    """The image layers of a preview.
 
-        def compute(progress: Progress) -> Sequence[Picture]:
-            return look(window, progress)
+    Attributes
+    ----------
+    source : Layer or None
+        The stack layer they lie on.
+    """
 
-        self._job = Job("Preview", compute, show, say, self._ended, bar=False)
-        self._job.start()
+    def __init__(self, viewer: Viewer) -> None:
+        self.source: Layer | None = None
+        self._viewer = viewer
+        self._layers: list[Layer] = []
 
-    def _ended(self) -> None:
-        self._job = None
-        if self._again:
-            self._again = False
-            self._start()
-
-    def _show(self, source: Image, window: Window, pictures: Sequence[Picture]) -> None:
-        if source not in self._viewer.layers or self._choice.value == OFF:
-            return
-        self._source = source
-        active = self._viewer.layers.selection.active
-        kept = {
+    def show(self, source: Image, window: Window, images: Sequence[PreviewImage]) -> None:
+        """Update the layers, or add them, so that they lie on a window of `source`."""
+        earlier, self._layers, self.source = self._layers, [], source
+        existing = {
             role_of(layer): layer
             for layer in self._viewer.layers
             if role_of(layer).startswith("preview ") and isinstance(layer, Image)
         }
-        earlier = self._shown
-        self._shown = []
-        for role, data, look in pictures:
+        name = stack_name_of(source)
+        for role, data, look in images:
             rgb = bool(look.get("rgb", False))
-            place = placement(source, data.ndim - rgb, window)
-            layer = kept.pop(role, None)
-            if layer is not None and layer.data.ndim == data.ndim and layer.rgb == rgb:
-                layer.data, layer.name = data, f"{role} · {stack_name_of(source)}"
-                layer.visible = True
-                for name, value in {**place, **look}.items():
-                    if name not in ("rgb", "colormap", "visible"):
-                        setattr(layer, name, value)
-            else:
-                if layer is not None:
-                    self._viewer.layers.remove(layer)
-                settings = {
-                    "name": f"{role} · {stack_name_of(source)}",
-                    "metadata": {METADATA_KEY: {"role": role, "root": stack_name_of(source)}},
-                    **look,
-                }
-                layer = Layer.create(data, {**place, "rgb": False, **settings}, "image")
+            settings = {"name": f"{role} · {name}", **placement(source, data.ndim - rgb, window)}
+            layer = existing.get(role)
+            if layer is not None and (layer.data.ndim != data.ndim or layer.rgb != rgb):
+                self._viewer.layers.remove(layer)
+                layer = None
+            if layer is None:
+                metadata = {METADATA_KEY: {"role": role, "root": name}}
+                settings |= {"rgb": False, "metadata": metadata, **look}
+                layer = Layer.create(data, settings, "image")
                 self._viewer.add_layer(layer)
-            self._shown.append(layer)
+            else:
+                layer.data = data
+                layer.visible = True
+                for key, value in {**settings, **look}.items():
+                    if key not in ("rgb", "colormap", "visible"):  # the user may have changed them
+                        setattr(layer, key, value)
+            self._layers.append(layer)
         for layer in earlier:
-            layer.visible = layer in self._shown
-        drawn = self._rectangle()
-        if drawn is not None and self._choice.value == RECTANGLE:  # on top, to be seen and moved
-            self._viewer.layers.move(self._viewer.layers.index(drawn), len(self._viewer.layers))
-            if drawn.mode == "add_rectangle":
-                drawn.mode = "select"
-        if active is not None and active in self._viewer.layers:
-            self._viewer.layers.selection.active = active
+            layer.visible = layer in self._layers
+
+    def hide(self) -> None:
+        """Hide the layers.
+
+        They are not removed: napari's canvas can crash where a layer is removed that was visible
+        both in 2-D and in 3-D.
+        """
+        for layer in self._layers:
+            layer.visible = False
+
+    def remove(self) -> Iterator[None]:
+        """Remove the layers, one at each step of the iterator."""
+        for layer in self._layers:
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+                yield

@@ -15,19 +15,18 @@ from napari_dff.progress import Progress
 from napari_dff.recipe import Recipe
 from napari_dff.region import reconstruct_region
 from napari_dff.registration import LazyAlignedStack
-from napari_dff.stack import FocalStack
-from napari_dff.widgets.align import ALIGNING, put_alignment
+from napari_dff.widgets.align import ALIGNMENT_SETTINGS, add_alignment
 from napari_dff.widgets.layers import find_layer, plugin_metadata, settings_of
 from napari_dff.widgets.maps import Filling, Maps
-from napari_dff.widgets.maps_step import MapsStep, depth_picture
-from napari_dff.widgets.preview import Picture
-from napari_dff.widgets.runs import Run
+from napari_dff.widgets.maps_step import MapsStep, depth_preview
+from napari_dff.widgets.preview import PreviewImage
+from napari_dff.widgets.runs import RunLayers
 from napari_dff.widgets.series import AlignedPlanes, Series
-from napari_dff.widgets.step import Given
+from napari_dff.widgets.step import RunInput, StackInput
 from napari_dff.windows import Window, full_window
 
 
-class Found(NamedTuple):
+class ReconstructionResult(NamedTuple):
     """What a run gives: the maps; aligned planes unless all stayed; motions, and where all are."""
 
     maps: Maps
@@ -40,19 +39,14 @@ class ReconstructWidget(MapsStep):
     """Aligned planes, refined depth, uncertainty, plane index and all-in-focus image."""
 
     title = "Depth from focus"
-    settings = ("registration", "sigma", "window", "refinement", "smoothness")
-    folded = ("motion", "exposure", "operator", "aggregation", "peak", "prefer", "fusion")
-    follows_alignment = False
-    skips = ()
+    main_settings = ("registration", "sigma", "window", "refinement", "smoothness")
+    more_settings = ("motion", "exposure", "operator", "aggregation", "peak", "prefer", "fusion")
+    prefers_aligned = False
+    skipped_fields = ()
 
-    def work(
-        self,
-        series: Series,
-        recipe: Recipe,
-        given: dict[tuple[int, ...], Given],
-        progress: Progress,
-    ) -> Found:
+    def compute(self, inputs: RunInput, progress: Progress) -> ReconstructionResult:
         """Run the whole recipe on every stack: as `depth_from_focus`, with all channels."""
+        series, recipe = inputs.series, inputs.recipe
         maps, aligned, still = Maps(series), AlignedPlanes(series), True
         transforms, valid = [], []
         for place, within in series.in_turn(progress):
@@ -66,45 +60,47 @@ class ReconstructWidget(MapsStep):
                     here = scene.planes if held else None
                     aligned.put(place, channel, each, here, within)
         planes = None if still else aligned.together()
-        return Found(maps.finish(), planes, series.joined(transforms), series.joined(valid))
-
-    def look(
-        self, stack: FocalStack, recipe: Recipe, given: Given, wanted: Window, progress: Progress
-    ) -> Sequence[Picture]:
-        """Depth and picture of a window, of the planes as they lie there."""
-        given_valid = given["valid"]
-        found = reconstruct_region(
-            stack, recipe, wanted, valid=given_valid, fuse=False, progress=progress
+        return ReconstructionResult(
+            maps.finish(), planes, series.joined(transforms), series.joined(valid)
         )
-        return [depth_picture(stack, found.depth.depth)]
 
-    def previewed(self, source: Image) -> Image:
-        """The stack as a run has aligned it already, if with these settings; else as it is."""
-        return self._aligned() or source
+    def compute_preview(
+        self, inputs: StackInput, window: Window, progress: Progress
+    ) -> Sequence[PreviewImage]:
+        """Return the depth of a window, from the planes as they are in the layer."""
+        stack, recipe, arrays = inputs
+        region = reconstruct_region(
+            stack, recipe, window, valid=arrays["valid"], fuse=False, progress=progress
+        )
+        return [depth_preview(stack, region.depth.depth)]
 
-    def caution(self) -> str:
-        """Whether Run will move the planes first, or change their light."""
-        asked = self.form.value()
-        still = asked["registration"] == "none" and asked["exposure"] == "keep"
-        if still or self._aligned() is not None:
+    def preview_source(self, source: Image) -> Image:
+        """Return the planes that a run has aligned with the present settings, else the stack."""
+        return self._aligned_layer() or source
+
+    def preview_note(self) -> str:
+        """Return whether a run transforms the planes or their brightness before."""
+        settings = self.form.value()
+        unchanged = settings["registration"] == "none" and settings["exposure"] == "keep"
+        if unchanged or self._aligned_layer() is not None:
             return ""
         return ", of the planes as they are: Run aligns them first"
 
-    def _aligned(self) -> Layer | None:
-        """The layer of the stack that a run has aligned with these settings."""
-        aligned, asked = find_layer(self._viewer, "aligned", self.stack.value), self.form.value()
+    def _aligned_layer(self) -> Layer | None:
+        """Return the planes that a run has aligned with the present settings, if any."""
+        aligned, settings = find_layer(self._viewer, "aligned", self.stack.value), self.form.value()
         if aligned is None:
             return None
-        made, focus = settings_of(aligned), plugin_metadata(aligned).get("focus_channel")
-        same = all(made.get(name) == asked[name] for name in ALIGNING)
-        return aligned if same and focus in (None, self.axes.focus.value) else None
+        used, channel = settings_of(aligned), plugin_metadata(aligned).get("focus_channel")
+        same = all(used.get(name) == settings[name] for name in ALIGNMENT_SETTINGS)
+        return aligned if same and channel in (None, self.axes.focus.value) else None
 
-    def emit(self, run: Run, recipe: Recipe, result: Found) -> Iterator[None]:
-        """Put the aligned planes and the four layers of the refined depth map."""
+    def add_layers(self, run: RunLayers, result: ReconstructionResult) -> Iterator[None]:
+        """Add the aligned planes and the four layers of the refined depth map."""
         if result.planes is not None:
-            yield from put_alignment(run, result.planes, result.transforms, result.valid)
-        motions = result.transforms
-        yield from self.put(run, result.maps, prefix="refined ", transforms=motions)
+            yield from add_alignment(run, result.planes, result.transforms, result.valid)
+        transforms = result.transforms
+        yield from self.add_maps(run, result.maps, prefix="refined ", transforms=transforms)
 
 
 def _scene(

@@ -1,4 +1,4 @@
-"""Refine: make neighbours agree."""
+"""Refine: smooth the depth map, with hints by hand as constraints."""
 
 from collections.abc import Iterator
 from dataclasses import astuple
@@ -13,42 +13,46 @@ from napari_dff.depth import DepthMap
 from napari_dff.images import luminance
 from napari_dff.pipeline import fused_by, refined_by
 from napari_dff.progress import Progress
-from napari_dff.recipe import Recipe
-from napari_dff.refinement import PreviousResult
-from napari_dff.stack import FocalStack
-from napari_dff.widgets.hints import Hints, hints_of
+from napari_dff.refinement import NO_HINT, PreviousResult
+from napari_dff.widgets.freshness import version
+from napari_dff.widgets.hints import HintsForm, hints_of
 from napari_dff.widgets.layers import plugin_metadata, require_layer
 from napari_dff.widgets.maps import Maps
 from napari_dff.widgets.maps_step import MapsStep
-from napari_dff.widgets.runs import Run, stamp
-from napari_dff.widgets.step import Given
+from napari_dff.widgets.runs import RunLayers
+from napari_dff.widgets.step import Index, StackInput
 
 
 class RefineWidget(MapsStep):
-    """Refined depth, uncertainty, plane index and all-in-focus image beside the estimate."""
+    """Computes the refined depth, uncertainty, plane index and all-in-focus image.
+
+    Where only the hints differ from the newest run, only the depth around them is solved again.
+    """
 
     title = "Refine"
-    skips = ("registration",)
-    settings = ("refinement", "smoothness")
-    folded = ("fusion",)
-    asks_focus = False
+    skipped_fields = ("registration",)
+    main_settings = ("refinement", "smoothness")
+    more_settings = ("fusion",)
+    has_focus_channel = False
 
     def __init__(self, viewer: Viewer) -> None:
-        self.hints = Hints(viewer, lambda: self.stack.value)
+        self.hints = HintsForm(viewer, lambda: self.stack.value)
+        # Of the newest run and of the one in preparation: a key that is equal as long as nothing
+        # but the hints has changed.
         self._previous: tuple[Any, PreviousResult] | None = None
-        self._under_way: tuple[Any, np.ndarray | None] = (None, None)
+        self._prepared: tuple[Any, np.ndarray | None] = (None, None)
         super().__init__(viewer)
 
     def _close(self) -> None:
         super()._close()
         self.hints.close()
 
-    def inputs(self) -> list[Widget]:
-        """The hints."""
+    def extra_widgets(self) -> list[Widget]:
+        """Return those for the hints."""
         return self.hints.widgets
 
-    def gather(self, source: Image) -> dict[str, Layer]:
-        """The estimate, its focus volume, the guide, and the hints if there are any."""
+    def input_layers(self, source: Image) -> dict[str, Layer]:
+        """Return the estimate, its focus volume, the guide image, and the hints if any."""
         step = "Depth and all-in-focus"
         roles = ("plane index", "depth", "uncertainty", "all in focus")
         layers = {role: require_layer(self._viewer, role, source, step) for role in roles}
@@ -57,57 +61,64 @@ class RefineWidget(MapsStep):
             layers["hints"] = self.hints.layer.value
         return layers
 
-    def unsaid(self) -> str:
-        """The hints too."""
-        return super().unsaid() or ("the hints" if self.hints.layer.value is not None else "")
-
-    def differs(self, layer: Layer) -> str:
-        """Other settings, or other hints."""
-        chosen, used = self.hints.layer.value, set(plugin_metadata(layer).get("inputs", {}))
-        others = [each for each in self.hints.layer.choices if each is not None]
-        wanted = set() if chosen is None else {str(chosen.unique_id)}
-        if {str(each.unique_id) for each in others} & used != wanted:
-            return "other hints"
-        return super().differs(layer)
-
-    def given(self, source: Image, layers: dict[str, Layer], place: tuple[int, ...]) -> Given:
-        """What they hold; the guide in grey, the hints painted on a plane."""
-        hints = layers.get("hints")
-        others = {role: layer for role, layer in layers.items() if role != "hints"}
-        held = super().given(source, others, place)
-        held["all in focus"] = luminance(held["all in focus"])
-        if hints is not None:
-            held["hints"] = hints_of(hints, source, place)
-        key = (astuple(self.recipe()), *(stamp(layer) for layer in (source, *others.values())))
-        self._under_way = key, held.get("hints")
-        return held
-
-    def compute(
-        self, stack: FocalStack, recipe: Recipe, given: Given, progress: Progress
-    ) -> tuple[DepthMap, np.ndarray]:
-        """Refine, then fuse again; only what other hints change if all else is as it was."""
-        labels, focus, hints = given["plane index"], given["focus"], given.get("hints")
-        index = np.where(labels > 0, labels.astype(np.int64) - 1, 0).astype(np.uint16)
-        unknown = labels == 0  # the labels don't tell the sharpest plane where none is in focus
-        index[unknown] = focus.argmax(axis=0)[unknown]
-        estimate = DepthMap(index, given["depth"], given["uncertainty"])
-        previous = None
-        if self._previous is not None and self._previous[0] == self._under_way[0]:
-            previous = self._previous[1]
-            if previous.hints.shape != index.shape:  # a preview
-                previous = None
-        guide = given["all in focus"]
-        found = refined_by(
-            recipe, stack, estimate, focus, guide, progress, hints=hints, previous=previous
+    def command_caveat(self) -> str:
+        """Return what the command line does not contain, such as the hints."""
+        return super().command_caveat() or (
+            "the hints" if self.hints.layer.value is not None else ""
         )
-        return found, fused_by(recipe, stack, found.depth, progress)
 
-    def emit(self, run: Run, recipe: Recipe, result: Maps) -> Iterator[None]:
-        """Put the four layers, and keep those of a single stack for the next hints."""
-        yield from self.put(run, result, prefix="refined ")
+    def setting_changes(self, layer: Layer) -> str:
+        """Describe changes of settings and hints."""
+        chosen, used = self.hints.layer.value, set(plugin_metadata(layer).get("inputs", {}))
+        all_hints = {str(each.unique_id) for each in self.hints.layer.choices if each is not None}
+        if all_hints & used != (set() if chosen is None else {str(chosen.unique_id)}):
+            return "other hints"
+        return super().setting_changes(layer)
+
+    def input_arrays(
+        self, source: Image, layers: dict[str, Layer], index: Index
+    ) -> dict[str, np.ndarray]:
+        """Return the data of the layers; the guide image in grey, the hints as (Y, X) int32."""
+        others = {role: layer for role, layer in layers.items() if role != "hints"}
+        arrays = super().input_arrays(source, others, index)
+        arrays["all in focus"] = luminance(arrays["all in focus"])
+        if "hints" in layers:
+            arrays["hints"] = hints_of(layers["hints"], source, index)
+        key = (astuple(self.recipe()), *(version(layer) for layer in (source, *others.values())))
+        self._prepared = key, arrays.get("hints")
+        return arrays
+
+    def compute_stack(self, inputs: StackInput, progress: Progress) -> tuple[DepthMap, np.ndarray]:
+        """Return the refined depth and the image there."""
+        stack, recipe, arrays = inputs
+        labels, focus = arrays["plane index"], arrays["focus"]
+        index = np.where(labels > 0, labels.astype(np.int64) - 1, 0).astype(np.uint16)
+        # Label 0 is "never in focus": the index there is that of the highest focus measure.
+        index[labels == 0] = focus.argmax(axis=0)[labels == 0]
+        estimate = DepthMap(index, arrays["depth"], arrays["uncertainty"])
+        previous = None
+        if self._previous is not None and self._previous[0] == self._prepared[0]:
+            previous = self._previous[1]
+            if previous.hints.shape != index.shape:  # this is a preview, of a window
+                previous = None
+        refined = refined_by(
+            recipe,
+            stack,
+            estimate,
+            focus,
+            arrays["all in focus"],
+            progress,
+            hints=arrays.get("hints"),
+            previous=previous,
+        )
+        return refined, fused_by(recipe, stack, refined.depth, progress)
+
+    def add_layers(self, run: RunLayers, result: Maps) -> Iterator[None]:
+        """Add the four layers, and remember the result of a single stack for the next hints."""
+        yield from self.add_maps(run, result, prefix="refined ")
         self._previous = None
         if run.source.ndim == 3:
-            key, hints = self._under_way
+            key, hints = self._prepared
             if hints is None:
-                hints = np.full(result.depth.shape, -1, np.int32)
+                hints = np.full(result.depth.shape, NO_HINT, np.int32)
             self._previous = key, PreviousResult(result.of(()), hints)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from magicgui.widgets import PushButton, Select
+from magicgui.widgets import Select
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
@@ -12,7 +12,7 @@ from napari_dff.fusion import all_in_focus
 from napari_dff.progress import Progress
 from napari_dff.registration import resample
 from napari_dff.widgets.axes import channel_axis, parse_axis_labels
-from napari_dff.widgets.controls import button_row, labelled_column
+from napari_dff.widgets.controls import labelled_column
 from napari_dff.widgets.heights import depth_layers
 from napari_dff.widgets.layers import (
     at_index,
@@ -25,7 +25,8 @@ from napari_dff.widgets.layers import (
     settings_of,
     source_of,
 )
-from napari_dff.widgets.runs import Run, or_undone, undo
+from napari_dff.widgets.run_controls import RunControls
+from napari_dff.widgets.runs import RunLayers
 from napari_dff.widgets.series import part_of
 from napari_dff.widgets.tool import Tool
 
@@ -60,7 +61,6 @@ class ReuseWidget(Tool):
             "An aligned stack: its motion is used. A depth layer: its motion, if there is any, "
             "and its plane map.",
         )
-        self._runs: list[Run] = []
         self.targets = Select(
             label="for",
             choices=self._targets,
@@ -68,26 +68,27 @@ class ReuseWidget(Tool):
             "channels, times or positions, each done alike. What was made for many times is for "
             "stacks of as many.",
         )
-        self.run = PushButton(text="Run", tooltip="Give each of them its result.")
-        self.cancel = PushButton(text="Cancel", enabled=False, tooltip="Stop; nothing changes.")
-        self.undo = PushButton(text="Undo", enabled=False, tooltip="Take the results away again.")
-        self._following.append(self.targets)
-        buttons = button_row(self.run, self.cancel, self.undo)
-        self.extend([labelled_column(self.chosen, self.targets), buttons, self.status])
-        self._follow()
-        self.chosen.changed.connect(lambda: self.targets.reset_choices())
+        self._controls = RunControls(self, "Give each of them its result.")
+        self.run, self.cancel, self.undo = (
+            self._controls.run,
+            self._controls.cancel,
+            self._controls.undo,
+        )
+        self._layer_choices.append(self.targets)
+        fields = labelled_column(self.input_layer, self.targets)
+        self.extend([fields, self._controls.row, self.status])
+        self.update_choices()
+        self.input_layer.changed.connect(lambda: self.targets.reset_choices())
         self.run.changed.connect(self._start)
-        self.cancel.changed.connect(self._cancel)
-        self.undo.changed.connect(self._undo)
 
-    def choices(self) -> list[Layer]:
+    def input_choices(self) -> list[Layer]:
         """Aligned stacks, then depth layers."""
         aligned = [each for each in self._viewer.layers if role_of(each) == "aligned"]
         return [*aligned, *depth_layers(self._viewer)]
 
     def _targets(self, _: Any) -> list[Layer]:
         """Other stacks of as many planes and times, as large as those that were used."""
-        given = self.chosen.value
+        given = self.input_layer.value
         if given is None or "positions" not in plugin_metadata(given):
             return []
         source = source_of(self._viewer, given)
@@ -112,10 +113,12 @@ class ReuseWidget(Tool):
             if not targets:
                 raise ValueError("no stacks chosen: select those that shall get the same")
         except ValueError as error:
-            self.fail(error)
+            self.show_failure(error)
             return
-        used = self.chosen.value
-        runs = [Run(self._viewer, target, settings_of(used), [target, used]) for target in targets]
+        used = self.input_layer.value
+        runs = [
+            RunLayers(self._viewer, target, settings_of(used), [target, used]) for target in targets
+        ]
         planes = [(planes_of(each), leading_shape(each), _channel(each)) for each in targets]
 
         def compute(progress: Progress) -> list[np.ndarray]:
@@ -126,15 +129,11 @@ class ReuseWidget(Tool):
                 _put(run, result, None if given.depth is not None else given.transforms)
                 yield
 
-        def done(results: list[np.ndarray]) -> Iterator[None]:
-            yield from or_undone(put(results), runs)
-            self._runs = runs
-
-        self.work(compute, done)
+        self._controls.start(runs, compute, put)
 
     def _given(self) -> Given:
         """The motions and the depth of the chosen layer."""
-        used = self.chosen.value
+        used = self.input_layer.value
         if used is None:
             raise ValueError("nothing to use yet: run Align or 'Depth from focus, all steps' first")
         mine = plugin_metadata(used)
@@ -149,23 +148,6 @@ class ReuseWidget(Tool):
         places = np.ndindex(used.data.shape[: len(leading_shape(used))])
         positions = [at_index(np.asarray(mine["positions"]), place, 1) for place in places]
         return Given(transforms, depth, positions, settings_of(used).get("fusion", "noise_aware"))
-
-    def _cancel(self) -> None:
-        if self._job is not None:
-            self._job.cancel()
-
-    def _undo(self) -> None:
-        runs, self._runs = self._runs, []
-        self.undo.enabled = False
-        undo(runs, self.say)
-
-    def _began(self) -> None:
-        self.run.enabled, self.cancel.enabled = False, True
-
-    def _ended(self) -> None:
-        super()._ended()
-        self.run.enabled, self.cancel.enabled = True, False
-        self.undo.enabled = bool(self._runs)
 
 
 def _channel(layer: Layer) -> int | None:
@@ -204,7 +186,7 @@ def _applied(
     return np.stack(results).reshape(*before, *results[0].shape)
 
 
-def _put(run: Run, result: np.ndarray, transforms: np.ndarray | None) -> None:
+def _put(run: RunLayers, result: np.ndarray, transforms: np.ndarray | None) -> None:
     """Put moved planes, or a picture where there are no motions to tell of.
 
     A picture of a stack with axes before Z gets one too, as thick as the stack.
@@ -226,4 +208,4 @@ def _put(run: Run, result: np.ndarray, transforms: np.ndarray | None) -> None:
         transforms = (
             transforms.reshape(*before, *transforms.shape[1:]) if several else transforms[0]
         )
-    run.put(role, result, remember={"transforms": transforms}, **look)
+    run.show(role, result, metadata={"transforms": transforms}, **look)

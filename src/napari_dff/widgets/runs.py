@@ -1,24 +1,22 @@
-"""Layers out: what a run puts into the viewer, whether it still holds, and how it is undone."""
+"""The layers of one run: added or updated on their source, and undone."""
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from napari.layers import Layer
 from napari.viewer import Viewer
-from psygnal import Signal
 
+from napari_dff.widgets.freshness import edit_count, layers_changed, set_edit_count, version
 from napari_dff.widgets.geometry import placement
 from napari_dff.widgets.layers import (
     METADATA_KEY,
     find_layer,
     is_stack,
-    layer_by_id,
     planes_of,
     plugin_metadata,
     positions_of,
@@ -26,153 +24,126 @@ from napari_dff.widgets.layers import (
     stack_name_of,
 )
 from napari_dff.widgets.maps import Maps
-from napari_dff.widgets.worker import in_turns
+from napari_dff.widgets.worker import update_layers
 
-CHANGES = ("data", "paint", "features", "scale", "translate", "units")  # events of a layer
-_edits: WeakKeyDictionary[Layer, int] = WeakKeyDictionary()
-
-
-class _Changes:
-    """Tells whoever shows whether results still hold."""
-
-    happened = Signal()
+PLACEMENT = ("scale", "translate", "rotate", "affine", "units", "axis_labels")
 
 
-changes = _Changes()
+class RunLayers:
+    """The layers of one run, which can be undone.
 
-
-def stamp(layer: Layer) -> str:
-    """Something that differs whenever what the layer holds has changed since it was put."""
-    if layer not in _edits:
-        _edits[layer] = 0
-        for name in CHANGES:
-            if hasattr(layer.events, name):
-                getattr(layer.events, name).connect(_edited)
-    return f"{plugin_metadata(layer).get('run', layer.unique_id)}#{_edits[layer]}"
-
-
-def _edited(event: Any) -> None:
-    layer = event.source
-    if layer in _edits:
-        _edits[layer] += 1
-        changes.happened.emit()
-
-
-def outdated(viewer: Viewer, layer: Layer) -> str:
-    """Why one of our layers no longer follows from what it was made from; empty if it does."""
-    for unique_id, then in plugin_metadata(layer).get("inputs", {}).items():
-        given = layer_by_id(viewer, unique_id)
-        if given is None:
-            continue
-        if stamp(given) != then:
-            return f"{given.name!r} has changed since"
-        why = outdated(viewer, given)
-        if why:
-            return f"{given.name!r} is out of date itself ({why})"
-    return ""
-
-
-class Run:
-    """One run: where its layers come from, and what they replaced."""
+    Parameters
+    ----------
+    viewer : napari Viewer
+    source : Layer
+        The stack, or another layer that the results lie on.
+    settings : dict
+        Settings of this run, which go before those of its inputs.
+    inputs : sequence of Layer
+        All layers that the result is computed from.
+    step : str
+        Title of the form.
+    metadata : dict
+        Further metadata of all layers.
+    """
 
     def __init__(
         self,
         viewer: Viewer,
         source: Layer,
         settings: dict[str, Any],
-        inputs: Iterable[Layer],
+        inputs: Sequence[Layer],
         step: str = "",
-        told: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         self._viewer, self.source = viewer, source
         self._shape = planes_of(source).shape
-        self._key, self._step = uuid.uuid4().hex, step
-        self._made: list[Layer] = []
-        self.inputs = {str(layer.unique_id): stamp(layer) for layer in inputs}
-        before = [settings_of(layer) for layer in inputs]
-        self.settings = {
-            name: value for each in [*before, settings] for name, value in each.items()
+        self._layers: list[Layer] = []
+        self._undo_actions: list[Callable[[], None]] = []
+        self.settings: dict[str, Any] = {}
+        for layer in inputs:
+            self.settings |= settings_of(layer)
+        self.settings |= settings
+        self._metadata = {
+            "source": str(source.unique_id),
+            "run": uuid.uuid4().hex,
+            "step": step,
+            "inputs": {str(layer.unique_id): version(layer) for layer in inputs},
+            "settings": self.settings,
+            **_stack_metadata(source),
+            **(metadata or {}),
         }
-        self._undoing: list[Callable[[], None]] = []
-        self._told = _of_the_stack(source) | (told or {})
 
-    @property
-    def positions(self) -> np.ndarray:
-        """Of the planes of the source, (Z,) or (…, Z)."""
-        return positions_of(self.source)
-
-    def put(
+    def show(
         self,
         role: str,
         data: Any,
         kind: Literal["image", "labels", "vectors", "surface"] = "image",
         *,
-        remember: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
         **look: Any,
     ) -> Layer:
-        """Show a result exactly on its source: update our layer of this role, or add one.
+        """Show data exactly on the source: in the layer of this role, or in a new one.
 
-        A layer that is updated keeps its name, and the colormap and contrast limits a person
-        chose. `remember` goes into its metadata. Data has the last axes of the source, or all of
-        them, 1 long where it holds for all.
+        A layer that is updated keeps its name, and a colormap and contrast limits that the user has
+        chosen.
 
-        ValueError with a sentence where the source is gone, or has planes of another shape now.
+        Parameters
+        ----------
+        role : str
+        data : array or tuple
+            With the last axes of the source, or all of them. An axis along which the data are
+            constant may have length 1.
+        kind : str
+        metadata : dict
+            Further metadata of this layer.
+        **look
+            Attributes of a new layer.
+
+        Raises
+        ------
+        ValueError
+            If the source was removed, or has planes of another shape now.
         """
         self._check_source()
-        viewer, source, limits = self._viewer, self.source, look.get("contrast_limits")
-        mine = {
-            "role": role,
-            "source": str(source.unique_id),
-            "root": stack_name_of(source),
-            "limits": limits,
-            "run": self._key,
-            "step": self._step,
-            "inputs": self.inputs,
-            "settings": self.settings,
-            **self._told,
-            **(remember or {}),
-        }
+        limits = look.get("contrast_limits")
+        title = stack_name_of(self.source)
+        own = {"role": role, "root": title, "limits": limits, **self._metadata, **(metadata or {})}
         if kind == "image":
             look.setdefault("rgb", False)
-        settings = {
-            "name": f"{role} · {stack_name_of(source)}",
-            "metadata": {METADATA_KEY: mine},
-            **look,
-        }
-        new = Layer.create(data, {**_place(source, data, kind, look), **settings}, kind)
-        old = find_layer(viewer, role, source)
-        if old is not None and _alike(old, new):
-            self._undoing.append(_restoring(old))
-            before = plugin_metadata(old).get("limits")
-            _take(old, new)
-            chosen = before is None or not np.allclose(old.contrast_limits, before)
-            if limits is not None and not chosen:
-                old.contrast_limits = limits
-            old.metadata = {**old.metadata, METADATA_KEY: mine}
-            self._made.append(old)
-            _settle(old)
-            return old
-        if old is not None:
-            place = viewer.layers.index(old)
-            viewer.layers.remove(old)
-            self._undoing.append(lambda: viewer.layers.insert(place, old))
-        self._undoing.append(lambda: viewer.layers.remove(new) if new in viewer.layers else None)
-        viewer.add_layer(new)
-        self._made.append(new)
-        _settle(new)
-        return new
+        settings = {"name": f"{role} · {title}", "metadata": {METADATA_KEY: own}, **look}
+        new = Layer.create(data, {**_placement(self.source, data, kind, look), **settings}, kind)
+        old = find_layer(self._viewer, role, self.source)
+        if old is not None and _same_kind(old, new):
+            self._update(old, new, limits, own)
+            layer = old
+        else:
+            self._add(new, old)
+            layer = new
+        self._layers.append(layer)
+        set_edit_count(layer, 0)
+        layers_changed.emit()
+        return layer
 
-    def put_maps(
-        self, maps: Maps, prefix: str = "", remember: dict[str, Any] | None = None
+    def show_maps(
+        self, maps: Maps, prefix: str = "", metadata: dict[str, Any] | None = None
     ) -> Iterator[None]:
-        """Show a depth map and its all-in-focus image: four layers, two of them hidden at first.
-
-        A layer at each step, so that the window can breathe in between.
-        """
-        for layer in maps.layers:
-            role, kind = f"{prefix}{layer.role}", layer.kind
-            self.put(role, layer.data, kind, remember=remember, **layer.look)
+        """Show the layers of a depth map and its image, one at each step of the iterator."""
+        for role, data, kind, look in maps.layers:
+            self.show(f"{prefix}{role}", data, kind, metadata=metadata, **look)
             yield
+
+    def is_superseded(self) -> bool:
+        """Return whether a newer run has updated layers of this one."""
+        layers = [layer for layer in self._layers if layer in self._viewer.layers]
+        return any(plugin_metadata(layer).get("run") != self._metadata["run"] for layer in layers)
+
+    def undo(self) -> Iterator[None]:
+        """Restore the layers as they were before, one at each step of the iterator."""
+        while self._undo_actions:
+            self._undo_actions.pop()()
+            yield
+        layers_changed.emit()
 
     def _check_source(self) -> None:
         source = self.source
@@ -185,41 +156,54 @@ class Run:
                 f"{self._shape}: no result to put on it"
             )
 
-    def superseded(self) -> bool:
-        """Whether another run has changed the layers of this one since."""
-        left = [layer for layer in self._made if layer in self._viewer.layers]
-        return any(plugin_metadata(layer).get("run") != self._key for layer in left)
+    def _update(
+        self,
+        layer: Layer,
+        new: Layer,
+        limits: tuple[float, float] | None,
+        metadata: dict[str, Any],
+    ) -> None:
+        self._undo_actions.append(_restore_action(layer))
+        old_limits = plugin_metadata(layer).get("limits")
+        _copy_data(new, layer)
+        by_user = old_limits is not None and not np.allclose(layer.contrast_limits, old_limits)
+        if limits is not None and not by_user:
+            layer.contrast_limits = limits
+        layer.metadata = {**layer.metadata, METADATA_KEY: metadata}
 
-    def undo(self) -> Iterator[None]:
-        """Bring back what was there before, one layer at each step."""
-        while self._undoing:
-            self._undoing.pop()()
-            yield
-        changes.happened.emit()
+    def _add(self, new: Layer, old: Layer | None) -> None:
+        """Add a layer, in place of one of another kind if there is one."""
+        layers = self._viewer.layers
+        if old is not None:
+            index = layers.index(old)
+            layers.remove(old)
+            self._undo_actions.append(lambda: layers.insert(index, old))
+        self._undo_actions.append(lambda: layers.remove(new) if new in layers else None)
+        self._viewer.add_layer(new)
 
 
-def or_undone(parts: Iterator[None], runs: Sequence[Run]) -> Iterator[None]:
-    """Go through `parts`; where one fails, undo what they have put: all of a result or nothing."""
+def add_or_undo(steps: Iterator[None], runs: Sequence[RunLayers]) -> Iterator[None]:
+    """Run steps that add layers; after an error, undo those that were added, and raise it."""
     try:
-        yield from parts
+        yield from steps
     except Exception:
         for run in runs:
             yield from run.undo()
         raise
 
 
-def undo(runs: Sequence[Run], said: Callable[[str], None]) -> None:
-    """Undo runs, layer by layer, and then say so."""
+def undo_runs(runs: Sequence[RunLayers], show_status: Callable[[str], None]) -> None:
+    """Undo runs, one layer after the other, and then show a sentence."""
 
-    def ended() -> None:
-        with contextlib.suppress(RuntimeError):  # closed meanwhile: Qt's label is gone
-            said("undone: the layers are as they were before")
+    def finished() -> None:
+        with contextlib.suppress(RuntimeError):  # the form is closed and its label deleted
+            show_status("undone: the layers are as they were before")
 
-    in_turns(chain.from_iterable(run.undo() for run in runs), ended)
+    update_layers(chain.from_iterable(run.undo() for run in runs), finished)
 
 
-def _place(source: Layer, data: Any, kind: str, look: dict[str, Any]) -> dict[str, Any]:
-    """Where a result lies: on its source."""
+def _placement(source: Layer, data: Any, kind: str, look: dict[str, Any]) -> dict[str, Any]:
+    """Return scale, translation etc. of a result on its source."""
     if kind == "surface":
         return placement(source, 3)
     if kind == "vectors":
@@ -228,50 +212,41 @@ def _place(source: Layer, data: Any, kind: str, look: dict[str, Any]) -> dict[st
     return placement(source, len(shape), shape=shape)
 
 
-def _of_the_stack(source: Layer) -> dict[str, Any]:
-    """What a result remembers of its stack, so that a file can tell it."""
-    known = ("channels", "focus_channel", "input", "transforms")
-    told = {name: value for name, value in plugin_metadata(source).items() if name in known}
+def _stack_metadata(source: Layer) -> dict[str, Any]:
+    """Return the metadata of a stack that its results keep, to save them as a run does."""
+    keys = ("channels", "focus_channel", "input", "transforms")
+    metadata = {key: value for key, value in plugin_metadata(source).items() if key in keys}
     if is_stack(source):
-        told["positions"] = positions_of(source)
-        told.setdefault("input", {"path": source.source.path or "", "layer": source.name})
-    return told
+        metadata["positions"] = positions_of(source)
+        metadata.setdefault("input", {"path": source.source.path or "", "layer": source.name})
+    return metadata
 
 
-def _settle(layer: Layer) -> None:
-    """From here on, whatever happens to the layer is a change."""
-    stamp(layer)
-    _edits[layer] = 0
-    changes.happened.emit()
+def _copy_data(new: Any, layer: Layer) -> None:
+    """Give a layer the data and the placement of `new`, a layer or a snapshot of one."""
+    layer.data = new.data
+    for name in PLACEMENT:
+        setattr(layer, name, getattr(new, name))
 
 
-PLACE = ("scale", "translate", "rotate", "affine", "units", "axis_labels")
-
-
-def _take(old: Layer, new: Any) -> None:
-    """Give a layer what another one, or a picture of its earlier self, holds, and its place."""
-    old.data = new.data
-    for name in PLACE:
-        setattr(old, name, getattr(new, name))
-
-
-def _restoring(layer: Layer) -> Callable[[], None]:
-    """What brings the layer back to what it holds now."""
-    stamp(layer)
-    edits, metadata = _edits[layer], dict(layer.metadata)
-    held = SimpleNamespace(data=layer.data, **{name: getattr(layer, name) for name in PLACE})
+def _restore_action(layer: Layer) -> Callable[[], None]:
+    """Return a function that restores the present contents of a layer."""
+    count, metadata = edit_count(layer), dict(layer.metadata)
+    snapshot = SimpleNamespace(
+        data=layer.data, **{name: getattr(layer, name) for name in PLACEMENT}
+    )
     limits = getattr(layer, "contrast_limits", None)
 
     def restore() -> None:
-        _take(layer, held)
+        _copy_data(snapshot, layer)
         if limits is not None:
             layer.contrast_limits = limits
         layer.metadata = metadata
-        _edits[layer] = edits
+        set_edit_count(layer, count)
 
     return restore
 
 
-def _alike(old: Layer, new: Layer) -> bool:
+def _same_kind(old: Layer, new: Layer) -> bool:
     same_colour = getattr(old, "rgb", False) == getattr(new, "rgb", False)
     return type(old) is type(new) and old.ndim == new.ndim and same_colour

@@ -1,15 +1,14 @@
-"""The form that all steps share: a stack, some settings of the recipe, preview, Run and Undo."""
+"""The form that all steps share: a stack, settings of the recipe, a preview, Run and Undo."""
 
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from magicgui.widgets import ComboBox, Container, PushButton, Widget
+from magicgui.widgets import ComboBox, Widget
 from magicgui.widgets.bases import ValueWidget
 from napari.layers import Image, Labels, Layer
-from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 
 from napari_dff.progress import Progress
@@ -17,412 +16,370 @@ from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
 from napari_dff.widgets.axes_form import AxesForm
 from napari_dff.widgets.command import command_line_caveat, stack_arguments
-from napari_dff.widgets.controls import (
-    button_row,
-    call_when_closed,
-    labelled_column,
-    wrapping_label,
-)
+from napari_dff.widgets.controls import labelled_column, wrapping_label
+from napari_dff.widgets.freshness import FreshnessLabel
 from napari_dff.widgets.geometry import index_in_view
 from napari_dff.widgets.layers import (
     METADATA_KEY,
-    is_stack,
     layer_by_id,
     plugin_metadata,
     require_stack,
     result_values,
-    role_of,
     settings_of,
     source_of,
     valid_mask,
 )
-from napari_dff.widgets.preview import OFF, RECTANGLE, VIEW, Picture, Preview
+from napari_dff.widgets.preview import OFF, RECTANGLE, VIEW, Preview, PreviewImage, PreviewRequest
 from napari_dff.widgets.recipe_form import RecipeFileButtons, RecipeForm
-from napari_dff.widgets.runs import Run, changes, or_undone, outdated, undo
+from napari_dff.widgets.run_controls import RunControls
+from napari_dff.widgets.runs import RunLayers
 from napari_dff.widgets.series import Series
-from napari_dff.widgets.worker import Job
+from napari_dff.widgets.stack_choice import StackComboBox
+from napari_dff.widgets.task_widget import TaskWidget
 from napari_dff.windows import Window
 
-Given = dict[str, np.ndarray]  # what the layers beside the stack hold at one place
+Index = tuple[int, ...]  # of one stack, along the axes before Z
 
 
-class StepWidget(Container[Widget]):
-    """One step: choose a stack, choose settings, look at the preview, Run.
+class StackInput(NamedTuple):
+    """What the result of one stack is computed from.
 
-    A step says which settings it shows (`settings`) and which it folds away (`folded`), which
-    layers it takes beside the stack (`gather`), computes all stacks of the layer in a thread
-    (`work`) and puts its layers (`emit`). `look` computes its preview.
+    Attributes
+    ----------
+    stack : FocalStack
+    recipe : Recipe
+    arrays : dict of str to array
+        Data of the input layers by their role, and "valid", (Y, X) bool: where every plane has
+        data.
     """
 
-    title: ClassVar[str]
-    settings: ClassVar[tuple[str, ...]]
-    folded: ClassVar[tuple[str, ...]] = ()
-    follows_alignment: ClassVar[bool] = True
-    skips: ClassVar[tuple[str, ...]] = ("registration", "refinement")  # unless done before
-    previews: ClassVar[bool] = True
-    asks_focus: ClassVar[bool] = True  # for the channel, where no layer tells it
+    stack: FocalStack
+    recipe: Recipe
+    arrays: dict[str, np.ndarray]
+
+
+class RunInput(NamedTuple):
+    """What the results of all stacks of a layer are computed from; see `StackInput`."""
+
+    series: Series
+    recipe: Recipe
+    arrays: dict[Index, dict[str, np.ndarray]]
+
+    def at(self, index: Index) -> StackInput:
+        """Return the input of one stack."""
+        return StackInput(self.series.stack(index), self.recipe, self.arrays[index])
+
+
+class StepWidget(TaskWidget):
+    """One step: choose a stack and settings, look at the preview, and run.
+
+    A subclass defines its settings (`main_settings`, `more_settings`), the layers that it needs
+    besides the stack (`input_layers`), the computation in a thread (`compute`), its layers
+    (`add_layers`), and its preview (`compute_preview`).
+    """
+
+    main_settings: ClassVar[tuple[str, ...]]
+    more_settings: ClassVar[tuple[str, ...]] = ()  # in the collapsed part of the form
+    prefers_aligned: ClassVar[bool] = True
+    # Recipe fields that are "none" unless an earlier step has set them.
+    skipped_fields: ClassVar[tuple[str, ...]] = ("registration", "refinement")
+    has_preview: ClassVar[bool] = True
+    has_focus_channel: ClassVar[bool] = True  # False where an input layer defines it
 
     def __init__(self, viewer: Viewer) -> None:
-        self._viewer = viewer
-        self._job: Job | None = None
-        self._run: Run | None = None
-        self._newest: Layer | None = None  # added, and not yet selected
-        self._place: tuple[int, ...] = ()  # in view
-        self.stack = ComboBox(
-            label="stack",
-            choices=self._stacks,
-            nullable=True,
-            tooltip="The focal stack: Z, Y, X; or many of them, with axes before these.",
-        )
-        self.axes = AxesForm(self._say, self._changed, focus=self.asks_focus)
-        self.form = RecipeForm(self.settings, self.folded)
+        super().__init__(viewer)
+        self._added_layer: Layer | None = None  # until napari has selected it
+        self._index: Index = ()  # of the stack in view
+        self.stack = StackComboBox(viewer, prefer_aligned=self.prefers_aligned)
+        self.axes = AxesForm(self.show_status, self._on_change, focus=self.has_focus_channel)
+        self.form = RecipeForm(self.main_settings, self.more_settings)
         self.preview = ComboBox(
             label="preview",
             choices=[OFF, VIEW, RECTANGLE],
             value=OFF,
-            tooltip="Compute a part of the planes at once whenever a setting changes; "
-            "Run then gives the same for all of them.",
+            tooltip="Compute a part of the planes whenever a setting changes. Run gives the same "
+            "result for all pixels.",
         )
-        self.run = PushButton(text="Run", tooltip=f"{self.title}: the whole stack.")
-        self.cancel = PushButton(text="Cancel", enabled=False, tooltip="Stop; nothing changes.")
-        self.undo = PushButton(
-            text="Undo", enabled=False, tooltip="Bring the layers back as they were before Run."
+        self.advice = wrapping_label()
+        self.freshness = FreshnessLabel(viewer, self._results, self.setting_changes)
+        self._controls = RunControls(
+            self, f"{self.title}: the whole stack.", undone=lambda: self.show_advice([])
         )
-        self.status, self.advice, self.fresh = (
-            wrapping_label("ready"),
-            wrapping_label(),
-            wrapping_label(),
+        self.run, self.cancel, self.undo = (
+            self._controls.run,
+            self._controls.cancel,
+            self._controls.undo,
         )
         self.recipe_file = RecipeFileButtons(
-            self.recipe, self.form.setValue, lambda: (self.command(), self.unsaid()), self._say
+            self.recipe,
+            self.form.setValue,
+            lambda: (self.command(), self.command_caveat()),
+            self.show_status,
         )
-        preview = [self.preview] if self.previews else []
-        above = [self.stack, *self.axes.widgets]
-        fields = labelled_column(*above, *self.inputs(), *self.form.widgets, *preview)
-        buttons = button_row(self.run, self.cancel, self.undo)
-        super().__init__(
-            widgets=[fields, buttons, self.status, self.advice, self.fresh, self.recipe_file],
-            labels=False,
+        self._preview = Preview(viewer, self.preview, self._prepare_preview, self.show_status)
+        self._add_widgets()
+        self._connect_signals()
+
+    def _add_widgets(self) -> None:
+        preview = [self.preview] if self.has_preview else []
+        fields = labelled_column(
+            self.stack, *self.axes.widgets, *self.extra_widgets(), *self.form.widgets, *preview
         )
+        labels = self.status, self.advice, self.freshness.label
+        self.extend([fields, self._controls.row, *labels, self.recipe_file])
         self.form.expand(False)
-        self.advice.visible = self.fresh.visible = False
-        self._preview = Preview(viewer, self.preview, self._prepare, self._say)
-        self.stack.reset_choices()
-        stacks = [s for s in self._stacks(None) if self.follows_alignment or not role_of(s)]
-        if stacks:
-            self.stack.value = stacks[-1]
+        self.advice.visible = self.freshness.label.visible = False
         self.axes.show(self.stack.value)
+
+    def _connect_signals(self) -> None:
+        layers = self._viewer.layers
         self.stack.changed.connect(self.axes.show)
         self.run.changed.connect(self._start)
-        self.cancel.changed.connect(self._cancel)
-        self.undo.changed.connect(self._undo)
-        self.form.valueChanged.connect(self._changed)
-        for widget in (self.stack, *self.inputs()):
+        self.form.valueChanged.connect(self._on_change)
+        for widget in (self.stack, *self.extra_widgets()):
             if isinstance(widget, ValueWidget):
-                widget.changed.connect(self._changed)
-        viewer.layers.events.inserted.connect(self._inserted)
-        viewer.layers.events.removed.connect(self._removed)
-        viewer.layers.selection.events.active.connect(self._selected)
-        viewer.dims.events.current_step.connect(self._slid)
-        changes.happened.connect(self._tell_whether_fresh)
-        call_when_closed(self, self._close)
+                widget.changed.connect(self._on_change)
+        self.busyChanged.connect(self.freshness.update)
+        self._connect(layers.events.inserted, self._on_inserted)
+        self._connect(layers.events.removed, self._on_removed)
+        self._connect(layers.selection.events.active, self._on_selected)
+        self._connect(self._viewer.dims.events.current_step, self._on_slider)
 
-    # What a step says of itself -----------------------------------------------------------------
+    # What a subclass defines ---------------------------------------------------------------------
 
-    def inputs(self) -> list[Widget]:
-        """Widgets for what it takes beside the stack, always the same ones."""
+    def extra_widgets(self) -> list[Widget]:
+        """Return widgets for further inputs, the same ones at each call."""
         return []
 
-    def gather(self, source: Image) -> dict[str, Layer]:
-        """Layers that `compute` needs beside the stack, by role."""
+    def input_layers(self, source: Image) -> dict[str, Layer]:
+        """Return the layers that `compute` needs besides the stack, by role.
+
+        Raises
+        ------
+        ValueError
+            If one is missing.
+        """
         return {}
 
-    def given(self, source: Image, layers: dict[str, Layer], place: tuple[int, ...]) -> Given:
-        """What these layers hold at a place, for `work`; in the window's thread."""
-        held = {role: result_values(layer, place) for role, layer in layers.items()}
-        held["valid"] = valid_mask(source, place)
-        return held
+    def input_arrays(
+        self, source: Image, layers: dict[str, Layer], index: Index
+    ) -> dict[str, np.ndarray]:
+        """Return the data of these layers for one stack; see `StackInput`. In the main thread."""
+        arrays = {role: result_values(layer, index) for role, layer in layers.items()}
+        arrays["valid"] = valid_mask(source, index)
+        return arrays
 
     def focus_channel(self, layers: dict[str, Layer]) -> int | None:
-        """The focus channel, where these layers tell it."""
+        """Return the focus channel that these layers define, if any."""
         return None
 
-    def work(
-        self,
-        series: Series,
-        recipe: Recipe,
-        given: dict[tuple[int, ...], Given],
-        progress: Progress,
-    ) -> Any:
-        """Compute the result of all stacks; runs in a thread."""
+    def compute(self, inputs: RunInput, progress: Progress) -> Any:
+        """Return the result of all stacks; in a thread."""
         raise NotImplementedError
 
-    def emit(self, run: Run, recipe: Recipe, result: Any) -> Iterator[None]:
-        """Put the layers of the result, one after the other."""
+    def add_layers(self, run: RunLayers, result: Any) -> Iterator[None]:
+        """Add the layers of the result, one at each step of the iterator."""
         raise NotImplementedError
 
-    def look(
-        self, stack: FocalStack, recipe: Recipe, given: Given, wanted: Window, progress: Progress
-    ) -> Sequence[Picture]:
-        """Pictures of the pixels in `wanted`, the same as a run gives there; in a thread."""
+    def compute_preview(
+        self, inputs: StackInput, window: Window, progress: Progress
+    ) -> Sequence[PreviewImage]:
+        """Return images of a window with the same values as a run gives; in a thread."""
         raise NotImplementedError
 
-    def differs(self, layer: Layer) -> str:
-        """How the form differs from what a result was made with, in words; empty if it doesn't."""
-        changed, then = (
-            self.form.differences(settings_of(layer)),
-            plugin_metadata(layer).get("focus_channel"),
-        )
-        if self.axes.several and then not in (None, self.axes.focus.value):
+    def setting_changes(self, layer: Layer) -> str:
+        """Describe how the form differs from the settings of a result; empty if it does not."""
+        channel = plugin_metadata(layer).get("focus_channel")
+        if self.axes.several and channel not in (None, self.axes.focus.value):
             return "another focus channel"
-        return f"other settings: {changed}" if changed else ""
+        changes = self.form.differences(settings_of(layer))
+        return f"other settings: {changes}" if changes else ""
 
-    def previewed(self, source: Image) -> Image:
-        """The stack that a preview is made from."""
+    def preview_source(self, source: Image) -> Image:
+        """Return the stack layer from which the preview is computed."""
         return source
 
-    def caution(self) -> str:
-        """What must be said of a preview."""
+    def preview_note(self) -> str:
+        """Return what the status adds about a preview."""
         return ""
 
-    def tell(self, sentences: Sequence[str]) -> None:
-        """Say what the result is worth."""
+    def command_caveat(self) -> str:
+        """Return what the command line does not contain; empty if nothing."""
+        source = self.stack.value
+        if source is None:
+            return ""
+        return command_line_caveat(source_of(self._viewer, source) or source)
+
+    # What the user and other parts of the form call ----------------------------------------------
+
+    def show_advice(self, sentences: Sequence[str]) -> None:
+        """Show advice about the quality of a result."""
         self.advice.value = " ".join(sentences)
         self.advice.visible = bool(sentences)
 
-    # What a person can ask of it ----------------------------------------------------------------
-
     def recipe(self) -> Recipe:
-        """Return the recipe that makes the results of this step: the form, and what came before."""
-        return Recipe.from_dict(
-            {**dict.fromkeys(self.skips, "none"), **self._earlier(), **self.form.value()}
-        )
+        """Return the recipe of the results: this form and the settings of earlier steps."""
+        skipped = dict.fromkeys(self.skipped_fields, "none")
+        return Recipe.from_dict({**skipped, **self._earlier_settings(), **self.form.value()})
 
     def command(self) -> str:
-        """The command line that runs this recipe on the stack, from its file."""
-        source, where = self.stack.value, ["STACK"]
+        """Return the command line that runs this recipe on the file of the stack."""
+        source, arguments = self.stack.value, ["STACK"]
         if source is not None:
-            where = stack_arguments(source_of(self._viewer, source) or source)
-            focus = self.axes.focus.value
-            if focus is None:
-                focus = plugin_metadata(source).get("focus_channel")
-            if focus is not None:
-                where += ["--focus-channel", str(focus)]
-        words = ["napari-dff", "run", *where, "--out", "results", *self.recipe().flags()]
+            arguments = stack_arguments(source_of(self._viewer, source) or source)
+            channel = self.axes.focus.value
+            if channel is None:
+                channel = plugin_metadata(source).get("focus_channel")
+            if channel is not None:
+                arguments += ["--focus-channel", str(channel)]
+        words = ["napari-dff", "run", *arguments, "--out", "results", *self.recipe().flags()]
         return shlex.join(words)
 
-    def unsaid(self) -> str:
-        """What the command line can't tell of the stack; empty if nothing."""
-        source = self.stack.value
-        return (
-            "" if source is None else command_line_caveat(source_of(self._viewer, source) or source)
-        )
+    # Reactions to the viewer ---------------------------------------------------------------------
 
-    # How it works -------------------------------------------------------------------------------
+    def _on_inserted(self, event: Any) -> None:
+        self._added_layer = event.value
+        self.freshness.update()
 
-    def _earlier(self) -> dict[str, Any]:
-        """Settings that made the chosen stack and the layers that the step takes."""
-        source = self.stack.value
-        found: dict[str, Any] = {}
-        if source is not None:
-            try:
-                layers = [source, *self.gather(source).values()]
-            except ValueError:
-                layers = [source]
-            for layer in layers:
-                found |= settings_of(layer)
-        return found
+    def _on_removed(self, event: Any) -> None:
+        self._preview.hide_if_of(event.value)
+        self.freshness.update()
 
-    def _stacks(self, _widget: Any) -> list[Layer]:
-        return [layer for layer in self._viewer.layers if is_stack(layer)]
-
-    def _say(self, sentence: str) -> None:
-        self.status.value = sentence
-
-    def _inserted(self, event: Any) -> None:
-        """Go on with the aligned planes of the chosen stack, or with the first stack there is."""
-        new, chosen = event.value, self.stack.value
-        self._newest = new
-        if is_stack(new):
-            self.stack.reset_choices()
-            aligned = (
-                self.follows_alignment
-                and chosen is not None
-                and role_of(new) == "aligned"
-                and plugin_metadata(new)["source"] == str(chosen.unique_id)
-            )
-            if chosen is None or aligned:
-                self.stack.value = new
-        self._tell_whether_fresh()
-
-    def _removed(self, event: Any) -> None:
-        if is_stack(event.value):
-            self.stack.reset_choices()
-            self._preview.forget(event.value)
-            if self.stack.value is None and self._stacks(None):
-                self.stack.value = self._stacks(None)[-1]
-        self._tell_whether_fresh()
-
-    def _selected(self, event: Any) -> None:
-        """Bring the recipe of a result that was clicked on back into the form."""
+    def _on_selected(self, event: Any) -> None:
+        """Show the settings of a result of this step that the user selects."""
         layer = event.value
-        newest, self._newest = self._newest, None
-        if layer is None or layer is newest:  # napari selects what is added; nobody clicked on it
+        added, self._added_layer = self._added_layer, None
+        if layer is None or layer is added:  # napari selects each added layer
             return
-        if self._job is not None or plugin_metadata(layer).get("step") != self.title:
+        metadata = plugin_metadata(layer)
+        if self.busy or metadata.get("step") != self.title:
             return
-        source = layer_by_id(self._viewer, plugin_metadata(layer).get("source", ""))
+        source = layer_by_id(self._viewer, metadata.get("source", ""))
         if source is not None and source in self.stack.choices:
             self.stack.value = source
-        self.axes.choose(plugin_metadata(layer).get("focus_channel"))
-        if self.form.differences(settings_of(layer)):
+        self.axes.choose(metadata.get("focus_channel"))
+        settings = settings_of(layer)
+        if self.form.differences(settings):
             try:
-                Recipe.from_dict(settings_of(layer))
+                Recipe.from_dict(settings)
             except ValueError as error:  # of another version
-                self._say(f"settings of {layer.name!r} not shown: {error}")
+                self.show_status(f"settings of {layer.name!r} not shown: {error}")
                 return
-            self.form.setValue(settings_of(layer))
-            self._say(f"settings of {layer.name!r}")
+            self.form.setValue(settings)
+            self.show_status(f"settings of {layer.name!r}")
 
-    def _changed(self, _: Any = None) -> None:
-        self._tell_whether_fresh()
-        self._preview.ask()
-
-    def _slid(self, _: Any) -> None:
-        """Preview another stack of the layer, if the sliders have come to one."""
+    def _on_slider(self, _: Any = None) -> None:
+        """Update the preview if the sliders show another stack of the layer."""
         source = self.stack.value
         if source is None or source.ndim <= 3 or source not in self._viewer.layers:
             return
-        place = index_in_view(self._viewer, source)
-        if place != self._place:
-            self._place = place
-            self._preview.ask()
+        index = index_in_view(self._viewer, source)
+        if index != self._index:
+            self._index = index
+            self._preview.request()
 
-    def _made(self) -> list[Layer]:
-        """The layers that this step made of the chosen stack."""
+    def _on_change(self, _: Any = None) -> None:
+        self.freshness.update()
+        self._preview.request()
+
+    # Computation ---------------------------------------------------------------------------------
+
+    def _earlier_settings(self) -> dict[str, Any]:
+        """Return the settings of the chosen stack and of the other input layers."""
         source = self.stack.value
+        if source is None:
+            return {}
+        try:
+            layers = [source, *self.input_layers(source).values()]
+        except ValueError:
+            layers = [source]
+        settings: dict[str, Any] = {}
+        for layer in layers:
+            settings |= settings_of(layer)
+        return settings
+
+    def _results(self) -> list[Layer]:
+        """Return the layers that this step has made from the chosen stack."""
+        source = self.stack.value
+        if source is None:
+            return []
         return [
             layer
             for layer in self._viewer.layers
-            if source is not None
-            and plugin_metadata(layer).get("step") == self.title
+            if plugin_metadata(layer).get("step") == self.title
             and plugin_metadata(layer).get("source") == str(source.unique_id)
         ]
 
-    def _tell_whether_fresh(self) -> None:
-        """Say when the result is older than its input or its settings."""
-        told = ""
-        for layer in self._made():
-            why = outdated(self._viewer, layer) or self.differs(layer)
-            if why:
-                told = f"⚠ {layer.name!r} is out of date: {why}"
-                break
-        if self.fresh.value != told:
-            self.fresh.value = told
-        self.fresh.visible = bool(told)
+    def _collect(self) -> tuple[Image, dict[str, Layer], Series, Recipe]:
+        """Return the stack layer, the other input layers, the stacks, and the recipe."""
+        source = require_stack(self.stack.value)
+        recipe, layers = self.recipe(), self.input_layers(source)
+        return source, layers, self.axes.series(source, self.focus_channel(layers)), recipe
 
-    def _prepare(self) -> tuple[Image, Any, str] | None:
-        """What the preview needs, collected in the window's thread."""
-        source = self.stack.value
-        if source is None or self._job is not None:
+    def _prepare_preview(self) -> PreviewRequest | None:
+        if self.stack.value is None or self.busy:
             return None
         try:
-            layers, series, recipe = self._asked()
-            seen = self.previewed(source)
-            if seen is not source:
-                series = self.axes.series(seen, series.focus)
-            place = series.nearest(index_in_view(self._viewer, source))
-            stack, given = series.stack(place), self.given(seen, layers, series.at(place))
+            source, layers, series, recipe = self._collect()
+            preview_source = self.preview_source(source)
+            if preview_source is not source:
+                series = self.axes.series(preview_source, series.focus)
+            index = series.nearest(index_in_view(self._viewer, source))
+            arrays = self.input_arrays(preview_source, layers, series.at(index))
+            inputs = StackInput(series.stack(index), recipe, arrays)
         except ValueError as error:
-            self._say(f"no preview: {error}")
+            self.show_status(f"no preview: {error}")
             return None
 
-        def look(window: Window, progress: Progress) -> Sequence[Picture]:
-            return self.look(stack, recipe, given, window, progress)
+        def compute(window: Window, progress: Progress) -> Sequence[PreviewImage]:
+            return self.compute_preview(inputs, window, progress)
 
-        return source, look, self.caution()
-
-    def _asked(self) -> tuple[dict[str, Layer], Series, Recipe]:
-        """What the form asks for: the layers beside the stack, its stacks, and the recipe."""
-        source = require_stack(self.stack.value)
-        recipe, layers = self.recipe(), self.gather(source)
-        return layers, self.axes.series(source, self.focus_channel(layers)), recipe
+        return PreviewRequest(source, compute, self.preview_note())
 
     def _start(self) -> None:
-        if self._job is not None:
+        if self.busy:
             return
-        source = self.stack.value
         try:
-            layers, series, recipe = self._asked()
-            given = {p: self.given(source, layers, series.at(p)) for p in series.places}
+            source, layers, series, recipe = self._collect()
+            arrays = {i: self.input_arrays(source, layers, series.at(i)) for i in series.places}
         except ValueError as error:
-            self._say(f"failed: {error}")
-            show_error(f"{self.title}: {error}")
+            self.show_failure(error)
             return
-        inputs = [source, *layers.values()]
-        told: dict[str, Any] = {"recipe": asdict(recipe)}
+        metadata: dict[str, Any] = {"recipe": asdict(recipe)}
         if series.channels > 1:
-            told["focus_channel"] = series.focus
-            source.metadata = {
-                **source.metadata,
-                METADATA_KEY: {**plugin_metadata(source), "focus_channel": series.focus},
-            }
-        run = Run(self._viewer, source, self.form.value(), inputs, self.title, told)
-        self._preview.clear()
-        self.run.enabled, self.cancel.enabled, self.undo.enabled = False, True, False
+            metadata["focus_channel"] = series.focus
+            own = {**plugin_metadata(source), "focus_channel": series.focus}
+            source.metadata = {**source.metadata, METADATA_KEY: own}
+        run = RunLayers(
+            self._viewer,
+            source,
+            self.form.value(),
+            [source, *layers.values()],
+            self.title,
+            metadata,
+        )
+        inputs = RunInput(series, recipe, arrays)
+        self._preview.hide()
 
         def compute(progress: Progress) -> Any:
-            result = self.work(series, recipe, given, progress)
-            # What napari loads for its first Labels layer is loaded here, not in its own thread.
+            result = self.compute(inputs, progress)
+            # Import here, not in the main thread, what napari imports for its first Labels layer.
             Labels(np.zeros((1, 1), np.uint8))
             return result
 
-        self._job = Job(
-            self.title,
-            compute,
-            lambda result: self._finish(run, recipe, result),
-            self._say,
-            self._ended,
-        )
-        self._job.start()
+        self._controls.start([run], compute, lambda result: self._add_layers(run, result))
 
-    def _finish(self, run: Run, recipe: Recipe, result: Any) -> Iterator[None]:
+    def _add_layers(self, run: RunLayers, result: Any) -> Iterator[None]:
+        """Add the layers and keep the selection, so that selecting a result is a change."""
         active = self._viewer.layers.selection.active
-        yield from or_undone(self.emit(run, recipe, result), [run])
-        self._run = run
-        if active in self._viewer.layers:  # so that a click on a result is a change, and heard
-            self._newest, self._viewer.layers.selection.active = active, active
-            self._newest = None
-
-    def _cancel(self) -> None:
-        if self._job is not None:
-            self._job.cancel()
-
-    def _undo(self) -> None:
-        if self._run is not None and self._job is None:
-            run = self._run
-            if run.superseded():
-                self._say("not undone: a newer run has changed these layers; undo that first")
-                return
-            self._run = None
-            self.undo.enabled = False
-            self.tell([])
-            undo([run], self._say)
-
-    def _ended(self) -> None:
-        self._job = None
-        self.run.enabled, self.cancel.enabled = True, False
-        self.undo.enabled = self._run is not None
-        self._tell_whether_fresh()
+        yield from self.add_layers(run, result)
+        if active in self._viewer.layers:
+            self._added_layer, self._viewer.layers.selection.active = active, active
+            self._added_layer = None
 
     def _close(self) -> None:
-        if self._job is not None:
-            self._job.leave()
+        super()._close()
         self._preview.close()
         self.axes.close()
-        self._viewer.dims.events.current_step.disconnect(self._slid)
-        layers = self._viewer.layers
-        layers.events.inserted.disconnect(self._inserted)
-        layers.events.removed.disconnect(self._removed)
-        layers.selection.events.active.disconnect(self._selected)
-        changes.happened.disconnect(self._tell_whether_fresh)
+        self.stack.disconnect_viewer()
+        self.freshness.close()

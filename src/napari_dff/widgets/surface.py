@@ -1,6 +1,6 @@
-"""See it in 3-D: depth as a surface, the all-in-focus image over it, and as a mesh in a file."""
+"""3-D surface: the depth with the all-in-focus image as its texture, and its export as a mesh."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -16,24 +16,27 @@ from napari_dff.surface.mesh import FACE_COUNT
 from napari_dff.widgets.controls import button_row, labelled_column
 from napari_dff.widgets.heights import Heights, heights_of
 from napari_dff.widgets.layers import find_layer, role_of, settings_of, source_of
-from napari_dff.widgets.runs import Run
+from napari_dff.widgets.runs import RunLayers
+from napari_dff.widgets.task_widget import show_errors
 from napari_dff.widgets.tool import Tool
 
-LARGEST = 2048  # pixels of the picture that is draped: what graphics cards take
-ROOM = 0.75  # of the canvas that a surface fills when it is first shown
-ANGLES = (-30.0, 25.0, 145.0)  # of the camera, degrees
+MAX_TEXTURE_SIDE_PX = 2048  # a limit of graphics cards
+SURFACE_SHARE = 0.75  # of the canvas, when it is first shown
+CAMERA_ANGLES_DEG = (-30.0, 25.0, 145.0)
 
 
 class SurfaceWidget(Tool):
-    """The depth as a Surface layer in true proportions, and its export as PLY, OBJ and STL."""
+    """Shows the depth as a Surface layer in true proportions; exports it as PLY, OBJ and STL."""
 
     title = "3-D surface"
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer, "depth", "The depth layer to show.")
-        self._hidden: list[Layer] = []
+        self._hidden_layers: list[Layer] = []  # while the surface is shown
         self.drape = CheckBox(
-            value=True, text="drape the all-in-focus image", tooltip="Else coloured by height."
+            value=True,
+            text="drape the all-in-focus image",
+            tooltip="Use the image as texture. Otherwise the surface is coloured by height.",
         )
         self.exaggeration = FloatSlider(
             label="exaggeration",
@@ -41,113 +44,108 @@ class SurfaceWidget(Tool):
             min=0.1,
             max=20.0,
             step=0.1,
-            tooltip="How many times heights are stretched in the view; 1 is true. Files are true.",
+            tooltip="Factor of the heights in the view; 1 is true. Files always have true heights.",
         )
-        self.exaggeration.native.setToolTip(self.exaggeration.tooltip)  # of the number beside it
+        self.exaggeration.native.setToolTip(self.exaggeration.tooltip)  # magicgui leaves it out
         self.faces = SpinBox(
             label="triangles",
             value=200_000,
             min=int(FACE_COUNT.low),
             max=5_000_000,
             step=50_000,
-            tooltip="At most so many, in the view and in files: fewer move more fluidly.",
+            tooltip="Maximum number in the view and in files; the view turns faster with fewer.",
         )
-        self.run = PushButton(text="Show in 3-D", tooltip="Make the surface and look at it.")
+        self.run = PushButton(text="Show in 3-D", tooltip="Compute the surface and show it.")
         self.back = PushButton(text="Back to 2-D", tooltip="Show the layers as before.")
         self.export = PushButton(text="Export…", tooltip="Save as PLY, OBJ (with picture) or STL.")
-        fields = labelled_column(self.chosen, self.exaggeration, self.faces)
+        fields = labelled_column(self.input_layer, self.exaggeration, self.faces)
         self.extend([fields, self.drape, button_row(self.run, self.back, self.export), self.status])
-        self._follow()
-        self.run.changed.connect(lambda: self._begin(self._put))
+        self.update_choices()
+        self.run.changed.connect(self._on_run)
         self.back.changed.connect(self._on_back)
         self.export.changed.connect(self._on_export)
-        self.exaggeration.changed.connect(self._stretch)
+        self.exaggeration.changed.connect(self._exaggerate)
 
-    def _begin(self, done: Callable[[Heights, Mesh], Iterator[None]]) -> None:
-        """Make the mesh in a thread, then `done` with it."""
-        try:
-            heights = heights_of(self._viewer, self.chosen.value)
-        except ValueError as error:
-            self.fail(error)
-            return
-        faces, self.where = self.faces.value, heights.where
-        self.work(
+    @show_errors
+    def _on_run(self) -> None:
+        heights = heights_of(self._viewer, self.input_layer.value)
+        faces, self.stack_in_words = self.faces.value, heights.stack_in_words
+        self.start_task(
             lambda _: mesh(heights.heights, heights.pixel_size, faces=faces),
-            lambda made: done(heights, made),
+            lambda surface: self._show_surface(heights, surface),
         )
 
-    def _put(self, heights: Heights, made: Mesh) -> Iterator[None]:
-        viewer, layer = self._viewer, heights.layer
-        source = source_of(viewer, layer) or layer
-        run = Run(viewer, source, settings_of(layer), [layer])
+    def _show_surface(self, heights: Heights, surface: Mesh) -> Iterator[None]:
+        """Add the Surface layer, hide all others, and look at it from the side."""
+        viewer, depth = self._viewer, heights.layer
+        source = source_of(viewer, depth) or depth
+        run = RunLayers(viewer, source, settings_of(depth), [depth])
+        data: tuple[np.ndarray, ...] = surface.vertices, surface.faces, surface.vertices[:, 0]
         look: dict[str, Any] = {"shading": "smooth", "colormap": "viridis"}
-        data: tuple[np.ndarray, ...] = made.vertices, made.faces, made.vertices[:, 0]
         if self.drape.value and heights.picture is not None:
-            picture = texture(_shrunk(heights.picture))
-            data = made.vertices, made.faces
-            look = {"texture": picture, "texcoords": made.texcoords, "shading": "none"}
+            image = texture(_fit_texture(heights.picture))
+            data = surface.vertices, surface.faces
+            look = {"texture": image, "texcoords": surface.texcoords, "shading": "none"}
         old = find_layer(viewer, "surface", source)
         if old is not None:
             viewer.layers.remove(old)
             yield
-        corner = (0.0, *layer.translate[-2:])
-        shown = run.put("surface", data, "surface", scale=(1, 1, 1), translate=corner, **look)
+        corner = (0.0, *depth.translate[-2:])
+        layer = run.show("surface", data, "surface", scale=(1, 1, 1), translate=corner, **look)
         if viewer.dims.ndisplay == 2:
-            self._hidden = [each for each in viewer.layers if each.visible and each is not shown]
-            for each in self._hidden:
+            self._hidden_layers = [
+                each for each in viewer.layers if each.visible and each is not layer
+            ]
+            for each in self._hidden_layers:
                 each.visible = False
             viewer.dims.ndisplay = 3
-        self._stretch()
+        self._exaggerate()
         viewer.reset_view()
-        viewer.scene.camera.angles = ANGLES
-        viewer.scene.camera.zoom *= ROOM
+        viewer.scene.camera.angles = CAMERA_ANGLES_DEG
+        viewer.scene.camera.zoom *= SURFACE_SHARE
         yield
 
-    def _stretch(self) -> None:
-        """Stretch the surface about its median height, without making it anew."""
-        layer = self.chosen.value
-        source = None if layer is None else source_of(self._viewer, layer) or layer
-        shown = None if source is None else find_layer(self._viewer, "surface", source)
-        if shown is None:
+    def _exaggerate(self) -> None:
+        """Scale the surface along Z about its median height."""
+        depth = self.input_layer.value
+        source = None if depth is None else source_of(self._viewer, depth) or depth
+        layer = None if source is None else find_layer(self._viewer, "surface", source)
+        if layer is None:
             return
-        times = self.exaggeration.value
-        middle = float(np.median(shown.vertices[:, 0]))
-        shown.scale = (times, *shown.scale[1:])
-        shown.translate = (middle * (1 - times), *shown.translate[1:])
+        factor = self.exaggeration.value
+        median = float(np.median(layer.vertices[:, 0]))
+        layer.scale = (factor, *layer.scale[1:])
+        layer.translate = (median * (1 - factor), *layer.translate[1:])
 
     def _on_back(self) -> None:
         self._viewer.dims.ndisplay = 2
         for layer in self._viewer.layers:
             if role_of(layer) == "surface":
                 layer.visible = False
-        for layer in self._viewer.layers:
-            if layer in self._hidden:
+            if layer in self._hidden_layers:
                 layer.visible = True
-        self._hidden = []
+        self._hidden_layers = []
 
+    @show_errors
     def _on_export(self) -> None:
-        try:
-            heights = heights_of(self._viewer, self.chosen.value)
-        except ValueError as error:
-            self.fail(error)
-            return
-        path = self.path("Save mesh", "surface.obj", tuple(EXPORTS))
+        heights = heights_of(self._viewer, self.input_layer.value)
+        path = self.ask_save_path("Save mesh", "surface.obj", tuple(EXPORTS))
         if path is None:
             return
-        faces, picture = self.faces.value, heights.picture if self.drape.value else None
-        self.where = heights.where
+        faces, image = self.faces.value, heights.picture if self.drape.value else None
+        self.stack_in_words = heights.stack_in_words
 
         def compute(_: Progress) -> None:
-            made = mesh(heights.heights, heights.pixel_size, faces=faces)
-            save_mesh(path, made, texture=picture)
+            surface = mesh(heights.heights, heights.pixel_size, faces=faces)
+            save_mesh(path, surface, texture=image)
 
-        self.work(compute, lambda _: None)
+        self.start_task(compute)
 
 
-def _shrunk(picture: np.ndarray) -> np.ndarray:
-    """The picture, made smaller where it is larger than graphics cards take."""
-    share = LARGEST / max(picture.shape[:2])
-    if share >= 1:
-        return picture
-    size = (round(picture.shape[1] * share), round(picture.shape[0] * share))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+def _fit_texture(image: np.ndarray) -> np.ndarray:
+    """Return an image, shrunk if it is larger than a texture may be."""
+    factor = MAX_TEXTURE_SIDE_PX / max(image.shape[:2])
+    if factor >= 1:
+        return image
+    size = (round(image.shape[1] * factor), round(image.shape[0] * factor))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)

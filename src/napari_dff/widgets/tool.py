@@ -1,105 +1,78 @@
-"""What tools that work on a depth layer share: the choice of it, a thread, and a word."""
+"""Base of the tools that work on a chosen layer, most of them on a depth layer."""
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from magicgui.widgets import ComboBox, Container, Select, Widget
+from magicgui.widgets import ComboBox, Select
 from napari.layers import Layer
-from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QFileDialog
 
-from napari_dff.progress import Progress
-from napari_dff.widgets.controls import call_when_closed, wrapping_label
 from napari_dff.widgets.heights import depth_layers
-from napari_dff.widgets.worker import DONE, Job
+from napari_dff.widgets.task_widget import TaskWidget
+from napari_dff.widgets.worker import DONE
 
 
-class Tool(Container[Widget]):
-    """A choice of what to work on that follows the layers, and work in a thread.
+class Tool(TaskWidget):
+    """A form with a choice of the layer to work on; the newest one at first.
 
-    A tool says what can be chosen (`choices`), and puts its own widgets in.
+    Subclasses add their own widgets and then call `update_choices`.
+
+    Parameters
+    ----------
+    viewer : napari Viewer
+    label, tooltip : str
+        Of the choice.
     """
 
-    title: ClassVar[str]
-
     def __init__(self, viewer: Viewer, label: str, tooltip: str) -> None:
-        self._viewer = viewer
-        self._job: Job | None = None
-        self.chosen = ComboBox(
-            label=label, choices=lambda _: self.choices(), nullable=True, tooltip=tooltip
+        super().__init__(viewer)
+        self.input_layer = ComboBox(
+            label=label, choices=lambda _: self.input_choices(), nullable=True, tooltip=tooltip
         )
-        self._following: list[ComboBox | Select] = [self.chosen]
-        self.status = wrapping_label("ready")
-        self.where = ""  # which stack of a layer with many was worked on, in words
-        super().__init__(labels=False)
-        viewer.layers.events.inserted.connect(self._follow)
-        viewer.layers.events.removed.connect(self._follow)
-        call_when_closed(self, self._close)
+        self._layer_choices: list[ComboBox | Select] = [self.input_layer]
+        self.stack_in_words = ""  # the stack that was used, of a layer with several
+        self._connect(viewer.layers.events.inserted, self.update_choices)
+        self._connect(viewer.layers.events.removed, self.update_choices)
 
-    def choices(self) -> list[Layer]:
-        """What can be chosen: the depth layers, the newest last."""
+    def input_choices(self) -> list[Layer]:
+        """Return the layers to choose from, the newest last."""
         return depth_layers(self._viewer)
 
-    def layers_of(self, kind: type, label: str, tooltip: str) -> ComboBox:
-        """A choice among the layers of one kind, that follows them; none at first."""
+    def layer_combo_box(self, kind: type, label: str, tooltip: str) -> ComboBox:
+        """Return a choice among the layers of one class, none at first."""
         box = ComboBox(
             label=label,
             choices=lambda _: [each for each in self._viewer.layers if isinstance(each, kind)],
             nullable=True,
             tooltip=tooltip,
         )
-        self._following.append(box)
+        self._layer_choices.append(box)
         return box
 
-    def _follow(self, _: Any = None) -> None:
-        before = self.chosen.value
-        for box in self._following:
+    def update_choices(self, _: Any = None) -> None:
+        """Offer the layers that are in the viewer now."""
+        chosen = self.input_layer.value
+        for box in self._layer_choices:
             box.reset_choices()
-        newest = self.choices()
-        if newest and (before is None or before not in newest):
-            self.chosen.value = newest[-1]
+        layers = self.input_choices()
+        if layers and (chosen is None or chosen not in layers):
+            self.input_layer.value = layers[-1]
 
-    def work(
-        self, compute: Callable[[Progress], Any], done: Callable[[Any], Iterator[None] | None]
-    ) -> None:
-        """Compute in a thread, then `done` with what it gave; one at a time."""
-        if self._job is None:
-            self._job = Job(self.title, compute, done, self.say, self._ended)
-            self._began()
-            self._job.start()
+    def ask_save_path(self, title: str, name: str, suffixes: tuple[str, ...]) -> Path | None:
+        """Ask the user for the path of a new file; None if cancelled.
 
-    def say(self, sentence: str) -> None:
-        """Show a sentence."""
-        self.status.value = sentence
-
-    def fail(self, error: Exception) -> None:
-        """Show why it can't be."""
-        self.say(f"failed: {error}")
-        show_error(f"{self.title}: {error}")
-
-    def path(self, title: str, name: str, suffixes: tuple[str, ...]) -> Path | None:
-        """Ask where to save; None if the person thought better of it."""
-        kinds = ";;".join(f"{suffix[1:].upper()} (*{suffix})" for suffix in suffixes)
-        given, kind = QFileDialog.getSaveFileName(self.native, title, name, kinds)
-        if not given:
+        A path without suffix gets that of the chosen file type.
+        """
+        filters = ";;".join(f"{suffix[1:].upper()} (*{suffix})" for suffix in suffixes)
+        answer, chosen = QFileDialog.getSaveFileName(self.native, title, name, filters)
+        if not answer:
             return None
-        found = Path(given)
-        given_kind = kind.split("*")[-1].rstrip(")") if "*" in kind else suffixes[0]
-        return found if found.suffix else found.with_suffix(given_kind)
+        path = Path(answer)
+        suffix = chosen.split("*")[-1].rstrip(")") if "*" in chosen else suffixes[0]
+        return path if path.suffix else path.with_suffix(suffix)
 
-    def _close(self) -> None:
-        """Called when the dock is closed."""
-        if self._job is not None:
-            self._job.leave()
-        for event in (self._viewer.layers.events.inserted, self._viewer.layers.events.removed):
-            event.disconnect(self._follow)
-
-    def _began(self) -> None:
-        """Called when work begins."""
-
-    def _ended(self) -> None:
-        self._job = None
-        if self.where and self.status.value == DONE:
-            self.say(f"{DONE}: {self.where}")
+    def _task_finished(self) -> None:
+        super()._task_finished()
+        if self.stack_in_words and self.status.value == DONE:
+            self.show_status(f"{DONE}: {self.stack_in_words}")

@@ -1,4 +1,4 @@
-"""A computation in a thread, with progress, cancelling and errors: once, for every widget."""
+"""Computations in a background thread, and changes of several layers that leave time to draw."""
 
 import logging
 import threading
@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from napari.qt.threading import create_worker
 from napari.settings import get_plugin_settings
@@ -19,207 +19,219 @@ from napari_dff.progress import Cancelled, Progress
 from napari_dff.threads import ThreadLimits, set_thread_limits
 
 T = TypeVar("T")
-INTERVAL = 0.05  # seconds between two signs of progress
-BREATH = 10  # ms for the window between two layers of a result
+PROGRESS_INTERVAL_S = 0.05
+DRAWING_PAUSE_MS = 10  # between two changes of layers
 COMPILING = "Compiling, which only the first run on a machine does"
 DONE, FAILED = "done", "failed"
 LOGGER = logging.getLogger(__name__)
-Turns = tuple[Iterator[None], Callable[[], None], Callable[[Exception], None] | None]
-_waiting: deque[Turns] = deque()  # the first of them is under way
 
 
-def in_turns(
-    parts: Iterator[None],
-    ended: Callable[[], None] = lambda: None,
+class LayerUpdate(NamedTuple):
+    """A change of several layers, and what is called at its end."""
+
+    steps: Iterator[None]
+    finished: Callable[[], None]
+    failed: Callable[[Exception], None] | None
+
+
+_updates: deque[LayerUpdate] = deque()  # the first one is in progress
+
+
+def update_layers(
+    steps: Iterator[None],
+    finished: Callable[[], None] = lambda: None,
     failed: Callable[[Exception], None] | None = None,
 ) -> None:
-    """Go through `parts` with a breath for the window after each, and then call `ended`.
+    """Run `steps`, with a pause after each in which napari draws, and then call `finished`.
 
-    Whatever adds or removes several layers is done like this: the window stays alive, and napari's
-    canvas, which can crash where layers are removed and others added before it has drawn, draws.
-    Whoever comes meanwhile waits.
+    Everything that adds or removes several layers runs like this. The window stays responsive, and
+    napari's canvas does not crash, as it can where layers are removed and others added before it
+    has drawn. Updates run one after the other.
     """
-    _waiting.append((parts, ended, failed))
-    if len(_waiting) == 1:
-        _next_turn()
+    _updates.append(LayerUpdate(steps, finished, failed))
+    if len(_updates) == 1:
+        _run_next_step()
 
 
-def _next_turn() -> None:
-    parts, over, failed = _waiting[0]
+def _run_next_step() -> None:
+    steps, at_end, failed = _updates[0]
     try:
-        next(parts)
+        next(steps)
     except StopIteration:
         pass
     except Exception as error:
         if failed is None:
             LOGGER.exception("layers could not be changed")
         else:
-            over = partial(failed, error)
+            at_end = partial(failed, error)
     else:
-        QTimer.singleShot(BREATH, _next_turn)
+        QTimer.singleShot(DRAWING_PAUSE_MS, _run_next_step)
         return
-    _waiting.popleft()
-    if _waiting:
-        QTimer.singleShot(BREATH, _next_turn)
-    over()
+    _updates.popleft()
+    if _updates:
+        QTimer.singleShot(DRAWING_PAUSE_MS, _run_next_step)
+    at_end()
 
 
-class Job(QObject):
-    """One computation in a thread.
+class BackgroundTask(QObject):
+    """One computation in a background thread.
 
     Parameters
     ----------
     title : str
-        What a person calls it.
+        Title in messages and in the activity dock.
     compute : callable
-        Gets a `Progress`; runs in the thread; must not touch layers.
+        Takes a `Progress`; runs in the thread and must not touch layers.
     done : callable
-        Gets what `compute` gave back; runs in the window's thread. May give back an iterator, which
-        is then gone through with a breath for the window after each of its items.
-    said : callable
-        Gets a short sentence whenever there is something to say.
-    ended : callable
-        Called once at the end, however it ended.
-    bar : bool
-        Show a bar in the activity dock, with a button that cancels. Without it nothing is said but
-        a failure, and that without a popup.
+        Takes the result of `compute`; runs in the main thread. An iterator that it returns is run
+        by `update_layers`.
+    show_status : callable
+        Takes a short sentence.
+    finished : callable
+        Called once at the end, also after an error or when cancelled.
+    quiet : bool
+        Show no progress and no notification, only the status of an error. By default the activity
+        dock has a progress bar with a button that cancels.
     """
 
-    _step = Signal(str, int, int)
-    _showing = False  # how far one of them is
+    _progressed = Signal(str, int, int)
+    _updating_bar = False  # of any task
 
     def __init__(
         self,
         title: str,
         compute: Callable[[Progress], T],
         done: Callable[[T], Iterator[None] | None],
-        said: Callable[[str], None],
-        ended: Callable[[], None],
+        show_status: Callable[[str], None],
+        finished: Callable[[], None],
         *,
-        bar: bool = True,
+        quiet: bool = False,
     ) -> None:
         super().__init__()
-        self._title = title
-        self._calls: tuple[Callable[..., Any], ...] = compute, done, said, ended
+        self._title, self._quiet = title, quiet
+        self._compute: Callable[..., Any] = compute
+        self._done: Callable[..., Any] = done
+        self._show_status: Callable[..., Any] = show_status
+        self._finished: Callable[..., Any] = finished
         self._stop = threading.Event()
-        self._bar = _Bar(self, total=1, desc=title) if bar else None
-        self._over = False
-        self._told = 0.0  # when there was a sign of progress
-        self._step.connect(self._show)
-
-        set_thread_limits(_limits())
-
-        def run() -> tuple[Any, Exception | None]:
-            try:
-                with notify_when_compiling(lambda: self._step.emit(COMPILING, 0, 1)):
-                    return self._calls[0](self._progress), None
-            except Exception as error:  # a worker's own `errored` breaks napari with PySide6
-                return None, error
-
-        self.worker = create_worker(run)
+        self._bar = None if quiet else _CancelBar(self, total=1, desc=title)
+        self._is_over = False
+        self._last_progress_s = 0.0
+        self._progressed.connect(self._show_progress)
+        set_thread_limits(_limits_in_preferences())
+        self.worker = create_worker(self._run)
         self.worker.returned.connect(self._returned)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self.worker.start()
 
     def cancel(self) -> None:
-        """End at the next item of whatever loop is running."""
+        """Stop at the next item of the running loop."""
         self._stop.set()
 
-    def leave(self) -> None:
-        """End likewise, and say nothing of it: whoever asked is gone."""
+    def abandon(self) -> None:
+        """Cancel without a message or any other call, because the widget is closed."""
         self.cancel()
-        self._finish()
+        self._release()
+
+    def _run(self) -> tuple[Any, Exception | None]:
+        """Return the result or the error; in the thread."""
+        try:
+            with notify_when_compiling(lambda: self._progressed.emit(COMPILING, 0, 1)):
+                return self._compute(self._progress), None
+        except Exception as error:  # the `errored` signal of napari's worker fails with PySide6
+            return None, error
 
     def _progress(self, items: Sequence[T], /, *, desc: str) -> Iterable[T]:
-        """Runs in the thread; tells the window's thread by a signal."""
         for i, item in enumerate(items):
-            if self._stop.is_set() or self.worker.abort_requested:  # which napari does as it quits
+            # napari requests the abort when it quits.
+            if self._stop.is_set() or self.worker.abort_requested:
                 raise Cancelled
-            if time.monotonic() - self._told > INTERVAL:
-                self._told = time.monotonic()
-                self._step.emit(desc, i, len(items))
+            if time.monotonic() - self._last_progress_s > PROGRESS_INTERVAL_S:
+                self._last_progress_s = time.monotonic()
+                self._progressed.emit(desc, i, len(items))
             yield item
 
-    def _show(self, desc: str, i: int, count: int) -> None:
+    def _show_progress(self, desc: str, i: int, count: int) -> None:
         bar = self._bar
-        if bar is None or self._over or self._stop.is_set() or Job._showing:
+        if bar is None or self._stop.is_set() or BackgroundTask._updating_bar:
             return
-        Job._showing = True  # calls on a bar let other events run: its end, and signs like this
+        # The bar processes Qt events: they can call this method again, or end the task.
+        BackgroundTask._updating_bar = True
         try:
-            self._calls[2](f"{desc}: {i + 1} of {count}")
+            self._show_status(f"{desc}: {i + 1} of {count}")
             bar.total = count
             bar.set_description(f"{self._title}: {desc}")
-            if self._bar is not None:
+            if not self._is_over:
                 bar.update(i - bar.n)
         finally:
-            Job._showing = False
+            BackgroundTask._updating_bar = False
 
     def _returned(self, outcome: tuple[Any, Exception | None]) -> None:
         result, error = outcome
         if self._stop.is_set():
             error = Cancelled()
         if error is not None:
-            self._errored(error)
+            self._fail(error)
             return
-        in_turns(self._parts(result), lambda: self._end(DONE), self._errored)
+        update_layers(self._steps(result), lambda: self._end(DONE), self._fail)
 
-    def _parts(self, result: Any) -> Iterator[None]:
-        rest = self._calls[1](result)
-        if rest is not None:
-            yield from rest
+    def _steps(self, result: Any) -> Iterator[None]:
+        steps = self._done(result)
+        if steps is not None:
+            yield from steps
 
-    def _errored(self, error: Exception) -> None:
-        if self._over:
+    def _fail(self, error: Exception) -> None:
+        if self._is_over:
             return
         if isinstance(error, Cancelled):
             self._end("cancelled; nothing has changed")
             return
         if not isinstance(error, ValueError | ImportError | OSError):
             LOGGER.error("%s failed", self._title, exc_info=error)
-        loud = self._bar is not None
         sentence = str(error) or type(error).__name__
         self._end(f"{FAILED}: {sentence}")
-        if loud:
+        if not self._quiet:
             show_error(f"{self._title}: {sentence}")
 
     def _end(self, sentence: str) -> None:
-        if self._over:
+        if self._is_over:
             return
-        _, _, said, ended = self._calls
-        if self._bar is not None or sentence.startswith(FAILED):
-            said(sentence)
-        ended()
-        self._finish()
+        if not self._quiet or sentence.startswith(FAILED):
+            self._show_status(sentence)
+        self._finished()
+        self._release()
 
-    def _finish(self) -> None:
-        self._over, self._calls = True, (_nothing,) * 4  # lets go of what it worked on
+    def _release(self) -> None:
+        """Close the bar and drop all callbacks, because napari keeps the worker and their data."""
+        self._is_over = True
+        self._compute = self._done = self._show_status = self._finished = _do_nothing
         bar, self._bar = self._bar, None
         if bar is not None:
             bar.close()
 
 
-def _nothing(*_: Any) -> None:
-    """Instead of what a job calls, once it is over: napari's window keeps workers, and they it."""
+def _do_nothing(*_: Any) -> None:
+    pass
 
 
-def _limits() -> ThreadLimits:
-    """What the person allows on our page of napari's preferences; 0 leaves it to the machine."""
+def _limits_in_preferences() -> ThreadLimits:
+    """Return the limits of napari's preferences, in which 0 means the default."""
     try:
-        chosen = get_plugin_settings("napari-dff").processing
-        return ThreadLimits(chosen.threads or None, chosen.memory or None)
-    except (AttributeError, KeyError):  # not opened through the plugin
+        preferences = get_plugin_settings("napari-dff").processing
+        return ThreadLimits(preferences.threads or None, preferences.memory or None)
+    except (AttributeError, KeyError):  # napari has not loaded the manifest
         return ThreadLimits()
 
 
-class _Bar(cancelable_progress):
-    """Bar in the activity dock; its button cancels the job."""
+class _CancelBar(cancelable_progress):
+    """Progress bar in the activity dock whose button cancels the task."""
 
-    def __init__(self, job: Job, **settings: Any) -> None:
+    def __init__(self, task: BackgroundTask, **settings: Any) -> None:
         super().__init__(**settings)
-        self._job = job
+        self._task = task
 
     def cancel(self) -> None:
         super().cancel()
-        self._job.cancel()
+        self._task.cancel()
