@@ -14,12 +14,7 @@ from napari_dff.surface.levelling import DEGREE
 from napari_dff.surface.profile import WIDTH
 from napari_dff.units import depth_unit_symbol
 from napari_dff.widgets.canvas import COLOURS, Canvas
-from napari_dff.widgets.controls import (
-    button_row,
-    labelled_column,
-    read_only_table,
-    wrapping_label,
-)
+from napari_dff.widgets.controls import button_row, labelled_column, read_only_table, wrapping_label
 from napari_dff.widgets.geometry import pixel_at, placement, surface_point
 from napari_dff.widgets.heights import (
     NO_DEPTH,

@@ -157,11 +157,7 @@ class RunLayers:
             )
 
     def _update(
-        self,
-        layer: Layer,
-        new: Layer,
-        limits: tuple[float, float] | None,
-        metadata: dict[str, Any],
+        self, layer: Layer, new: Layer, limits: tuple[float, float] | None, metadata: dict[str, Any]
     ) -> None:
         self._undo_actions.append(_restore_action(layer))
         old_limits = plugin_metadata(layer).get("limits")
