@@ -1,14 +1,12 @@
 """Align: register every plane of a stack to its middle plane."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from napari.layers import Image
 from napari.viewer import Viewer
 
-from napari_dff.pipeline import registered
 from napari_dff.progress import Progress
 from napari_dff.quality import Motion, decompose_transforms, failed_planes, summarize_alignment
 from napari_dff.registration import PlaneReport, align_lazily, load_aligned
@@ -27,24 +25,13 @@ Report = tuple[PlaneReport, ...]  # of the planes of one stack
 
 
 class AlignmentResult(NamedTuple):
-    """The aligned planes of all stacks.
-
-    Attributes
-    ----------
-    series : Series
-    planes : (…, Z, Y, X) or (…, Z, Y, X, 3) array
-    transforms : (…, Z, 3, 3) float64
-    valid : (…, Y, X) bool
-        Where every plane has data.
-    reports : dict
-        A report of each stack, by its index along the axes before Z.
-    """
+    """The aligned planes of all stacks."""
 
     series: Series
-    planes: Any
-    transforms: np.ndarray
-    valid: np.ndarray
-    reports: dict[Index, Report]
+    planes: Any  # (…, Z, Y, X) or (…, Z, Y, X, 3) array
+    transforms: np.ndarray  # (…, Z, 3, 3) float64
+    valid: np.ndarray  # (…, Y, X) bool: where every plane has data
+    reports: dict[Index, Report]  # of each stack
 
 
 class AlignWidget(StepWidget):
@@ -74,30 +61,27 @@ class AlignWidget(StepWidget):
         series, recipe = inputs.series, inputs.recipe
         aligned, reports = AlignedPlanes(series), {}
         transforms, valid = [], []
-        known = replace(recipe, registration="none")
-        for place, within in series.in_turn(progress):
-            moved = align_lazily(
-                series.stack(place).planes,
+        for index, within in series.in_turn(progress):
+            settings: dict[str, Any] = {"exposure": recipe.exposure, "progress": within}
+            lazy = align_lazily(
+                series.stack(index).planes,
                 registration=recipe.registration,
                 motion=recipe.motion,
-                exposure=recipe.exposure,
-                progress=within,
+                **settings,
             )
-            reports[place] = moved.report
-            here = None
-            if aligned.held:
-                here, covered = load_aligned(moved, within)
-            else:
-                covered = valid_in(moved)
-            aligned.put(place, series.focus, moved, here, within)
+            planes, valid_pixels = (
+                load_aligned(lazy, within) if aligned.held else (None, valid_in(lazy))
+            )
+            aligned.put(index, series.focus, lazy, planes, within)
             for channel in series.others:
-                planes = series.stack(place, channel).planes
-                beside = registered(planes, known, moved.transforms, within)
-                aligned.put(place, channel, beside, progress=within)
-            transforms.append(moved.transforms)
-            valid.append(covered)
-        motions, everywhere = series.joined(transforms), series.joined(valid)
-        return AlignmentResult(series, aligned.together(), motions, everywhere, reports)
+                other = series.stack(index, channel).planes
+                other = align_lazily(other, transforms=lazy.transforms, **settings)
+                aligned.put(index, channel, other, progress=within)
+            reports[index] = lazy.report
+            transforms.append(lazy.transforms)
+            valid.append(valid_pixels)
+        all_transforms, all_valid = series.joined(transforms), series.joined(valid)
+        return AlignmentResult(series, aligned.together(), all_transforms, all_valid, reports)
 
     def add_layers(self, run: RunLayers, result: AlignmentResult) -> Iterator[None]:
         """Add the aligned planes and the matches, and fill the table and the plot."""
@@ -178,12 +162,9 @@ def add_alignment(
 
 
 def match_vectors(reports: dict[Index, Report], series: Series) -> np.ndarray:
-    """Return the displacements of the inliers as napari's vectors.
+    """Return the displacements of the inliers as napari's vectors, (N, 2, D) float64.
 
-    Returns
-    -------
-    (N, 2, D) float64
-        Start and displacement of each vector along the axes (…, Z, Y, X) of the layer, in pixels.
+    They are starts and displacements along the D axes (…, Z, Y, X) of the layer, in pixels.
     """
     count = len(series.names)
     parts = [np.zeros((0, 2, count + 3))]

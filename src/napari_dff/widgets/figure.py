@@ -70,13 +70,7 @@ class FigureWidget(Tool):
             self._stop()
 
     def content(self, heights: Heights) -> FigureContent:
-        """Return the contents of the figure.
-
-        Raises
-        ------
-        ValueError
-            If there is no all-in-focus image.
-        """
+        """Return the contents of the figure; ValueError if there is no all-in-focus image."""
         if heights.picture is None:
             raise ValueError(f"{heights.layer.name!r} has no all-in-focus image beside it")
         lines = drawn_lines(self.line.value, heights.layer)

@@ -48,15 +48,14 @@ def _count_edit(event: Any) -> None:
 
 
 def outdated_reason(viewer: Viewer, layer: Layer) -> str:
-    """Say which input of a result has changed since, directly or indirectly; empty if none."""
+    """Return which input of a result has changed since, or an input of that; empty if none."""
     for unique_id, used_version in plugin_metadata(layer).get("inputs", {}).items():
         source = layer_by_id(viewer, unique_id)
         if source is None:
             continue
         if version(source) != used_version:
             return f"{source.name!r} has changed since"
-        reason = outdated_reason(viewer, source)
-        if reason:
+        if reason := outdated_reason(viewer, source):
             return f"{source.name!r} is out of date itself ({reason})"
     return ""
 
@@ -64,13 +63,8 @@ def outdated_reason(viewer: Viewer, layer: Layer) -> str:
 class FreshnessLabel:
     """A label that warns when a result of a step is out of date.
 
-    Parameters
-    ----------
-    viewer : napari Viewer
-    results : callable
-        Returns the layers to check.
-    setting_changes : callable
-        Describes how the form differs from the settings of a layer; empty if it does not.
+    `results` returns the layers to check. `setting_changes` describes how the form differs from the
+    settings of a layer; empty if it does not.
     """
 
     def __init__(
@@ -87,8 +81,7 @@ class FreshnessLabel:
         """Check the results."""
         warning = ""
         for layer in self._results():
-            reason = outdated_reason(self._viewer, layer) or self._setting_changes(layer)
-            if reason:
+            if reason := outdated_reason(self._viewer, layer) or self._setting_changes(layer):
                 warning = f"⚠ {layer.name!r} is out of date: {reason}"
                 break
         if self.label.value != warning:

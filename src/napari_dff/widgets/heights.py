@@ -66,13 +66,7 @@ def depth_layers(viewer: Viewer) -> list[Layer]:
 
 
 def heights_of(viewer: Viewer, layer: Image | None) -> Heights:
-    """Return the heights of the stack of a depth layer that is in view.
-
-    Raises
-    ------
-    ValueError
-        If there is no layer, or its unit is not known.
-    """
+    """Return the heights of a depth layer in view; ValueError without a layer or a known unit."""
     if layer is None:
         raise ValueError(NO_DEPTH)
     uncertainty = related_values(viewer, layer, "uncertainty")
@@ -106,20 +100,10 @@ def values_in_view(viewer: Viewer, layer: Layer) -> np.ndarray:
 
 
 def related_values(viewer: Viewer, layer: Layer, role: str) -> np.ndarray | None:
-    """Return the values of another result of the same stack as a depth layer, if there is one.
+    """Return the uncertainty, or the all-in-focus image in view, that belongs to a depth layer.
 
-    Parameters
-    ----------
-    viewer : napari Viewer
-    layer : Image
-        A depth layer: estimated, refined or levelled. The result of the same kind is returned; of
-        a levelled one the refined result, else the estimated one.
-    role : str
-        Role without "refined": "uncertainty" or "all in focus", of the channel in view.
-
-    Returns
-    -------
-    (Y, X) or (Y, X, 3) array or None
+    Of an estimated or refined depth it is that of the same kind; of a levelled one the refined one
+    if there is any. `role` is without "refined". Returns (Y, X) or (Y, X, 3), or None.
     """
     roles = [f"refined {role}" if role_of(layer).startswith("refined") else role]
     if role_of(layer) == "levelled depth":

@@ -24,11 +24,7 @@ TOOLTIP = (
 class HintsForm:
     """Choice of a layer with hints, of what new points mean, and a button for a new layer.
 
-    Parameters
-    ----------
-    viewer : napari Viewer
-    source : callable
-        Returns the stack layer.
+    `source` returns the stack layer.
     """
 
     def __init__(self, viewer: Viewer, source: Callable[[], Image | None]) -> None:

@@ -185,21 +185,13 @@ class MeasureWidget(Tool):
             raise ValueError("no line: press Draw and draw one over what you want to see")
         if kind == "step height" and len(areas) < 2:
             raise ValueError(f"step height needs two areas, got {len(areas)}: press Draw")
-        points = None
+        levelling = {"levelling": self.levelling.value, "degree": self.degree.value}
         if self.levelling.value == "three_points" and kind != "step height":
             if self.plane_points.value is None:
                 raise ValueError("no points: add a Points layer with three points and choose it")
-            points = drawn_points(self.plane_points.value, heights.layer)
-        return MeasurementInput(
-            heights,
-            areas,
-            lines,
-            self.levelling.value,
-            self.degree.value,
-            points,
-            self.profile_width.value,
-            self.level.value,
-        )
+            levelling["points"] = drawn_points(self.plane_points.value, heights.layer)
+        settings = levelling, self.profile_width.value, self.level.value
+        return MeasurementInput(heights, areas, lines, *settings)
 
     def _show(self, measurement: Measurement) -> None:
         heights = measurement.heights

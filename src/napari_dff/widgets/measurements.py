@@ -2,12 +2,11 @@
 
 import contextlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from napari_dff.surface import (
-    Levelling,
     Profile,
     Quantity,
     SurfalizeMissing,
@@ -23,48 +22,23 @@ from napari_dff.widgets.heights import Heights
 
 
 class Measurement(NamedTuple):
-    """A result of the Measure form.
-
-    Attributes
-    ----------
-    heights : Heights
-    quantities : tuple of Quantity
-    levelled : (Y, X) float32
-        The heights that were measured; NaN where never in focus.
-    profile : Profile or None
-    """
+    """A result of the Measure form."""
 
     heights: Heights
     quantities: tuple[Quantity, ...]
-    levelled: np.ndarray
+    levelled: np.ndarray  # (Y, X) float32, NaN where never in focus
     profile: Profile | None = None
 
 
 class MeasurementInput(NamedTuple):
-    """Heights, the areas and lines that are drawn on them, and settings.
-
-    Attributes
-    ----------
-    heights : Heights
-    areas : list of (Y, X) bool
-    lines : list of (N, 2) float64
-        Rows and columns.
-    levelling, degree, points
-        As in `level`.
-    width_px : int
-        Pixels averaged across a profile.
-    level : float
-        Above and below which volumes are measured, in the unit of the levelled heights.
-    """
+    """Heights, the areas and lines that are drawn on them, and settings."""
 
     heights: Heights
-    areas: list[np.ndarray]
-    lines: list[np.ndarray]
-    levelling: Levelling
-    degree: int
-    points: np.ndarray | None
-    width_px: int
-    level: float
+    areas: list[np.ndarray]  # (Y, X) bool
+    lines: list[np.ndarray]  # (N, 2) rows and columns
+    levelling: dict[str, Any]  # arguments of `level`
+    profile_width_px: int
+    volume_level: float  # in the unit of the levelled heights
 
     @property
     def mask(self) -> np.ndarray | None:
@@ -73,13 +47,7 @@ class MeasurementInput(NamedTuple):
 
     def levelled(self) -> np.ndarray:
         """Return the heights without the form that is fitted to the areas, (Y, X)."""
-        return level(
-            self.heights.heights,
-            where=self.mask,
-            levelling=self.levelling,
-            degree=self.degree,
-            points=self.points,
-        ).heights
+        return level(self.heights.heights, where=self.mask, **self.levelling).heights
 
 
 def measure_roughness(inputs: MeasurementInput) -> Measurement:
@@ -100,7 +68,7 @@ def measure_profile(inputs: MeasurementInput) -> Measurement:
         inputs.lines[-1],
         heights.pixel_size,
         uncertainty=heights.uncertainty,
-        width=inputs.width_px,
+        width=inputs.profile_width_px,
     )
     length_unit, height_unit = unit_symbol(heights.unit), depth_unit_symbol(heights.unit)
     length = float(curve.distance[-1])
@@ -139,7 +107,7 @@ def measure_volume(inputs: MeasurementInput) -> Measurement:
         levelled,
         heights.pixel_size,
         heights.unit,
-        level=inputs.level,
+        level=inputs.volume_level,
         uncertainty=heights.uncertainty,
         where=inputs.mask,
     )

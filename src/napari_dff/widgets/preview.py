@@ -33,17 +33,7 @@ class PreviewImage(NamedTuple):
 
 
 class PreviewRequest(NamedTuple):
-    """What a preview is computed from.
-
-    Attributes
-    ----------
-    source : Image
-        The stack layer that the preview lies on.
-    compute : callable
-        Returns the images of a window; runs in a thread.
-    note : str
-        Added to the status.
-    """
+    """The stack layer of a preview, the computation in a thread, and a note for the status."""
 
     source: Image
     compute: Callable[[Window, Progress], Sequence[PreviewImage]]
@@ -53,15 +43,8 @@ class PreviewRequest(NamedTuple):
 class Preview:
     """Computes a part of the planes in the background and shows it on the stack.
 
-    Parameters
-    ----------
-    viewer : napari Viewer
-    choice : ComboBox
-        `OFF`, `VIEW` or `RECTANGLE`.
-    prepare : callable
-        Returns a `PreviewRequest`; None if there is nothing to preview.
-    show_status : callable
-        Takes a sentence.
+    `choice` offers `OFF`, `VIEW` and `RECTANGLE`. `prepare` returns None if there is nothing to
+    preview.
     """
 
     def __init__(
@@ -186,14 +169,7 @@ class Preview:
 
 
 class PreviewRectangle:
-    """The Shapes layer in which the user draws the rectangle to preview.
-
-    Parameters
-    ----------
-    viewer : napari Viewer
-    changed : callable
-        Called when the shapes change.
-    """
+    """The Shapes layer in which the user draws the rectangle to preview."""
 
     def __init__(self, viewer: Viewer, changed: Callable[[Any], None]) -> None:
         self._viewer, self._changed = viewer, changed
@@ -243,13 +219,7 @@ class PreviewRectangle:
 
 
 class PreviewLayers:
-    """The image layers of a preview.
-
-    Attributes
-    ----------
-    source : Layer or None
-        The stack layer they lie on.
-    """
+    """The image layers of a preview, and the stack layer that they lie on."""
 
     def __init__(self, viewer: Viewer) -> None:
         self.source: Layer | None = None

@@ -40,20 +40,9 @@ def create_setting_widget(name: str) -> ValueWidget[Any]:
 
 
 class RecipeForm:
-    """One widget for each of some recipe fields, the less common ones collapsed.
+    """One widget for each of some recipe fields: `main` ones, and `more` that a button shows.
 
-    Parameters
-    ----------
-    main : tuple of str
-        Recipe fields that are always visible.
-    more : tuple of str
-        Recipe fields that a button shows or hides.
-
-    Attributes
-    ----------
-    settings : dict of str to ValueWidget
-    widgets : list of Widget
-        The widgets in their order, with the button.
+    `widgets` are all of them in their order, with the button; `settings` has them by name.
     """
 
     valueChanged = Signal()
@@ -99,16 +88,8 @@ class RecipeForm:
 class RecipeFileButtons(Container[Widget]):
     """Buttons that save and load the recipe and copy it as a command line.
 
-    Parameters
-    ----------
-    recipe : callable
-        Returns the current recipe.
-    set_recipe : callable
-        Takes the settings of a loaded recipe.
-    command : callable
-        Returns the command line, and what it does not contain, in words.
-    show_status : callable
-        Takes a sentence.
+    `set_recipe` takes the settings of a loaded recipe. `command` returns the command line, and in
+    words what it does not contain.
     """
 
     def __init__(
@@ -127,9 +108,8 @@ class RecipeFileButtons(Container[Widget]):
         self.copy = PushButton(
             text="Copy command", tooltip="Copy the command line that gives the same result."
         )
-        super().__init__(
-            widgets=[self.save, self.load, self.copy], layout="horizontal", labels=False
-        )
+        super().__init__(layout="horizontal", labels=False)
+        self.extend([self.save, self.load, self.copy])
         self.margins = (0, 0, 0, 0)
         self.save.changed.connect(self._on_save)
         self.load.changed.connect(self._on_load)

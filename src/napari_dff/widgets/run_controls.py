@@ -12,20 +12,9 @@ from napari_dff.widgets.task_widget import TaskWidget
 
 
 class RunControls:
-    """Run, Cancel and Undo of a form.
+    """Run, Cancel and Undo of a form, which itself connects the signal of Run.
 
-    Parameters
-    ----------
-    form : TaskWidget
-    tooltip : str
-        Of the Run button, whose signal the form connects.
-    undone : callable, optional
-        Called when Undo is pressed and something is undone.
-
-    Attributes
-    ----------
-    row : Container
-        The three buttons.
+    `undone` is called when Undo undoes something.
     """
 
     def __init__(
@@ -38,7 +27,8 @@ class RunControls:
         self.undo = PushButton(
             text="Undo", enabled=False, tooltip="Restore the layers as they were before Run."
         )
-        self.row = button_row(self.run, self.cancel, self.undo)
+        self.buttons = self.run, self.cancel, self.undo
+        self.row = button_row(*self.buttons)
         form.busyChanged.connect(self._enable)
         self.cancel.changed.connect(form.cancel_task)
         self.undo.changed.connect(self.undo_last)

@@ -36,9 +36,9 @@ class RunLayers:
     ----------
     viewer : napari Viewer
     source : Layer
-        The stack, or another layer that the results lie on.
+        The layer that the results lie on, in general the stack.
     settings : dict
-        Settings of this run, which go before those of its inputs.
+        Settings of this run; those of `inputs` are added.
     inputs : sequence of Layer
         All layers that the result is computed from.
     step : str
@@ -90,11 +90,9 @@ class RunLayers:
 
         Parameters
         ----------
-        role : str
+        role, kind : str
         data : array or tuple
-            With the last axes of the source, or all of them. An axis along which the data are
-            constant may have length 1.
-        kind : str
+            With all or the last axes of the source; length 1 where the data are constant.
         metadata : dict
             Further metadata of this layer.
         **look

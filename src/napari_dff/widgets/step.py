@@ -35,7 +35,7 @@ from napari_dff.widgets.run_controls import RunControls
 from napari_dff.widgets.runs import RunLayers
 from napari_dff.widgets.series import Series
 from napari_dff.widgets.stack_choice import StackComboBox
-from napari_dff.widgets.task_widget import TaskWidget
+from napari_dff.widgets.task_widget import TaskWidget, show_errors
 from napari_dff.windows import Window
 
 Index = tuple[int, ...]  # of one stack, along the axes before Z
@@ -44,13 +44,8 @@ Index = tuple[int, ...]  # of one stack, along the axes before Z
 class StackInput(NamedTuple):
     """What the result of one stack is computed from.
 
-    Attributes
-    ----------
-    stack : FocalStack
-    recipe : Recipe
-    arrays : dict of str to array
-        Data of the input layers by their role, and "valid", (Y, X) bool: where every plane has
-        data.
+    `arrays` are the data of the input layers by their role, and "valid", (Y, X) bool: where every
+    plane has data.
     """
 
     stack: FocalStack
@@ -105,11 +100,7 @@ class StepWidget(TaskWidget):
         self._controls = RunControls(
             self, f"{self.title}: the whole stack.", undone=lambda: self.show_advice([])
         )
-        self.run, self.cancel, self.undo = (
-            self._controls.run,
-            self._controls.cancel,
-            self._controls.undo,
-        )
+        self.run, self.cancel, self.undo = self._controls.buttons
         self.recipe_file = RecipeFileButtons(
             self.recipe,
             self.form.setValue,
@@ -152,13 +143,7 @@ class StepWidget(TaskWidget):
         return []
 
     def input_layers(self, source: Image) -> dict[str, Layer]:
-        """Return the layers that `compute` needs besides the stack, by role.
-
-        Raises
-        ------
-        ValueError
-            If one is missing.
-        """
+        """Return the layers that `compute` needs, by role; ValueError if one is missing."""
         return {}
 
     def input_arrays(
@@ -336,28 +321,19 @@ class StepWidget(TaskWidget):
 
         return PreviewRequest(source, compute, self.preview_note())
 
+    @show_errors
     def _start(self) -> None:
         if self.busy:
             return
-        try:
-            source, layers, series, recipe = self._collect()
-            arrays = {i: self.input_arrays(source, layers, series.at(i)) for i in series.places}
-        except ValueError as error:
-            self.show_failure(error)
-            return
+        source, layers, series, recipe = self._collect()
+        arrays = {i: self.input_arrays(source, layers, series.at(i)) for i in series.places}
         metadata: dict[str, Any] = {"recipe": asdict(recipe)}
         if series.channels > 1:
             metadata["focus_channel"] = series.focus
             own = {**plugin_metadata(source), "focus_channel": series.focus}
             source.metadata = {**source.metadata, METADATA_KEY: own}
-        run = RunLayers(
-            self._viewer,
-            source,
-            self.form.value(),
-            [source, *layers.values()],
-            self.title,
-            metadata,
-        )
+        all_inputs, settings = [source, *layers.values()], self.form.value()
+        run = RunLayers(self._viewer, source, settings, all_inputs, self.title, metadata)
         inputs = RunInput(series, recipe, arrays)
         self._preview.hide()
 

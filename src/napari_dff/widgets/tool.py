@@ -17,12 +17,6 @@ class Tool(TaskWidget):
     """A form with a choice of the layer to work on; the newest one at first.
 
     Subclasses add their own widgets and then call `update_choices`.
-
-    Parameters
-    ----------
-    viewer : napari Viewer
-    label, tooltip : str
-        Of the choice.
     """
 
     def __init__(self, viewer: Viewer, label: str, tooltip: str) -> None:

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from napari.qt.threading import create_worker
 from napari.settings import get_plugin_settings
@@ -26,14 +26,7 @@ DONE, FAILED = "done", "failed"
 LOGGER = logging.getLogger(__name__)
 
 
-class LayerUpdate(NamedTuple):
-    """A change of several layers, and what is called at its end."""
-
-    steps: Iterator[None]
-    finished: Callable[[], None]
-    failed: Callable[[Exception], None] | None
-
-
+LayerUpdate = tuple[Iterator[None], Callable[[], None], Callable[[Exception], None] | None]
 _updates: deque[LayerUpdate] = deque()  # the first one is in progress
 
 
@@ -48,7 +41,7 @@ def update_layers(
     napari's canvas does not crash, as it can where layers are removed and others added before it
     has drawn. Updates run one after the other.
     """
-    _updates.append(LayerUpdate(steps, finished, failed))
+    _updates.append((steps, finished, failed))
     if len(_updates) == 1:
         _run_next_step()
 
@@ -109,6 +102,7 @@ class BackgroundTask(QObject):
     ) -> None:
         super().__init__()
         self._title, self._quiet = title, quiet
+        # Dropped by `_release`.
         self._compute: Callable[..., Any] = compute
         self._done: Callable[..., Any] = done
         self._show_status: Callable[..., Any] = show_status
