@@ -1,4 +1,4 @@
-"""A person at a real napari window: opens widgets through the manifest, clicks and types."""
+"""A user at a napari window: opens the forms by the manifest, clicks and types."""
 
 import gc
 import importlib
@@ -25,22 +25,22 @@ TITLES = {
 
 
 class Person:
-    """Somebody with a mouse and a keyboard."""
+    """A user with a mouse and a keyboard."""
 
     def __init__(self, viewer, qtbot):
         self.viewer, self.qtbot = viewer, qtbot
 
     def show(self):
-        """The window, for what must be drawn to be clicked on or looked at; it takes its time."""
+        """Show the window, which is needed for clicks on the canvas."""
         with self.qtbot.waitExposed(self.viewer.window._qt_window):
             self.viewer.window.show()
 
     def open(self, *names):
-        found = [
+        forms = [
             self.viewer.window.add_plugin_dock_widget("napari-dff", TITLES[name])[1]
             for name in names
         ]
-        return found if len(found) > 1 else found[0]
+        return forms if len(forms) > 1 else forms[0]
 
     def stack(self, truth, **settings):
         look = {
@@ -72,12 +72,12 @@ class Person:
     def roles(self):
         return {each.name.split(" ·")[0] for each in self.viewer.layers}
 
-    def seen(self):
-        """Roles of the layers that are visible."""
+    def visible_roles(self):
+        """Return the roles of the visible layers."""
         return {each.name.split(" ·")[0] for each in self.viewer.layers if each.visible}
 
-    def place(self, layer, row, column):
-        """Where a pixel of a layer lies on the canvas."""
+    def canvas_position(self, layer, row, column):
+        """Return the canvas, and where a pixel of a layer lies on it."""
         canvas = self.viewer.window._qt_viewer.canvas
         world = np.asarray(layer.data_to_world((*[0] * (layer.ndim - 2), row, column)))[-2:]
         camera = self.viewer.scene.camera
@@ -87,12 +87,12 @@ class Person:
 
     def click(self, layer, row, column, shift=False):
         keys = Qt.KeyboardModifier.ShiftModifier if shift else Qt.KeyboardModifier.NoModifier
-        canvas, at = self.place(layer, row, column)
+        canvas, at = self.canvas_position(layer, row, column)
         self.qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, keys, at)
 
     def drag(self, layer, start, end):
-        canvas, first = self.place(layer, *start)
-        _, last = self.place(layer, *end)
+        canvas, first = self.canvas_position(layer, *start)
+        _, last = self.canvas_position(layer, *end)
         self.qtbot.mouseMove(canvas, first)
         self.qtbot.mousePress(canvas, Qt.MouseButton.LeftButton, pos=first)
         for share in (0.3, 0.7, 1.0):
@@ -102,8 +102,8 @@ class Person:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def loaded():
-    """Loads what stays loaded and takes it out of what Python looks through after every test."""
+def preloaded_modules():
+    """Import large modules once, and exclude their objects from later garbage collections."""
     for module in ("napari._qt.qt_viewer", "napari_dff.pipeline", "napari_dff.widgets.measure"):
         importlib.import_module(module)
     gc.collect()
@@ -122,8 +122,8 @@ def person(viewer, qtbot):
 
 
 @pytest.fixture
-def said(monkeypatch):
-    """What napari's notification shows."""
+def notifications(monkeypatch):
+    """Return the list of the error notifications."""
     messages = []
     for module in ("task_widget", "worker"):
         monkeypatch.setattr(f"napari_dff.widgets.{module}.show_error", messages.append)
@@ -132,7 +132,7 @@ def said(monkeypatch):
 
 @pytest.fixture
 def chosen_file(monkeypatch, tmp_path):
-    """What file dialogs give back: set `.path`."""
+    """Return an object whose `path` the file dialogs return."""
 
     class Chosen:
         path = tmp_path / "x"

@@ -185,7 +185,7 @@ def test_what_memory_does_not_hold_is_moved_when_it_is_seen(person, moving, monk
     np.testing.assert_array_equal(depth.data, found.refined.depth)
 
 
-def test_axes_that_nobody_named_are_asked_for(person, said, series):
+def test_axes_that_nobody_named_are_asked_for(person, notifications, series):
     source = person.viewer.add_image(series, name="mine", **PLACE)
     widgets = person.open("all", "align", "focus")
     for widget in widgets:
@@ -193,19 +193,21 @@ def test_axes_that_nobody_named_are_asked_for(person, said, series):
         assert widget.axes.names.value == ""
         assert not seen(widget.axes.focus, widget)
         person.press(widget.run)
-        assert "name the 5 axes of 'mine' in their order, for example T C Z Y X" in said.pop()
+        assert (
+            "name the 5 axes of 'mine' in their order, for example T C Z Y X" in notifications.pop()
+        )
     focus = widgets[2]
     for text in ("T C Z", "Z T C Y X", "C C Z Y X", "T C X Y Z"):
         focus.axes.names.value = text
         assert "name the 5 axes" in focus.status.value
         person.press(focus.run)
-        assert "name the 5 axes" in said.pop()
+        assert "name the 5 axes" in notifications.pop()
     focus.axes.names.value = "p c z y x"
     assert source.axis_labels == ("p", "c", "z", "y", "x")  # asked once for all
     assert widgets[0].axes.names.value == "P C Z Y X"
     assert seen(focus.axes.focus, focus)
     person.press(focus.run)
-    assert "choose the focus channel of 'mine'" in said.pop()
+    assert "choose the focus channel of 'mine'" in notifications.pop()
     assert person.roles() == {"mine"}
     focus.axes.focus.value = 1
     person.run(focus)

@@ -65,12 +65,12 @@ def unlogged(caplog):
 
 
 @pytest.fixture
-def told(said):
-    """Checks the one sentence that a widget said, in the form and as a notification."""
+def told(notifications):
+    """Checks the one sentence that a widget notifications, in the form and as a notification."""
 
     def check(widget, words, kind):
-        assert len(said) == 1, (kind, said)
-        sentence = said.pop()
+        assert len(notifications) == 1, (kind, notifications)
+        sentence = notifications.pop()
         assert words in sentence, kind
         assert "\n" not in sentence, kind
         assert widget.status.value == f"failed: {sentence.split(': ', 1)[1]}", kind
@@ -341,7 +341,9 @@ CASES = (
 )
 
 
-def test_what_widgets_are_asked_for(person, told, said, chosen_file, tmp_path, monkeypatch):
+def test_what_widgets_are_asked_for(
+    person, told, notifications, chosen_file, tmp_path, monkeypatch
+):
     scene = Scene(person, chosen_file, tmp_path, monkeypatch)
     for case in CASES:
         if case is other_planes:
@@ -350,7 +352,7 @@ def test_what_widgets_are_asked_for(person, told, said, chosen_file, tmp_path, m
             before, files = scene.held(), sorted(tmp_path.iterdir())
             person.run(widget, button)
             if "…" in words:
-                assert not said
+                assert not notifications
                 assert all(part in widget.status.value for part in words.split("… ")), words
                 assert "\n" not in widget.status.value
             else:

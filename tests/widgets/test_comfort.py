@@ -1,4 +1,4 @@
-"""What every widget owes a person: room, keyboard, words, theme, and a window that stays alive."""
+"""Size, keyboard, tooltips and theme of the forms, and a responsive window."""
 
 import time
 
@@ -13,7 +13,7 @@ from napari_dff.widgets.preview import VIEW
 from .conftest import TITLES
 
 
-def test_all_fit_into_a_small_window_and_the_keyboard_reaches_all_of_them(person, surface):
+def test_all_forms_fit_into_a_small_window_and_have_tooltips_and_keyboard_focus(person, surface):
     person.show()
     person.stack(surface)
     window = person.viewer.window._qt_window
@@ -41,13 +41,13 @@ def test_all_fit_into_a_small_window_and_the_keyboard_reaches_all_of_them(person
 
 
 def _own(control: QWidget) -> bool:
-    """Not a part that Qt or magicgui puts inside another control, as the buttons of a spin box."""
+    """Return False for parts of other controls, such as the buttons of a spin box."""
     parent = control.parentWidget()
     inside = (QAbstractSpinBox, QComboBox)
     return not isinstance(parent, inside) and "qt_" not in control.objectName()
 
 
-def test_run_and_fold_by_keyboard_alone(person, surface):
+def test_a_step_can_be_run_and_unfolded_by_keyboard(person, surface):
     person.stack(surface)
     widget = person.open("focus")
     assert not widget.form.settings["aggregation"].native.isVisibleTo(widget.native)
@@ -82,7 +82,7 @@ def test_preferences_limit_threads_and_memory(person, surface):
         set_thread_limits(ThreadLimits())
 
 
-def test_docks_that_were_closed_leave_nothing_behind(person, surface):
+def test_closed_docks_do_not_react_to_the_viewer(person, surface):
     person.show()
     callbacks = len(person.viewer.mouse_drag_callbacks)
     for name in TITLES:
@@ -105,7 +105,7 @@ def test_docks_that_were_closed_leave_nothing_behind(person, surface):
     assert not person.viewer.layers
 
 
-def test_a_dock_closed_while_it_shows_something_takes_it_along(person, surface):
+def test_a_closed_dock_removes_its_preview_and_restores_the_view(person, surface):
     person.show()
     person.stack(surface)
     all_, focus, figure = person.open("all", "focus", "figure")
@@ -123,11 +123,10 @@ def test_a_dock_closed_while_it_shows_something_takes_it_along(person, surface):
     assert person.layer("refined depth").visible
 
 
-def test_nothing_blocks_the_window_while_it_works(person):
-    """The longest that the window's thread works at one go, on the largest sample.
+def test_the_main_thread_is_never_blocked_for_long(person):
+    """On the largest sample, by the processor time of the main thread alone.
 
-    Its own time, so that it doesn't matter what else the machine does. The layers are there
-    already: napari itself needs longer than this to show the first Labels layer there is.
+    The layers exist already, because napari blocks for longer to show its first Labels layer.
     """
     person.show()
     person.viewer.open_sample("napari-dff", "machined_part")

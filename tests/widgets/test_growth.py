@@ -1,4 +1,4 @@
-"""Runs, previews and docks in a row: memory, threads, layers and callbacks stay as many.
+"""Repeated runs, previews and docks do not add memory, threads, layers or callbacks.
 
 With `--effort 10` there are 200 runs.
 """
@@ -19,19 +19,20 @@ from napari_dff.widgets.preview import VIEW
 from .conftest import TITLES
 
 pytestmark = pytest.mark.endurance
-WARM = 2  # times, before it is measured
-SMALL = 24e3  # bytes a time that Python may hold more, besides 300 kB once: napari's workers
-LARGE = 400e3  # bytes a time that the process may, besides 30 MB once
+WARM_UP_RUNS = 2
+# Napari keeps its workers: Python may hold this many bytes more for each, and 300 kB in all.
+PYTHON_BYTES_PER_RUN = 24e3
+PROCESS_BYTES_PER_RUN = 400e3  # and 30 MB in all
 
 
-class Held(NamedTuple):
+class Usage(NamedTuple):
     traced: int  # bytes of Python objects
     resident: int  # bytes of the process
     threads: int  # of the process
     counts: dict[str, int]
 
     @classmethod
-    def by(cls, viewer) -> "Held":
+    def by(cls, viewer) -> "Usage":
         gc.collect()
         layers = viewer.layers.events
         events = [layers.inserted, layers.removed, layers.reordered, viewer.events.theme]
@@ -51,7 +52,7 @@ class Held(NamedTuple):
 
 
 def _alive(callback) -> bool:
-    """napari keeps a weak reference, and forgets it only when it calls."""
+    """Return whether a callback exists: napari drops dead references only when it calls them."""
     return not isinstance(callback, tuple) or callback[0]() is not None
 
 
@@ -61,22 +62,22 @@ def tiny(person):
 
 
 @pytest.fixture
-def grows(person, capsys, effort):
-    """Checks that after `act` has been done `count` times no more is held than after the first.
+def assert_no_growth(person, capsys, effort):
+    """Return a function that checks that `count` calls of `act` hold no more than the first.
 
-    Python's own objects are counted from an effort of 2 on: that makes everything much slower.
+    Python objects are counted from an effort of 2 on, because that is slow.
     """
 
     def check(act, count):
         if effort > 1:
             tracemalloc.start()
         try:
-            for _ in range(WARM):
+            for _ in range(WARM_UP_RUNS):
                 act()
-            before = Held.by(person.viewer)
+            before = Usage.by(person.viewer)
             for _ in range(count):
                 act()
-            after = Held.by(person.viewer)
+            after = Usage.by(person.viewer)
         finally:
             tracemalloc.stop()
         python, process = after.traced - before.traced, after.resident - before.resident
@@ -87,18 +88,18 @@ def grows(person, capsys, effort):
                 )
         assert after.counts == before.counts
         assert after.threads <= before.threads + 2
-        assert python < 300e3 + SMALL * count
-        assert process < 30e6 + LARGE * count
+        assert python < 300e3 + PYTHON_BYTES_PER_RUN * count
+        assert process < 30e6 + PROCESS_BYTES_PER_RUN * count
 
     return check
 
 
-def test_runs_in_a_row(person, tiny, grows, effort):
+def test_repeated_runs_hold_no_more_memory(person, tiny, assert_no_growth, effort):
     widget = person.open("focus")
-    grows(lambda: person.run(widget), 20 * effort)
+    assert_no_growth(lambda: person.run(widget), 20 * effort)
 
 
-def test_whole_runs_in_a_row_are_undone(person, tiny, grows, effort):
+def test_repeated_runs_and_undos_hold_no_more_memory(person, tiny, assert_no_growth, effort):
     widget, gone = person.open("all"), []
     widget.form.settings["registration"].value = "none"
 
@@ -108,21 +109,21 @@ def test_whole_runs_in_a_row_are_undone(person, tiny, grows, effort):
         person.undo(widget)
         person.qtbot.wait(1)
 
-    grows(act, 2 * effort)
+    assert_no_growth(act, 2 * effort)
     gc.collect()
     assert sum(layer() is not None for layer in gone) <= 4  # of the last
 
 
-def test_docks_in_a_row(person, tiny, grows, effort):
+def test_docks_opened_and_closed_hold_no_more_memory(person, tiny, assert_no_growth, effort):
     def act():
         for name in TITLES:
             person.open(name).native.parent().title.close_button.click()
             person.qtbot.wait(1)
 
-    grows(act, effort)
+    assert_no_growth(act, effort)
 
 
-def test_previews_in_a_row(person, tiny, grows, effort):
+def test_repeated_previews_hold_no_more_memory(person, tiny, assert_no_growth, effort):
     person.show()
     widget = person.open("focus")
     widget.preview.value = VIEW
@@ -132,4 +133,4 @@ def test_previews_in_a_row(person, tiny, grows, effort):
         widget._preview.request()
         person.qtbot.waitUntil(lambda: "preview of" in widget.status.value, timeout=20_000)
 
-    grows(act, 6 * effort)
+    assert_no_growth(act, 6 * effort)

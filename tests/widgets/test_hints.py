@@ -1,4 +1,4 @@
-"""Hints by hand: points that are clicked, labels that are painted."""
+"""Hints by clicked points and painted labels."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def ready(person, bare):
     return source, refine
 
 
-def test_points_are_clicked_and_obeyed(person, ready, bare):
+def test_clicked_points_are_hard_constraints(person, ready, bare):
     person.show()
     source, widget = ready
     person.run(widget)
@@ -44,7 +44,7 @@ def test_points_are_clicked_and_obeyed(person, ready, bare):
     places = np.argwhere(hints == 7)
     assert np.abs(places - 30).max() <= 3
     assert np.abs(np.argwhere(hints == BACKGROUND) - (70, 66)).max() <= 3
-    assert "has changed" not in widget.freshness.label.value  # it was made without them
+    assert "has changed" not in widget.freshness.label.value  # the result has no hints
 
     person.run(widget)
     depth, doubt = person.layer("refined depth"), person.layer("refined uncertainty")
@@ -57,7 +57,7 @@ def test_points_are_clicked_and_obeyed(person, ready, bare):
     found = depth_map(volume, at)
     guide = person.layer("all in focus").data
     expected = refine_(found, volume, at, guide=guide, hints=hints).depth
-    error = np.abs(depth.data - expected) / 2.0  # only what changes was solved again
+    error = np.abs(depth.data - expected) / 2.0  # only the part around the hints is solved again
     assert np.percentile(error, 99) < 0.05
     assert not np.array_equal(depth.data, before)
     points.selected_data = {0, 1}
@@ -67,7 +67,7 @@ def test_points_are_clicked_and_obeyed(person, ready, bare):
     assert np.percentile(np.abs(depth.data - before) / 2.0, 99) < 0.05
 
 
-def test_labels_are_painted_in_the_plane_in_which_it_is_sharp(person, ready):
+def test_labels_are_hints_for_the_plane_in_which_they_are_painted(person, ready):
     source, widget = ready
     look = {"scale": source.scale, "translate": source.translate, "units": source.units}
     labels = person.viewer.add_labels(np.zeros((10, 96, 96), np.uint8), name="known", **look)
@@ -84,14 +84,14 @@ def test_labels_are_painted_in_the_plane_in_which_it_is_sharp(person, ready):
     assert np.isinf(person.layer("refined uncertainty").data[60:70, 60:70]).all()
 
 
-def test_hints_that_do_not_fit_are_told(person, said, ready):
+def test_hints_that_do_not_fit_the_stack_are_an_error(person, notifications, ready):
     _, widget = ready
     labels = person.viewer.add_labels(np.ones((4, 4), np.uint8))
     widget.hints.layer.value = labels
     person.press(widget.run)
-    assert "must cover the stack, (10, 96, 96), got shape (4, 4)" in said[-1]
+    assert "must cover the stack, (10, 96, 96), got shape (4, 4)" in notifications[-1]
     flat = person.viewer.add_points(np.array([[1.0, 2.0]]))
     widget.hints.layer.value = flat
     person.press(widget.run)
-    assert "must have points with Z, Y, X" in said[-1]
+    assert "must have points with Z, Y, X" in notifications[-1]
     assert not any("refined" in role for role in person.roles())

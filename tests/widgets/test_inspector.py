@@ -1,4 +1,4 @@
-"""Why this plane? Clicks on the canvas."""
+"""The focus curve of clicked pixels."""
 
 import dask.array as da
 import numpy as np
@@ -9,7 +9,7 @@ from napari_dff.region import focus_curve
 from napari_dff.widgets.series import series_of
 
 
-def looked(person, widget, count=1):
+def wait_for_curves(person, widget, count=1):
     person.qtbot.waitUntil(lambda: len(widget.curves) == count, timeout=20_000)
     person.wait(widget)
 
@@ -20,7 +20,7 @@ def test_a_click_shows_the_curve_and_goes_to_its_plane(person, surface):
     widget = person.open("inspector")
     person.qtbot.wait(50)
     person.click(source, 40, 55)
-    looked(person, widget)
+    wait_for_curves(person, widget)
     pixel, curve = widget.curves[0]
     assert abs(pixel[0] - 40) <= 1
     assert abs(pixel[1] - 55) <= 1
@@ -36,25 +36,25 @@ def test_a_click_shows_the_curve_and_goes_to_its_plane(person, surface):
     np.testing.assert_array_equal(lines[0].get_ydata(), curve.focus)
 
 
-def test_shift_pins_and_a_drag_is_no_click(person, surface):
+def test_shift_click_adds_a_curve_and_a_drag_does_not(person, surface):
     person.show()
     source = person.stack(surface, scale=(2.0, 0.5, 0.5))
     widget = person.open("inspector")
     person.qtbot.wait(50)
     person.click(source, 20, 20)
-    looked(person, widget)
+    wait_for_curves(person, widget)
     person.click(source, 70, 60, shift=True)
-    looked(person, widget, 2)
+    wait_for_curves(person, widget, 2)
     person.drag(source, (40, 40), (40, 60))
     person.qtbot.wait(100)
     assert len(widget.curves) == 2
     person.click(source, 30, 30)
-    looked(person, widget, 1)
+    wait_for_curves(person, widget, 1)
     person.press(widget.clear_button)
     assert widget.curves == []
 
 
-def test_it_works_on_results_with_their_recipe(person, surface):
+def test_a_click_on_a_result_uses_its_recipe(person, surface):
     person.show()
     person.stack(surface, scale=(2.0, 0.5, 0.5))
     all_, widget = person.open("all", "inspector")
@@ -63,7 +63,7 @@ def test_it_works_on_results_with_their_recipe(person, surface):
     person.run(all_)
     depth = person.layer("refined depth")
     person.click(depth, 50, 50)
-    looked(person, widget)
+    wait_for_curves(person, widget)
     pixel, curve = widget.curves[0]
     source = person.viewer.layers["mine"]
     recipe = Recipe(registration="none", window=15)
@@ -92,12 +92,12 @@ def test_a_lazy_stack_is_read_only_around_the_pixel(person, surface):
     read.clear()
     widget.go_to_plane.value = False
     widget.inspect(source, (48, 60))
-    looked(person, widget)
+    wait_for_curves(person, widget)
     assert read
     assert len(read) < 0.7 * 12 * 36
 
 
-def test_outside_and_without_a_stack_nothing_breaks(person, surface):
+def test_clicks_without_a_stack_or_outside_of_it_show_a_message(person, surface):
     person.show()
     widget = person.open("inspector")
     person.viewer.add_points(np.zeros((1, 2)))
@@ -127,7 +127,7 @@ def test_a_click_on_the_surface_in_3d_finds_its_pixel(person, surface):
 
     middle = QPoint(canvas.width() // 2, canvas.height() // 2)
     person.qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=middle)
-    looked(person, widget)
+    wait_for_curves(person, widget)
     (row, column), _ = widget.curves[0]
     assert abs(row - 30) <= 2
     assert abs(column - 60) <= 2

@@ -1,4 +1,4 @@
-"""Cancelled, closed, deleted, changed or quit while something runs: all of a result or nothing."""
+"""Cancelling, closing, deleting or changing during a run: all of a result is added, or nothing."""
 
 import subprocess
 import sys
@@ -26,8 +26,8 @@ def tiny():
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(monkeypatch, caplog, qtbot):
-    """No thread goes on, and none has failed."""
+def no_thread_left(monkeypatch, caplog, qtbot):
+    """Check that no thread is left and none has failed."""
     failed = []
     monkeypatch.setattr(threading, "excepthook", failed.append)
     yield
@@ -37,8 +37,8 @@ def nothing_left(monkeypatch, caplog, qtbot):
     assert not [each for each in caplog.records if each.name.startswith("napari_dff")]
 
 
-class Held:
-    """A function that waits within its progress until it is let go."""
+class BlockedFunction:
+    """A function that waits within its progress until `go` is set."""
 
     def __init__(self, function):
         self._function, self.began, self.go = function, threading.Event(), threading.Event()
@@ -52,17 +52,17 @@ class Held:
 
 
 @pytest.fixture
-def held(monkeypatch):
-    """Focus measure, which waits."""
+def blocked(monkeypatch):
+    """Block the computation of the focus measure."""
     from napari_dff.widgets import focus
 
-    held = Held(focus.measured_by)
-    monkeypatch.setattr(focus, "measured_by", held)
-    yield held
-    held.go.set()
+    blocked = BlockedFunction(focus.measured_by)
+    monkeypatch.setattr(focus, "measured_by", blocked)
+    yield blocked
+    blocked.go.set()
 
 
-def contents(person):
+def layer_data(person):
     return {layer.name: layer.data for layer in person.viewer.layers}
 
 
@@ -70,8 +70,7 @@ def same(one, other):
     return one.keys() == other.keys() and all(one[name] is other[name] for name in one)
 
 
-def test_cancelled_at_any_moment(person, tiny, effort, rng):
-    """Either the whole result is there, or the layers are as before."""
+def test_cancelling_at_any_moment_leaves_all_of_a_result_or_nothing(person, tiny, effort, rng):
     person.stack(tiny)
     widgets = dict(zip(STEPS, person.open(*STEPS), strict=True))
     widgets["all"].form.settings["registration"].value = "none"
@@ -79,9 +78,9 @@ def test_cancelled_at_any_moment(person, tiny, effort, rng):
     for name in (*STEPS[1:4], "align", "all"):
         widget = widgets[name]
         widget.stack.value = person.viewer.layers["mine"]
-        before = contents(person)
+        before = layer_data(person)
         person.run(widget)
-        now = contents(person)
+        now = layer_data(person)
         changed = {each for each in now if now[each] is not before.get(each)}
         assert changed
         began = time.perf_counter()
@@ -91,13 +90,13 @@ def test_cancelled_at_any_moment(person, tiny, effort, rng):
     for turn in range(2 * effort):
         for name, widget in widgets.items():
             widget.stack.value = person.viewer.layers["mine"]
-            before = contents(person)
+            before = layer_data(person)
             widget.run.native.click()
             if turn:
                 person.qtbot.wait(int(1000 * rng.uniform(0, 1.2) * whole[name][0]))
             widget.cancel.native.click()
             person.wait(widget)
-            now = contents(person)
+            now = layer_data(person)
             assert now.keys() == before.keys()
             if widget.status.value.startswith("cancelled"):
                 assert same(before, now)
@@ -126,7 +125,7 @@ def flat(layer):
     layer.data = layer.data[0]
 
 
-MEANWHILE = {  # what somebody does to the stack or the window, and what the form says then
+MEANWHILE = {  # change of the stack or the window → status and freshness
     "renamed": (lambda viewer, layer: setattr(layer, "name", "another"), "done", ""),
     "hidden": (lambda viewer, layer: setattr(layer, "visible", False), "done", ""),
     "turned": (lambda viewer, layer: viewer.dims.transpose(), "done", ""),
@@ -142,29 +141,29 @@ MEANWHILE = {  # what somebody does to the stack or the window, and what the for
 }
 
 
-def test_whatever_happens_to_the_stack_meanwhile(person, held, said, tiny):
+def test_the_stack_may_change_or_vanish_during_a_run(person, blocked, notifications, tiny):
     widget = person.open("focus")
     for name, (happens, status, fresh) in MEANWHILE.items():
-        held.began.clear(), held.go.clear()
+        blocked.began.clear(), blocked.go.clear()
         layer = person.stack(tiny, data=tiny.stack.planes.copy())
         widget.stack.value = layer
         person.press(widget.run)
-        person.qtbot.waitUntil(held.began.is_set)
+        person.qtbot.waitUntil(blocked.began.is_set)
         happens(person.viewer, layer)
-        held.go.set()
+        blocked.go.set()
         person.wait(widget)
         assert status in widget.status.value, name
         assert fresh in widget.freshness.label.value, name
         assert ("focus" in person.roles()) == (status == "done"), name
-        assert len(said) == (status != "done"), name
-        said.clear()
+        assert len(notifications) == (status != "done"), name
+        notifications.clear()
         person.viewer.dims.ndisplay = 2
         person.viewer.layers.clear()
         person.qtbot.wait(20)
 
 
 def close(person, widget):
-    """A click on the cross of its dock."""
+    """Click on the close button of the dock."""
     widget.native.parent().title.close_button.click()
     person.qtbot.wait(1)
 
@@ -174,14 +173,13 @@ def mouse(viewer):
 
 
 def settled(person):
-    """Nothing computes any more, and no layers come or go."""
+    """Wait until nothing is computed and no layers are added or removed."""
     assert QThreadPool.globalInstance().waitForDone(10_000)
     person.qtbot.wait(20)
     person.qtbot.waitUntil(lambda: not worker._updates)
 
 
-def test_docks_closed_while_they_work(person, held, tiny):
-    """What they were at is dropped; what goes on in the window doesn't concern them any more."""
+def test_docks_may_be_closed_during_a_run(person, blocked, tiny):
     source = person.stack(tiny)
     all_ = person.open("all")
     all_.form.settings["registration"].value = "none"
@@ -206,8 +204,7 @@ def test_docks_closed_while_they_work(person, held, tiny):
     person.viewer.layers.remove(source)
 
 
-def test_a_dock_closed_while_its_layers_come_or_go(person, tiny):
-    """Between two layers of a result, and of an undo: all of them, or none."""
+def test_a_dock_may_be_closed_while_layers_are_added_or_undone(person, tiny):
     person.stack(tiny)
     for undo in (False, True):
         widget = person.open("all")
@@ -223,13 +220,15 @@ def test_a_dock_closed_while_its_layers_come_or_go(person, tiny):
         assert person.roles() in ({"mine"}, {"mine"} | REFINED)
 
 
-def test_half_a_result_is_taken_back(person, said, tiny, monkeypatch):
-    """Where the last layer can't be shown, all are as before, and the run before can be undone."""
+def test_an_error_while_layers_are_added_undoes_all_of_them(
+    person, notifications, tiny, monkeypatch
+):
+    """The earlier run can still be undone."""
     person.stack(tiny)
     widget = person.open("all")
     widget.form.settings["registration"].value = "none"
     person.run(widget)
-    before, put = contents(person), RunLayers.show
+    before, put = layer_data(person), RunLayers.show
 
     def failing(run, role, *args, **settings):
         if role == "refined depth":
@@ -239,13 +238,13 @@ def test_half_a_result_is_taken_back(person, said, tiny, monkeypatch):
     monkeypatch.setattr(RunLayers, "show", failing)
     widget.form.settings["window"].value = 15
     person.run(widget)
-    assert said == ["Depth from focus: no room for it"]
-    assert same(before, contents(person))
+    assert notifications == ["Depth from focus: no room for it"]
+    assert same(before, layer_data(person))
     person.undo(widget)
     assert person.roles() == {"mine"}
 
 
-def test_two_at_once_and_pressing_twice(person, held, tiny):
+def test_two_forms_run_at_once_and_a_second_press_is_ignored(person, blocked, tiny):
     person.stack(tiny)
     focus, all_ = person.open("focus", "all")
     all_.form.settings["registration"].value = "none"
@@ -259,7 +258,7 @@ def test_two_at_once_and_pressing_twice(person, held, tiny):
     person.run(all_)
     assert all_.status.value == "done"
     assert focus._task is first
-    held.go.set()
+    blocked.go.set()
     person.wait(focus)
     assert person.roles() >= {"mine", "focus", "refined depth"}
     for widget in (focus, all_):
@@ -268,7 +267,7 @@ def test_two_at_once_and_pressing_twice(person, held, tiny):
         person.wait(widget)
         assert widget.status.value == "done"
     count = len(person.viewer.layers)
-    for widget in (focus, all_):  # both at once, and the next run comes after what is undone
+    for widget in (focus, all_):  # the next run waits for the undo
         person.press(widget.undo)
         person.press(widget.run)
     for widget in (focus, all_):
@@ -278,7 +277,7 @@ def test_two_at_once_and_pressing_twice(person, held, tiny):
 
 
 @pytest.mark.parametrize("moment", ["computing", "showing", "undoing"])
-def test_the_viewer_closed_while_it_works(person, held, tiny, moment):
+def test_the_viewer_may_be_closed_during_a_run(person, blocked, tiny, moment):
     person.stack(tiny)
     focus, all_ = person.open("focus", "all")
     all_.form.settings["registration"].value = "none"
@@ -292,7 +291,7 @@ def test_the_viewer_closed_while_it_works(person, held, tiny, moment):
         person.run(all_)
         person.press(all_.undo)
     person.viewer.close()
-    held.go.set()
+    blocked.go.set()
     settled(person)
 
 

@@ -1,4 +1,4 @@
-"""Preview: what is in view, at once, and the same as a whole run gives."""
+"""The preview has the values of a run."""
 
 import numpy as np
 import pytest
@@ -19,21 +19,21 @@ def shown(person, widget, role):
 
 
 def again(person, widget, change):
-    """Wait for a preview after a change."""
+    """Make a change and wait for the preview."""
     widget.status.value = ""
     change()
     person.qtbot.waitUntil(lambda: "preview of" in widget.status.value, timeout=20_000)
 
 
 def part(preview, whole):
-    """The same pixels of a result over the whole."""
+    """Return the pixels of a result that a preview covers."""
     offset = (preview.translate[-2:] - whole.translate[-2:]) / whole.scale[-2:]
     top, left = np.rint(offset).astype(int)
     height, width = preview.data.shape[-2:]
     return whole.data[..., top : top + height, left : left + width]
 
 
-def test_the_view_is_previewed_and_equals_the_run(person, wide):
+def test_the_preview_of_the_view_equals_the_run(person, wide):
     person.show()
     source = person.stack(wide, scale=(2.0, 0.25, 0.25))
     widget = person.open("focus")
@@ -50,7 +50,7 @@ def test_the_view_is_previewed_and_equals_the_run(person, wide):
     assert not np.array_equal(first.data, before)
     previewed = first.data.copy(), first.translate.copy()
     widget.preview.value = OFF
-    assert "preview focus" not in person.seen()
+    assert "preview focus" not in person.visible_roles()
     person.run(widget)
     first.data, first.translate = previewed
     whole = part(first, person.layer("focus"))
@@ -59,7 +59,7 @@ def test_the_view_is_previewed_and_equals_the_run(person, wide):
     assert source in person.viewer.layers
 
 
-def test_a_rectangle_is_drawn_and_previewed(person, surface):
+def test_the_preview_of_a_drawn_rectangle_equals_the_run(person, surface):
     person.show()
     source = person.stack(surface, scale=(2.0, 0.5, 0.5))
     widget = person.open("all")
@@ -72,12 +72,12 @@ def test_a_rectangle_is_drawn_and_previewed(person, surface):
     assert depth.data.shape == (40, 56)
     np.testing.assert_allclose((depth.translate - source.translate[1:]) / 0.5, (24, 16))
     person.run(widget)
-    assert "preview depth" not in person.seen()  # the result is, until a setting changes
+    assert "preview depth" not in person.visible_roles()
     error = np.abs(depth.data - part(depth, person.layer("refined depth"))) / 2.0
     assert np.percentile(error, 99) < 0.05  # planes
 
 
-def test_steps_after_the_first_preview_from_the_layers(person, surface):
+def test_later_steps_are_previewed_from_the_layers(person, surface):
     person.stack(surface)
     focus, depth, refine = person.open("focus", "depth", "refine")
     depth.preview.value = VIEW
@@ -96,7 +96,7 @@ def test_steps_after_the_first_preview_from_the_layers(person, surface):
     np.testing.assert_allclose(previewed, person.layer("refined depth").data, rtol=1e-5)
 
 
-def test_a_wrong_setting_is_told_without_a_popup(person, said, surface, monkeypatch):
+def test_an_error_in_a_preview_shows_no_notification(person, notifications, surface, monkeypatch):
     person.stack(surface)
     widget = person.open("focus")
 
@@ -106,11 +106,10 @@ def test_a_wrong_setting_is_told_without_a_popup(person, said, surface, monkeypa
     monkeypatch.setattr("napari_dff.widgets.focus.measure_region", broken)
     widget.preview.value = VIEW
     person.qtbot.waitUntil(lambda: "must be something else" in widget.status.value, timeout=5000)
-    assert said == []
+    assert notifications == []
 
 
-def test_the_preview_stops_with_the_newest_settings(person, surface):
-    """Many changes in a row end in one preview, that of the last."""
+def test_the_last_preview_has_the_newest_settings(person, surface):
     person.stack(surface)
     widget = person.open("focus")
     widget.preview.value = VIEW
@@ -125,7 +124,7 @@ def test_the_preview_stops_with_the_newest_settings(person, surface):
     np.testing.assert_allclose(last, person.layer("focus").data, rtol=1e-4)
 
 
-def test_what_cannot_be_previewed_is_told(person, surface):
+def test_the_status_tells_why_there_is_no_preview(person, surface):
     person.show()
     source = person.stack(surface)
     widget = person.open("focus")
@@ -141,7 +140,7 @@ def test_what_cannot_be_previewed_is_told(person, surface):
     assert widget.stack.value is None
 
 
-def test_a_preview_of_planes_that_run_would_align_says_so(person, surface):
+def test_a_preview_of_planes_that_are_not_aligned_yet_has_a_note(person, surface):
     person.stack(surface)
     widget = person.open("all")
     widget.preview.value = VIEW

@@ -1,4 +1,4 @@
-"""Layer by layer: where results come from, whether they still hold, undo, and recipes."""
+"""Freshness of results, undo, recipes and the copied command."""
 
 import json
 import shlex
@@ -22,7 +22,7 @@ def steps(person, surface):
     return source, focus, depth
 
 
-def test_a_result_says_when_its_input_or_its_settings_have_changed(person, steps):
+def test_a_result_is_out_of_date_when_its_input_or_settings_have_changed(person, steps):
     source, focus, depth = steps
     assert depth.freshness.label.value == ""
     depth.form.settings["peak"].value = "gaussian"
@@ -35,13 +35,13 @@ def test_a_result_says_when_its_input_or_its_settings_have_changed(person, steps
     assert focus.freshness.label.value == ""
     assert "'focus · mine' has changed since" in depth.freshness.label.value
     person.undo(focus)
-    assert depth.freshness.label.value == ""  # it holds again
+    assert depth.freshness.label.value == ""  # up to date again
     source.data = source.data.copy()
     assert "'mine' has changed since" in focus.freshness.label.value
     assert "out of date" in depth.freshness.label.value
 
 
-def test_undo_takes_away_what_was_added(person, steps):
+def test_undo_removes_added_layers(person, steps):
     _, _, depth = steps
     assert {"depth", "uncertainty", "plane index", "all in focus"} < person.roles()
     person.undo(depth)
@@ -50,7 +50,7 @@ def test_undo_takes_away_what_was_added(person, steps):
     assert "undone" in depth.status.value
 
 
-def test_undo_brings_back_what_was_changed(person, steps):
+def test_undo_restores_changed_layers(person, steps):
     _, focus, _ = steps
     layer = person.layer("focus")
     before, limits = layer.data.copy(), tuple(layer.contrast_limits)
@@ -63,7 +63,7 @@ def test_undo_brings_back_what_was_changed(person, steps):
     assert tuple(layer.contrast_limits) == limits
 
 
-def test_undo_does_not_take_a_newer_run_away(person, steps):
+def test_undo_does_not_undo_a_newer_run(person, steps):
     _, focus, _ = steps
     other = FocusWidget(person.viewer)
     person.viewer.window.add_dock_widget(other)
@@ -76,7 +76,7 @@ def test_undo_does_not_take_a_newer_run_away(person, steps):
     assert "focus" not in person.roles()
 
 
-def test_a_click_on_a_result_brings_its_recipe_back(person, steps):
+def test_selecting_a_result_shows_its_settings(person, steps):
     _, focus, _ = steps
     focus.form.settings["sigma"].value = 3.0
     assert person.viewer.layers.selection.active is not person.layer("focus")
@@ -85,7 +85,7 @@ def test_a_click_on_a_result_brings_its_recipe_back(person, steps):
     assert "settings of 'focus · mine'" in focus.status.value
 
 
-def test_later_steps_know_the_settings_of_earlier_ones(person, steps):
+def test_results_contain_the_settings_of_earlier_steps(person, steps):
     _, focus, depth = steps
     focus.form.settings["window"].value = 15
     person.run(focus)
@@ -136,7 +136,7 @@ def test_the_copied_command_gives_the_same_result(person, surface, tmp_path):
     assert Recipe(**recipe) == widget.recipe()
 
 
-def test_the_command_of_a_step_skips_what_was_not_done(person, surface):
+def test_the_command_of_a_step_turns_off_steps_that_were_not_run(person, surface):
     look = {"scale": (0.002, 0.0005, 0.0005), "units": ("millimeter",) * 3}
     person.stack(surface, **look)
     focus, depth = person.open("focus", "depth")

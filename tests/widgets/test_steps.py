@@ -1,4 +1,4 @@
-"""All widgets in a real viewer, through the manifest, as a person would use them."""
+"""The forms of the steps give what the functions give."""
 
 import dataclasses
 import time
@@ -14,7 +14,7 @@ from napari_dff.stack import FocalStack
 STEPS = ("align", "focus", "depth", "refine", "all")
 
 
-def assert_sits_on(result, source):
+def assert_same_placement(result, source):
     n = result.ndim
     np.testing.assert_allclose(result.scale, source.scale[-n:])
     np.testing.assert_allclose(result.translate, source.translate[-n:])
@@ -22,7 +22,7 @@ def assert_sits_on(result, source):
     assert result.axis_labels == source.axis_labels[-n:]
 
 
-def test_step_by_step_gives_what_the_functions_give(person, drifting):
+def test_each_step_gives_the_same_as_its_function(person, drifting):
     source = person.stack(drifting, rgb=True)
     align_, focus, depth, refine = person.open(*STEPS[:4])
     z = 10.0 + 2.0 * np.arange(9)
@@ -31,17 +31,17 @@ def test_step_by_step_gives_what_the_functions_give(person, drifting):
     expected = align(drifting.stack.planes)
     aligned = person.layer("aligned")
     np.testing.assert_array_equal(aligned.data, expected.planes)
-    assert_sits_on(aligned, source)
+    assert_same_placement(aligned, source)
     matches = person.layer("matches")
     assert len(matches.data) == sum(r.inliers for r in expected.report)
-    assert_sits_on(matches, source)
+    assert_same_placement(matches, source)
     assert align_.report.shape[0] == 9
     assert focus.stack.value is aligned  # the next step goes on with it
 
     person.run(focus)
     volume = focus_measure(expected.planes)
     np.testing.assert_array_equal(person.layer("focus").data, volume)
-    assert_sits_on(person.layer("focus"), source)
+    assert_same_placement(person.layer("focus"), source)
 
     person.run(depth)
     found = depth_map(volume, z)
@@ -56,14 +56,14 @@ def test_step_by_step_gives_what_the_functions_give(person, drifting):
     np.testing.assert_array_equal(person.layer("all in focus").data, picture)
     assert person.layer("all in focus").rgb
     for role in ("depth", "uncertainty", "plane index", "all in focus"):
-        assert_sits_on(person.layer(role), source)
+        assert_same_placement(person.layer(role), source)
 
     person.run(refine)
     refined = refine_(found, volume, z, guide=picture)
     np.testing.assert_array_equal(person.layer("refined depth").data, refined.depth)
 
 
-def test_all_steps_at_once(person, drifting):
+def test_all_steps_give_the_same_as_depth_from_focus(person, drifting):
     person.stack(drifting, rgb=True)
     widget = person.open("all")
     person.run(widget)
@@ -74,7 +74,7 @@ def test_all_steps_at_once(person, drifting):
     np.testing.assert_array_equal(person.layer("refined all in focus").data, result.all_in_focus)
 
 
-def test_a_second_run_updates_in_place_and_keeps_what_the_person_chose(person, surface):
+def test_a_second_run_updates_the_layers_and_keeps_name_and_colormap(person, surface):
     person.stack(surface)
     focus, depth = person.open("focus", "depth")
     person.run(focus)
@@ -93,7 +93,7 @@ def test_a_second_run_updates_in_place_and_keeps_what_the_person_chose(person, s
     assert not np.array_equal(shown.data, before)
 
 
-def test_lazy_layers_give_the_same(person, surface):
+def test_lazy_layers_give_the_same_result(person, surface):
     planes, widget = surface.stack.planes, person.open("focus")
     for lazy in (da.from_array(planes, chunks=(1, 96, 96)), zarr.array(planes)):
         widget.stack.value = person.stack(surface, data=lazy)
@@ -101,7 +101,7 @@ def test_lazy_layers_give_the_same(person, surface):
         np.testing.assert_array_equal(person.viewer.layers[-1].data, focus_measure(planes))
 
 
-def test_cancel_changes_nothing(person, surface, monkeypatch):
+def test_cancelling_changes_no_layer(person, surface, monkeypatch):
     person.stack(surface)
     widget = person.open("focus")
 
@@ -121,7 +121,7 @@ def test_cancel_changes_nothing(person, surface, monkeypatch):
     assert not widget.cancel.enabled
 
 
-def test_forms_show_the_recipe_with_its_defaults(person):
+def test_the_forms_show_all_recipe_fields_with_their_defaults(person):
     shown = {}
     for widget in person.open(*STEPS[:4]):
         shown |= {k: w.value for k, w in widget.form.settings.items()}

@@ -1,4 +1,4 @@
-"""What is done with a depth layer: 3-D, measuring, figures, and using it elsewhere."""
+"""Tools for depth layers: 3-D surface, measurements, figures, and reuse for other stacks."""
 
 import csv
 
@@ -25,7 +25,7 @@ def scene(person, surface):
     return person.layer("refined depth")
 
 
-def known(person):
+def heights_and_uncertainty(person):
     doubt = person.layer("refined uncertainty").data
     heights = np.where(np.isfinite(doubt), person.layer("refined depth").data, np.nan)
     return heights.astype(np.float32), doubt
@@ -38,12 +38,12 @@ def cells(table):
 # 3-D -------------------------------------------------------------------------------------------
 
 
-def test_the_surface_lies_where_the_depth_does_and_stretches(person, scene):
+def test_the_surface_has_the_place_of_the_depth_and_can_be_exaggerated(person, scene):
     widget = person.open("surface")
     person.run(widget)
     shown = person.layer("surface")
     assert person.viewer.dims.ndisplay == 3
-    heights, _ = known(person)
+    heights, _ = heights_and_uncertainty(person)
     z, y, x = shown.vertices.T
     assert np.nanmin(heights) <= z.min() <= z.max() <= np.nanmax(heights)
     rows, columns = (y / SIZE[0]).round().astype(int), (x / SIZE[1]).round().astype(int)
@@ -61,11 +61,11 @@ def test_the_surface_lies_where_the_depth_does_and_stretches(person, scene):
     assert person.layer("refined depth").visible
 
 
-def test_a_mesh_is_exported_in_micrometers(person, said, scene, chosen_file, tmp_path):
+def test_a_mesh_is_exported_in_micrometers(person, notifications, scene, chosen_file, tmp_path):
     widget = person.open("surface")
-    widget.exaggeration.value = 5.0  # of the view alone
+    widget.exaggeration.value = 5.0  # only in the view
     widget.faces.value = 500
-    heights, _ = known(person)
+    heights, _ = heights_and_uncertainty(person)
     for name in ("part.stl", "part.ply", "part"):  # without a suffix the first kind is meant
         chosen_file.path = tmp_path / name
         person.run(widget, widget.export)
@@ -81,33 +81,33 @@ def test_a_mesh_is_exported_in_micrometers(person, said, scene, chosen_file, tmp
     before = len(list(tmp_path.iterdir()))
     chosen_file.path = tmp_path / "part.xyz"
     person.run(widget, widget.export)
-    assert "must end in .ply, .obj, .stl" in said[0]
+    assert "must end in .ply, .obj, .stl" in notifications[0]
     assert len(list(tmp_path.iterdir())) == before
 
 
 # Measuring -------------------------------------------------------------------------------------
 
 
-def test_the_height_under_the_cursor_is_told(person, scene):
+def test_the_height_under_the_cursor_is_shown(person, scene):
     person.show()
     widget = person.open("measure")
     person.qtbot.wait(50)
-    canvas, at = person.place(scene, 40, 50)
+    canvas, at = person.canvas_position(scene, 40, 50)
     person.qtbot.mouseMove(canvas, at - QPoint(9, 9))
     person.qtbot.mouseMove(canvas, at)
 
-    def told():
+    def shown():
         words = widget.cursor.value.replace(",", " ").replace(":", " ").split()
         return (int(words[3]), int(words[5]), float(words[6])) if "row" in words else (0, 0, 0)
 
-    person.qtbot.waitUntil(lambda: np.allclose(told()[:2], (40, 50), atol=1), timeout=5000)
-    row, column, height = told()
+    person.qtbot.waitUntil(lambda: np.allclose(shown()[:2], (40, 50), atol=1), timeout=5000)
+    row, column, height = shown()
     assert height == pytest.approx(scene.data[row, column], rel=1e-3)
     assert "±" in widget.cursor.value
     assert "µm" in widget.cursor.value
 
 
-def test_a_line_is_drawn_and_its_profile_saved(person, scene, chosen_file, tmp_path):
+def test_the_profile_of_a_drawn_line_is_shown_and_saved(person, scene, chosen_file, tmp_path):
     person.show()
     widget = person.open("measure")
     widget.measure.value = "profile"
@@ -117,7 +117,7 @@ def test_a_line_is_drawn_and_its_profile_saved(person, scene, chosen_file, tmp_p
     shapes = widget.shapes.value
     assert len(shapes.data) == 1
     person.run(widget)
-    heights, doubt = known(person)
+    heights, doubt = heights_and_uncertainty(person)
     expected = profile(level(heights).heights, shapes.data[0], SIZE, uncertainty=doubt)
     np.testing.assert_allclose(widget.measurement.profile.height, expected.height)
     x, y = widget.plot.axes[0].get_lines()[0].get_data()
@@ -131,7 +131,7 @@ def test_a_line_is_drawn_and_its_profile_saved(person, scene, chosen_file, tmp_p
     assert len(rows) == 1 + len(expected.distance)
 
 
-def test_roughness_of_a_region_that_is_drawn(person, scene):
+def test_the_roughness_of_a_drawn_area_is_measured_and_levelled_heights_kept(person, scene):
     person.show()
     widget = person.open("measure")
     person.press(widget.draw)
@@ -140,7 +140,7 @@ def test_roughness_of_a_region_that_is_drawn(person, scene):
     widget.levelling.value = "polynomial"
     widget.degree.value = 3
     person.run(widget)
-    heights, _ = known(person)
+    heights, _ = heights_and_uncertainty(person)
     (corners,) = widget.shapes.value.data
     rows, columns = np.indices(heights.shape)
     low, high = corners.min(axis=0), corners.max(axis=0)
@@ -157,7 +157,7 @@ def test_roughness_of_a_region_that_is_drawn(person, scene):
     np.testing.assert_allclose(person.layer("levelled depth").data, widget.measurement.levelled)
 
 
-def test_step_and_volume(person, scene):
+def test_step_height_and_volume_of_drawn_areas(person, scene):
     widget = person.open("measure")
     widget.measure.value = "step height"
     person.press(widget.draw)
@@ -165,7 +165,7 @@ def test_step_and_volume(person, scene):
     boxes = [box, box + np.array([0, 45])]
     widget.shapes.value.add(boxes, shape_type="rectangle")
     person.run(widget)
-    heights, doubt = known(person)
+    heights, doubt = heights_and_uncertainty(person)
     from skimage.draw import polygon2mask
 
     first, second = (polygon2mask(heights.shape, box) for box in boxes)
@@ -182,7 +182,7 @@ def test_step_and_volume(person, scene):
     assert above.unit == "µm³"
 
 
-def test_an_ellipse_on_a_layer_with_other_axes_is_the_right_pixels(person, scene):
+def test_an_ellipse_in_another_unit_covers_the_right_pixels(person, scene):
     from napari_dff.widgets.heights import drawn_areas
 
     shapes = person.viewer.add_shapes(ndim=2, units=scene.units)  # in micrometers
@@ -199,30 +199,32 @@ def test_an_ellipse_on_a_layer_with_other_axes_is_the_right_pixels(person, scene
     assert (mask.ravel() != inside).mean() < 0.005
 
 
-def test_three_points_level(person, scene):
+def test_heights_are_levelled_by_three_points(person, scene):
     widget = person.open("measure")
     places = np.array([[10.0, 10.0], [80.0, 20.0], [40.0, 85.0]])
     person.viewer.add_points(places, scale=SIZE, translate=scene.translate, units=scene.units)
     widget.levelling.value = "three_points"
     widget.plane_points.value = person.viewer.layers[-1]
     person.run(widget)
-    flat = level(known(person)[0], levelling="three_points", points=places).heights
+    flat = level(
+        heights_and_uncertainty(person)[0], levelling="three_points", points=places
+    ).heights
     np.testing.assert_allclose(widget.measurement.levelled, flat, atol=1e-4)
 
 
-def test_what_is_missing_is_told(person, said, scene):
+def test_a_measurement_without_its_drawing_is_an_error(person, notifications, scene):
     widget = person.open("measure")
     for what, words in (("profile", "no line"), ("step height", "needs two areas, got 0")):
         widget.measure.value = what
         person.press(widget.run)
-        assert words in said[-1]
+        assert words in notifications[-1]
 
 
-def test_without_a_depth_layer_it_says_what_to_do(person, said):
+def test_without_a_depth_layer_the_error_names_the_step_to_run(person, notifications):
     measure, surface, figure = person.open("measure", "surface", "figure")
     for button in (measure.run, surface.run, surface.export, figure.play, figure.figure):
         person.press(button)
-        assert "no depth layer: run" in said.pop()
+        assert "no depth layer: run" in notifications.pop()
 
 
 # Figure and movie --------------------------------------------------------------------------------
@@ -246,7 +248,9 @@ def test_a_figure_is_saved(person, scene, chosen_file, tmp_path):
     assert ">5 µm<" in text  # the scale bar
 
 
-def test_the_movie_has_every_plane_beside_the_sharp_image(person, scene, chosen_file, tmp_path):
+def test_the_movie_has_every_plane_beside_the_all_in_focus_image(
+    person, scene, chosen_file, tmp_path
+):
     widget = person.open("figure")
     chosen_file.path = tmp_path / "movie.tif"
     person.run(widget, widget.movie)
@@ -259,7 +263,7 @@ def test_the_movie_has_every_plane_beside_the_sharp_image(person, scene, chosen_
         assert np.corrcoef(left.ravel(), plane.ravel())[0, 1] > 0.97
 
 
-def test_playing_steps_through_the_planes_beside_the_sharp_image(person, scene):
+def test_play_shows_the_planes_in_turn_beside_the_all_in_focus_image(person, scene):
     widget = person.open("figure")
     start = person.viewer.dims.current_step[0]
     person.press(widget.play)
@@ -274,7 +278,7 @@ def test_playing_steps_through_the_planes_beside_the_sharp_image(person, scene):
 # Elsewhere ---------------------------------------------------------------------------------------
 
 
-def test_an_alignment_and_a_plane_map_for_other_channels(person, drifting):
+def test_alignment_and_depth_are_applied_to_other_channels_and_times(person, drifting):
     grey = drifting.stack.planes[..., 1]
     source = person.stack(drifting, data=grey, scale=(2.0, *SIZE))
     all_ = person.open("all")
@@ -316,8 +320,8 @@ def test_an_alignment_and_a_plane_map_for_other_channels(person, drifting):
     np.testing.assert_array_equal(person.viewer.layers["aligned · time"].data[0], moved)
 
 
-def test_nothing_to_use_is_told(person, said, surface):
+def test_without_a_result_to_use_there_is_an_error(person, notifications, surface):
     person.stack(surface)
     widget = person.open("reuse")
     person.press(widget.run)
-    assert "nothing to use yet" in said[0]
+    assert "nothing to use yet" in notifications[0]
