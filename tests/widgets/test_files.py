@@ -173,7 +173,7 @@ def test_the_copied_command_of_a_file_gives_the_same(person, stack, tmp_path):
     words = widget.command().split()
     assert words[:3] == ["napari-dff", "run", str(path)]
     assert "--spacing" not in words  # the file tells, and tells more
-    assert widget.unsaid() == ""
+    assert widget.command_caveat() == ""
     words[words.index("results")] = str(tmp_path / "out")
     assert main([*words[1:], "--quiet"]) == 0
     np.testing.assert_array_equal(

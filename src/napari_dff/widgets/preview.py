@@ -43,19 +43,23 @@ class PreviewRequest(NamedTuple):
 class Preview:
     """Computes a part of the planes in the background and shows it on the stack.
 
-    `choice` offers `OFF`, `VIEW` and `RECTANGLE`. `prepare` returns None if there is nothing to
-    preview.
+    `choice` is the widget that turns it on; `prepare` returns None if there is nothing to preview.
     """
 
     def __init__(
         self,
         viewer: Viewer,
-        choice: ComboBox,
         prepare: Callable[[], PreviewRequest | None],
         show_status: Callable[[str], None],
     ) -> None:
-        self._viewer, self._choice = viewer, choice
-        self._prepare, self._show_status = prepare, show_status
+        self._viewer, self._prepare, self._show_status = viewer, prepare, show_status
+        self.choice = ComboBox(
+            label="preview",
+            choices=[OFF, VIEW, RECTANGLE],
+            value=OFF,
+            tooltip="Compute a part of the planes whenever a setting changes. Run gives the same "
+            "result for all pixels.",
+        )
         self._task: BackgroundTask | None = None
         self._restart = False  # when the running task ends
         self._layers = PreviewLayers(viewer)
@@ -64,14 +68,14 @@ class Preview:
         self._timer.setSingleShot(True)
         self._timer.setInterval(START_DELAY_MS)
         self._timer.timeout.connect(self._start)
-        choice.changed.connect(self._on_choice)
+        self.choice.changed.connect(self._on_choice)
         self._camera_events = viewer.scene.camera.events.center, viewer.scene.camera.events.zoom
         for event in self._camera_events:
             event.connect(self._on_camera)
 
     def request(self, _: Any = None) -> None:
         """Compute the preview, unless it is off, as soon as nothing changes for a moment."""
-        if self._choice.value != OFF:
+        if self.choice.value != OFF:
             self._timer.start()
 
     def hide(self) -> None:
@@ -97,17 +101,17 @@ class Preview:
             event.disconnect(self._on_camera)
 
     def _on_choice(self) -> None:
-        if self._choice.value == OFF:
+        if self.choice.value == OFF:
             self.hide()
             self._rectangle.hide()
             self._show_status("preview off")
-        elif self._choice.value == RECTANGLE:
+        elif self.choice.value == RECTANGLE:
             request = None if self._rectangle.layer() is not None else self._prepare()
             self._rectangle.draw(None if request is None else request.source)
         self.request()
 
     def _on_camera(self, _: Any) -> None:
-        if self._choice.value == VIEW:
+        if self.choice.value == VIEW:
             self._timer.start()
 
     def _start(self) -> None:
@@ -115,10 +119,10 @@ class Preview:
             self._restart = True
             self._task.cancel()
             return
-        request = self._prepare() if self._choice.value != OFF else None
+        request = self._prepare() if self.choice.value != OFF else None
         if request is None:
             return
-        source, in_view = request.source, self._choice.value == VIEW
+        source, in_view = request.source, self.choice.value == VIEW
         if self._viewer.dims.ndisplay == 3:
             self._show_status("no preview in 3-D")
             return
@@ -158,11 +162,11 @@ class Preview:
             self._start()
 
     def _show(self, source: Image, window: Window, images: Sequence[PreviewImage]) -> None:
-        if source not in self._viewer.layers or self._choice.value == OFF:
+        if source not in self._viewer.layers or self.choice.value == OFF:
             return
         active = self._viewer.layers.selection.active
         self._layers.show(source, window, images)
-        if self._choice.value == RECTANGLE:
+        if self.choice.value == RECTANGLE:
             self._rectangle.raise_to_top()
         if active is not None and active in self._viewer.layers:
             self._viewer.layers.selection.active = active
