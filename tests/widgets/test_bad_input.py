@@ -236,7 +236,7 @@ def units(s):
         for widget in (s.measure, s.surface):
             widget.input_layer.value = s.made
             yield widget, widget.run, words
-        s.measure._moved(s.viewer, SimpleNamespace(position=(14, 5, 5)))
+        s.measure._on_mouse_move(s.viewer, SimpleNamespace(position=(14, 5, 5)))
     s.made.units = kept
 
 
