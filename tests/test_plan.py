@@ -14,8 +14,8 @@ from napari_dff.windows import full_window
 @pytest.fixture(autouse=True)
 def small_process(monkeypatch):
     """As a command begins, whatever other tests have left in this process."""
-    monkeypatch.setattr(planning, "resident", lambda: 200.0)
-    monkeypatch.setattr(planning, "bare", lambda: 330.0)
+    monkeypatch.setattr(planning, "resident_megabytes", lambda: 200.0)
+    monkeypatch.setattr(planning, "library_megabytes", lambda: 330.0)
 
 
 LARGE = da.zeros((100, 8192, 8192), chunks=(1, 1024, 1024), dtype=np.uint16)
@@ -51,7 +51,7 @@ def test_more_memory_means_larger_tiles_and_enough_none():
 def test_results_in_memory_and_other_channels_need_room_too():
     alone = make_plan(LARGE, Recipe(), megabytes=8000, on_disk=True)
     with_maps = make_plan(LARGE, Recipe(), megabytes=8000)
-    beside = make_plan(LARGE, Recipe(), megabytes=8000, on_disk=True, beside=2)
+    beside = make_plan(LARGE, Recipe(), megabytes=8000, on_disk=True, other_channels=2)
     assert len(with_maps.windows) >= len(alone.windows)
     assert with_maps.megabytes > alone.megabytes
     assert len(beside.windows) > len(alone.windows)

@@ -140,7 +140,7 @@ def tasks_of(
         try:
             found = read_acquisitions(path, axes=axes, spacing=spacing)
             for each in found:
-                job.focus(each)
+                job.focus_channel(each)
         except Exception as error:  # one bad file doesn't stop the others
             failed.append(Outcome(str(path), None, None, "failed", why=str(error)))
             continue
@@ -227,7 +227,7 @@ def key_of(acquisition: Acquisition, job: Job) -> str:
     asked = {
         "version": napari_dff.__version__,
         "recipe": dataclasses.asdict(job.recipe),
-        "channel": job.focus(acquisition),
+        "channel": job.focus_channel(acquisition),
         "transforms": None if job.transforms is None else job.transforms.tolist(),
         "depth_from": known,
         "format": job.file_format,

@@ -59,3 +59,22 @@ def release_mapped_pages(planes: Any) -> None:
     mapped: Any = getattr(getattr(planes, "planes", planes), "_mmap", None)
     if sys.platform != "win32" and mapped is not None and getattr(planes, "mode", "r") != "c":
         mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def take(array: Any, index: tuple[int, ...]) -> Any:
+    """Return the part of an array at `index` along its leading axes; lazy arrays stay lazy."""
+    return as_indexable(array, len(index))[index] if index else array
+
+
+def as_indexable(array: Any, leading: int) -> Any:
+    """Return an array that can be indexed without being read.
+
+    numpy and dask arrays are returned unchanged. Others, as of zarr, become dask arrays, in their
+    own chunks or with one chunk for each index along the `leading` axes.
+    """
+    if isinstance(array, np.ndarray) or hasattr(array, "dask"):
+        return array
+    import dask.array as da  # takes 0.3 s
+
+    chunks = getattr(array, "chunks", None) or (*(1,) * leading, *array.shape[leading:])
+    return da.from_array(array, chunks=chunks, name=False)  # type: ignore[no-untyped-call]

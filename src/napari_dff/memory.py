@@ -1,4 +1,4 @@
-"""Memory that is freed goes back to the system, where glibc would keep it for later."""
+"""Return freed memory to the operating system; glibc would keep it for later allocations."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from typing import Any
 
 from napari_dff.threads import thread_count
 
-ARENA_MAX, TRIM_THRESHOLD, MMAP_THRESHOLD = -8, -1, -3  # of mallopt(3)
-LARGE = 32 << 20  # bytes: what is as large as this is asked of the system, and given back to it
+# Parameters of mallopt(3)
+M_ARENA_MAX, M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -8, -1, -3
+MMAP_THRESHOLD_BYTES = 32 << 20  # larger blocks are mapped, and unmapped when they are freed
 
 
 @functools.cache
 def limit_malloc_arenas() -> None:
-    """From now on let this process keep less of what was freed; once, and only under glibc.
+    """Make glibc keep less freed memory in this process; elsewhere do nothing.
 
-    Every thread that works on windows may get an arena of its own, and arenas of threads that have
-    ended keep what they had: several times what is in use.
+    Every thread may get an arena of its own. Arenas of threads that have ended keep their memory,
+    which can be several times what is in use.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
-        library = _libc()
-        library.mallopt(ARENA_MAX, thread_count())
-        library.mallopt(MMAP_THRESHOLD, LARGE)
-        library.mallopt(TRIM_THRESHOLD, 2 * LARGE)
+        libc = _libc()
+        libc.mallopt(M_ARENA_MAX, thread_count())
+        libc.mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
+        libc.mallopt(M_TRIM_THRESHOLD, 2 * MMAP_THRESHOLD_BYTES)
 
 
 def trim_malloc() -> None:
-    """Give back what is free now."""
+    """Return free memory to the operating system, if malloc is glibc's."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         _libc().malloc_trim(0)
 

@@ -1,7 +1,7 @@
-"""From aligned planes to depth and picture, one piece of the plane at a time.
+"""From aligned planes to depth map and all-in-focus image, one tile at a time.
 
-A piece is computed with some pixels around it, and of the planes only what lies near is read. So a
-whole run is one piece, a preview is a small one, and a stack larger than memory is many of them.
+A tile is a window that is computed with a margin; of the planes only this part is read. A run in
+memory is one tile, a preview is a small one, and a stack larger than memory is many of them.
 """
 
 from __future__ import annotations
@@ -28,222 +28,248 @@ from napari_dff.refinement import (
     refine_volume,
     typical_slope,
 )
+from napari_dff.registration import LazyAlignedStack
 from napari_dff.windows import GRID_PX, Window
 
-MARGIN_PX = 40  # pixels around a piece that its picture, or its depth before refinement, depends on
-SCATTER = 64  # pixels around it that its uncertainty depends on
-REFINING = 96  # pixels around it that are refined with it, of several that make a whole
-SAMPLES, SIDE = 9, 192  # pieces, and their side in pixels, that tell what all pieces share
-ENOUGH = 0.01  # share of their pixels that must be in focus to tell a slope
-BESIDE = 8  # pixels between which a slope is read
+# Margins: pixels around a tile that influence
+MARGIN_PX = 40  # its depth before refinement and its image
+NOISE_MARGIN_PX = 64  # its uncertainty
+REFINEMENT_MARGIN_PX = 96  # its refined depth, so that tiles join without seams
+SAMPLE_COUNT, SAMPLE_SIDE_PX = 9, 192  # small tiles from which `SharedStatistics` are estimated
+MIN_FOCUS_FRACTION = 0.01  # of the sample pixels must be in focus to estimate a slope
+SLOPE_DISTANCE_PX = 8  # between the pixels from which a slope is computed
 T = TypeVar("T")
+DepthReader = Callable[[Window], DepthMap]
 
 
 class TileResult(NamedTuple):
-    """What a window of the planes gives.
+    """The results in a window of the planes.
 
     Attributes
     ----------
     window : Window
     estimate, refined : DepthMap
-        Before and after refinement; the same where there is none.
-    pictures : tuple of (Y, X[, 3]) arrays
-        All-in-focus images: of the planes, and of each channel beside.
-    valid : (Y, X) bool
+        Before and after refinement; the same object without refinement.
+    images : tuple of (h, w[, 3]) arrays
+        All-in-focus images: of the planes, then of the other channels.
+    valid : (h, w) bool
         Where every plane has data.
     """
 
     window: Window
     estimate: DepthMap
     refined: DepthMap
-    pictures: tuple[np.ndarray, ...]
+    images: tuple[np.ndarray, ...]
     valid: np.ndarray
 
 
 class AlignedStack(NamedTuple):
-    """Aligned planes and what goes with them.
+    """Aligned planes of one stack, with all channels.
 
     Attributes
     ----------
     planes : (Z, Y, X[, 3]) array
-        Perhaps lazy.
+        Of the focus channel, in memory or lazy.
     positions : (Z,) float64
-    beside : tuple of (Z, Y, X[, 3]) arrays
-        Other channels, aligned too, that get their picture at the same depth.
+    other_channels : tuple of (Z, Y, X[, 3]) arrays
+        Aligned too; they get an all-in-focus image at the same depth.
     valid : callable
-        From a window to where in it every plane has data, (Y, X) bool.
-    given : callable or None
-        From a window to a depth map that is known already: then only pictures are made.
+        Returns where in a window every plane has data, (h, w) bool.
+    known_depth : callable, optional
+        Returns the known depth map of a window; then only images are computed.
+    alignment : LazyAlignedStack, optional
+        The planes as they were given, with transforms and gains.
     """
 
     planes: Any
     positions: np.ndarray
-    beside: tuple[Any, ...] = ()
+    other_channels: tuple[Any, ...] = ()
     valid: Callable[[Window], np.ndarray] = lambda window: np.ones(window.shape, bool)
-    given: Callable[[Window], DepthMap] | None = None
+    known_depth: DepthReader | None = None
+    alignment: LazyAlignedStack | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of a plane."""
+        """Height and width of a plane."""
         return tuple(self.planes.shape[1:3])
 
 
-Known = Callable[[Window], DepthMap]  # what earlier pieces have found
-
-
 def has_refinement(recipe: Recipe) -> bool:
-    """Whether the recipe refines at all."""
+    """Return whether the recipe refines the depth map."""
     return recipe.refinement != "none" and recipe.smoothness > 0
 
 
 def focus_settings(recipe: Recipe) -> dict[str, Any]:
-    """The settings of the focus measure."""
+    """Return the settings of `focus_measure`."""
     names = ("operator", "sigma", "window", "aggregation")
     return {name: getattr(recipe, name) for name in names}
 
 
-def compute_tiles(
-    scene: AlignedStack, recipe: Recipe, windows: Sequence[Window], known: Known, progress: Progress
-) -> Iterator[TileResult]:
-    """The pieces in `windows`, which cover the plane row by row.
-
-    Where a window touches earlier ones, what these have found is `known` and is followed: no seam.
-    """
-    if len(windows) == 1:
-        yield compute_tile(scene, recipe, windows[0], around=tile_margin(recipe), progress=progress)
-        return
-    trim_malloc()
-    shared = None
-    if has_refinement(recipe) and scene.given is None:
-        shared = shared_by(scene, recipe, _told(progress, "looking around"))
-    for i, window in enumerate(windows):
-        within = _told(progress, f"tile {i + 1} of {len(windows)}")
-        yield compute_tile(
-            scene,
-            recipe,
-            window,
-            around=tile_margin(recipe),
-            progress=within,
-            shared=shared,
-            known=known if i else None,
-        )
-        trim_malloc()
-
-
-def tile_margin(recipe: Recipe) -> int:
-    """How many pixels around a piece are computed with it."""
-    return REFINING if has_refinement(recipe) else SCATTER
-
-
-def compute_tile(
-    scene: AlignedStack,
-    recipe: Recipe,
-    wanted: Window,
-    *,
-    around: int,
-    progress: Progress,
-    shared: SharedStatistics | None = None,
-    known: Known | None = None,
-    hurried: bool = False,
-) -> TileResult:
-    """The piece in `wanted`, computed with so many pixels `around` it.
-
-    `hurried`: the uncertainty is that of the curves alone, the picture that of the estimate.
-    """
-    outer = wanted.expand(around, scene.shape)
-    inner, valid = wanted.slices_in(outer), scene.valid(outer)
-    seen = outer if scene.given is not None else outer.expand(focus_margin(recipe), scene.shape)
-    held = read_window(scene.planes, seen)
-    near = held[(slice(None), *outer.slices_in(seen))]
-
-    def fused(planes: np.ndarray, depth: np.ndarray) -> np.ndarray:
-        at = scene.positions
-        return all_in_focus(planes, depth, at, fusion=recipe.fusion, progress=progress)
-
-    if scene.given is not None:
-        estimate = found = scene.given(outer)
-        picture = fused(near, found.depth)
-    else:
-        volume = focus_volume(held, recipe, outer, seen)
-        if has_refinement(recipe):
-            volume = QuantizedFocusVolume(volume)
-        find = locate_depth if hurried else estimate_depth
-        estimate = found = find(volume, scene.positions, recipe.peak, recipe.prefer, progress)
-        estimate.uncertainty[~valid] = np.inf
-        picture = fused(near, estimate.depth)
-        if has_refinement(recipe):
-            settings = recipe.refinement, recipe.smoothness, picture, progress
-            fixed = None if known is None else _earlier(known, wanted, outer)
-            found = refine_volume(
-                estimate, volume, scene.positions, *settings, shared=shared, fixed=fixed
-            )
-            if not hurried:
-                picture = fused(near, found.depth)
-    others = (fused(read_window(planes, outer), found.depth)[inner] for planes in scene.beside)
-    before = DepthMap(*(part[inner] for part in estimate))
-    after = before if found is estimate else DepthMap(*(part[inner] for part in found))
-    return TileResult(wanted, before, after, (picture[inner], *others), valid[inner])
-
-
-def focus_volume(held: np.ndarray, recipe: Recipe, wanted: Window, seen: Window) -> FocusVolume:
-    """The focus volume of the pixels in `wanted`, of planes that are `held` in `seen`."""
-    volume: LazyFocusVolume = lazy_focus_volume(held, **focus_settings(recipe))
-    if seen == wanted:
-        return volume
-    rows, columns = wanted.slices_in(seen)
-    return FocusVolumeView(volume, Window(rows.start, rows.stop, columns.start, columns.stop))
-
-
 def focus_margin(recipe: Recipe) -> int:
-    """How far from a pixel its focus curve depends on the planes."""
+    """Return how many pixels around a pixel influence its focus curve."""
     return focus_radius(**focus_settings(recipe))
 
 
-def shared_by(scene: AlignedStack, recipe: Recipe, progress: Progress) -> SharedStatistics:
-    """What all pieces share, from `SAMPLES` small ones that lie all over the plane."""
-    spacing = np.abs(np.diff(scene.positions)).mean()
-    unrefined = dataclasses.replace(recipe, refinement="none")
-    depths, doubts, pictures = [], [], []
-    for window in samples(scene.shape):
-        piece = compute_tile(
-            scene, unrefined, window, around=MARGIN_PX, progress=progress, hurried=True
+def tile_margin(recipe: Recipe) -> int:
+    """Return how many pixels around a tile are computed with it."""
+    return REFINEMENT_MARGIN_PX if has_refinement(recipe) else NOISE_MARGIN_PX
+
+
+def compute_tiles(
+    stack: AlignedStack,
+    recipe: Recipe,
+    windows: Sequence[Window],
+    read_depth: DepthReader,
+    progress: Progress,
+) -> Iterator[TileResult]:
+    """Yield the tiles in `windows`, which cover the plane row by row.
+
+    `read_depth` returns the refined depth of earlier tiles. It is a boundary condition of the next
+    tiles, so that there are no seams.
+    """
+    margin = tile_margin(recipe)
+    if len(windows) == 1:
+        yield compute_tile(stack, recipe, windows[0], margin=margin, progress=progress)
+        return
+    trim_malloc()
+    shared = None
+    if has_refinement(recipe) and stack.known_depth is None:
+        shared = estimate_shared(stack, recipe, _trimming(progress, "looking around"))
+    for i, window in enumerate(windows):
+        yield compute_tile(
+            stack,
+            recipe,
+            window,
+            margin=margin,
+            progress=_trimming(progress, f"tile {i + 1} of {len(windows)}"),
+            shared=shared,
+            read_depth=read_depth if i else None,
         )
-        depth, doubt = piece.estimate.depth / spacing, piece.estimate.uncertainty / spacing
-        doubt[-BESIDE:], doubt[:, -BESIDE:] = np.inf, np.inf  # no slope from one to the next
+        trim_malloc()
+
+
+def compute_tile(
+    stack: AlignedStack,
+    recipe: Recipe,
+    window: Window,
+    *,
+    margin: int,
+    progress: Progress,
+    shared: SharedStatistics | None = None,
+    read_depth: DepthReader | None = None,
+    fast: bool = False,
+) -> TileResult:
+    """Compute one tile: focus, depth, refinement and fusion, in this order.
+
+    Parameters
+    ----------
+    stack : AlignedStack
+    recipe : Recipe
+    window : Window
+    margin : int
+        Pixels around the window that are computed with it.
+    progress : Progress
+    shared : SharedStatistics, optional
+        Statistics of the whole plane, for refinement; of the tile if None.
+    read_depth : callable, optional
+        Returns the refined depth of earlier tiles.
+    fast : bool
+        Skip what a preview does not need: the uncertainty is that of the curves alone, the image
+        that of the depth before refinement.
+    """
+    outer, positions = window.expand(margin, stack.shape), stack.positions
+    inner, valid = window.slices_in(outer), stack.valid(outer)
+
+    def fuse(planes: np.ndarray, depth: DepthMap) -> np.ndarray:
+        return all_in_focus(planes, depth.depth, positions, fusion=recipe.fusion, progress=progress)
+
+    if stack.known_depth is not None:
+        estimate = refined_depth = stack.known_depth(outer)
+        image = fuse(read_window(stack.planes, outer), estimate)
+    else:
+        source = outer.expand(focus_margin(recipe), stack.shape)
+        planes = read_window(stack.planes, source)
+        volume = focus_volume(planes, recipe, outer, source)
+        if has_refinement(recipe):  # reads the curves several times
+            volume = QuantizedFocusVolume(volume)
+        find_depth = locate_depth if fast else estimate_depth
+        estimate = find_depth(volume, positions, recipe.peak, recipe.prefer, progress)
+        estimate.uncertainty[~valid] = np.inf
+        planes = planes[(slice(None), *outer.slices_in(source))]
+        image, refined_depth = fuse(planes, estimate), estimate
+        if has_refinement(recipe):
+            settings = recipe.refinement, recipe.smoothness, image, progress
+            fixed = None if read_depth is None else _earlier_tiles(read_depth, window, outer)
+            refined_depth = refine_volume(
+                estimate, volume, positions, *settings, shared=shared, fixed=fixed
+            )
+            if not fast:
+                image = fuse(planes, refined_depth)
+    others = (fuse(read_window(each, outer), refined_depth)[inner] for each in stack.other_channels)
+    images = (image[inner], *others)
+    before = DepthMap(*(values[inner] for values in estimate))
+    if refined_depth is estimate:
+        return TileResult(window, before, before, images, valid[inner])
+    after = DepthMap(*(values[inner] for values in refined_depth))
+    return TileResult(window, before, after, images, valid[inner])
+
+
+def focus_volume(planes: np.ndarray, recipe: Recipe, window: Window, source: Window) -> FocusVolume:
+    """Return the focus volume of `window`, from `planes` that cover the window `source`."""
+    volume: LazyFocusVolume = lazy_focus_volume(planes, **focus_settings(recipe))
+    if source == window:
+        return volume
+    rows, columns = window.slices_in(source)
+    return FocusVolumeView(volume, Window(rows.start, rows.stop, columns.start, columns.stop))
+
+
+def estimate_shared(stack: AlignedStack, recipe: Recipe, progress: Progress) -> SharedStatistics:
+    """Estimate what all tiles share, from `SAMPLE_COUNT` small tiles all over the plane."""
+    spacing = np.abs(np.diff(stack.positions)).mean()
+    unrefined = dataclasses.replace(recipe, refinement="none")
+    depths, uncertainties, images = [], [], []
+    for window in sample_windows(stack.shape):
+        tile = compute_tile(
+            stack, unrefined, window, margin=MARGIN_PX, progress=progress, fast=True
+        )
+        depth, uncertainty = tile.estimate.depth / spacing, tile.estimate.uncertainty / spacing
+        # The samples are put side by side: no slope from one to the next.
+        uncertainty[-SLOPE_DISTANCE_PX:], uncertainty[:, -SLOPE_DISTANCE_PX:] = np.inf, np.inf
         depths.append(depth)
-        doubts.append(doubt)
-        pictures.append(luminance(piece.pictures[0]))
-    depth, doubt = (np.concatenate(parts, axis=1) for parts in (depths, doubts))
-    slope = typical_slope(depth, doubt) if np.isfinite(doubt).mean() > ENOUGH else None
-    return SharedStatistics(slope, guide_range(np.concatenate(pictures, axis=1)))
+        uncertainties.append(uncertainty)
+        images.append(luminance(tile.images[0]))
+    depth, uncertainty = (np.concatenate(parts, axis=1) for parts in (depths, uncertainties))
+    enough = np.isfinite(uncertainty).mean() > MIN_FOCUS_FRACTION
+    slope = typical_slope(depth, uncertainty) if enough else None
+    return SharedStatistics(slope, guide_range(np.concatenate(images, axis=1)))
 
 
-def samples(shape: tuple[int, int]) -> list[Window]:
-    """Small windows of one size, all over a plane of `shape`."""
-    across = round(SAMPLES**0.5)
-    height, width = (min(SIDE, size) for size in shape)
-    down, right = (
-        [int((size - own) * (k + 0.5) / across) // GRID_PX * GRID_PX for k in range(across)]
-        for size, own in zip(shape, (height, width), strict=True)
+def sample_windows(shape: tuple[int, int]) -> list[Window]:
+    """Return small windows of one size, evenly spaced over a plane of `shape`."""
+    count = round(SAMPLE_COUNT**0.5)
+    height, width = (min(SAMPLE_SIDE_PX, size) for size in shape)
+    tops, lefts = (
+        [int((size - side) * (k + 0.5) / count) // GRID_PX * GRID_PX for k in range(count)]
+        for size, side in zip(shape, (height, width), strict=True)
     )
-    return [Window(y, y + height, x, x + width) for y in down for x in right]
+    return [Window(y, y + height, x, x + width) for y in tops for x in lefts]
 
 
-def _earlier(known: Known, wanted: Window, outer: Window) -> HintField:
-    """Constraints of the pixels of finished windows, above and to the left of `wanted`."""
+def _earlier_tiles(read_depth: DepthReader, window: Window, outer: Window) -> HintField:
+    """Return constraints at the pixels of finished tiles, above and to the left of `window`."""
     influence = np.zeros(outer.shape, np.float32)
-    rows, columns = wanted.slices_in(outer)
+    rows, columns = window.slices_in(outer)
     influence[: rows.start] = 1
     influence[rows, : columns.start] = 1
-    return HintField(known(outer), influence)
+    return HintField(read_depth(outer), influence)
 
 
-def _told(progress: Progress, where: str) -> Progress:
-    """The same, saying where as well; what the step before has freed is given back first."""
-    told = with_location(progress, where)
+def _trimming(progress: Progress, where: str) -> Progress:
+    """Return a progress that names the tile, and returns free memory to the system at each step."""
+    located = with_location(progress, where)
 
-    def within(items: Sequence[T], /, *, desc: str) -> Iterable[T]:
+    def wrap(items: Sequence[T], /, *, desc: str) -> Iterable[T]:
         trim_malloc()
-        return told(items, desc=desc)
+        return located(items, desc=desc)
 
-    return within
+    return wrap

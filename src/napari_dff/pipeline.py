@@ -1,45 +1,45 @@
-"""All steps in their order: the only file that knows it."""
+"""The one driver: align every stack of an acquisition, compute its tiles, write them to a sink.
+
+`run` and `napari_dff.pieces.compute_tile` define the order of the steps; no other code does.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from napari_dff import checks
+from napari_dff.acquisition import Acquisition, Index
 from napari_dff.depth import DepthMap
 from napari_dff.focus import focus_measure
 from napari_dff.fusion import all_in_focus
 from napari_dff.lazy import load_planes
-from napari_dff.pieces import AlignedStack, TileResult, compute_tiles, focus_settings
+from napari_dff.pieces import AlignedStack, DepthReader, compute_tiles, focus_settings
 from napari_dff.plan import Plan, make_plan
 from napari_dff.progress import Progress, no_progress
 from napari_dff.recipe import Recipe
 from napari_dff.refinement import PreviousResult, refine
-from napari_dff.registration import (
-    Alignment,
-    LazyAlignedStack,
-    align,
-    estimate_gains,
-    estimate_transforms,
-    load_aligned,
-)
+from napari_dff.registration import LazyAlignedStack, align_lazily, load_aligned
+from napari_dff.sinks import ArraySink, Sink
 from napari_dff.stack import MIN_CONTRAST, NO_CONTRAST_MESSAGE, FocalStack
-from napari_dff.windows import Window, full_window
+from napari_dff.validation import as_numbers
+from napari_dff.windows import Window
 
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
-    """What a run gives: everything a viewer or a file wants.
+    """The result of `depth_from_focus`.
 
     Parameters
     ----------
     stack : FocalStack
-        Aligned. Where memory doesn't hold them, its planes are moved when they are read.
+        Aligned. If they do not fit into memory, its planes are resampled when they are read.
     transforms : (Z, 3, 3) float64
-        (y, x, 1) of a plane as given → of the reference plane.
+        (y, x, 1) of a plane as given → (y, x, 1) of the reference plane.
     valid : (Y, X) bool
         Where every plane has data.
     estimate, refined : DepthMap
@@ -57,18 +57,6 @@ class Reconstruction:
     recipe: Recipe
 
 
-class Results(Protocol):
-    """Where pieces are put, in memory or on disk."""
-
-    def put(self, piece: TileResult) -> None:
-        """Take a piece."""
-        ...
-
-    def known(self, window: Window) -> DepthMap:
-        """The refined depth map of a window, as far as pieces were put."""
-        ...
-
-
 def depth_from_focus(
     stack: FocalStack,
     recipe: Recipe | None = None,
@@ -77,20 +65,20 @@ def depth_from_focus(
     megabytes: float | None = None,
     progress: Progress = no_progress,
 ) -> Reconstruction:
-    """Depth map and all-in-focus image of a focal stack, all steps.
+    """Compute depth map and all-in-focus image of a focal stack, with all steps.
 
     Parameters
     ----------
     stack : FocalStack
     recipe : Recipe, optional
-        The settings; the defaults when None.
+        The settings; the defaults if None.
     transforms : (Z, 3, 3) array, optional
-        Motion that is known already, as of another stack of the same field; nothing is aligned.
+        Known transforms, as of another stack of the same field. Nothing is aligned then.
     megabytes : float, optional
-        What the process may hold, beside these results. A stack that needs more is worked on in
-        tiles. Nearly all that is free when None; planes that are in memory are never tiled then.
+        Memory that the process may use, without these results. A stack that needs more is computed
+        in tiles. If None, it is nearly all free memory, and planes in memory are never tiled.
     progress : Progress
-        Told of every step; may raise to cancel.
+        Called at every step; may raise to cancel.
 
     Returns
     -------
@@ -99,80 +87,158 @@ def depth_from_focus(
     Raises
     ------
     ValueError
-        When the planes can't be used, with one sentence that says why.
+        If the planes cannot be used.
     """
     recipe = Recipe() if recipe is None else recipe
     checks.check_type("stack", stack, FocalStack)
     checks.check_type("recipe", recipe, Recipe)
+    acquisition = Acquisition(stack.planes, stack.positions, stack.pixel_size, stack.unit, axes=())
+    sink = _SingleStackSink(acquisition, keep_estimate=True)
     plan = make_plan(stack.planes, recipe, megabytes=megabytes)
-    given = load_planes(stack.planes, progress) if plan.whole else stack.planes
-    moved = registered(given, recipe, transforms, progress)
-    scene = scene_of(moved, stack.positions, plan, progress)
-    maps = _Maps(scene.shape)
-    reconstruct(scene, recipe, plan, maps, progress)
-    made = maps.whole
+    run(acquisition, recipe, sink, transforms=transforms, plan=plan, progress=progress)
+    refined = sink.refined
     return Reconstruction(
-        dataclasses.replace(stack, planes=scene.planes),
-        moved.transforms,
-        made.valid,
-        made.estimate,
-        made.refined,
-        made.pictures[0],
+        dataclasses.replace(stack, planes=sink.planes),
+        sink.transforms,
+        sink.valid,
+        sink.estimate or refined,
+        refined,
+        sink.images,
         recipe,
     )
 
 
-def reconstruct(
-    scene: AlignedStack, recipe: Recipe, plan: Plan, results: Results, progress: Progress
+class _SingleStackSink(ArraySink):
+    """Results of one stack, with its aligned planes."""
+
+    planes: Any = None
+
+    def finish_stack(self, index: Index, stack: AlignedStack, progress: Progress) -> None:
+        super().finish_stack(index, stack, progress)
+        self.planes = stack.planes
+
+
+def run(
+    acquisition: Acquisition,
+    recipe: Recipe,
+    sink: Sink,
+    *,
+    transforms: np.ndarray | None = None,
+    depth: Callable[[Index], DepthReader] | None = None,
+    plan: Plan | None = None,
+    progress: Progress = no_progress,
 ) -> None:
-    """Put the pieces of aligned planes into `results`, one after the other."""
-    flat = True
-    for piece in compute_tiles(scene, recipe, plan.windows, results.known, progress):
-        flat = flat and _is_flat(piece.pictures[0])
-        results.put(piece)
-        del piece  # or it is held while the next one is made
-    if flat and all(_is_flat(np.asarray(scene.planes[i])) for i in range(scene.planes.shape[0])):
-        raise ValueError(NO_CONTRAST_MESSAGE)
+    """Reconstruct every stack of an acquisition and write the results to `sink`.
+
+    Parameters
+    ----------
+    acquisition : Acquisition
+        Its focus channel determines the depth; every channel gets an all-in-focus image.
+    recipe : Recipe
+    sink : Sink
+    transforms : (Z, 3, 3) or (…, Z, 3, 3) array, optional
+        Known transforms, for all stacks or with the leading axes but the channel axis. Nothing is
+        aligned then.
+    depth : callable, optional
+        Returns a reader of the known depth map at an index; then only images are computed.
+    plan : Plan, optional
+        For each stack; made from the free memory if None.
+    progress : Progress
+        Called at every step; may raise to cancel.
+
+    Raises
+    ------
+    ValueError
+        If the planes cannot be used, or have no contrast.
+    """
+    if transforms is not None:
+        transforms = as_numbers("transforms", transforms)
+    for index, located in acquisition.iterate(progress):
+        stack = acquisition.focus_stack(index)
+        others = [
+            acquisition.channel_stack(index, channel).planes
+            for channel in acquisition.other_channels
+        ]
+        tiling = plan or make_plan(stack.planes, recipe, other_channels=len(others))
+        known = transforms
+        if known is not None and known.ndim > 3:
+            known = known[acquisition.drop_channel(index)]
+        aligned = align_stack(stack, others, recipe, known, tiling, located)
+        if depth is not None:
+            aligned = aligned._replace(known_depth=depth(index))
+        write_tiles(aligned, recipe, tiling, sink, index, acquisition.focus_channel, located)
+        sink.finish_stack(index, aligned, located)
+        del aligned  # or its planes stay in memory beside those of the next stack
 
 
-def _is_flat(picture: np.ndarray) -> bool:
-    return float(picture.max()) - float(picture.min()) < MIN_CONTRAST
+def align_stack(
+    stack: FocalStack,
+    other_channels: list[Any],
+    recipe: Recipe,
+    transforms: np.ndarray | None,
+    plan: Plan,
+    progress: Progress,
+) -> AlignedStack:
+    """Align a stack: in memory if the plan has a single tile, else lazily.
+
+    The planes of other channels are moved by the transforms of the stack.
+    """
+    planes = load_planes(stack.planes, progress) if plan.whole else stack.planes
+    lazy = align_by_recipe(planes, recipe, transforms, progress)
+    others = tuple(
+        align_by_recipe(each, recipe, lazy.transforms, progress) for each in other_channels
+    )
+    given = dataclasses.replace(lazy, planes=stack.planes)
+    aligned = AlignedStack(lazy.planes, stack.positions, others, alignment=given)
+    if lazy.is_identity and (plan.whole or not isinstance(planes, np.ndarray)):
+        return aligned
+    if not plan.whole:  # reads copies of the windows, so that a memory map can be released
+        return aligned._replace(planes=lazy, valid=lazy.valid)
+    planes, valid = load_aligned(lazy, progress)
+    return aligned._replace(planes=planes, valid=lambda window: valid[window.slices])
 
 
-def registered(
+def align_by_recipe(
     planes: Any, recipe: Recipe, transforms: np.ndarray | None, progress: Progress
 ) -> LazyAlignedStack:
-    """Planes aligned as `recipe` says, or by `transforms` that are known, when they are read."""
-    if transforms is None:
-        settings: dict[str, Any] = {"registration": recipe.registration, "motion": recipe.motion}
-        transforms, _ = estimate_transforms(planes, **settings, progress=progress)
-    gains = None
-    if recipe.exposure == "equal":
-        gains = estimate_gains(planes, transforms, progress=progress)
-    return LazyAlignedStack(planes, transforms, gains)
-
-
-def scene_of(
-    moved: LazyAlignedStack, positions: np.ndarray, plan: Plan, progress: Progress
-) -> AlignedStack:
-    """Aligned planes, in memory if the plan is to work on all of them at once."""
-    if moved.is_identity and (plan.whole or not isinstance(moved.planes, np.ndarray)):
-        return AlignedStack(moved.planes, positions)
-    if not plan.whole:  # a memory map's windows are copied too, so that it can be let go
-        return AlignedStack(moved, positions, valid=moved.valid)
-    planes, valid = load_aligned(moved, progress)
-    return AlignedStack(planes, positions, valid=lambda window: valid[window.slices])
-
-
-def aligned_by(recipe: Recipe, stack: FocalStack, progress: Progress) -> Alignment:
-    """The planes of `stack` aligned as `recipe` says."""
-    return align(
-        stack.planes,
+    """Return aligned planes that are resampled when they are read; see `align_lazily`."""
+    return align_lazily(
+        planes,
         registration=recipe.registration,
         motion=recipe.motion,
         exposure=recipe.exposure,
+        transforms=transforms,
         progress=progress,
     )
+
+
+def write_tiles(
+    stack: AlignedStack,
+    recipe: Recipe,
+    plan: Plan,
+    sink: Sink,
+    index: Index,
+    focus_channel: int,
+    progress: Progress,
+) -> None:
+    """Write the tiles of one stack, their images in the order of the channels."""
+
+    def read_depth(window: Window) -> DepthMap:
+        return sink.depth_map(index, window)
+
+    flat = True
+    for tile in compute_tiles(stack, recipe, plan.windows, read_depth, progress):
+        focus, *others = tile.images
+        flat = flat and _is_flat(focus)
+        images = (*others[:focus_channel], focus, *others[focus_channel:])
+        sink.write_tile(index, tile._replace(images=images))
+        del tile, focus, others, images  # or they stay in memory while the next tile is computed
+    if flat and all(_is_flat(np.asarray(stack.planes[i])) for i in range(len(stack.positions))):
+        raise ValueError(NO_CONTRAST_MESSAGE)
+
+
+def _is_flat(image: np.ndarray) -> bool:
+    return float(image.max()) - float(image.min()) < MIN_CONTRAST
 
 
 def measured_by(recipe: Recipe, stack: FocalStack, progress: Progress) -> np.ndarray:
@@ -211,50 +277,3 @@ def fused_by(
     return all_in_focus(
         stack.planes, depth, stack.positions, fusion=recipe.fusion, progress=progress
     )
-
-
-class _Maps:
-    """Results in memory."""
-
-    def __init__(self, shape: tuple[int, int]) -> None:
-        self._shape = shape
-        self._whole: TileResult | None = None
-
-    def put(self, piece: TileResult) -> None:
-        """Take a piece; the whole plane as it is."""
-        if piece.window.shape == self._shape:
-            self._whole = piece
-            return
-        if self._whole is None:
-            self._whole = _like(piece, self._shape)
-        for mine, new in zip(_maps_of(self._whole), _maps_of(piece), strict=True):
-            mine[piece.window.slices] = new
-
-    def known(self, window: Window) -> DepthMap:
-        """The refined depth map of a window, as far as pieces were put."""
-        return DepthMap(*(part[window.slices] for part in self.whole.refined))
-
-    @property
-    def whole(self) -> TileResult:
-        """All pieces together."""
-        if self._whole is None:
-            raise RuntimeError("no piece was put")
-        return self._whole
-
-
-def _maps_of(piece: TileResult) -> list[np.ndarray]:
-    return [*piece.estimate, *piece.refined, *piece.pictures, piece.valid]
-
-
-def _like(piece: TileResult, shape: tuple[int, int]) -> TileResult:
-    """A piece as large as the plane, still empty."""
-
-    def empty(part: np.ndarray) -> np.ndarray:
-        return np.zeros((*shape, *part.shape[2:]), part.dtype)
-
-    estimate = DepthMap(*(empty(part) for part in piece.estimate))
-    found = estimate
-    if piece.refined is not piece.estimate:
-        found = DepthMap(*(empty(part) for part in piece.refined))
-    pictures = tuple(empty(part) for part in piece.pictures)
-    return TileResult(full_window(shape), estimate, found, pictures, empty(piece.valid))

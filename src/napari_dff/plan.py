@@ -1,4 +1,4 @@
-"""How a run fits into memory: as a whole, or in tiles, and of which size."""
+"""Planning: whether a run fits into memory as a whole or in tiles, and of which size."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ from napari_dff.threads import thread_count
 from napari_dff.windows import GRID_PX, Window, full_window, plan_windows, window_grid
 
 MEMORY_MB = checks.Range(0.0, 1e9, 1.0)
-KERNELS = 130.0  # MB that libraries and kernels take which aren't loaded yet
-ALIGNING = 50.0  # MB more of them where planes are aligned
-MAPS = {False: 45, True: 115}  # bytes a pixel that maps take, without and with refinement
-GRAPH = 200, 16  # bytes a pixel, and a pixel and plane, of a graph that is cut
-RESULT = 40  # bytes a pixel of results that are kept in memory
-PICTURES = 24  # float32 pictures of a window that are held while it is fused
-PASSING = 3.5  # float32 volumes of a window that are held while messages are passed
-FREE_MEMORY_FRACTION = 0.8  # of the free memory that a run may take where nobody says how much
-SMALLEST, STEP = 128, 64  # pixels: side of the smallest tile, and by how much they differ
+KERNEL_MB = 130.0  # of libraries and kernels that are not loaded yet
+ALIGNMENT_MB = 50.0  # more of them if planes are aligned
+MAP_BYTES_PX = {False: 45, True: 115}  # of maps, without and with refinement
+GRAPH_BYTES_PX, GRAPH_BYTES_VOXEL = 200, 16  # of a graph cut
+RESULT_BYTES_PX = 40  # of results in memory
+FUSION_IMAGES = 24  # float32 images of a window during fusion
+PASSING_VOLUMES = 3.5  # float32 volumes of a window during message passing
+STRIP_MB = 35  # of the strips that one thread reads during alignment
+FREE_MEMORY_FRACTION = 0.8  # of the free memory that a run may use without a limit
+MIN_TILE_PX, TILE_STEP_PX = 128, 64  # smallest side of a tile, and step between sides
 ALIGNED = 6  # planes that are aligned, and
 TRIED = 512  # pixels, side of the part that is done, to tell how long all of it takes
 LARGER = 0.8  # of the time a pixel in that part is what one takes in a tile: cores wait less
@@ -49,14 +50,14 @@ T = TypeVar("T")
 
 
 class Plan(NamedTuple):
-    """How a run is done.
+    """How a stack is computed.
 
     Attributes
     ----------
     windows : list of Window
-        Tiles that cover the plane row by row; one, the plane itself, where all fits.
+        Tiles that cover the plane row by row; only the full plane if everything fits into memory.
     megabytes : float
-        What the process will hold at most.
+        Estimated peak memory of the process.
     """
 
     windows: list[Window]
@@ -64,7 +65,7 @@ class Plan(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether all planes are held at once."""
+        """Whether all planes are in memory at once."""
         return len(self.windows) == 1
 
 
@@ -73,39 +74,48 @@ def make_plan(
     recipe: Recipe,
     *,
     megabytes: float | None = None,
-    beside: int = 0,
+    other_channels: int = 0,
     on_disk: bool = False,
 ) -> Plan:
-    """How to work on `planes`, (Z, Y, X[, 3]), with so many megabytes for the process.
+    """Choose the largest tiles with which a stack fits into memory.
 
-    Nearly all that is free when None; planes that are in memory are done as a whole then. `beside`
-    is how many other channels get a picture; results are kept in memory unless `on_disk`.
+    Parameters
+    ----------
+    planes : (Z, Y, X) or (Z, Y, X, 3) array
+    recipe : Recipe
+    megabytes : float, optional
+        Memory that the process may use. If None, it is nearly all free memory, and planes in memory
+        are not tiled.
+    other_channels : int
+        Number of channels that get an image at the depth of these planes.
+    on_disk : bool
+        Results are written to disk and need no memory.
 
     Raises
     ------
     ValueError
-        When even the smallest tiles need more.
+        If even the smallest tiles need more.
     """
     if megabytes is not None:
         MEMORY_MB.check("megabytes", megabytes)
     trim_malloc()
-    base = max(bare(), resident())
+    base = max(library_megabytes(), resident_megabytes())
     if recipe.registration != "none":
-        base += ALIGNING
+        base += ALIGNMENT_MB
     limit = megabytes
     if limit is None:
         limit = base + FREE_MEMORY_FRACTION * psutil.virtual_memory().available / 1e6
-    need = _Need(planes, recipe, beside, on_disk)
-    everything = base + need.of_all()
-    held = isinstance(planes, np.ndarray) and not isinstance(planes, np.memmap)
-    if everything <= limit or (held and megabytes is None):
-        return Plan([full_window(need.shape)], everything)
+    model = _MemoryModel(planes, recipe, other_channels, on_disk)
+    untiled = base + model.untiled()
+    in_memory = isinstance(planes, np.ndarray) and not isinstance(planes, np.memmap)
+    if untiled <= limit or (in_memory and megabytes is None):
+        return Plan([full_window(model.shape)], untiled)
     limit_malloc_arenas()
-    fixed = base + need.of_results()
-    sides = range(SMALLEST, max(*need.shape, SMALLEST) + STEP, STEP)
+    fixed = base + model.results()
+    sides = range(MIN_TILE_PX, max(*model.shape, MIN_TILE_PX) + TILE_STEP_PX, TILE_STEP_PX)
     plans = [
-        Plan(tiles, max(fixed + need.of_a_tile(_widest(tiles)), base + need.of_aligning()))
-        for tiles in (window_grid(need.shape, side) for side in sides)
+        Plan(tiles, max(fixed + model.tile(_longest_side(tiles)), base + model.alignment()))
+        for tiles in (window_grid(model.shape, side) for side in sides)
     ]
     fitting = [plan for plan in plans if plan.megabytes <= limit]
     if not fitting:
@@ -117,24 +127,24 @@ def make_plan(
 
 
 @functools.cache
-def bare() -> float:
-    """What this process holds with libraries and kernels alone, as far as can be told: megabytes.
+def library_megabytes() -> float:
+    """Return the memory of this process with libraries and kernels but no data.
 
-    Told when the first run is planned: what later ones find is partly left over from others.
+    Measured when the first run is planned: later, memory of earlier runs would count too.
     """
-    return resident() + KERNELS
+    return resident_megabytes() + KERNEL_MB
 
 
-def resident() -> float:
-    """What this process holds now: megabytes."""
+def resident_megabytes() -> float:
+    """Return the memory of this process now."""
     return psutil.Process().memory_info().rss / 1e6
 
 
-def _widest(tiles: list[Window]) -> int:
+def _longest_side(tiles: list[Window]) -> int:
     return max(max(tile.shape) for tile in tiles)
 
 
-def seconds_of(stack: FocalStack, recipe: Recipe, plan: Plan, *, beside: int = 0) -> float:
+def seconds_of(stack: FocalStack, recipe: Recipe, plan: Plan, *, other_channels: int = 0) -> float:
     """About how long a run takes: some planes are aligned and a part of them is done, and timed."""
     count, shape = stack.planes.shape[0], tuple(stack.planes.shape[1:3])
     seconds, transforms = 0.0, np.tile(np.eye(3), (count, 1, 1))
@@ -150,7 +160,7 @@ def seconds_of(stack: FocalStack, recipe: Recipe, plan: Plan, *, beside: int = 0
             if not np.allclose(motions, np.eye(3), rtol=0, atol=1e-9):
                 transforms[:, 0, 2] = 0.5  # what moves is resampled
     moved = LazyAlignedStack(stack.planes, transforms)
-    scene = AlignedStack(moved, stack.positions, tuple([moved] * beside), moved.valid)
+    aligned = AlignedStack(moved, stack.positions, tuple([moved] * other_channels), moved.valid)
     height, width = (min(max(w.shape[k] for w in plan.windows), TRIED) for k in (0, 1))
     top, left = (
         (shape[0] - height) // 2 // GRID_PX * GRID_PX,
@@ -158,19 +168,21 @@ def seconds_of(stack: FocalStack, recipe: Recipe, plan: Plan, *, beside: int = 0
     )
     tried, margin = Window(top, top + height, left, left + width), tile_margin(recipe)
 
-    def piece(window: Window) -> float:
+    def time_tile(window: Window) -> float:
         return _timed(
-            lambda: compute_tile(scene, recipe, window, around=margin, progress=no_progress)
+            lambda: compute_tile(aligned, recipe, window, margin=margin, progress=no_progress)
         )[0]
 
     def pixels(around: int, windows: list[Window]) -> float:
         return float(sum(np.prod(window.expand(around, shape).shape) for window in windows))
 
-    piece(Window(top, top + GRID_PX, left, left + GRID_PX))  # compiles, loads
+    time_tile(Window(top, top + GRID_PX, left, left + GRID_PX))  # compiles, loads
     # What is read goes with the pixels that are seen, all else with those that are computed.
     seen, around = margin + focus_margin(recipe), 0 if plan.whole else margin
-    reading = _timed(lambda: read_window(moved, tried.expand(seen, shape)))[0] * (1 + beside)
-    work = LARGER * max(piece(tried) - reading, 0.0)
+    reading = _timed(lambda: read_window(moved, tried.expand(seen, shape)))[0] * (
+        1 + other_channels
+    )
+    work = LARGER * max(time_tile(tried) - reading, 0.0)
     work *= pixels(around, plan.windows) / pixels(margin, [tried])
     read = pixels(0 if plan.whole else seen, plan.windows) / pixels(seen, [tried])
     return seconds + work + reading * read
@@ -182,70 +194,73 @@ def _timed(work: Callable[[], T]) -> tuple[float, T]:
     return time.perf_counter() - start, result
 
 
-class _Need:
-    """What a run of some planes needs beside the libraries: megabytes."""
+class _MemoryModel:
+    """Estimates the memory that a run needs in addition to libraries, in megabytes."""
 
-    def __init__(self, planes: Any, recipe: Recipe, beside: int, on_disk: bool) -> None:
+    def __init__(self, planes: Any, recipe: Recipe, other_channels: int, on_disk: bool) -> None:
         self.shape: tuple[int, int] = tuple(planes.shape[1:3])
         self._count = planes.shape[0]
         self._colours = int(np.prod(planes.shape[3:]))
-        self._voxel = np.dtype(planes.dtype).itemsize * self._colours
-        self._recipe, self._beside, self._on_disk = recipe, beside, on_disk
+        self._voxel_bytes = np.dtype(planes.dtype).itemsize * self._colours
+        self._recipe, self._others, self._on_disk = recipe, other_channels, on_disk
+        self._refines = has_refinement(recipe)
         self._lazy = isinstance(planes, np.memmap) or not isinstance(planes, np.ndarray)
-        self._moves = recipe.registration != "none" or recipe.exposure != "keep"
+        self._resamples = recipe.registration != "none" or recipe.exposure != "keep"
 
-    def of_all(self) -> float:
-        """All planes at once."""
-        copies = self._lazy + self._moves
-        planes = self._count * self._voxel * np.prod(self.shape) * (copies + self._beside) / 1e6
-        work = self._of_maps(self.shape) + self._of_windows(self.shape)
-        return float(max(planes + work, self._lazy * planes / max(copies, 1) + self.of_aligning()))
+    def untiled(self) -> float:
+        """All planes at once: as they are read, aligned, and of the other channels."""
+        copies = self._lazy + self._resamples
+        stack = self._count * self._voxel_bytes * np.prod(self.shape) / 1e6
+        planes = stack * (copies + self._others)
+        work = self._maps(self.shape) + self._windows(self.shape)
+        return float(max(planes + work, self._lazy * planes / max(copies, 1) + self.alignment()))
 
-    def of_a_tile(self, side: int) -> float:
-        """One tile and all around it that it needs."""
+    def tile(self, side: int) -> float:
+        """One tile with its margins."""
         outer = [min(side + 2 * tile_margin(self._recipe) + GRID_PX, size) for size in self.shape]
-        seen = [
+        source = [
             min(part + 2 * focus_margin(self._recipe), size)
             for part, size in zip(outer, self.shape, strict=True)
         ]
-        planes = self._count * self._voxel * (np.prod(seen) + self._beside * np.prod(outer)) / 1e6
+        pixels = np.prod(source) + self._others * np.prod(outer)
         shape = outer[0], outer[1]
-        return float(planes + self._of_maps(shape) + self._of_windows(shape))
+        planes = self._count * self._voxel_bytes * pixels / 1e6
+        return float(planes + self._maps(shape) + self._windows(shape))
 
-    def of_results(self) -> float:
-        """Results of all planes."""
-        pixel = RESULT + self._voxel * (1 + self._beside)
+    def results(self) -> float:
+        """Results of the full plane, unless they are on disk."""
+        pixel = RESULT_BYTES_PX + self._voxel_bytes * (1 + self._others)
         return 0.0 if self._on_disk else float(pixel * np.prod(self.shape) / 1e6)
 
-    def of_aligning(self) -> float:
-        """Shrunk planes that are compared, and strips of those that are read."""
+    def alignment(self) -> float:
+        """Downsampled planes that are compared, and the strips in which planes are read."""
         if self._recipe.registration == "none":
             return 0.0
         factor = -(-max(self.shape) // MAX_SIDE_PX)
         pixels = np.prod(self.shape) / factor**2
-        return float(4 * pixels * (1.15 * self._count + 75) / 1e6 + 35 * thread_count())
+        return float(4 * pixels * (1.15 * self._count + 75) / 1e6 + STRIP_MB * thread_count())
 
-    def _of_maps(self, shape: tuple[int, int]) -> float:
-        kept = self._count if has_refinement(self._recipe) else 0
-        pixel = MAPS[has_refinement(self._recipe)] + kept + self._voxel * (1 + self._beside)
-        if kept and "graph_cut" in self._recipe.refinement:  # is solved for all pixels at once
-            pixel += GRAPH[0] + GRAPH[1] * self._count
+    def _maps(self, shape: tuple[int, int]) -> float:
+        quantized = self._count if self._refines else 0
+        pixel = MAP_BYTES_PX[self._refines] + quantized + self._voxel_bytes * (1 + self._others)
+        if self._refines and "graph_cut" in self._recipe.refinement:  # solves all pixels at once
+            pixel += GRAPH_BYTES_PX + GRAPH_BYTES_VOXEL * self._count
         return float(pixel * np.prod(shape) / 1e6)
 
-    def _of_windows(self, shape: tuple[int, int]) -> float:
-        """Windows under way, where their curves are measured or they are fused."""
-        pictures = PICTURES * self._colours
+    def _windows(self, shape: tuple[int, int]) -> float:
+        """All windows in progress, in the step that needs most."""
         values = [
-            _largest(shape, round(VOLUMES_PER_WINDOW * self._count), WINDOW_MARGIN_PX),
-            _largest(shape, pictures, MARGIN_PX),
+            _window_values(shape, round(VOLUMES_PER_WINDOW * self._count), WINDOW_MARGIN_PX),
+            _window_values(shape, FUSION_IMAGES * self._colours, MARGIN_PX),
         ]
-        if "message_passing" in self._recipe.refinement and has_refinement(self._recipe):
-            passed = MESSAGE_VOLUMES * self._count
-            values.append(PASSING / MESSAGE_VOLUMES * _largest(shape, passed, MESSAGE_MARGIN_PX))
+        if self._refines and "message_passing" in self._recipe.refinement:
+            planes = MESSAGE_VOLUMES * self._count
+            window = _window_values(shape, planes, MESSAGE_MARGIN_PX)
+            values.append(PASSING_VOLUMES / MESSAGE_VOLUMES * window)
         return float(4 * thread_count() * max(values) / 1e6)
 
 
-def _largest(shape: tuple[int, int], planes: int, reach: int) -> float:
-    """Values that so many planes of the largest window have, with `reach` pixels around it."""
-    parts = plan_windows(shape, planes, reach)
-    return float(planes * max(np.prod(part.expand(reach, shape).shape) for part in parts))
+def _window_values(shape: tuple[int, int], planes: int, margin: int) -> float:
+    """Return the values of `planes` in the largest window of a plane, with its margin."""
+    parts = plan_windows(shape, planes, margin)
+    return float(planes * max(np.prod(part.expand(margin, shape).shape) for part in parts))

@@ -1,8 +1,8 @@
 """Progress and cancelling, in one argument.
 
-Every long computation takes ``progress`` and wraps the items of its loop in it, as tqdm does. What
-is passed decides what is seen: nothing, a bar on the terminal, a bar in napari. Raising `Cancelled`
-from it ends the computation.
+Every long computation takes ``progress`` and wraps the items of its loop in it, as tqdm does. The
+caller decides what the user sees: nothing, a bar in the terminal or a bar in napari. A progress
+that raises `Cancelled` ends the computation.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ class Progress(Protocol):
     """Wraps the items of a long loop; may raise to cancel."""
 
     def __call__(self, items: Sequence[T], /, *, desc: str) -> Iterable[T]:
-        """Give back the items one by one, telling whoever watches."""
+        """Yield the items one by one, and show how many are done."""
         ...
 
 
 class Cancelled(Exception):
-    """The person cancelled; nothing is wrong."""
+    """The user cancelled; this is no error."""
 
 
 def no_progress(items: Sequence[T], /, *, desc: str) -> Iterable[T]:
-    """Give back the items and tell nobody."""
+    """Return the items and show nothing."""
     return items
 
 
 def with_location(progress: Progress, where: str) -> Progress:
-    """The same progress, saying where as well; just the same where there is nothing to say."""
+    """Return a progress that adds `where` to every description, as "time 3 of 20"."""
     if not where:
         return progress
 
-    def within(items: Sequence[T], /, *, desc: str) -> Iterable[T]:
+    def located(items: Sequence[T], /, *, desc: str) -> Iterable[T]:
         return progress(items, desc=f"{desc}, {where}")
 
-    return within
+    return located

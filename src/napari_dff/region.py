@@ -119,10 +119,8 @@ def reconstruct_region(
     aligned = AlignedStack(stack.planes, stack.positions)
     if valid is not None:
         aligned = aligned._replace(valid=lambda window: valid[window.slices])
-    tile = compute_tile(
-        aligned, recipe, window, around=MARGIN_PX, hurried=not fuse, progress=progress
-    )
-    return Region(window, tile.refined, tile.pictures[0])
+    tile = compute_tile(aligned, recipe, window, margin=MARGIN_PX, fast=not fuse, progress=progress)
+    return Region(window, tile.refined, tile.images[0])
 
 
 def measure_region(stack: FocalStack, recipe: Recipe, window: Window) -> np.ndarray:  # (Z, Y, X)

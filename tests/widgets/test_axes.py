@@ -23,7 +23,7 @@ from napari_dff.stack import FocalStack
 from napari_dff.widgets.axes import parse_axes, parse_axis_labels
 from napari_dff.widgets.layers import plugin_metadata
 from napari_dff.widgets.preview import OFF, VIEW
-from napari_dff.widgets.series import series_of
+from napari_dff.widgets.series import acquisition_of
 
 AT = 10 + 2.0 * np.arange(8)
 STILL = Recipe(registration="none")
@@ -165,7 +165,7 @@ def test_step_by_step_with_motion_of_each_time(person, moving):
 def test_what_memory_does_not_hold_is_moved_when_it_is_seen(person, moving, monkeypatch):
     look = {name: value[1:] for name, value in PLACE.items()}
     person.viewer.add_image(moving, name="mine", axis_labels=tuple("tzyx"), **look)
-    monkeypatch.setattr("napari_dff.widgets.series.HELD", 0.0)
+    monkeypatch.setattr("napari_dff.sinks.MAX_ALIGNED_FRACTION", 0.0)
     widget = person.open("align")
     person.run(widget)
     aligned = person.layer("aligned")
@@ -244,14 +244,14 @@ def test_a_stack_asks_for_no_axes(person, surface):
 
 def test_cancelling_leaves_nothing(person, source, monkeypatch):
     widget = ready(person.open("all"), registration="none")
-    whole = pipeline.reconstruct
+    write_tiles = pipeline.write_tiles
 
-    def slow(scene, recipe, plan, results, progress):
-        whole(scene, recipe, plan, results, progress)
+    def write_slowly(stack, recipe, plan, sink, index, focus_channel, progress):
+        write_tiles(stack, recipe, plan, sink, index, focus_channel, progress)
         for _ in progress(range(30), desc="Waiting"):
             time.sleep(0.02)
 
-    monkeypatch.setattr("napari_dff.widgets.reconstruct.reconstruct", slow)
+    monkeypatch.setattr(pipeline, "write_tiles", write_slowly)
     person.press(widget.run)
     words = "Waiting, time 2 of 2"  # the first is done by then
     person.qtbot.waitUntil(lambda: words in widget.status.value, timeout=30_000)
@@ -356,6 +356,6 @@ def test_positions_told_one_by_one_hold_until_the_scale_is_changed(surface):
     positions = np.concatenate([[0.0, 1.0], np.linspace(3.0, 22.0, 10)])
     told = {"napari-dff": {"positions": positions}}
     layer = Image(surface.stack.planes, scale=(2.0, 0.5, 0.5), metadata=told)
-    np.testing.assert_array_equal(series_of(layer).stack(()).positions, positions)
+    np.testing.assert_array_equal(acquisition_of(layer).stack().positions, positions)
     layer.scale = (3.0, 0.5, 0.5)
-    np.testing.assert_array_equal(series_of(layer).stack(()).positions, 3.0 * np.arange(12))
+    np.testing.assert_array_equal(acquisition_of(layer).stack().positions, 3.0 * np.arange(12))

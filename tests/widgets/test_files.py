@@ -15,7 +15,7 @@ from napari_dff.widgets.files import reader
 from napari_dff.widgets.layers import is_stack, plugin_metadata, role_of, settings_of
 from napari_dff.widgets.saving import SaveError
 from napari_dff.widgets.saving_results import write_results
-from napari_dff.widgets.series import series_of
+from napari_dff.widgets.series import acquisition_of
 
 STILL = Recipe(registration="none", refinement="none", window=11)
 FOUR = ("uncertainty", "plane index", "all in focus", "depth")
@@ -65,7 +65,7 @@ def test_a_stack_has_its_positions_scale_and_units(viewer, stack, tmp_path):
     np.testing.assert_allclose(layer.translate, (3.0, 0, 0))
     assert [str(unit) for unit in layer.units] == ["micrometer"] * 3
     assert layer.axis_labels == ("z", "y", "x")
-    np.testing.assert_allclose(series_of(layer).stack(()).positions, UNEVEN)
+    np.testing.assert_allclose(acquisition_of(layer).stack().positions, UNEVEN)
     assert layer.source.path == str(path)
 
 
@@ -348,7 +348,7 @@ def test_results_are_saved_as_a_run_and_come_back(person, stack, tmp_path):
     assert told["recipe"]["window"] == 13
     assert told["input"]["path"] == str(tmp_path / "mine.ome.tif")
     np.testing.assert_allclose(told["positions"], UNEVEN)
-    expected = depth_from_focus(series_of(source).stack(()), widget.recipe())
+    expected = depth_from_focus(acquisition_of(source).stack(), widget.recipe())
     moved = json.loads((out / "transforms.json").read_text())["transforms"]
     np.testing.assert_allclose(moved, expected.transforms)
     after = dict(zip(FOUR, opened(viewer, out), strict=True))

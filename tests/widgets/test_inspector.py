@@ -6,7 +6,7 @@ import pytest
 
 from napari_dff import Recipe
 from napari_dff.region import focus_curve
-from napari_dff.widgets.series import series_of
+from napari_dff.widgets.series import acquisition_of
 
 
 def wait_for_curves(person, widget, count=1):
@@ -24,7 +24,7 @@ def test_a_click_shows_the_curve_and_goes_to_its_plane(person, surface):
     pixel, curve = widget.curves[0]
     assert abs(pixel[0] - 40) <= 1
     assert abs(pixel[1] - 55) <= 1
-    expected = focus_curve(series_of(source).stack(()), Recipe(), *pixel)
+    expected = focus_curve(acquisition_of(source).stack(), Recipe(), *pixel)
     np.testing.assert_array_equal(curve.focus, expected.focus)
     assert curve.depth == expected.depth
     truth = np.interp(surface.depth[pixel], surface.stack.positions, 10 + 2.0 * np.arange(12))
@@ -68,7 +68,7 @@ def test_a_click_on_a_result_uses_its_recipe(person, surface):
     source = person.viewer.layers["mine"]
     recipe = Recipe(registration="none", window=15)
     np.testing.assert_array_equal(
-        curve.focus, focus_curve(series_of(source).stack(()), recipe, *pixel).focus
+        curve.focus, focus_curve(acquisition_of(source).stack(), recipe, *pixel).focus
     )
     assert widget._layer_depths["refined"][0] == depth.data[pixel]
     assert "Refined" in widget.status.value

@@ -7,15 +7,18 @@ import numpy as np
 from napari.layers import Image
 from napari.viewer import Viewer
 
+from napari_dff.acquisition import Acquisition
+from napari_dff.pipeline import align_by_recipe
 from napari_dff.progress import Progress
 from napari_dff.quality import Motion, decompose_transforms, failed_planes, summarize_alignment
-from napari_dff.registration import PlaneReport, align_lazily, load_aligned
+from napari_dff.registration import PlaneReport, load_aligned
+from napari_dff.sinks import AlignedPlanes
 from napari_dff.widgets.canvas import COLOURS, Canvas
 from napari_dff.widgets.controls import read_only_table
 from napari_dff.widgets.geometry import index_in_view
 from napari_dff.widgets.runs import RunLayers
-from napari_dff.widgets.series import AlignedPlanes, Series, valid_in
 from napari_dff.widgets.step import Index, RunInput, StepWidget
+from napari_dff.windows import full_window
 
 ALIGNMENT_SETTINGS = ("registration", "motion", "exposure")
 COLUMNS = ("plane", "down (px)", "right (px)", "magnification", "residual (px)")
@@ -27,7 +30,7 @@ Report = tuple[PlaneReport, ...]  # of the planes of one stack
 class AlignmentResult(NamedTuple):
     """The aligned planes of all stacks."""
 
-    series: Series
+    acquisition: Acquisition
     planes: Any  # (…, Z, Y, X) or (…, Z, Y, X, 3) array
     transforms: np.ndarray  # (…, Z, 3, 3) float64
     valid: np.ndarray  # (…, Y, X) bool: where every plane has data
@@ -58,42 +61,47 @@ class AlignWidget(StepWidget):
 
     def compute(self, inputs: RunInput, progress: Progress) -> AlignmentResult:
         """Return the aligned planes; other channels get the transforms of the focus channel."""
-        series, recipe = inputs.series, inputs.recipe
-        aligned, reports = AlignedPlanes(series), {}
+        acquisition, recipe = inputs.acquisition, inputs.recipe
+        aligned, reports = AlignedPlanes(acquisition), {}
         transforms, valid = [], []
-        for index, within in series.in_turn(progress):
-            settings: dict[str, Any] = {"exposure": recipe.exposure, "progress": within}
-            lazy = align_lazily(
-                series.stack(index).planes,
-                registration=recipe.registration,
-                motion=recipe.motion,
-                **settings,
-            )
-            planes, valid_pixels = (
-                load_aligned(lazy, within) if aligned.held else (None, valid_in(lazy))
-            )
-            aligned.put(index, series.focus, lazy, planes, within)
-            for channel in series.others:
-                other = series.stack(index, channel).planes
-                other = align_lazily(other, transforms=lazy.transforms, **settings)
-                aligned.put(index, channel, other, progress=within)
+        for index, located in acquisition.iterate(progress):
+            planes = acquisition.focus_stack(index).planes
+            lazy = align_by_recipe(planes, recipe, None, located)
+            loaded = None
+            if aligned.in_memory:
+                loaded, covered = load_aligned(lazy, located)
+            else:
+                covered = lazy.valid(full_window((lazy.shape[1], lazy.shape[2])))
+            aligned.write(index, acquisition.focus_channel, lazy, loaded, located)
+            for channel in acquisition.other_channels:
+                planes = acquisition.channel_stack(index, channel).planes
+                other = align_by_recipe(planes, recipe, lazy.transforms, located)
+                aligned.write(index, channel, other, progress=located)
             reports[index] = lazy.report
             transforms.append(lazy.transforms)
-            valid.append(valid_pixels)
-        all_transforms, all_valid = series.joined(transforms), series.joined(valid)
-        return AlignmentResult(series, aligned.together(), all_transforms, all_valid, reports)
+            valid.append(covered)
+        return AlignmentResult(
+            acquisition,
+            aligned.join(),
+            acquisition.join(transforms),
+            acquisition.join(valid),
+            reports,
+        )
 
     def add_layers(self, run: RunLayers, result: AlignmentResult) -> Iterator[None]:
         """Add the aligned planes and the matches, and fill the table and the plot."""
-        matches = match_vectors(result.reports, result.series)
+        matches = match_vectors(result.reports, result.acquisition)
         yield from add_alignment(run, result.planes, result.transforms, result.valid, matches)
-        series, shape = result.series, result.planes.shape[run.source.ndim - 2 : run.source.ndim]
+        acquisition, shape = (
+            result.acquisition,
+            result.planes.shape[run.source.ndim - 2 : run.source.ndim],
+        )
         self._reports, self._reported_stack, self._reported_index = {}, run.source, None
-        self._channel_axis = series.channel
+        self._channel_axis = acquisition.channel_axis
         for index, report in result.reports.items():
-            transforms = result.transforms[index] if series.names else result.transforms
+            transforms = result.transforms[index]
             self._reports[index] = (
-                series.words(index),
+                acquisition.describe(index),
                 report,
                 decompose_transforms(transforms, shape),
             )
@@ -161,17 +169,17 @@ def add_alignment(
     yield
 
 
-def match_vectors(reports: dict[Index, Report], series: Series) -> np.ndarray:
+def match_vectors(reports: dict[Index, Report], acquisition: Acquisition) -> np.ndarray:
     """Return the displacements of the inliers as napari's vectors, (N, 2, D) float64.
 
     They are starts and displacements along the D axes (…, Z, Y, X) of the layer, in pixels.
     """
-    count = len(series.names)
+    count = len(acquisition.axes)
     parts = [np.zeros((0, 2, count + 3))]
     for index, report in reports.items():
         for plane in report:
             part = np.zeros((len(plane.points), 2, count + 3))
-            part[:, 0, :count] = series.at(index)
+            part[:, 0, :count] = acquisition.focus_index(index)
             part[:, 0, count] = plane.plane
             part[:, 0, count + 1 :] = plane.points
             part[:, 1, count + 1 :] = plane.displacements

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 
 from napari.layers import Image, Layer
 
+from napari_dff.acquisition import CHANNEL_LABELS
 from napari_dff.widgets.layers import leading_shape, plugin_metadata
 
 SPATIAL = ("z", "y", "x")
-CHANNEL_LABELS = ("c", "ch", "channel", "channels")
-AXIS_WORDS = {"t": "time", "p": "position", "c": "channel"}
 EXAMPLE_AXES = ("p", "t", "c")
 UNNAMED_AXIS = re.compile(
     r"\s*(axis|dim)?[\s_]*-?\d*\s*"
@@ -65,20 +64,6 @@ def parse_axes(text: str, layer: Layer) -> tuple[str, ...]:
     if len(words) != layer.ndim or tuple(words[-3:]) != SPATIAL or parse_axis_labels(words) is None:
         raise ValueError(axes_request(layer))
     return tuple(words)
-
-
-def describe_index(names: Sequence[str], index: Sequence[int], shape: Sequence[int]) -> str:
-    """Return an index along the leading axes in words: "time 3 of 20, position 1 of 2".
-
-    Axes of length 1 are left out.
-    """
-    axes = zip(names, index, shape, strict=False)
-    return ", ".join(f"{AXIS_WORDS.get(name, name)} {i + 1} of {n}" for name, i, n in axes if n > 1)
-
-
-def channel_axis(names: Sequence[str]) -> int | None:
-    """Which of the axes before Z is that of the channels."""
-    return next((i for i, name in enumerate(names) if name in CHANNEL_LABELS), None)
 
 
 def channel_names(layer: Image, axis: int) -> list[str]:

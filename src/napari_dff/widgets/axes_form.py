@@ -5,16 +5,16 @@ from collections.abc import Callable
 from magicgui.widgets import ComboBox, LineEdit, Widget
 from napari.layers import Image
 
+from napari_dff.acquisition import Acquisition, channel_axis
 from napari_dff.widgets.axes import (
     axes_request,
-    channel_axis,
     channel_names,
     format_axes,
     parse_axes,
     parse_axis_labels,
 )
 from napari_dff.widgets.layers import leading_shape, plugin_metadata
-from napari_dff.widgets.series import Series, series_of
+from napari_dff.widgets.series import acquisition_of
 
 
 class AxesForm:
@@ -92,14 +92,14 @@ class AxesForm:
         if channel is not None and channel in self.focus.choices:
             self.focus.value = channel
 
-    def series(self, layer: Image, focus: int | None = None) -> Series:
+    def acquisition(self, layer: Image, focus: int | None = None) -> Acquisition:
         """The stacks in the layer, by what was answered; ValueError with a sentence if not all is.
 
         `focus` is the focus channel where that is known already.
         """
         if layer.ndim > 3:
             parse_axes(self.names.value, layer)
-        return series_of(layer, self.focus.value if self._asks else focus)
+        return acquisition_of(layer, self.focus.value if self._asks else focus)
 
     def close(self) -> None:
         """Stop following the stack."""

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import psutil
 
+from napari_dff.acquisition import Acquisition
 from napari_dff.pipeline import measured_by
 from napari_dff.progress import Progress
 from napari_dff.region import measure_region
 from napari_dff.widgets.layer_data import subsample
 from napari_dff.widgets.preview import PreviewImage
 from napari_dff.widgets.runs import RunLayers
-from napari_dff.widgets.series import Series
 from napari_dff.widgets.step import RunInput, StackInput, StepWidget
 from napari_dff.windows import Window
 
@@ -26,17 +26,17 @@ class FocusWidget(StepWidget):
 
     def compute(self, inputs: RunInput, progress: Progress) -> np.ndarray:
         """Return the focus volumes of all stacks, (…, Z, Y, X) float32."""
-        series = inputs.series
-        _check_memory(series)
+        acquisition = inputs.acquisition
+        _check_memory(acquisition)
         volumes: np.ndarray | None = None
-        for place, within in series.in_turn(progress):
-            volume = measured_by(inputs.recipe, series.stack(place), within)
-            if not series.names:
+        for place, within in acquisition.iterate(progress):
+            volume = measured_by(inputs.recipe, acquisition.focus_stack(place), within)
+            if not acquisition.axes:
                 return volume
             if volumes is None:
-                volumes = np.empty((*series.apart, *volume.shape), volume.dtype)
+                volumes = np.empty((*acquisition.result_shape, *volume.shape), volume.dtype)
             volumes[place] = volume
-        assert volumes is not None  # a series has a stack
+        assert volumes is not None  # a acquisition has a stack
         return volumes
 
     def compute_preview(
@@ -52,10 +52,10 @@ class FocusWidget(StepWidget):
         yield
 
 
-def _check_memory(series: Series) -> None:
+def _check_memory(acquisition: Acquisition) -> None:
     """Raise ValueError if the focus volumes do not fit into memory."""
-    shape = series.stack(series.places[0]).planes.shape[:3]
-    needed = 4.0 * np.prod(series.apart) * np.prod(shape, dtype=float)
+    shape = acquisition.focus_stack(acquisition.indices[0]).planes.shape[:3]
+    needed = 4.0 * np.prod(acquisition.result_shape) * np.prod(shape, dtype=float)
     free = psutil.virtual_memory().available
     if needed > free:
         raise ValueError(

@@ -8,8 +8,8 @@ from napari.layers import Image, Layer, Points, Shapes
 from napari.viewer import Viewer
 from skimage.draw import polygon2mask
 
+from napari_dff.acquisition import CHANNEL_LABELS, describe_index
 from napari_dff.units import validate_unit
-from napari_dff.widgets.axes import CHANNEL_LABELS, describe_index
 from napari_dff.widgets.geometry import index_in_view
 from napari_dff.widgets.layers import (
     leading_shape,

@@ -7,8 +7,9 @@ from magicgui.widgets import ComboBox, PushButton, Widget
 from napari.layers import Image, Labels, Layer, Points
 from napari.viewer import Viewer
 
+from napari_dff.acquisition import channel_axis
 from napari_dff.refinement import BACKGROUND, NO_HINT
-from napari_dff.widgets.axes import channel_axis, leading_axis_names
+from napari_dff.widgets.axes import leading_axis_names
 from napari_dff.widgets.geometry import placement
 from napari_dff.widgets.layers import METADATA_KEY, plane_shape, planes_of, role_of, stack_name_of
 

@@ -16,7 +16,7 @@ from napari_dff.registration import LazyAlignedStack
 from napari_dff.units import EXPONENTS
 from napari_dff.widgets.geometry import constant_axes
 from napari_dff.widgets.layers import METADATA_KEY, PluginMetadata, plane_spacing
-from napari_dff.widgets.series import valid_in
+from napari_dff.windows import full_window
 
 RESULT_IMAGES = {  # role of each image in the folder of a result, from the lowest layer
     "uncertainty": "uncertainty",
@@ -250,5 +250,5 @@ def _valid_masks(transforms: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Return the pixels that have data in all planes of each stack, (…, Y, X)."""
     planes = np.broadcast_to(np.uint8(0), (transforms.shape[-3], *shape))
     each = transforms.reshape(-1, *transforms.shape[-3:])
-    masks = np.stack([valid_in(LazyAlignedStack(planes, stack)) for stack in each])
+    masks = np.stack([LazyAlignedStack(planes, stack).valid(full_window(shape)) for stack in each])
     return masks.reshape(*transforms.shape[:-3], *shape)

@@ -9,18 +9,19 @@ from napari.layers import Layer
 
 from napari_dff.depth import DepthMap
 from napari_dff.lazy import read_window
-from napari_dff.pieces import MARGIN_PX
+from napari_dff.pieces import MARGIN_PX, TileResult
 from napari_dff.pipeline import fused_by
 from napari_dff.progress import Progress
 from napari_dff.quality import advice
+from napari_dff.sinks import ArraySink
 from napari_dff.stack import FocalStack
 from napari_dff.widgets.layer_data import picture_look
 from napari_dff.widgets.layers import plugin_metadata
-from napari_dff.widgets.maps import Maps
+from napari_dff.widgets.maps import Maps, maps_of
 from napari_dff.widgets.preview import PreviewImage
 from napari_dff.widgets.runs import RunLayers
 from napari_dff.widgets.step import RunInput, StackInput, StepWidget
-from napari_dff.windows import Window
+from napari_dff.windows import Window, full_window
 
 
 class MapsStep(StepWidget):
@@ -36,16 +37,20 @@ class MapsStep(StepWidget):
 
     def compute(self, inputs: RunInput, progress: Progress) -> Any:
         """Return the `Maps` of all stacks; the other channels have the depth of the focus one."""
-        series, recipe = inputs.series, inputs.recipe
-        maps = Maps(series)
-        for place, within in series.in_turn(progress):
-            depth, image = self.compute_stack(inputs.at(place), within)
-            images = {series.focus: image}
-            for channel in series.others:
-                stack = series.stack(place, channel)
-                images[channel] = fused_by(recipe, stack, depth.depth, within)
-            maps.put(place, depth, images)
-        return maps.finish()
+        acquisition, recipe = inputs.acquisition, inputs.recipe
+        sink = ArraySink(acquisition)
+        for index, located in acquisition.iterate(progress):
+            stack_inputs = inputs.at(index)
+            depth, image = self.compute_stack(stack_inputs, located)
+            depth = DepthMap(*(np.array(values) for values in depth))  # may be those of a layer
+            images = [
+                fused_by(recipe, acquisition.channel_stack(index, channel), depth.depth, located)
+                for channel in acquisition.other_channels
+            ]
+            images.insert(acquisition.focus_channel, image)
+            window, valid = full_window(depth.depth.shape), stack_inputs.arrays["valid"]
+            sink.write_tile(index, TileResult(window, depth, depth, tuple(images), valid))
+        return maps_of(sink, acquisition)
 
     def compute_preview(
         self, inputs: StackInput, window: Window, progress: Progress

@@ -1,33 +1,37 @@
-"""All steps with one click."""
+"""The form that runs all steps."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from napari.layers import Image, Layer
 
-from napari_dff.lazy import load_planes
-from napari_dff.pieces import AlignedStack
-from napari_dff.pipeline import reconstruct, registered, scene_of
-from napari_dff.plan import make_plan
+from napari_dff.pipeline import run
 from napari_dff.progress import Progress
-from napari_dff.recipe import Recipe
 from napari_dff.region import reconstruct_region
-from napari_dff.registration import LazyAlignedStack
+from napari_dff.sinks import AlignedPlanes, ArraySink
 from napari_dff.widgets.align import ALIGNMENT_SETTINGS, add_alignment
 from napari_dff.widgets.layers import find_layer, plugin_metadata, settings_of
-from napari_dff.widgets.maps import Filling, Maps
+from napari_dff.widgets.maps import Maps, maps_of
 from napari_dff.widgets.maps_step import MapsStep, depth_preview
 from napari_dff.widgets.preview import PreviewImage
 from napari_dff.widgets.runs import RunLayers
-from napari_dff.widgets.series import AlignedPlanes, Series
 from napari_dff.widgets.step import RunInput, StackInput
-from napari_dff.windows import Window, full_window
+from napari_dff.windows import Window
 
 
 class ReconstructionResult(NamedTuple):
-    """What a run gives: the maps; aligned planes unless all stayed; motions, and where all are."""
+    """The result of all steps.
+
+    Attributes
+    ----------
+    maps : Maps
+    planes : (…, Z, Y, X[, 3]) array, optional
+        Aligned planes; None if all planes are as they were.
+    transforms : (…, Z, 3, 3) float64
+    valid : (…, Y, X) bool
+        Where every plane has data.
+    """
 
     maps: Maps
     planes: Any
@@ -46,23 +50,15 @@ class ReconstructWidget(MapsStep):
 
     def compute(self, inputs: RunInput, progress: Progress) -> ReconstructionResult:
         """Run the whole recipe on every stack: as `depth_from_focus`, with all channels."""
-        series, recipe = inputs.series, inputs.recipe
-        maps, aligned, still = Maps(series), AlignedPlanes(series), True
-        transforms, valid = [], []
-        for place, within in series.in_turn(progress):
-            scene, moved = _scene(series, place, recipe, maps, within)
-            still = still and all(each.is_identity for each in moved.values())
-            transforms.append(moved[series.focus].transforms)
-            valid.append(scene.valid(full_window(scene.shape)))
-            if not (recipe.registration == "none" and recipe.exposure == "keep"):
-                for channel, each in moved.items():
-                    held = channel == series.focus and isinstance(scene.planes, np.ndarray)
-                    here = scene.planes if held else None
-                    aligned.put(place, channel, each, here, within)
-        planes = None if still else aligned.together()
-        return ReconstructionResult(
-            maps.finish(), planes, series.joined(transforms), series.joined(valid)
-        )
+        acquisition, recipe = inputs.acquisition, inputs.recipe
+        planes = None
+        if recipe.registration != "none" or recipe.exposure != "keep":
+            planes = AlignedPlanes(acquisition)
+        sink = ArraySink(acquisition, planes=planes)
+        run(acquisition, recipe, sink, progress=progress)
+        aligned = None if planes is None or planes.is_identity else planes.join()
+        maps = maps_of(sink, acquisition)
+        return ReconstructionResult(maps, aligned, sink.transforms, sink.valid)
 
     def compute_preview(
         self, inputs: StackInput, window: Window, progress: Progress
@@ -101,20 +97,3 @@ class ReconstructWidget(MapsStep):
             yield from add_alignment(run, result.planes, result.transforms, result.valid)
         transforms = result.transforms
         yield from self.add_maps(run, result.maps, prefix="refined ", transforms=transforms)
-
-
-def _scene(
-    series: Series, place: tuple[int, ...], recipe: Recipe, maps: Maps, progress: Progress
-) -> tuple[AlignedStack, dict[int, LazyAlignedStack]]:
-    """Fill in the maps of one place; its aligned planes, and how each channel is moved."""
-    stack, others = series.stack(place), [series.stack(place, c).planes for c in series.others]
-    plan = make_plan(stack.planes, recipe, beside=len(others))
-    planes = load_planes(stack.planes, progress) if plan.whole else stack.planes
-    moved = registered(planes, recipe, None, progress)
-    known = replace(recipe, registration="none")
-    beside = [registered(each, known, moved.transforms, progress) for each in others]
-    scene = scene_of(moved, stack.positions, plan, progress)._replace(beside=tuple(beside))
-    channels = [series.focus, *series.others]
-    reconstruct(scene, recipe, plan, Filling(maps, place, channels), progress)
-    unread = LazyAlignedStack(stack.planes, moved.transforms, moved.gains)
-    return scene, dict(zip(channels, [unread, *beside], strict=True))

@@ -120,5 +120,5 @@ class RefineWidget(MapsStep):
         if run.source.ndim == 3:
             key, hints = self._prepared
             if hints is None:
-                hints = np.full(result.depth.shape, NO_HINT, np.int32)
-            self._previous = key, PreviousResult(result.of(()), hints)
+                hints = np.full(result.refined.depth.shape, NO_HINT, np.int32)
+            self._previous = key, PreviousResult(result.refined, hints)

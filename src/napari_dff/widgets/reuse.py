@@ -8,10 +8,12 @@ from magicgui.widgets import Select
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
+from napari_dff.acquisition import channel_axis
 from napari_dff.fusion import all_in_focus
+from napari_dff.lazy import take
 from napari_dff.progress import Progress
 from napari_dff.registration import resample
-from napari_dff.widgets.axes import channel_axis, parse_axis_labels
+from napari_dff.widgets.axes import parse_axis_labels
 from napari_dff.widgets.controls import labelled_column
 from napari_dff.widgets.heights import depth_layers
 from napari_dff.widgets.layers import (
@@ -27,7 +29,6 @@ from napari_dff.widgets.layers import (
 )
 from napari_dff.widgets.run_controls import RunControls
 from napari_dff.widgets.runs import RunLayers
-from napari_dff.widgets.series import part_of
 from napari_dff.widgets.tool import Tool
 
 
@@ -168,7 +169,7 @@ def _applied(
     apart = tuple(1 if i == channel else n for i, n in enumerate(before))
 
     def one(place: tuple[int, ...]) -> np.ndarray:
-        stack = part_of(planes, place)
+        stack = take(planes, place)
         own = tuple(0 if i == channel else n for i, n in enumerate(place))
         k = int(np.ravel_multi_index(own, apart)) if place else 0
         if given.transforms is not None:

@@ -10,13 +10,15 @@ import numpy as np
 from napari.layers import Image, Labels, Layer
 
 import napari_dff
+from napari_dff.acquisition import CHANNEL_LABELS
 from napari_dff.io.folders import check_space, in_place
 from napari_dff.io.pixels import Pixels, fill
 from napari_dff.io.records import plainly
 from napari_dff.io.tiff_files import GrowingTiff
 from napari_dff.io.zarr_files import GrowingZarr
+from napari_dff.lazy import as_indexable
 from napari_dff.units import EXPONENTS
-from napari_dff.widgets.axes import CHANNEL_LABELS, leading_axis_names
+from napari_dff.widgets.axes import leading_axis_names
 from napari_dff.widgets.layers import (
     pixel_size_of,
     planes_of,
@@ -24,7 +26,6 @@ from napari_dff.widgets.layers import (
     positions_of,
     unit_of,
 )
-from napari_dff.widgets.series import unread
 
 SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".zarr")
 AXIS_LETTERS = {"t": "T", "time": "T", "z": "Z", **dict.fromkeys(CHANNEL_LABELS, "C")}
@@ -72,7 +73,7 @@ def _write_layer(path: Path, layer: Image | Labels) -> str:
     if not path.name.lower().endswith(SUFFIXES):
         path = path.with_name(f"{path.name}.ome.tif")
     axes, unit = _FileAxes.of(layer), unit_of(layer)
-    data = axes.arrange(unread(planes_of(layer), layer.ndim - 2))
+    data = axes.arrange(as_indexable(planes_of(layer), layer.ndim - 2))
     if getattr(layer, "rgb", False):
         data = data[..., :3]
     positions = None

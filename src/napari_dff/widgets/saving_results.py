@@ -8,12 +8,13 @@ import numpy as np
 from napari.layers import Layer
 from napari.utils.notifications import show_info
 
+from napari_dff.acquisition import AXIS_WORDS, channel_axis
 from napari_dff.depth import DepthMap
 from napari_dff.io import Layout, Record, ResultFiles, names_of
 from napari_dff.io.folders import complete
 from napari_dff.recipe import Recipe
 from napari_dff.stack import fractional_plane_index
-from napari_dff.widgets.axes import AXIS_WORDS, channel_axis, leading_axis_names
+from napari_dff.widgets.axes import leading_axis_names
 from napari_dff.widgets.layer_data import RESULT_IMAGES, LayerData
 from napari_dff.widgets.layers import (
     at_index,

@@ -8,6 +8,7 @@ import numpy as np
 from napari.layers import Image, Labels, Layer
 from napari.viewer import Viewer
 
+from napari_dff.acquisition import Acquisition
 from napari_dff.progress import Progress
 from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
@@ -23,7 +24,6 @@ from napari_dff.widgets.layers import (
 from napari_dff.widgets.preview import Preview, PreviewImage, PreviewRequest
 from napari_dff.widgets.run_controls import RunControls
 from napari_dff.widgets.runs import RunLayers
-from napari_dff.widgets.series import Series
 from napari_dff.widgets.step_form import StepForm
 from napari_dff.widgets.task_widget import show_errors
 from napari_dff.windows import Window
@@ -46,13 +46,13 @@ class StackInput(NamedTuple):
 class RunInput(NamedTuple):
     """What the results of all stacks of a layer are computed from; see `StackInput`."""
 
-    series: Series
+    acquisition: Acquisition
     recipe: Recipe
     arrays: dict[Index, dict[str, np.ndarray]]
 
     def at(self, index: Index) -> StackInput:
         """Return the input of one stack."""
-        return StackInput(self.series.stack(index), self.recipe, self.arrays[index])
+        return StackInput(self.acquisition.focus_stack(index), self.recipe, self.arrays[index])
 
 
 class StepWidget(StepForm):
@@ -150,23 +150,23 @@ class StepWidget(StepForm):
             self._index = index
             self._preview.request()
 
-    def _collect(self) -> tuple[Image, dict[str, Layer], Series, Recipe]:
+    def _collect(self) -> tuple[Image, dict[str, Layer], Acquisition, Recipe]:
         """Return the stack layer, the other input layers, the stacks, and the recipe."""
         source = require_stack(self.stack.value)
         recipe, layers = self.recipe(), self.input_layers(source)
-        return source, layers, self.axes.series(source, self.focus_channel(layers)), recipe
+        return source, layers, self.axes.acquisition(source, self.focus_channel(layers)), recipe
 
     def _prepare_preview(self) -> PreviewRequest | None:
         if self.stack.value is None or self.busy:
             return None
         try:
-            source, layers, series, recipe = self._collect()
+            source, layers, acquisition, recipe = self._collect()
             preview_source = self.preview_source(source)
             if preview_source is not source:
-                series = self.axes.series(preview_source, series.focus)
-            index = series.nearest(index_in_view(self._viewer, source))
-            arrays = self.input_arrays(preview_source, layers, series.at(index))
-            inputs = StackInput(series.stack(index), recipe, arrays)
+                acquisition = self.axes.acquisition(preview_source, acquisition.focus_channel)
+            index = acquisition.without_channel(index_in_view(self._viewer, source))
+            arrays = self.input_arrays(preview_source, layers, acquisition.focus_index(index))
+            inputs = StackInput(acquisition.focus_stack(index), recipe, arrays)
         except ValueError as error:
             self.show_status(f"no preview: {error}")
             return None
@@ -180,16 +180,19 @@ class StepWidget(StepForm):
     def _start(self) -> None:
         if self.busy:
             return
-        source, layers, series, recipe = self._collect()
-        arrays = {i: self.input_arrays(source, layers, series.at(i)) for i in series.places}
+        source, layers, acquisition, recipe = self._collect()
+        arrays = {
+            i: self.input_arrays(source, layers, acquisition.focus_index(i))
+            for i in acquisition.indices
+        }
         metadata: dict[str, Any] = {"recipe": asdict(recipe)}
-        if series.channels > 1:
-            metadata["focus_channel"] = series.focus
-            own = {**plugin_metadata(source), "focus_channel": series.focus}
+        if len(acquisition.channels) > 1:
+            metadata["focus_channel"] = acquisition.focus_channel
+            own = {**plugin_metadata(source), "focus_channel": acquisition.focus_channel}
             source.metadata = {**source.metadata, METADATA_KEY: own}
         all_inputs, settings = [source, *layers.values()], self.form.value()
         run = RunLayers(self._viewer, source, settings, all_inputs, self.title, metadata)
-        inputs = RunInput(series, recipe, arrays)
+        inputs = RunInput(acquisition, recipe, arrays)
         self._preview.hide()
 
         def compute(progress: Progress) -> Any:

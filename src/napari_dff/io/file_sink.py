@@ -1,0 +1,49 @@
+"""The sink of a run that writes files."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_dff.acquisition import Index
+from napari_dff.depth import DepthMap
+from napari_dff.io.results import ResultFiles
+from napari_dff.pieces import AlignedStack, TileResult
+from napari_dff.progress import Progress
+from napari_dff.quality import Coverage, coverage
+from napari_dff.windows import Window
+
+
+class FileSink:
+    """Writes the results of an acquisition with axes T and C to `ResultFiles`.
+
+    Parameters
+    ----------
+    files : ResultFiles
+        Open.
+    planes : int
+        Number of planes of a stack.
+    """
+
+    def __init__(self, files: ResultFiles, planes: int) -> None:
+        self._files, self._planes = files, planes
+        self._pixels: list[int] = []
+        self._coverages: list[Coverage] = []
+
+    def write_tile(self, index: Index, tile: TileResult) -> None:
+        """Write one window of all images."""
+        self._files.put(tile.window, tile.refined, tile.images, time=index[0])
+        self._pixels.append(tile.refined.index.size)
+        self._coverages.append(coverage(tile.refined, self._planes))
+
+    def depth_map(self, index: Index, window: Window) -> DepthMap:
+        """Read back the refined depth map of a window."""
+        return self._files.depth_map(window, time=index[0])
+
+    def finish_stack(self, index: Index, stack: AlignedStack, progress: Progress) -> None:
+        """Keep the transforms for their file."""
+        if stack.alignment is not None:
+            self._files.put_transforms(stack.alignment.transforms, time=index[0])
+
+    def coverage(self) -> Coverage:
+        """Return the shares of all pixels of all times."""
+        return Coverage(*np.average(self._coverages, axis=0, weights=self._pixels).tolist())
