@@ -1,4 +1,4 @@
-"""Hook of mkdocs: the help of the command line and tables of choices, read off the code.
+"""MkDocs hook: help of the command line and tables of settings, generated from the code.
 
 In a page, ``<!-- help run -->`` becomes what ``napari-dff run --help`` prints,
 ``<!-- settings -->`` the table of all settings of `Recipe`, and ``<!-- operators -->`` that of all
@@ -26,22 +26,22 @@ PLAIN = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "PYTHONUTF8": "1"}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Called by mkdocs for every page: put text from the code where the page has a marker."""
+    """Replace the markers of a page (called by MkDocs)."""
 
-    def text(found: re.Match[str]) -> str:
-        return command_help(found[1]) if found[1] else settings() if found[2] else operators()
+    def text(match: re.Match[str]) -> str:
+        return command_help(match[1]) if match[1] else settings() if match[2] else operators()
 
     return MARKER.sub(text, markdown)
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Called by mkdocs for every page: one reference a line, each DOI a link."""
-    html = REFERENCES.sub(lambda found: found[0].replace(").\n", ").<br>\n"), html)
+    """Put each reference on a line of its own, and link each DOI (called by MkDocs)."""
+    html = REFERENCES.sub(lambda match: match[0].replace(").\n", ").<br>\n"), html)
     return DOI.sub(r'<a href="https://doi.org/\1">doi:\1</a>', html)
 
 
 def command_help(command: str) -> str:
-    """What ``napari-dff COMMAND --help`` prints, 100 columns wide, as a code block."""
+    """Return the output of ``napari-dff COMMAND --help``, 100 columns wide, as a code block."""
     words = [sys.executable, "-m", "napari_dff.cli", command, "--help"]
     environment = {k: v for k, v in os.environ.items() if k != "FORCE_COLOR"} | PLAIN
     ran = subprocess.run(words, env=environment, capture_output=True, encoding="utf-8", check=True)
@@ -49,34 +49,36 @@ def command_help(command: str) -> str:
 
 
 def settings() -> str:
-    """All settings of `Recipe`: name, what it may be, default and what its docstring says."""
-    told = {p.arg_name: p.description for p in docstring_parser.parse(str(Recipe.__doc__)).params}
+    """Return the table of all settings: name, choices, default and description."""
+    descriptions = {
+        p.arg_name: p.description for p in docstring_parser.parse(str(Recipe.__doc__)).params
+    }
     kinds = get_type_hints(Recipe, include_extras=True)
-    rows = ["| setting | may be | default | what it does |", "|---|---|---|---|"]
+    rows = ["| setting | values | default | meaning |", "|---|---|---|---|"]
     for field in fields(Recipe):
-        meaning = " ".join(str(told[field.name]).split())
-        name, default = unbroken(field.name), unbroken(str(field.default))
+        meaning = " ".join(str(descriptions[field.name]).split())
+        name, default = nowrap(field.name), nowrap(str(field.default))
         rows.append(f"| {name} | {allowed(kinds[field.name])} | {default} | {meaning} |")
     return "\n".join(rows)
 
 
 def operators() -> str:
-    """All focus operators: name and what the docstring says, source included."""
-    rows = ["| operator | what it measures | more, and source |", "|---|---|---|"]
+    """Return the table of all focus operators: name, description and source."""
+    rows = ["| operator | measure | details and source |", "|---|---|---|"]
     for name, operator in OPERATORS.items():
-        told = inspect.getdoc(operator) or ""
-        first, _, rest = (part.replace("|", r"\|") for part in told.partition("\n\n"))
-        rows.append(f"| {unbroken(name)} | {' '.join(first.split())} | {' '.join(rest.split())} |")
+        docstring = inspect.getdoc(operator) or ""
+        first, _, rest = (part.replace("|", r"\|") for part in docstring.partition("\n\n"))
+        rows.append(f"| {nowrap(name)} | {' '.join(first.split())} | {' '.join(rest.split())} |")
     return "\n".join(rows)
 
 
-def unbroken(word: str) -> str:
-    """`word` as code that a narrow column doesn't break."""
+def nowrap(word: str) -> str:
+    """Return `word` as code without line breaks."""
     return f'<code style="white-space: nowrap">{word}</code>'
 
 
 def allowed(kind: Any) -> str:
-    """Choices or range of a setting, from its annotation."""
+    """Return choices or range of a setting, from its annotation."""
     if get_origin(kind) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(kind))
     limits = next(each for each in get_args(kind) if isinstance(each, Range))

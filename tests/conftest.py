@@ -1,4 +1,4 @@
-"""Stacks with known truth, and where the real ones lie."""
+"""Synthetic stacks with ground truth, the folder of real stacks, and options of the suite."""
 
 from pathlib import Path
 
@@ -16,25 +16,25 @@ def pytest_addoption(parser):
         "--effort",
         type=int,
         default=1,
-        help="how many times as much the tests marked endurance do: kills, broken files, runs",
+        help="factor for the repetitions of the tests marked endurance: kills, damaged files, runs",
     )
 
 
 def pytest_configure(config):
     hypothesis.settings.register_profile(
-        "ours",
+        "project",
         derandomize=True,
         database=None,
         deadline=None,
         max_examples=20 * config.getoption("--effort"),
         suppress_health_check=[hypothesis.HealthCheck.too_slow],
     )
-    hypothesis.settings.load_profile("ours")
+    hypothesis.settings.load_profile("project")
 
 
 @pytest.fixture(scope="session")
 def effort(request) -> int:
-    """1, or more where somebody asks for it: loops do so many times as much."""
+    """Value of `--effort`: the factor for the number of repetitions."""
     return request.config.getoption("--effort")
 
 
@@ -50,7 +50,7 @@ def drifting() -> synthetic.GroundTruth:
 
 @pytest.fixture
 def real():
-    """Folder of a real focal stack, by name; skips where it isn't on this machine."""
+    """Folder of a real focal stack, by name; skips if it is not on this machine."""
 
     def folder(name: str) -> Path:
         if not (SHARED / name).is_dir():

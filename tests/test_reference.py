@@ -1,4 +1,4 @@
-"""Results of the bundled stacks don't drift, and their bits depend on nothing but the libraries."""
+"""Results of the bundled stacks do not change, and depend only on the versions of libraries."""
 
 import contextlib
 import dataclasses
@@ -13,38 +13,38 @@ import pytest
 from napari_dff.io import SAMPLES
 from tests.reference import renew
 
-# Other versions of OpenCV, numpy and numba round otherwise. That moves no depth by more than
-# thousandths of a plane, but where two peaks, or two motions, are as good as each other.
-SAME = 0.995  # of the pixels
-DEPTH, MEDIAN = 0.02, 0.001  # planes
-MOTION = 0.02  # pixels, anywhere in a plane
+# Other versions of OpenCV, NumPy and Numba have other rounding errors. They change depth by
+# thousandths of a plane, except where two peaks, or two motions, are equally good.
+MIN_EQUAL_SHARE = 0.995  # of the pixels
+MAX_DEPTH_ERROR, MAX_MEDIAN_ERROR = 0.02, 0.001  # planes
+MAX_MOTION_ERROR_PX = 0.02  # anywhere in a plane
 
 
-def kept(name: str, kind: str) -> dict[str, np.ndarray]:
+def reference(name: str, kind: str) -> dict[str, np.ndarray]:
     with np.load(renew.HERE / f"{name}.{kind}.npz", allow_pickle=False) as file:
         return dict(file)
 
 
-def check(found: dict[str, np.ndarray], name: str, kind: str) -> None:
-    """AssertionError unless results are those that are kept."""
-    old = kept(name, kind)
-    assert old.keys() == found.keys()
-    height, width = (renew.EVERY * size for size in old["depth"].shape)
+def check(result: dict[str, np.ndarray], name: str, kind: str) -> None:
+    """Raise AssertionError unless the results equal the reference."""
+    expected = reference(name, kind)
+    assert expected.keys() == result.keys()
+    height, width = (renew.STEP_PX * size for size in expected["depth"].shape)
     corners = np.array([(y, x, 1) for y in (0, height) for x in (0, width)], float).T
-    for one, two in zip(old["transforms"], found["transforms"], strict=True):
-        here, there = ((matrix @ corners)[:2] / (matrix @ corners)[2] for matrix in (one, two))
-        assert np.abs(here - there).max() < MOTION
-    known = np.isfinite(old["uncertainty"])
-    assert np.mean(known == np.isfinite(found["uncertainty"])) >= SAME
-    assert np.mean(old["index"] == found["index"]) >= SAME
-    moved = np.abs(old["depth"] - found["depth"])
-    assert np.median(moved) <= MEDIAN
-    assert np.mean(moved <= DEPTH) >= SAME
-    both = known & np.isfinite(found["uncertainty"])
-    one, two = (part["uncertainty"][both].astype(float) for part in (old, found))
-    assert np.mean(np.abs(one - two) <= 0.02 * one) >= SAME
-    one, two = (part["all_in_focus"].astype(float) for part in (old, found))
-    assert np.mean(np.abs(one - two) <= 0.005 * np.ptp(one)) >= SAME
+    for one, two in zip(expected["transforms"], result["transforms"], strict=True):
+        first, second = ((matrix @ corners)[:2] / (matrix @ corners)[2] for matrix in (one, two))
+        assert np.abs(first - second).max() < MAX_MOTION_ERROR_PX
+    in_focus = np.isfinite(expected["uncertainty"])
+    assert np.mean(in_focus == np.isfinite(result["uncertainty"])) >= MIN_EQUAL_SHARE
+    assert np.mean(expected["index"] == result["index"]) >= MIN_EQUAL_SHARE
+    difference = np.abs(expected["depth"] - result["depth"])
+    assert np.median(difference) <= MAX_MEDIAN_ERROR
+    assert np.mean(difference <= MAX_DEPTH_ERROR) >= MIN_EQUAL_SHARE
+    both = in_focus & np.isfinite(result["uncertainty"])
+    one, two = (part["uncertainty"][both].astype(float) for part in (expected, result))
+    assert np.mean(np.abs(one - two) <= 0.02 * one) >= MIN_EQUAL_SHARE
+    one, two = (part["all_in_focus"].astype(float) for part in (expected, result))
+    assert np.mean(np.abs(one - two) <= 0.005 * np.ptp(one)) >= MIN_EQUAL_SHARE
 
 
 def cases():
@@ -56,23 +56,23 @@ def cases():
 
 
 @pytest.mark.parametrize(("name", "kind"), list(cases()))
-def test_results_are_those_that_are_kept(name, kind):
-    check(renew.kept(renew.reconstructed(name, renew.RECIPES[kind])), name, kind)
+def test_results_equal_the_reference(name, kind):
+    check(renew.sample_results(renew.reconstruct(name, renew.RECIPES[kind])), name, kind)
 
 
 @pytest.mark.parametrize(
     "change", [{}, {"window": 11}, {"sigma": 1.1}, {"smoothness": 1.5}, {"peak": "lorentzian"}]
 )
-def test_a_change_would_be_seen(change):
+def test_another_setting_fails_the_comparison(change):
     recipe = dataclasses.replace(renew.RECIPES["default"], **change)
-    moved = kept("machined_part", "default")["transforms"]
-    found = renew.kept(renew.reconstructed("machined_part", recipe, moved))
+    difference = reference("machined_part", "default")["transforms"]
+    result = renew.sample_results(renew.reconstruct("machined_part", recipe, difference))
     with pytest.raises(AssertionError) if change else contextlib.nullcontext():
-        check(found, "machined_part", "default")
+        check(result, "machined_part", "default")
 
 
-def test_bits_are_the_same_on_one_thread_and_on_all_and_from_run_to_run():
-    """In fresh processes, whose sets and dictionaries are in another order."""
+def test_results_are_the_same_bits_on_one_thread_and_on_all_threads():
+    """In new processes, with another order of sets."""
     command = [sys.executable, renew.__file__, "--bits", "machined_part"]
     processes = [
         subprocess.Popen(

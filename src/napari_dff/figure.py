@@ -164,13 +164,13 @@ def movie_frames(
     for i in range(stack.planes.shape[0]):
         plane = cv2.resize(np.asarray(stack.planes[i]), size, interpolation=cv2.INTER_AREA)
         left = np.clip((plane.astype(np.float32) - low) / span, 0, 1)
-        both = np.rint(255 * np.concatenate([left, right], axis=1)).astype(np.uint8)
-        both = both if both.ndim == 3 else np.repeat(both[..., None], 3, axis=2)
-        both = np.ascontiguousarray(both)
+        frame = np.rint(255 * np.concatenate([left, right], axis=1)).astype(np.uint8)
+        frame = frame if frame.ndim == 3 else np.repeat(frame[..., None], 3, axis=2)
+        frame = np.ascontiguousarray(frame)
         text = f"{stack.positions[i]:.4g} {_ascii(depth_unit_symbol(stack.unit))}"
         for colour, thick in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-            cv2.putText(both, text, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, thick)
-        yield both
+            cv2.putText(frame, text, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, thick)
+        yield frame
 
 
 def _ascii(unit: str) -> str:

@@ -1,7 +1,7 @@
-"""Reference results of the bundled stacks: `python tests/reference/renew.py` computes them anew.
+"""Reference results of the bundled stacks: `python tests/reference/renew.py` computes them again.
 
-With `--bits STACK` it prints the SHA-256 of all results of one stack instead, which must be the
-same on any number of threads, from run to run, and on every Python with the same libraries.
+With `--bits STACK` it prints the SHA-256 of all results of one stack. It must be the same for any
+number of threads, from run to run, and in every Python version with the same libraries.
 """
 
 import dataclasses
@@ -18,8 +18,8 @@ from napari_dff.io.samples import sample_path
 from napari_dff.threads import ThreadLimits, set_thread_limits
 
 HERE = Path(__file__).parent
-SIDE = 144  # pixels: of larger stacks the upper left part, so that it takes seconds
-EVERY = 3  # pixels, of which one is kept
+SIDE_PX = 144  # larger stacks are cropped to the upper left part, which takes seconds
+STEP_PX = 3  # results are stored at every third row and column
 RECIPES = {
     "default": Recipe(),
     "straight": Recipe(
@@ -33,19 +33,17 @@ RECIPES = {
 }
 
 
-def reconstructed(
-    name: str, recipe: Recipe, transforms: np.ndarray | None = None
-) -> Reconstruction:
-    """What a run makes of a bundled stack, its upper left part."""
+def reconstruct(name: str, recipe: Recipe, transforms: np.ndarray | None = None) -> Reconstruction:
+    """Run the pipeline on the upper left part of a bundled stack."""
     stack = read_stack(sample_path(name))
-    part = dataclasses.replace(stack, planes=np.asarray(stack.planes)[:, :SIDE, :SIDE])
+    part = dataclasses.replace(stack, planes=np.asarray(stack.planes)[:, :SIDE_PX, :SIDE_PX])
     return depth_from_focus(part, recipe, transforms=transforms)
 
 
-def kept(result: Reconstruction) -> dict[str, np.ndarray]:
-    """What is compared: depth and uncertainty in planes, at some pixels."""
+def sample_results(result: Reconstruction) -> dict[str, np.ndarray]:
+    """Return the compared results at some pixels; depth and uncertainty in planes."""
     spacing = np.float32(np.abs(np.diff(result.stack.positions)).mean())
-    thinned = (slice(EVERY // 2, None, EVERY),) * 2
+    thinned = (slice(STEP_PX // 2, None, STEP_PX),) * 2
     index, depth, uncertainty = (part[thinned] for part in result.refined)
     return {
         "index": index.astype(np.uint8),
@@ -57,16 +55,16 @@ def kept(result: Reconstruction) -> dict[str, np.ndarray]:
 
 
 def bits(name: str, recipe: Recipe) -> str:
-    """SHA-256 of all that a run makes of a bundled stack."""
-    found = reconstructed(name, recipe)
-    parts = *found.estimate, *found.refined, found.all_in_focus, found.transforms, found.valid
+    """Return the SHA-256 of all results of a bundled stack."""
+    result = reconstruct(name, recipe)
+    parts = *result.estimate, *result.refined, result.all_in_focus, result.transforms, result.valid
     return hashlib.sha256(
         b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
     ).hexdigest()
 
 
 def main(words: list[str]) -> None:
-    """Print bits, on as many threads as a last word says, or write all references."""
+    """Print the hashes, with an optional number of threads, or write all reference results."""
     if words[:1] == ["--bits"]:
         set_thread_limits(ThreadLimits(threads=int(words[2]) if len(words) > 2 else None))
         for kind, recipe in RECIPES.items():
@@ -75,7 +73,9 @@ def main(words: list[str]) -> None:
         return
     for name in SAMPLES:
         for kind, recipe in RECIPES.items():
-            np.savez_compressed(HERE / f"{name}.{kind}.npz", **kept(reconstructed(name, recipe)))
+            np.savez_compressed(
+                HERE / f"{name}.{kind}.npz", **sample_results(reconstruct(name, recipe))
+            )
 
 
 if __name__ == "__main__":

@@ -69,25 +69,25 @@ def level(
     """
     checks.check_choice("levelling", levelling, LEVELLINGS)
     DEGREE.check("degree", degree)
-    known = known_pixels(heights, where)
-    form = LEVELLINGS[levelling](heights, known, degree, points)
+    mask = known_pixels(heights, where)
+    form = LEVELLINGS[levelling](heights, mask, degree, points)
     return LevelledHeights((heights - form).astype(np.float32), form.astype(np.float32))
 
 
 def _zero(
-    heights: np.ndarray, known: np.ndarray, degree: int, points: npt.ArrayLike | None
+    heights: np.ndarray, mask: np.ndarray, degree: int, points: npt.ArrayLike | None
 ) -> np.ndarray:
     return np.zeros(heights.shape, np.float32)
 
 
 def _plane(
-    heights: np.ndarray, known: np.ndarray, degree: int, points: npt.ArrayLike | None
+    heights: np.ndarray, mask: np.ndarray, degree: int, points: npt.ArrayLike | None
 ) -> np.ndarray:
-    return _polynomial(heights, known, 1, points)
+    return _polynomial(heights, mask, 1, points)
 
 
 def _polynomial(
-    heights: np.ndarray, known: np.ndarray, degree: int, points: npt.ArrayLike | None
+    heights: np.ndarray, mask: np.ndarray, degree: int, points: npt.ArrayLike | None
 ) -> np.ndarray:
     """Return the least-squares polynomial of total degree `degree`.
 
@@ -96,14 +96,14 @@ def _polynomial(
     so that the design matrix of all pixels is never held in memory.
     """
     count = degree + 1
-    down, across = (_legendre(np.any(known, axis=axis), degree) for axis in (1, 0))
+    down, across = (_legendre(np.any(mask, axis=axis), degree) for axis in (1, 0))
     products = [
         (terms[:, :, None] * terms[:, None, :]).reshape(len(terms), -1) for terms in (down, across)
     ]
-    sums = products[0].T @ (known.astype(np.float64) @ products[1])
+    sums = products[0].T @ (mask.astype(np.float64) @ products[1])
     normal = sums.reshape([count] * 4).transpose(0, 2, 1, 3).reshape(count**2, count**2)
-    middle = np.mean(heights, where=known, dtype=np.float64)
-    right = (down.T @ (np.where(known, heights - middle, 0.0) @ across)).ravel()
+    middle = np.mean(heights, where=mask, dtype=np.float64)
+    right = (down.T @ (np.where(mask, heights - middle, 0.0) @ across)).ravel()
 
     selected = np.flatnonzero(np.add.outer(np.arange(count), np.arange(count)) <= degree)
     normal = normal[np.ix_(selected, selected)]
@@ -113,22 +113,22 @@ def _polynomial(
     ):
         raise ValueError(
             f"where must hold enough known pixels for {len(selected)} terms of degree {degree}, "
-            f"got {np.count_nonzero(known)} pixels that don't determine them"
+            f"got {np.count_nonzero(mask)} pixels that don't determine them"
         )
     terms = np.zeros(count**2)
     terms[selected] = np.linalg.solve(normal, right[selected])
     return down @ terms.reshape(count, count) @ across.T + middle
 
 
-def _legendre(known: np.ndarray, degree: int) -> np.ndarray:
+def _legendre(mask: np.ndarray, degree: int) -> np.ndarray:
     """Return Legendre polynomials, (N, degree + 1), with -1 and 1 at the first and last known."""
-    first, last = np.flatnonzero(known)[[0, -1]]
-    argument = (np.arange(len(known)) - (first + last) / 2) / max((last - first) / 2, 0.5)
+    first, last = np.flatnonzero(mask)[[0, -1]]
+    argument = (np.arange(len(mask)) - (first + last) / 2) / max((last - first) / 2, 0.5)
     return np.polynomial.legendre.legvander(argument, degree)
 
 
 def _three_points(
-    heights: np.ndarray, known: np.ndarray, degree: int, points: npt.ArrayLike | None
+    heights: np.ndarray, mask: np.ndarray, degree: int, points: npt.ArrayLike | None
 ) -> np.ndarray:
     corners = as_numbers("points", [] if points is None else points).astype(np.float64)
     if corners.shape != (3, 2) or not np.isfinite(corners).all():
@@ -156,13 +156,13 @@ def _local_median(heights: np.ndarray, row: float, column: float) -> tuple[np.nd
         for offset in (-POINT_RADIUS_PX, POINT_RADIUS_PX + 1)
     )
     patch = heights[first[0] : last[0], first[1] : last[1]]
-    known = np.isfinite(patch)
-    if not known.any():
+    mask = np.isfinite(patch)
+    if not mask.any():
         raise ValueError(
             f"points must lie where heights are known, got none near ({row:g}, {column:g})"
         )
     # Not the point itself: the patch is cropped at the edges and may have holes.
-    return first + np.argwhere(known).mean(axis=0), float(np.median(patch[known]))
+    return first + np.argwhere(mask).mean(axis=0), float(np.median(patch[mask]))
 
 
 LEVELLINGS: dict[str, Callable[[np.ndarray, np.ndarray, int, npt.ArrayLike | None], np.ndarray]] = {

@@ -67,9 +67,9 @@ def mesh(
     """
     size = validate_pixel_size(pixel_size)
     FACE_COUNT.check("faces", faces)
-    known = known_pixels(depth, where)
-    box = bounding_box(known)
-    region = np.where(known[box], depth[box], np.nan)
+    mask = known_pixels(depth, where)
+    box = bounding_box(mask)
+    region = np.where(mask[box], depth[box], np.nan)
     step = 1
     while 2 * np.prod([-(-length // step) - 1 for length in region.shape]) > faces:
         step += 1
@@ -78,7 +78,7 @@ def mesh(
     triangles = _triangles(z)
     if not len(triangles):
         raise ValueError(
-            f"depth must be known at three neighbours at least, got {np.count_nonzero(known)} "
+            f"depth must be known at three neighbours at least, got {np.count_nonzero(mask)} "
             f"known pixels and none after blocks of {step} × {step}"
         )
     used, triangles = np.unique(triangles, return_inverse=True)

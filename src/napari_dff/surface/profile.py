@@ -76,7 +76,7 @@ def profile(
     """
     size = np.array(validate_pixel_size(pixel_size))
     WIDTH.check("width", width)
-    known = known_pixels(heights, uncertainty=uncertainty)
+    mask = known_pixels(heights, uncertainty=uncertainty)
     vertices = as_numbers("line", line).astype(np.float64)
     limit = MAX_EXTENT * max(heights.shape)
     if vertices.ndim != 2 or vertices.shape[1] != 2 or not (np.abs(vertices) <= limit).all():
@@ -98,10 +98,10 @@ def profile(
     offsets = np.arange(width) - (width - 1) / 2
     positions = points[:, None] + offsets[:, None] * across[:, None]  # (N, width, 2)
 
-    height, count = _mean(_bilinear(np.where(known, heights, np.nan), positions))
+    height, count = _mean(_bilinear(np.where(mask, heights, np.nan), positions))
     deviation = None
     if uncertainty is not None:
-        square, _ = _mean(_bilinear(np.where(known, uncertainty, np.nan), positions) ** 2)
+        square, _ = _mean(_bilinear(np.where(mask, uncertainty, np.nan), positions) ** 2)
         deviation = np.sqrt(square / np.maximum(count / np.sqrt(CORRELATED_PIXELS), 1))
     return Profile(np.interp(samples, pixels, lengths), height, deviation, points)
 
@@ -126,7 +126,7 @@ def _bilinear(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 def _mean(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and number of the known values along the last axis; NaN without any."""
-    known = np.isfinite(values)
-    count = np.count_nonzero(known, axis=-1)
-    total = np.sum(values, axis=-1, where=known)
+    mask = np.isfinite(values)
+    count = np.count_nonzero(mask, axis=-1)
+    total = np.sum(values, axis=-1, where=mask)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan), count

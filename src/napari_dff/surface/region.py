@@ -29,20 +29,20 @@ def known_pixels(
             check_values(name, values)
     if heights.ndim != 2:
         raise ValueError(f"heights must have axes (Y, X), got shape {heights.shape}")
-    known = np.isfinite(heights)
+    mask = np.isfinite(heights)
     if where is not None:
-        known &= validate_mask("where", where, heights.shape)
+        mask &= validate_mask("where", where, heights.shape)
     if uncertainty is not None:
         if uncertainty.shape != heights.shape:
             raise ValueError(
                 f"uncertainty must have the shape of heights, {heights.shape}, "
                 f"got {uncertainty.shape}"
             )
-        known &= np.isfinite(uncertainty)
-    if not known.any():
+        mask &= np.isfinite(uncertainty)
+    if not mask.any():
         place = "" if where is None else " inside the region"
         raise ValueError(f"heights must be known somewhere{place}, got no pixel that is")
-    return known
+    return mask
 
 
 def check_values(name: str, values: np.ndarray | None) -> None:
@@ -50,8 +50,8 @@ def check_values(name: str, values: np.ndarray | None) -> None:
     if not isinstance(values, np.ndarray) or np.ma.isMaskedArray(values):
         kind = type(values).__name__
         raise ValueError(f"{name} must be an array, NaN where unknown, got {kind}")
-    known = np.isfinite(as_numbers(name, values))
-    low, high = (float(end(values, where=known, initial=0)) for end in (np.min, np.max))
+    mask = np.isfinite(as_numbers(name, values))
+    low, high = (float(end(values, where=mask, initial=0)) for end in (np.min, np.max))
     if low < -MAX_MAGNITUDE or high > MAX_MAGNITUDE:
         far = max(low, high, key=abs)
         raise ValueError(
@@ -69,7 +69,7 @@ def validate_mask(name: str, mask: np.ndarray, shape: tuple[int, ...]) -> np.nda
     return mask
 
 
-def bounding_box(known: np.ndarray) -> tuple[slice, slice]:
+def bounding_box(mask: np.ndarray) -> tuple[slice, slice]:
     """Return rows and columns of the smallest rectangle that contains all True pixels."""
-    rows, columns = (np.flatnonzero(known.any(axis=axis)) for axis in (1, 0))
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

@@ -61,8 +61,8 @@ def roughness(
     ISO 25178-2:2021; Sdr by equation D.15.
     """
     size = validate_pixel_size(pixel_size)
-    known = known_pixels(heights, where, uncertainty)
-    values = heights[known].astype(np.float64)
+    mask = known_pixels(heights, where, uncertainty)
+    values = heights[mask].astype(np.float64)
     z = values - values.mean()
     squares = z * z
     sa, sq = float(np.abs(z).mean()), float(np.sqrt(squares.mean()))
@@ -74,7 +74,7 @@ def roughness(
     sa_deviation = sq_deviation = None
     noise = ""
     if uncertainty is not None:
-        deviation = uncertainty[known].astype(np.float64)
+        deviation = uncertainty[mask].astype(np.float64)
         signs = np.sign(z)
         sa_deviation = _deviation(signs - signs.mean(), deviation)
         sq_deviation = _deviation(np.ones_like(z) if flat else z / sq, deviation)
@@ -91,8 +91,8 @@ def roughness(
         Quantity("Sku", kurtosis, "", None, "kurtosis: 3 for normally distributed heights"),
     ]
     if unit != "pixel":
-        box = bounding_box(known)
-        region = np.where(known[box], heights[box], np.nan).astype(np.float64)
+        box = bounding_box(mask)
+        region = np.where(mask[box], heights[box], np.nan).astype(np.float64)
         quantities += [
             Quantity("Sdq", _rms_gradient(region, size), "", None, "root mean square gradient"),
             Quantity(
@@ -148,13 +148,13 @@ def further_parameters(
     ISO 25178-2:2021. https://github.com/fredericjs/surfalize
     """
     size = validate_pixel_size(pixel_size)
-    known = known_pixels(heights, where)
-    box = bounding_box(known)
-    known = known[box]
-    if min(known.shape) < 3 or np.ptp(heights[box][known]) == 0:
+    mask = known_pixels(heights, where)
+    box = bounding_box(mask)
+    mask = mask[box]
+    if min(mask.shape) < 3 or np.ptp(heights[box][mask]) == 0:
         raise ValueError(
             "heights must differ, over at least 3 × 3 pixels of the region, "
-            f"got {known.shape[0]} × {known.shape[1]} pixels of one height or too few"
+            f"got {mask.shape[0]} × {mask.shape[1]} pixels of one height or too few"
         )
     try:
         surfalize = import_module("surfalize")  # 2 s, matplotlib with it; carries no types
@@ -166,13 +166,13 @@ def further_parameters(
 
     from scipy.ndimage import distance_transform_edt
 
-    nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    nearest = distance_transform_edt(~mask, return_distances=False, return_indices=True)
     filled = heights[box][tuple(nearest)].astype(np.float64)
     units = symbols(unit)
     with warnings.catch_warnings():
         # It warns of non-square pixels, which do not affect these parameters, and of NaN results.
         warnings.simplefilter("ignore")
-        surface = surfalize.Surface(filled, step_x=size[1], step_y=size[0], mask=~known)
+        surface = surfalize.Surface(filled, step_x=size[1], step_y=size[0], mask=~mask)
         return tuple(
             Quantity(
                 name, float(getattr(surface, name)()), getattr(units, kind, kind), None, phrase
@@ -225,5 +225,5 @@ def _developed_area_ratio(region: np.ndarray, size: tuple[float, float]) -> floa
 
 
 def _mean_known(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else np.nan
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else np.nan

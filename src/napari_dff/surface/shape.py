@@ -143,10 +143,10 @@ def volume(
     """
     height, width = validate_pixel_size(pixel_size)
     level = LEVEL.check("level", level)
-    known = known_pixels(heights, where, uncertainty)
-    over = heights[known].astype(np.float64) - level
+    mask = known_pixels(heights, where, uncertainty)
+    over = heights[mask].astype(np.float64) - level
     pixel = height * width
-    deviation = None if uncertainty is None else uncertainty[known].astype(np.float64)
+    deviation = None if uncertainty is None else uncertainty[mask].astype(np.float64)
 
     def propagated(side: np.ndarray) -> float | None:
         if deviation is None:
@@ -154,7 +154,7 @@ def volume(
         return float(pixel * np.sqrt(CORRELATED_PIXELS * np.sum(deviation[side] ** 2)))
 
     above, below = over > 0, over < 0
-    unknown = (known.size if where is None else np.count_nonzero(where)) - over.size
+    unknown = (mask.size if where is None else np.count_nonzero(where)) - over.size
     units = symbols(unit)
     up, down = float(over[above].sum() * pixel), float(-over[below].sum() * pixel)
     area = float(np.count_nonzero(above) * pixel)
