@@ -65,8 +65,8 @@ def test_results_equal_the_reference(name, kind):
 )
 def test_another_setting_fails_the_comparison(change):
     recipe = dataclasses.replace(renew.RECIPES["default"], **change)
-    difference = reference("machined_part", "default")["transforms"]
-    result = renew.sample_results(renew.reconstruct("machined_part", recipe, difference))
+    transforms = reference("machined_part", "default")["transforms"]
+    result = renew.sample_results(renew.reconstruct("machined_part", recipe, transforms))
     with pytest.raises(AssertionError) if change else contextlib.nullcontext():
         check(result, "machined_part", "default")
 
