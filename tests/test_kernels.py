@@ -36,7 +36,7 @@ def curves(rng) -> np.ndarray:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 16, 30, 45])
-def test_the_network_sorts(count, rng):
+def test_sorting_network_sorts(count, rng):
     values = rng.uniform(size=(count, 50))
     truth = np.sort(values, axis=0)
     for i, j in sorting_network(count):
@@ -44,7 +44,7 @@ def test_the_network_sorts(count, rng):
     np.testing.assert_array_equal(values, truth)
 
 
-def test_noise_is_read_off_sorted_logarithms(curves):
+def test_noise_equals_statistics_of_sorted_logarithms(curves):
     found = compute_noise(curves)
     logarithm = np.log(curves)
     ordered = np.sort(logarithm, axis=0)
@@ -55,7 +55,7 @@ def test_noise_is_read_off_sorted_logarithms(curves):
     np.testing.assert_allclose(found.fluctuation, np.sqrt(around), rtol=1e-3)
 
 
-def test_the_peak_is_the_vertex_of_a_weighted_fit(curves):
+def test_peak_is_the_vertex_of_a_weighted_least_squares_fit(curves):
     count, height, width = curves.shape
     noise = compute_noise(curves)
     z = np.cumsum(np.linspace(0.8, 1.3, count))  # uneven
@@ -80,13 +80,13 @@ def test_the_peak_is_the_vertex_of_a_weighted_fit(curves):
         solver = np.linalg.inv((design.T * weight) @ design) @ (design.T * weight)
         _, tilt, bend = solver @ value**-0.5
         at = np.clip(z[k] - tilt / (2 * bend), z[k - 1], z[k + 1])
-        by = np.array([0, -1 / (2 * bend), tilt / (2 * bend**2)]) @ solver
-        deviation = np.sqrt((by**2 * relative / (4 * value)).sum())
+        by_value = np.array([0, -1 / (2 * bend), tilt / (2 * bend**2)]) @ solver
+        deviation = np.sqrt((by_value**2 * relative / (4 * value)).sum())
         assert depth[y, x] == pytest.approx(at, abs=2e-4)
         assert doubt[y, x] == pytest.approx(min(deviation, (z[k + 1] - z[k - 1]) / 2), rel=1e-2)
 
 
-def test_centroids_are_gradients_of_the_logarithm(curves):
+def test_centroid_offsets_are_gradients_of_the_logarithm(curves):
     smooth = ndimage.gaussian_filter(curves, (0, 2, 2)).astype(np.float32)
     offsets, moment = balance._centroids(smooth, np.float32(4))
     best = smooth.argmax(axis=0)[None]
@@ -94,16 +94,16 @@ def test_centroids_are_gradients_of_the_logarithm(curves):
         4 * np.take_along_axis(np.gradient(np.log(smooth), axis=axis), best, axis=0)[0]
         for axis in (1, 2)
     )
-    held = np.minimum(1, balance.MAX_SHIFT_SIGMAS * 2 / np.hypot(down, across))
+    scale = np.minimum(1, balance.MAX_SHIFT_SIGMAS * 2 / np.hypot(down, across))
     inner = (slice(1, -1), slice(1, -1))
-    np.testing.assert_allclose(offsets[..., 0][inner], (held * down)[inner], atol=1e-4)
-    np.testing.assert_allclose(offsets[..., 1][inner], (held * across)[inner], atol=1e-4)
+    np.testing.assert_allclose(offsets[..., 0][inner], (scale * down)[inner], atol=1e-4)
+    np.testing.assert_allclose(offsets[..., 1][inner], (scale * across)[inner], atol=1e-4)
     laplace = np.stack([ndimage.laplace(plane, mode="mirror") for plane in smooth])
     bend = np.take_along_axis(laplace / smooth, best, axis=0)[0]
     np.testing.assert_allclose(moment, 1 + 2 * bend, atol=1e-4)
 
 
-def test_curves_are_sampled_linearly(curves, rng):
+def test_curves_are_sampled_by_bilinear_interpolation(curves, rng):
     at = rng.uniform(-2, 75, (*curves.shape[1:], 2)).astype(np.float32)
     found = balance._sample(curves, at)
     truth = np.stack(
@@ -113,7 +113,7 @@ def test_curves_are_sampled_linearly(curves, rng):
 
 
 @pytest.mark.parametrize("step", [2, 4, 8])
-def test_what_is_shrunk_is_enlarged_by_cubic_splines(step, rng):
+def test_upsampling_equals_a_sum_of_cubic_b_splines(step, rng):
     shrunk = rng.uniform(size=(3, 12, 9)).astype(np.float32)
     around = Window(16, 16 + 12 * step - 1, 24, 24 + 9 * step)  # its last row is half a one
     wanted = Window(16 + step, around.bottom, 24 + 2 * step, around.right - step)
@@ -135,7 +135,7 @@ def test_what_is_shrunk_is_enlarged_by_cubic_splines(step, rng):
     np.testing.assert_allclose(found, np.einsum("yi,kij,xj->kyx", down, shrunk, across), atol=1e-5)
 
 
-def test_mixes_are_weighted_sums_of_planes(rng):
+def test_blends_are_weighted_sums_of_planes(rng):
     planes = rng.integers(0, 4000, (12, 9, 11, 3)).astype(np.uint16)
     at = rng.uniform(0, 11, (9, 11)).astype(np.float32)
     found, _ = fusion._blend(planes, at, fusion.blend_weights())

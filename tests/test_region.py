@@ -1,4 +1,4 @@
-"""A region is the same as in the whole, and a pixel's curve tells why it got its depth."""
+"""A region equals that part of a full run; the focus curve of a pixel explains its depth."""
 
 import dask.array as da
 import numpy as np
@@ -9,7 +9,7 @@ from napari_dff.region import focus_curve, measure_region, reconstruct_region
 from napari_dff.stack import FocalStack
 from napari_dff.windows import Window
 
-WHERE = Window(88, 184, 96, 200)
+WINDOW = Window(88, 184, 96, 200)
 
 
 @pytest.fixture(scope="module")
@@ -19,16 +19,16 @@ def wide():
 
 @pytest.mark.parametrize("aggregation", ["adaptive", "balanced", "window", "guided"])
 @pytest.mark.parametrize("settings", [{}, {"operator": "variance", "sigma": 2.0, "window": 15}])
-def test_focus_of_a_region_is_that_of_the_whole(wide, aggregation, settings):
+def test_focus_of_a_region_equals_the_full_volume(wide, aggregation, settings):
     recipe = Recipe(aggregation=aggregation, **settings)
     whole = focus_measure(wide.stack.planes, aggregation=aggregation, **settings)
-    error = np.abs(measure_region(wide.stack, recipe, WHERE) - whole[(..., *WHERE.slices)])
+    error = np.abs(measure_region(wide.stack, recipe, WINDOW) - whole[(..., *WINDOW.slices)])
     assert np.percentile(error, 99.9) < 1e-4 * whole.max()
-    assert error.max() < 1e-2 * whole.max()  # where the share of a wider window is just worth it
+    assert error.max() < 1e-2 * whole.max()  # at the weight below which a larger window is skipped
 
 
-@pytest.mark.parametrize("where", [WHERE, Window(0, 64, 0, 96), Window(288, 384, 320, 384)])
-def test_depth_and_picture_of_a_region_are_those_of_the_whole(wide, where):
+@pytest.mark.parametrize("where", [WINDOW, Window(0, 64, 0, 96), Window(288, 384, 320, 384)])
+def test_depth_and_image_of_a_region_equal_the_full_run(wide, where):
     recipe = Recipe(registration="none", refinement="none")
     whole, part = (
         depth_from_focus(wide.stack, recipe),
@@ -43,46 +43,46 @@ def test_depth_and_picture_of_a_region_are_those_of_the_whole(wide, where):
     assert same.mean() > 0.999
 
 
-def test_the_rim_is_never_in_focus(wide):
+def test_pixels_without_data_in_every_plane_are_never_in_focus(wide):
     recipe = Recipe(registration="none", refinement="none")
     valid = np.ones((384, 384), bool)
     valid[:100] = False
-    part = reconstruct_region(wide.stack, recipe, WHERE, valid=valid)
+    part = reconstruct_region(wide.stack, recipe, WINDOW, valid=valid)
     assert np.isinf(part.depth.uncertainty[:12]).all()
     assert np.isfinite(part.depth.uncertainty[12:]).any()
 
 
-def test_refined_depth_of_a_region_is_nearly_that_of_the_whole(wide):
+def test_refined_depth_of_a_region_is_close_to_the_full_run(wide):
     recipe = Recipe(registration="none")
     whole, part = (
         depth_from_focus(wide.stack, recipe),
-        reconstruct_region(wide.stack, recipe, WHERE),
+        reconstruct_region(wide.stack, recipe, WINDOW),
     )
     step = np.diff(wide.stack.positions).mean()
-    error = np.abs(part.depth.depth - whole.refined.depth[WHERE.slices]) / step
+    error = np.abs(part.depth.depth - whole.refined.depth[WINDOW.slices]) / step
     assert np.median(error) < 0.01
     assert np.percentile(error, 99) < 0.05
 
 
-class Watched:
-    """Planes that remember which of their pixels were read."""
+class ReadRecorder:
+    """Planes that record which of their pixels are read."""
 
     def __init__(self, planes):
         self._planes, self.shape, self.dtype = planes, planes.shape, planes.dtype
-        self.seen = np.zeros(planes.shape[1:], bool)
+        self.was_read = np.zeros(planes.shape[1:], bool)
 
     def __getitem__(self, where):
-        self.seen[where[1:]] = True
+        self.was_read[where[1:]] = True
         return self._planes[where]
 
 
-def test_only_what_lies_around_a_pixel_is_read(surface):
+def test_focus_curve_reads_only_the_planes_around_the_pixel(surface):
     planes = np.tile(surface.stack.planes, (1, 6, 6))
-    watched = Watched(planes)
-    stack = FocalStack(watched, surface.stack.positions)
+    recorder = ReadRecorder(planes)
+    stack = FocalStack(recorder, surface.stack.positions)
     one = focus_curve(stack, Recipe(), 300, 310)
-    assert 0 < watched.seen.mean() < 0.6
-    rows, columns = np.nonzero(watched.seen)
+    assert 0 < recorder.was_read.mean() < 0.6
+    rows, columns = np.nonzero(recorder.was_read)
     assert abs((rows.min() + rows.max()) / 2 - 300) < 16
     assert abs((columns.min() + columns.max()) / 2 - 310) < 16
     lazy = FocalStack(da.from_array(planes, chunks=(1, 96, 96)), surface.stack.positions)
@@ -90,7 +90,7 @@ def test_only_what_lies_around_a_pixel_is_read(surface):
 
 
 @pytest.mark.parametrize("peak", ["curve", "lorentzian", "gaussian", "parabola", "argmax"])
-def test_a_curve_tells_what_the_whole_run_found(wide, peak):
+def test_focus_curve_agrees_with_the_full_run(wide, peak):
     recipe = Recipe(registration="none", refinement="none", peak=peak)
     whole = depth_from_focus(wide.stack, recipe).estimate
     for row, column in [(0, 0), (100, 201), (383, 383)]:
@@ -101,22 +101,22 @@ def test_a_curve_tells_what_the_whole_run_found(wide, peak):
         assert curve.focus[curve.plane] == curve.focus.max()
         assert curve.detection_threshold > curve.floor > 0
         at, fit = curve.fit
-        inside = 0 < curve.plane < 11
-        if peak == "argmax" or not inside:
+        is_interior = 0 < curve.plane < 11
+        if peak == "argmax" or not is_interior:
             assert np.isnan(fit).all()
         else:
             assert at[np.nanargmax(fit)] == pytest.approx(curve.depth, abs=0.1 * 2.0)
             if peak != "curve":  # the others go through the three planes around the sharpest
                 planes = curve.positions[curve.plane - 1 : curve.plane + 2]
-                near = np.interp(planes, at, fit)
+                fitted = np.interp(planes, at, fit)
                 measured = curve.focus[curve.plane - 1 : curve.plane + 2]
-                np.testing.assert_allclose(near, measured, rtol=0.05)
+                np.testing.assert_allclose(fitted, measured, rtol=0.05)
 
 
-def test_a_runner_up_is_told():
+def test_second_surface_is_reported_as_another_peak():
     truth = synthetic.rough_surface(size=96, planes=30, seed=5)
     planes = truth.stack.planes.astype(np.float32)
-    both = FocalStack(planes + 0.7 * planes[::-1])  # two textures, one behind the other
+    both = FocalStack(planes + 0.7 * planes[::-1])  # two surfaces, one behind the other
     row, column = np.unravel_index(truth.depth[8:-8, 8:-8].argmin(), (80, 80))
     curve = focus_curve(both, Recipe(aggregation="balanced"), row + 8, column + 8)
     one = np.interp(truth.depth[row + 8, column + 8], truth.stack.positions, np.arange(30))
@@ -124,6 +124,6 @@ def test_a_runner_up_is_told():
     np.testing.assert_allclose(found[[0, -1]], [one, 29 - one], atol=1)
 
 
-def test_a_pixel_outside_is_told(surface):
+def test_pixel_outside_the_planes_is_refused(surface):
     with pytest.raises(ValueError, match=r"96 × 96 pixels, got \(96, 3\)"):
         focus_curve(surface.stack, Recipe(), 96, 3)
