@@ -16,7 +16,7 @@ import tifffile
 
 from napari_dff import Recipe, batch, synthetic
 from napari_dff.cli import main
-from napari_dff.io.folders import UNFINISHED
+from napari_dff.io.atomic import STAGING_SUFFIX
 from napari_dff.job import Job
 
 PLAIN = Recipe(registration="none", refinement="none")
@@ -97,7 +97,7 @@ def test_a_finished_stack_is_known_by_content_not_by_date(plates, tmp_path):
     first = work(plates, out)
     assert [o.state for o in first].count("done") == 4
     stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*.tif")}
-    left_over = out / "one" / f".a-12345678{UNFINISHED}"  # of a run that was killed at its end
+    left_over = out / "one" / f".a-12345678{STAGING_SUFFIX}"  # of a run that was killed at its end
     left_over.mkdir()
     (left_over / "lock").touch()
     for path in plates.rglob("*.ome.tif"):

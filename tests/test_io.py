@@ -133,6 +133,10 @@ def test_a_second_result_replaces_the_first_and_leaves_other_files(tmp_path, res
     save_reconstruction(result, out)
     (out / "depth.tif").write_bytes(b"old")
     (out / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds depth\.tif, which no run of napari-dff has"):
+        save_reconstruction(result, out)
+    assert (out / "depth.tif").read_bytes() == b"old"
+    save_reconstruction(result, out, overwrite=True)
     save_reconstruction(result, out)
     assert (out / "depth.tif").stat().st_size > 100
     assert (out / "notes.txt").read_text() == "mine"

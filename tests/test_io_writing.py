@@ -30,6 +30,7 @@ from napari_dff.io import (
     write_image,
     write_stack,
 )
+from napari_dff.io.atomic import digest_of
 from napari_dff.io.results import Glance
 from napari_dff.windows import Window, full_window
 
@@ -95,6 +96,15 @@ def everything(folder):
     }
 
 
+def provenance_of(folder):
+    """What made a result, after a look at the list of its files."""
+    content = json.loads((folder / "provenance.json").read_text())
+    digests = {path.name: digest_of(path) for path in folder.iterdir()}
+    del digests["provenance.json"]
+    assert content.pop("files") == digests
+    return content
+
+
 def read(folder, name, file_format):
     if file_format == "ome-tiff":
         return tifffile.imread(folder / f"{name}.tif")
@@ -147,7 +157,7 @@ def test_windows_times_and_channels_land_where_they_belong(
 )
 def test_ome_tiffs_tell_axes_sizes_channels_and_what_made_them(tmp_path, layout, axes):
     write(tmp_path / "out", layout)
-    provenance = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    provenance = provenance_of(tmp_path / "out")
     for name in IMAGES:
         with tifffile.TiffFile(tmp_path / "out" / f"{name}.tif") as tif:
             ome, series = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"], tif.series[0]
@@ -177,7 +187,7 @@ def test_ome_tiffs_tell_axes_sizes_channels_and_what_made_them(tmp_path, layout,
 )
 def test_ome_zarrs_are_valid_and_tell_the_same(tmp_path, layout, axes, labels):
     write(tmp_path / "out", layout, "ome-zarr")
-    provenance = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    provenance = provenance_of(tmp_path / "out")
     for name in IMAGES:
         group = zarr.open_group(tmp_path / "out" / f"{name}.ome.zarr", mode="r")
         (scales,) = Image.from_zarr(group).attributes.multiscales
@@ -240,7 +250,7 @@ def test_a_result_says_what_made_it(tmp_path):
             files.put(full_window(SHAPE), *content(layout, time), time=time)
         files.put_transforms(moved, time=1)
     assert read_recipe(tmp_path / "out" / "recipe.json") == recipe
-    provenance = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    provenance = provenance_of(tmp_path / "out")
     settings = json.loads((tmp_path / "out" / "recipe.json").read_text())
     assert provenance == {
         "napari_dff": settings.pop("napari_dff"),
@@ -311,11 +321,15 @@ def test_files_that_cannot_be_moved_leave_the_old_result(tmp_path, fails_at, mon
         os.rename(source, target)
 
     theirs = SimpleNamespace(**{**vars(os), "replace": replace})
-    monkeypatch.setattr("napari_dff.io.folders.os", theirs)
-    with pytest.raises(PermissionError):
+    monkeypatch.setattr("napari_dff.io.atomic.os", theirs)
+    kept = tmp_path / "out-finished"
+    with pytest.raises(PermissionError, match=f"open; the finished result is in {kept}"):
         write(out, layout_of(2), "ome-zarr")
     assert everything(out) == before
-    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert {p.name for p in tmp_path.iterdir()} == {"out", "out-finished"}
+    monkeypatch.undo()
+    write(tmp_path / "expected", layout_of(2), "ome-zarr")
+    assert everything(kept).keys() == everything(tmp_path / "expected").keys()
 
 
 def test_a_disk_that_is_too_full_is_told_before_any_work(tmp_path, monkeypatch):

@@ -24,7 +24,8 @@ import tifffile
 
 from napari_dff import cli, synthetic
 from napari_dff.batch import do, tasks_of
-from napari_dff.io.folders import MOVES, RECORD, UNFINISHED, complete, in_place, settle
+from napari_dff.io.atomic import MOVES, RECORD, STAGING_SUFFIX, recover, write_file, write_folder
+from napari_dff.io.results import RESULT_NAMES
 from napari_dff.job import Job
 from napari_dff.recipe import Recipe
 
@@ -87,7 +88,10 @@ def content(folder: Path) -> dict[str, bytes]:
 def left_in(folder: Path) -> list[Path]:
     """What isn't finished; may vanish meanwhile."""
     every = (Path(root, name) for root, names, _ in os.walk(folder) for name in names)
-    return [path for path in every if path.name.endswith(UNFINISHED)]
+    return [path for path in every if path.name.endswith(STAGING_SUFFIX)]
+
+
+NAMES = ("depth.tif", "index.tif", RECORD, "recipe.json", "map.zarr", "picture.zarr")
 
 
 def small_result(place: Path, version: str) -> None:
@@ -98,12 +102,12 @@ def small_result(place: Path, version: str) -> None:
 
 
 def write(folder: Path, version: str) -> None:
-    with complete(folder, instead_of=["picture.zarr"]) as place:
+    with write_folder(folder, NAMES) as place:
         small_result(place, version)
 
 
 def write_zarr(path: Path, version: str) -> None:
-    with in_place(path) as new:
+    with write_file(path) as new:
         new.mkdir()
         small_result(new, version)
 
@@ -137,22 +141,25 @@ def kill_at_every_step(root: Path, name: str, writer, old: bool) -> list[int]:
             return kills
         kills[0] += 1
         there = content(place)
-        visible = {k: v for k, v in there.items() if UNFINISHED not in k}
+        visible = {k: v for k, v in there.items() if STAGING_SUFFIX not in k}
         if visible not in expected:  # no reader takes it for a result
             assert not (target / RECORD).exists()
             kills[1] += 1
             for again in itertools.count():
-                if not killed_before(again, partial(settle, target)):
+                if not killed_before(again, partial(recover, target, NAMES)):
                     break
                 kills[2] += 1
-        settle(target)
+        recover(target, NAMES)
         assert content(place) in expected
         assert not left_in(place)
     return kills
 
 
-@pytest.mark.parametrize("old", [False, True], ids=["a new folder", "over an old one"])
-@pytest.mark.parametrize("writer", [write, write_zarr])
+@pytest.mark.parametrize(
+    ("writer", "old"),
+    [(write, False), (write, True), (write_zarr, False)],
+    ids=["a new folder", "a folder over an old one", "a new Zarr"],
+)
 def test_killed_before_any_step_it_is_the_old_or_the_new(elsewhere, tmp_path, writer, old):
     kills = elsewhere(kill_at_every_step, tmp_path, "out.zarr", writer, old)
     assert kills[0] > 20
@@ -205,7 +212,7 @@ def run_killed(root: Path, seed: int, kills: int) -> dict[str, int]:
         places = left_in(out.parent)
         counts["left over"] += bool(places)
         if any((place / MOVES).exists() for place in places):
-            settle(out)
+            recover(out, RESULT_NAMES)
         assert not seen or not dead & set(places)  # it has cleared up before it began
         if content(out) == before:
             counts["old"] += 1
@@ -268,7 +275,7 @@ def test_a_batch_killed_in_whole_or_part_goes_on(elsewhere, tmp_path, effort):
             told = process.communicate(timeout=60)
             assert not psutil.wait_procs(workers, timeout=10)[1]  # none goes on alone
             for folder in old:
-                settle(out / folder)
+                recover(out / folder, RESULT_NAMES)
                 assert images(out / folder) in (old[folder], new[folder])
         assert process.returncode == 0, told
         assert not left_in(out)

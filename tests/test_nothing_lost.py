@@ -1,5 +1,6 @@
 """Full disks, folders of every kind, two at a time: one sentence, and what was there is there."""
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -13,8 +14,8 @@ import tifffile
 
 from napari_dff import FocalStack, Recipe, read_stack
 from napari_dff.cli import main
-from napari_dff.io import copy_sample, folders, write_image, write_recipe, write_stack
-from napari_dff.io.folders import UNFINISHED, complete, in_place, settle
+from napari_dff.io import atomic, copy_sample, write_image, write_recipe, write_stack
+from napari_dff.io.atomic import STAGING_SUFFIX, recover, write_file, write_folder
 
 QUICK = ["--registration", "none", "--refinement", "none", "--quiet"]
 RESULT = {
@@ -159,7 +160,7 @@ def test_a_file_or_a_folder_in_the_place_of_a_file_is_kept(tmp_path):
     image, stack = np.zeros((4, 4), np.uint8), FocalStack(np.zeros((3, 8, 8), np.uint8))
     with pytest.raises(IsADirectoryError, match="is a folder; give a file to write"):
         write_image(tmp_path / "a.tif", image, stack)
-    with pytest.raises(FileExistsError, match="is there already: remove it, or give another name"):
+    with pytest.raises(FileExistsError, match="exists already: remove it, or give another name"):
         write_stack(tmp_path / "a.ome.zarr", stack)
     assert content(tmp_path) == {"a.tif/mine.txt": b"mine"}
 
@@ -235,22 +236,22 @@ def test_a_stack_is_written_over_the_file_it_is_read_from(stack):
 
 def test_of_two_runs_into_one_folder_the_second_is_refused(stack, tmp_path, capsys):
     out = tmp_path / "out-else"
-    with complete(out) as place:
+    with write_folder(out, ["mine.txt"]) as place:
         (place / "mine.txt").write_text("of the first run")
         assert run(stack, out) == 2
         refused(capsys, f"another run is writing {out}: let it end, or write elsewhere")
-        assert settle(out)
+        assert recover(out, [])
         assert run(stack, tmp_path / "out") == 0  # with which the other's name begins
         assert (place / "mine.txt").exists()
     assert content(out) == {"mine.txt": b"of the first run"}
-    assert not settle(out)
+    assert not recover(out, [])
     assert run(stack, out) == 0
 
 
 def test_many_at_once_write_whole_results_or_none(tmp_path):
     def write(version: int) -> str:
         try:
-            with complete(tmp_path / "out") as place:
+            with write_folder(tmp_path / "out", "abc") as place:
                 for name in "abc":
                     (place / name).write_text(str(version))
         except OSError as error:
@@ -264,7 +265,7 @@ def test_many_at_once_write_whole_results_or_none(tmp_path):
 
 
 def test_what_only_looks_like_left_over_stays(tmp_path):
-    out, names = tmp_path / "out", [".out-12345678", f".out-else-12345678{UNFINISHED}", ".out"]
+    out, names = tmp_path / "out", [".out-12345678", f".out-else-12345678{STAGING_SUFFIX}", ".out"]
     for name in names:
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine.txt").write_text("mine")
@@ -285,15 +286,15 @@ def test_moves_that_can_be_neither_finished_nor_undone_are_finished_later(tmp_pa
                     raise PermissionError("another program holds it open")
                 real(source, target)
 
-            monkeypatch.setattr(folders.os, "replace", replace)
+            monkeypatch.setattr(atomic.os, "replace", replace)
         try:
-            with complete(out) as place:
+            with write_folder(out, "abc") as place:
                 for name in "abc":
                     (place / name).write_text(version)
         except PermissionError:
             monkeypatch.undo()
     assert set(content(out).values()) != {b"new"}
-    settle(out)
+    recover(out, "abc")
     assert content(out) == dict.fromkeys("abc", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -301,10 +302,10 @@ def test_moves_that_can_be_neither_finished_nor_undone_are_finished_later(tmp_pa
 def test_what_moves_in_is_on_the_disk_before(tmp_path, monkeypatch):
     synced = set()
     monkeypatch.setattr(
-        folders.os, "fsync", lambda file: synced.add(os.readlink(f"/proc/self/fd/{file}"))
+        atomic.os, "fsync", lambda file: synced.add(os.readlink(f"/proc/self/fd/{file}"))
     )
     for folder in ("out", "out"):
-        with complete(tmp_path / folder) as place:
+        with write_folder(tmp_path / folder, ["a", "b.zarr"]) as place:
             (place / "a").write_text("a")
             (place / "b.zarr").mkdir()
             (place / "b.zarr" / "0").write_text("b")
@@ -312,18 +313,14 @@ def test_what_moves_in_is_on_the_disk_before(tmp_path, monkeypatch):
         assert names <= synced
 
 
-@pytest.mark.parametrize("was", ["nothing", "a file", "a Zarr"])
-def test_a_zarr_takes_the_whole_place_of_what_was_there(tmp_path, was):
+def test_a_zarr_is_written_whole_and_replaces_nothing(tmp_path):
     path = tmp_path / "a.zarr"
-    if was == "a file":
-        path.write_text("old")
-    if was == "a Zarr":
-        path.mkdir()
-        (path / "old").write_text("old")
-    with in_place(path) as new:
-        new.mkdir()
-        (new / "0").write_text("new")
-    assert content(tmp_path) == {"a.zarr/0": b"new"}
+    for refused in (False, True):
+        with contextlib.suppress(FileExistsError), write_file(path) as new:
+            assert not refused
+            new.mkdir()
+            (new / "0").write_text("new")
+        assert content(tmp_path) == {"a.zarr/0": b"new"}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="files are locked in another way there")
@@ -331,17 +328,18 @@ def test_where_files_cannot_be_locked_nobody_is_refused_or_cleared_up(tmp_path, 
     def flock(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(folders.fcntl, "flock", flock)
+    monkeypatch.setattr(atomic.fcntl, "flock", flock)
     for name in "first", "second":
-        with complete(tmp_path / "out") as place, complete(tmp_path / "out") as other:
+        first, second = (write_folder(tmp_path / "out", [name]) for _ in range(2))
+        with first as place, second as other:
             (place / name).write_text(name)
             (other / name).write_text(f"{name}, done earlier")
     assert content(tmp_path) == {"out/first": b"first", "out/second": b"second"}
 
 
 def test_a_place_that_is_cleared_up_before_it_is_locked_is_made_anew(tmp_path, monkeypatch):
-    real, answers = folders._locked, iter([False])
-    monkeypatch.setattr(folders, "_locked", lambda file: next(answers, None) or real(file))
-    with complete(tmp_path / "out") as place:
+    real, answers = atomic._locked, iter([False])
+    monkeypatch.setattr(atomic, "_locked", lambda file: next(answers, None) or real(file))
+    with write_folder(tmp_path / "out", ["a"]) as place:
         (place / "a").write_text("a")
     assert content(tmp_path) == {"out/a": b"a"}

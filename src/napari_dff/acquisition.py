@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,8 @@ class Acquisition:
         Names of the leading axes, lower case.
     focus_channel : int
         The channel whose focus determines the depth.
+    files : tuple of Path
+        Files and folders that the planes are read from; empty if they are in memory.
 
     Raises
     ------
@@ -59,6 +62,7 @@ class Acquisition:
     name: str = ""
     axes: tuple[str, ...] = ("t", "c")
     focus_channel: int = 0
+    files: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         shape, leading = tuple(self.data.shape), len(self.axes)

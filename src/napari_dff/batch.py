@@ -38,9 +38,10 @@ import psutil
 import napari_dff
 from napari_dff import checks
 from napari_dff.acquisition import Acquisition
-from napari_dff.io import names_of, read_acquisitions
-from napari_dff.io.folders import settle
-from napari_dff.io.results import is_complete
+from napari_dff.io import names_of, read_acquisitions, write_table
+from napari_dff.io.atomic import recover, write_folder
+from napari_dff.io.ownership import check_not_read, check_own, earlier_input, write_record
+from napari_dff.io.results import RESULT_NAMES, is_complete
 from napari_dff.job import Job
 from napari_dff.lazy import load_planes
 from napari_dff.plan import FREE_MEMORY_FRACTION
@@ -51,6 +52,8 @@ MANY = checks.Range(1, 1024, 1)  # workers, or threads of each
 ANSWER = 10  # seconds for a scheduler to answer
 PATIENCE = 60  # seconds for the first worker of a cluster to come
 TIDYING = 5  # seconds that a worker has, when it is told to end, to clear up
+SUMMARY = "summary.json"  # the record of a batch
+SUMMARY_NAMES = ("summary.csv", SUMMARY)
 DIED = "its worker died, perhaps for lack of memory"
 
 
@@ -98,6 +101,8 @@ class Outcome(NamedTuple):
         Why it failed.
     folder : str
         Where its result is.
+    replaced : str
+        What an earlier result was made of that was there.
     """
 
     stack: str
@@ -107,6 +112,7 @@ class Outcome(NamedTuple):
     seconds: float = 0.0
     why: str = ""
     folder: str = ""
+    replaced: str = ""
 
     @property
     def label(self) -> str:
@@ -132,15 +138,18 @@ def tasks_of(
     Raises
     ------
     ValueError
-        When nothing matches.
+        When nothing matches, or a result would replace what another stack is read from.
     """
     named = _named(patterns)
-    tasks, failed = [], []
+    tasks: list[Task] = []
+    failed: list[Outcome] = []
+    files: dict[Path, None] = {}  # everything that the batch reads
     for path, name in named.items():
         try:
             found = read_acquisitions(path, axes=axes, spacing=spacing)
             for each in found:
                 job.focus_channel(each)
+                files.update(dict.fromkeys(each.files))
         except Exception as error:  # one bad file doesn't stop the others
             failed.append(Outcome(str(path), None, None, "failed", why=str(error)))
             continue
@@ -157,7 +166,23 @@ def tasks_of(
                     job=job.at(place),
                 )
                 tasks.append(task)
+    check_not_read([task.folder for task in tasks], RESULT_NAMES, files)
+    check_not_read([out], SUMMARY_NAMES, files)
     return tasks, failed
+
+
+def check_summary(out: Path, overwrite: bool = False) -> None:
+    """Raise a FileExistsError where `out` holds a summary.csv that no batch has written."""
+    check_own(out, SUMMARY_NAMES, overwrite, SUMMARY)
+
+
+def write_summary(out: Path, outcomes: Sequence[Outcome], overwrite: bool = False) -> None:
+    """Write summary.csv and summary.json: what became of each stack."""
+    rows = sorted(outcomes)
+    columns = {name: [getattr(row, name) for row in rows] for name in Outcome._fields}
+    with write_folder(out, SUMMARY_NAMES, lambda folder: check_summary(folder, overwrite)) as place:
+        write_table(place / "summary.csv", columns)
+        write_record(place, {"stacks": [row._asdict() for row in rows]}, SUMMARY)
 
 
 def finished(tasks: Sequence[Task], *, workers: int = 1, scheduler: str = "") -> Iterator[Outcome]:
@@ -206,10 +231,10 @@ def do(task: Task) -> Outcome:
         if plan.whole:
             acquisition = _held(acquisition)
         key = key_of(acquisition, job)
-        settle(task.folder)
-        state = "found"
+        recover(task.folder, RESULT_NAMES)
+        state, replaced = "found", ""
         if not is_complete(task.folder, key, job.file_format):
-            state = "done"
+            state, replaced = "done", earlier_input(task.folder)
             source = {"path": str(task.path), "time": task.time}
             job.run(acquisition, task.folder, plan, source, no_progress, digest=key)
     except SystemExit:  # see _end; the pool would take it for a result, and wait for the worker
@@ -217,7 +242,8 @@ def do(task: Task) -> Outcome:
     except Exception as error:  # told in the summary; the others go on
         return _failed(task, str(error) or repr(error), time.perf_counter() - start)
     seconds = round(time.perf_counter() - start, 2)
-    return Outcome(*_which(task), state, seconds, folder=str(task.folder))
+    folder = str(task.folder)
+    return Outcome(*_which(task), state, seconds, folder=folder, replaced=replaced)
 
 
 def key_of(acquisition: Acquisition, job: Job) -> str:
@@ -375,7 +401,9 @@ def _on_cluster(tasks: Sequence[Task], scheduler: str) -> Iterator[Outcome]:
 def _begin() -> None:
     """Leave Ctrl-C to the program that has begun this worker, and end when that does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _end)
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _end)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

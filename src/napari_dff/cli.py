@@ -7,6 +7,7 @@ import functools
 import gc
 import io
 import itertools
+import signal
 import sys
 import time
 import warnings
@@ -79,6 +80,8 @@ class Work:
         How many work at a time; one for each core when not given.
     file_format
         Of the images.
+    overwrite
+        Replace files in the output folder that no run has written, or that were changed since, too.
     """
 
     focus_channel: Annotated[str, shown("NAME")] = ""
@@ -87,6 +90,7 @@ class Work:
     memory: Annotated[str, shown("SIZE")] = ""
     threads: Annotated[int | None, shown("INT")] = None
     file_format: Literal["ome-tiff", "ome-zarr"] = "ome-tiff"
+    overwrite: bool = False
 
     def job(self, recipe: Recipe) -> "Job":
         """All of it together."""
@@ -97,7 +101,20 @@ class Work:
         megabytes = _megabytes(self.memory) if self.memory else None
         channel = self.focus_channel or None
         known = None if self.depth_from is None else self.depth_from.absolute()
-        return Job(recipe, channel, moved, known, megabytes, self.file_format)
+        return Job(recipe, channel, moved, known, megabytes, self.file_format, self.overwrite)
+
+    def check_inputs(self, folders: Sequence[Path], recipe: Path | None) -> None:
+        """Raise a ValueError where results in `folders` would replace transforms or recipe.
+
+        The recipe of an earlier result may be replaced together with that.
+        """
+        from napari_dff.io.ownership import check_not_read, foreign_files
+        from napari_dff.io.results import RESULT_NAMES
+
+        if self.transforms is not None:
+            check_not_read(folders, RESULT_NAMES, [self.transforms], "transforms")
+        if recipe is not None and foreign_files(recipe.parent, [recipe.name]):
+            check_not_read(folders, RESULT_NAMES, [recipe], "the recipe")
 
 
 def run(
@@ -136,6 +153,7 @@ def run(
     from napari_dff.batch import MANY
     from napari_dff.compiled import notify_when_compiling
     from napari_dff.io import names_of
+    from napari_dff.io.ownership import earlier_input
     from napari_dff.quality import advice
     from napari_dff.threads import ThreadLimits, set_thread_limits
 
@@ -144,11 +162,14 @@ def run(
     set_thread_limits(ThreadLimits(threads=work.threads))
     job, found = work.job(settings), planes.read(stack)
     names = names_of([each.name for each in found])
+    work.check_inputs([out / name for name in names], recipe)
     with notify_when_compiling(lambda: None if quiet else print(COMPILING, file=sys.stderr)):
         for acquisition, name in zip(found, names, strict=True):
             start, folder, mine = time.perf_counter(), out / name, job.at(name)
             plan = mine.plan(acquisition)
             if not quiet:
+                if earlier := earlier_input(folder):
+                    print(f"{folder}: replaces the result of {earlier}", file=sys.stderr)
                 print(_foreseen(mine, acquisition, plan), file=sys.stderr)
             source = {"path": str(stack.absolute())}
             covered = mine.run(acquisition, folder, plan, source, _bar(quiet))
@@ -240,11 +261,12 @@ def batch(
     from tqdm import tqdm
 
     from napari_dff import batch as many
-    from napari_dff.io import write_table
 
+    many.check_summary(out, work.overwrite)
     job = work.job(settings)
     axes, spacing = planes.axes or None, planes.spacing or None
     tasks, failed = many.tasks_of(stacks, out, job, axes=axes, spacing=spacing)
+    work.check_inputs([task.folder for task in tasks], recipe)
     count, threads = many.shares(workers, work.threads, len(tasks), scheduler)
     if not scheduler:
         job = dataclasses.replace(job, megabytes=many.memory_each(job.megabytes, count))
@@ -260,13 +282,14 @@ def batch(
                 if outcome.state == "failed":
                     code = 1
                     bar.write(f"failed: {outcome.label}: {outcome.why}", file=sys.stderr)
+                elif outcome.replaced and not quiet:
+                    earlier = f"{outcome.folder}: replaced the result of {outcome.replaced}"
+                    bar.write(earlier, file=sys.stderr)
                 bar.update(outcome not in failed)
-        except KeyboardInterrupt:
-            code = 130
+        except KeyboardInterrupt as error:
+            code = 128 + getattr(error, "signal", signal.SIGINT)
             print("napari-dff: interrupted; the same command goes on from here", file=sys.stderr)
-    told.sort()
-    columns = {name: [getattr(o, name) for o in told] for name in many.Outcome._fields}
-    write_table(out / "summary.csv", columns)
+    many.write_summary(out, told, work.overwrite)
     states = [outcome.state for outcome in told]
     print(
         f"{out}: {states.count('done')} done, {states.count('found')} there already, "
@@ -282,6 +305,7 @@ def sample(
     *,
     out: Path,
     render: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Write a sample focal stack with its true depth and its true sharp picture.
 
@@ -293,22 +317,24 @@ def sample(
         Folder to write into.
     render
         Render it anew instead of copying the bundled one.
+    overwrite
+        Replace other files of these names, too.
     """
     from napari_dff import synthetic
     from napari_dff.io import SAMPLES, copy_sample, write_sample
 
     for each in SAMPLES if name == "all" else (name,):
         if render:
-            write_sample(each, synthetic.SCENES[each](), out)
+            write_sample(each, synthetic.SCENES[each](), out, overwrite=overwrite)
         else:
-            copy_sample(each, out)
+            copy_sample(each, out, overwrite=overwrite)
         print(out / f"{each}.ome.tif")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when all went well, 2 with one sentence when the input is to blame.
 
-    1 when some stacks of a batch failed, 130 when it was interrupted.
+    1 when some stacks of a batch failed, 128 + the number of the signal when it was interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -327,9 +353,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError, MemoryError) as error:
         print(f"napari-dff: {_sentence(error)}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, Cancelled):
+    except (KeyboardInterrupt, Cancelled) as error:
         print("napari-dff: cancelled; what was under way was not written", file=sys.stderr)
-        return 130
+        return 128 + getattr(error, "signal", signal.SIGINT)
     return code or 0
 
 
@@ -337,9 +363,25 @@ def program() -> None:
     """Run as a program: `main`, and out."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # names that it has no letters for
         sys.stdout.reconfigure(errors="backslashreplace")
+    for name in ("SIGTERM", "SIGHUP"):  # what clusters and closed terminals send
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminate)
     code = main()
     gc.freeze()  # so that Python doesn't look through all it has loaded on its way out: 0.3 s
     sys.exit(code)
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end by a signal other than that of Ctrl-C."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__()
+        self.signal = signal
+
+
+def _terminate(number: int, _: object) -> None:
+    raise Terminated(number)
 
 
 def _sentence(error: Exception) -> str:

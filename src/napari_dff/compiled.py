@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,21 +28,21 @@ class _CheckedCacheFile(IndexDataCacheFile):
     def _load_index(self) -> dict[Any, str]:
         try:
             index: dict[Any, str] = super()._load_index()
-        except Exception:  # pickle raises many kinds for a damaged file
+        except Exception:  # of many kinds, for a damaged file
             return {}
         return index if isinstance(index, dict) else {}
 
     def _load_data(self, name: str) -> Any:
         content = Path(self._data_path(name)).read_bytes()
-        digest, data = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+        data, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
         if hashlib.sha256(data).digest() != digest:
             raise OSError(f"{name} is damaged")  # which numba takes for a missing entry
-        return pickle.loads(data)
+        return super()._load_data(name)  # the digest comes after its data
 
     def _save_data(self, name: str, data: Any) -> None:
         content = self._dump(data)
         with self._open_for_write(self._data_path(name)) as file:
-            file.write(hashlib.sha256(content).digest() + content)
+            file.write(content + hashlib.sha256(content).digest())
 
 
 class _CheckedCache(FunctionCache):

@@ -14,8 +14,8 @@ import numpy as np
 from napari_dff.acquisition import Acquisition, Index
 from napari_dff.io import DepthFiles, Layout, Record, ResultFiles
 from napari_dff.io.file_sink import FileSink
-from napari_dff.io.folders import settle
-from napari_dff.io.results import FileFormat, check_apart
+from napari_dff.io.ownership import check_not_read
+from napari_dff.io.results import RESULT_NAMES, FileFormat
 from napari_dff.pieces import DepthReader
 from napari_dff.pipeline import run
 from napari_dff.plan import Plan, make_plan, seconds_of
@@ -40,6 +40,8 @@ class Job:
     megabytes : float, optional
         Memory that the process may use; nearly all free memory if None.
     file_format : {"ome-tiff", "ome-zarr"}
+    overwrite : bool
+        Replace files in the folder of the result that no run has written, too.
     """
 
     recipe: Recipe = field(default_factory=Recipe)
@@ -48,6 +50,7 @@ class Job:
     depth_from: Path | None = None
     megabytes: float | None = None
     file_format: FileFormat = "ome-tiff"
+    overwrite: bool = False
 
     def focus_channel(self, acquisition: Acquisition) -> int:
         """Return the focus channel; ValueError if none is chosen, unless the depth is known."""
@@ -104,12 +107,11 @@ class Job:
             acquisition, focus_channel=self.focus_channel(acquisition)
         )
         self._check_transforms(acquisition)
-        if "path" in source:
-            check_apart(Path(source["path"]), folder)
+        check_not_read([folder], RESULT_NAMES, acquisition.files)
         transforms = self.transforms
         depth: Callable[[Index], DepthReader] | None = None
         if self.depth_from is not None:
-            settle(self.depth_from)
+            check_not_read([folder], RESULT_NAMES, [self.depth_from], "depth_from")
             known = DepthFiles(self.depth_from, acquisition)
             transforms = known.transforms if transforms is None else transforms
             depth = functools.partial(_depth_at, known)
@@ -118,7 +120,9 @@ class Job:
             record, input={**record.input, **source, **self._known_inputs()}, digest=digest
         )
         layout = Layout.of(acquisition)
-        with ResultFiles(folder, layout, record, file_format=self.file_format) as files:
+        with ResultFiles(
+            folder, layout, record, file_format=self.file_format, overwrite=self.overwrite
+        ) as files:
             sink = FileSink(files, acquisition.positions.shape[-1])
             run(
                 acquisition,

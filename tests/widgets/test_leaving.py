@@ -334,5 +334,5 @@ def test_napari_quits_while_it_works(how):
     )
     assert done.returncode == 0
     assert done.stdout.split() == ["running", "left"]
-    assert not done.stderr
+    assert not [line for line in done.stderr.splitlines() if "could not determine DPI" not in line]
     assert time.perf_counter() - began < 40  # its run alone takes longer

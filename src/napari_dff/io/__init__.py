@@ -1,7 +1,7 @@
 """Everything that touches the disk: focal stacks in, results out."""
 
+from napari_dff.io.atomic import names_of
 from napari_dff.io.depth_files import DepthFiles
-from napari_dff.io.folders import names_of
 from napari_dff.io.reading import (
     StackError,
     frames_in,

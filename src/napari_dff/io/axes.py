@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,8 @@ class Source:
     calibration : Calibration
     doubts : tuple of str
         What is odd about it, in sentences.
+    files : tuple of Path
+        Files that it is read from, beside the one that was asked for.
     """
 
     data: Any
@@ -58,6 +61,7 @@ class Source:
     channels: tuple[str, ...] = ()
     calibration: Calibration = UNCALIBRATED
     doubts: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
 
     @property
     def counts(self) -> str:

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 
 from napari_dff.acquisition import Acquisition
 from napari_dff.depth import DepthMap
+from napari_dff.io.atomic import RECORD, interrupted
 from napari_dff.io.axes import Decoded, reason
-from napari_dff.io.folders import RECORD
 from napari_dff.io.reading import read_transforms
 from napari_dff.io.records import from_json
-from napari_dff.io.tiff_opening import opened
+from napari_dff.io.tiff_opening import map_tiff
 from napari_dff.io.zarr_reading import check_unpickled
 from napari_dff.windows import Window
 
@@ -58,7 +57,9 @@ class DepthFiles:
             positions = np.atleast_2d(positions)
             _check_maps(self._maps, len(positions))
         except (OSError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{folder} holds no result of a run: {reason(error)}") from error
+            why = "a run was interrupted while it moved its result there: run it again"
+            why = why if interrupted(place) else reason(error)
+            raise ValueError(f"{folder} holds no result of a run: {why}") from error
         shape, wanted = self._maps.depth.shape[-2:], tuple(acquisition.data.shape[3:5])
         if shape != wanted:
             raise ValueError(
@@ -93,8 +94,7 @@ def _opened(place: Path, name: str) -> Any:
     file = f"{name}.tif" if (place / f"{name}.tif").exists() else f"{name}.ome.zarr"
     try:
         if file.endswith(".tif"):
-            with opened(place / file, []):
-                return tifffile.memmap(place / file, mode="r")
+            return map_tiff(place / file)
         import zarr
 
         array = zarr.open_array(place / file / "0", mode="r")

@@ -12,7 +12,7 @@ from PIL import Image
 from tifffile import natural_sorted
 
 from napari_dff.io.axes import Source, StackError, check_piece, reason
-from napari_dff.io.tiff_opening import opened
+from napari_dff.io.tiff_opening import open_tiff
 from napari_dff.io.tiff_reading import TIFFS, check_codec
 from napari_dff.progress import no_progress
 from napari_dff.threads import run_parallel
@@ -81,14 +81,15 @@ def frames_source(folder: Path) -> Source:
     data = da.map_blocks(  # type: ignore[no-untyped-call]
         read, chunks=chunks, dtype=first.dtype, meta=empty
     )
-    return Source(data, ("", "Y", "X", "S")[: data.ndim], folder.name, doubts=tuple(odd[:1]))
+    axes = ("", "Y", "X", "S")[: data.ndim]
+    return Source(data, axes, folder.name, doubts=tuple(odd[:1]), files=tuple(paths))
 
 
 def _look(path: Path, odd: list[str]) -> _Look:
     """Look of a frame from its header; StackError when the file is no single image."""
     try:
         if path.suffix.lower() in TIFFS:
-            with opened(path, odd) as tif:
+            with open_tiff(path, odd) as (tif, _):
                 series = tif.series[0]
                 check_codec(path.name, series.keyframe)
                 axes, shape, dtype = series.axes, series.shape, series.dtype
@@ -120,7 +121,7 @@ def _frame(path: Path) -> np.ndarray:
             content = io.BytesIO(path.read_bytes())  # of which nobody gets more than there is
             with _picture(content) as picture:
                 return _visible(np.asarray(picture.convert(_mode(picture))))
-        with opened(path, []) as tif:
+        with open_tiff(path, []) as (tif, _):
             frame = tif.series[0].asarray()
             return _visible(np.moveaxis(frame, 0, 2) if tif.series[0].axes == "SYX" else frame)
     except StackError:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from napari_dff import checks
-from napari_dff.io.folders import in_place
+from napari_dff.io.atomic import write_file
 from napari_dff.surface import Mesh
 from napari_dff.surface import texture as as_texture
 
@@ -42,6 +42,9 @@ def save_mesh(
     ------
     ValueError
         For another suffix, or a texture of another shape.
+    FileExistsError
+        When the material or the texture of an OBJ would replace a file that no OBJ of that name
+        refers to.
     OSError
         When it can't be written; nothing is changed then.
     """
@@ -52,9 +55,23 @@ def save_mesh(
     checks.check_type("mesh", mesh, Mesh)
     picture = None if texture is None else as_texture(texture)
     files = EXPORTS[suffix](path, mesh, picture)
+    _check_companions(path, files)
     with contextlib.ExitStack() as moving:  # in the other order: the mesh after what it names
         for name, content in reversed(files.items()):
-            moving.enter_context(in_place(path.parent / name)).write_bytes(content)
+            moving.enter_context(write_file(path.parent / name)).write_bytes(content)
+
+
+def _check_companions(path: Path, files: Collection[str]) -> None:
+    """FileExistsError where a file beside the mesh exists and is not that of a mesh to replace."""
+    present = [name for name in files if name != path.name and os.path.lexists(path.parent / name)]
+    material = path.with_name(next((n for n in files if n.endswith(".mtl")), path.name))
+    known = b"".join(each.read_bytes() for each in {path, material} if each.is_file())
+    for name in present:
+        if not path.is_file() or name.encode() not in known:
+            raise FileExistsError(
+                f"{path.with_name(name)} exists and belongs to no mesh {path.name}: remove it, or "
+                "give another name"
+            )
 
 
 def _ply(path: Path, mesh: Mesh, picture: np.ndarray | None) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from napari_dff.io.folders import in_place
+from napari_dff.io.atomic import write_file
 
 FIGURES = (".png", ".svg", ".pdf")
 MOVIES = (".gif", ".tif")
@@ -27,7 +27,7 @@ def write_figure(path: str | os.PathLike[str], figure: Figure) -> None:
         For another suffix.
     """
     path = _checked(path, FIGURES)
-    with in_place(path) as new, rc_context({"svg.fonttype": "none"}):
+    with write_file(path) as new, rc_context({"svg.fonttype": "none"}):
         figure.savefig(new, dpi=DPI)
 
 
@@ -52,7 +52,7 @@ def write_movie(
     every = list(frames)
     if not every:
         raise ValueError("frames must be one at least, got none")
-    with in_place(path) as new:
+    with write_file(path) as new:
         iio.imwrite(new, np.stack(every), **settings)
 
 

@@ -170,6 +170,8 @@ def _found(
     if not found:
         raise StackError(f"{path.name} holds no images")
     doubts = [doubt for source in sources for doubt in source.doubts]
+    files = (path.absolute(), *dict.fromkeys(file for source in sources for file in source.files))
+    found = tuple(dataclasses.replace(each, files=files) for each in found)
     if spacing is not None:
         found = tuple(_spaced(each, spacing) for each in found)
     else:

@@ -157,6 +157,8 @@ def from_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
         Where it isn't `what` it should be, with one sentence.
     """
     file = Path(path)
+    if file.exists() and not file.is_file():
+        raise ValueError(f"{path} is not {what}: it is no file")
     if file.stat().st_size > LARGEST:
         raise ValueError(f"{path} is not {what}: it is larger than {LARGEST / 1e6:.0f} MB")
     try:
@@ -166,6 +168,11 @@ def from_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
     if not isinstance(told, dict):
         raise ValueError(f"{path} is not {what}: it holds no names with values")
     return told
+
+
+def write_json(path: Path, content: Mapping[str, Any], indent: int | None = None) -> None:
+    """Write `content` as JSON, with a line break at its end."""
+    path.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
 
 
 def of_each_time(values: np.ndarray) -> list[Any]:

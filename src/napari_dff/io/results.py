@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 
 from napari_dff import checks
 from napari_dff.depth import DepthMap
 from napari_dff.images import block_means
-from napari_dff.io.folders import RECORD, check_space, complete
+from napari_dff.io.atomic import RECORD, check_space, write_folder
+from napari_dff.io.ownership import check_own, write_record
 from napari_dff.io.pixels import Growing, Pixels
-from napari_dff.io.records import MAPS, PICTURES, Layout, Record, from_json, of_each_time
+from napari_dff.io.records import (
+    MAPS,
+    PICTURES,
+    Layout,
+    Record,
+    from_json,
+    of_each_time,
+    write_json,
+)
 from napari_dff.io.tiff_files import GrowingTiff
 from napari_dff.io.zarr_files import GrowingZarr
 from napari_dff.windows import Window
@@ -27,6 +35,12 @@ FileFormat = Literal["ome-tiff", "ome-zarr"]
 FORMATS: dict[str, tuple[str, Callable[[Path, Pixels], Growing]]] = {
     "ome-tiff": (".tif", GrowingTiff),
     "ome-zarr": (".ome.zarr", GrowingZarr),
+}
+RESULT_NAMES = {name + end for name in (*MAPS, PICTURES) for end, _ in FORMATS.values()} | {
+    "recipe.json",
+    "transforms.json",
+    "preview.png",
+    RECORD,
 }
 SEEN = 440  # pixels, about the width of a map in the preview
 AVERAGED = ("uint8", "uint16", "int16", "float32", "float64")  # what OpenCV takes means of
@@ -37,8 +51,7 @@ class ResultFiles:
 
     A context manager. Windows may come in any order and from several threads. When its block ends
     well, everything moves into the folder at once; when it doesn't, what was there stays. A result
-    that was there before is replaced, in whichever format it is; files of other names are left
-    alone.
+    that was there is replaced, in whichever format it is; files of other names are left alone.
 
     Parameters
     ----------
@@ -51,11 +64,16 @@ class ResultFiles:
     record : Record
         Written beside the images and into each of them.
     file_format : {"ome-tiff", "ome-zarr"}
+    overwrite : bool
+        Replace files of these names that are not those of an earlier result, too.
 
     Raises
     ------
+    FileExistsError
+        On entering, when the folder holds such files and `overwrite` is False.
     OSError
-        On entering, when the disk has no room for it or it can't be written.
+        On entering, when the disk has no room for it or it can't be written. On leaving, when the
+        files can't be moved in; they are kept then, and the sentence says where.
     ValueError
         On leaving, when there are pixels that were never put.
     """
@@ -67,8 +85,10 @@ class ResultFiles:
         record: Record,
         *,
         file_format: FileFormat = "ome-tiff",
+        overwrite: bool = False,
     ) -> None:
         checks.check_choice("file_format", file_format, FORMATS)
+        self._overwrite = overwrite
         self._folder, self._layout, self._record = Path(folder), layout, record
         self._format = file_format
         self._transforms = np.tile(np.eye(3), (*layout.positions.shape, 1, 1))
@@ -80,14 +100,13 @@ class ResultFiles:
         told = self._record.of_result(self._layout)
         suffix, grow = FORMATS[self._format]
         files = {name: self._layout.pixels(name, told) for name in (*MAPS, PICTURES)}
-        other = [name + end for name in files for end, _ in FORMATS.values() if end != suffix]
         with contextlib.ExitStack() as undo:
-            self._place = undo.enter_context(complete(self._folder, instead_of=other))
+            writing = write_folder(self._folder, RESULT_NAMES, self._check_own)
+            self._place = undo.enter_context(writing)
             check_space(self._folder, sum(pixels.nbytes for pixels in files.values()))
             self._files = {
                 name: grow(self._place / (name + suffix), pixels) for name, pixels in files.items()
             }
-            write_json(self._place / RECORD, told)
             self._leave = undo.pop_all()
         return self
 
@@ -187,18 +206,10 @@ class ResultFiles:
         figure = preview_figure(picture, seen.found, layout.positions[0], layout.unit)
         look = {"compress_level": 1}
         figure.savefig(self._place / "preview.png", dpi=100, pil_kwargs=look)
+        write_record(self._place, self._record.of_result(layout))
 
-
-def check_apart(stack: Path, folder: Path) -> None:
-    """ValueError where a result in `folder` would replace planes of `stack`, or lie among them."""
-    stack, folder = (Path(os.path.realpath(path)) for path in (stack, folder))
-    images = {name + end for name in (*MAPS, PICTURES) for end, _ in FORMATS.values()}
-    if (
-        folder == stack
-        or (stack.suffix == ".zarr" and folder.is_relative_to(stack))
-        or (folder == stack.parent and stack.name in images)
-    ):
-        raise ValueError(f"out must be another folder than that of the planes, got {folder}")
+    def _check_own(self, folder: Path) -> None:
+        check_own(folder, RESULT_NAMES, self._overwrite)
 
 
 def is_complete(folder: Path, digest: str, file_format: FileFormat) -> bool:
@@ -245,11 +256,6 @@ class Glance:
             if part.size:
                 part = part if part.dtype.name in AVERAGED else part.astype(np.float32)
                 small[rows, columns] = block_means(part, n)
-
-
-def write_json(path: Path, content: Mapping[str, Any], indent: int | None = None) -> None:
-    """Write `content` as JSON, with a line's end."""
-    path.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
 
 
 def _limits(picture: np.ndarray) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_dff.io.folders import in_place
+from napari_dff.io.atomic import write_file
 from napari_dff.surface import Profile, Quantity
 from napari_dff.units import depth_unit_symbol, unit_symbol
 
@@ -37,7 +37,7 @@ def write_table(
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"columns must be of one length, got {lengths}")
-    with in_place(Path(path)) as new, new.open("w", encoding="utf-8", newline="") as file:
+    with write_file(Path(path)) as new, new.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(columns)
         table.writerows(

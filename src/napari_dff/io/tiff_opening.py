@@ -1,4 +1,4 @@
-"""TIFF opened with care: what it claims, names or lacks is looked at before anything is read."""
+"""Open TIFF: the only place that does. What it claims, names or lacks is checked before reading."""
 
 from __future__ import annotations
 
@@ -25,15 +25,18 @@ MOST_PLANES = 10_000_000  # more than that nobody takes
 
 
 @contextlib.contextmanager
-def opened(path: Path, odd: list[str]) -> Iterator[tifffile.TiffFile]:
-    """The file, until it isn't needed any more.
+def open_tiff(
+    path: Path, odd: list[str]
+) -> Iterator[tuple[tifffile.TiffFile, ElementTree.Element | None]]:
+    """Open a TIFF file; gives it with the root of its OME metadata, or None.
 
-    What tifffile logs meanwhile isn't shown; if there is anything, a sentence goes into `odd`.
+    Messages that tifffile logs are not shown; if there are any, a sentence is appended to `odd`.
 
     Raises
     ------
     StackError
-        Where pages, or their description, are lost, or would lead it astray.
+        Where pages or their description are missing, or the metadata claims more planes than there
+        can be, or names files outside the folder of the file.
     """
     ear = _Ear()
     tifffile.logger().addHandler(ear)
@@ -41,7 +44,7 @@ def opened(path: Path, odd: list[str]) -> Iterator[tifffile.TiffFile]:
         with tifffile.TiffFile(path) as tif:
             _check_ring(path, tif)
             _check_micromanager(path, tif)
-            yield tif
+            yield tif, _checked_ome(path, tif)
     finally:
         tifffile.logger().removeHandler(ear)
         lost = next(filter(LOST.search, ear.heard), None)
@@ -51,13 +54,32 @@ def opened(path: Path, odd: list[str]) -> Iterator[tifffile.TiffFile]:
         odd.append(f"{path.name} may be damaged: {_plainly(ear.heard[0])}")
 
 
-def ome_of(path: Path, tif: tifffile.TiffFile) -> ElementTree.Element | None:
-    """The OME metadata, if there is any.
+def map_tiff(path: Path) -> np.ndarray:
+    """Map the first series of an uncompressed TIFF into memory, read-only.
 
-    Raises
-    ------
-    StackError
-        Where it claims more planes than there can be, or names files that aren't beside this one.
+    StackError where its planes are compressed, lie apart, or lie in several files.
+    """
+    with open_tiff(path, []) as (tif, _):
+        mapped = map_series(tif.series[0])
+    if mapped is None:
+        raise StackError(f"{path.name} is compressed or in several pieces, and can't be mapped")
+    return mapped
+
+
+def map_series(series: tifffile.TiffPageSeries) -> np.ndarray | None:
+    """Map a series where it lies in one file as one uncompressed piece, else return None."""
+    page = series.keyframe
+    if series.dataoffset is None or not page.is_memmappable or series.is_multifile:
+        return None
+    file = page.parent  # holds this series, and may be another file than the one that was opened
+    dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
+    return np.memmap(file.filehandle.path, dtype, "r", series.dataoffset, tuple(series.shape))
+
+
+def _checked_ome(path: Path, tif: tifffile.TiffFile) -> ElementTree.Element | None:
+    """Parse the OME metadata, if there is any.
+
+    StackError where it claims more planes than there can be, or names files elsewhere.
     """
     text = tif.ome_metadata
     if not text:

@@ -12,7 +12,7 @@ import tifffile
 
 from napari_dff.io.axes import Source, StackError, reason, unread
 from napari_dff.io.calibration import UNCALIBRATED, Calibration, Length, calibration
-from napari_dff.io.tiff_opening import ome_of, opened
+from napari_dff.io.tiff_opening import map_series, open_tiff
 
 TIFFS = {".tif", ".tiff"}
 NAMED = "TCZYXS"  # letters that mean to tifffile what they mean to us
@@ -24,8 +24,8 @@ def tiff_sources(path: Path) -> list[Source]:
     """Every series of pages in a TIFF, unread."""
     try:
         odd: list[str] = []
-        with opened(path, odd) as tif:
-            images = _ome_images(path, tif)
+        with open_tiff(path, odd) as (tif, ome):
+            images = _ome_images(path, ome)
             found = [_source(path, tif, series, images) for series in tif.series]
         return [dataclasses.replace(each, doubts=tuple(odd)) for each in found]
     except StackError:
@@ -64,7 +64,14 @@ def _source(
         series.name if image is not None else "",
         channels,
         known,
+        files=_files(series),
     )
+
+
+def _files(series: tifffile.TiffPageSeries) -> tuple[Path, ...]:
+    """All files that hold planes of a series."""
+    pages = series if series.kind in JOINED else series[:1]
+    return tuple({Path(page.parent.filehandle.path) for page in pages if page is not None})
 
 
 def _axis(letter: str, kind: str) -> str:
@@ -86,11 +93,8 @@ def _pixels(path: Path, series: tifffile.TiffPageSeries) -> Any:
             "must lie beside it"
         )
     check_codec(path.name, page)
-    if series.dataoffset is not None and page.is_memmappable and not series.is_multifile:
-        file = page.parent  # holds this series, and may be another than `path`
-        dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
-        place = (series.dataoffset, tuple(series.shape))
-        mapped = np.memmap(file.filehandle.path, dtype, "r", *place)
+    mapped = map_series(series)
+    if mapped is not None:
         if mapped.dtype.isnative:
             return mapped
         planes = (1,) * (mapped.ndim - page.ndim) + mapped.shape[-page.ndim :]
@@ -117,9 +121,8 @@ def _check_ends(path: Path, series: tifffile.TiffPageSeries) -> None:
             raise StackError(f"{path.name} is cut short: page {page.index} goes beyond its end")
 
 
-def _ome_images(path: Path, tif: tifffile.TiffFile) -> list[ElementTree.Element]:
+def _ome_images(path: Path, root: ElementTree.Element | None) -> list[ElementTree.Element]:
     """Elements Image of the OME metadata, if there is any."""
-    root = ome_of(path, tif)
     if root is None:
         return []
     other = root.find("{*}BinaryOnly")

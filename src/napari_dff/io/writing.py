@@ -12,10 +12,10 @@ import numpy as np
 
 from napari_dff import checks
 from napari_dff.acquisition import Acquisition
-from napari_dff.io.folders import check_space, in_place
+from napari_dff.io.atomic import check_space, write_file
 from napari_dff.io.pixels import Pixels, fill
-from napari_dff.io.records import Layout, Record
-from napari_dff.io.results import FileFormat, ResultFiles, write_json
+from napari_dff.io.records import Layout, Record, write_json
+from napari_dff.io.results import FileFormat, ResultFiles
 from napari_dff.io.tiff_files import GrowingTiff, write_tiff
 from napari_dff.io.zarr_files import GrowingZarr
 from napari_dff.pipeline import Reconstruction
@@ -31,6 +31,7 @@ def save_reconstruction(
     folder: str | os.PathLike[str],
     *,
     file_format: FileFormat = "ome-tiff",
+    overwrite: bool = False,
     input: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a result: depth, index, uncertainty, all-in-focus image, recipe, motions, preview.
@@ -48,6 +49,9 @@ def save_reconstruction(
         `read_transforms`) and ``preview.png``.
     file_format : {"ome-tiff", "ome-zarr"}
         Of the images; OME-Zarr's end in ``.ome.zarr``.
+    overwrite : bool
+        Replace files of these names that no run has written, or that were changed since, too. A
+        result that ``provenance.json`` lists with its files is always replaced.
     input : mapping, optional
         More on where the stack came from, as its ``path``, for ``provenance.json``.
 
@@ -55,6 +59,8 @@ def save_reconstruction(
     ------
     ValueError
         When the format can't hold such planes.
+    FileExistsError
+        When the folder holds files of these names that are not those of a result.
     OSError
         When it can't be written; nothing is changed then.
     """
@@ -65,14 +71,16 @@ def save_reconstruction(
     given = Acquisition(planes, stack.positions[np.newaxis], stack.pixel_size, stack.unit)
     record = Record.of(result.recipe, given)
     record = dataclasses.replace(record, input={**record.input, **(input or {})})
-    with ResultFiles(folder, Layout.of(given), record, file_format=file_format) as files:
+    with ResultFiles(
+        folder, Layout.of(given), record, file_format=file_format, overwrite=overwrite
+    ) as files:
         files.put(full_window(found.depth.shape), found, [result.all_in_focus])
         files.put_transforms(result.transforms)
 
 
 def write_recipe(path: str | os.PathLike[str], recipe: Recipe) -> None:
     """Write a recipe as JSON, for `read_recipe`; what was there stays until it is complete."""
-    with in_place(Path(path)) as new:
+    with write_file(Path(path)) as new:
         write_json(new, Record(recipe).settings, indent=2)
 
 
@@ -117,9 +125,7 @@ def _write(path: Path, data: Any, pixels: Pixels, settings: dict[str, Any]) -> N
     zarr = path.suffix == ".zarr"
     if settings and zarr:
         raise ValueError(f"settings must be none for OME-Zarr, got {', '.join(settings)}")
-    if zarr and path.exists():
-        raise FileExistsError(f"{path} is there already: remove it, or give another name")
-    with in_place(path) as new:
+    with write_file(path) as new:
         if settings:
             write_tiff(new, np.asarray(data), pixels, **settings)
         else:

@@ -11,7 +11,7 @@ from napari.utils.notifications import show_error
 
 from napari_dff.io import StackError, frames_in, read_acquisitions
 from napari_dff.io.bioio_reading import PLUGINS
-from napari_dff.io.tiff_opening import ome_of, opened
+from napari_dff.io.tiff_opening import open_tiff
 from napari_dff.io.tiff_reading import TIFFS
 from napari_dff.io.zarr_reading import is_zarr
 from napari_dff.stack import MIN_PLANES
@@ -65,8 +65,7 @@ def _may_hold_stacks(path: Path) -> bool:
 def _may_be_tiff_stack(path: Path) -> bool:
     """Return whether a TIFF has planes along Z, or along axes without a name."""
     try:
-        with opened(path, []) as tif:
-            ome_of(path, tif)
+        with open_tiff(path, []) as (tif, _):
             axes = [axis for each in tif.series for axis in zip(each.axes, each.shape, strict=True)]
     except Exception:  # damaged, in one of many ways: `read_acquisitions` raises why
         return path.is_file()

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 
 from napari_dff.io import StackError, frames_in
+from napari_dff.io.atomic import RECORD
 from napari_dff.io.axes import reason
-from napari_dff.io.folders import RECORD, settle
 from napari_dff.io.records import from_json
-from napari_dff.io.tiff_opening import ome_of, opened
+from napari_dff.io.tiff_opening import map_tiff, open_tiff
 from napari_dff.io.tiff_reading import TIFFS
 from napari_dff.io.zarr_reading import check_unpickled
 from napari_dff.widgets.layer_data import (
@@ -71,8 +70,8 @@ def _read_record(path: Path) -> dict[str, Any]:
 
             record = dict(zarr.open(path, mode="r").attrs).get(METADATA_KEY)
         elif path.suffix.lower() in TIFFS:
-            with opened(path, []) as tif:
-                root = ome_of(path, tif)
+            with open_tiff(path, []) as (_, root):
+                pass
             text = "" if root is None else root.findtext("{*}Image/{*}Description") or ""
             record = json.loads(text) if "napari_dff" in text else None
     except Exception:  # the reader of the file raises it again
@@ -84,10 +83,9 @@ def _read_image(path: Path) -> Any:
     """Return the array of an image, with colour last; lazy or mapped if it is large."""
     if path.suffix == ".zarr":
         return _read_zarr(path)
-    with opened(path, []) as tif:
-        ome_of(path, tif)
-        if path.stat().st_size > MAX_LOADED_BYTES:
-            return tifffile.memmap(path, mode="r")
+    if path.stat().st_size > MAX_LOADED_BYTES:
+        return map_tiff(path)
+    with open_tiff(path, []) as (tif, _):
         return np.asarray(tif.asarray())
 
 
@@ -131,8 +129,6 @@ def _result_folders(path: Path) -> list[Path]:
 
 
 def _is_folder(path: Path) -> bool:
-    if not (path / RECORD).is_file():
-        settle(path)  # a run may have been killed while it moved its result there
     return (path / RECORD).is_file() and _image_file(path, "depth") is not None
 
 

@@ -11,7 +11,7 @@ from napari.layers import Image, Labels, Layer
 
 import napari_dff
 from napari_dff.acquisition import CHANNEL_LABELS
-from napari_dff.io.folders import check_space, in_place
+from napari_dff.io.atomic import check_space, write_file
 from napari_dff.io.pixels import Pixels, fill
 from napari_dff.io.records import plainly
 from napari_dff.io.tiff_files import GrowingTiff
@@ -90,7 +90,7 @@ def _write_layer(path: Path, layer: Image | Labels) -> str:
         channels=_channel_names(layer) if "C" in axes.letters else (),
         record=_layer_record(layer, axes),
     )
-    with in_place(path) as new:
+    with write_file(path) as new:
         check_space(path.parent, pixels.nbytes)
         zarr = path.suffix == ".zarr"
         file = GrowingZarr(new, pixels) if zarr else GrowingTiff(new, pixels, positions)

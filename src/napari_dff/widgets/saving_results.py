@@ -1,6 +1,7 @@
 """Save results of stacks as a run does: one folder each, with all that is needed to repeat them."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from napari.utils.notifications import show_info
 from napari_dff.acquisition import AXIS_WORDS, channel_axis
 from napari_dff.depth import DepthMap
 from napari_dff.io import Layout, Record, ResultFiles, names_of
-from napari_dff.io.folders import complete
 from napari_dff.recipe import Recipe
 from napari_dff.stack import fractional_plane_index
 from napari_dff.widgets.axes import leading_axis_names
@@ -48,13 +48,10 @@ def write_results(path: str, layers: list[LayerData]) -> list[str]:
         images = [Layer.create(*each) for each in layers if each[2] in ("image", "labels")]
         stacks = _group_by_stack(images)
         parts = [(name, stack, at) for stack in stacks for name, at in _split_by_time(stack)]
-        if len(parts) == 1:
-            _write_result(folder, *parts[0][1:])
-        else:
-            with complete(folder) as inside:
-                names = names_of([name for name, *_ in parts])
-                for name, (_, stack, indices) in zip(names, parts, strict=True):
-                    _write_result(inside / name, stack, indices)
+        names = names_of([name for name, *_ in parts])
+        with ExitStack() as results:  # whose files move in when all of them are complete
+            for name, (_, stack, indices) in zip(names, parts, strict=True):
+                _write_result(results, folder / name, stack, indices)
     others = len(layers) - sum(map(len, stacks))
     if others:
         titles = ", ".join(repr(stack_name_of(stack["depth"])) for stack in stacks)
@@ -101,8 +98,10 @@ def _split_by_time(stack: dict[str, Layer]) -> Iterator[tuple[str, list[Index]]]
         yield " ".join([stack_name_of(depth), *words]), indices
 
 
-def _write_result(folder: Path, stack: dict[str, Layer], indices: list[Index]) -> None:
-    """Write the folder of one result; `indices` are its times."""
+def _write_result(
+    results: ExitStack, folder: Path, stack: dict[str, Layer], indices: list[Index]
+) -> None:
+    """Write the folder of one result, `indices` being its times; it is complete with `results`."""
     depth, picture = stack["depth"], stack["all_in_focus"]
     metadata, names = plugin_metadata(depth), leading_axis_names(depth)
     if "positions" not in metadata:
@@ -120,17 +119,17 @@ def _write_result(folder: Path, stack: dict[str, Layer], indices: list[Index]) -
         pixel_size_of(depth),
         unit_of(depth),
     )
-    with ResultFiles(folder, layout, _provenance(depth, layout)) as files:
-        for time, index in enumerate(indices):
-            pictures = [
-                result_values(picture, tuple(c if i == axis else n for i, n in enumerate(index)))
-                for c in range(channels)
-            ]
-            depth_map = _depth_map(stack, index, positions[time])
-            files.put(full_window(layout.shape), depth_map, pictures, time=time)
-            if metadata.get("transforms") is not None:
-                transforms = at_index(np.asarray(metadata["transforms"]), index, 3)
-                files.put_transforms(transforms, time=time)
+    files = results.enter_context(ResultFiles(folder, layout, _provenance(depth, layout)))
+    for time, index in enumerate(indices):
+        pictures = [
+            result_values(picture, tuple(c if i == axis else n for i, n in enumerate(index)))
+            for c in range(channels)
+        ]
+        depth_map = _depth_map(stack, index, positions[time])
+        files.put(full_window(layout.shape), depth_map, pictures, time=time)
+        if metadata.get("transforms") is not None:
+            transforms = at_index(np.asarray(metadata["transforms"]), index, 3)
+            files.put_transforms(transforms, time=time)
 
 
 def _depth_map(stack: dict[str, Layer], index: Index, positions: np.ndarray) -> DepthMap:

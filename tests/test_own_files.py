@@ -1,0 +1,589 @@
+"""A user's own files are never deleted, replaced or planted, whatever lies beside a result."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_dff import FocalStack, Recipe, depth_from_focus, save_reconstruction
+from napari_dff.cli import main
+from napari_dff.io import StackError, atomic, copy_sample, read_stack, write_stack, write_table
+from napari_dff.io.atomic import LOCK, MOVES, STAGING_SUFFIX, interrupted, write_folder
+from napari_dff.io.meshes import save_mesh
+from napari_dff.io.results import RESULT_NAMES
+from napari_dff.surface import Mesh
+from napari_dff.widgets.files import reader
+
+QUICK = ["--registration", "none", "--refinement", "none", "--quiet"]
+PLANES = np.random.default_rng(5).integers(0, 255, (5, 64, 64)).astype(np.uint8)
+
+
+@pytest.fixture
+def stack(tmp_path):
+    path = tmp_path / "in" / "stack.tif"
+    path.parent.mkdir()
+    tifffile.imwrite(path, PLANES, photometric="minisblack")
+    return path
+
+
+def run(stack, out, *more) -> int:
+    return main(["run", str(stack), "--out", str(out), *QUICK, *more])
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    every = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in every}
+
+
+def error_of(capsys) -> str:
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+# 1. Staging folders that nobody left
+
+
+def old_journal(there, names):
+    """As the program wrote it before; its names were obeyed."""
+    return {"inside": False, "there": there, "names": names}
+
+
+def journal(old, new):
+    return {"old": {name: [1, 2, 3] for name in old}, "new": new}
+
+
+JOURNALS = {
+    "of the old kind": old_journal(["thesis.docx", "photos"], [".bashrc"]),
+    "names beside": journal(["thesis.docx", "photos"], [".bashrc"]),
+    "names above": journal(["../thesis.docx"], ["../.bashrc"]),
+    "absolute names": journal(["/etc/hostname"], ["/tmp/.bashrc"]),
+    "names of a result": journal(["depth.tif"], ["depth.tif"]),
+    "empty": None,
+    "no JSON": "{",
+    "no names": [],
+    "names that are none": {"old": 3, "new": None},
+}
+
+
+def plant(folder: Path, moves, *, inode: bool) -> Path:
+    """Put a staging folder for `folder/results` there, as somebody might."""
+    place = folder / f".results-aaaaaaaa{STAGING_SUFFIX}"
+    (place / "old").mkdir(parents=True)
+    (place / "new").mkdir()
+    (place / "new" / ".bashrc").write_text("planted")
+    (place / "new" / "depth.tif").write_text("planted")
+    (place / LOCK).write_text(str(place.lstat().st_ino) if inode else "")
+    text = "" if moves is None else moves if isinstance(moves, str) else json.dumps(moves)
+    (place / MOVES).write_text(text)
+    return place
+
+
+@pytest.mark.parametrize("inode", [False, True], ids=["unpacked", "made here"])
+@pytest.mark.parametrize("kind", JOURNALS)
+def test_a_planted_journal_is_never_obeyed(stack, tmp_path, recwarn, kind, inode):
+    home = tmp_path / "home"
+    (home / "photos").mkdir(parents=True)
+    (home / "photos" / "1.jpg").write_text("mine")
+    (home / "thesis.docx").write_text("mine")
+    assert run(stack, home / "results") == 0
+    place = plant(home, JOURNALS[kind], inode=inode)
+    before = content(home)
+    assert run(stack, tmp_path / "other", "--depth-from", str(home / "results")) == 0
+    for path in (home / "results", home, home / "photos"):
+        reader(str(path))
+    assert not recwarn.list
+    assert content(home) == before
+    with pytest.warns(UserWarning, match=str(place)):  # it is named, and the run goes on
+        save_reconstruction(depth_from_focus(FocalStack(PLANES)), home / "results")
+    after = content(home)
+    assert after.keys() == before.keys()
+    assert all(after[name] == before[name] for name in before if not name.startswith("results"))
+    assert after["results/depth.tif"] not in (b"planted", before["results/depth.tif"])
+
+
+def test_a_staging_folder_of_another_user_is_left_alone(tmp_path, monkeypatch):
+    place = plant(tmp_path, journal([], ["depth.tif"]), inode=True)
+    monkeypatch.setattr(os, "geteuid", lambda: place.lstat().st_uid + 1)
+    with write_folder(tmp_path / "results", RESULT_NAMES) as new:
+        (new / "index.tif").write_text("mine")
+    assert (place / "new" / "depth.tif").exists()
+    assert content(tmp_path / "results") == {"index.tif": b"mine"}
+
+
+def test_a_link_or_a_pipe_in_the_place_of_a_staging_folder_or_lock_is_left_alone(tmp_path):
+    elsewhere = plant(tmp_path / "elsewhere", journal([], ["depth.tif"]), inode=True)
+    link = tmp_path / f".results-aaaaaaaa{STAGING_SUFFIX}"
+    link.symlink_to(elsewhere)
+    pipe = tmp_path / f".results-bbbbbbbb{STAGING_SUFFIX}"
+    pipe.mkdir()
+    os.mkfifo(pipe / LOCK)
+    with write_folder(tmp_path / "results", RESULT_NAMES) as new:
+        (new / "index.tif").write_text("mine")
+    assert (elsewhere / "new" / "depth.tif").exists()
+    assert link.is_symlink()
+    assert pipe.is_dir()
+
+
+def interrupted_run(folder: Path, monkeypatch, *names: str) -> None:
+    """Leave what a run leaves that is killed after its first move into `folder`."""
+    calls, real = iter(range(100)), os.replace
+
+    def replace(source, target):
+        if next(calls) > 1:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    def back(moves):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic.os, "replace", replace)
+        patch.setattr(atomic, "reversed", back, raising=False)
+        with contextlib.suppress(KeyboardInterrupt), write_folder(folder, RESULT_NAMES) as new:
+            for name in names:
+                (new / name).write_text("new")
+    assert interrupted(folder)
+
+
+def test_an_interrupted_run_is_finished_by_the_next_one_and_by_no_reader(
+    stack, tmp_path, capsys, monkeypatch
+):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("depth.tif", "provenance.json"):
+        (out / name).write_text("old")
+    interrupted_run(out, monkeypatch, "depth.tif", "provenance.json")
+    before = content(tmp_path)
+    assert reader(str(out)) is None or content(tmp_path) == before
+    assert run(stack, tmp_path / "x", "--depth-from", str(out)) == 2
+    assert "a run was interrupted while it moved its result there" in error_of(capsys)
+    assert content(tmp_path) == before
+    with write_folder(out, RESULT_NAMES, lambda folder: None):
+        assert content(out) == {"depth.tif": b"new", "provenance.json": b"new"}
+
+
+def test_a_file_that_came_after_an_interrupted_run_is_not_moved_away(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "depth.tif").write_text("old")
+    (out / "index.tif").write_text("old")
+    interrupted_run(out, monkeypatch, "depth.tif", "index.tif")
+    (remaining,) = out.iterdir()
+    remaining.write_text("my own")
+    with (
+        pytest.warns(UserWarning, match="has changed since"),
+        write_folder(out, RESULT_NAMES),
+    ):
+        assert remaining.read_text() == "my own"
+
+
+def test_leftovers_of_killed_runs_under_other_names_are_removed(tmp_path):
+    place, lock = atomic._new_staging_folder(tmp_path / "earlier")
+    (place / "new").mkdir()
+    (place / "new" / "depth.tif").write_text("half")
+    running, held = atomic._new_staging_folder(tmp_path / "other")
+    lock.close()
+    with write_folder(tmp_path / "out", ["a"]) as new:
+        (new / "a").write_text("a")
+    assert not place.exists()
+    assert running.exists()
+    held.close()
+
+
+# 2. Files that no run has written
+
+
+FOREIGN = ["depth.tif", "preview.png", "recipe.json", "index.ome.zarr/0", "provenance.json"]
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_files_of_the_users_own_are_replaced_only_with_overwrite(stack, tmp_path, capsys, name):
+    out = tmp_path / "out"
+    (out / name).parent.mkdir(parents=True)
+    (out / name).write_text("{}")
+    for words in ([], ["--file_format", "ome-zarr"]):
+        assert run(stack, out, *words) == 2
+        assert f"{out} holds {name.split('/')[0]}, which no run of" in error_of(capsys)
+        assert content(out) == {name: b"{}"}
+    result = depth_from_focus(FocalStack(PLANES), Recipe(refinement="none"))
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        save_reconstruction(result, out)
+    assert content(out) == {name: b"{}"}
+    assert run(stack, out, "--overwrite") == 0
+    assert (out / "depth.tif").stat().st_size > 100
+
+
+@pytest.mark.parametrize("name", ["depth.tif", "preview.png", "recipe.json"])
+def test_a_file_of_a_result_that_was_changed_is_the_users_own(stack, tmp_path, capsys, name):
+    out = tmp_path / "out"
+    assert run(stack, out) == 0
+    (out / name).write_bytes((out / name).read_bytes() + b" ")
+    before = content(out)
+    assert run(stack, out) == 2
+    assert f"{out} holds {name}, which no run" in error_of(capsys)
+    assert content(out) == before
+
+
+def test_an_older_result_that_is_replaced_is_named(stack, tmp_path, capsys):
+    words = ["run", str(stack), "--out", str(tmp_path / "out"), *QUICK[:-1]]
+    assert main(words) == 0
+    assert "replaces" not in capsys.readouterr().err
+    assert main([*words, "--file_format", "ome-zarr"]) == 0
+    assert f"out: replaces the result of {stack}\n" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "depth.tif").exists()
+    words = ["batch", str(stack), "--out", str(tmp_path / "all"), *QUICK[:-1], "--workers", "1"]
+    assert main(words) == 0
+    assert main([*words, "--window", "11"]) == 0
+    assert f"replaced the result of {stack}" in capsys.readouterr().err
+    with (tmp_path / "all" / "summary.json").open() as file:
+        assert [row["replaced"] for row in json.load(file)["stacks"]] == [str(stack)]
+
+
+@pytest.mark.parametrize("name", ["summary.csv", "summary.json"])
+def test_a_summary_of_the_users_own_is_kept(stack, tmp_path, capsys, name):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("my own")
+    words = ["batch", str(stack), "--out", str(out), *QUICK, "--workers", "1"]
+    assert main(words) == 2
+    assert f"{out} holds {name}, which no run" in error_of(capsys)
+    assert content(out) == {name: b"my own"}
+    assert main([*words, "--overwrite"]) == 0
+    assert main(words) == 0
+    with (out / "summary.csv").open("a") as file:
+        file.write("my remarks")
+    assert main(words) == 2
+
+
+def test_samples_replace_only_the_bundled_files(tmp_path, capsys):
+    for _ in range(2):
+        copy_sample("cell_sheet", tmp_path)
+    (tmp_path / "cell_sheet.ome.tif").write_text("my own")
+    assert main(["sample", "cell_sheet", "--out", str(tmp_path)]) == 2
+    assert "cell_sheet.ome.tif is not the bundled file: write elsewhere" in error_of(capsys)
+    assert main(["sample", "cell_sheet", "--out", str(tmp_path), "--overwrite"]) == 0
+
+
+def test_a_texture_never_replaces_a_picture_that_belongs_to_no_mesh(tmp_path):
+    vertices = np.array([[0.0, 0, 0], [0, 0, 1], [0, 1, 0]])
+    mesh = Mesh(vertices, np.array([[0, 1, 2]]), np.zeros((3, 2)))
+    picture = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    (tmp_path / "part.png").write_text("my own")
+    with pytest.raises(FileExistsError, match=r"part\.png exists and belongs to no mesh"):
+        save_mesh(tmp_path / "part.obj", mesh, texture=picture)
+    assert content(tmp_path) == {"part.png": b"my own"}
+    (tmp_path / "part.png").unlink()
+    for _ in range(2):  # its own it replaces
+        save_mesh(tmp_path / "part.obj", mesh, texture=picture)
+    assert len(content(tmp_path)) == 3
+
+
+# … nor files that are being read, with or without --overwrite
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """An OME-TIFF in two files, one of which is called as a result is."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    uuids = [f"urn:uuid:0000000{i}-0000-0000-0000-000000000000" for i in range(2)]
+    names = ["first.ome.tif", "depth.tif"]
+    data = "".join(
+        f'<TiffData FirstZ="{z}" IFD="{z % 3}" PlaneCount="1">'
+        f'<UUID FileName="{names[z // 3]}">{uuids[z // 3]}</UUID></TiffData>'
+        for z in range(6)
+    )
+    for i, name in enumerate(names):
+        xml = (
+            '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="{uuids[i]}"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" '
+            'Type="uint8" SizeX="64" SizeY="64" SizeZ="6" SizeC="1" SizeT="1">'
+            f'<Channel ID="Channel:0"/>{data}</Pixels></Image></OME>'
+        )
+        planes = PLANES[[0, 1, 2] if i == 0 else [3, 4, 0]]
+        tifffile.imwrite(
+            folder / name, planes, description=xml, metadata=None, photometric="minisblack"
+        )
+    return folder
+
+
+def test_no_part_of_a_set_that_is_read_is_replaced(parts, capsys):
+    before = content(parts)
+    assert read_stack(parts / "first.ome.tif").planes.shape == (6, 64, 64)
+    for words in ([], ["--overwrite"]):
+        assert run(parts / "first.ome.tif", parts, *words) == 2
+        assert f"out must be another folder than that of the planes, got {parts}" in error_of(
+            capsys
+        )
+        assert content(parts) == before
+    shutil.copytree(parts, parts / "deeper" / "depth.tif")
+    assert run(parts / "deeper" / "depth.tif" / "first.ome.tif", parts / "deeper") == 2
+
+
+@pytest.mark.parametrize("name", ["preview.png", "transforms.json", "depth.tif"])
+def test_a_folder_of_frames_that_is_named_as_a_result_stays(tmp_path, capsys, name):
+    frames = tmp_path / name
+    frames.mkdir()
+    for i, plane in enumerate(PLANES):
+        tifffile.imwrite(frames / f"{i}.tif", plane)
+    before = content(tmp_path)
+    for words in ([], ["--overwrite"]):
+        assert run(frames, tmp_path, *words) == 2
+        assert "out must be another folder than that of the planes" in error_of(capsys)
+    assert content(tmp_path) == before
+
+
+def test_frames_that_are_links_into_the_output_folder_stay(tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "frames").mkdir()
+    for i, plane in enumerate(PLANES):
+        tifffile.imwrite(tmp_path / "frames" / f"{i}.tif", plane)
+    shutil.move(tmp_path / "frames" / "2.tif", tmp_path / "out" / "depth.tif")
+    (tmp_path / "frames" / "2.tif").symlink_to(tmp_path / "out" / "depth.tif")
+    before = content(tmp_path)
+    assert run(tmp_path / "frames", tmp_path / "out", "--overwrite") == 2
+    assert "out must be another folder than that of the planes" in error_of(capsys)
+    assert content(tmp_path) == before
+
+
+def test_what_is_read_beside_the_planes_is_no_target_either(stack, tmp_path, capsys):
+    earlier = tmp_path / "earlier"
+    assert run(stack, earlier) == 0
+    before = content(earlier)
+    for flag, path, what in (
+        ("--depth-from", earlier, "depth_from"),
+        ("--transforms", earlier / "transforms.json", "transforms"),
+    ):
+        assert run(stack, earlier, flag, str(path), "--overwrite") == 2
+        assert f"out must be another folder than that of {what}" in error_of(capsys)
+    assert content(earlier) == before
+    assert run(stack, earlier, "--recipe", str(earlier / "recipe.json")) == 0
+    (tmp_path / "mine").mkdir()
+    shutil.copy(earlier / "recipe.json", tmp_path / "mine")
+    recipe = str(tmp_path / "mine" / "recipe.json")
+    assert run(stack, tmp_path / "mine", "--recipe", recipe, "--overwrite") == 2
+    assert "out must be another folder than that of the recipe" in error_of(capsys)
+
+
+def test_a_batch_puts_no_result_among_the_frames_of_another_stack(tmp_path, capsys):
+    folder = tmp_path / "in"
+    (folder / "a").mkdir(parents=True)
+    tifffile.imwrite(folder / "a.tif", PLANES, photometric="minisblack")
+    for i, plane in enumerate(PLANES):
+        tifffile.imwrite(folder / "a" / f"{i}.tif", plane)
+    before = content(tmp_path)
+    words = ["batch", str(folder / "a.tif"), str(folder / "a"), "--out", str(folder), *QUICK]
+    assert main([*words, "--overwrite"]) == 2
+    assert "out must be another folder than that of the planes" in error_of(capsys)
+    assert content(tmp_path) == before
+
+
+# 3. Paths in metadata
+
+
+def crafted(path: Path, name: str) -> None:
+    """A TIFF whose OME metadata says that its plane is in the file `name`."""
+    xml = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+        'UUID="urn:uuid:00000000-0000-0000-0000-000000000001"><Image ID="Image:0">'
+        '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="64" SizeY="64" '
+        'SizeZ="1" SizeC="1" SizeT="1"><Channel ID="Channel:0"/><TiffData IFD="0">'
+        f'<UUID FileName="{name}">urn:uuid:00000000-0000-0000-0000-000000000002</UUID>'
+        "</TiffData></Pixels></Image></OME>"
+    )
+    tifffile.imwrite(path, PLANES[0], description=xml, metadata=None, photometric="minisblack")
+
+
+@pytest.fixture
+def secret(tmp_path):
+    """A file outside of the folder of those that name it."""
+    (tmp_path / "secret").mkdir()
+    xml = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+        'UUID="urn:uuid:00000000-0000-0000-0000-000000000002"><Image ID="Image:0">'
+        '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="64" SizeY="64" '
+        'SizeZ="1" SizeC="1" SizeT="1"><Channel ID="Channel:0"/><TiffData IFD="0"/></Pixels>'
+        "</Image></OME>"
+    )
+    path = tmp_path / "secret" / "s.ome.tif"
+    tifffile.imwrite(path, PLANES[1], description=xml, metadata=None, photometric="minisblack")
+    return path
+
+
+def error_in_napari(path: Path) -> str:
+    """The sentence that napari shows for a file or folder."""
+    read = reader(str(path))
+    assert read is not None
+    with pytest.raises(StackError) as error:
+        read(str(path))
+    return str(error.value)
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_frame_that_names_a_file_elsewhere_is_refused(tmp_path, secret, capsys, absolute):
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for i in range(4):
+        crafted(frames / f"{i}.tif", str(secret) if absolute else "../secret/s.ome.tif")
+    assert run(frames, tmp_path / "out") == 2
+    assert "which isn't in its folder" in error_of(capsys)
+    assert "which isn't in its folder" in error_in_napari(frames)
+
+
+@pytest.mark.parametrize("name", ["depth", "index", "uncertainty"])
+def test_a_result_that_names_a_file_elsewhere_is_refused(stack, tmp_path, secret, capsys, name):
+    out = tmp_path / "result"
+    assert run(stack, out) == 0
+    crafted(out / f"{name}.tif", "../secret/s.ome.tif")
+    assert run(stack, tmp_path / "other", "--depth-from", str(out)) == 2
+    assert "which isn't in its folder" in error_of(capsys)
+    assert not (tmp_path / "other").exists()
+    assert "which isn't in its folder" in error_in_napari(out)
+
+
+def test_zarr_that_names_an_array_elsewhere_is_refused(tmp_path, capsys):
+    write_stack(tmp_path / "secret.ome.zarr", FocalStack(PLANES))
+    write_stack(tmp_path / "a.ome.zarr", FocalStack(PLANES))
+    attributes = tmp_path / "a.ome.zarr" / ".zattrs"
+    text = attributes.read_text()
+    changed = text.replace('"path": "0"', '"path": "../secret.ome.zarr/0"')
+    assert changed != text
+    attributes.write_text(changed)
+    assert run(tmp_path / "a.ome.zarr", tmp_path / "out") == 2
+    assert "a.ome.zarr" in error_of(capsys)
+
+
+# 4. A finished result is kept, and leftovers of ended runs are removed
+
+
+@pytest.fixture
+def immutable(tmp_path):
+    """Make a file immutable; skips where the file system has no such attribute."""
+    changed = []
+
+    def change(path: Path) -> None:
+        if not shutil.which("chattr") or subprocess.run(["chattr", "+i", path]).returncode:
+            pytest.skip("files can't be made immutable here")
+        changed.append(path)
+
+    yield change
+    for path in changed:
+        subprocess.run(["chattr", "-i", path], check=True)
+
+
+@pytest.mark.parametrize("name", ["depth.tif", "preview.png", ""])
+def test_an_immutable_target_is_said_before_any_work(
+    stack, tmp_path, capsys, monkeypatch, immutable, name
+):
+    out = tmp_path / "out"
+    assert run(stack, out) == 0
+    before = content(out)
+    immutable(out / name)
+    monkeypatch.setattr("napari_dff.job.run", lambda *_, **__: pytest.fail("it has begun"))
+    capsys.readouterr()
+    assert run(stack, out) == 2
+    error = error_of(capsys)
+    assert "immutable" in error if name else "can't be written" in error
+    assert content(out) == before
+
+
+def test_a_read_only_target_is_said_before_any_work(stack, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    assert run(stack, out) == 0
+    (out / "depth.tif").chmod(0o444)
+    before = content(out)
+    monkeypatch.setattr("napari_dff.job.run", lambda *_, **__: pytest.fail("it has begun"))
+    for words in ([], ["--overwrite"]):
+        assert run(stack, out, *words) == 2
+        assert "depth.tif can't be replaced: it is read-only" in error_of(capsys)
+    assert content(out) == before
+
+
+def test_a_result_that_cannot_be_moved_in_is_kept(stack, tmp_path, capsys, immutable):
+    out, real = tmp_path / "out", depth_from_focus(FocalStack(PLANES))
+    save_reconstruction(real, out)
+    before = content(out)
+    with pytest.raises(PermissionError, match=r"the finished result is in .*out-finished"):
+        save_and_freeze(real, out, immutable)
+    assert content(out) == before
+    kept = content(tmp_path / "out-finished")
+    assert kept.keys() == before.keys()
+    assert run(stack, tmp_path / "x", "--depth-from", str(tmp_path / "out-finished")) == 0
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def save_and_freeze(result, out, immutable):
+    """Save a result, and make a file of the old one immutable while it is written."""
+    from napari_dff.io import results
+
+    written = results.write_record
+
+    def write_record(*arguments):
+        written(*arguments)
+        immutable(out / "index.tif")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "write_record", write_record)
+        save_reconstruction(result, out)
+
+
+def test_a_file_that_comes_during_a_run_is_kept_and_the_result_too(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+
+    def check(folder):
+        if (folder / "depth.tif").exists():
+            raise FileExistsError("depth.tif is your own")
+
+    writing = contextlib.ExitStack()
+    new = writing.enter_context(write_folder(out, ["depth.tif"], check))
+    (new / "depth.tif").write_text("result")
+    (out / "depth.tif").write_text("my own")
+    with pytest.raises(FileExistsError, match=r"your own; the finished result is in .*-finished"):
+        writing.close()
+    assert content(tmp_path) == {
+        "out/depth.tif": b"my own",
+        "out-finished/depth.tif": b"result",
+    }
+
+
+def test_a_single_file_that_cannot_be_replaced_is_kept(tmp_path, monkeypatch):
+    def replace(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(atomic.os, "replace", replace)
+    with pytest.raises(PermissionError, match=r"the finished result is in .*table-finished\.csv"):
+        write_table(tmp_path / "table.csv", {"a": [1]})
+    assert content(tmp_path).keys() == {"table-finished.csv"}
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signals here")
+@pytest.mark.parametrize("command", ["run", "batch"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_signals_clean_up_as_ctrl_c_does(tmp_path, command, name):
+    planes = np.random.default_rng(1).integers(0, 255, (12, 700, 700)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "stack.tif", planes, photometric="minisblack")
+    out = tmp_path / "there" / "out"
+    words = [sys.executable, "-m", "napari_dff.cli", command, str(tmp_path / "stack.tif")]
+    words += ["--out", str(out), "--quiet"] + ["--workers", "1"] * (command == "batch")
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 60
+    while time.monotonic() < end and process.poll() is None:
+        if list((tmp_path / "there").glob(f"**/.*{STAGING_SUFFIX}/new/*")):
+            break
+        time.sleep(0.01)
+    process.send_signal(getattr(signal, name))
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + getattr(signal, name)
+    assert "cancelled" in error or "interrupted" in error
+    assert not list((tmp_path / "there").glob(f"**/.*{STAGING_SUFFIX}"))
+    assert not list((tmp_path / "there").glob("**/depth.tif"))
