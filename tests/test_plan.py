@@ -25,13 +25,13 @@ def test_what_is_in_memory_is_done_as_a_whole():
     planes = np.zeros((10, 300, 400), np.uint16)
     plan = make_plan(planes, Recipe())
     assert plan.windows == [full_window((300, 400))]
-    assert plan.whole
+    assert plan.fits_in_memory
 
 
 @pytest.mark.parametrize("megabytes", [1500, 2000, 4000])
 def test_tiles_cover_a_large_plane_within_the_limit(megabytes):
     plan = make_plan(LARGE, Recipe(), megabytes=megabytes, on_disk=True)
-    assert not plan.whole
+    assert not plan.fits_in_memory
     assert plan.megabytes <= megabytes
     covered = sum(np.prod(window.shape) for window in plan.windows)
     assert covered == 8192**2

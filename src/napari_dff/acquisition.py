@@ -81,22 +81,21 @@ class Acquisition:
 
     def _positions_per_stack(self) -> np.ndarray:
         count, channel = self.data.shape[len(self.axes)], self.channel_axis
-        wanted = (*self.drop_channel(self.leading_shape), count)
+        full = (*self.leading_shape, count)
+        per_stack = (*self.drop_channel(self.leading_shape), count)
         positions: np.ndarray = np.asarray(self.positions, dtype=np.float64)
-        if channel is not None and positions.ndim == len(self.axes) + 1:
-            positions = np.take(positions, 0, axis=channel)
-        pairs = zip(positions.shape, wanted, strict=False)
-        single = positions.shape == (count,)
-        if not single and (
-            positions.ndim != len(wanted)
-            or positions.shape[-1] != count
-            or any(n not in (1, size) for n, size in pairs)
-        ):
+        has_channels = channel is not None and positions.ndim == len(full)
+        expected = (count,) if positions.ndim == 1 else full if has_channels else per_stack
+        fits = len(expected) == positions.ndim and positions.shape[-1] == count
+        sizes = zip(positions.shape, expected, strict=False)
+        if not fits or any(n not in (1, size) for n, size in sizes):
             raise ValueError(
-                f"positions must be one number per plane, ({count},) or {wanted}, "
+                f"positions must be one number per plane, ({count},) or {per_stack}, "
                 f"got shape {positions.shape}"
             )
-        return np.broadcast_to(positions, wanted).copy()
+        if channel is not None and has_channels:
+            positions = np.take(positions, 0, axis=channel)
+        return np.broadcast_to(positions, per_stack).copy()
 
     @property
     def leading_shape(self) -> Index:

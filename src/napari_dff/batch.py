@@ -228,7 +228,7 @@ def do(task: Task) -> Outcome:
         if job.megabytes is None:
             job = dataclasses.replace(job, megabytes=_of_this_worker())
         plan = job.plan(acquisition)
-        if plan.whole:
+        if plan.fits_in_memory:
             acquisition = _held(acquisition)
         key = key_of(acquisition, job)
         recover(task.folder, RESULT_NAMES)

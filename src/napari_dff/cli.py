@@ -410,7 +410,7 @@ def _bar(quiet: bool) -> "Progress":
 
 def _foreseen(job: "Job", acquisition: "Acquisition", plan: "Plan") -> str:
     """What a run will need, in a sentence."""
-    tiles = "all at once" if plan.whole else f"in {len(plan.windows)} tiles"
+    tiles = "all at once" if plan.fits_in_memory else f"in {len(plan.windows)} tiles"
     told = f"foreseen: {plan.megabytes / 1000:.2f} GB of memory, {tiles}"
     if acquisition.data.size < LONG:
         return told

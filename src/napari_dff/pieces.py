@@ -239,8 +239,8 @@ def estimate_shared(stack: AlignedStack, recipe: Recipe, progress: Progress) -> 
         uncertainties.append(uncertainty)
         images.append(luminance(tile.images[0]))
     depth, uncertainty = (np.concatenate(parts, axis=1) for parts in (depths, uncertainties))
-    enough = np.isfinite(uncertainty).mean() > MIN_FOCUS_FRACTION
-    slope = typical_slope(depth, uncertainty) if enough else None
+    in_focus = np.isfinite(uncertainty).mean()
+    slope = typical_slope(depth, uncertainty) if in_focus > MIN_FOCUS_FRACTION else None
     return SharedStatistics(slope, guide_range(np.concatenate(images, axis=1)))
 
 

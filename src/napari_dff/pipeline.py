@@ -183,16 +183,16 @@ def align_stack(
 
     The planes of other channels are moved by the transforms of the stack.
     """
-    planes = load_planes(stack.planes, progress) if plan.whole else stack.planes
+    planes = load_planes(stack.planes, progress) if plan.fits_in_memory else stack.planes
     lazy = align_by_recipe(planes, recipe, transforms, progress)
     others = tuple(
         align_by_recipe(each, recipe, lazy.transforms, progress) for each in other_channels
     )
     given = dataclasses.replace(lazy, planes=stack.planes)
     aligned = AlignedStack(lazy.planes, stack.positions, others, alignment=given)
-    if lazy.is_identity and (plan.whole or not isinstance(planes, np.ndarray)):
+    if lazy.is_identity and (plan.fits_in_memory or not isinstance(planes, np.ndarray)):
         return aligned
-    if not plan.whole:  # reads copies of the windows, so that a memory map can be released
+    if not plan.fits_in_memory:  # reads copies of the windows, so that a memory map can be released
         return aligned._replace(planes=lazy, valid=lazy.valid)
     planes, valid = load_aligned(lazy, progress)
     return aligned._replace(planes=planes, valid=lambda window: valid[window.slices])
@@ -241,12 +241,12 @@ def _is_flat(image: np.ndarray) -> bool:
     return float(image.max()) - float(image.min()) < MIN_CONTRAST
 
 
-def measured_by(recipe: Recipe, stack: FocalStack, progress: Progress) -> np.ndarray:
-    """The focus volume of `stack`, measured as `recipe` says."""
+def measure_by_recipe(recipe: Recipe, stack: FocalStack, progress: Progress) -> np.ndarray:
+    """Return the focus volume of a stack, (Z, Y, X); see `focus_measure`."""
     return focus_measure(stack.planes, **focus_settings(recipe), progress=progress)
 
 
-def refined_by(
+def refine_by_recipe(
     recipe: Recipe,
     stack: FocalStack,
     estimate: DepthMap,
@@ -256,7 +256,7 @@ def refined_by(
     hints: np.ndarray | None = None,
     previous: PreviousResult | None = None,
 ) -> DepthMap:
-    """`estimate` refined as `recipe` says; see `refine` for hints."""
+    """Return the refined depth map of a stack; see `refine`."""
     return refine(
         estimate,
         focus,
@@ -270,10 +270,10 @@ def refined_by(
     )
 
 
-def fused_by(
+def fuse_by_recipe(
     recipe: Recipe, stack: FocalStack, depth: np.ndarray, progress: Progress
 ) -> np.ndarray:
-    """The all-in-focus image of `stack` at `depth`, fused as `recipe` says."""
+    """Return the all-in-focus image of a stack at `depth`; see `all_in_focus`."""
     return all_in_focus(
         stack.planes, depth, stack.positions, fusion=recipe.fusion, progress=progress
     )

@@ -64,7 +64,7 @@ class Plan(NamedTuple):
     megabytes: float
 
     @property
-    def whole(self) -> bool:
+    def fits_in_memory(self) -> bool:
         """Whether all planes are in memory at once."""
         return len(self.windows) == 1
 
@@ -159,8 +159,8 @@ def seconds_of(stack: FocalStack, recipe: Recipe, plan: Plan, *, other_channels:
             seconds += spent * count / len(motions)
             if not np.allclose(motions, np.eye(3), rtol=0, atol=1e-9):
                 transforms[:, 0, 2] = 0.5  # what moves is resampled
-    moved = LazyAlignedStack(stack.planes, transforms)
-    aligned = AlignedStack(moved, stack.positions, tuple([moved] * other_channels), moved.valid)
+    lazy = LazyAlignedStack(stack.planes, transforms)
+    aligned = AlignedStack(lazy, stack.positions, tuple([lazy] * other_channels), lazy.valid)
     height, width = (min(max(w.shape[k] for w in plan.windows), TRIED) for k in (0, 1))
     top, left = (
         (shape[0] - height) // 2 // GRID_PX * GRID_PX,
@@ -178,13 +178,11 @@ def seconds_of(stack: FocalStack, recipe: Recipe, plan: Plan, *, other_channels:
 
     time_tile(Window(top, top + GRID_PX, left, left + GRID_PX))  # compiles, loads
     # What is read goes with the pixels that are seen, all else with those that are computed.
-    seen, around = margin + focus_margin(recipe), 0 if plan.whole else margin
-    reading = _timed(lambda: read_window(moved, tried.expand(seen, shape)))[0] * (
-        1 + other_channels
-    )
+    seen, around = margin + focus_margin(recipe), 0 if plan.fits_in_memory else margin
+    reading = _timed(lambda: read_window(lazy, tried.expand(seen, shape)))[0] * (1 + other_channels)
     work = LARGER * max(time_tile(tried) - reading, 0.0)
     work *= pixels(around, plan.windows) / pixels(margin, [tried])
-    read = pixels(0 if plan.whole else seen, plan.windows) / pixels(seen, [tried])
+    read = pixels(0 if plan.fits_in_memory else seen, plan.windows) / pixels(seen, [tried])
     return seconds + work + reading * read
 
 

@@ -56,8 +56,8 @@ def blocked(monkeypatch):
     """Block the computation of the focus measure."""
     from napari_dff.widgets import focus
 
-    blocked = BlockedFunction(focus.measured_by)
-    monkeypatch.setattr(focus, "measured_by", blocked)
+    blocked = BlockedFunction(focus.measure_by_recipe)
+    monkeypatch.setattr(focus, "measure_by_recipe", blocked)
     yield blocked
     blocked.go.set()
 
@@ -313,7 +313,7 @@ def leave():
         timer.stop()
         {how}
 
-focus.measured_by = endless
+focus.measure_by_recipe = endless
 viewer = napari.Viewer()
 viewer.add_image(synthetic.rough_surface(size=32, planes=6, seed=5).stack.planes)
 _, widget = viewer.window.add_plugin_dock_widget("napari-dff", "Focus measure")

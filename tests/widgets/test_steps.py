@@ -109,7 +109,7 @@ def test_cancelling_changes_no_layer(person, surface, monkeypatch):
         for _ in progress(range(1000), desc="Waiting"):
             time.sleep(0.01)
 
-    monkeypatch.setattr("napari_dff.widgets.focus.measured_by", slow)
+    monkeypatch.setattr("napari_dff.widgets.focus.measure_by_recipe", slow)
     person.press(widget.run)
     person.qtbot.waitUntil(lambda: "Waiting" in widget.status.value, timeout=5000)
     assert not widget.run.enabled

@@ -6,7 +6,7 @@ import numpy as np
 from napari.layers import Image, Layer
 
 from napari_dff.depth import DepthMap, depth_map
-from napari_dff.pipeline import fused_by
+from napari_dff.pipeline import fuse_by_recipe
 from napari_dff.progress import Progress
 from napari_dff.widgets.layers import require_layer
 from napari_dff.widgets.maps import Maps
@@ -37,7 +37,7 @@ class DepthWidget(MapsStep):
             progress=progress,
         )
         depth.uncertainty[~arrays["valid"]] = np.inf
-        return depth, fused_by(recipe, stack, depth.depth, progress)
+        return depth, fuse_by_recipe(recipe, stack, depth.depth, progress)
 
     def add_layers(self, run: RunLayers, result: Maps) -> Iterator[None]:
         """Add the four layers."""

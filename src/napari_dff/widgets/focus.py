@@ -7,7 +7,7 @@ import numpy as np
 import psutil
 
 from napari_dff.acquisition import Acquisition
-from napari_dff.pipeline import measured_by
+from napari_dff.pipeline import measure_by_recipe
 from napari_dff.progress import Progress
 from napari_dff.region import measure_region
 from napari_dff.widgets.layer_data import subsample
@@ -30,7 +30,7 @@ class FocusWidget(StepWidget):
         _check_memory(acquisition)
         volumes: np.ndarray | None = None
         for place, within in acquisition.iterate(progress):
-            volume = measured_by(inputs.recipe, acquisition.focus_stack(place), within)
+            volume = measure_by_recipe(inputs.recipe, acquisition.focus_stack(place), within)
             if not acquisition.axes:
                 return volume
             if volumes is None:

@@ -10,7 +10,7 @@ from napari.layers import Layer
 from napari_dff.depth import DepthMap
 from napari_dff.lazy import read_window
 from napari_dff.pieces import MARGIN_PX, TileResult
-from napari_dff.pipeline import fused_by
+from napari_dff.pipeline import fuse_by_recipe
 from napari_dff.progress import Progress
 from napari_dff.quality import advice
 from napari_dff.sinks import ArraySink
@@ -44,7 +44,9 @@ class MapsStep(StepWidget):
             depth, image = self.compute_stack(stack_inputs, located)
             depth = DepthMap(*(np.array(values) for values in depth))  # may be those of a layer
             images = [
-                fused_by(recipe, acquisition.channel_stack(index, channel), depth.depth, located)
+                fuse_by_recipe(
+                    recipe, acquisition.channel_stack(index, channel), depth.depth, located
+                )
                 for channel in acquisition.other_channels
             ]
             images.insert(acquisition.focus_channel, image)

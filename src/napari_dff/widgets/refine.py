@@ -11,7 +11,7 @@ from napari.viewer import Viewer
 
 from napari_dff.depth import DepthMap
 from napari_dff.images import luminance
-from napari_dff.pipeline import fused_by, refined_by
+from napari_dff.pipeline import fuse_by_recipe, refine_by_recipe
 from napari_dff.progress import Progress
 from napari_dff.refinement import NO_HINT, PreviousResult
 from napari_dff.widgets.freshness import version
@@ -101,7 +101,7 @@ class RefineWidget(MapsStep):
             previous = self._previous[1]
             if previous.hints.shape != index.shape:  # this is a preview, of a window
                 previous = None
-        refined = refined_by(
+        refined = refine_by_recipe(
             recipe,
             stack,
             estimate,
@@ -111,7 +111,7 @@ class RefineWidget(MapsStep):
             hints=arrays.get("hints"),
             previous=previous,
         )
-        return refined, fused_by(recipe, stack, refined.depth, progress)
+        return refined, fuse_by_recipe(recipe, stack, refined.depth, progress)
 
     def add_layers(self, run: RunLayers, result: Maps) -> Iterator[None]:
         """Add the four layers, and remember the result of a single stack for the next hints."""
