@@ -1,4 +1,4 @@
-"""Times, channels and positions land where they belong, and one run serves another."""
+"""Times, channels and positions are written at their index, and one run is used for another."""
 
 import dataclasses
 import json
@@ -43,7 +43,7 @@ def file(series, tmp_path):
     return path
 
 
-def test_every_time_and_channel_lands_where_it_belongs(series, tmp_path):
+def test_every_time_and_channel_is_written_at_its_index(series, tmp_path):
     job = Job(PLAIN, channel="light")
     job.run(series, tmp_path / "out", job.plan(series), {"path": "here"}, no_progress)
     depth = tifffile.imread(tmp_path / "out" / "depth.tif")
@@ -57,12 +57,12 @@ def test_every_time_and_channel_lands_where_it_belongs(series, tmp_path):
             stack = series.stack(time, channel)
             expected = all_in_focus(stack.planes, depth[time], stack.positions)
             np.testing.assert_array_equal(pictures[time, channel], expected)
-    told = json.loads((tmp_path / "out" / "provenance.json").read_text())
-    assert told["focus_channel"] == 1
-    assert told["positions"] == series.positions.tolist()
+    record = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    assert record["focus_channel"] == 1
+    assert record["positions"] == series.positions.tolist()
 
 
-def test_all_channels_move_with_the_focus_channel(drifting, tmp_path):
+def test_all_channels_get_the_transforms_of_the_focus_channel(drifting, tmp_path):
     stack = drifting.stack
     data = np.stack([stack.planes, 255 - stack.planes])[None]
     both = Acquisition(data, [stack.positions], channels=("a", "b"))
@@ -75,10 +75,10 @@ def test_all_channels_move_with_the_focus_channel(drifting, tmp_path):
     assert np.abs(sum_[known] - 255).max() <= 1
 
 
-def test_a_channel_must_be_chosen_where_there_are_several(file, tmp_path, capsys):
+def test_a_focus_channel_must_be_chosen_from_several(file, tmp_path, capsys):
     assert main(["run", str(file), "--out", str(tmp_path / "out"), *QUICK]) == 2
-    told = capsys.readouterr().err
-    assert "the focus channel must be chosen, of 0 stain, 1 light" in told
+    message = capsys.readouterr().err
+    assert "the focus channel must be chosen, of 0 stain, 1 light" in message
     assert not (tmp_path / "out").exists()
 
 
@@ -96,7 +96,7 @@ def test_the_command_writes_series_in_either_format(file, series, tmp_path, file
         np.testing.assert_array_equal(depth[time], alone.refined.depth)
 
 
-def test_axes_named_by_the_person_are_taken(series, tmp_path):
+def test_axes_named_by_the_user_are_applied(series, tmp_path):
     path = tmp_path / "plain.tif"
     planes = series.data[:, 0].swapaxes(0, 1)  # Z, T, Y, X
     tifffile.imwrite(path, planes, photometric="minisblack")
@@ -123,7 +123,7 @@ def test_positions_get_a_folder_each(series, tmp_path):
         np.testing.assert_array_equal(depth, depth_from_focus(plain, PLAIN).refined.depth)
 
 
-def test_the_plane_map_of_one_run_serves_another_light(file, series, tmp_path):
+def test_the_depth_of_one_run_is_used_for_planes_with_other_illumination(file, series, tmp_path):
     first = tmp_path / "first"
     settings = [*QUICK, "--focus_channel"]
     assert main(["run", str(file), "--out", str(first), *settings, "light"]) == 0
@@ -140,7 +140,7 @@ def test_the_plane_map_of_one_run_serves_another_light(file, series, tmp_path):
     np.testing.assert_array_equal(tifffile.imread(out / "all_in_focus.tif")[1, 1], expected)
 
 
-def test_a_plane_map_of_another_field_is_refused(file, tmp_path, capsys):
+def test_the_depth_of_another_field_is_refused(file, tmp_path, capsys):
     first = tmp_path / "first"
     settings = [*QUICK, "--focus_channel", "0"]
     assert main(["run", str(file), "--out", str(first), *settings]) == 0
@@ -156,7 +156,7 @@ def test_a_plane_map_of_another_field_is_refused(file, tmp_path, capsys):
     assert "no holds no result of a run" in capsys.readouterr().err
 
 
-def test_memory_is_kept_to_or_refused(file, tmp_path, capsys):
+def test_too_little_or_unreadable_memory_is_refused(file, tmp_path, capsys):
     words = ["run", str(file), "--out", str(tmp_path / "out"), "--focus_channel", "0", *QUICK]
     assert main([*words, "--memory", "10MB"]) == 2
     assert "megabytes must be at least" in capsys.readouterr().err
@@ -165,23 +165,25 @@ def test_memory_is_kept_to_or_refused(file, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_needed_is_said_before_the_work(tmp_path, capsys):
+def test_the_needed_memory_is_printed_before_the_run(tmp_path, capsys):
     planes = synthetic.rough_surface(size=64, planes=9, seed=1).stack.planes
     tifffile.imwrite(tmp_path / "a.tif", planes, photometric="minisblack")
     words = ["run", str(tmp_path / "a.tif"), "--out", str(tmp_path / "out"), *QUICK[:-1]]
     assert main(words) == 0
-    told = capsys.readouterr().err
-    assert "foreseen: 0." in told.split("Finding depth")[0]
+    message = capsys.readouterr().err
+    assert "foreseen: 0." in message.split("Finding depth")[0]
     assert len(read_acquisitions(tmp_path / "a.tif")) == 1
 
 
-def test_motions_of_other_planes_are_refused_and_those_taken_are_told(file, tmp_path, capsys):
+def test_known_transforms_are_recorded_and_those_of_other_planes_are_refused(
+    file, tmp_path, capsys
+):
     words = ["run", str(file), "--focus_channel", "0", *QUICK, "--out"]
     assert main([*words, str(tmp_path / "first")]) == 0
     motions = tmp_path / "first" / "transforms.json"
     assert main([*words, str(tmp_path / "again"), "--transforms", str(motions)]) == 0
-    told = json.loads((tmp_path / "again" / "provenance.json").read_text())
-    assert np.shape(told["input"]["transforms"]) == (2, 9, 3, 3)
+    record = json.loads((tmp_path / "again" / "provenance.json").read_text())
+    assert np.shape(record["input"]["transforms"]) == (2, 9, 3, 3)
     one = json.loads(motions.read_text())["transforms"]
     motions.write_text(json.dumps({"transforms": [*one, one[0]]}))
     assert main([*words, str(tmp_path / "no"), "--transforms", str(motions)]) == 2

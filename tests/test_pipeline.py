@@ -19,13 +19,13 @@ def test_depth_and_image_are_near_the_truth(surface):
     assert result.recipe == Recipe()
 
 
-def test_pixels_that_a_plane_does_not_cover_are_never_in_focus(drifting):
+def test_pixels_without_data_in_a_plane_are_never_in_focus(drifting):
     result = depth_from_focus(drifting.stack, dataclasses.replace(PLAIN, registration="ecc"))
     assert not result.valid.all()
     assert np.isinf(result.refined.uncertainty[~result.valid]).all()
 
 
-def test_no_refinement_is_the_estimate(surface):
+def test_without_refinement_the_result_is_the_estimate(surface):
     result = depth_from_focus(surface.stack, Recipe(registration="none", refinement="none"))
     assert result.refined is result.estimate
     np.testing.assert_array_equal(
@@ -34,7 +34,7 @@ def test_no_refinement_is_the_estimate(surface):
     )
 
 
-def test_the_original_recipe_is_selectable(surface):
+def test_the_settings_of_the_original_method_give_depths_at_plane_positions(surface):
     original = Recipe(
         registration="none",
         operator="log",
@@ -69,24 +69,24 @@ def test_raising_from_progress_cancels(surface):
         ({"colour": 9}, r"recipe has no setting 'colour' \(registration, motion"),
     ],
 )
-def test_a_recipe_is_checked_when_made(settings, words):
+def test_a_recipe_with_invalid_settings_is_refused(settings, words):
     with pytest.raises(ValueError, match=words):
         Recipe.from_dict(settings)
 
 
-def test_recipe_to_names_and_back():
+def test_a_recipe_survives_conversion_to_a_dict_and_back():
     recipe = Recipe(sigma=2.5, window=11, fusion="nearest")
     assert Recipe.from_dict(dataclasses.asdict(recipe)) == recipe
 
 
-def test_nan_is_told_with_its_plane(surface):
+def test_nan_raises_with_the_number_of_its_plane(surface):
     planes = surface.stack.planes.astype(np.float32)
     planes[7, 3, 3] = np.nan
     with pytest.raises(ValueError, match="in plane 7"):
         depth_from_focus(FocalStack(planes), PLAIN)
 
 
-def test_light_is_made_equal_where_motion_is_known_too(surface):
+def test_brightness_is_equalised_with_known_transforms_too(surface):
     flicker = np.where(np.arange(12) % 2, 1.0, 0.5)[:, None, None]
     stack = FocalStack((surface.stack.planes * flicker).astype(np.uint16))
     recipe = Recipe(exposure="equal", refinement="none")

@@ -1,4 +1,4 @@
-"""What fits into memory is done as a whole, what doesn't in tiles that do."""
+"""A stack that does not fit into memory is computed in tiles that do."""
 
 import dask.array as da
 import numpy as np
@@ -13,7 +13,7 @@ from napari_dff.windows import full_window
 
 @pytest.fixture(autouse=True)
 def small_process(monkeypatch):
-    """As a command begins, whatever other tests have left in this process."""
+    """Memory of a new process, whatever other tests have left in this one."""
     monkeypatch.setattr(planning, "resident_megabytes", lambda: 200.0)
     monkeypatch.setattr(planning, "library_megabytes", lambda: 330.0)
 
@@ -21,7 +21,7 @@ def small_process(monkeypatch):
 LARGE = da.zeros((100, 8192, 8192), chunks=(1, 1024, 1024), dtype=np.uint16)
 
 
-def test_what_is_in_memory_is_done_as_a_whole():
+def test_planes_in_memory_are_not_tiled():
     planes = np.zeros((10, 300, 400), np.uint16)
     plan = make_plan(planes, Recipe())
     assert plan.windows == [full_window((300, 400))]
@@ -39,7 +39,7 @@ def test_tiles_cover_a_large_plane_within_the_limit(megabytes):
     assert order == sorted(order)
 
 
-def test_more_memory_means_larger_tiles_and_enough_none():
+def test_more_memory_means_fewer_tiles_and_at_last_a_single_one():
     counts = [
         len(make_plan(LARGE, Recipe(), megabytes=mb, on_disk=True).windows)
         for mb in (1500, 3000, 6000, 60000)
@@ -48,21 +48,21 @@ def test_more_memory_means_larger_tiles_and_enough_none():
     assert counts[0] > counts[1] > counts[-1] == 1
 
 
-def test_results_in_memory_and_other_channels_need_room_too():
-    alone = make_plan(LARGE, Recipe(), megabytes=8000, on_disk=True)
+def test_results_in_memory_and_other_channels_are_counted():
+    one_channel = make_plan(LARGE, Recipe(), megabytes=8000, on_disk=True)
     with_maps = make_plan(LARGE, Recipe(), megabytes=8000)
-    beside = make_plan(LARGE, Recipe(), megabytes=8000, on_disk=True, other_channels=2)
-    assert len(with_maps.windows) >= len(alone.windows)
-    assert with_maps.megabytes > alone.megabytes
-    assert len(beside.windows) > len(alone.windows)
+    several_channels = make_plan(LARGE, Recipe(), megabytes=8000, on_disk=True, other_channels=2)
+    assert len(with_maps.windows) >= len(one_channel.windows)
+    assert with_maps.megabytes > one_channel.megabytes
+    assert len(several_channels.windows) > len(one_channel.windows)
 
 
-def test_too_little_memory_is_said_with_what_is_needed():
+def test_too_little_memory_raises_with_the_minimum():
     with pytest.raises(ValueError, match=r"megabytes must be at least \d+ .*, got 50"):
         make_plan(LARGE, Recipe(), megabytes=50, on_disk=True)
 
 
-def test_seconds_are_more_for_more_planes():
+def test_more_planes_take_more_seconds():
     rng = np.random.default_rng(0)
     planes = rng.integers(0, 4000, (24, 256, 256)).astype(np.uint16)
     recipe = Recipe(registration="none")

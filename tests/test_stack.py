@@ -9,7 +9,7 @@ from napari_dff.stack import FocalStack
 GOOD = np.zeros((4, 8, 9), np.uint16)
 
 
-def test_defaults_count_planes():
+def test_default_positions_are_plane_indices():
     stack = FocalStack(GOOD)
     np.testing.assert_array_equal(stack.positions, [0, 1, 2, 3])
     assert stack.unit == "pixel"
@@ -30,31 +30,31 @@ def test_defaults_count_planes():
         (GOOD, {"pixel_size": (0, 1)}, r"two positive lengths, .* got \(0, 1\)"),
     ],
 )
-def test_bad_stacks_are_told_why(planes, settings, words):
+def test_invalid_stacks_raise_with_the_reason(planes, settings, words):
     with pytest.raises(ValueError, match=words):
         FocalStack(planes, **settings)
 
 
-def test_planes_that_are_not_finite_are_named():
+def test_a_plane_that_is_not_finite_is_named():
     planes = np.zeros((3, 8, 8), np.float32)
     planes[1, 2, 3] = np.nan
     with pytest.raises(ValueError, match="1 NaN or infinite values in plane 1"):
         read_plane(planes, 1)
 
 
-def test_grey_is_the_luminance():
+def test_luminance_weights_red_by_0_299():
     red = np.zeros((8, 8, 3), np.uint8)
     red[..., 0] = 100
     np.testing.assert_allclose(luminance(red), 29.9, atol=0.01)
 
 
-def test_as_dtype_never_wraps_around():
+def test_as_dtype_clips_and_never_wraps_around():
     np.testing.assert_array_equal(
         as_dtype(np.array([-3.0, 1.6, 300.0]), np.dtype(np.uint8)), [0, 2, 255]
     )
 
 
-def test_ranges():
+def test_values_outside_a_range_or_not_among_the_choices_are_refused():
     Range(0.0, 2.0, 0.1).check("sigma", 2)
     Range(1, 9, 2).check("window", np.int64(3))
     for wrong in (4, 3.0, True, 11, "3"):

@@ -26,20 +26,20 @@ def test_windows_cover_every_pixel_once(shape, planes):
 
 
 @pytest.mark.parametrize("planes", [75, 500])
-def test_windows_under_way_fit_in_few_planes(planes):
+def test_windows_in_progress_fill_no_more_than_a_few_planes(planes):
     shape = (4096, 4096)
     held = [np.prod(w.expand(20, shape).shape) for w in plan_windows(shape, planes, 20)]
     assert planes * max(held) < 1.25 * windows.MAX_WINDOW_PLANES * np.prod(shape)
 
 
-def test_a_window_grows_to_the_grid_and_not_beyond_the_plane():
+def test_a_window_expands_to_the_grid_but_not_beyond_the_plane():
     window = Window(40, 64, 16, 30).expand(5, (66, 100))
     assert window == Window(32, 66, 8, 40)
     assert Window(40, 64, 16, 30).slices_in(window) == (slice(8, 32), slice(8, 22))
     assert full_window((5, 7)).expand(9, (5, 7)) == (0, 5, 0, 7)
 
 
-def test_work_is_done_by_several_threads_and_an_error_comes_through():
+def test_work_runs_on_several_threads_and_its_error_is_raised():
     names = set()
     both = threading.Barrier(2, timeout=20)
 
@@ -59,7 +59,7 @@ def test_work_is_done_by_several_threads_and_an_error_comes_through():
         run_parallel(fail, range(9), no_progress, desc="")
 
 
-def test_cancelling_leaves_the_rest_undone():
+def test_after_cancelling_the_remaining_items_are_not_computed():
     done: list[int] = []
 
     def slow(i: int) -> None:
@@ -90,7 +90,9 @@ def small_windows(monkeypatch):
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 @pytest.mark.parametrize("operator", ["log", "tenengrad", "laplacian_variance", "vollath"])
-def test_focus_in_windows_is_the_focus_of_the_whole(aggregation, operator, surface, small_windows):
+def test_the_focus_measure_does_not_depend_on_windows(
+    aggregation, operator, surface, small_windows
+):
     planes = surface.stack.planes[:, :93, :90]  # sides that nothing divides
     at_once = focus_measure(planes, aggregation=aggregation, operator=operator)
     small_windows()
@@ -98,7 +100,7 @@ def test_focus_in_windows_is_the_focus_of_the_whole(aggregation, operator, surfa
     np.testing.assert_allclose(in_windows, at_once, rtol=2e-3, atol=1e-5 * at_once.max())
 
 
-def test_depth_in_windows_is_the_depth_of_the_whole(surface, small_windows):
+def test_the_depth_does_not_depend_on_windows(surface, small_windows):
     recipe = Recipe(registration="none", refinement="none")
     at_once = depth_from_focus(surface.stack, recipe)
     small_windows()
@@ -109,7 +111,7 @@ def test_depth_in_windows_is_the_depth_of_the_whole(surface, small_windows):
     np.testing.assert_allclose(at_once.all_in_focus.astype(float), in_windows.all_in_focus, atol=2)
 
 
-def test_a_crop_is_the_crop_of_the_whole(surface):
+def test_the_depth_of_a_crop_equals_the_crop_of_the_depth(surface):
     planes = surface.stack.planes
     full = depth_map(focus_measure(planes, aggregation="balanced"))
     part = depth_map(focus_measure(planes[:, :64, :72], aggregation="balanced"))
@@ -117,7 +119,7 @@ def test_a_crop_is_the_crop_of_the_whole(surface):
     np.testing.assert_allclose(part.depth[inner], full.depth[inner], atol=1e-3)
 
 
-def test_refining_in_windows_shows_no_seams(surface, small_windows):
+def test_refinement_in_windows_has_no_seams(surface, small_windows):
     focus = focus_measure(surface.stack.planes)
     estimate = depth_map(focus)
     at_once = refine(estimate, focus, guide=surface.sharp)
@@ -126,7 +128,7 @@ def test_refining_in_windows_shows_no_seams(surface, small_windows):
     assert np.abs(in_windows.depth - at_once.depth).max() < 0.02  # planes
 
 
-def test_kept_curves_are_the_curves_to_a_few_percent(surface):
+def test_quantized_curves_are_within_three_percent_of_the_curves(surface):
     focus = focus_measure(surface.stack.planes)
     volume = as_focus_volume(focus)
     kept = QuantizedFocusVolume(volume)
@@ -141,7 +143,7 @@ def test_kept_curves_are_the_curves_to_a_few_percent(surface):
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_focus_volume_is_never_held(rng, monkeypatch):
+def test_the_focus_volume_is_never_in_memory_as_a_whole(rng, monkeypatch):
     monkeypatch.setattr(windows, "MIN_WINDOW_VALUES", 1)  # a small plane stands for a large one
     count, side = 40, 768
     planes = rng.integers(0, 4000, (count, side, side)).astype(np.uint16)
@@ -154,7 +156,7 @@ def test_the_focus_volume_is_never_held(rng, monkeypatch):
     assert peak < 16
 
 
-def test_a_person_limits_threads_and_memory():
+def test_limits_of_threads_and_memory_hold():
     shape = (4096, 4096)
     try:
         set_thread_limits(ThreadLimits(threads=3, megabytes=200))

@@ -77,7 +77,7 @@ def seen(part, widget):
     return part.native.isVisibleTo(widget.native)
 
 
-def test_every_time_on_its_own_and_all_channels_at_its_depth(person, source, series):
+def test_every_time_gets_its_own_depth_and_all_channels_an_image_there(person, source, series):
     steps = person.viewer.dims.nsteps
     widget = ready(person.open("all"), registration="none")
     person.run(widget)
@@ -115,7 +115,7 @@ def test_every_time_on_its_own_and_all_channels_at_its_depth(person, source, ser
     assert person.roles() == {"mine"}
 
 
-def test_step_by_step_with_motion_of_each_time(person, moving):
+def test_the_single_steps_align_and_refine_every_time_on_its_own(person, moving):
     data = np.stack([255 - moving, moving], axis=1)
     source = person.viewer.add_image(data, name="mine", axis_labels=tuple("tczyx"), **PLACE)
     align_, focus, depth, refine = person.open("align", "focus", "depth", "refine")
@@ -162,7 +162,7 @@ def test_step_by_step_with_motion_of_each_time(person, moving):
         np.testing.assert_array_equal(person.layer("refined depth").data[t, 0, 0], refined)
 
 
-def test_what_memory_does_not_hold_is_moved_when_it_is_seen(person, moving, monkeypatch):
+def test_aligned_planes_that_do_not_fit_into_memory_are_lazy(person, moving, monkeypatch):
     look = {name: value[1:] for name, value in PLACE.items()}
     person.viewer.add_image(moving, name="mine", axis_labels=tuple("tzyx"), **look)
     monkeypatch.setattr("napari_dff.sinks.MAX_ALIGNED_FRACTION", 0.0)
@@ -185,7 +185,7 @@ def test_what_memory_does_not_hold_is_moved_when_it_is_seen(person, moving, monk
     np.testing.assert_array_equal(depth.data, found.refined.depth)
 
 
-def test_axes_that_nobody_named_are_asked_for(person, notifications, series):
+def test_the_forms_ask_for_axes_without_names(person, notifications, series):
     source = person.viewer.add_image(series, name="mine", **PLACE)
     widgets = person.open("all", "align", "focus")
     for widget in widgets:
@@ -219,7 +219,7 @@ def test_axes_that_nobody_named_are_asked_for(person, notifications, series):
     assert focus.axes.focus.value == 1
 
 
-def test_what_labels_tell(person, series):
+def test_axis_labels_are_parsed_or_refused(person, series):
     assert parse_axis_labels(("t", "c", "z", "y", "x")) == ("t", "c")
     assert parse_axis_labels(("Time", "-3", "-2", "-1")) == ("time",)
     for labels in (("-4", "z", "y", "x"), ("axis 0", "-3", "-2", "-1"), ("z", "t", "y", "x")):
@@ -234,7 +234,7 @@ def test_what_labels_tell(person, series):
     np.testing.assert_array_equal(person.layer("focus").data[1], focus_measure(series[1, 0]))
 
 
-def test_a_stack_asks_for_no_axes(person, surface):
+def test_a_single_stack_shows_no_fields_for_axes(person, surface):
     person.stack(surface)
     for name in ("all", "align", "focus", "depth", "refine"):
         widget = person.open(name)
@@ -242,7 +242,7 @@ def test_a_stack_asks_for_no_axes(person, surface):
         assert not seen(widget.axes.focus, widget)
 
 
-def test_cancelling_leaves_nothing(person, source, monkeypatch):
+def test_cancelling_adds_no_layers(person, source, monkeypatch):
     widget = ready(person.open("all"), registration="none")
     write_tiles = pipeline.write_tiles
 
@@ -320,7 +320,7 @@ def test_depth_is_measured_where_the_sliders_stand(person, source, series, chose
     assert first.min() <= z.min() <= z.max() <= first.max()
 
 
-def test_motions_and_depths_of_many_times_are_for_as_many(person, series):
+def test_results_of_several_times_are_reused_for_as_many_times(person, series):
     look = {name: value[1:] for name, value in PLACE.items()}
     labels = {"axis_labels": tuple("tzyx"), **look}
     person.viewer.add_image(series[0, 0], name="single", units=("micrometer",) * 3)
@@ -338,7 +338,7 @@ def test_motions_and_depths_of_many_times_are_for_as_many(person, series):
         np.testing.assert_array_equal(picture.data[t, 0], expected)
 
 
-def test_hints_count_at_their_time(person, source):
+def test_a_hint_changes_only_the_depth_of_its_time(person, source):
     focus, depth, refine = person.open("focus", "depth", "refine")
     person.run(ready(focus))
     person.run(depth)
@@ -352,7 +352,7 @@ def test_hints_count_at_their_time(person, source):
     assert found[0] != np.float32(AT[6])
 
 
-def test_positions_told_one_by_one_hold_until_the_scale_is_changed(surface):
+def test_positions_in_the_metadata_hold_until_the_scale_is_changed(surface):
     positions = np.concatenate([[0.0, 1.0], np.linspace(3.0, 22.0, 10)])
     told = {"napari-dff": {"positions": positions}}
     layer = Image(surface.stack.planes, scale=(2.0, 0.5, 0.5), metadata=told)
