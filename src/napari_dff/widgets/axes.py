@@ -1,4 +1,7 @@
-"""What the axes of a stack layer are: told by their labels, or by a person; never guessed."""
+"""The axes of a stack layer: named by the labels of the layer or by the user, never guessed.
+
+The leading axes are those before Z, Y, X.
+"""
 
 import re
 from collections.abc import Sequence
@@ -9,14 +12,11 @@ from napari_dff.acquisition import CHANNEL_LABELS
 from napari_dff.widgets.layers import leading_shape, plugin_metadata
 
 SPATIAL = ("z", "y", "x")
-EXAMPLE_AXES = ("p", "t", "c")
-UNNAMED_AXIS = re.compile(
-    r"\s*(axis|dim)?[\s_]*-?\d*\s*"
-)  # what napari calls an axis nobody has named
+UNNAMED_AXIS = re.compile(r"\s*(axis|dim)?[\s_]*-?\d*\s*")  # napari's own labels
 
 
 def leading_axis_names(layer: Image) -> tuple[str, ...]:
-    """Names of the axes before Z of a stack layer; ValueError with a sentence if nobody told."""
+    """Return the names of the leading axes of a stack layer; ValueError if they have none."""
     if layer.ndim <= 3:
         return ()
     names = parse_axis_labels(layer.axis_labels)
@@ -26,37 +26,44 @@ def leading_axis_names(layer: Image) -> tuple[str, ...]:
 
 
 def parse_axis_labels(labels: Sequence[str]) -> tuple[str, ...] | None:
-    """Names of the axes before Z, in small letters, if the labels of all axes tell; else None."""
+    """Return the names of the leading axes in lower case; None if the labels leave doubt.
+
+    They do so if a leading axis has no name, two have the same or two are channels, or if the last
+    axes have names other than z, y, x.
+    """
     names = tuple(re.sub(r"[\s,;]+", "_", label.strip().lower()) for label in labels)
-    before, last = names[:-3], names[-3:]
-    if any(UNNAMED_AXIS.fullmatch(name) for name in before) or len(set(before)) < len(before):
+    leading, last = names[:-3], names[-3:]
+    if any(UNNAMED_AXIS.fullmatch(name) for name in leading) or len(set(leading)) < len(leading):
         return None
     spatial = last == SPATIAL or all(UNNAMED_AXIS.fullmatch(name) for name in last)
-    if not spatial or set(before) & set(SPATIAL) or sum(n in CHANNEL_LABELS for n in before) > 1:
+    if not spatial or set(leading) & set(SPATIAL) or sum(n in CHANNEL_LABELS for n in leading) > 1:
         return None
-    return before
+    return leading
 
 
 def axes_request(layer: Layer) -> str:
-    """What a person is asked who hasn't named the axes."""
-    first = " ".join(EXAMPLE_AXES[-(layer.ndim - 3) :] if layer.ndim > 4 else "t").upper()
+    """Return the sentence that asks the user for the names of the axes."""
+    example = " ".join("PTC"[-(layer.ndim - 3) :] if layer.ndim > 4 else "T")
     return (
-        f"name the {layer.ndim} axes of {layer.name!r} in their order, for example {first} Z Y X: "
-        "T time, P position, C channel; the last three must be Z Y X"
+        f"name the {layer.ndim} axes of {layer.name!r} in their order, for example {example} Z Y "
+        "X: T time, P position, C channel; the last three must be Z Y X"
     )
 
 
 def format_axes(labels: Sequence[str]) -> str:
-    """The axes as a person writes them, "T C Z Y X"; empty where the labels don't tell."""
+    """Return the axes as a user writes them, "T C Z Y X"; "" if the labels leave doubt."""
     names = parse_axis_labels(labels)
-    every = () if names is None else (*names, *SPATIAL)
-    return " ".join(name.upper() if len(name) == 1 else name for name in every)
+    axes = () if names is None else (*names, *SPATIAL)
+    return " ".join(name.upper() if len(name) == 1 else name for name in axes)
 
 
 def parse_axes(text: str, layer: Layer) -> tuple[str, ...]:
-    """Labels for all axes of a layer, as a person writes them: "T C Z Y X", "tczyx", "time z y x".
+    """Return labels for all axes of a layer from "T C Z Y X", "tczyx" or "time z y x".
 
-    ValueError with a sentence where they can't be.
+    Raises
+    ------
+    ValueError
+        If they do not fit the layer.
     """
     words = [word for word in re.split(r"[\s,;]+", text.lower()) if word]
     if len(words) == 1 and len(words[0]) == layer.ndim:
@@ -66,10 +73,10 @@ def parse_axes(text: str, layer: Layer) -> tuple[str, ...]:
     return tuple(words)
 
 
-def channel_names(layer: Image, axis: int) -> list[str]:
-    """The channels by number and name, as far as they have names."""
+def channel_titles(layer: Image, axis: int) -> list[str]:
+    """Return number and name of each channel: "0 DAPI"; the number alone if there are no names."""
     count = leading_shape(layer)[axis]
-    names = list(plugin_metadata(layer).get("channels", ())) or [""] * count
+    names = list(plugin_metadata(layer).get("channels", ()))
     if len(names) != count:
         names = [""] * count
     return [f"{i} {name}".strip() for i, name in enumerate(names)]
