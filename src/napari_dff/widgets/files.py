@@ -31,7 +31,8 @@ def reader(path: str | Sequence[str]) -> Reader | None:
 
 
 def _read_stacks(path: str | Sequence[str]) -> list[LayerData]:
-    file = Path(str(path))
+    path = str(path)
+    file = Path(path)
     try:
         acquisitions = read_acquisitions(file)
     except StackError as error:
@@ -45,9 +46,7 @@ def _read_stacks(path: str | Sequence[str]) -> list[LayerData]:
         raise
     if not acquisitions:
         raise StackError(f"{file.name} holds no images")
-    return [
-        stack_layer(each, stack_title(str(file), each.name), str(file)) for each in acquisitions
-    ]
+    return [stack_layer(each, stack_title(path, each.name), path) for each in acquisitions]
 
 
 def _read_result(path: str | Sequence[str]) -> list[LayerData]:

@@ -45,8 +45,9 @@ def placement(
     if window is not None:
         corner[-2:] = window.top, window.left
     if shape is not None:
-        extent, offset = constant_axes(planes_of(source).shape[: source.ndim][last], shape)
-        corner += offset
+        lengths = zip(planes_of(source).shape[: source.ndim][last], shape, strict=True)
+        extent = np.array([full if n == 1 else 1 for full, n in lengths], dtype=float)
+        corner += (extent - 1) / 2
     rotate = source.rotate[last, last]
     return {
         "scale": source.scale[last] * extent,
@@ -56,18 +57,6 @@ def placement(
         "units": source.units[last],
         "axis_labels": source.axis_labels[last],
     }
-
-
-def constant_axes(
-    stack_shape: tuple[int, ...], shape: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return extent and centre of the pixels of a result, along each axis, in pixels of the stack.
-
-    A pixel of a result of length 1 extends over the whole axis of the stack.
-    """
-    lengths = zip(stack_shape, shape, strict=True)
-    extent = np.array([full if n == 1 else 1 for full, n in lengths], dtype=float)
-    return extent, (extent - 1) / 2
 
 
 def pixel_at(source: Layer, position: Any) -> tuple[int, int] | None:

@@ -8,14 +8,22 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from napari.layers import Image, Layer
 
 from napari_dff.acquisition import Acquisition
 from napari_dff.io import Record
 from napari_dff.recipe import Recipe
 from napari_dff.registration import LazyAlignedStack
 from napari_dff.units import EXPONENTS
-from napari_dff.widgets.geometry import constant_axes
-from napari_dff.widgets.layers import METADATA_KEY, PluginMetadata, plane_spacing
+from napari_dff.widgets.geometry import placement
+from napari_dff.widgets.layers import (
+    METADATA_KEY,
+    PluginMetadata,
+    leading_shape,
+    plane_spacing,
+    plugin_metadata,
+    stack_name_of,
+)
 from napari_dff.windows import full_window
 
 RESULT_IMAGES = {  # role of each image in the folder of a result, from the lowest layer
@@ -92,20 +100,71 @@ def subsample(values: np.ndarray) -> np.ndarray:
     return values[..., ::step, ::step]
 
 
-def stack_layer(acquisition: Acquisition, name: str, path: str = "") -> LayerData:
+def layer_on_stack(
+    source: Layer,
+    role: str,
+    data: Any,
+    kind: str = "image",
+    metadata: PluginMetadata | None = None,
+    **look: Any,
+) -> LayerData:
+    """Return a layer that lies exactly on a stack, and is named after it.
+
+    Parameters
+    ----------
+    source : Layer
+        The stack.
+    role : str
+    data : array or tuple
+        With the last axes of the source, or all of them. An axis along which the data are constant
+        may have length 1.
+    kind : str
+        The napari layer type.
+    metadata : dict
+        Metadata of the plugin, besides the role.
+    **look
+        Further attributes of the layer.
+    """
+    if kind == "surface":
+        place = placement(source, 3)
+    elif kind == "vectors":
+        place = placement(source, data.shape[-1])
+    else:
+        shape = tuple(data.shape)[: data.ndim - bool(look.get("rgb", False))]
+        place = placement(source, len(shape), shape=shape)
+    if kind == "image":
+        look.setdefault("rgb", False)
+    root = stack_name_of(source)
+    metadata = {"role": role, "root": root, **(metadata or {})}
+    own = {"name": f"{role} · {root}", "metadata": {METADATA_KEY: metadata}}
+    return data, {**place, **own, **look}, kind
+
+
+def stack_layer(
+    acquisition: Acquisition, name: str, path: str = "", *, load: bool = True
+) -> LayerData:
     """Return all times and channels of one position as an image layer ([t, ][c, ]z, y, x).
 
     Axes of length 1 are left out. Scale and translation are the mean distance of the planes and the
-    first position; all positions are in the metadata.
+    first position; all positions are in the metadata. Pixels are loaded if there are few.
     """
-    axes = _leading_axes(*acquisition.data.shape[:2])
-    kept = (slice(None) if axis in axes else 0 for axis in "tc")
-    data = acquisition.data[tuple(kept)]
-    if data.nbytes <= MAX_LOADED_BYTES:
+    axes = [axis for axis, n in zip("tc", acquisition.data.shape, strict=False) if n > 1]
+    data = acquisition.data[tuple(slice(None) if axis in axes else 0 for axis in "tc")]
+    if load and data.nbytes <= MAX_LOADED_BYTES:
         data = np.array(data)
-    place = _stack_placement(axes, acquisition.positions, acquisition.pixel_size, acquisition.unit)
+    step, first = plane_spacing(acquisition.positions)
+    place = {
+        "scale": (*(1.0 for _ in axes), step, *acquisition.pixel_size),
+        "translate": (*(0.0 for _ in axes), first, 0.0, 0.0),
+        "units": (*("pixel" for _ in axes), *[acquisition.unit] * 3),
+        "axis_labels": (*axes, "z", "y", "x"),
+    }
+    positions = acquisition.positions[0]
+    if (acquisition.positions != positions).any():
+        by_time = acquisition.positions[:, np.newaxis] if "c" in axes else acquisition.positions
+        positions = np.broadcast_to(by_time, data.shape[: len(axes) + 1]).copy()
     metadata: PluginMetadata = {
-        "positions": _positions_along(axes, acquisition.positions),
+        "positions": positions,
         "channels": acquisition.channels,
         "input": dict(Record.of(Recipe(), acquisition, path).input),
         "in_file": {key: place[key] for key in ("scale", "translate", "units")},
@@ -121,65 +180,73 @@ def stack_title(path: str, position: str = "") -> str:
     return f"{stem.removesuffix('.zarr').removesuffix('.ome')} {position}".strip()
 
 
-def run_layer(
-    name: str,
-    data: np.ndarray,
+def run_layers(
+    images: Mapping[str, Any],
     record: Mapping[str, Any],
     folder: Path,
     uncertainty: np.ndarray | None,
-) -> LayerData:
-    """Return one image of the folder of a result as the layer that the form of all steps shows.
+) -> list[LayerData]:
+    """Return images from the folder of a result as the layers that the form of all steps shows.
 
     Parameters
     ----------
-    name, data, uncertainty
-        As in `result_layer`.
+    images : mapping of arrays
+        With keys of `RESULT_IMAGES`.
     record : mapping
-        `io.Record.of_result`, and "transforms" if they are known.
+        As `io.Record.of_result` returns it, and "transforms" if they are known.
     folder : Path
+    uncertainty : array, optional
+        For the plane index, as in `result_layer`.
     """
     stack, positions = record["input"], np.atleast_2d(np.asarray(record["positions"], float))
-    layer = stack.get("layer", {})  # of a result that was saved from napari
-    axes = _leading_axes(len(positions), len(stack["channels"]))
-    picture = name == "all_in_focus"
-    rgb = picture and len(stack["shape"]) == 6
-    result = result_layer(name, data, positions, uncertainty=uncertainty, rgb=rgb)
-    origin = layer.get("translate", (0.0, 0.0))
-    place = _stack_placement(axes, positions, record["pixel_size"], record["unit"], origin)
-    lengths = [n if axis == "t" or picture else 1 for axis, n in axes.items()]
-    shape = (*lengths, 1, *data.shape[data.ndim - 2 - rgb :])
-    extent, offset = constant_axes((*axes.values(), positions.shape[1], 0, 0), (*lengths, 1, 0, 0))
-    place["translate"] += place["scale"] * offset
-    place["scale"] *= extent
-    ndim = len(axes) + 3 if axes else 2
-    title = stack_title(stack.get("path", ""), stack.get("position", ""))
-    root = layer.get("root") or title or folder.name
-    role = layer.get("prefix", "refined ") + result.role
+    saved = stack.get("layer", {})  # of a result that was saved from napari
+    source = _stack_without_pixels(record, positions, folder)
+    leading = list(zip(source.axis_labels[:-3], leading_shape(source), strict=True))
     metadata: PluginMetadata = {
-        "role": role,
-        "root": root,
-        "step": layer.get("step", RUN_STEP),
+        "step": saved.get("step", RUN_STEP),
         "source": f"file {folder.absolute()}",
         "settings": record["recipe"],
         "recipe": record["recipe"],
-        "positions": _positions_along(axes, positions),
+        "positions": plugin_metadata(source)["positions"],
         "channels": stack["channels"],
         "input": stack,
     }
-    if "c" in axes:
+    if len(stack["channels"]) > 1:
         metadata["focus_channel"] = record["focus_channel"]
     if "transforms" in record:
         transforms = np.asarray(record["transforms"], float)
-        per_time = transforms.ndim == 4 and "c" in axes
+        per_time = transforms.ndim == 4 and len(leading) == 2
         metadata["transforms"] = transforms[:, np.newaxis] if per_time else transforms
-    look = {
-        **({} if result.kind == "labels" else {"rgb": False}),
-        **result.look,
-        **{key: value[-ndim:] for key, value in place.items()},
-        "name": f"{role} · {root}",
-        "metadata": {METADATA_KEY: metadata},
-    }
-    return result.data.reshape(shape) if axes else result.data, look, result.kind
+    layers = []
+    for name, image in images.items():
+        picture = name == "all_in_focus"
+        rgb = picture and source.rgb
+        layer = result_layer(name, image, positions, uncertainty=uncertainty, rgb=rgb)
+        role, data = saved.get("prefix", "refined ") + layer.role, layer.data
+        if leading:
+            lengths = [n if axis == "t" or picture else 1 for axis, n in leading]
+            data = data.reshape(*lengths, 1, *data.shape[data.ndim - 2 - rgb :])
+        layers.append(layer_on_stack(source, role, data, layer.kind, metadata, **layer.look))
+    return layers
+
+
+def _stack_without_pixels(record: Mapping[str, Any], positions: np.ndarray, folder: Path) -> Image:
+    """Return the layer on which the images of a result lie."""
+    stack = record["input"]
+    saved = stack.get("layer", {})
+    title = stack_title(stack.get("path", ""), stack.get("position", ""))
+    acquisition = Acquisition(
+        np.broadcast_to(np.uint8(0), stack["shape"]),
+        positions,
+        record["pixel_size"],
+        record["unit"],
+        tuple(stack["channels"]),
+    )
+    root = saved.get("root") or title or folder.name
+    data, look, _ = stack_layer(acquisition, root, load=False)
+    source = Image(data, **look, contrast_limits=(0, 1), visible=False)
+    source.translate = (*source.translate[:-2], *saved.get("translate", (0.0, 0.0)))
+    return source
 
 
 def saved_layer(data: np.ndarray, record: Mapping[str, Any], path: Path) -> LayerData:
@@ -211,39 +278,6 @@ def saved_layer(data: np.ndarray, record: Mapping[str, Any], path: Path) -> Laye
     if "root" in metadata:
         metadata["source"] = f"file {path.parent.absolute()} {metadata['root']}"
     return data, {**look, "metadata": {METADATA_KEY: metadata} if metadata else {}}, kind
-
-
-def _leading_axes(times: int, channels: int) -> dict[str, int]:
-    """Return names and lengths of the leading axes that are longer than 1."""
-    return {axis: n for axis, n in (("t", times), ("c", channels)) if n > 1}
-
-
-def _stack_placement(
-    axes: Mapping[str, int],
-    positions: np.ndarray,
-    pixel_size: tuple[float, float],
-    unit: str,
-    origin: tuple[float, float] = (0.0, 0.0),
-) -> dict[str, Any]:
-    """Return scale, translation, units and names of the axes of a stack layer.
-
-    `origin` is the position of its first row and column, in `unit`.
-    """
-    (step, first), leading = plane_spacing(positions), len(axes)
-    return {
-        "scale": np.array([1.0] * leading + [step, *pixel_size]),
-        "translate": np.array([0.0] * leading + [first, *origin]),
-        "units": ("pixel",) * leading + (unit,) * 3,
-        "axis_labels": (*axes, "z", "y", "x"),
-    }
-
-
-def _positions_along(axes: Mapping[str, int], positions: np.ndarray) -> np.ndarray:
-    """Return positions (T, Z) with the leading axes; (Z,) if they are the same at all times."""
-    if (positions == positions[0]).all():
-        return positions[0]
-    values = positions[:, np.newaxis] if "c" in axes else positions
-    return np.broadcast_to(values, (*axes.values(), positions.shape[1])).copy()
 
 
 def _valid_masks(transforms: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -18,7 +18,7 @@ from napari_dff.widgets.layer_data import (
     MAX_LOADED_BYTES,
     RESULT_IMAGES,
     LayerData,
-    run_layer,
+    run_layers,
     saved_layer,
 )
 from napari_dff.widgets.layers import METADATA_KEY
@@ -45,7 +45,7 @@ def result_layers(path: Path) -> list[LayerData]:
         name = _image_name(path) or "depth"
         beside = _image_file(path.parent, "uncertainty") if name == "index" else None
         uncertainty = None if beside is None else _read_image(beside)
-        return [run_layer(name, _read_image(path), record, path.parent, uncertainty)]
+        return run_layers({name: _read_image(path)}, record, path.parent, uncertainty)
     except Exception as error:  # each decoder raises errors of its own
         raise StackError(f"{path.name} holds no result of a run: {reason(error)}") from error
 
@@ -57,8 +57,7 @@ def _folder_layers(folder: Path) -> list[LayerData]:
         record["transforms"] = json.loads(transforms.read_text(encoding="utf-8"))["transforms"]
     files = {name: _image_file(folder, name) for name in RESULT_IMAGES}
     images = {name: _read_image(file) for name, file in files.items() if file is not None}
-    uncertainty = images.get("uncertainty")
-    return [run_layer(name, image, record, folder, uncertainty) for name, image in images.items()]
+    return run_layers(images, record, folder, images.get("uncertainty"))
 
 
 def _read_record(path: Path) -> dict[str, Any]:
