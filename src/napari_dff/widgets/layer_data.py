@@ -105,7 +105,7 @@ def layer_on_stack(
     role: str,
     data: Any,
     kind: str = "image",
-    metadata: PluginMetadata | None = None,
+    metadata: Mapping[str, Any] | None = None,
     **look: Any,
 ) -> LayerData:
     """Return a layer that lies exactly on a stack, and is named after it.
@@ -135,9 +135,9 @@ def layer_on_stack(
     if kind == "image":
         look.setdefault("rgb", False)
     root = stack_name_of(source)
-    metadata = {"role": role, "root": root, **(metadata or {})}
-    own = {"name": f"{role} · {root}", "metadata": {METADATA_KEY: metadata}}
-    return data, {**place, **own, **look}, kind
+    own = {"role": role, "root": root, **(metadata or {})}
+    place |= {"name": f"{role} · {root}", "metadata": {METADATA_KEY: own}}
+    return data, {**place, **look}, kind
 
 
 def stack_layer(

@@ -12,7 +12,7 @@ from napari.layers import Layer
 from napari.viewer import Viewer
 
 from napari_dff.widgets.freshness import edit_count, layers_changed, set_edit_count, version
-from napari_dff.widgets.geometry import placement
+from napari_dff.widgets.layer_data import layer_on_stack
 from napari_dff.widgets.layers import (
     METADATA_KEY,
     find_layer,
@@ -21,7 +21,6 @@ from napari_dff.widgets.layers import (
     plugin_metadata,
     positions_of,
     settings_of,
-    stack_name_of,
 )
 from napari_dff.widgets.maps import Maps
 from napari_dff.widgets.worker import update_layers
@@ -105,15 +104,11 @@ class RunLayers:
         """
         self._check_source()
         limits = look.get("contrast_limits")
-        title = stack_name_of(self.source)
-        own = {"role": role, "root": title, "limits": limits, **self._metadata, **(metadata or {})}
-        if kind == "image":
-            look.setdefault("rgb", False)
-        settings = {"name": f"{role} · {title}", "metadata": {METADATA_KEY: own}, **look}
-        new = Layer.create(data, {**_placement(self.source, data, kind, look), **settings}, kind)
+        own = {"limits": limits, **self._metadata, **(metadata or {})}
+        new = Layer.create(*layer_on_stack(self.source, role, data, kind, own, **look))
         old = find_layer(self._viewer, role, self.source)
         if old is not None and _same_kind(old, new):
-            self._update(old, new, limits, own)
+            self._update(old, new, limits)
             layer = old
         else:
             self._add(new, old)
@@ -154,16 +149,14 @@ class RunLayers:
                 f"{self._shape}: no result to put on it"
             )
 
-    def _update(
-        self, layer: Layer, new: Layer, limits: tuple[float, float] | None, metadata: dict[str, Any]
-    ) -> None:
+    def _update(self, layer: Layer, new: Layer, limits: tuple[float, float] | None) -> None:
         self._undo_actions.append(_restore_action(layer))
         old_limits = plugin_metadata(layer).get("limits")
         _copy_data(new, layer)
         by_user = old_limits is not None and not np.allclose(layer.contrast_limits, old_limits)
         if limits is not None and not by_user:
             layer.contrast_limits = limits
-        layer.metadata = {**layer.metadata, METADATA_KEY: metadata}
+        layer.metadata = {**layer.metadata, METADATA_KEY: plugin_metadata(new)}
 
     def _add(self, new: Layer, old: Layer | None) -> None:
         """Add a layer, in place of one of another kind if there is one."""
@@ -194,16 +187,6 @@ def undo_runs(runs: Sequence[RunLayers], show_status: Callable[[str], None]) -> 
             show_status("undone: the layers are as they were before")
 
     update_layers(chain.from_iterable(run.undo() for run in runs), finished)
-
-
-def _placement(source: Layer, data: Any, kind: str, look: dict[str, Any]) -> dict[str, Any]:
-    """Return scale, translation etc. of a result on its source."""
-    if kind == "surface":
-        return placement(source, 3)
-    if kind == "vectors":
-        return placement(source, data.shape[-1])
-    shape = tuple(data.shape)[: data.ndim - bool(look.get("rgb", False))]
-    return placement(source, len(shape), shape=shape)
 
 
 def _stack_metadata(source: Layer) -> dict[str, Any]:
