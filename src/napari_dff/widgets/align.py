@@ -69,9 +69,9 @@ class AlignWidget(StepWidget):
             lazy = align_by_recipe(planes, recipe, None, located)
             loaded = None
             if aligned.in_memory:
-                loaded, covered = load_aligned(lazy, located)
+                loaded, valid_pixels = load_aligned(lazy, located)
             else:
-                covered = lazy.valid(full_window((lazy.shape[1], lazy.shape[2])))
+                valid_pixels = lazy.valid(full_window((lazy.shape[1], lazy.shape[2])))
             aligned.write(index, acquisition.focus_channel, lazy, loaded, located)
             for channel in acquisition.other_channels:
                 planes = acquisition.channel_stack(index, channel).planes
@@ -79,7 +79,7 @@ class AlignWidget(StepWidget):
                 aligned.write(index, channel, other, progress=located)
             reports[index] = lazy.report
             transforms.append(lazy.transforms)
-            valid.append(covered)
+            valid.append(valid_pixels)
         return AlignmentResult(
             acquisition,
             aligned.join(),
@@ -92,19 +92,12 @@ class AlignWidget(StepWidget):
         """Add the aligned planes and the matches, and fill the table and the plot."""
         matches = match_vectors(result.reports, result.acquisition)
         yield from add_alignment(run, result.planes, result.transforms, result.valid, matches)
-        acquisition, shape = (
-            result.acquisition,
-            result.planes.shape[run.source.ndim - 2 : run.source.ndim],
-        )
         self._reports, self._reported_stack, self._reported_index = {}, run.source, None
-        self._channel_axis = acquisition.channel_axis
+        self._channel_axis = result.acquisition.channel_axis
+        shape = result.planes.shape[run.source.ndim - 2 : run.source.ndim]
         for index, report in result.reports.items():
-            transforms = result.transforms[index]
-            self._reports[index] = (
-                acquisition.describe(index),
-                report,
-                decompose_transforms(transforms, shape),
-            )
+            motion = decompose_transforms(result.transforms[index], shape)
+            self._reports[index] = result.acquisition.describe(index), report, motion
         self._on_slider()
 
     def _on_slider(self, _: Any = None) -> None:

@@ -29,14 +29,14 @@ class FocusWidget(StepWidget):
         acquisition = inputs.acquisition
         _check_memory(acquisition)
         volumes: np.ndarray | None = None
-        for place, within in acquisition.iterate(progress):
-            volume = measure_by_recipe(inputs.recipe, acquisition.focus_stack(place), within)
+        for index, located in acquisition.iterate(progress):
+            volume = measure_by_recipe(inputs.recipe, acquisition.focus_stack(index), located)
             if not acquisition.axes:
                 return volume
             if volumes is None:
                 volumes = np.empty((*acquisition.result_shape, *volume.shape), volume.dtype)
-            volumes[place] = volume
-        assert volumes is not None  # a acquisition has a stack
+            volumes[index] = volume
+        assert volumes is not None  # an acquisition has at least one stack
         return volumes
 
     def compute_preview(
