@@ -25,7 +25,7 @@ def version(layer: Layer) -> str:
 
 
 def edit_count(layer: Layer) -> int:
-    """Return how often the layer was edited since it was added, or first asked for."""
+    """Return how often the layer was edited since it was added, or since the first call."""
     if layer not in _edit_counts:
         _edit_counts[layer] = 0
         for name in CHANGE_EVENTS:

@@ -153,7 +153,7 @@ class StepForm(TaskWidget):
         if self.form.differences(settings):
             try:
                 Recipe.from_dict(settings)
-            except ValueError as error:  # of another version
+            except ValueError as error:  # a result of another version of the plugin
                 self.show_status(f"settings of {layer.name!r} not shown: {error}")
                 return
             self.form.setValue(settings)
