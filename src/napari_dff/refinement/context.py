@@ -31,11 +31,6 @@ class HintField(NamedTuple):
     target: DepthMap
     influence: np.ndarray
 
-    def crop(self, window: Window) -> HintField:
-        """Return the constraints of the pixels in `window`, contiguous."""
-        influence = np.ascontiguousarray(self.influence[window.slices])
-        return HintField(crop_depth_map(self.target, window), influence)
-
 
 class PreviousResult(NamedTuple):
     """Result of an earlier call of `refine` that differs in its hints only.
@@ -92,10 +87,14 @@ class RefinementContext(NamedTuple):
 
     def crop(self, window: Window) -> RefinementContext:
         """Return the context of the pixels in `window`."""
+        hint_field = self.hint_field
+        if hint_field is not None:
+            influence = np.ascontiguousarray(hint_field.influence[window.slices])
+            hint_field = HintField(crop_depth_map(hint_field.target, window), influence)
         return self._replace(
             volume=FocusVolumeView(self.volume, window),
             guide=np.ascontiguousarray(self.guide[window.slices]),
-            hint_field=None if self.hint_field is None else self.hint_field.crop(window),
+            hint_field=hint_field,
         )
 
 

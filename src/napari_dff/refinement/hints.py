@@ -52,15 +52,16 @@ def checked_hints(name: str, hints: np.ndarray | None, shape: tuple[int, int, in
 def apply_hints(
     estimate: DepthMap, hints: np.ndarray, guide: np.ndarray, positions: np.ndarray
 ) -> tuple[DepthMap, HintField]:
-    """Return `estimate` changed where hints alone decide, and the constraints for the steps.
+    """Return a start for the refinement steps, and the constraints that hold during them.
 
-    Two things change before any step. A pixel that is never in focus takes the plane of a near
-    hint, as a start. A background hint makes near pixels of badly known depth never in focus.
+    The start is `estimate` with two changes. A pixel that is never in focus takes the plane of a
+    hint whose influence is above `MIN_FILL_INFLUENCE`. Around a background hint, pixels whose depth
+    is badly known become never in focus.
 
-    The influence of a hint is u · a, where a is its geodesic influence (see `geodesic_influence`)
-    and u = σ² / (σ² + σ_h²) compares the variance of the pixel's depth to that of the hint; u = 1
-    where a pixel is never in focus. σ_h is the distance of planes / √12, the standard deviation of
-    a uniform distribution.
+    A constraint has the influence u · a. Here a is the geodesic influence of the nearest hint (see
+    `geodesic_influence`), and u = σ² / (σ² + σ_h²) compares the variance of the pixel's depth to
+    that of the hint; u = 1 where the pixel is never in focus. σ_h is the distance of planes / √12:
+    the standard deviation of a uniform distribution between two planes.
     """
     nearest, influence = geodesic_influence(hints, guide)
     plane = np.maximum(nearest, 0)
@@ -72,9 +73,8 @@ def apply_hints(
     removed = background & badly_known & (influence > MIN_FILL_INFLUENCE)
     removed |= hints == BACKGROUND
     influence[background] = 0
-    deviation = np.where(never_in_focus, np.float32(0), estimate.uncertainty)
-    share = deviation**2 / (deviation**2 + uncertainty**2)
-    share = np.where(never_in_focus, np.float32(1), share)
+    variance = np.where(never_in_focus, np.float32(0), estimate.uncertainty) ** 2
+    share = np.where(never_in_focus, np.float32(1), variance / (variance + uncertainty**2))
     influence = np.where(hints == NO_HINT, influence * share, influence)
     target = DepthMap(plane.astype(np.uint16), positions.astype(np.float32)[plane], uncertainty)
     filled = never_in_focus & (influence > MIN_FILL_INFLUENCE)
@@ -89,12 +89,8 @@ def apply_hints(
 def apply_hard_constraints(depth_map: DepthMap, hint_field: HintField) -> DepthMap:
     """Return `depth_map` with the target values where the influence is 1."""
     hard = hint_field.influence == 1
-    return DepthMap(
-        *(
-            np.where(hard, target, part)
-            for target, part in zip(hint_field.target, depth_map, strict=True)
-        )
-    )
+    parts = zip(hint_field.target, depth_map, strict=True)
+    return DepthMap(*(np.where(hard, target, part) for target, part in parts))
 
 
 def add_hard_constraints(hint_field: HintField, other: HintField) -> HintField:
@@ -107,9 +103,9 @@ def add_hard_constraints(hint_field: HintField, other: HintField) -> HintField:
 def geodesic_influence(hints: np.ndarray, guide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the nearest hint of every pixel, (Y, X) int32, and its influence, float32, 0 … 1.
 
-    By geodesic distance d: a step between neighbouring pixels is as long as it is, 1 or √2, plus
-    ``RANGE_PX · min(|difference of the guide| / EDGE_CONTRAST, 1)⁴``. The influence is the biweight
-    (1 - (d / RANGE_PX)²)².
+    The influence is the biweight (1 - (d / RANGE_PX)²)² of the geodesic distance d. The length of a
+    step to a neighbouring pixel is 1, or √2 along a diagonal, plus
+    ``RANGE_PX · min(|difference of the guide| / EDGE_CONTRAST, 1)⁴``.
 
     References
     ----------

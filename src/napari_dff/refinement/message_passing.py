@@ -17,7 +17,7 @@ from napari_dff.refinement.energy import (
 )
 from napari_dff.refinement.trws import minimize_energy
 from napari_dff.threads import run_parallel
-from napari_dff.windows import Window, plan_windows
+from napari_dff.windows import Window, full_window, plan_windows
 
 SWEEP_PAIRS = 2  # more lower the energy, but do not change the depth
 ACTIVE_RADIUS_PX = 8  # around an inconsistent pixel, solved together with it
@@ -41,19 +41,18 @@ def message_passing(estimate: DepthMap, context: RefinementContext, progress: Pr
 
     def solve_window(window: Window) -> None:
         outer = window.expand(MESSAGE_MARGIN_PX, shape)
-        initial = crop_depth_map(estimate, outer)
-        hint_field = None if context.hint_field is None else context.hint_field.crop(outer)
+        initial, local = crop_depth_map(estimate, outer), context.crop(outer)
         active = near_inconsistent_pixels(initial)
-        if hint_field is not None:
-            influence = hint_field.influence
+        if local.hint_field is not None:
+            influence = local.hint_field.influence
             active = (active | (influence > 0)) & (influence < 1)  # hard constraints are settled
         if not active[window.slices_in(outer)].any():
             return
-        curves, noise = context.volume.read(outer)
+        curves, noise = local.volume.read(full_window(outer.shape))
         unary = data_term(initial, curves, noise, active)
-        if hint_field is not None:
-            apply_hints_to_costs(unary, hint_field, context.smoothness)
-        right, down = pair_weights(context.guide[outer.slices], context.smoothness)
+        if local.hint_field is not None:
+            apply_hints_to_costs(unary, local.hint_field, context.smoothness)
+        right, down = pair_weights(local.guide, context.smoothness)
         labels = minimize_energy(unary, right, down, SWEEP_PAIRS, active, initial.index).labels
         solution = depth_from_labels(initial, curves, noise, context.positions, labels)
         for part, values in zip(result, solution, strict=True):

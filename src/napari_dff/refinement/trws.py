@@ -144,14 +144,25 @@ def _update_message(theta, message, weight, near, far):  # type: ignore[no-untyp
         near[PADDING_PLANES + k] = own
         least = min(least, own)
     for k in range(count):
-        beside = min(near[PADDING_PLANES - 1 + k], near[PADDING_PLANES + 1 + k])
-        far[PADDING_PLANES + k] = min(near[PADDING_PLANES + k], beside + weight)
+        one_plane = min(near[PADDING_PLANES - 1 + k], near[PADDING_PLANES + 1 + k])
+        far[PADDING_PLANES + k] = min(near[PADDING_PLANES + k], one_plane + weight)
     twice, top = weight + weight, np.float32(MAX_STEP_PLANES) * weight
     for k in range(count):
-        beside = min(far[PADDING_PLANES - 2 + k], far[PADDING_PLANES + 2 + k])
-        reached = min(far[PADDING_PLANES + k], beside + twice)
-        message[k] = min(reached - least, top)
+        two_planes = min(far[PADDING_PLANES - 2 + k], far[PADDING_PLANES + 2 + k])
+        lowest = min(far[PADDING_PLANES + k], two_planes + twice)
+        message[k] = min(lowest - least, top)
     return least
+
+
+@inline_kernel
+def _sum_messages(cost, right_message, down_message, y, x, zero, theta):  # type: ignore[no-untyped-def]
+    """Compute `theta`; return the messages of the left and the upper neighbour, or `zero`."""
+    own, side, under = cost[y, x], right_message[y, x], down_message[y, x]
+    left = right_message[y, x - 1] if x > 0 else zero
+    upper = down_message[y - 1, x] if y > 0 else zero
+    for k in range(len(theta)):
+        theta[k] = own[k] + left[k] + upper[k] + side[k] + under[k]
+    return left, upper
 
 
 @kernel
@@ -159,23 +170,16 @@ def _forward(cost, right, down, right_message, down_message, active):  # type: i
     """Update the messages to the right and down, pixel by pixel from the top left."""
     height, width, count = cost.shape
     zero, theta = np.zeros(count, np.float32), np.empty(count, np.float32)
-    near, far = (
-        np.full(count + 2 * PADDING_PLANES, LARGE_COST),
-        np.full(count + 2 * PADDING_PLANES, LARGE_COST),
-    )
+    near, far = np.full((2, count + 2 * PADDING_PLANES), LARGE_COST)
     for y in range(height):
         for x in range(width):
             if not active[y, x]:
                 continue
-            own, side, under = cost[y, x], right_message[y, x], down_message[y, x]
-            left = right_message[y, x - 1] if x > 0 else zero
-            upper = down_message[y - 1, x] if y > 0 else zero
-            for k in range(count):
-                theta[k] = own[k] + left[k] + upper[k] + side[k] + under[k]
+            _sum_messages(cost, right_message, down_message, y, x, zero, theta)
             if x < width - 1:
-                _update_message(theta, side, right[y, x], near, far)
+                _update_message(theta, right_message[y, x], right[y, x], near, far)
             if y < height - 1:
-                _update_message(theta, under, down[y, x], near, far)
+                _update_message(theta, down_message[y, x], down[y, x], near, far)
 
 
 @kernel
@@ -183,21 +187,15 @@ def _backward(cost, right, down, right_message, down_message, active):  # type: 
     """Update the messages to the left and up, from the bottom right; return the lower bound."""
     height, width, count = cost.shape
     zero, theta = np.zeros(count, np.float32), np.empty(count, np.float32)
-    near, far = (
-        np.full(count + 2 * PADDING_PLANES, LARGE_COST),
-        np.full(count + 2 * PADDING_PLANES, LARGE_COST),
-    )
+    near, far = np.full((2, count + 2 * PADDING_PLANES), LARGE_COST)
     bound = 0.0
     for y in range(height - 1, -1, -1):
         for x in range(width - 1, -1, -1):
             if not active[y, x]:
                 continue
-            own, side, under = cost[y, x], right_message[y, x], down_message[y, x]
-            left = right_message[y, x - 1] if x > 0 else zero
-            upper = down_message[y - 1, x] if y > 0 else zero
+            left, upper = _sum_messages(cost, right_message, down_message, y, x, zero, theta)
             least = LARGE_COST
             for k in range(count):
-                theta[k] = own[k] + left[k] + upper[k] + side[k] + under[k]
                 least = min(least, theta[k])
             for k in range(count):
                 theta[k] -= least
@@ -243,13 +241,10 @@ def _optimize_lines(cost, right, down, active, labels, columns):  # type: ignore
     """
     height, width, count = cost.shape
     lines, length = (width, height) if columns else (height, width)
-    along, beside = (down, right) if columns else (right, down)
+    along, across = (down, right) if columns else (right, down)  # weights in a line, between lines
     dy, dx = (0, 1) if columns else (1, 0)  # from a line to the next
     paths, doubled = np.empty((length, count), np.float32), np.empty(count, np.float32)
-    near, far = (
-        np.full(count + 2 * PADDING_PLANES, LARGE_COST),
-        np.full(count + 2 * PADDING_PLANES, LARGE_COST),
-    )
+    near, far = np.full((2, count + 2 * PADDING_PLANES), LARGE_COST)
     for i in range(lines):
         for j in range(length):
             y, x = (j, i) if columns else (i, j)
@@ -261,8 +256,8 @@ def _optimize_lines(cost, right, down, active, labels, columns):  # type: ignore
                 for k in range(count):
                     doubled[k] = 2 * paths[j - 1, k]  # `_update_message` takes half of it
                 _update_message(doubled, path, along[y - dx, x - dy], near, far)
-            previous_weight = beside[y - dy, x - dx] if i > 0 else np.float32(0)
-            next_weight = beside[y, x] if i < lines - 1 else np.float32(0)
+            previous_weight = across[y - dy, x - dx] if i > 0 else np.float32(0)
+            next_weight = across[y, x] if i < lines - 1 else np.float32(0)
             previous_label = labels[y - dy, x - dx] if i > 0 else 0
             next_label = labels[y + dy, x + dx] if i < lines - 1 else 0
             for k in range(count):
