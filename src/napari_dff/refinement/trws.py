@@ -154,32 +154,27 @@ def _update_message(theta, message, weight, near, far):  # type: ignore[no-untyp
     return least
 
 
-@inline_kernel
-def _sum_messages(cost, right_message, down_message, y, x, zero, theta):  # type: ignore[no-untyped-def]
-    """Compute `theta`; return the messages of the left and the upper neighbour, or `zero`."""
-    own, side, under = cost[y, x], right_message[y, x], down_message[y, x]
-    left = right_message[y, x - 1] if x > 0 else zero
-    upper = down_message[y - 1, x] if y > 0 else zero
-    for k in range(len(theta)):
-        theta[k] = own[k] + left[k] + upper[k] + side[k] + under[k]
-    return left, upper
-
-
 @kernel
 def _forward(cost, right, down, right_message, down_message, active):  # type: ignore[no-untyped-def]
     """Update the messages to the right and down, pixel by pixel from the top left."""
+    # θ is computed here and in `_backward`: in a function of its own it makes both a third slower.
     height, width, count = cost.shape
     zero, theta = np.zeros(count, np.float32), np.empty(count, np.float32)
-    near, far = np.full((2, count + 2 * PADDING_PLANES), LARGE_COST)
+    near = np.full(count + 2 * PADDING_PLANES, LARGE_COST)
+    far = np.full(count + 2 * PADDING_PLANES, LARGE_COST)
     for y in range(height):
         for x in range(width):
             if not active[y, x]:
                 continue
-            _sum_messages(cost, right_message, down_message, y, x, zero, theta)
+            own, side, under = cost[y, x], right_message[y, x], down_message[y, x]
+            left = right_message[y, x - 1] if x > 0 else zero
+            upper = down_message[y - 1, x] if y > 0 else zero
+            for k in range(count):
+                theta[k] = own[k] + left[k] + upper[k] + side[k] + under[k]
             if x < width - 1:
-                _update_message(theta, right_message[y, x], right[y, x], near, far)
+                _update_message(theta, side, right[y, x], near, far)
             if y < height - 1:
-                _update_message(theta, down_message[y, x], down[y, x], near, far)
+                _update_message(theta, under, down[y, x], near, far)
 
 
 @kernel
@@ -187,15 +182,19 @@ def _backward(cost, right, down, right_message, down_message, active):  # type: 
     """Update the messages to the left and up, from the bottom right; return the lower bound."""
     height, width, count = cost.shape
     zero, theta = np.zeros(count, np.float32), np.empty(count, np.float32)
-    near, far = np.full((2, count + 2 * PADDING_PLANES), LARGE_COST)
+    near = np.full(count + 2 * PADDING_PLANES, LARGE_COST)
+    far = np.full(count + 2 * PADDING_PLANES, LARGE_COST)
     bound = 0.0
     for y in range(height - 1, -1, -1):
         for x in range(width - 1, -1, -1):
             if not active[y, x]:
                 continue
-            left, upper = _sum_messages(cost, right_message, down_message, y, x, zero, theta)
+            own, side, under = cost[y, x], right_message[y, x], down_message[y, x]
+            left = right_message[y, x - 1] if x > 0 else zero
+            upper = down_message[y - 1, x] if y > 0 else zero
             least = LARGE_COST
             for k in range(count):
+                theta[k] = own[k] + left[k] + upper[k] + side[k] + under[k]
                 least = min(least, theta[k])
             for k in range(count):
                 theta[k] -= least
@@ -244,7 +243,8 @@ def _optimize_lines(cost, right, down, active, labels, columns):  # type: ignore
     along, across = (down, right) if columns else (right, down)  # weights in a line, between lines
     dy, dx = (0, 1) if columns else (1, 0)  # from a line to the next
     paths, doubled = np.empty((length, count), np.float32), np.empty(count, np.float32)
-    near, far = np.full((2, count + 2 * PADDING_PLANES), LARGE_COST)
+    near = np.full(count + 2 * PADDING_PLANES, LARGE_COST)
+    far = np.full(count + 2 * PADDING_PLANES, LARGE_COST)
     for i in range(lines):
         for j in range(length):
             y, x = (j, i) if columns else (i, j)
