@@ -1,4 +1,4 @@
-"""Both engines, least squares and the weighted median against all there is, or the definition."""
+"""Solvers compared with brute force, dense linear algebra, or the definition."""
 
 import functools
 import importlib.util
@@ -39,29 +39,29 @@ CHAINS = [(1, 7, 4), (7, 1, 4), (1, 4, 8), (4, 1, 8), (1, 2, 16)]
 
 @st.composite
 def problems(draw, sizes, comb=False):
-    """Costs of labels, and of steps to the right and down; of a comb, steps that make a tree."""
+    """Data term and pair weights; with `comb`, the pairs with a weight form a tree."""
     height, width, count = draw(st.sampled_from(sizes))
     costs, steps = draw(st.sampled_from([(3, 3), (60, 30), (600, 100), (600, 1000)]))
     unary = draw(hnp.arrays(np.int32, (height, width, count), elements=st.integers(0, costs)))
     pairs = hnp.arrays(np.int32, (height, width), elements=st.integers(0, steps))
     right, down = draw(pairs), draw(pairs)
-    unknown = draw(hnp.arrays(bool, (height, width), elements=st.booleans()))
-    unary[unknown] = 0  # never in focus
+    never_in_focus = draw(hnp.arrays(bool, (height, width), elements=st.booleans()))
+    unary[never_in_focus] = 0
     if comb:
         right[1:] = 0
     return unary, right, down
 
 
 @functools.cache
-def every(height, width, count):
-    """All labels there are: (N, Y, X)."""
-    all_ = np.array(list(itertools.product(range(count), repeat=height * width)))
-    return all_.reshape(-1, height, width)
+def all_labellings(height, width, count):
+    """All possible labels, (N, Y, X)."""
+    labels = np.array(list(itertools.product(range(count), repeat=height * width)))
+    return labels.reshape(-1, height, width)
 
 
-def least(unary, right, down):
-    """The least energy of all labels."""
-    labels = every(*unary.shape)
+def least_energy(unary, right, down):
+    """The least energy of all possible labels."""
+    labels = all_labellings(*unary.shape)
     y, x = np.indices(right.shape)
     total = unary[y, x, labels].sum(axis=(1, 2))
     across, below = (np.minimum(np.abs(np.diff(labels, axis=a)), MAX_STEP_PLANES) for a in (2, 1))
@@ -71,8 +71,8 @@ def least(unary, right, down):
 
 
 @given(problems(SIZES), st.sampled_from([1, SWEEP_PAIRS, 8]))
-def test_message_passing_is_between_its_bound_and_its_start(problem, sweeps):
-    found, truth = minimize_energy(*problem, sweeps), least(*problem)
+def test_energy_of_message_passing_lies_between_the_optimum_and_its_start(problem, sweeps):
+    found, truth = minimize_energy(*problem, sweeps), least_energy(*problem)
     assert found.bound <= truth * (1 + 1e-5)
     assert truth <= found.energy <= labelling_energy(*problem, problem[0].argmin(axis=2))
     assert found.energy == labelling_energy(*problem, found.labels)
@@ -89,9 +89,9 @@ def test_message_passing_is_never_worse_than_any_start(problem, data):
     assert labelling_energy(*problem, found.labels) <= labelling_energy(*problem, start)
 
 
-# Seeds with which the engines, left to themselves, end above their start.
+# Seeds with which sweeps alone, or expansion from another start, end above the cheapest planes.
 @pytest.mark.parametrize("seed", [36, 81, 139, 418, 1194, 1346])
-def test_neither_engine_is_worse_than_each_pixels_best_plane(seed):
+def test_neither_solver_is_worse_than_the_cheapest_plane_of_each_pixel(seed):
     rng = np.random.default_rng(seed)
     unary = rng.integers(0, 600, (2, 3, 5)).astype(np.int32)
     right, down = rng.integers(0, 100, (2, 2, 3)).astype(np.int32)
@@ -106,35 +106,35 @@ def test_neither_engine_is_worse_than_each_pixels_best_plane(seed):
 
 @given(problems(CHAINS))
 def test_message_passing_is_exact_on_a_chain(problem):
-    truth = least(*problem)
+    truth = least_energy(*problem)
     assert truth <= minimize_energy(*problem).energy <= truth * (1 + RELATIVE_GAP)
 
 
 @given(problems([(3, 3, 3), (2, 4, 4), (4, 2, 4)], comb=True))
 def test_message_passing_is_exact_on_a_tree(problem):
-    truth = least(*problem)
+    truth = least_energy(*problem)
     assert truth <= minimize_energy(*problem, 100).energy <= truth * (1 + RELATIVE_GAP)
 
 
-def test_message_passing_comes_near_the_least_energy(rng):
+def test_message_passing_is_within_two_percent_of_the_least_energy(rng):
     ratios = []
     for _ in range(50):
         unary = rng.integers(0, 60, (3, 3, 3)).astype(np.int32)
         right, down = rng.integers(0, 30, (2, 3, 3)).astype(np.int32)
-        ratios.append(minimize_energy(unary, right, down).energy / least(unary, right, down))
+        ratios.append(minimize_energy(unary, right, down).energy / least_energy(unary, right, down))
     assert np.mean(ratios) < 1.001
     assert max(ratios) < 1.02
 
 
 @needs_gco
 @given(problems(SIZES + CHAINS))
-def test_the_graph_cut_is_never_worse_than_its_start(problem):
+def test_graph_cut_is_never_worse_than_its_start(problem):
     found = labelling_energy(*problem, alpha_expansion(*problem, no_progress))
-    assert least(*problem) <= found <= labelling_energy(*problem, problem[0].argmin(axis=2))
+    assert least_energy(*problem) <= found <= labelling_energy(*problem, problem[0].argmin(axis=2))
 
 
 @needs_gco
-def test_the_graph_cut_comes_near_the_least_energy(rng):
+def test_graph_cut_is_within_five_percent_of_the_least_energy(rng):
     ratios = []
     for _ in range(50):
         unary = rng.integers(0, 60, (3, 3, 3)).astype(np.int32)
@@ -142,14 +142,13 @@ def test_the_graph_cut_comes_near_the_least_energy(rng):
         found = labelling_energy(
             unary, right, down, alpha_expansion(unary, right, down, no_progress)
         )
-        ratios.append(found / least(unary, right, down))
-    # Expansion is proven to end within a factor of the optimum; here it mostly reaches it.
+        ratios.append(found / least_energy(unary, right, down))
     assert np.mean(ratios) < 1.005
     assert max(ratios) < 1.05
 
 
 @needs_gco
-def test_message_passing_comes_near_the_graph_cut(surface):
+def test_message_passing_is_within_three_percent_of_the_graph_cut(surface):
     focus = focus_measure(surface.stack.planes, aggregation="window", window=3)
     estimate = depth_map(focus)
     guide = np.zeros(focus.shape[1:], np.float32)
@@ -161,7 +160,7 @@ def test_message_passing_comes_near_the_graph_cut(surface):
 
 
 def dense(trust, right, down):
-    """The matrix of the normal equations."""
+    """The matrix A of the normal equations."""
     site = np.arange(trust.size).reshape(trust.shape)
     matrix = np.diag(trust.ravel().astype(float))
     for weight, a, b in (
@@ -177,7 +176,7 @@ def dense(trust, right, down):
 
 @given(st.integers(1, 24), st.integers(1, 24), st.integers(0, 1 << 32), st.floats(0, 1))
 def test_least_squares_solves_its_equations(height, width, seed, bare):
-    """Where depth is known at some pixels only, and some neighbours don't hold each other."""
+    """Also where some data weights are low and some neighbours are not coupled."""
     rng = np.random.default_rng(seed)
     depth = rng.uniform(3, 4, (height, width)).astype(np.float32)
     trust = rng.uniform(0.5, 2, depth.shape).astype(np.float32)
@@ -191,7 +190,7 @@ def test_least_squares_solves_its_equations(height, width, seed, bare):
     np.testing.assert_allclose(found, truth.reshape(height, width), atol=1e-4)
 
 
-def test_every_cycle_of_least_squares_comes_nearer(rng):
+def test_every_v_cycle_lowers_the_sum_of_squares(rng):
     depth = rng.uniform(3, 4, (35, 22)).astype(np.float32)  # three levels, odd sides
     trust = rng.uniform(0.5, 2, depth.shape).astype(np.float32)
     right, down = rng.uniform(0, 3, (2, *depth.shape)).astype(np.float32)
@@ -202,13 +201,13 @@ def test_every_cycle_of_least_squares_comes_nearer(rng):
     def misfit(v: np.ndarray) -> float:
         return float(v.ravel() @ matrix @ v.ravel() - 2 * (trust * depth).ravel() @ v.ravel())
 
-    left = [misfit(solve_least_squares(depth, trust, right, down, cycles=n)) for n in range(4)]
-    assert left == sorted(left, reverse=True)
-    assert left[2] - misfit(truth) < 0.01 * (left[0] - misfit(truth))
+    misfits = [misfit(solve_least_squares(depth, trust, right, down, cycles=n)) for n in range(4)]
+    assert misfits == sorted(misfits, reverse=True)
+    assert misfits[2] - misfit(truth) < 0.01 * (misfits[0] - misfit(truth))
 
 
 def test_least_squares_fills_a_long_strip_from_its_ends():
-    """Far in a few cycles, since blocks of pixels move together on a strip too."""
+    """Coarse grids carry depth over long distances in a few cycles, on narrow grids too."""
     depth = np.full((12, 60), 9, np.float32)
     depth[:, :15], depth[:, -15:] = 3, 4
     trust = np.full(depth.shape, 1, np.float32)
@@ -221,19 +220,21 @@ def test_least_squares_fills_a_long_strip_from_its_ends():
 
 
 @given(st.integers(1, 14), st.integers(1, 14), st.sampled_from([1, 3, 9]), st.integers(0, 1 << 32))
-def test_the_weighted_median_is_its_definition(height, width, radius, seed):
-    """Exactly, where depth and guide lie on the steps that are told apart."""
+def test_weighted_medians_equal_their_definition(height, width, radius, seed):
+    """Exactly, where depth and guide are in the middle of their bins."""
     rng = np.random.default_rng(seed)
     step = rng.integers(0, DEPTH_BINS, (height, width))
     step.flat[0], step.flat[-1] = 0, DEPTH_BINS - 1
     depth = (step / 8).astype(np.float32)
     votes = rng.integers(0, 1000, depth.shape).astype(np.int32)
     votes[rng.uniform(size=depth.shape) < rng.uniform()] = 0
-    looks = rng.integers(0, GUIDE_BINS, depth.shape).astype(np.int32)
-    found = weighted_medians(depth, votes, looks, radius)
+    guide_bins = rng.integers(0, GUIDE_BINS, depth.shape).astype(np.int32)
+    found = weighted_medians(depth, votes, guide_bins, radius)
     for y, x in itertools.product(range(height), range(width)):
         window = tuple(slice(max(at - radius, 0), at + radius + 1) for at in (y, x))
-        alike = np.exp(-np.abs(looks[window] - looks[y, x]) / (GUIDE_SCALE * (GUIDE_BINS - 1)))
+        alike = np.exp(
+            -np.abs(guide_bins[window] - guide_bins[y, x]) / (GUIDE_SCALE * (GUIDE_BINS - 1))
+        )
         order = np.argsort(depth[window].ravel())
         total = np.cumsum((votes[window] * alike).ravel()[order])
         if total[-1] == 0:
@@ -256,13 +257,13 @@ def test_half_of_the_confidence_lies_on_either_side_of_the_median(rng):
     focus = rng.uniform(1, 2, (10, *depth.shape))
     result = refine(estimate, focus, refinement="weighted_median", guide=guide).depth
     low, high = np.percentile(guide, (1, 99))
-    likeness = np.clip((guide - low) / (high - low), 0, 1)
+    similarity = np.clip((guide - low) / (high - low), 0, 1)
     for y, x in itertools.product(range(3, 9), range(3, 10)):
         window = (slice(y - 3, y + 4), slice(x - 3, x + 4))
-        weight = np.exp(-np.abs(likeness[window] - likeness[y, x]) / GUIDE_SCALE) / (
+        weight = np.exp(-np.abs(similarity[window] - similarity[y, x]) / GUIDE_SCALE) / (
             uncertainty[window] ** 2 + 0.2**2
         )
-        near = 9 / DEPTH_BINS  # depth is told apart in steps
+        near = 9 / DEPTH_BINS
         below, above = (
             weight[sign * (result[y, x] - depth[window]) > near].sum() / weight.sum()
             for sign in (1, -1)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from napari_dff import refinement as refinement_package
 from napari_dff import synthetic
 from napari_dff.curve import QuantizedFocusVolume, as_focus_volume
 from napari_dff.depth import DepthMap, depth_map
@@ -31,7 +32,7 @@ SETTINGS = [
 
 
 class Island(NamedTuple):
-    """A round island far above a ramp, never in focus, brighter than what is around."""
+    """A round island far above a ramp, never in focus and brighter than the ramp."""
 
     truth: np.ndarray
     inside: np.ndarray
@@ -56,14 +57,14 @@ def island() -> Island:
     return Island(truth, inside, focus, guide, depth_map(focus), hints)
 
 
-def assert_same(found: DepthMap, other: DepthMap, where: np.ndarray | slice = np.s_[:]) -> None:
-    for one, two in zip(found, other, strict=True):
+def assert_same(actual: DepthMap, expected: DepthMap, where: np.ndarray | slice = np.s_[:]) -> None:
+    for one, two in zip(actual, expected, strict=True):
         np.testing.assert_array_equal(one[where], two[where])
 
 
 @pytest.mark.parametrize("smoothness", [0.0, 1.0, 100.0])
 @pytest.mark.parametrize("refinement", SETTINGS)
-def test_hints_are_obeyed_exactly(refinement, smoothness, surface, rng):
+def test_a_pixel_with_a_hint_gets_exactly_its_plane(refinement, smoothness, surface, rng):
     focus = focus_measure(surface.stack.planes)
     positions = np.cumsum(rng.uniform(0.5, 1.5, len(focus)))
     hints = np.full(focus.shape[1:], NO_HINT)
@@ -91,7 +92,7 @@ def test_hints_are_obeyed_exactly(refinement, smoothness, surface, rng):
 
 
 @pytest.mark.parametrize("refinement", SETTINGS)
-def test_no_hint_changes_nothing(refinement, surface):
+def test_without_hints_the_result_is_the_same(refinement, surface):
     focus = focus_measure(surface.stack.planes)
     estimate = depth_map(focus)
     settings = {"refinement": refinement, "guide": surface.sharp}
@@ -112,7 +113,7 @@ def test_no_hint_changes_nothing(refinement, surface):
         pytest.param("graph_cut", marks=needs_gco),
     ],
 )
-def test_a_hint_puts_a_whole_island_right_and_nothing_else(refinement, island):
+def test_one_hint_corrects_a_whole_island_and_no_pixel_outside(refinement, island):
     truth, inside, focus, guide, estimate, hints = island
     settings = {"refinement": refinement, "guide": guide}
     before = refine(estimate, focus, **settings)
@@ -123,16 +124,16 @@ def test_a_hint_puts_a_whole_island_right_and_nothing_else(refinement, island):
     assert np.isinf(after.uncertainty[inside & (hints == NO_HINT)]).all()
 
 
-def test_hints_help_in_a_bare_patch():
-    """Where the surface is at a plane: elsewhere a hint is wrong by up to half a plane."""
+def test_hints_reduce_the_error_of_a_bare_patch():
+    """With hints where the surface lies in a plane; elsewhere they err by up to half a plane."""
     truth = synthetic.bare_patch(seed=1)
     positions, bare = truth.stack.positions, ~truth.textured
     focus = focus_measure(truth.stack.planes)
     estimate = depth_map(focus, positions)
     hints = np.full(bare.shape, NO_HINT)
-    off = np.abs(truth.depth - np.rint(truth.depth))
+    distance = np.abs(truth.depth - np.rint(truth.depth))
     for top, left in itertools.product((85, 123), (94, 134)):
-        part = off[top : top + 12, left : left + 12]
+        part = distance[top : top + 12, left : left + 12]
         y, x = np.add((top, left), np.unravel_index(part.argmin(), part.shape))
         hints[y, x] = round(float(truth.depth[y, x]))
     before, after = (
@@ -144,7 +145,7 @@ def test_hints_help_in_a_bare_patch():
 
 
 @pytest.mark.parametrize("refinement", [s for s in SETTINGS if s != "none"])
-def test_a_slope_that_knows_itself_is_not_bent(refinement, rng):
+def test_a_hint_does_not_change_a_slope_of_well_known_depth(refinement, rng):
     y, x = np.mgrid[:96, :96]
     truth = 3 + 0.2 * x
     focus = 0.03 + (1 + (np.arange(26)[:, None, None] - truth) ** 2 / 5) ** -2
@@ -160,23 +161,23 @@ def test_a_slope_that_knows_itself_is_not_bent(refinement, rng):
     assert np.abs(after - before)[away > 4].max() < 0.3
 
 
-def test_background_spreads_to_what_is_not_known_up_to_edges(island):
+def test_background_spreads_over_badly_known_pixels_up_to_edges_of_the_guide(island):
     hints = np.where(island.hints >= 0, BACKGROUND, NO_HINT)
     y, x = np.mgrid[:96, :96]
     near = np.hypot(y - 48, x - 48) < 12
-    known = near & (x > 48)  # the right half of it, well
+    well_known = near & (x > 48)
     uncertainty = np.where(island.inside, np.float32(1.5), island.estimate.uncertainty)
-    uncertainty[known] = 0.1
+    uncertainty[well_known] = 0.1
     flat = DepthMap(np.full_like(island.estimate.index, 5), island.estimate.depth, uncertainty)
     settings = {"refinement": "none", "guide": island.guide}
     result = refine(flat, island.focus, hints=hints, **settings)
-    assert np.isinf(result.uncertainty[near & ~known]).all()
-    assert np.isfinite(result.uncertainty[known & (hints == NO_HINT)]).all()
+    assert np.isinf(result.uncertainty[near & ~well_known]).all()
+    assert np.isfinite(result.uncertainty[well_known & (hints == NO_HINT)]).all()
     assert np.isfinite(result.uncertainty[~island.inside]).all()
 
 
-def test_hints_are_heard_by_geodesic_distance():
-    """Against shortest paths on the graph of pixels."""
+def test_influence_of_a_hint_falls_with_the_geodesic_distance():
+    """Compared with shortest paths on the graph of pixels (Bellman-Ford)."""
     rng = np.random.default_rng(1)
     guide = np.cumsum(rng.normal(0, EDGE_CONTRAST / 2, (30, 40)), axis=1).astype(np.float32)
     hints = np.full(guide.shape, NO_HINT)
@@ -185,7 +186,7 @@ def test_hints_are_heard_by_geodesic_distance():
     away = np.full((3, *guide.shape), np.inf)
     for distance, value in zip(away, (3, 7, BACKGROUND), strict=True):
         distance[hints == value] = 0
-        for _ in range(80):  # Bellman and Ford
+        for _ in range(80):
             for dy, dx in itertools.product((-1, 0, 1), repeat=2):
                 here = (slice(max(dy, 0), 30 + min(dy, 0)), slice(max(dx, 0), 40 + min(dx, 0)))
                 there = (slice(max(-dy, 0), 30 + min(-dy, 0)), slice(max(-dx, 0), 40 + min(-dx, 0)))
@@ -194,14 +195,14 @@ def test_hints_are_heard_by_geodesic_distance():
                 distance[here] = np.minimum(distance[here], distance[there] + step)
     least = np.minimum(away.min(axis=0), RANGE_PX)
     np.testing.assert_allclose(influence, (1 - (least / RANGE_PX) ** 2) ** 2, atol=1e-4)
-    heard = least < RANGE_PX - 1e-3
-    assert 0.1 < heard.mean() < 0.9
+    in_range = least < RANGE_PX - 1e-3
+    assert 0.1 < in_range.mean() < 0.9
     np.testing.assert_array_equal(
-        nearest[heard], np.array([3, 7, BACKGROUND])[away.argmin(axis=0)[heard]]
+        nearest[in_range], np.array([3, 7, BACKGROUND])[away.argmin(axis=0)[in_range]]
     )
 
 
-def test_boxes_cover_and_do_not_overlap(rng):
+def test_windows_cover_a_mask_with_its_margin_and_do_not_overlap(rng):
     for _ in range(20):
         mask = rng.uniform(size=(203, 310)) < 2e-4
         count = np.zeros(mask.shape, int)
@@ -214,7 +215,7 @@ def test_boxes_cover_and_do_not_overlap(rng):
 
 @pytest.fixture(scope="module")
 def wide():
-    """A scene larger than what a hint can reach: focus, positions, guide, estimate."""
+    """Focus, positions, guide and estimate of a plane larger than the range of a hint."""
     rng = np.random.default_rng(5)
     y, x = np.mgrid[:400, :500]
     truth = 5 + 2 * np.sin(x / 50) + 2 * np.cos(y / 40)
@@ -227,39 +228,34 @@ def wide():
     return focus, positions, guide, depth_map(focus, positions)
 
 
-PLANE, OTHER, NOWHERE = (25, 20, 8), (31, 26, 2), (33, 12, BACKGROUND)
+FIRST, SECOND, NEVER = (25, 20, 8), (31, 26, 2), (33, 12, BACKGROUND)  # y, x, hint
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [([], [PLANE]), ([PLANE, OTHER], [PLANE]), ([PLANE], [PLANE, NOWHERE]), ([NOWHERE], [])],
+    [([], [FIRST]), ([FIRST, SECOND], [FIRST]), ([FIRST], [FIRST, NEVER]), ([NEVER], [])],
     ids=["first", "removed", "background", "last removed"],
 )
-def test_only_what_changed_is_done_again(old, new, wide):
+def test_changed_hints_change_only_the_windows_around_them(old, new, wide):
     focus, positions, guide, estimate = wide
     hints = [np.full(guide.shape, NO_HINT) for _ in range(2)]
     for values, marks in zip(hints, (old, new), strict=True):
         for y, x, plane in marks:
             values[y - 1 : y + 2, x - 1 : x + 2] = plane
-    earlier, whole = (
+    earlier, expected = (
         refine(estimate, focus, positions, guide=guide, hints=values) for values in hints
     )
-    given = tuple(part.copy() for part in earlier)
-    result = refine(
-        estimate,
-        focus,
-        positions,
-        guide=guide,
-        hints=hints[1],
-        previous=PreviousResult(earlier, hints[0]),
-    )
-    assert_same(earlier, DepthMap(*given))
-    off = np.abs(result.depth - whole.depth) / 0.5
-    assert np.median(off) < 1e-5
-    assert np.percentile(off, 99) < 0.02
-    reached = np.abs(whole.depth - earlier.depth) / 0.5 > 0.1
-    assert (off[reached] < 0.05).all()
-    np.testing.assert_array_equal(np.isinf(result.uncertainty), np.isinf(whole.uncertainty))
+    copy = DepthMap(*(part.copy() for part in earlier))
+    previous = PreviousResult(earlier, hints[0])
+    settings = {"guide": guide, "hints": hints[1], "previous": previous}
+    result = refine(estimate, focus, positions, **settings)
+    assert_same(earlier, copy)
+    error = np.abs(result.depth - expected.depth) / 0.5
+    assert np.median(error) < 1e-5
+    assert np.percentile(error, 99) < 0.02
+    changed = np.abs(expected.depth - earlier.depth) / 0.5 > 0.1
+    assert (error[changed] < 0.05).all()
+    np.testing.assert_array_equal(np.isinf(result.uncertainty), np.isinf(expected.uncertainty))
     far = np.ones(guide.shape, bool)
     far[:180, :180] = False
     assert_same(result, earlier, far)
@@ -268,12 +264,12 @@ def test_only_what_changed_is_done_again(old, new, wide):
 
 
 @pytest.mark.parametrize("refinement", SETTINGS)
-def test_before_obeys_too_and_a_volume_need_not_be_held(refinement, island):
+def test_new_hints_on_a_previous_result_get_exactly_their_plane(refinement, island):
     volume = QuantizedFocusVolume(as_focus_volume(island.focus))
     args = volume, np.arange(20.0), refinement, 1.0, island.guide, no_progress
     earlier = refine_volume(island.estimate, *args)
-    before = PreviousResult(earlier, np.full_like(island.hints, NO_HINT))
-    result = refine_volume(island.estimate, *args, hints=island.hints, previous=before)
+    previous = PreviousResult(earlier, np.full_like(island.hints, NO_HINT))
+    result = refine_volume(island.estimate, *args, hints=island.hints, previous=previous)
     assert (result.depth[island.hints >= 0] == 14).all()
 
 
@@ -286,7 +282,7 @@ def test_before_obeys_too_and_a_volume_need_not_be_held(refinement, island):
         (np.full((96, 96), -3), "hints must be plane indices from 0 to 19, .* from -3 to -3"),
     ],
 )
-def test_bad_hints_are_named(hints, message, island):
+def test_wrong_hints_raise_a_value_error(hints, message, island):
     args = island.estimate, island.focus
     with pytest.raises(ValueError, match=f"^{message}"):
         refine(*args, hints=hints)
@@ -294,7 +290,16 @@ def test_bad_hints_are_named(hints, message, island):
         refine(*args, previous=PreviousResult(island.estimate, hints))
 
 
-def test_a_bad_earlier_result_is_named(island):
+def test_a_previous_result_of_another_shape_raises_a_value_error(island):
     small = DepthMap(*(part[1:] for part in island.estimate))
     with pytest.raises(ValueError, match=r"previous.result must have the shape"):
         refine(island.estimate, island.focus, previous=PreviousResult(small, island.hints))
+
+
+def test_old_names_of_the_previous_result_work_and_warn(island):
+    hints = np.full_like(island.hints, NO_HINT)
+    with pytest.warns(DeprecationWarning, match="use PreviousResult"):
+        previous = refinement_package.Before(island.estimate, hints)
+    with pytest.warns(DeprecationWarning, match=r"use refine\(previous=\)"):
+        result = refine(island.estimate, island.focus, before=previous)
+    assert_same(result, island.estimate)

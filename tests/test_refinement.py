@@ -16,7 +16,7 @@ needs_gco = pytest.mark.skipif(
 )
 
 
-def test_refining_is_no_worse_and_fills_a_bare_patch():
+def test_refined_depth_is_as_accurate_on_texture_and_better_on_a_bare_patch():
     truth = synthetic.bare_patch(size=128, planes=12, seed=2)
     stack = truth.stack
     focus = focus_measure(stack.planes)
@@ -30,21 +30,21 @@ def test_refining_is_no_worse_and_fills_a_bare_patch():
 
 
 @needs_gco
-def test_graph_cut_repairs_wrong_pixels_and_keeps_the_rest(surface, rng):
+def test_graph_cut_corrects_outliers_and_keeps_other_pixels(surface, rng):
     stack = surface.stack
     focus = focus_measure(stack.planes)
-    wrong = rng.uniform(size=focus.shape[1:]) < 0.02
-    broken = focus.copy()
-    broken[:, wrong] = rng.uniform(0, 0.05 * np.median(focus.max(axis=0)), (12, wrong.sum()))
-    estimate = depth_map(broken, stack.positions)
-    refined = refine(estimate, broken, stack.positions, refinement="graph_cut", guide=surface.sharp)
-    before, after = (np.abs(d.depth - surface.depth) / 2 for d in (estimate, refined))
-    assert before[wrong].mean() > 2
-    assert after[wrong].mean() < before[wrong].mean() / 3
-    assert after[~wrong].mean() < before[~wrong].mean() + 0.01
+    outliers = rng.uniform(size=focus.shape[1:]) < 0.02
+    noisy = focus.copy()
+    noisy[:, outliers] = rng.uniform(0, 0.05 * np.median(focus.max(axis=0)), (12, outliers.sum()))
+    estimate = depth_map(noisy, stack.positions)
+    refined = refine(estimate, noisy, stack.positions, refinement="graph_cut", guide=surface.sharp)
+    before, after = (np.abs(d.depth - surface.depth) / 2 for d in (estimate, refined))  # planes
+    assert before[outliers].mean() > 2
+    assert after[outliers].mean() < before[outliers].mean() / 3
+    assert after[~outliers].mean() < before[~outliers].mean() + 0.01
 
 
-def test_never_in_focus_stays_so(surface):
+def test_pixels_that_are_never_in_focus_keep_infinite_uncertainty_and_finite_depth(surface):
     focus = focus_measure(surface.stack.planes)
     estimate = depth_map(focus)
     estimate.uncertainty[20:30, 20:30] = np.inf
@@ -53,14 +53,14 @@ def test_never_in_focus_stays_so(surface):
     assert np.isfinite(refined.depth).all()
 
 
-def test_without_gco_one_sentence_says_what_to_do(surface, monkeypatch):
+def test_graph_cut_without_gco_names_the_package_to_install(surface, monkeypatch):
     monkeypatch.setitem(sys.modules, "gco", None)
     focus = focus_measure(surface.stack.planes)
     with pytest.raises(GraphCutMissing, match="pip install gco-wrapper"):
         refine(depth_map(focus), focus, refinement="graph_cut")
 
 
-def test_bad_input_is_named(surface):
+def test_wrong_arguments_raise_value_errors_that_name_them(surface):
     focus = focus_measure(surface.stack.planes)
     estimate = depth_map(focus)
     with pytest.raises(ValueError, match=f"refinement must be none, or {' or '.join(REFINEMENTS)}"):
@@ -73,7 +73,7 @@ def test_bad_input_is_named(surface):
         refine(estimate, focus[:, 1:])
 
 
-def test_an_island_that_nothing_is_known_of_stays_within_the_planes(rng):
+def test_an_island_without_focus_and_without_similar_neighbours_keeps_its_depth(rng):
     y, x = np.mgrid[:96, :96]
     inside = np.hypot(y - 48, x - 48) < 22
     truth = np.where(inside, 14.0, 3 + 0.03 * y)
@@ -86,5 +86,5 @@ def test_an_island_that_nothing_is_known_of_stays_within_the_planes(rng):
         settings = {"refinement": "least_squares", "smoothness": smoothness, "guide": guide}
         depth = refine(estimate, focus, **settings).depth
         assert 0 <= depth.min() <= depth.max() <= 19
-        moved = np.abs(depth - estimate.depth)[inside]
-        assert np.median(moved) < 1  # nobody is so near to its depth that it would pull it away
+        change = np.abs(depth - estimate.depth)[inside]
+        assert np.median(change) < 1  # all neighbours lie on other surfaces
