@@ -232,11 +232,10 @@ def test_weighted_medians_equal_their_definition(height, width, radius, seed):
     found = weighted_medians(depth, votes, guide_bins, radius)
     for y, x in itertools.product(range(height), range(width)):
         window = tuple(slice(max(at - radius, 0), at + radius + 1) for at in (y, x))
-        alike = np.exp(
-            -np.abs(guide_bins[window] - guide_bins[y, x]) / (GUIDE_SCALE * (GUIDE_BINS - 1))
-        )
+        difference = np.abs(guide_bins[window] - guide_bins[y, x]) / (GUIDE_BINS - 1)
+        similarity = np.exp(-difference / GUIDE_SCALE)
         order = np.argsort(depth[window].ravel())
-        total = np.cumsum((votes[window] * alike).ravel()[order])
+        total = np.cumsum((votes[window] * similarity).ravel()[order])
         if total[-1] == 0:
             assert found[y, x] == depth[y, x]
             continue

@@ -32,7 +32,7 @@ from napari_dff.refinement.context import HintField
 COST_SCALE = 100  # integer cost of 1 unit of -ln(likelihood)
 MAX_DATA_COST = 6.0  # units of -ln(likelihood)
 MODEL_ERROR_LN = 0.1  # standard deviation of ln(focus measure) between planes, without noise
-MAX_STEP_PLANES = 4  # a larger step between neighbours costs no more
+MAX_STEP_PLANES = 4  # a larger step between neighbours costs no more; `trws` is written for 4
 EDGE_CONTRAST = 0.05  # share of the guide's range: a step of this size lets depth jump
 MIN_SIMILARITY = 0.1  # of neighbours across the strongest edge of the guide
 HARD_CONSTRAINT_COST = 1_000_000  # more than the data term and all neighbours together
