@@ -64,9 +64,9 @@ def test_too_little_memory_raises_with_the_minimum():
 
 def test_more_planes_take_more_seconds():
     rng = np.random.default_rng(0)
-    planes = rng.integers(0, 4000, (24, 256, 256)).astype(np.uint16)
+    planes = rng.integers(0, 4000, (64, 256, 256)).astype(np.uint16)
     recipe = Recipe(registration="none")
-    few, all_ = (FocalStack(planes[:count]) for count in (4, 24))
+    few, all_ = (FocalStack(planes[:count]) for count in (4, 64))
 
     def seconds(stack: FocalStack) -> float:
         """Return the least of three estimates, because other processes slow a single one down."""
