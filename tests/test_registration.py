@@ -28,7 +28,7 @@ EXAMPLES = {
 
 
 @pytest.mark.parametrize("motion", MOTIONS)
-def test_each_motion_is_recovered_exactly_despite_bad_matches(motion, rng):
+def test_each_motion_model_is_recovered_despite_wrong_matches(motion, rng):
     source = rng.uniform(0, 200, (80, 2))
     target = transform_points(EXAMPLES[motion], source)
     target[:8] += rng.uniform(-3, 3, (8, 2))
@@ -37,7 +37,7 @@ def test_each_motion_is_recovered_exactly_despite_bad_matches(motion, rng):
 
 
 @pytest.mark.parametrize("motion", MOTIONS)
-def test_the_simplest_motion_that_explains_the_matches_wins(motion, rng):
+def test_the_information_criterion_selects_the_true_motion_model(motion, rng):
     source = rng.uniform(0, 200, (150, 2))
     target = transform_points(EXAMPLES[motion], source) + rng.normal(0, 0.2, (150, 2))
     even = np.ones(150)
@@ -49,18 +49,18 @@ def test_the_simplest_motion_that_explains_the_matches_wins(motion, rng):
 
 
 @pytest.mark.parametrize(("registration", "limit"), [("joint", 0.12), ("sift", 0.3), ("ecc", 0.25)])
-def test_drift_and_breathing_are_undone(registration, limit, drifting):
+def test_drift_and_breathing_are_corrected(registration, limit, drifting):
     result = align(drifting.stack.planes, registration=registration)
-    still = error(np.tile(np.eye(3), (9, 1, 1)), drifting.transforms, (192, 192))
-    found = error(result.transforms, drifting.transforms, (192, 192))
-    assert still.mean() > 1
-    assert found.mean() < limit
+    before = error(np.tile(np.eye(3), (9, 1, 1)), drifting.transforms, (192, 192))
+    after = error(result.transforms, drifting.transforms, (192, 192))
+    assert before.mean() > 1
+    assert after.mean() < limit
     assert {r.model for r in result.report} == {"reference", "similarity"}
     assert 0.8 < result.valid.mean() < 1
     assert result.planes.dtype == np.uint8
 
 
-def test_a_stack_that_does_not_move_is_left_alone(surface):
+def test_a_stationary_stack_is_unchanged(surface):
     result = align(surface.stack.planes)
     np.testing.assert_array_equal(result.transforms, np.tile(np.eye(3), (12, 1, 1)))
     np.testing.assert_array_equal(result.planes, surface.stack.planes)
@@ -69,8 +69,8 @@ def test_a_stack_that_does_not_move_is_left_alone(surface):
 def test_a_dark_16_bit_stack_does_not_turn_black(drifting):
     grey = drifting.stack.planes.mean(axis=3)
     dark = np.rint(100 + grey / 2).astype(np.uint16)
-    found = error(align(dark).transforms, drifting.transforms, (192, 192))
-    assert found.mean() < 0.35
+    after = error(align(dark).transforms, drifting.transforms, (192, 192))
+    assert after.mean() < 0.35
 
 
 def test_a_plane_without_texture_moves_with_its_neighbours(drifting):
@@ -83,14 +83,14 @@ def test_a_plane_without_texture_moves_with_its_neighbours(drifting):
     assert error(result.transforms, drifting.transforms, (192, 192))[0].mean() < 0.8
 
 
-def test_planes_that_have_nothing_in_common_stay_and_say_why(rng):
+def test_planes_with_nothing_in_common_stay_and_the_report_says_why(rng):
     planes = np.stack([ndimage.gaussian_filter(rng.normal(size=(96, 96)), 1) for _ in range(4)])
     result = align(planes.astype(np.float32))
     np.testing.assert_allclose(result.transforms, np.tile(np.eye(3), (4, 1, 1)), atol=1e-9)
     assert [bool(r.fallback) for r in result.report] == [True, True, False, True]
 
 
-def test_report_holds_the_matches(drifting):
+def test_the_report_holds_the_inlier_matches(drifting):
     report = align(drifting.stack.planes).report
     for plane in report:
         assert len(plane.points) == len(plane.displacements) == plane.inliers
@@ -112,7 +112,7 @@ def test_bright_spots_never_wrap_around():
     assert np.abs(difference).max() < 60
 
 
-def moving(change):
+def drifting_plate(change):
     """A drifting textured plate, 9 planes, its motion, with `change` made to planes and motion."""
     sharp = synthetic.noise_texture((192, 192), slope=0.6, seed=6)
     depth = np.tile(np.linspace(1, 7, 192)[:, None], (1, 192))
@@ -139,22 +139,22 @@ def flicker(clean, motion):
 
 
 @pytest.mark.parametrize("change", [lambda c, m: (c, m), jump, duplicate, flicker])
-def test_joint_registration_stands_what_stages_and_lamps_do(change):
-    planes, motion = moving(change)
-    found = error(align(planes).transforms, motion, (160, 160))
-    assert found.mean() < 0.1
-    assert found.max() < 0.5
+def test_joint_registration_is_robust_to_jumps_duplicates_and_flicker(change):
+    planes, motion = drifting_plate(change)
+    after = error(align(planes).transforms, motion, (160, 160))
+    assert after.mean() < 0.1
+    assert after.max() < 0.5
 
 
-def test_dust_that_does_not_move_does_not_hold_the_planes():
-    planes, motion = moving(lambda c, m: (c, m))
+def test_stationary_dust_does_not_bias_the_transforms():
+    planes, motion = drifting_plate(lambda c, m: (c, m))
     y, x = np.mgrid[:160, :160]
     for v, u in ((40, 50), (110, 90), (70, 130)):
         planes[:, np.hypot(y - v, x - u) < 5] = 3000
     assert error(align(planes).transforms, motion, (160, 160)).mean() < 0.15
 
 
-def test_the_joint_system_recovers_consistent_motions_and_drops_a_wrong_one():
+def test_the_joint_system_recovers_the_transforms_despite_one_wrong_pair():
     truth = synthetic.drift(7, (100, 120), shift=9, magnification=0.03, rotation=0.4, seed=5)
     pairs = [
         PairTransform(a, a + gap, np.linalg.inv(truth[a + gap]) @ truth[a], 0.01)
@@ -179,7 +179,7 @@ def test_a_plane_that_no_pair_could_compare_keeps_its_transform():
     np.testing.assert_array_equal(found[3], chain[3])
 
 
-def test_motions_are_applied_to_another_stack(drifting):
+def test_resample_applies_transforms_to_another_stack(drifting):
     motion = align(drifting.stack.planes).transforms
     planes, valid = resample(drifting.stack.planes[..., 0], motion)
     np.testing.assert_array_equal(planes, align(drifting.stack.planes).planes[..., 0])
@@ -188,7 +188,7 @@ def test_motions_are_applied_to_another_stack(drifting):
         resample(drifting.stack.planes, motion[1:])
 
 
-def test_light_that_flickers_is_made_equal(rng):
+def test_flicker_is_removed_by_equal_exposure(rng):
     scene = synthetic.noise_texture((64, 64), seed=3)[..., None] * [1.0, 0.8, 0.6]
     gains = rng.uniform(0.5, 1, (7, 3))
     gains[3] = 0.8
@@ -204,7 +204,7 @@ def test_light_that_flickers_is_made_equal(rng):
 
 
 @pytest.mark.parametrize("black", [0, 1, 2, 4])
-def test_a_black_plane_does_not_change_the_light_of_others(black, surface):
+def test_a_black_plane_does_not_change_the_gains_of_others(black, surface):
     planes = np.stack([surface.stack.planes[5] * share for share in (0.5, 0.8, 1.0, 0.4, 0.9)])
     planes[black] = 0
     gains = estimate_gains(planes, np.tile(np.eye(3), (5, 1, 1)))
@@ -213,13 +213,13 @@ def test_a_black_plane_does_not_change_the_light_of_others(black, surface):
     assert 0.2 < gains.min() < gains.max() < 5
 
 
-def test_none_leaves_everything(surface):
+def test_registration_none_returns_the_planes_unchanged(surface):
     result = align(surface.stack.planes, registration="none")
     np.testing.assert_array_equal(result.planes, surface.stack.planes)
     assert result.valid.all()
 
 
-def test_bad_input_is_named(surface):
+def test_error_messages_name_the_wrong_argument(surface):
     planes = surface.stack.planes
     with pytest.raises(ValueError, match="registration must be one of joint, sift, ecc, none"):
         align(planes, registration="orb")

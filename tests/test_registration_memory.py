@@ -1,4 +1,4 @@
-"""Planes that are moved where they are read, and motions of stacks that don't fit in memory."""
+"""Planes that are resampled when they are read; estimation on stacks larger than memory."""
 
 import weakref
 
@@ -33,8 +33,8 @@ WINDOWS = [
 ]
 
 
-def motion(count, kind, rng):
-    """Motions of `count` planes, of which the first stays and the last lies outside."""
+def random_transforms(count, kind, rng):
+    """Transforms of planes: the first is the identity, the last shifts its plane outside."""
     matrices = np.tile(np.eye(3), (count, 1, 1))
     matrices[1:, :2, 2] = rng.normal(0, 9, (count - 1, 2))
     if kind != "translation":
@@ -47,7 +47,7 @@ def motion(count, kind, rng):
 
 
 class Lazy:
-    """A stack that is read by index only, and counts what is read."""
+    """A stack that is read by index only and records the shape of each part."""
 
     ndim = 3
 
@@ -63,7 +63,7 @@ class Lazy:
 
 
 class Endless:
-    """Planes of any size, computed where they are read."""
+    """Planes of any size that are computed when they are read."""
 
     def __init__(self, shape):
         self.shape, self.dtype, self.ndim = shape, np.dtype(np.uint16), len(shape)
@@ -81,33 +81,33 @@ class Endless:
 @pytest.mark.parametrize("kind", ["translation", "similarity", "homography"])
 @pytest.mark.parametrize("light", ["kept", "equal"])
 @pytest.mark.parametrize(("dtype", "colours"), [("uint16", 0), ("uint8", 3), ("float32", 0)])
-def test_a_window_is_what_the_whole_has_there(kind, light, dtype, colours, rng):
+def test_a_window_equals_that_part_of_all_planes(kind, light, dtype, colours, rng):
     planes = rng.uniform(0, 250, (5, *SIZE, colours or 1)).astype(dtype)
     planes = planes if colours else planes[..., 0]
     gains = None if light == "kept" else rng.uniform(0.5, 2, (5, *planes.shape[3:]))
-    moved = LazyAlignedStack(planes, motion(5, kind, rng), gains)
-    everything = np.asarray(moved)
-    assert everything.shape == moved.shape == planes.shape
-    assert everything.dtype == moved.dtype == planes.dtype
+    aligned = LazyAlignedStack(planes, random_transforms(5, kind, rng), gains)
+    everything = np.asarray(aligned)
+    assert everything.shape == aligned.shape == planes.shape
+    assert everything.dtype == aligned.dtype == planes.dtype
     if light == "kept":
-        np.testing.assert_array_equal(everything, resample(planes, moved.transforms)[0])
+        np.testing.assert_array_equal(everything, resample(planes, aligned.transforms)[0])
     for window in WINDOWS:
         for i in range(5):
-            part = moved[(i, *window.slices)]
+            part = aligned[(i, *window.slices)]
             np.testing.assert_array_equal(part, everything[(i, *window.slices)])
 
 
-def test_a_large_plane_is_moved_in_pieces_that_fit(rng, monkeypatch):
+def test_blocks_of_any_size_give_the_same_planes(rng, monkeypatch):
     planes = rng.integers(0, 60000, (3, *SIZE)).astype(np.uint16)
-    moved = LazyAlignedStack(planes, motion(3, "homography", rng))
-    before = moved[:]
+    aligned = LazyAlignedStack(planes, random_transforms(3, "homography", rng))
+    before = aligned[:]
     monkeypatch.setattr("napari_dff.registration.lazy_stack.MAX_BLOCK_PX", 48)
-    np.testing.assert_array_equal(moved[:], before)
+    np.testing.assert_array_equal(aligned[:], before)
 
 
-def test_moved_planes_agree_with_scipy(rng):
+def test_resampled_planes_agree_with_scipy(rng):
     planes = ndimage.gaussian_filter(rng.normal(size=(3, *SIZE)), (0, 1.5, 1.5)).astype(np.float32)
-    matrices = motion(3, "homography", rng)
+    matrices = random_transforms(3, "homography", rng)
     y, x = np.mgrid[:150, :190]
     back = np.linalg.inv(matrices[1]) @ np.stack([y.ravel(), x.ravel(), np.ones(y.size)])
     places = back[:2] / back[2]
@@ -116,24 +116,24 @@ def test_moved_planes_agree_with_scipy(rng):
     np.testing.assert_allclose(LazyAlignedStack(planes, matrices)[1].ravel(), truth, atol=1e-5)
 
 
-def test_a_plane_that_left_the_picture_repeats_its_border(rng):
+def test_a_plane_outside_the_field_of_view_repeats_its_border(rng):
     planes = rng.integers(0, 250, (3, *SIZE)).astype(np.uint8)
     matrices = np.tile(np.eye(3), (3, 1, 1))
     matrices[1, :2, 2] = 1000, 0
-    moved = LazyAlignedStack(planes, matrices)
-    np.testing.assert_array_equal(moved[1], np.tile(planes[1, :1], (150, 1)))
-    assert not moved.valid(full_window(SIZE)).any()
+    aligned = LazyAlignedStack(planes, matrices)
+    np.testing.assert_array_equal(aligned[1], np.tile(planes[1, :1], (150, 1)))
+    assert not aligned.valid(full_window(SIZE)).any()
 
 
 @pytest.mark.parametrize("kind", ["translation", "similarity", "homography"])
-def test_valid_windows_are_what_the_whole_has_there(kind, rng):
-    matrices = motion(6, kind, rng)[:5]
-    moved = LazyAlignedStack(np.zeros((5, *SIZE), np.uint8), matrices)
+def test_a_valid_window_equals_that_part_of_the_valid_mask(kind, rng):
+    matrices = random_transforms(6, kind, rng)[:5]
+    aligned = LazyAlignedStack(np.zeros((5, *SIZE), np.uint8), matrices)
     everything = np.all([valid_mask(matrix, SIZE) for matrix in matrices], axis=0)
     assert 0.5 < everything.mean() < 1
-    np.testing.assert_array_equal(resample(moved.planes, matrices)[1], everything)
+    np.testing.assert_array_equal(resample(aligned.planes, matrices)[1], everything)
     for window in WINDOWS:
-        np.testing.assert_array_equal(moved.valid(window), everything[window.slices])
+        np.testing.assert_array_equal(aligned.valid(window), everything[window.slices])
 
 
 INDICES = np.s_[
@@ -152,36 +152,39 @@ INDICES = np.s_[
 
 
 @pytest.mark.parametrize("index", INDICES)
-def test_moved_planes_are_indexed_like_an_array(index, rng):
+def test_lazy_planes_are_indexed_like_an_array(index, rng):
     planes = rng.integers(0, 250, (4, 40, 50, 3)).astype(np.uint8)
-    moved = LazyAlignedStack(planes, motion(4, "similarity", rng), rng.uniform(1, 2, (4, 3)))
-    np.testing.assert_array_equal(moved[index], np.asarray(moved)[index])
+    transforms = random_transforms(4, "similarity", rng)
+    aligned = LazyAlignedStack(planes, transforms, rng.uniform(1, 2, (4, 3)))
+    np.testing.assert_array_equal(aligned[index], np.asarray(aligned)[index])
 
 
-def test_moved_planes_are_a_stack():
-    moved = LazyAlignedStack(np.zeros((4, 20, 30, 3), np.uint16), np.tile(np.eye(3), (4, 1, 1)))
-    assert (len(moved), moved.ndim, moved.shape, moved.dtype) == (4, 4, (4, 20, 30, 3), np.uint16)
+def test_lazy_planes_have_the_shape_and_type_of_the_stack():
+    aligned = LazyAlignedStack(np.zeros((4, 20, 30, 3), np.uint16), np.tile(np.eye(3), (4, 1, 1)))
+    assert len(aligned) == aligned.ndim == 4
+    assert aligned.shape == (4, 20, 30, 3)
+    assert aligned.dtype == np.uint16
     with pytest.raises(IndexError):
-        moved[4]
+        aligned[4]
     with pytest.raises(ValueError, match="transforms must be one 3 × 3 matrix for each of the 4"):
-        LazyAlignedStack(moved.planes, moved.transforms[1:])
+        LazyAlignedStack(aligned.planes, aligned.transforms[1:])
     with pytest.raises(ValueError, match=r"gains must be one number .* got shape \(3,\)"):
-        LazyAlignedStack(moved.planes, moved.transforms, np.ones(3))
+        LazyAlignedStack(aligned.planes, aligned.transforms, np.ones(3))
 
 
-def test_no_more_is_read_than_a_window_needs(rng):
+def test_only_the_source_window_is_read(rng):
     planes = Lazy(rng.integers(0, 60000, (3, 400, 500)).astype(np.uint16))
-    moved = LazyAlignedStack(planes, motion(3, "similarity", rng)[[0, 1, 1]])
-    np.testing.assert_array_equal(moved[0, 100:164, 200:264], planes._planes[0, 100:164, 200:264])
+    aligned = LazyAlignedStack(planes, random_transforms(3, "similarity", rng)[[0, 1, 1]])
+    np.testing.assert_array_equal(aligned[0, 100:164, 200:264], planes._planes[0, 100:164, 200:264])
     assert planes.reads == [(0, (64, 64))]
-    moved[1, 200:264, 200:264]
+    aligned[1, 200:264, 200:264]
     number, shape = planes.reads[1]
     assert number == 1
     assert 64 + 50 <= min(shape) <= max(shape) <= 64 + 64
 
 
 @pytest.mark.parametrize("library", ["zarr", "dask"])
-def test_lazy_arrays_are_aligned_where_they_lie(library, drifting):
+def test_lazy_arrays_give_the_same_planes_as_arrays_in_memory(library, drifting):
     planes = drifting.stack.planes
     chunks = (1, 64, 80, 3)
     if library == "zarr":
@@ -189,25 +192,25 @@ def test_lazy_arrays_are_aligned_where_they_lie(library, drifting):
     else:
         lazy = pytest.importorskip("dask.array").from_array(planes, chunks=chunks)
     motions, _ = estimate_transforms(lazy)
-    moved = LazyAlignedStack(lazy, motions, estimate_gains(lazy, motions))
+    aligned = LazyAlignedStack(lazy, motions, estimate_gains(lazy, motions))
     result = align(planes, exposure="equal")
-    np.testing.assert_array_equal(moved[2:5, 30:90], result.planes[2:5, 30:90])
+    np.testing.assert_array_equal(aligned[2:5, 30:90], result.planes[2:5, 30:90])
     np.testing.assert_array_equal(align(lazy, exposure="equal").planes, result.planes)
 
 
-def test_a_huge_plane_is_read_in_windows_only():
+def test_a_plane_larger_than_memory_is_read_in_windows_only():
     planes = Endless((4, 300_000, 200_000))
     matrix = np.array([[1, -1e-5, 0.3], [1e-5, 1, -7.6], [0, 1e-9, 1]])
-    moved = LazyAlignedStack(planes, np.stack([np.eye(3), matrix, matrix, np.eye(3)]))
-    assert moved[:, 250_000:250_064, 7_000:7_064].shape == (4, 64, 64)
-    assert moved[1, -1, -1].shape == ()
-    assert moved.valid(Window(250_000, 250_064, 7_000, 7_064)).all()
+    aligned = LazyAlignedStack(planes, np.stack([np.eye(3), matrix, matrix, np.eye(3)]))
+    assert aligned[:, 250_000:250_064, 7_000:7_064].shape == (4, 64, 64)
+    assert aligned[1, -1, -1].shape == ()
+    assert aligned.valid(Window(250_000, 250_064, 7_000, 7_064)).all()
     assert planes.largest < 130**2
 
 
 @pytest.mark.parametrize("chunks", [None, (1, 17, 50), ((1, 1, 1), (64, 64, 25), (101,))])
 @pytest.mark.parametrize("colours", [0, 3])
-def test_strips_give_what_the_whole_gives(chunks, colours, rng, monkeypatch):
+def test_downsampling_in_strips_equals_downsampling_at_once(chunks, colours, rng, monkeypatch):
     monkeypatch.setattr(downsampling, "MAX_SIDE_PX", 32)
     monkeypatch.setattr(downsampling, "STRIP_VALUES", 1 << 10)
     planes = rng.integers(0, 60000, (3, 153, 101, colours or 1)).astype(np.uint16)
@@ -227,7 +230,7 @@ def test_strips_give_what_the_whole_gives(chunks, colours, rng, monkeypatch):
     np.testing.assert_allclose(part.reshape(16, 6, -1), means[4:20, 3:9], rtol=1e-6)
 
 
-def test_chunks_are_read_whole(rng, monkeypatch):
+def test_whole_chunks_are_read(rng, monkeypatch):
     monkeypatch.setattr(downsampling, "MAX_SIDE_PX", 40)
     monkeypatch.setattr(downsampling, "STRIP_VALUES", 1 << 10)
     planes = rng.integers(0, 60000, (3, 160, 128)).astype(np.uint16)
@@ -237,7 +240,7 @@ def test_chunks_are_read_whole(rng, monkeypatch):
         assert {shape[0] for _, shape in lazy.reads} == {height}
 
 
-def test_motions_and_light_read_every_plane_once_and_never_whole(monkeypatch):
+def test_estimation_reads_every_plane_once_in_strips(monkeypatch):
     stack = synthetic.machined_part(size=192, planes=7, seed=4).stack.planes
     lazy = Lazy(stack)
     lazy.ndim = 4
@@ -258,7 +261,7 @@ def test_motions_and_light_read_every_plane_once_and_never_whole(monkeypatch):
     np.testing.assert_array_equal(result.planes, np.asarray(LazyAlignedStack(lazy, motions)))
 
 
-def test_what_is_told_of_the_motions_does_not_depend_on_moving(drifting):
+def test_estimate_transforms_gives_the_transforms_and_report_of_align(drifting):
     planes = drifting.stack.planes
     for settings in ({}, {"registration": "sift", "motion": "affine"}, {"registration": "none"}):
         result = align(planes, reference=2, **settings)
@@ -268,61 +271,61 @@ def test_what_is_told_of_the_motions_does_not_depend_on_moving(drifting):
 
 
 @pytest.fixture
-def shaky(rng):
-    """Pictures of a drifting plate, and a chain of motions that is a little off."""
+def noisy_chain(rng):
+    """Images of a drifting plate, and its transforms with errors of 0.3 pixels."""
     sharp = synthetic.noise_texture((130, 140), slope=0.6, seed=6)
     truth = synthetic.drift(12, (100, 110), shift=8, magnification=0.01, seed=3)
-    pictures = synthetic.apply_motion(np.stack([sharp] * 12), truth, margin=15).astype(np.float32)
+    images = synthetic.apply_motion(np.stack([sharp] * 12), truth, margin=15).astype(np.float32)
     chain = truth.copy()
     chain[:, :2, 2] += rng.normal(0, 0.3, (12, 2))
-    return pictures, chain
+    return images, chain
 
 
-def test_pairs_are_compared_block_by_block_with_the_same_result(shaky, monkeypatch):
-    pictures, chain = shaky
-    placed = [i for i in range(12) if i != 5]
-    live, most, told = [], [], []
-    prepare = joint.bandpass
+def test_the_joint_result_does_not_depend_on_the_block_size(noisy_chain, monkeypatch):
+    images, chain = noisy_chain
+    matched = [i for i in range(12) if i != 5]
+    references, alive_counts, ticks = [], [], []
+    bandpass = joint.bandpass
 
-    def counted(picture):
-        made = prepare(picture)
-        live.append(weakref.ref(made.values))
-        most.append(sum(each() is not None for each in live))
-        return made
+    def counted_bandpass(picture):
+        band = bandpass(picture)
+        references.append(weakref.ref(band.values))
+        alive_counts.append(sum(each() is not None for each in references))
+        return band
 
     def progress(items, /, *, desc):
         for item in items:
             yield item
-            told.append(desc)
+            ticks.append(desc)
 
-    monkeypatch.setattr(joint, "bandpass", counted)
+    monkeypatch.setattr(joint, "bandpass", counted_bandpass)
     monkeypatch.setattr(joint, "thread_count", lambda: 1)
     found = []
     for block in (4, 100):
-        live.clear(), most.clear(), told.clear()
+        references.clear(), alive_counts.clear(), ticks.clear()
         monkeypatch.setattr(joint, "MIN_BLOCK_PLANES", block)
         similarity = MOTIONS["similarity"]
-        found.append(joint.refine_jointly(pictures, chain, placed, 7, similarity, progress))
-        assert len(live) == len(placed)
-        assert max(most) == min(block + 3, len(placed))
-        assert told == ["Refining motions"] * (10 + 9 + 8)
+        found.append(joint.refine_jointly(images, chain, matched, 7, similarity, progress))
+        assert len(references) == len(matched)
+        assert max(alive_counts) == min(block + 3, len(matched))
+        assert ticks == ["Refining motions"] * (10 + 9 + 8)
     np.testing.assert_array_equal(*found)
     assert np.abs(found[0][5] - chain[5]).max() == 0
 
 
-def test_comparing_pairs_is_cancelled_between_two(shaky):
-    class Enough(Exception):
+def test_the_joint_comparison_can_be_cancelled(noisy_chain):
+    class Stop(Exception):
         pass
 
     def progress(items, /, *, desc):
         yield from items[:5]
-        raise Enough
+        raise Stop
 
-    with pytest.raises(Enough):
-        joint.refine_jointly(*shaky, list(range(12)), 7, MOTIONS["translation"], progress)
+    with pytest.raises(Stop):
+        joint.refine_jointly(*noisy_chain, list(range(12)), 7, MOTIONS["translation"], progress)
 
 
-def flickering(rng, *channels):
+def flickering_planes(rng, *channels):
     scene = ndimage.zoom(synthetic.noise_texture((96, 80), seed=3), 2, order=1)
     if channels:
         scene = scene[..., None] * [1.0, 0.8, 0.6]
@@ -333,9 +336,9 @@ def flickering(rng, *channels):
 
 @pytest.mark.parametrize("channels", [(), (3,)])
 @pytest.mark.parametrize("largest", [1024, 100])
-def test_the_gains_of_the_light_are_found(channels, largest, rng, monkeypatch):
+def test_gains_are_recovered_and_equalize_the_exposure(channels, largest, rng, monkeypatch):
     monkeypatch.setattr(downsampling, "MAX_SIDE_PX", largest)
-    planes, gains = flickering(rng, *channels)
+    planes, gains = flickering_planes(rng, *channels)
     matrices = np.tile(np.eye(3), (6, 1, 1))
     matrices[2, :2, 2] = 12, -8
     planes[2] = np.roll(planes[2], (-12, 8), (0, 1))
@@ -346,7 +349,7 @@ def test_the_gains_of_the_light_are_found(channels, largest, rng, monkeypatch):
     np.testing.assert_allclose(equal[:, valid], np.stack([aligned[1][valid]] * 6), rtol=2e-3)
 
 
-def test_moved_planes_of_one_light_are_what_align_gives(drifting, rng):
+def test_lazy_planes_with_gains_equal_the_planes_of_align(drifting, rng):
     planes = drifting.stack.planes * rng.uniform(0.6, 1, (9, 1, 1, 3))
     planes = planes.astype(np.uint8)
     result = align(planes, exposure="equal", reference=3)
@@ -355,9 +358,9 @@ def test_moved_planes_of_one_light_are_what_align_gives(drifting, rng):
     np.testing.assert_array_equal(aligned[:], result.planes)
 
 
-def test_light_is_kept_where_no_pixel_is_seen_in_all_planes(rng):
+def test_gains_are_one_without_a_pixel_that_all_planes_have(rng):
     planes = rng.integers(1, 250, (3, *SIZE)).astype(np.uint8)
-    away = motion(3, "translation", rng)
+    away = random_transforms(3, "translation", rng)
     np.testing.assert_array_equal(estimate_gains(planes, away), np.ones(3))
 
 

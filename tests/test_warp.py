@@ -12,7 +12,7 @@ from napari_dff.warp import (
 from napari_dff.windows import Window, full_window
 
 
-def test_whole_pixels_move_exactly(rng):
+def test_a_shift_by_whole_pixels_is_exact(rng):
     picture = rng.uniform(0, 9, (20, 30)).astype(np.float32)
     shift = np.array([[1, 0, 3], [0, 1, -4], [0, 0, 1.0]])
     moved = warp(picture, shift)
@@ -31,18 +31,18 @@ def test_agrees_with_scipy_on_a_projective_motion(rng):
     assert error.max() < 1e-5
 
 
-def test_colours_move_together(rng):
+def test_the_identity_keeps_every_channel(rng):
     picture = rng.integers(0, 255, (12, 12, 3)).astype(np.uint8)
     np.testing.assert_allclose(warp(picture, np.eye(3)), picture, atol=1e-3)
 
 
-def test_inside_is_where_data_is():
+def test_the_valid_mask_is_false_where_the_image_has_no_data():
     shift = np.array([[1, 0, 0], [0, 1, 2.5], [0, 0, 1.0]])
     covered = valid_mask(shift, (4, 10))
     np.testing.assert_array_equal(covered[0], [False] * 3 + [True] * 7)
 
 
-def test_a_window_needs_its_image_and_what_the_splines_reach(rng):
+def test_the_source_window_is_the_mapped_window_with_the_margin_of_the_splines(rng):
     picture = rng.uniform(0, 9, (200, 300)).astype(np.float32)
     back = np.array([[1, 0, 7.5], [0, 1, -12], [0, 0, 1]])
     window, size = Window(80, 90, 100, 120), (200, 300)
@@ -53,7 +53,7 @@ def test_a_window_needs_its_image_and_what_the_splines_reach(rng):
     np.testing.assert_array_equal(moved, warp(picture, np.linalg.inv(back))[window.slices])
 
 
-def test_a_window_across_the_horizon_needs_everything():
+def test_a_window_across_the_horizon_needs_the_whole_image():
     back = np.array([[1, 0, 0], [0, 1, 0], [0, 0.01, -1]])
     size = (400, 300)
     assert source_window(back, Window(0, 50, 0, 200), full_window(size)) == full_window(size)
@@ -61,6 +61,6 @@ def test_a_window_across_the_horizon_needs_everything():
     assert beyond == (0, 98 + SPLINE_MARGIN_PX + 1, 201 - SPLINE_MARGIN_PX, 300)
 
 
-def test_pictures_are_shrunk_to_a_longer_side_but_not_to_nothing():
+def test_the_downsampling_factor_limits_the_longer_side_and_keeps_the_shorter():
     shapes = [(90, 100), (101, 50), (300, 299), (16, 900)]
     assert [downsampling_factor(shape, 100) for shape in shapes] == [1, 2, 3, 2]
