@@ -39,8 +39,9 @@ class Samples(NamedTuple):
         In pixels.
     radius : float
         Half the longer side of the plane, in pixels.
-    displacements : (P, 2, N) float32
-        G_k r: displacement (y, x) of each sample by a unit step of each parameter.
+    displacements : (P - 2, 2, N) float32
+        G_k r: displacement (y, x) of each sample by a unit step of each parameter after the two
+        shifts, for which it is (1, 0) and (0, 1).
     values, gradient_y, gradient_x : (N,) float32
         Of the fixed plane.
     """
@@ -125,7 +126,8 @@ def refine_pair(
         residuals = (gain * values - samples.values)[covered]
         down = (gain * gradient_y + samples.gradient_y) / 2
         across = (gain * gradient_x + samples.gradient_x) / 2
-        jacobian = np.stack([(down * v + across * u)[covered] for v, u in samples.displacements])
+        columns = [down, across, *(down * v + across * u for v, u in samples.displacements)]
+        jacobian = np.stack([column[covered] for column in columns])
         scale = 1.4826 * np.median(np.abs(residuals)) + 1e-9
         weights = 1 / (1 + (residuals / (2 * scale)) ** 2)
         normal = (jacobian * weights) @ jacobian.T
@@ -159,8 +161,8 @@ def _sample_fixed(fixed: BandpassImage, model: MotionModel) -> Samples:
     radius = max(height, width) / 2
     v = (y - (height - 1) / 2) / np.float32(radius)
     u = (x - (width - 1) / 2) / np.float32(radius)
-    generators = model.step_generators[:, :2].astype(np.float32)
-    displacements = generators @ np.stack([v, u, np.ones_like(v)])
+    generators = model.step_generators[2:, :2, :2].astype(np.float32)
+    displacements = generators @ np.stack([v, u])
     values, gradient_y, gradient_x = (
         part[np.ix_(rows, columns)].ravel()
         for part in (fixed.values, fixed.gradient_y, fixed.gradient_x)
