@@ -1,4 +1,4 @@
-"""Use it again elsewhere: one alignment or one plane map for other channels, times, positions."""
+"""Apply an alignment or a plane map to other stacks: channels, times or positions."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -32,16 +32,19 @@ from napari_dff.widgets.runs import RunLayers
 from napari_dff.widgets.tool import Tool
 
 
-class Given(NamedTuple):
-    """What is used again, of one stack or of each place of a layer with many.
+class AppliedResult(NamedTuple):
+    """Alignment and plane map to apply, of S stacks: one, or one for each leading index.
 
     Attributes
     ----------
-    transforms : (P, Z, 3, 3) array, optional
-    depth : (P, Y, X) array, optional
-        In the positions of the planes.
+    transforms : (S, Z, 3, 3) array, optional
+        Plane → reference.
+    depth : (S, Y, X) array, optional
+        In the unit of the positions; None to apply the alignment alone.
     positions : list of (Z,) arrays
+        Focus positions, one array for each depth.
     fusion : str
+        As in `Recipe`.
     """
 
     transforms: np.ndarray | None
@@ -51,7 +54,7 @@ class Given(NamedTuple):
 
 
 class ReuseWidget(Tool):
-    """The alignment, or the alignment and the plane map, of one layer applied to others."""
+    """Apply the alignment of a layer, or its alignment and plane map, to other stacks."""
 
     title = "Use elsewhere"
 
@@ -59,17 +62,18 @@ class ReuseWidget(Tool):
         super().__init__(
             viewer,
             "use",
-            "An aligned stack: its motion is used. A depth layer: its motion, if there is any, "
-            "and its plane map.",
+            "Layer whose result is applied. Of an aligned stack, its transforms; of a depth layer, "
+            "its plane map and its transforms, if any.",
         )
         self.targets = Select(
             label="for",
             choices=self._targets,
-            tooltip="Stacks of the same field with as many planes; axes before Z, Y, X are other "
-            "channels, times or positions, each done alike. What was made for many times is for "
-            "stacks of as many.",
+            tooltip="Stacks of the same field and number of planes. Every stack along leading axes "
+            "is computed. A result of several times applies to stacks with as many times.",
         )
-        self._controls = RunControls(self, "Give each of them its result.")
+        self._controls = RunControls(
+            self, "Compute the aligned planes or the all-in-focus image of each stack."
+        )
         self.run, self.cancel, self.undo = (
             self._controls.run,
             self._controls.cancel,
@@ -83,18 +87,18 @@ class ReuseWidget(Tool):
         self.run.changed.connect(self._start)
 
     def input_choices(self) -> list[Layer]:
-        """Aligned stacks, then depth layers."""
+        """Return aligned stacks, then depth layers."""
         aligned = [each for each in self._viewer.layers if role_of(each) == "aligned"]
         return [*aligned, *depth_layers(self._viewer)]
 
     def _targets(self, _: Any) -> list[Layer]:
-        """Other stacks of as many planes and times, as large as those that were used."""
-        given = self.input_layer.value
-        if given is None or "positions" not in plugin_metadata(given):
+        """Return other stacks of the shape and the leading axes of the chosen layer."""
+        used = self.input_layer.value
+        if used is None or "positions" not in plugin_metadata(used):
             return []
-        source = source_of(self._viewer, given)
-        shape = (np.shape(plugin_metadata(given)["positions"])[-1], *plane_shape(given))
-        several = _apart(given)
+        source = source_of(self._viewer, used)
+        shape = (np.shape(plugin_metadata(used)["positions"])[-1], *plane_shape(used))
+        stacks = _stacks_shape(used)
         return [
             layer
             for layer in self._viewer.layers
@@ -102,17 +106,17 @@ class ReuseWidget(Tool):
             and layer.ndim >= 3
             and role_of(layer) != "aligned"
             and layer is not source
-            and str(layer.unique_id) != plugin_metadata(given).get("source")
+            and str(layer.unique_id) != plugin_metadata(used).get("source")
             and (source is None or str(layer.unique_id) != plugin_metadata(source).get("source"))
             and planes_of(layer).shape[: layer.ndim][-3:] == shape
-            and (not several or _apart(layer) == several)
+            and (not stacks or _stacks_shape(layer) == stacks)
         ]
 
     def _start(self) -> None:
         try:
-            given, targets = self._given(), list(self.targets.value)
+            result, targets = self._result_to_apply(), list(self.targets.value)
             if not targets:
-                raise ValueError("no stacks chosen: select those that shall get the same")
+                raise ValueError("no stacks chosen: select those to apply the result to")
         except ValueError as error:
             self.show_failure(error)
             return
@@ -120,93 +124,95 @@ class ReuseWidget(Tool):
         runs = [
             RunLayers(self._viewer, target, settings_of(used), [target, used]) for target in targets
         ]
-        planes = [(planes_of(each), leading_shape(each), _channel(each)) for each in targets]
+        stacks = [(planes_of(each), leading_shape(each), _channel_axis(each)) for each in targets]
 
         def compute(progress: Progress) -> list[np.ndarray]:
-            return [_applied(given, *each, progress) for each in planes]
+            return [_apply(result, *each, progress) for each in stacks]
 
-        def put(results: list[np.ndarray]) -> Iterator[None]:
-            for run, result in zip(runs, results, strict=True):
-                _put(run, result, None if given.depth is not None else given.transforms)
+        def add_layers(images: list[np.ndarray]) -> Iterator[None]:
+            transforms = result.transforms if result.depth is None else None
+            for run, image in zip(runs, images, strict=True):
+                _show(run, image, transforms)
                 yield
 
-        self._controls.start(runs, compute, put)
+        self._controls.start(runs, compute, add_layers)
 
-    def _given(self) -> Given:
-        """The motions and the depth of the chosen layer."""
+    def _result_to_apply(self) -> AppliedResult:
+        """Return transforms and depth of the chosen layer."""
         used = self.input_layer.value
         if used is None:
             raise ValueError("nothing to use yet: run Align or 'Depth from focus, all steps' first")
-        mine = plugin_metadata(used)
-        transforms = mine.get("transforms")
+        metadata = plugin_metadata(used)
+        transforms = metadata.get("transforms")
         if transforms is not None:
             transforms = np.asarray(transforms).reshape(-1, *np.shape(transforms)[-3:])
         if role_of(used) == "aligned":
-            return Given(transforms, None, [], None)
+            return AppliedResult(transforms, None, [], None)
         if role_of(used).startswith("levelled"):
             raise ValueError(f"{used.name!r} is levelled: choose the depth it was made from")
         depth = np.asarray(used.data).reshape(-1, *plane_shape(used))
-        places = np.ndindex(used.data.shape[: len(leading_shape(used))])
-        positions = [at_index(np.asarray(mine["positions"]), place, 1) for place in places]
-        return Given(transforms, depth, positions, settings_of(used).get("fusion", "noise_aware"))
+        all_positions = np.asarray(metadata["positions"])
+        indices = np.ndindex(used.data.shape[: len(leading_shape(used))])
+        positions = [at_index(all_positions, index, 1) for index in indices]
+        return AppliedResult(
+            transforms, depth, positions, settings_of(used).get("fusion", "noise_aware")
+        )
 
 
-def _channel(layer: Layer) -> int | None:
-    """Which axis before Z is that of the channels, as far as anybody told."""
+def _channel_axis(layer: Layer) -> int | None:
+    """Return the number of the channel axis among the leading axes, if one is named so."""
     return channel_axis(parse_axis_labels(layer.axis_labels) or ())
 
 
-def _apart(layer: Layer) -> tuple[int, ...]:
-    """Lengths of the axes before Z but that of the channels, where there are several."""
-    channel = _channel(layer)
+def _stacks_shape(layer: Layer) -> tuple[int, ...]:
+    """Return the lengths of the leading axes without the channel axis and those of length 1."""
+    channel = _channel_axis(layer)
     return tuple(n for i, n in enumerate(leading_shape(layer)) if n > 1 and i != channel)
 
 
-def _applied(
-    given: Given, planes: Any, before: tuple[int, ...], channel: int | None, progress: Progress
+def _apply(
+    result: AppliedResult,
+    planes: Any,
+    shape: tuple[int, ...],
+    channel: int | None,
+    progress: Progress,
 ) -> np.ndarray:
-    """Moved planes, or the picture at the depth, of every stack in the axes before Z, Y, X."""
-    apart = tuple(1 if i == channel else n for i, n in enumerate(before))
+    """Return aligned planes, or the all-in-focus image, of every stack along the leading axes.
 
-    def one(place: tuple[int, ...]) -> np.ndarray:
-        stack = take(planes, place)
-        own = tuple(0 if i == channel else n for i, n in enumerate(place))
-        k = int(np.ravel_multi_index(own, apart)) if place else 0
-        if given.transforms is not None:
-            motions = given.transforms[k if len(given.transforms) > 1 else 0]
-            stack, _ = resample(stack, motions, progress=progress)
-        if given.depth is None:
-            return np.asarray(stack)
-        k = k if len(given.depth) > 1 else 0
-        settings = {"fusion": given.fusion, "progress": progress}
-        return all_in_focus(stack, given.depth[k], given.positions[k], **settings)
-
-    results = [one(place) for place in np.ndindex(before)]
-    if not before:
-        return results[0]
-    return np.stack(results).reshape(*before, *results[0].shape)
-
-
-def _put(run: RunLayers, result: np.ndarray, transforms: np.ndarray | None) -> None:
-    """Put moved planes, or a picture where there are no motions to tell of.
-
-    A picture of a stack with axes before Z gets one too, as thick as the stack.
+    `shape` are the lengths of these axes, of which `channel` is the channel axis.
     """
-    role = "all in focus" if transforms is None else "aligned"
+    stacks_shape = tuple(1 if i == channel else n for i, n in enumerate(shape))
+
+    def apply_to_stack(index: tuple[int, ...]) -> np.ndarray:
+        stack = take(planes, index)
+        stack_index = tuple(0 if i == channel else n for i, n in enumerate(index))
+        number = int(np.ravel_multi_index(stack_index, stacks_shape)) if index else 0
+        if result.transforms is not None:
+            transforms = result.transforms[number if len(result.transforms) > 1 else 0]
+            stack, _ = resample(stack, transforms, progress=progress)
+        if result.depth is None:
+            return np.asarray(stack)
+        number = number if len(result.depth) > 1 else 0
+        depth, positions = result.depth[number], result.positions[number]
+        return all_in_focus(stack, depth, positions, fusion=result.fusion, progress=progress)
+
+    images = [apply_to_stack(index) for index in np.ndindex(shape)]
+    return np.stack(images).reshape(*shape, *images[0].shape)
+
+
+def _show(run: RunLayers, image: np.ndarray, transforms: np.ndarray | None) -> None:
+    """Show aligned planes, or an all-in-focus image if there are no `transforms`."""
     source: Image = run.source
-    look: dict[str, Any] = {
-        "rgb": source.rgb,
-        "colormap": source.colormap,
-        "contrast_limits": source.contrast_limits,
-    }
-    if source.rgb:
-        del look["contrast_limits"]
-    if role == "all in focus" and source.ndim > 3:
-        result = np.expand_dims(result, source.ndim - 3)
-    if transforms is not None:
-        several = len(transforms) > 1
-        before = [1 if i == _channel(source) else n for i, n in enumerate(leading_shape(source))]
-        transforms = (
-            transforms.reshape(*before, *transforms.shape[1:]) if several else transforms[0]
-        )
-    run.show(role, result, metadata={"transforms": transforms}, **look)
+    look: dict[str, Any] = {"rgb": source.rgb, "colormap": source.colormap}
+    if not source.rgb:
+        look["contrast_limits"] = source.contrast_limits
+    if transforms is None:
+        if source.ndim > 3:
+            image = np.expand_dims(image, source.ndim - 3)
+        run.show("all in focus", image, metadata={"transforms": None}, **look)
+        return
+    channel = _channel_axis(source)
+    shape = [1 if i == channel else n for i, n in enumerate(leading_shape(source))]
+    several = len(transforms) > 1
+    transforms = transforms.reshape(*shape, *transforms.shape[1:]) if several else transforms[0]
+    run.show("aligned", image, metadata={"transforms": transforms}, **look)
