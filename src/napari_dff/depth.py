@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 from napari_dff import checks
 from napari_dff.curve import (
+    FIRST_PEAK,
+    HIGHEST_PEAK,
+    LAST_PEAK,
     PEAK_MODELS,
     FocusVolume,
     as_focus_volume,
@@ -28,7 +31,11 @@ SCATTER_SIGMA_PX = 5.0  # standard deviation of the Gaussian average that scatte
 SCATTER_RADIUS_PX = 60  # how far from a pixel its scatter depends on the depth: 3 such averages
 SCATTER_MAPS = 8  # float32 maps of a window in memory while scatter is computed
 SCATTER_ERROR_FLOOR_PLANES = 0.05  # least error of a depth as a weight
-PREFERENCES: dict[Prefer, int] = {"sharpest": 0, "first": 1, "last": -1}
+PREFERENCES: dict[Prefer, int] = {
+    "sharpest": HIGHEST_PEAK,
+    "first": FIRST_PEAK,
+    "last": LAST_PEAK,
+}
 
 
 class DepthMap(NamedTuple):

@@ -1,4 +1,4 @@
-"""The focus curve of a pixel: its noise, its peak and how well the peak is known."""
+"""Focus curves: their noise, their peaks, and the focus volumes they are read from."""
 
 from napari_dff.curve.noise import (
     NOISE_RADIUS_PX,
@@ -10,6 +10,9 @@ from napari_dff.curve.noise import (
 )
 from napari_dff.curve.peak import CURVE_PEAK, PEAK_MODELS, evaluate_fitted_peak, locate_peak
 from napari_dff.curve.search import (
+    FIRST_PEAK,
+    HIGHEST_PEAK,
+    LAST_PEAK,
     argmax_in_row,
     find_peaks,
     find_strongest_peaks,
@@ -26,6 +29,9 @@ from napari_dff.curve.volume import (
 
 __all__ = [
     "CURVE_PEAK",
+    "FIRST_PEAK",
+    "HIGHEST_PEAK",
+    "LAST_PEAK",
     "NOISE_RADIUS_PX",
     "NOISE_SIGMA_PX",
     "PEAK_MODELS",

@@ -8,6 +8,7 @@ from napari_dff.compiled import inline_kernel, kernel
 from napari_dff.curve.noise import MIN_FLUCTUATION, Noise, detection_threshold
 from napari_dff.curve.peak import CURVE_PEAK, locate_peak
 
+HIGHEST_PEAK, FIRST_PEAK, LAST_PEAK = 0, 1, -1  # the last two are also directions of search
 MIN_PEAK_SHARE = 0.05  # of the highest peak: lower ones are not taken as the first or last peak
 DIP_FLUCTUATIONS = 3  # depth of the dip that separates two peaks, in fluctuations
 
@@ -30,7 +31,7 @@ def find_peaks(
     model : int
         A value of `PEAK_MODELS`.
     preference : int
-        0 for the highest peak, 1 for the first and -1 for the last.
+        `HIGHEST_PEAK`, `FIRST_PEAK` or `LAST_PEAK`.
     noise : Noise
     z_score : float
         Fluctuations above the floor from which a peak is detected, see `detection_z_score`.
@@ -94,7 +95,7 @@ def _find_peaks(  # type: ignore[no-untyped-def]
         for x in range(width):
             curve, k = focus[:, y, x], int(best[x])
             threshold = detection_threshold(floor[y, x], fluctuation[y, x], z_score)
-            if preference != 0:
+            if preference != HIGHEST_PEAK:
                 k = _find_outermost_peak(curve, k, preference, threshold, fluctuation[y, x])
             vertex, deviation = locate_peak(
                 curve, k, positions, model, floor[y, x], fluctuation[y, x]
@@ -124,13 +125,13 @@ def argmax_in_row(focus, y, planes):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def _find_outermost_peak(curve, best, step, threshold, fluctuation):  # type: ignore[no-untyped-def]
-    """Return the plane of the first (`step` 1) or last (`step` -1) detected peak.
+def _find_outermost_peak(curve, best, direction, threshold, fluctuation):  # type: ignore[no-untyped-def]
+    """Return the plane of the first or last detected peak, by `direction`.
 
     It must exceed `threshold`, and a dip must separate it from the highest one, at plane `best`.
     """
     count = len(curve)
-    k = 0 if step > 0 else count - 1
+    k = 0 if direction == FIRST_PEAK else count - 1
     dip = np.exp(-DIP_FLUCTUATIONS * max(fluctuation, MIN_FLUCTUATION))
     while k != best:
         neighbour = max(curve[max(k - 1, 0)], curve[min(k + 1, count - 1)])
@@ -141,7 +142,7 @@ def _find_outermost_peak(curve, best, step, threshold, fluctuation):  # type: ig
                 lowest = min(lowest, curve[j])
             if lowest < dip * curve[k]:
                 return k
-        k += step
+        k += direction
     return best
 
 

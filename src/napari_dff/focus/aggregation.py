@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_dff.curve import (
     CURVE_PEAK,
+    HIGHEST_PEAK,
     NOISE_RADIUS_PX,
     NOISE_SIGMA_PX,
     compute_noise,
@@ -66,7 +67,7 @@ def balanced_windows(operator: SampledOperator, window: Window) -> np.ndarray:
 # do not compare. C_s are normalized before they are upsampled and mixed, because a mean weighted by
 # energy would shift the centroid again.
 # Shares are smooth, so σ_s is computed on 2 × 2 means of samples where the window is wide.
-# Cost: scale s costs 1 / s² of the first. A scale is skipped where no weight remains.
+# Cost: about 1 / s² of the first scale for scale s; it is skipped if no pixel has weight left.
 
 
 class _Scale(NamedTuple):
@@ -167,9 +168,9 @@ def _peak_uncertainty(volume: np.ndarray, block: int, step: int) -> np.ndarray:
     volume = np.ascontiguousarray(volume)
     if block > 1:
         volume = np.stack([block_means(plane, block) for plane in volume])
-    positions = np.arange(float(len(volume)))
+    settings = np.arange(float(len(volume))), CURVE_PEAK, HIGHEST_PEAK
     noise = compute_noise(volume, NOISE_SIGMA_PX / (block * step))
-    return find_peaks(volume, positions, CURVE_PEAK, 0, noise, detection_z_score(len(volume)))[2]
+    return find_peaks(volume, *settings, noise, detection_z_score(len(volume)))[2]
 
 
 AGGREGATIONS: dict[Aggregation, Callable[[SampledOperator, Window], np.ndarray]] = {
