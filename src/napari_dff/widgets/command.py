@@ -33,7 +33,7 @@ def stack_arguments(stack: Image) -> list[str]:
 
 
 def command_line_caveat(stack: Image) -> str:
-    """Return what the arguments do not say about a stack; "" if nothing."""
+    """Return what the arguments cannot express about a stack; "" if nothing."""
     if stack.source.sample is not None:
         return ""
     if _is_as_in_file(stack):
@@ -44,7 +44,7 @@ def command_line_caveat(stack: Image) -> str:
 
 
 def _is_as_in_file(stack: Image) -> bool:
-    """Return whether the plugin opened a stack, and nobody calibrated it since."""
+    """Return whether a stack has the calibration that the plugin read from its file."""
     in_file = plugin_metadata(stack).get("in_file")
     if in_file is None:
         return False

@@ -43,8 +43,8 @@ def result_layers(path: Path) -> list[LayerData]:
         if "layer" in record:
             return [saved_layer(_read_image(path), record, path)]
         name = _image_name(path) or "depth"
-        beside = _image_file(path.parent, "uncertainty") if name == "index" else None
-        uncertainty = None if beside is None else _read_image(beside)
+        uncertainty_file = _image_file(path.parent, "uncertainty") if name == "index" else None
+        uncertainty = _read_image(uncertainty_file) if uncertainty_file else None
         return run_layers({name: _read_image(path)}, record, path.parent, uncertainty)
     except Exception as error:  # each decoder raises errors of its own
         raise StackError(f"{path.name} holds no result of a run: {reason(error)}") from error

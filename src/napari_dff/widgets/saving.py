@@ -108,21 +108,21 @@ class _FileAxes(NamedTuple):
     ----------
     letters : str
         Of the axes in the file.
-    kept : list of bool
+    is_kept : list of bool
         For each axis of the layer before Y: whether it is longer than 1.
     order : list of int
         For each axis in the file before Y: its number among the kept axes of the layer.
     """
 
     letters: str
-    kept: list[bool]
+    is_kept: list[bool]
     order: list[int]
 
     @classmethod
     def of(cls, layer: Image | Labels) -> "_FileAxes":
         """Return the axes of a layer; ValueError if a file cannot have one of them."""
-        kept = [n > 1 for n in planes_of(layer).shape[: layer.ndim - 2]]
-        names = [name for name, keep in zip(_axis_names(layer), kept, strict=True) if keep]
+        is_kept = [n > 1 for n in planes_of(layer).shape[: layer.ndim - 2]]
+        names = [name for name, keep in zip(_axis_names(layer), is_kept, strict=True) if keep]
         letters = [AXIS_LETTERS.get(name, "") for name in names]
         if "" in letters:
             raise ValueError(
@@ -133,7 +133,7 @@ class _FileAxes(NamedTuple):
             raise ValueError(f"two axes of {layer.name!r} have one meaning: {', '.join(names)}")
         order = sorted(range(len(letters)), key=lambda i: "TCZ".index(letters[i]))
         samples = "S" if getattr(layer, "rgb", False) else ""
-        return cls("".join(letters[i] for i in order) + "YX" + samples, kept, order)
+        return cls("".join(letters[i] for i in order) + "YX" + samples, is_kept, order)
 
     @property
     def is_reordered(self) -> bool:
@@ -142,7 +142,7 @@ class _FileAxes(NamedTuple):
 
     def arrange(self, values: Any) -> Any:
         """Return an array with the axes of the layer before Y, and others, as the file has it."""
-        values = values[tuple(slice(None) if keep else 0 for keep in self.kept)]
+        values = values[tuple(slice(None) if keep else 0 for keep in self.is_kept)]
         others = range(len(self.order), values.ndim)
         return values.transpose([*self.order, *others]) if self.is_reordered else values
 
