@@ -35,8 +35,8 @@ from napari_dff import (
 from napari_dff.cli import main
 from napari_dff.figure import FigureContent, movie_frames, preview_figure, publication_figure
 from napari_dff.io import write_recipe, write_table
+from napari_dff.io.figures import write_figure, write_movie
 from napari_dff.io.meshes import save_mesh
-from napari_dff.io.pictures import write_figure, write_movie
 from napari_dff.refinement import PreviousResult
 
 PLANES = synthetic.rough_surface(size=48, planes=7, seed=1).stack.planes

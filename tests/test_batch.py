@@ -51,8 +51,8 @@ def table(out: Path) -> dict[str, dict[str, str]]:
 
 def work(plates: Path, out: Path, *more: str, recipe: Recipe = PLAIN) -> list[batch.Outcome]:
     """All tasks, in this process."""
-    tasks, failed = batch.tasks_of([str(plates / "*" / "*.ome.tif"), *more], out, Job(recipe))
-    return [*failed, *(batch.do(task) for task in tasks)]
+    tasks, failed = batch.make_tasks([str(plates / "*" / "*.ome.tif"), *more], out, Job(recipe))
+    return [*failed, *(batch.run_task(task) for task in tasks)]
 
 
 def complete_in(out: Path) -> set[Path]:
@@ -118,13 +118,13 @@ def test_a_finished_stack_is_known_by_content_not_by_date(plates, tmp_path):
 
 def test_calibration_counts_as_content(plates, tmp_path):
     out = tmp_path / "out"
-    tasks, _ = batch.tasks_of([str(plates / "one" / "a.ome.tif")], out, Job(PLAIN))
-    assert batch.do(tasks[0]).state == "done"
-    spaced, _ = batch.tasks_of(
+    tasks, _ = batch.make_tasks([str(plates / "one" / "a.ome.tif")], out, Job(PLAIN))
+    assert batch.run_task(tasks[0]).state == "done"
+    spaced, _ = batch.make_tasks(
         [str(plates / "one" / "a.ome.tif")], out, Job(PLAIN), spacing=(2.0, 0.1, 0.1)
     )
-    assert batch.do(spaced[0]).state == "done"
-    assert batch.do(spaced[0]).state == "found"
+    assert batch.run_task(spaced[0]).state == "done"
+    assert batch.run_task(spaced[0]).state == "found"
 
 
 def test_an_interrupted_batch_goes_on_where_it_was(plates, tmp_path):
@@ -163,18 +163,18 @@ def test_a_cluster_of_two_workers_gives_the_same_bytes(plates, tmp_path):
     work(plates, here, recipe=recipe)
     settings = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
     with distributed.LocalCluster(**settings, dashboard_address=None) as cluster:
-        tasks, _ = batch.tasks_of([str(plates / "*" / "*.ome.tif")], there, Job(recipe))
-        outcomes = list(batch.finished(tasks, scheduler=cluster.scheduler_address))
+        tasks, _ = batch.make_tasks([str(plates / "*" / "*.ome.tif")], there, Job(recipe))
+        outcomes = list(batch.run_tasks(tasks, scheduler=cluster.scheduler_address))
     assert {outcome.state for outcome in outcomes} == {"done"}
     assert bytes_of(here) == bytes_of(there)
 
 
 def test_a_worker_that_dies_fails_only_its_own_stack(plates, tmp_path):
     out = tmp_path / "out"
-    tasks, _ = batch.tasks_of([str(plates / "*" / "*.ome.tif")], out, Job(PLAIN))
+    tasks, _ = batch.make_tasks([str(plates / "*" / "*.ome.tif")], out, Job(PLAIN))
     tasks[0] = dataclasses.replace(tasks[0], job=Slow(PLAIN))  # is told to end in its midst
     tasks[1] = dataclasses.replace(tasks[1], job=Deadly(PLAIN))
-    outcomes = {o.label: o for o in batch.finished(tasks[:3], workers=2)}
+    outcomes = {o.label: o for o in batch.run_tasks(tasks[:3], workers=2)}
     assert len(outcomes) == 3
     dead = outcomes.pop(str(tasks[1].path))
     assert (dead.state, dead.why) == ("failed", batch.DIED)
@@ -198,7 +198,7 @@ class Deadly(Job):
 
 def test_files_of_one_name_get_folders_of_their_own(plates, tmp_path):
     paths = [str(plates / plate / "a.ome.tif") for plate in ("one", "two")]
-    tasks, _ = batch.tasks_of(paths, tmp_path / "out", Job(PLAIN))
+    tasks, _ = batch.make_tasks(paths, tmp_path / "out", Job(PLAIN))
     places = [str(task.folder.relative_to(tmp_path / "out")) for task in tasks]
     assert places == ["one/a", "two/a"]
 
@@ -219,8 +219,8 @@ def test_nothing_that_matches_and_no_scheduler_are_said(tmp_path, capsys):
 
 def test_shares_of_cores_and_memory(monkeypatch):
     monkeypatch.setattr(batch, "thread_count", lambda: 8)
-    assert batch.shares(None, None, 3) == (3, 2)
-    assert batch.shares(None, None, 100) == (8, 1)
-    assert batch.shares(2, None, 100) == (2, 1)
-    assert batch.shares(None, 4, 100) == (8, 4)
-    assert batch.memory_each(4000, 4) == 1000
+    assert batch.worker_counts(None, None, 3) == (3, 2)
+    assert batch.worker_counts(None, None, 100) == (8, 1)
+    assert batch.worker_counts(2, None, 100) == (2, 1)
+    assert batch.worker_counts(None, 4, 100) == (8, 4)
+    assert batch.memory_per_worker(4000, 4) == 1000

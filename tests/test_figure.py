@@ -6,7 +6,7 @@ import tifffile
 from PIL import Image
 
 from napari_dff.figure import FigureContent, movie_frames, publication_figure
-from napari_dff.io.pictures import write_figure, write_movie
+from napari_dff.io.figures import write_figure, write_movie
 from napari_dff.stack import FocalStack
 
 

@@ -167,7 +167,7 @@ def test_recipes_that_are_not_recipes(tmp_path):
     path = tmp_path / "r.json"
     for text, words in (
         ("{", "is not a recipe"),
-        ("[1]", "holds no names"),
+        ("[1]", "it is not a JSON object"),
         ('{"sigmaa": 1}', "did you mean 'sigma'"),
     ):
         path.write_text(text)

@@ -22,16 +22,16 @@ from napari_dff.acquisition import Acquisition
 from napari_dff.depth import DepthMap
 from napari_dff.figure import preview_figure
 from napari_dff.io import (
-    Layout,
-    Record,
+    Provenance,
     ResultFiles,
+    ResultLayout,
     read_recipe,
     read_transforms,
     write_image,
     write_stack,
 )
-from napari_dff.io.atomic import digest_of
-from napari_dff.io.results import Glance
+from napari_dff.io.atomic import compute_digest
+from napari_dff.io.results import Thumbnail
 from napari_dff.windows import Window, full_window
 
 SHAPE = (40, 56)
@@ -44,7 +44,9 @@ IMAGES = ("depth", "index", "uncertainty", "all_in_focus")
 
 def layout_of(times=1, channels=("",), colour=False, dtype=np.uint16, shape=SHAPE):
     positions = np.tile(POSITIONS, (times, 1))
-    return Layout(shape, np.dtype(dtype), positions, colour, channels, (0.5, 0.25), "micrometer")
+    return ResultLayout(
+        shape, np.dtype(dtype), positions, colour, channels, (0.5, 0.25), "micrometer"
+    )
 
 
 def content(layout, time=0):
@@ -77,13 +79,13 @@ def part(found, pictures, window):
 
 def write(folder, layout, file_format="ome-tiff", recipe=None):
     """A result in windows of changing order, two at a time."""
-    record = Record(recipe or Recipe(), {"path": "a ü \udcff/b.tif"}, len(layout.channels) - 1)
+    record = Provenance(recipe or Recipe(), {"path": "a ü \udcff/b.tif"}, len(layout.channels) - 1)
     windows = windows_of(layout.shape)
     np.random.default_rng(1).shuffle(windows)
     with ResultFiles(folder, layout, record, file_format=file_format) as files:
 
         def put(time, window):
-            files.put(window, *part(*content(layout, time), window), time=time)
+            files.write_window(window, *part(*content(layout, time), window), time=time)
 
         todo = [(t, Window(*w)) for t in reversed(range(layout.times)) for w in windows]
         with ThreadPoolExecutor(2) as pool:
@@ -99,7 +101,7 @@ def everything(folder):
 def provenance_of(folder):
     """What made a result, after a look at the list of its files."""
     content = json.loads((folder / "provenance.json").read_text())
-    digests = {path.name: digest_of(path) for path in folder.iterdir()}
+    digests = {path.name: compute_digest(path) for path in folder.iterdir()}
     del digests["provenance.json"]
     assert content.pop("files") == digests
     return content
@@ -212,9 +214,11 @@ def test_ome_zarrs_are_valid_and_tell_the_same(tmp_path, layout, axes, labels):
 @pytest.mark.parametrize("shape", [(513, 700), (40, 1100)])
 def test_chunks_of_an_ome_zarr_are_512_pixels(tmp_path, shape):
     layout = layout_of(2, ("a", "b"), shape=shape)
-    with ResultFiles(tmp_path / "out", layout, Record(Recipe()), file_format="ome-zarr") as files:
+    with ResultFiles(
+        tmp_path / "out", layout, Provenance(Recipe()), file_format="ome-zarr"
+    ) as files:
         for time in range(2):
-            files.put(full_window(shape), *content(layout, time), time=time)
+            files.write_window(full_window(shape), *content(layout, time), time=time)
     array = zarr.open_group(tmp_path / "out" / "all_in_focus.ome.zarr", mode="r")["0"]
     assert array.chunks == (1, 1, min(512, shape[0]), 512)
     np.testing.assert_array_equal(array[1, 1], content(layout, 1)[1][1])
@@ -224,11 +228,13 @@ def test_chunks_of_an_ome_zarr_are_512_pixels(tmp_path, shape):
 def test_what_was_put_can_be_read_back(tmp_path, file_format):
     layout = layout_of(2)
     found, _ = content(layout, 1)
-    with ResultFiles(tmp_path / "out", layout, Record(Recipe()), file_format=file_format) as files:
+    with ResultFiles(
+        tmp_path / "out", layout, Provenance(Recipe()), file_format=file_format
+    ) as files:
         for time in (0, 1):
             for window in windows_of(SHAPE):
                 maps, parts = part(*content(layout, time), window)
-                files.put(window, maps, parts, time=time)
+                files.write_window(window, maps, parts, time=time)
         across = Window(5, 33, 20, 50)
         for got, wanted in zip(files.depth_map(across, time=1), found, strict=True):
             np.testing.assert_array_equal(got, wanted[across.slices])
@@ -241,14 +247,14 @@ def test_a_result_says_what_made_it(tmp_path):
     given = Acquisition(
         planes, [POSITIONS, POSITIONS + 1], (0.5, 0.25), "micrometer", ("DAPI", "GFP"), "well 3"
     )
-    layout = Layout.of(given)
+    layout = ResultLayout.from_acquisition(given)
     assert (layout.shape, layout.dtype, layout.colour, layout.times) == (SHAPE, np.uint8, True, 2)
     moved = np.arange(27.0).reshape(3, 3, 3)
-    record = Record.of(recipe, given, tmp_path / "in.tif", focus_channel=1)
+    record = Provenance.from_acquisition(recipe, given, tmp_path / "in.tif", focus_channel=1)
     with ResultFiles(tmp_path / "out", layout, record) as files:
         for time in (0, 1):
-            files.put(full_window(SHAPE), *content(layout, time), time=time)
-        files.put_transforms(moved, time=1)
+            files.write_window(full_window(SHAPE), *content(layout, time), time=time)
+        files.set_transforms(moved, time=1)
     assert read_recipe(tmp_path / "out" / "recipe.json") == recipe
     provenance = provenance_of(tmp_path / "out")
     settings = json.loads((tmp_path / "out" / "recipe.json").read_text())
@@ -276,8 +282,8 @@ def test_an_interrupted_run_leaves_the_old_result(tmp_path, error, file_format):
     before = everything(out)
 
     def interrupted():
-        with ResultFiles(out, layout, Record(Recipe()), file_format=file_format) as files:
-            files.put(full_window(SHAPE), *content(layout))
+        with ResultFiles(out, layout, Provenance(Recipe()), file_format=file_format) as files:
+            files.write_window(full_window(SHAPE), *content(layout))
             raise error
 
     with pytest.raises(error):
@@ -289,9 +295,12 @@ def test_an_interrupted_run_leaves_the_old_result(tmp_path, error, file_format):
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_a_result_that_is_not_whole_is_not_there(tmp_path, file_format):
     layout = layout_of(2)
-    files = ResultFiles(tmp_path / "out", layout, Record(Recipe()), file_format=file_format)
-    with pytest.raises(ValueError, match="must be whole: 2240 pixels of time 1 lack"), files:
-        files.put(full_window(SHAPE), *content(layout))
+    files = ResultFiles(tmp_path / "out", layout, Provenance(Recipe()), file_format=file_format)
+    with (
+        pytest.raises(ValueError, match="all pixels must be written, 2240 of time 1 are missing"),
+        files,
+    ):
+        files.write_window(full_window(SHAPE), *content(layout))
     assert not list(tmp_path.iterdir())
 
 
@@ -336,7 +345,7 @@ def test_a_disk_that_is_too_full_is_told_before_any_work(tmp_path, monkeypatch):
     usage = collections.namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(9e9, 8e9, 1e9))
     layout = layout_of(100, shape=(2000, 2000))  # 12 bytes a pixel
-    files = ResultFiles(tmp_path / "out", layout, Record(Recipe()))
+    files = ResultFiles(tmp_path / "out", layout, Provenance(Recipe()))
     sentence = r"need 4\.8 GB, but only 1 GB are free at "
     with pytest.raises(OSError, match=sentence) as told, files:
         pytest.fail("there is no room for it")
@@ -349,11 +358,11 @@ def test_nothing_as_large_as_the_plane_is_held(tmp_path, file_format):
     layout = layout_of(shape=(4096, 4096))
     window = Window(1024, 1152, 2048, 2176)
     found, pictures = content(layout_of(shape=(128, 128)))
-    files = ResultFiles(tmp_path / "out", layout, Record(Recipe()), file_format=file_format)
+    files = ResultFiles(tmp_path / "out", layout, Provenance(Recipe()), file_format=file_format)
     with contextlib.suppress(KeyboardInterrupt), files:
-        files.put(window, found, pictures)
+        files.write_window(window, found, pictures)
         tracemalloc.start()
-        files.put(window, found, pictures)
+        files.write_window(window, found, pictures)
         back = files.depth_map(window)
         around = files.depth_map(Window(1022, 1026, 2046, 2050))
         peak = tracemalloc.get_traced_memory()[1]
@@ -370,43 +379,43 @@ def test_what_does_not_fit_the_layout_is_told(tmp_path):
     layout = layout_of()
     found, pictures = content(layout)
     window = full_window(SHAPE)
-    with ResultFiles(tmp_path / "out", layout, Record(Recipe())) as files:
+    with ResultFiles(tmp_path / "out", layout, Provenance(Recipe())) as files:
         for wrong, words in (
             ((window, found, pictures, 1), "time must be 0 to 0, got 1"),
             ((window, found, pictures * 2), "one for each of the 1 channels, got 2"),
             ((Window(0, 41, 0, 56), found, pictures), "within 40 × 56 pixels"),
-            ((Window(0, 16, 0, 16), found, pictures), r"pictures must be \(16, 16\) uint16"),
+            ((Window(0, 16, 0, 16), found, pictures), r"images must be \(16, 16\) uint16"),
             ((window, found, [pictures[0].astype(float)]), "float64"),
             ((window, found._replace(depth=found.depth[1:]), pictures), "depth must be"),
         ):
             with pytest.raises(ValueError, match=words):
-                files.put(*wrong[:3], time=wrong[3] if len(wrong) > 3 else 0)
-        files.put(window, found, [pictures[0].astype(">u2")])
+                files.write_window(*wrong[:3], time=wrong[3] if len(wrong) > 3 else 0)
+        files.write_window(window, found, [pictures[0].astype(">u2")])
     np.testing.assert_array_equal(read(tmp_path / "out", "all_in_focus", "ome-tiff"), pictures[0])
     with pytest.raises(ValueError, match="file_format must be one of ome-tiff, ome-zarr, got 'n5'"):
-        ResultFiles(tmp_path / "out", layout, Record(Recipe()), file_format="n5")
+        ResultFiles(tmp_path / "out", layout, Provenance(Recipe()), file_format="n5")
 
 
 @pytest.mark.parametrize("colour", [False, True])
-def test_a_glance_is_the_same_whichever_windows_come(colour):
+def test_a_thumbnail_does_not_depend_on_the_tiling(colour):
     shape = (200, 1404)  # every third pixel
     found, pictures = content(layout_of(colour=colour, shape=shape))
-    glances = []
+    thumbnails = []
     for windows in ([full_window(shape)], windows_of(shape, 24, 48), windows_of(shape, 16, 40)):
-        glance = Glance(shape, 1, colour)
+        thumbnail = Thumbnail(shape, 1, colour)
         for window in windows:
-            glance.put(window, *part(found, pictures, window))
-        glances.append(glance)
-    first, aligned, across = glances
-    assert first.found.depth.shape == (67, 468)
+            thumbnail.write_window(window, *part(found, pictures, window))
+        thumbnails.append(thumbnail)
+    first, aligned, across = thumbnails
+    assert first.depth_map.depth.shape == (67, 468)
     for name in DepthMap._fields:
         wanted = getattr(found, name)[::3, ::3]
-        for glance in glances:
-            np.testing.assert_array_equal(getattr(glance.found, name), wanted)
-    np.testing.assert_array_equal(aligned.pictures[0], first.pictures[0])
-    np.testing.assert_allclose(across.pictures[0], first.pictures[0], atol=202)  # 2 rows
+        for thumbnail in thumbnails:
+            np.testing.assert_array_equal(getattr(thumbnail.depth_map, name), wanted)
+    np.testing.assert_array_equal(aligned.images[0], first.images[0])
+    np.testing.assert_allclose(across.images[0], first.images[0], atol=202)  # 2 rows
     mean = pictures[0][3:6, 3:6].mean(axis=(0, 1))
-    np.testing.assert_allclose(first.pictures[0][1, 1], mean, atol=0.5)
+    np.testing.assert_allclose(first.images[0][1, 1], mean, atol=0.5)
 
 
 def test_a_preview_shows_what_is_known_between_the_ends_of_the_stack():

@@ -23,8 +23,15 @@ import pytest
 import tifffile
 
 from napari_dff import cli, synthetic
-from napari_dff.batch import do, tasks_of
-from napari_dff.io.atomic import MOVES, RECORD, STAGING_SUFFIX, recover, write_file, write_folder
+from napari_dff.batch import make_tasks, run_task
+from napari_dff.io.atomic import (
+    MOVES,
+    PROVENANCE_FILE,
+    STAGING_SUFFIX,
+    recover,
+    write_file,
+    write_folder,
+)
 from napari_dff.io.results import RESULT_NAMES
 from napari_dff.job import Job
 from napari_dff.recipe import Recipe
@@ -91,11 +98,11 @@ def left_in(folder: Path) -> list[Path]:
     return [path for path in every if path.name.endswith(STAGING_SUFFIX)]
 
 
-NAMES = ("depth.tif", "index.tif", RECORD, "recipe.json", "map.zarr", "picture.zarr")
+NAMES = ("depth.tif", "index.tif", PROVENANCE_FILE, "recipe.json", "map.zarr", "picture.zarr")
 
 
 def small_result(place: Path, version: str) -> None:
-    for name in ("depth.tif", "index.tif", RECORD, "recipe.json"):
+    for name in ("depth.tif", "index.tif", PROVENANCE_FILE, "recipe.json"):
         (place / name).write_text(f"{version} {name}")
     (place / "map.zarr" / "0").mkdir(parents=True)
     (place / "map.zarr" / "0" / f"of {version}").write_text(version)
@@ -143,7 +150,7 @@ def kill_at_every_step(root: Path, name: str, writer, old: bool) -> list[int]:
         there = content(place)
         visible = {k: v for k, v in there.items() if STAGING_SUFFIX not in k}
         if visible not in expected:  # no reader takes it for a result
-            assert not (target / RECORD).exists()
+            assert not (target / PROVENANCE_FILE).exists()
             kills[1] += 1
             for again in itertools.count():
                 if not killed_before(again, partial(recover, target, NAMES)):
@@ -236,8 +243,8 @@ def test_a_run_killed_at_random_leaves_the_old_or_the_new(elsewhere, tmp_path, e
 def done_here(pattern: str, out: Path, window: int) -> dict[Path, dict[str, bytes]]:
     """The results of a batch, without workers."""
     job = Job(Recipe(registration="none", refinement="none", window=window))
-    tasks, _ = tasks_of([pattern], out, job)
-    assert {do(task).state for task in tasks} == {"done"}
+    tasks, _ = make_tasks([pattern], out, job)
+    assert {run_task(task).state for task in tasks} == {"done"}
     return {task.folder.relative_to(out): images(task.folder) for task in tasks}
 
 

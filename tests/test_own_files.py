@@ -17,7 +17,7 @@ import tifffile
 from napari_dff import FocalStack, Recipe, depth_from_focus, save_reconstruction
 from napari_dff.cli import main
 from napari_dff.io import StackError, atomic, copy_sample, read_stack, write_stack, write_table
-from napari_dff.io.atomic import LOCK, MOVES, STAGING_SUFFIX, interrupted, write_folder
+from napari_dff.io.atomic import LOCK, MOVES, STAGING_SUFFIX, has_interrupted_moves, write_folder
 from napari_dff.io.meshes import save_mesh
 from napari_dff.io.results import RESULT_NAMES
 from napari_dff.surface import Mesh
@@ -151,7 +151,7 @@ def interrupted_run(folder: Path, monkeypatch, *names: str) -> None:
         with contextlib.suppress(KeyboardInterrupt), write_folder(folder, RESULT_NAMES) as new:
             for name in names:
                 (new / name).write_text("new")
-    assert interrupted(folder)
+    assert has_interrupted_moves(folder)
 
 
 def test_an_interrupted_run_is_finished_by_the_next_one_and_by_no_reader(

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from napari_dff.io import SAMPLES
+from napari_dff.io import SAMPLE_NAMES
 from tests.reference import renew
 
 # Other versions of OpenCV, NumPy and Numba have other rounding errors. They change depth by
@@ -48,7 +48,7 @@ def check(result: dict[str, np.ndarray], name: str, kind: str) -> None:
 
 
 def cases():
-    for name in SAMPLES:
+    for name in SAMPLE_NAMES:
         for kind, recipe in renew.RECIPES.items():
             missing = "graph_cut" in recipe.refinement and not importlib.util.find_spec("gco")
             skip = pytest.mark.skipif(bool(missing), reason="gco-wrapper is not installed")

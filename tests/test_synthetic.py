@@ -3,7 +3,7 @@ import pytest
 import tifffile
 
 from napari_dff import synthetic
-from napari_dff.io import SAMPLES, sample_path
+from napari_dff.io import SAMPLE_NAMES, sample_path
 
 
 def test_a_flat_scene_is_sharp_in_its_plane_and_blurred_beside_it():
@@ -58,7 +58,7 @@ def test_drift_leaves_the_middle_plane_and_moves_the_others():
     )
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", SAMPLE_NAMES)
 def test_bundled_samples_are_what_the_program_renders(name):
     truth = synthetic.SCENES[name]()
     path = sample_path(name)

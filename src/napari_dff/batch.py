@@ -38,9 +38,9 @@ import psutil
 import napari_dff
 from napari_dff import checks
 from napari_dff.acquisition import Acquisition
-from napari_dff.io import names_of, read_acquisitions, write_table
+from napari_dff.io import folder_names, read_acquisitions, write_table
 from napari_dff.io.atomic import recover, write_folder
-from napari_dff.io.ownership import check_not_read, check_own, earlier_input, write_record
+from napari_dff.io.ownership import check_not_input, check_own, earlier_input, write_record
 from napari_dff.io.results import RESULT_NAMES, is_complete
 from napari_dff.job import Job
 from napari_dff.lazy import load_planes
@@ -48,7 +48,7 @@ from napari_dff.plan import FREE_MEMORY_FRACTION
 from napari_dff.progress import no_progress
 from napari_dff.threads import ThreadLimits, set_thread_limits, thread_count
 
-MANY = checks.Range(1, 1024, 1)  # workers, or threads of each
+WORKER_RANGE = checks.Range(1, 1024, 1)  # workers, or threads of each
 ANSWER = 10  # seconds for a scheduler to answer
 PATIENCE = 60  # seconds for the first worker of a cluster to come
 TIDYING = 5  # seconds that a worker has, when it is told to end, to clear up
@@ -122,7 +122,7 @@ class Outcome(NamedTuple):
         return f"{self.stack}, position {self.position}, time {self.time}"
 
 
-def tasks_of(
+def make_tasks(
     patterns: Sequence[str],
     out: Path,
     job: Job,
@@ -153,7 +153,7 @@ def tasks_of(
         except Exception as error:  # one bad file doesn't stop the others
             failed.append(Outcome(str(path), None, None, "failed", why=str(error)))
             continue
-        for position, place in enumerate(names_of([each.name for each in found])):
+        for position, place in enumerate(folder_names([each.name for each in found])):
             for at in range(found[position].times):
                 moment = f"time_{at:03d}" if found[position].times > 1 else ""
                 task = Task(
@@ -166,8 +166,8 @@ def tasks_of(
                     job=job.at(place),
                 )
                 tasks.append(task)
-    check_not_read([task.folder for task in tasks], RESULT_NAMES, files)
-    check_not_read([out], SUMMARY_NAMES, files)
+    check_not_input([task.folder for task in tasks], RESULT_NAMES, files)
+    check_not_input([out], SUMMARY_NAMES, files)
     return tasks, failed
 
 
@@ -185,7 +185,7 @@ def write_summary(out: Path, outcomes: Sequence[Outcome], overwrite: bool = Fals
         write_record(place, {"stacks": [row._asdict() for row in rows]}, SUMMARY)
 
 
-def finished(tasks: Sequence[Task], *, workers: int = 1, scheduler: str = "") -> Iterator[Outcome]:
+def run_tasks(tasks: Sequence[Task], *, workers: int = 1, scheduler: str = "") -> Iterator[Outcome]:
     """Do all `tasks`, and tell of each when it is finished, in whatever order.
 
     Parameters
@@ -215,7 +215,7 @@ def finished(tasks: Sequence[Task], *, workers: int = 1, scheduler: str = "") ->
                 yield _failed(task, DIED)
 
 
-def do(task: Task) -> Outcome:
+def run_task(task: Task) -> Outcome:
     """Do one task, unless its result is there already; runs in a worker."""
     start = time.perf_counter()
     set_thread_limits(ThreadLimits(threads=task.threads))
@@ -230,7 +230,7 @@ def do(task: Task) -> Outcome:
         plan = job.plan(acquisition)
         if plan.fits_in_memory:
             acquisition = _held(acquisition)
-        key = key_of(acquisition, job)
+        key = compute_result_digest(acquisition, job)
         recover(task.folder, RESULT_NAMES)
         state, replaced = "found", ""
         if not is_complete(task.folder, key, job.file_format):
@@ -246,7 +246,7 @@ def do(task: Task) -> Outcome:
     return Outcome(*_which(task), state, seconds, folder=folder, replaced=replaced)
 
 
-def key_of(acquisition: Acquisition, job: Job) -> str:
+def compute_result_digest(acquisition: Acquisition, job: Job) -> str:
     """A digest of all that a result depends on: planes, calibration, recipe, version."""
     digest = hashlib.sha256()
     known = None if job.depth_from is None else _digest_of(job.depth_from)
@@ -270,7 +270,7 @@ def key_of(acquisition: Acquisition, job: Job) -> str:
     return digest.hexdigest()
 
 
-def shares(
+def worker_counts(
     workers: int | None, threads: int | None, tasks: int, scheduler: str = ""
 ) -> tuple[int, int]:
     """How many workers, and threads each: as many as there are cores where nobody says.
@@ -279,14 +279,14 @@ def shares(
     """
     for name, value in (("workers", workers), ("threads", threads)):
         if value is not None:
-            MANY.check(name, value)
+            WORKER_RANGE.check(name, value)
     if workers is None and not scheduler:
         workers = max(1, min(thread_count(), tasks))
         return workers, threads or max(1, thread_count() // workers)
     return workers or 1, threads or 1
 
 
-def memory_each(megabytes: float | None, workers: int) -> float:
+def memory_per_worker(megabytes: float | None, workers: int) -> float:
     """Megabytes for each of the workers on this machine, of all that may be taken."""
     free = FREE_MEMORY_FRACTION * psutil.virtual_memory().available / 1e6
     return (free if megabytes is None else megabytes) / workers
@@ -369,7 +369,7 @@ def _until_one_dies(left: deque[Task], workers: int) -> Generator[Outcome, None,
         try:
             while left or running:
                 while left and len(running) < workers:
-                    future = pool.submit(do, left[0])
+                    future = pool.submit(run_task, left[0])
                     running[future] = left.popleft()
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     outcome = future.result()
@@ -386,7 +386,7 @@ def _until_one_dies(left: deque[Task], workers: int) -> Generator[Outcome, None,
 def _on_cluster(tasks: Sequence[Task], scheduler: str) -> Iterator[Outcome]:
     """Do all tasks on a Dask cluster."""
     with _cluster(scheduler) as executor:
-        futures = {executor.submit(do, task): task for task in tasks}
+        futures = {executor.submit(run_task, task): task for task in tasks}
         try:
             for future in as_completed(futures):
                 try:

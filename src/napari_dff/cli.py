@@ -108,13 +108,13 @@ class Work:
 
         The recipe of an earlier result may be replaced together with that.
         """
-        from napari_dff.io.ownership import check_not_read, foreign_files
+        from napari_dff.io.ownership import check_not_input, foreign_files
         from napari_dff.io.results import RESULT_NAMES
 
         if self.transforms is not None:
-            check_not_read(folders, RESULT_NAMES, [self.transforms], "transforms")
+            check_not_input(folders, RESULT_NAMES, [self.transforms], "transforms")
         if recipe is not None and foreign_files(recipe.parent, [recipe.name]):
-            check_not_read(folders, RESULT_NAMES, [recipe], "the recipe")
+            check_not_input(folders, RESULT_NAMES, [recipe], "the recipe")
 
 
 def run(
@@ -150,18 +150,18 @@ def run(
     quiet
         Show no progress.
     """
-    from napari_dff.batch import MANY
+    from napari_dff.batch import WORKER_RANGE
     from napari_dff.compiled import notify_when_compiling
-    from napari_dff.io import names_of
+    from napari_dff.io import folder_names
     from napari_dff.io.ownership import earlier_input
     from napari_dff.quality import advice
     from napari_dff.threads import ThreadLimits, set_thread_limits
 
     if work.threads is not None:
-        MANY.check("threads", work.threads)
+        WORKER_RANGE.check("threads", work.threads)
     set_thread_limits(ThreadLimits(threads=work.threads))
     job, found = work.job(settings), planes.read(stack)
-    names = names_of([each.name for each in found])
+    names = folder_names([each.name for each in found])
     work.check_inputs([out / name for name in names], recipe)
     with notify_when_compiling(lambda: None if quiet else print(COMPILING, file=sys.stderr)):
         for acquisition, name in zip(found, names, strict=True):
@@ -265,18 +265,18 @@ def batch(
     many.check_summary(out, work.overwrite)
     job = work.job(settings)
     axes, spacing = planes.axes or None, planes.spacing or None
-    tasks, failed = many.tasks_of(stacks, out, job, axes=axes, spacing=spacing)
+    tasks, failed = many.make_tasks(stacks, out, job, axes=axes, spacing=spacing)
     work.check_inputs([task.folder for task in tasks], recipe)
-    count, threads = many.shares(workers, work.threads, len(tasks), scheduler)
+    count, threads = many.worker_counts(workers, work.threads, len(tasks), scheduler)
     if not scheduler:
-        job = dataclasses.replace(job, megabytes=many.memory_each(job.megabytes, count))
+        job = dataclasses.replace(job, megabytes=many.memory_per_worker(job.megabytes, count))
     tasks = [dataclasses.replace(task, job=job, threads=threads) for task in tasks]
     start = time.perf_counter()
     told, code = [], 0
     with tqdm(total=len(tasks), desc="Stacks", unit="stack", disable=quiet) as bar:
         try:
             for outcome in itertools.chain(
-                failed, many.finished(tasks, workers=count, scheduler=scheduler)
+                failed, many.run_tasks(tasks, workers=count, scheduler=scheduler)
             ):
                 told.append(outcome)
                 if outcome.state == "failed":
@@ -321,9 +321,9 @@ def sample(
         Replace other files of these names, too.
     """
     from napari_dff import synthetic
-    from napari_dff.io import SAMPLES, copy_sample, write_sample
+    from napari_dff.io import SAMPLE_NAMES, copy_sample, write_sample
 
-    for each in SAMPLES if name == "all" else (name,):
+    for each in SAMPLE_NAMES if name == "all" else (name,):
         if render:
             write_sample(each, synthetic.SCENES[each](), out, overwrite=overwrite)
         else:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from napari_dff.acquisition import Acquisition, Index
-from napari_dff.io import DepthFiles, Layout, Record, ResultFiles
+from napari_dff.io import DepthFiles, Provenance, ResultFiles, ResultLayout
 from napari_dff.io.file_sink import FileSink
-from napari_dff.io.ownership import check_not_read
+from napari_dff.io.ownership import check_not_input
 from napari_dff.io.results import RESULT_NAMES, FileFormat
 from napari_dff.pieces import DepthReader
 from napari_dff.pipeline import run
@@ -107,19 +107,21 @@ class Job:
             acquisition, focus_channel=self.focus_channel(acquisition)
         )
         self._check_transforms(acquisition)
-        check_not_read([folder], RESULT_NAMES, acquisition.files)
+        check_not_input([folder], RESULT_NAMES, acquisition.files)
         transforms = self.transforms
         depth: Callable[[Index], DepthReader] | None = None
         if self.depth_from is not None:
-            check_not_read([folder], RESULT_NAMES, [self.depth_from], "depth_from")
+            check_not_input([folder], RESULT_NAMES, [self.depth_from], "depth_from")
             known = DepthFiles(self.depth_from, acquisition)
             transforms = known.transforms if transforms is None else transforms
             depth = functools.partial(_depth_at, known)
-        record = Record.of(self.recipe, acquisition, focus_channel=acquisition.focus_channel)
+        record = Provenance.from_acquisition(
+            self.recipe, acquisition, focus_channel=acquisition.focus_channel
+        )
         record = dataclasses.replace(
             record, input={**record.input, **source, **self._known_inputs()}, digest=digest
         )
-        layout = Layout.of(acquisition)
+        layout = ResultLayout.from_acquisition(acquisition)
         with ResultFiles(
             folder, layout, record, file_format=self.file_format, overwrite=self.overwrite
         ) as files:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_dff import Recipe, Reconstruction, depth_from_focus, read_stack
-from napari_dff.io import SAMPLES
+from napari_dff.io import SAMPLE_NAMES
 from napari_dff.io.samples import sample_path
 from napari_dff.threads import ThreadLimits, set_thread_limits
 
@@ -71,7 +71,7 @@ def main(words: list[str]) -> None:
             if "graph_cut" not in recipe.refinement or importlib.util.find_spec("gco"):
                 print(kind, bits(words[1], recipe))
         return
-    for name in SAMPLES:
+    for name in SAMPLE_NAMES:
         for kind, recipe in RECIPES.items():
             np.savez_compressed(
                 HERE / f"{name}.{kind}.npz", **sample_results(reconstruct(name, recipe))

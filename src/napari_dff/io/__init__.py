@@ -1,6 +1,6 @@
 """Everything that touches the disk: focal stacks in, results out."""
 
-from napari_dff.io.atomic import names_of
+from napari_dff.io.atomic import folder_names
 from napari_dff.io.depth_files import DepthFiles
 from napari_dff.io.reading import (
     StackError,
@@ -10,22 +10,22 @@ from napari_dff.io.reading import (
     read_stack,
     read_transforms,
 )
-from napari_dff.io.records import Layout, Record
+from napari_dff.io.records import Provenance, ResultLayout
 from napari_dff.io.results import ResultFiles
-from napari_dff.io.samples import SAMPLES, copy_sample, sample_path, write_sample
+from napari_dff.io.samples import SAMPLE_NAMES, copy_sample, sample_path, write_sample
 from napari_dff.io.tables import write_table
 from napari_dff.io.writing import save_reconstruction, write_image, write_recipe, write_stack
 
 __all__ = [
-    "SAMPLES",
+    "SAMPLE_NAMES",
     "DepthFiles",
-    "Layout",
-    "Record",
+    "Provenance",
     "ResultFiles",
+    "ResultLayout",
     "StackError",
     "copy_sample",
+    "folder_names",
     "frames_in",
-    "names_of",
     "read_acquisitions",
     "read_recipe",
     "read_stack",

@@ -39,7 +39,9 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-RECORD = "provenance.json"  # moved out first and in last: a folder without it holds no result
+PROVENANCE_FILE = (
+    "provenance.json"  # moved out first and in last: a folder without it holds no result
+)
 STAGING_SUFFIX = ".unfinished"
 STAGING_NAME = re.compile(rf"\..+-[a-z0-9_]{{8}}{re.escape(STAGING_SUFFIX)}")
 LOCK, MOVES = "lock", "moves.json"
@@ -152,7 +154,7 @@ def recover(target: Path, names: Collection[str], current: Path | None = None) -
     return busy
 
 
-def interrupted(folder: Path) -> bool:
+def has_interrupted_moves(folder: Path) -> bool:
     """Whether a run was killed while it moved its files into `folder`."""
     return any(
         place.name.rpartition("-")[0] == _hidden(folder) and (place / MOVES).is_file()
@@ -171,17 +173,17 @@ def check_space(folder: Path, needed: int) -> None:
         )
 
 
-def digest_of(path: Path) -> str:
+def compute_digest(path: Path) -> str:
     """Return the SHA-256 of a file; of a folder that of the names and digests of all its files."""
     if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     files = sorted(each for each in path.rglob("*") if not each.is_dir())
-    listing = [f"{each.relative_to(path).as_posix()} {digest_of(each)}\n" for each in files]
+    listing = [f"{each.relative_to(path).as_posix()} {compute_digest(each)}\n" for each in files]
     return hashlib.sha256(os.fsencode("".join(listing))).hexdigest()
 
 
-def names_of(names: Sequence[str]) -> list[str]:
+def folder_names(names: Sequence[str]) -> list[str]:
     """Return distinct names of folders, one for each of `names`; "" where there is only one."""
     if len(names) == 1:
         return [""]
@@ -415,9 +417,9 @@ def _sync(folder: Path) -> None:
 
 def _move_in(place: Path, folder: Path, names: Collection[str]) -> None:
     """Move all new files in, or none: a file that another program holds open can't be replaced."""
-    new = sorted(os.listdir(place / "new"), key=lambda name: name == RECORD)
+    new = sorted(os.listdir(place / "new"), key=lambda name: name == PROVENANCE_FILE)
     now = _signatures(folder, {*names, *new})
-    old = sorted(now, key=lambda name: name != RECORD)
+    old = sorted(now, key=lambda name: name != PROVENANCE_FILE)
     (place / "old").mkdir()
     journal = json.dumps({"old": {name: now[name] for name in old}, "new": new})
     (place / "old" / MOVES).write_text(journal, encoding="utf-8")

@@ -11,10 +11,10 @@ import numpy as np
 
 from napari_dff.acquisition import Acquisition
 from napari_dff.depth import DepthMap
-from napari_dff.io.atomic import RECORD, interrupted
+from napari_dff.io.atomic import PROVENANCE_FILE, has_interrupted_moves
 from napari_dff.io.axes import Decoded, reason
 from napari_dff.io.reading import read_transforms
-from napari_dff.io.records import from_json
+from napari_dff.io.records import read_json
 from napari_dff.io.tiff_opening import map_tiff
 from napari_dff.io.zarr_reading import check_unpickled
 from napari_dff.windows import Window
@@ -44,7 +44,7 @@ class DepthFiles:
     def __init__(self, folder: str | os.PathLike[str], acquisition: Acquisition) -> None:
         place = Path(folder)
         try:
-            told = from_json(place / RECORD, "the record of a run")
+            told = read_json(place / PROVENANCE_FILE, "the record of a run")
             self.transforms = read_transforms(place / "transforms.json")
             self._maps = DepthMap(*(_opened(place, name) for name in DepthMap._fields))
             positions = np.asarray(told["positions"], float)
@@ -58,7 +58,7 @@ class DepthFiles:
             _check_maps(self._maps, len(positions))
         except (OSError, KeyError, TypeError, ValueError) as error:
             why = "a run was interrupted while it moved its result there: run it again"
-            why = why if interrupted(place) else reason(error)
+            why = why if has_interrupted_moves(place) else reason(error)
             raise ValueError(f"{folder} holds no result of a run: {why}") from error
         shape, wanted = self._maps.depth.shape[-2:], tuple(acquisition.data.shape[3:5])
         if shape != wanted:

@@ -31,7 +31,7 @@ class FileSink:
 
     def write_tile(self, index: Index, tile: TileResult) -> None:
         """Write one window of all images."""
-        self._files.put(tile.window, tile.refined, tile.images, time=index[0])
+        self._files.write_window(tile.window, tile.refined, tile.images, time=index[0])
         self._pixels.append(tile.refined.index.size)
         self._coverages.append(coverage(tile.refined, self._planes))
 
@@ -42,7 +42,7 @@ class FileSink:
     def finish_stack(self, index: Index, stack: AlignedStack, progress: Progress) -> None:
         """Keep the transforms for their file."""
         if stack.alignment is not None:
-            self._files.put_transforms(stack.alignment.transforms, time=index[0])
+            self._files.set_transforms(stack.alignment.transforms, time=index[0])
 
     def coverage(self) -> Coverage:
         """Return the shares of all pixels of all times."""

@@ -50,11 +50,11 @@ def save_mesh(
     """
     path = Path(path).absolute()
     suffix = path.suffix.lower()
-    if suffix not in EXPORTS:
-        raise ValueError(f"path must end in {', '.join(EXPORTS)}, got {path.name!r}")
+    if suffix not in MESH_ENCODERS:
+        raise ValueError(f"path must end in {', '.join(MESH_ENCODERS)}, got {path.name!r}")
     checks.check_type("mesh", mesh, Mesh)
     picture = None if texture is None else as_texture(texture)
-    files = EXPORTS[suffix](path, mesh, picture)
+    files = MESH_ENCODERS[suffix](path, mesh, picture)
     _check_companions(path, files)
     with contextlib.ExitStack() as moving:  # in the other order: the mesh after what it names
         for name, content in reversed(files.items()):
@@ -109,7 +109,7 @@ def _obj(path: Path, mesh: Mesh, picture: np.ndarray | None) -> dict[str, bytes]
     return {**files, path.name: text.encode()}
 
 
-EXPORTS: dict[str, Callable[[Path, Mesh, np.ndarray | None], dict[str, bytes]]] = {
+MESH_ENCODERS: dict[str, Callable[[Path, Mesh, np.ndarray | None], dict[str, bytes]]] = {
     ".ply": _ply,
     ".obj": _obj,
     ".stl": _stl,

@@ -11,32 +11,32 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import napari_dff
-from napari_dff.io.atomic import RECORD, digest_of
-from napari_dff.io.records import from_json, write_json
+from napari_dff.io.atomic import PROVENANCE_FILE, compute_digest
+from napari_dff.io.records import read_json, write_json
 from napari_dff.io.zarr_reading import is_zarr
 
 
-def write_record(folder: Path, content: dict[str, object], record: str = RECORD) -> None:
+def write_record(folder: Path, content: dict[str, object], record: str = PROVENANCE_FILE) -> None:
     """Write the record of all files in `folder`, with their digests, as JSON."""
-    files = {path.name: digest_of(path) for path in sorted(folder.iterdir())}
+    files = {path.name: compute_digest(path) for path in sorted(folder.iterdir())}
     content = {"napari_dff": napari_dff.__version__, **content, "files": files}
     write_json(folder / record, content)
 
 
-def foreign_files(folder: Path, names: Collection[str], record: str = RECORD) -> list[str]:
+def foreign_files(folder: Path, names: Collection[str], record: str = PROVENANCE_FILE) -> list[str]:
     """Return those of `names` that exist in `folder` and that no record of ours covers."""
     present = [name for name in sorted(names) if os.path.lexists(folder / name)]
     try:
-        content = from_json(folder / record, "a record")
+        content = read_json(folder / record, "a record")
         digests = dict(content["files"])
     except (OSError, ValueError, KeyError, TypeError):  # no record, or a file of the user's own
         return present
     others = [name for name in present if name != record]
-    return [name for name in others if digests.get(name) != digest_of(folder / name)]
+    return [name for name in others if digests.get(name) != compute_digest(folder / name)]
 
 
 def check_own(
-    folder: Path, names: Collection[str], overwrite: bool = False, record: str = RECORD
+    folder: Path, names: Collection[str], overwrite: bool = False, record: str = PROVENANCE_FILE
 ) -> None:
     """Raise a FileExistsError where one of `names` in `folder` is a file of the user's own."""
     foreign = [] if overwrite else foreign_files(folder, names, record)
@@ -50,13 +50,13 @@ def check_own(
 def earlier_input(folder: Path) -> str:
     """Return what the result in `folder` was made of, "" where there is none of ours."""
     try:
-        content = from_json(folder / RECORD, "a record")
+        content = read_json(folder / PROVENANCE_FILE, "a record")
         return str(content["input"].get("path") or "planes in memory")
     except (OSError, ValueError, KeyError, AttributeError):
         return ""
 
 
-def check_not_read(
+def check_not_input(
     folders: Iterable[Path], names: Collection[str], files: Iterable[Path], what: str = "the planes"
 ) -> None:
     """Raise a ValueError where files in `folders` called `names` would replace one of `files`.

@@ -17,7 +17,7 @@ from napari_dff.acquisition import Acquisition
 from napari_dff.io.axes import Source, StackError, acquisitions, check_axes
 from napari_dff.io.bioio_reading import PLUGINS, bioio_sources
 from napari_dff.io.frames_reading import FRAMES, frames_in, frames_source
-from napari_dff.io.records import from_json
+from napari_dff.io.records import read_json
 from napari_dff.io.tiff_reading import TIFFS, tiff_sources
 from napari_dff.io.zarr_reading import is_zarr, zarr_sources
 from napari_dff.recipe import Recipe
@@ -131,7 +131,7 @@ def read_stack(
 
 def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     """Recipe from a JSON file; ValueError with one sentence when it isn't one."""
-    settings = from_json(path, "a recipe")
+    settings = read_json(path, "a recipe")
     version = str(settings.pop("napari_dff", ""))
     try:
         return Recipe.from_dict(settings)
@@ -148,7 +148,7 @@ def read_transforms(path: str | os.PathLike[str]) -> np.ndarray:
     ValueError
         Where the file holds none, with one sentence.
     """
-    told = from_json(path, "transforms")
+    told = read_json(path, "transforms")
     try:
         matrices = np.array(told["transforms"], float)
     except (KeyError, TypeError, ValueError, OverflowError) as error:

@@ -1,4 +1,4 @@
-"""What a result holds and what made it."""
+"""Layout and provenance of a result, and the JSON files that store them."""
 
 from __future__ import annotations
 
@@ -13,33 +13,35 @@ import numpy as np
 
 import napari_dff
 from napari_dff.acquisition import Acquisition
-from napari_dff.io.pixels import Pixels
+from napari_dff.io.image_metadata import ImageMetadata
 from napari_dff.recipe import Recipe
 
-MAPS = {"depth": "float32", "index": "uint16", "uncertainty": "float32"}
-PICTURES = "all_in_focus"
-LARGEST = 100_000_000  # bytes of JSON
+MAP_DTYPES = {"depth": "float32", "index": "uint16", "uncertainty": "float32"}
+ALL_IN_FOCUS = "all_in_focus"
+IMAGE_NAMES = (*MAP_DTYPES, ALL_IN_FOCUS)
+MAX_JSON_BYTES = 100_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
-    """How large a result is, and where it lies in space and time.
+class ResultLayout:
+    """Shape, type and calibration of a result.
 
     Parameters
     ----------
     shape : (int, int)
         Height and width of a plane.
     dtype : numpy dtype
-        Of the all-in-focus images.
+        Type of the all-in-focus images.
     positions : (T, Z) array
         Focus position of each plane at each time, in `unit`.
     colour : bool
+        Whether the images are in colour.
     channels : tuple of str
-        Names of the channels, each of which has an all-in-focus image.
+        Names of the channels; each has an all-in-focus image.
     pixel_size : (float, float)
         Height and width of a pixel, in `unit`.
     unit : str
-        As napari spells it, or "pixel".
+        Unit of length as napari spells it, or "pixel".
     """
 
     shape: tuple[int, int]
@@ -51,8 +53,8 @@ class Layout:
     unit: str = "pixel"
 
     @classmethod
-    def of(cls, acquisition: Acquisition) -> Layout:
-        """The layout of the result of all times and channels of `acquisition`."""
+    def from_acquisition(cls, acquisition: Acquisition) -> ResultLayout:
+        """Return the layout of the result of all times and channels of an acquisition."""
         height, width, *colour = acquisition.data.shape[3:]
         return cls(
             (int(height), int(width)),
@@ -66,38 +68,43 @@ class Layout:
 
     @property
     def times(self) -> int:
-        """How many times there are."""
+        """Number of times."""
         return len(self.positions)
 
-    def pixels(self, name: str, record: Mapping[str, Any]) -> Pixels:
-        """What the file of that name holds; T and C only where there are several."""
-        picture = name == PICTURES
-        sizes = {"T": self.times, "C": len(self.channels) if picture else 1}
+    def image_metadata(self, name: str, record: Mapping[str, Any]) -> ImageMetadata:
+        """Return the metadata of the image of that name; T and C only if longer than 1."""
+        is_map = name in MAP_DTYPES
+        sizes = {"T": self.times, "C": 1 if is_map else len(self.channels)}
         sizes = {axis: size for axis, size in sizes.items() if size > 1}
         sizes |= dict(zip("YX", self.shape, strict=True))
-        if picture and self.colour:
+        if self.colour and not is_map:
             sizes["S"] = 3
-        dtype = self.dtype if picture else np.dtype(MAPS[name])
-        channels = self.channels if picture else ()
-        what = "".join(sizes), tuple(sizes.values()), dtype, self.pixel_size, self.unit
-        return Pixels(*what, channels=channels, record=record)
+        return ImageMetadata(
+            "".join(sizes),
+            tuple(sizes.values()),
+            np.dtype(MAP_DTYPES[name]) if is_map else self.dtype,
+            self.pixel_size,
+            self.unit,
+            channels=() if is_map else self.channels,
+            record=record,
+        )
 
 
 @dataclass(frozen=True)
-class Record:
-    """What made a result: enough to make it again.
+class Provenance:
+    """Everything needed to compute a result again.
 
     Parameters
     ----------
     recipe : Recipe
     input : mapping
-        Where the planes came from and what they were.
+        Source, shape and type of the planes.
     focus_channel : int
-        The channel whose focus told the depth.
+        Number of the channel from which depth was computed.
     version : str
-        Of napari-dff.
+        Version of napari-dff.
     digest : str
-        Of all that the result depends on, where somebody has made one.
+        Digest of everything on which the result depends, "" if not computed.
     """
 
     recipe: Recipe
@@ -107,16 +114,16 @@ class Record:
     digest: str = ""
 
     @classmethod
-    def of(
+    def from_acquisition(
         cls,
         recipe: Recipe,
         acquisition: Acquisition,
         path: str | os.PathLike[str] = "",
         focus_channel: int = 0,
-    ) -> Record:
-        """The record of a run of `recipe` on `acquisition`, which was read from `path`."""
+    ) -> Provenance:
+        """Return the provenance of a run of `recipe` on `acquisition`, read from `path`."""
         shape = [int(size) for size in acquisition.data.shape]
-        given = {
+        source = {
             "path": os.fspath(path),
             "position": acquisition.name,
             "axes": "TCZYXS"[: len(shape)],
@@ -124,50 +131,52 @@ class Record:
             "dtype": str(np.dtype(acquisition.data.dtype)),
             "channels": list(acquisition.channels),
         }
-        return cls(recipe, given, focus_channel)
+        return cls(recipe, source, focus_channel)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The version and all settings, as `read_recipe` reads them."""
+        """Version and recipe, as `read_recipe` reads them."""
         return {"napari_dff": self.version, **asdict(self.recipe)}
 
-    def of_result(self, layout: Layout) -> dict[str, Any]:
-        """The whole of it, as JSON has it; positions of the one time, or of each."""
-        told = {
+    def as_json(self, layout: ResultLayout) -> dict[str, Any]:
+        """Return provenance and calibration of a result, of types that JSON has."""
+        content = {
             "napari_dff": self.version,
             "recipe": asdict(self.recipe),
             "input": dict(self.input),
             "focus_channel": self.focus_channel,
-            "positions": of_each_time(layout.positions),
+            "positions": squeeze_time(layout.positions),
             "pixel_size": layout.pixel_size,
             "unit": layout.unit,
         }
         if self.digest:
-            told["digest"] = self.digest
-        plain: dict[str, Any] = json.loads(json.dumps(told, default=plainly))
-        return plain
+            content["digest"] = self.digest
+        json_types: dict[str, Any] = json.loads(json.dumps(content, default=to_json_value))
+        return json_types
 
 
-def from_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
-    """Names and values in a JSON file.
+def read_json(path: str | os.PathLike[str], content_name: str) -> dict[str, Any]:
+    """Return the object in a JSON file.
 
     Raises
     ------
     ValueError
-        Where it isn't `what` it should be, with one sentence.
+        If the file does not hold an object; the message says that it is not `content_name`.
     """
     file = Path(path)
     if file.exists() and not file.is_file():
-        raise ValueError(f"{path} is not {what}: it is no file")
-    if file.stat().st_size > LARGEST:
-        raise ValueError(f"{path} is not {what}: it is larger than {LARGEST / 1e6:.0f} MB")
+        raise ValueError(f"{path} is not {content_name}: it is not a file")
+    if file.stat().st_size > MAX_JSON_BYTES:
+        raise ValueError(
+            f"{path} is not {content_name}: it is larger than {MAX_JSON_BYTES / 1e6:.0f} MB"
+        )
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not {what}: {error}") from error
-    if not isinstance(told, dict):
-        raise ValueError(f"{path} is not {what}: it holds no names with values")
-    return told
+        raise ValueError(f"{path} is not {content_name}: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not {content_name}: it is not a JSON object")
+    return content
 
 
 def write_json(path: Path, content: Mapping[str, Any], indent: int | None = None) -> None:
@@ -175,12 +184,12 @@ def write_json(path: Path, content: Mapping[str, Any], indent: int | None = None
     path.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
 
 
-def of_each_time(values: np.ndarray) -> list[Any]:
-    """As JSON has it; of the only time itself, not a list of one."""
-    plain: list[Any] = (values[0] if len(values) == 1 else values).tolist()
-    return plain
+def squeeze_time(values: np.ndarray) -> list[Any]:
+    """Return (T, …) values as a list, without the time axis if there is one time only."""
+    squeezed: list[Any] = (values[0] if len(values) == 1 else values).tolist()
+    return squeezed
 
 
-def plainly(value: Any) -> Any:
-    """What JSON doesn't know, in what it knows."""
+def to_json_value(value: Any) -> Any:
+    """Convert arrays to lists and other values to text; the `default` of `json.dumps`."""
     return value.tolist() if hasattr(value, "tolist") else str(value)

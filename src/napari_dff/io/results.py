@@ -1,4 +1,4 @@
-"""The files of a result, however large: written window by window, complete or not there at all."""
+"""Result files: written window by window, and visible only when all of them are complete."""
 
 from __future__ import annotations
 
@@ -15,99 +15,101 @@ import numpy as np
 from napari_dff import checks
 from napari_dff.depth import DepthMap
 from napari_dff.images import block_means
-from napari_dff.io.atomic import RECORD, check_space, write_folder
+from napari_dff.io.atomic import PROVENANCE_FILE, check_space, write_folder
+from napari_dff.io.image_metadata import ImageMetadata, WindowWriter
 from napari_dff.io.ownership import check_own, write_record
-from napari_dff.io.pixels import Growing, Pixels
 from napari_dff.io.records import (
-    MAPS,
-    PICTURES,
-    Layout,
-    Record,
-    from_json,
-    of_each_time,
+    ALL_IN_FOCUS,
+    IMAGE_NAMES,
+    MAP_DTYPES,
+    Provenance,
+    ResultLayout,
+    read_json,
+    squeeze_time,
     write_json,
 )
-from napari_dff.io.tiff_files import GrowingTiff
-from napari_dff.io.zarr_files import GrowingZarr
+from napari_dff.io.tiff_files import OmeTiffWriter
+from napari_dff.io.zarr_files import OmeZarrWriter
 from napari_dff.windows import Window
 
 FileFormat = Literal["ome-tiff", "ome-zarr"]
-FORMATS: dict[str, tuple[str, Callable[[Path, Pixels], Growing]]] = {
-    "ome-tiff": (".tif", GrowingTiff),
-    "ome-zarr": (".ome.zarr", GrowingZarr),
+FORMATS: dict[str, tuple[str, Callable[[Path, ImageMetadata], WindowWriter]]] = {
+    "ome-tiff": (".tif", OmeTiffWriter),
+    "ome-zarr": (".ome.zarr", OmeZarrWriter),
 }
-RESULT_NAMES = {name + end for name in (*MAPS, PICTURES) for end, _ in FORMATS.values()} | {
+RESULT_NAMES = {name + suffix for name in IMAGE_NAMES for suffix, _ in FORMATS.values()} | {
     "recipe.json",
     "transforms.json",
     "preview.png",
-    RECORD,
+    PROVENANCE_FILE,
 }
-SEEN = 440  # pixels, about the width of a map in the preview
-AVERAGED = ("uint8", "uint16", "int16", "float32", "float64")  # what OpenCV takes means of
+THUMBNAIL_WIDTH_PX = 440  # about the width of a map in the preview
+BLOCK_MEAN_DTYPES = ("uint8", "uint16", "int16", "float32", "float64")  # supported by cv2.resize
+DISPLAY_PERCENTILES = (0.2, 99.8)
 
 
 class ResultFiles:
-    """The files of one result, written window by window; nothing is there until all of it is.
+    """The files of one result: written window by window, and moved into the folder when complete.
 
-    A context manager. Windows may come in any order and from several threads. When its block ends
-    well, everything moves into the folder at once; when it doesn't, what was there stays. A result
-    that was there is replaced, in whichever format it is; files of other names are left alone.
+    A context manager. Windows may be written in any order and from several threads. If its block
+    ends without error, all files are moved into the folder at once; otherwise the folder stays as
+    it was. An earlier result is replaced, whatever its format; files of other names are left alone.
 
     Parameters
     ----------
     folder : path
-        Made if missing. Gets ``depth`` (float32, in the unit of the layout), ``index`` (uint16),
+        Created if missing. Gets ``depth`` (float32, in the unit of the layout), ``index`` (uint16),
         ``uncertainty`` (float32) and ``all_in_focus`` (dtype of the planes), each ``.tif`` or
         ``.ome.zarr``; ``recipe.json``, ``provenance.json``, ``transforms.json`` and
         ``preview.png``.
-    layout : Layout
-    record : Record
-        Written beside the images and into each of them.
+    layout : ResultLayout
+    provenance : Provenance
+        Written to ``provenance.json`` and into each image.
     file_format : {"ome-tiff", "ome-zarr"}
     overwrite : bool
-        Replace files of these names that are not those of an earlier result, too.
+        Replace files of these names that do not belong to an earlier result, too.
 
     Raises
     ------
     FileExistsError
-        On entering, when the folder holds such files and `overwrite` is False.
+        On entering, if the folder holds such files and `overwrite` is False.
     OSError
-        On entering, when the disk has no room for it or it can't be written. On leaving, when the
-        files can't be moved in; they are kept then, and the sentence says where.
+        On entering, if the folder cannot be written or the disk has too little space. On leaving,
+        if the files cannot be moved in; the message then names where they are kept.
     ValueError
-        On leaving, when there are pixels that were never put.
+        On leaving, if some pixels were not written.
     """
 
     def __init__(
         self,
         folder: str | os.PathLike[str],
-        layout: Layout,
-        record: Record,
+        layout: ResultLayout,
+        provenance: Provenance,
         *,
         file_format: FileFormat = "ome-tiff",
         overwrite: bool = False,
     ) -> None:
         checks.check_choice("file_format", file_format, FORMATS)
-        self._overwrite = overwrite
-        self._folder, self._layout, self._record = Path(folder), layout, record
-        self._format = file_format
+        self._folder, self._layout, self._provenance = Path(folder), layout, provenance
+        self._format, self._overwrite = file_format, overwrite
         self._transforms = np.tile(np.eye(3), (*layout.positions.shape, 1, 1))
-        self._glance = Glance(layout.shape, len(layout.channels), layout.colour)
-        self._missing = [layout.shape[0] * layout.shape[1]] * layout.times
+        self._thumbnail = Thumbnail(layout.shape, len(layout.channels), layout.colour)
+        self._missing_pixels = [layout.shape[0] * layout.shape[1]] * layout.times
         self._lock = Lock()
 
     def __enter__(self) -> Self:
-        told = self._record.of_result(self._layout)
-        suffix, grow = FORMATS[self._format]
-        files = {name: self._layout.pixels(name, told) for name in (*MAPS, PICTURES)}
-        with contextlib.ExitStack() as undo:
-            writing = write_folder(self._folder, RESULT_NAMES, self._check_own)
-            self._place = undo.enter_context(writing)
-            check_space(self._folder, sum(pixels.nbytes for pixels in files.values()))
+        record = self._provenance.as_json(self._layout)
+        suffix, open_writer = FORMATS[self._format]
+        images = {name: self._layout.image_metadata(name, record) for name in IMAGE_NAMES}
+        with contextlib.ExitStack() as stack:
+            staging = write_folder(self._folder, RESULT_NAMES, self._check_own)
+            self._staging = stack.enter_context(staging)
+            check_space(self._folder, sum(metadata.nbytes for metadata in images.values()))
             self._files = {
-                name: grow(self._place / (name + suffix), pixels) for name, pixels in files.items()
+                name: open_writer(self._staging / (name + suffix), metadata)
+                for name, metadata in images.items()
             }
-            self._leave = undo.pop_all()
+            self._exit_stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -117,23 +119,22 @@ class ResultFiles:
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            self._leave.__exit__(kind, error, trace)
+            self._exit_stack.__exit__(kind, error, trace)
             return
-        with self._leave:
+        with self._exit_stack:
             self._finish()
 
-    def put(
-        self, window: Window, found: DepthMap, pictures: Sequence[np.ndarray], *, time: int = 0
+    def write_window(
+        self, window: Window, depth_map: DepthMap, images: Sequence[np.ndarray], *, time: int = 0
     ) -> None:
-        """Write one window of everything.
+        """Write one window of all images.
 
         Parameters
         ----------
         window : Window
-            Of the plane.
-        found : DepthMap
+        depth_map : DepthMap
             Of the window.
-        pictures : one (h, w) or (h, w, 3) array for each channel
+        images : one (h, w) or (h, w, 3) array for each channel
             All-in-focus images of the window.
         time : int
             0 … T-1.
@@ -141,123 +142,133 @@ class ResultFiles:
         Raises
         ------
         ValueError
-            When something has another shape or dtype than the layout says.
+            If a shape or dtype differs from the layout.
         """
-        self._check(window, found, pictures, time)
-        where = self._where(time)
-        for name in MAPS:
-            self._files[name].put(getattr(found, name), window, where)
-        several = len(pictures) > 1
-        for channel, picture in enumerate(pictures):
-            at = (*where, channel) if several else where
-            self._files[PICTURES].put(picture, window, at)
+        self._check_window(window, depth_map, images, time)
+        index = self._time_index(time)
+        for name in MAP_DTYPES:
+            self._files[name].write(getattr(depth_map, name), window, index)
+        for channel, image in enumerate(images):
+            image_index = (*index, channel) if len(images) > 1 else index
+            self._files[ALL_IN_FOCUS].write(image, window, image_index)
         if time == 0:
-            self._glance.put(window, found, pictures)
+            self._thumbnail.write_window(window, depth_map, images)
         with self._lock:
-            self._missing[time] -= window.shape[0] * window.shape[1]
+            self._missing_pixels[time] -= window.shape[0] * window.shape[1]
 
     def depth_map(self, window: Window, *, time: int = 0) -> DepthMap:
-        """Read back what was put; zeros where nothing was."""
-        return DepthMap(*(self._files[n].get(window, self._where(time)) for n in DepthMap._fields))
+        """Read a window of the depth map back; zeros where nothing was written."""
+        index = self._time_index(time)
+        return DepthMap(*(self._files[name].read(window, index) for name in DepthMap._fields))
 
-    def put_transforms(self, transforms: np.ndarray, *, time: int = 0) -> None:
-        """Keep the (Z, 3, 3) motions of one time; those that nobody puts are the identity."""
+    def set_transforms(self, transforms: np.ndarray, *, time: int = 0) -> None:
+        """Set the (Z, 3, 3) transforms of one time; the default is the identity."""
         self._transforms[time] = transforms
 
-    def _where(self, time: int) -> tuple[int, ...]:
+    def _time_index(self, time: int) -> tuple[int, ...]:
         return (time,) if self._layout.times > 1 else ()
 
-    def _check(
-        self, window: Window, found: DepthMap, pictures: Sequence[np.ndarray], time: int
+    def _check_window(
+        self, window: Window, depth_map: DepthMap, images: Sequence[np.ndarray], time: int
     ) -> None:
         layout = self._layout
         if not 0 <= time < layout.times:
             raise ValueError(f"time must be 0 to {layout.times - 1}, got {time}")
-        if len(pictures) != len(layout.channels):
+        if len(images) != len(layout.channels):
             raise ValueError(
-                f"pictures must be one for each of the {len(layout.channels)} channels, "
-                f"got {len(pictures)}"
+                f"images must be one for each of the {len(layout.channels)} channels, "
+                f"got {len(images)}"
             )
         (top, bottom, left, right), (height, width) = window, layout.shape
         if not (0 <= top < bottom <= height and 0 <= left < right <= width):
             raise ValueError(f"window must lie within {height} × {width} pixels, got {window}")
-        wanted = (*window.shape, 3) if layout.colour else window.shape
-        for picture in pictures:
-            if picture.shape != wanted or not np.can_cast(picture.dtype, layout.dtype, "equiv"):
+        shape = (*window.shape, 3) if layout.colour else window.shape
+        for image in images:
+            if image.shape != shape or not np.can_cast(image.dtype, layout.dtype, "equiv"):
                 raise ValueError(
-                    f"pictures must be {wanted} {layout.dtype}, got {picture.shape} {picture.dtype}"
+                    f"images must be {shape} {layout.dtype}, got {image.shape} {image.dtype}"
                 )
-        for name, values in found._asdict().items():
+        for name, values in depth_map._asdict().items():
             if values.shape != window.shape:
                 raise ValueError(f"{name} must be {window.shape}, got {values.shape}")
 
     def _finish(self) -> None:
-        """Everything that needs the whole."""
-        from napari_dff.figure import preview_figure  # 0.6 s of matplotlib, needed only here
+        """Write the files that depend on all windows."""
+        from napari_dff.figure import preview_figure  # imports matplotlib, 0.6 s
 
-        for time, missing in enumerate(self._missing):
+        for time, missing in enumerate(self._missing_pixels):
             if missing > 0:
-                raise ValueError(f"a result must be whole: {missing} pixels of time {time} lack")
-        write_json(self._place / "recipe.json", self._record.settings, indent=2)
-        write_json(self._place / "transforms.json", {"transforms": of_each_time(self._transforms)})
-        seen, layout = self._glance, self._layout
-        self._files[PICTURES].shown([_limits(picture) for picture in seen.pictures])
-        picture = seen.pictures[self._record.focus_channel]
-        figure = preview_figure(picture, seen.found, layout.positions[0], layout.unit)
-        look = {"compress_level": 1}
-        figure.savefig(self._place / "preview.png", dpi=100, pil_kwargs=look)
-        write_record(self._place, self._record.of_result(layout))
+                raise ValueError(
+                    f"all pixels must be written, {missing} of time {time} are missing"
+                )
+        staging, layout, thumbnail = self._staging, self._layout, self._thumbnail
+        write_json(staging / "recipe.json", self._provenance.settings, indent=2)
+        write_json(staging / "transforms.json", {"transforms": squeeze_time(self._transforms)})
+        ranges = [_display_range(image) for image in thumbnail.images]
+        self._files[ALL_IN_FOCUS].set_display_ranges(ranges)
+        image = thumbnail.images[self._provenance.focus_channel]
+        figure = preview_figure(image, thumbnail.depth_map, layout.positions[0], layout.unit)
+        figure.savefig(staging / "preview.png", dpi=100, pil_kwargs={"compress_level": 1})
+        write_record(staging, self._provenance.as_json(layout))
 
     def _check_own(self, folder: Path) -> None:
         check_own(folder, RESULT_NAMES, self._overwrite)
 
 
 def is_complete(folder: Path, digest: str, file_format: FileFormat) -> bool:
-    """Whether `folder` holds a whole result of this digest."""
+    """Whether `folder` holds a complete result of this digest."""
     try:
-        told = from_json(folder / RECORD, "the record of a run")
+        record = read_json(folder / PROVENANCE_FILE, "the record of a run")
     except (OSError, ValueError):
         return False
     suffix = FORMATS[file_format][0]
-    files = [name + suffix for name in (*MAPS, PICTURES)] + ["recipe.json", "transforms.json"]
-    return told.get("digest") == digest and all((folder / name).exists() for name in files)
+    files = [name + suffix for name in IMAGE_NAMES] + ["recipe.json", "transforms.json"]
+    return record.get("digest") == digest and all((folder / name).exists() for name in files)
 
 
-class Glance:
-    """A result shrunk while its windows come: every n-th pixel of the maps, means of the pictures.
+class Thumbnail:
+    """A reduced result for the preview, filled window by window.
+
+    Maps are sampled at every n-th row and column; images are averaged over n × n pixels.
 
     Attributes
     ----------
-    found : DepthMap
-        Shrunk.
-    pictures : list of (Y, X[, 3]) float32
-        Shrunk, one for each channel.
+    step : int
+        n.
+    depth_map : DepthMap
+    images : list of (Y, X[, 3]) float32
+        One for each channel.
     """
 
     def __init__(self, shape: tuple[int, int], channels: int, colour: bool) -> None:
-        self.fewer = max(1, shape[1] // SEEN, shape[0] // (4 * SEEN))
-        small = tuple(-(-size // self.fewer) for size in shape)
-        self.found = DepthMap(*(np.zeros(small, MAPS[name]) for name in DepthMap._fields))
-        values = (*small, 3) if colour else small
-        self.pictures = [np.zeros(values, np.float32) for _ in range(channels)]
+        height, width = shape
+        self.step = max(1, width // THUMBNAIL_WIDTH_PX, height // (4 * THUMBNAIL_WIDTH_PX))
+        small = tuple(-(-size // self.step) for size in shape)
+        self.depth_map = DepthMap(*(np.zeros(small, MAP_DTYPES[n]) for n in DepthMap._fields))
+        image_shape = (*small, 3) if colour else small
+        self.images = [np.zeros(image_shape, np.float32) for _ in range(channels)]
 
-    def put(self, window: Window, found: DepthMap, pictures: Sequence[np.ndarray]) -> None:
-        """Keep what is seen of a window."""
-        n = self.fewer
+    def write_window(
+        self, window: Window, depth_map: DepthMap, images: Sequence[np.ndarray]
+    ) -> None:
+        """Reduce and store the pixels of a window."""
+        n = self.step
         rows, columns = (
             slice(-(-start // n), -(-stop // n))
             for start, stop in ((window.top, window.bottom), (window.left, window.right))
         )
-        first = slice(-window.top % n, None), slice(-window.left % n, None)
-        for small, values in zip(self.found, found, strict=True):
-            small[rows, columns] = values[first][::n, ::n]
-        for small, picture in zip(self.pictures, pictures, strict=True):
-            part = picture[first]
-            if part.size:
-                part = part if part.dtype.name in AVERAGED else part.astype(np.float32)
-                small[rows, columns] = block_means(part, n)
+        # the sampling grid starts at pixel (0, 0) of the plane, not of the window
+        aligned = slice(-window.top % n, None), slice(-window.left % n, None)
+        for small, values in zip(self.depth_map, depth_map, strict=True):
+            small[rows, columns] = values[aligned][::n, ::n]
+        for small, image in zip(self.images, images, strict=True):
+            pixels = image[aligned]
+            if pixels.size:
+                if pixels.dtype.name not in BLOCK_MEAN_DTYPES:
+                    pixels = pixels.astype(np.float32)
+                small[rows, columns] = block_means(pixels, n)
 
 
-def _limits(picture: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(picture, (0.2, 99.8))
+def _display_range(image: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(image, DISPLAY_PERCENTILES)
     return float(low), float(max(high, low + 1e-6))

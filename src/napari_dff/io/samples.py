@@ -9,19 +9,19 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_dff.io.atomic import digest_of, write_folder
+from napari_dff.io.atomic import compute_digest, write_folder
 from napari_dff.io.writing import write_image, write_stack
 
 if TYPE_CHECKING:
     from napari_dff.synthetic import GroundTruth
 
-SAMPLES = ("rough_surface", "cell_sheet", "machined_part", "bare_patch")
+SAMPLE_NAMES = ("rough_surface", "cell_sheet", "machined_part", "bare_patch")
 
 
 def sample_path(name: str) -> Path:
-    """Where the bundled focal stack `name` of `SAMPLES` lies."""
-    if name not in SAMPLES:
-        raise ValueError(f"name must be one of {', '.join(SAMPLES)}, got {name!r}")
+    """Where the bundled focal stack `name` of `SAMPLE_NAMES` lies."""
+    if name not in SAMPLE_NAMES:
+        raise ValueError(f"name must be one of {', '.join(SAMPLE_NAMES)}, got {name!r}")
     return Path(str(files("napari_dff"))) / "sample_data" / f"{name}.ome.tif"
 
 
@@ -61,7 +61,7 @@ def _sample_folder(
     def check(place: Path) -> None:
         present = [file for file in _names(name) if os.path.lexists(place / file)]
         for file in [] if overwrite else present:
-            if not (bundled / file).is_file() or digest_of(bundled / file) != digest_of(
+            if not (bundled / file).is_file() or compute_digest(bundled / file) != compute_digest(
                 place / file
             ):
                 raise FileExistsError(

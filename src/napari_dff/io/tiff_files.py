@@ -1,4 +1,4 @@
-"""OME-TIFF: files that are filled window by window, and whole ones."""
+"""OME-TIFF files, written at once or window by window."""
 
 from __future__ import annotations
 
@@ -10,94 +10,109 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from napari_dff.io.pixels import Pixels
+from napari_dff.io.image_metadata import ImageMetadata
 from napari_dff.units import unit_symbol
 from napari_dff.windows import Window
 
-KINDS = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")  # of OME
+OME_DTYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
 
 
-class GrowingTiff:
-    """An uncompressed OME-TIFF, in one piece, that is filled window by window.
+class OmeTiffWriter:
+    """An uncompressed, contiguous OME-TIFF that is written window by window.
 
-    Written through the file, not through a map of it: a full disk is then an error and not the end
-    of the process, and what was written doesn't count as this process's memory.
+    Written by seek and write, not through a memory map: a full disk then raises an OSError instead
+    of killing the process, and written data does not count as memory of this process.
 
-    `positions` are those of all planes, where not every Z-stack has the same.
+    Parameters
+    ----------
+    path : Path
+    metadata : ImageMetadata
+    positions : array, optional
+        Focus positions of all planes, if they differ between the Z-stacks of the file.
     """
 
-    def __init__(self, path: Path, pixels: Pixels, positions: np.ndarray | None = None) -> None:
-        self._path, self._pixels = path, pixels
-        settings = {"shape": pixels.shape, "dtype": pixels.dtype, **_described(pixels, positions)}
-        place: Any = tifffile.imwrite(path, returnoffset=True, **settings)
-        self._offset: int = place[0]
+    def __init__(
+        self, path: Path, metadata: ImageMetadata, positions: np.ndarray | None = None
+    ) -> None:
+        self._path, self._metadata = path, metadata
+        settings = _imwrite_settings(metadata, positions)
+        offset_and_size: Any = tifffile.imwrite(
+            path, shape=metadata.shape, dtype=metadata.dtype, returnoffset=True, **settings
+        )
+        self._offset: int = offset_and_size[0]
 
-    def put(self, values: np.ndarray, window: Window, where: tuple[int, ...]) -> None:
-        """Write a window of one plane."""
-        values = np.ascontiguousarray(values, dtype=self._pixels.dtype)
-        width = self._pixels.plane[1]
-        pixel = values[0, 0].nbytes
+    def write(self, values: np.ndarray, window: Window, index: tuple[int, ...]) -> None:
+        """Write a window of a plane."""
+        values = np.ascontiguousarray(values, dtype=self._metadata.dtype)
+        width = self._metadata.plane_shape[1]
+        pixel_bytes = values[0, 0].nbytes
         rows = [values] if window.shape[1] == width else list(values)
-        start = self._first(where) + (window.top * width + window.left) * pixel
+        start = self._plane_offset(index) + (window.top * width + window.left) * pixel_bytes
         with self._path.open("r+b") as file:
             for i, row in enumerate(rows):
-                file.seek(start + i * width * pixel)
+                file.seek(start + i * width * pixel_bytes)
                 file.write(row.data)
 
-    def get(self, window: Window, where: tuple[int, ...]) -> np.ndarray:
-        """Read a window of one plane."""
-        shape = self._pixels.shape[len(where) :]
-        plane = np.memmap(self._path, self._pixels.dtype, "r", self._first(where), shape)
+    def read(self, window: Window, index: tuple[int, ...]) -> np.ndarray:
+        """Read a window of a plane."""
+        shape, dtype = self._metadata.shape[len(index) :], self._metadata.dtype
+        plane = np.memmap(self._path, dtype, "r", self._plane_offset(index), shape)
         return np.array(plane[window.slices])
 
-    def shown(self, limits: list[tuple[float, float]]) -> None:
-        """Nothing: OME-TIFF has no place for it."""
+    def set_display_ranges(self, ranges: list[tuple[float, float]]) -> None:
+        """Do nothing: OME-TIFF does not store display ranges."""
 
-    def _first(self, where: tuple[int, ...]) -> int:
-        """Where a plane begins in the file."""
-        number = int(np.ravel_multi_index(where, self._pixels.leading)) if where else 0
-        return self._offset + number * self._pixels.nbytes // math.prod(self._pixels.leading)
-
-
-def write_tiff(path: Path, data: np.ndarray, pixels: Pixels, **settings: Any) -> None:
-    """Write a whole array; `settings` are those of `tifffile.imwrite`, as ``compression``."""
-    tifffile.imwrite(path, data, **_described(pixels), **settings)
+    def _plane_offset(self, index: tuple[int, ...]) -> int:
+        """Return the first byte of a plane in the file."""
+        leading_shape = self._metadata.leading_shape
+        number = int(np.ravel_multi_index(index, leading_shape)) if index else 0
+        return self._offset + number * self._metadata.nbytes // math.prod(leading_shape)
 
 
-def _described(pixels: Pixels, positions: np.ndarray | None = None) -> dict[str, Any]:
-    if pixels.dtype.name not in KINDS:
+def write_tiff(path: Path, data: np.ndarray, metadata: ImageMetadata, **settings: Any) -> None:
+    """Write an array at once; `settings` are passed to `tifffile.imwrite`, e.g. ``compression``."""
+    tifffile.imwrite(path, data, **_imwrite_settings(metadata), **settings)
+
+
+def _imwrite_settings(
+    metadata: ImageMetadata, positions: np.ndarray | None = None
+) -> dict[str, Any]:
+    if metadata.dtype.name not in OME_DTYPES:
         raise ValueError(
-            f"OME-TIFF can't hold {pixels.dtype}: write OME-Zarr, or planes of float32"
+            f"OME-TIFF can't hold {metadata.dtype}: write OME-Zarr, or planes of float32"
         )
-    metadata: dict[str, Any] = {"axes": pixels.axes}
-    if pixels.record is not None:
-        metadata["Description"] = json.dumps(pixels.record)
-    if any(pixels.channels):
-        metadata["Channel"] = {"Name": list(pixels.channels)}
+    ome: dict[str, Any] = {"axes": metadata.axes}
+    if metadata.record is not None:
+        ome["Description"] = json.dumps(metadata.record)
+    if any(metadata.channels):
+        ome["Channel"] = {"Name": list(metadata.channels)}
     return {
         "ome": True,
-        "photometric": "rgb" if pixels.colour else "minisblack",
-        "metadata": metadata | _sizes(pixels, positions),
+        "photometric": "rgb" if metadata.is_colour else "minisblack",
+        "metadata": ome | _physical_sizes(metadata, positions),
     }
 
 
-def _sizes(pixels: Pixels, positions: np.ndarray | None) -> dict[str, Any]:
-    if pixels.unit == "pixel":
+def _physical_sizes(metadata: ImageMetadata, positions: np.ndarray | None) -> dict[str, Any]:
+    if metadata.unit == "pixel":
         return {}
-    height, width = pixels.pixel_size
-    short = unit_symbol(pixels.unit)
+    height, width = metadata.pixel_size
+    symbol = unit_symbol(metadata.unit)
     sizes: dict[str, Any] = {
         "PhysicalSizeX": width,
-        "PhysicalSizeXUnit": short,
+        "PhysicalSizeXUnit": symbol,
         "PhysicalSizeY": height,
-        "PhysicalSizeYUnit": short,
+        "PhysicalSizeYUnit": symbol,
     }
-    if pixels.positions:
-        given = np.asarray(pixels.positions if positions is None else positions)
-        every = np.broadcast_to(given, pixels.leading).ravel().tolist()
+    if metadata.positions:
+        z = np.asarray(metadata.positions if positions is None else positions)
+        plane_positions = np.broadcast_to(z, metadata.leading_shape).ravel().tolist()
         sizes |= {
-            "PhysicalSizeZ": abs(float(np.diff(pixels.positions).mean())),
-            "PhysicalSizeZUnit": short,
-            "Plane": {"PositionZ": every, "PositionZUnit": [short] * len(every)},
+            "PhysicalSizeZ": metadata.plane_distance,
+            "PhysicalSizeZUnit": symbol,
+            "Plane": {
+                "PositionZ": plane_positions,
+                "PositionZUnit": [symbol] * len(plane_positions),
+            },
         }
     return sizes

@@ -13,11 +13,11 @@ import numpy as np
 from napari_dff import checks
 from napari_dff.acquisition import Acquisition
 from napari_dff.io.atomic import check_space, write_file
-from napari_dff.io.pixels import Pixels, fill
-from napari_dff.io.records import Layout, Record, write_json
+from napari_dff.io.image_metadata import ImageMetadata, write_planes
+from napari_dff.io.records import Provenance, ResultLayout, write_json
 from napari_dff.io.results import FileFormat, ResultFiles
-from napari_dff.io.tiff_files import GrowingTiff, write_tiff
-from napari_dff.io.zarr_files import GrowingZarr
+from napari_dff.io.tiff_files import OmeTiffWriter, write_tiff
+from napari_dff.io.zarr_files import OmeZarrWriter
 from napari_dff.pipeline import Reconstruction
 from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
@@ -69,19 +69,23 @@ def save_reconstruction(
     # of its planes only the shape counts, and they needn't be in memory
     planes = np.broadcast_to(np.empty((), stack.planes.dtype), (1, 1, *stack.planes.shape))
     given = Acquisition(planes, stack.positions[np.newaxis], stack.pixel_size, stack.unit)
-    record = Record.of(result.recipe, given)
+    record = Provenance.from_acquisition(result.recipe, given)
     record = dataclasses.replace(record, input={**record.input, **(input or {})})
     with ResultFiles(
-        folder, Layout.of(given), record, file_format=file_format, overwrite=overwrite
+        folder,
+        ResultLayout.from_acquisition(given),
+        record,
+        file_format=file_format,
+        overwrite=overwrite,
     ) as files:
-        files.put(full_window(found.depth.shape), found, [result.all_in_focus])
-        files.put_transforms(result.transforms)
+        files.write_window(full_window(found.depth.shape), found, [result.all_in_focus])
+        files.set_transforms(result.transforms)
 
 
 def write_recipe(path: str | os.PathLike[str], recipe: Recipe) -> None:
     """Write a recipe as JSON, for `read_recipe`; what was there stays until it is complete."""
     with write_file(Path(path)) as new:
-        write_json(new, Record(recipe).settings, indent=2)
+        write_json(new, Provenance(recipe).settings, indent=2)
 
 
 def write_image(
@@ -104,7 +108,7 @@ def write_image(
     OSError
         When it can't be written; nothing is changed then.
     """
-    _write(Path(path), image, Pixels.of_image(image, stack, record), settings)
+    _write(Path(path), image, ImageMetadata.from_image(image, stack, record), settings)
 
 
 def write_stack(
@@ -118,16 +122,20 @@ def write_stack(
 
     Planes that are lazy are read one at a time, unless there are `settings`.
     """
-    _write(Path(path), stack.planes, Pixels.of_stack(stack, record), settings)
+    _write(Path(path), stack.planes, ImageMetadata.from_stack(stack, record), settings)
 
 
-def _write(path: Path, data: Any, pixels: Pixels, settings: dict[str, Any]) -> None:
+def _write(path: Path, data: Any, metadata: ImageMetadata, settings: dict[str, Any]) -> None:
     zarr = path.suffix == ".zarr"
     if settings and zarr:
         raise ValueError(f"settings must be none for OME-Zarr, got {', '.join(settings)}")
     with write_file(path) as new:
         if settings:
-            write_tiff(new, np.asarray(data), pixels, **settings)
+            write_tiff(new, np.asarray(data), metadata, **settings)
         else:
-            check_space(path.parent, pixels.nbytes)
-            fill(GrowingZarr(new, pixels) if zarr else GrowingTiff(new, pixels), data, pixels)
+            check_space(path.parent, metadata.nbytes)
+            write_planes(
+                OmeZarrWriter(new, metadata) if zarr else OmeTiffWriter(new, metadata),
+                data,
+                metadata,
+            )

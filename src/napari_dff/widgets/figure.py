@@ -9,7 +9,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
 
 from napari_dff.figure import FigureContent, movie_frames, publication_figure
-from napari_dff.io.pictures import FIGURES, MOVIES, write_figure, write_movie
+from napari_dff.io.figures import FIGURE_SUFFIXES, MOVIE_SUFFIXES, write_figure, write_movie
 from napari_dff.widgets.controls import button_row, labelled_column
 from napari_dff.widgets.heights import Heights, drawn_lines, heights_of
 from napari_dff.widgets.layers import find_layer, input_stack_of, source_of
@@ -138,7 +138,7 @@ class FigureWidget(Tool):
         stack = stack_in_view(self._viewer, self._stack(heights), focus=False)
         picture = self.content(heights).picture
         self.stack_in_words = heights.stack_in_words
-        path = self.ask_save_path("Save movie", "movie.gif", MOVIES)
+        path = self.ask_save_path("Save movie", "movie.gif", MOVIE_SUFFIXES)
         if path is not None:
             self.start_task(lambda _: write_movie(path, movie_frames(stack, picture)))
 
@@ -147,7 +147,7 @@ class FigureWidget(Tool):
         heights = heights_of(self._viewer, self.input_layer.value)
         contents = self.content(heights)
         self.stack_in_words = heights.stack_in_words
-        path = self.ask_save_path("Save figure", "figure.png", FIGURES)
+        path = self.ask_save_path("Save figure", "figure.png", FIGURE_SUFFIXES)
         settings = {"colormap": self.colormap.value, "width": self.inches.value}
         if path is not None:
             self.start_task(lambda _: write_figure(path, publication_figure(contents, **settings)))

@@ -11,7 +11,7 @@ import numpy as np
 from napari.layers import Image, Layer
 
 from napari_dff.acquisition import Acquisition
-from napari_dff.io import Record
+from napari_dff.io import Provenance
 from napari_dff.recipe import Recipe
 from napari_dff.registration import LazyAlignedStack
 from napari_dff.units import EXPONENTS
@@ -166,7 +166,7 @@ def stack_layer(
     metadata: PluginMetadata = {
         "positions": positions,
         "channels": acquisition.channels,
-        "input": dict(Record.of(Recipe(), acquisition, path).input),
+        "input": dict(Provenance.from_acquisition(Recipe(), acquisition, path).input),
         "in_file": {key: place[key] for key in ("scale", "translate", "units")},
     }
     look = {"name": name, "rgb": acquisition.data.ndim == 6, "metadata": {METADATA_KEY: metadata}}
@@ -193,7 +193,7 @@ def run_layers(
     images : mapping of arrays
         With keys of `RESULT_IMAGES`.
     record : mapping
-        As `io.Record.of_result` returns it, and "transforms" if they are known.
+        As `io.Provenance.as_json` returns it, and "transforms" if they are known.
     folder : Path
     uncertainty : array, optional
         For the plane index, as in `result_layer`.

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from napari_dff.io import StackError, frames_in
-from napari_dff.io.atomic import RECORD
+from napari_dff.io.atomic import PROVENANCE_FILE
 from napari_dff.io.axes import reason
-from napari_dff.io.records import from_json
+from napari_dff.io.records import read_json
 from napari_dff.io.tiff_opening import map_tiff, open_tiff
 from napari_dff.io.tiff_reading import TIFFS
 from napari_dff.io.zarr_reading import check_unpickled
@@ -51,7 +51,7 @@ def result_layers(path: Path) -> list[LayerData]:
 
 
 def _folder_layers(folder: Path) -> list[LayerData]:
-    record = from_json(folder / RECORD, "the record of a run")
+    record = read_json(folder / PROVENANCE_FILE, "the record of a run")
     transforms = folder / "transforms.json"
     if transforms.exists():
         record["transforms"] = json.loads(transforms.read_text(encoding="utf-8"))["transforms"]
@@ -128,7 +128,7 @@ def _result_folders(path: Path) -> list[Path]:
 
 
 def _is_folder(path: Path) -> bool:
-    return (path / RECORD).is_file() and _image_file(path, "depth") is not None
+    return (path / PROVENANCE_FILE).is_file() and _image_file(path, "depth") is not None
 
 
 def _image_file(folder: Path, name: str) -> Path | None:

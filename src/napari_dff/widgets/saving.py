@@ -12,10 +12,10 @@ from napari.layers import Image, Labels, Layer
 import napari_dff
 from napari_dff.acquisition import CHANNEL_LABELS
 from napari_dff.io.atomic import check_space, write_file
-from napari_dff.io.pixels import Pixels, fill
-from napari_dff.io.records import plainly
-from napari_dff.io.tiff_files import GrowingTiff
-from napari_dff.io.zarr_files import GrowingZarr
+from napari_dff.io.image_metadata import ImageMetadata, write_planes
+from napari_dff.io.records import to_json_value
+from napari_dff.io.tiff_files import OmeTiffWriter
+from napari_dff.io.zarr_files import OmeZarrWriter
 from napari_dff.lazy import as_indexable
 from napari_dff.units import EXPONENTS
 from napari_dff.widgets.axes import leading_axis_names
@@ -80,7 +80,7 @@ def _write_layer(path: Path, layer: Image | Labels) -> str:
     if "Z" in axes.letters:
         positions = positions_of(layer)
         positions = axes.arrange(positions) if positions.ndim > 1 else positions
-    pixels = Pixels(
+    metadata = ImageMetadata(
         axes.letters,
         tuple(data.shape),
         _file_dtype(layer),
@@ -91,13 +91,13 @@ def _write_layer(path: Path, layer: Image | Labels) -> str:
         record=_layer_record(layer, axes),
     )
     with write_file(path) as new:
-        check_space(path.parent, pixels.nbytes)
+        check_space(path.parent, metadata.nbytes)
         zarr = path.suffix == ".zarr"
-        file = GrowingZarr(new, pixels) if zarr else GrowingTiff(new, pixels, positions)
-        fill(file, data, pixels)
+        file = OmeZarrWriter(new, metadata) if zarr else OmeTiffWriter(new, metadata, positions)
+        write_planes(file, data, metadata)
         if "C" in axes.letters and isinstance(layer, Image) and not layer.rgb:
             low, high = (float(v) for v in layer.contrast_limits)
-            file.shown([(low, high)] * pixels.shape[axes.letters.index("C")])
+            file.set_display_ranges([(low, high)] * metadata.shape[axes.letters.index("C")])
     return str(path)
 
 
@@ -200,5 +200,7 @@ def _layer_record(layer: Image | Labels, axes: _FileAxes) -> dict[str, Any]:
         if not layer.rgb:
             record["contrast_limits"] = [float(v) for v in layer.contrast_limits]
             record["colormap"] = layer.colormap.name
-    text = json.dumps({"napari_dff": napari_dff.__version__, "layer": record}, default=plainly)
+    text = json.dumps(
+        {"napari_dff": napari_dff.__version__, "layer": record}, default=to_json_value
+    )
     return dict(json.loads(text))

@@ -11,7 +11,7 @@ from napari.utils.notifications import show_info
 
 from napari_dff.acquisition import AXIS_WORDS, channel_axis
 from napari_dff.depth import DepthMap
-from napari_dff.io import Layout, Record, ResultFiles, names_of
+from napari_dff.io import Provenance, ResultFiles, ResultLayout, folder_names
 from napari_dff.recipe import Recipe
 from napari_dff.stack import fractional_plane_index
 from napari_dff.widgets.axes import leading_axis_names
@@ -48,7 +48,7 @@ def write_results(path: str, layers: list[LayerData]) -> list[str]:
         images = [Layer.create(*each) for each in layers if each[2] in ("image", "labels")]
         stacks = _group_by_stack(images)
         parts = [(name, stack, at) for stack in stacks for name, at in _split_by_time(stack)]
-        names = names_of([name for name, *_ in parts])
+        names = folder_names([name for name, *_ in parts])
         with ExitStack() as results:  # whose files move in when all of them are complete
             for name, (_, stack, indices) in zip(names, parts, strict=True):
                 _write_result(results, folder / name, stack, indices)
@@ -110,7 +110,7 @@ def _write_result(
     axis = channel_axis(names)
     channels = 1 if axis is None else picture.data.shape[axis]
     channel_names = tuple(map(str, metadata.get("channels", ())))
-    layout = Layout(
+    layout = ResultLayout(
         plane_shape(depth),
         np.dtype(picture.data.dtype),
         positions,
@@ -126,10 +126,10 @@ def _write_result(
             for c in range(channels)
         ]
         depth_map = _depth_map(stack, index, positions[time])
-        files.put(full_window(layout.shape), depth_map, pictures, time=time)
+        files.write_window(full_window(layout.shape), depth_map, pictures, time=time)
         if metadata.get("transforms") is not None:
             transforms = at_index(np.asarray(metadata["transforms"]), index, 3)
-            files.put_transforms(transforms, time=time)
+            files.set_transforms(transforms, time=time)
 
 
 def _depth_map(stack: dict[str, Layer], index: Index, positions: np.ndarray) -> DepthMap:
@@ -141,7 +141,7 @@ def _depth_map(stack: dict[str, Layer], index: Index, positions: np.ndarray) -> 
     return DepthMap(planes, depth, uncertainty)
 
 
-def _provenance(depth: Layer, layout: Layout) -> Record:
+def _provenance(depth: Layer, layout: ResultLayout) -> Provenance:
     """Return what a result was computed from."""
     metadata = plugin_metadata(depth)
     recipe = metadata.get("recipe")
@@ -163,4 +163,4 @@ def _provenance(depth: Layer, layout: Layout) -> Record:
             "translate": [float(v) for v in depth.translate[-2:]],
         },
     }
-    return Record(Recipe.from_dict(recipe), stack, metadata.get("focus_channel") or 0)
+    return Provenance(Recipe.from_dict(recipe), stack, metadata.get("focus_channel") or 0)

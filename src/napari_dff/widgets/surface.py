@@ -9,7 +9,7 @@ from magicgui.widgets import CheckBox, FloatSlider, PushButton, SpinBox
 from napari.layers import Layer
 from napari.viewer import Viewer
 
-from napari_dff.io.meshes import EXPORTS, save_mesh
+from napari_dff.io.meshes import MESH_ENCODERS, save_mesh
 from napari_dff.progress import Progress
 from napari_dff.surface import Mesh, mesh, texture
 from napari_dff.surface.mesh import FACE_COUNT
@@ -129,7 +129,7 @@ class SurfaceWidget(Tool):
     @show_errors
     def _on_export(self) -> None:
         heights = heights_of(self._viewer, self.input_layer.value)
-        path = self.ask_save_path("Save mesh", "surface.obj", tuple(EXPORTS))
+        path = self.ask_save_path("Save mesh", "surface.obj", tuple(MESH_ENCODERS))
         if path is None:
             return
         faces, image = self.faces.value, heights.picture if self.drape.value else None

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from napari_dff.io.atomic import write_file
 
-FIGURES = (".png", ".svg", ".pdf")
-MOVIES = (".gif", ".tif")
-DPI = 300
+FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
+MOVIE_SUFFIXES = (".gif", ".tif")
+FIGURE_DPI = 300
 
 
 def write_figure(path: str | os.PathLike[str], figure: Figure) -> None:
@@ -26,9 +26,9 @@ def write_figure(path: str | os.PathLike[str], figure: Figure) -> None:
     ValueError
         For another suffix.
     """
-    path = _checked(path, FIGURES)
+    path = _checked(path, FIGURE_SUFFIXES)
     with write_file(path) as new, rc_context({"svg.fonttype": "none"}):
-        figure.savefig(new, dpi=DPI)
+        figure.savefig(new, dpi=FIGURE_DPI)
 
 
 def write_movie(
@@ -45,7 +45,7 @@ def write_movie(
     """
     import imageio.v3 as iio
 
-    path = _checked(path, MOVIES)
+    path = _checked(path, MOVIE_SUFFIXES)
     settings: dict[str, Any] = (
         {"duration": 1000 * seconds, "loop": 0} if path.suffix.lower() == ".gif" else {}
     )
