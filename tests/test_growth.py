@@ -1,4 +1,4 @@
-"""Headless runs in a row hold no more than the first."""
+"""Memory and threads after repeated runs without napari."""
 
 import gc
 import threading
@@ -12,10 +12,10 @@ from napari_dff import depth_from_focus, synthetic
 pytestmark = pytest.mark.endurance
 
 
-def test_runs_in_a_row_hold_no_more_than_the_first(effort):
+def test_repeated_runs_do_not_increase_memory_or_threads(effort):
     stack, count = synthetic.rough_surface(size=32, planes=6, seed=5).stack, 20 * effort
 
-    def held():
+    def usage():
         gc.collect()
         memory = tracemalloc.get_traced_memory()[0], psutil.Process().memory_info().rss
         return *memory, threading.active_count()
@@ -24,10 +24,10 @@ def test_runs_in_a_row_hold_no_more_than_the_first(effort):
     try:
         for _ in range(3):
             depth_from_focus(stack)
-        python, process, threads = held()
+        python, process, threads = usage()
         for _ in range(count):
             depth_from_focus(stack)
-        now = held()
+        now = usage()
     finally:
         tracemalloc.stop()
     growth = now[0] - python, now[1] - process

@@ -35,9 +35,9 @@ from napari_dff.windows import Window
 
 pytestmark = pytest.mark.endurance
 
-# Relative to the light, so an offset changes them: contrast over brightness.
-RELATIVE = ("normalised_variance", "helmli")
-# Look at the next pixels on one side, so mirrored planes are something else to them.
+# Normalized by the brightness, so that an offset changes them.
+NORMALIZED = ("normalised_variance", "helmli")
+# Forward differences, so that mirrored planes give another measure.
 ONE_SIDED = (
     "gradient_energy",
     "brenner",
@@ -58,7 +58,7 @@ SEEDS = st.integers(0, 1 << 32)
 
 
 def choice(kind):
-    """Values of one setting of a recipe, from what its annotation allows."""
+    """Strategy for the values of one setting, from its annotation."""
     if get_origin(kind) is Literal:
         return st.sampled_from(get_args(kind))
     number, allowed = get_args(kind)
@@ -68,14 +68,13 @@ def choice(kind):
     return st.integers(0, count).map(lambda n: allowed.low + n * allowed.step)
 
 
-# Where there's nothing to see but rounding errors, as after a blur as wide as the planes, or in the
-# variance of a single pixel, nothing is said.
+# Other values leave only rounding errors: a blur as wide as the planes, the variance of one pixel.
 MEASURING = {"sigma": st.floats(0, 3), "window": st.sampled_from([5, 7, 9, 13, 21])}
 SETTINGS = {k: choice(v) for k, v in get_type_hints(Recipe, include_extras=True).items()}
 
 
 def recipes(**fixed):
-    """Recipes of all there are, but for what is `fixed`, or drawn from other strategies."""
+    """Strategy for recipes; `fixed` are values or strategies of some settings."""
     settings = {k: v if isinstance(v, st.SearchStrategy) else st.just(v) for k, v in fixed.items()}
     return st.builds(Recipe, **{**SETTINGS, **settings})
 
@@ -115,7 +114,7 @@ def runnable(recipe):
 
 
 def run(stack, recipe):
-    """The reconstruction, where a warning is an error."""
+    """Run the pipeline; raise warnings as errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return depth_from_focus(stack, recipe)
@@ -131,7 +130,7 @@ def test_every_recipe_runs_on_every_stack(stack, recipe):
         assert np.isfinite(found.depth).all()
         tiny = 1e-6 * (high - low)
         assert low - tiny <= found.depth.min() <= found.depth.max() <= high + tiny
-        assert (found.uncertainty >= 0).all()  # nor is it NaN
+        assert (found.uncertainty >= 0).all()  # and not NaN
         assert np.isinf(found.uncertainty[~result.valid]).all()
     planes, picture = np.asarray(result.stack.planes), result.all_in_focus
     assert picture.dtype == planes.dtype
@@ -145,7 +144,7 @@ def test_every_recipe_runs_on_every_stack(stack, recipe):
 
 
 @given(stacks(), recipes())
-def test_one_thread_and_two_give_the_same_bytes(stack, recipe):
+def test_results_do_not_depend_on_the_number_of_threads(stack, recipe):
     assume(runnable(recipe))
     found = []
     with pytest.MonkeyPatch.context() as patch:
@@ -178,14 +177,14 @@ def agree(one, two, curves, others):
     st.integers(2, 5),
     st.integers(0, 4000),
 )
-def test_gain_and_offset_leave_the_plane_alone(stack, recipe, gain, offset, times, more):
+def test_gain_and_offset_do_not_change_the_plane_index(stack, recipe, gain, offset, times, more):
     planes = stack.planes
     if planes.dtype.kind == "f":
         changed = np.float32(gain) * planes
         offset = np.float32(gain * offset)
     else:
         changed, offset = times * planes.astype(np.uint32), more
-    if recipe.operator not in RELATIVE:
+    if recipe.operator not in NORMALIZED:
         changed = changed + offset
     volumes = [focus_measure(p, **focus_settings(recipe)) for p in (planes, changed)]
     one, two = (depth_map(v, peak=recipe.peak, prefer=recipe.prefer).index for v in volumes)
@@ -233,7 +232,7 @@ def half_bare(seed, bare):
 
 
 @given(SEEDS, recipes(**MEASURING), st.sampled_from(sorted(TURNS)), st.booleans())
-def test_turned_planes_give_the_turned_depth(seed, recipe, turn, bare):
+def test_mirrored_planes_give_the_mirrored_depth(seed, recipe, turn, bare):
     turned = TURNS[turn]
     assume(turn == "transposed" or recipe.operator not in ONE_SIDED)
     planes = half_bare(seed, bare)
@@ -252,7 +251,7 @@ def test_turned_planes_give_the_turned_depth(seed, recipe, turn, bare):
 @given(
     SEEDS, SETTINGS["refinement"], st.floats(0, 4), st.sampled_from(sorted(TURNS)), st.booleans()
 )
-def test_turned_depth_is_refined_alike(seed, refinement, smoothness, turn, bare):
+def test_mirrored_depth_is_refined_to_the_mirrored_result(seed, refinement, smoothness, turn, bare):
     """But sweeps have an order, which matters where nothing is known: there by a plane or two."""
     assume(runnable(Recipe(refinement=refinement)))
     planes, turned = half_bare(seed, bare), TURNS[turn]
@@ -278,7 +277,7 @@ def strip():
 
 # Of aligned planes of equal light.
 @given(recipes(**MEASURING, registration="none", exposure="keep", refinement="none"), st.randoms())
-def test_any_crop_is_the_crop_of_the_whole(recipe, random):
+def test_a_region_equals_the_same_part_of_the_whole_result(recipe, random):
     stack = strip()
     (top, bottom), (left, right) = (sorted(random.sample(range(n + 1), 2)) for n in (64, 320))
     crop = Window(top, bottom, left, right)
@@ -302,7 +301,7 @@ def test_any_crop_is_the_crop_of_the_whole(recipe, random):
 
 @pytest.mark.parametrize("window", [9, 21])  # kept at every 4th and 8th pixel, where it is widest
 @pytest.mark.parametrize("operator", ["log", "variance", "wavelet_ratio"])
-def test_curves_near_a_saturated_patch_are_those_of_the_whole(operator, window):
+def test_focus_curves_of_a_region_equal_the_whole_near_a_saturated_patch(operator, window):
     stack, recipe = strip(), Recipe(operator=operator, window=window)
     volume = focus_measure(stack.planes, **focus_settings(recipe))
     for left in (32, 40, 136, 144):  # whatever the grid is, two begin in the middle of its cells
@@ -313,14 +312,14 @@ def test_curves_near_a_saturated_patch_are_those_of_the_whole(operator, window):
 
 @pytest.mark.parametrize("operator", ["variance", "normalised_variance", "wavelet_variance"])
 def test_a_saturated_patch_has_no_variance(operator):
-    """Nor that of rounding errors, which would be a peak somewhere."""
+    """Not even that of rounding errors, which would be a peak."""
     volume = focus_measure(strip().planes, operator=operator, aggregation="window", window=5)
     assert volume[:, 22:28, 72:108].max() == 0
     assert volume[:, :, 160:].min() > 0
 
 
 @given(SEEDS, st.integers(5, 12), SETTINGS["peak"], st.floats(1e-6, 1e-2), st.data())
-def test_a_plane_taken_twice_moves_depth_by_half_a_plane_at_most(seed, count, peak, near, data):
+def test_a_duplicated_plane_changes_depth_by_at_most_half_a_plane(seed, count, peak, near, data):
     focus = focus_measure(scene(seed % 4, count, 48), aggregation="window")
     k, at = data.draw(st.integers(0, count - 1)), np.arange(float(count))
     beside = k + near if k < count - 1 else k - near
@@ -336,7 +335,7 @@ def test_a_plane_taken_twice_moves_depth_by_half_a_plane_at_most(seed, count, pe
 
 
 @pytest.mark.parametrize("refinement", [*get_args(choices.Refinement), "none"])
-def test_smoothness_zero_and_none_change_nothing(refinement, surface):
+def test_no_refinement_and_zero_smoothness_keep_the_estimate(refinement, surface):
     focus = focus_measure(surface.stack.planes)
     estimate = depth_map(focus)
     smoothness = 1.0 if refinement == "none" else 0.0
@@ -346,7 +345,7 @@ def test_smoothness_zero_and_none_change_nothing(refinement, surface):
 
 
 @given(recipes())
-def test_a_recipe_comes_back_from_json_and_from_its_flags(recipe):
+def test_a_recipe_is_restored_from_json_and_from_its_flags(recipe):
     assert Recipe.from_dict(json.loads(json.dumps(dataclasses.asdict(recipe)))) == recipe
     with tempfile.TemporaryDirectory() as folder:
         write_recipe(Path(folder) / "recipe.json", recipe)

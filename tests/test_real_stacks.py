@@ -1,4 +1,4 @@
-"""The photographs in ../shared/data: no true depth, but the order of things is known."""
+"""Real focal stacks without true depth, whose order in depth is known."""
 
 from dataclasses import replace
 

@@ -6,7 +6,7 @@ from napari_dff import synthetic
 from napari_dff.io import SAMPLE_NAMES, sample_path
 
 
-def test_a_flat_scene_is_sharp_in_its_plane_and_blurred_beside_it():
+def test_a_flat_scene_is_sharp_in_its_plane_and_blurred_in_its_neighbours():
     sharp = synthetic.noise_texture((64, 64), seed=1)
     planes = synthetic.render_opaque(sharp, np.full((64, 64), 2.0), np.arange(5.0), defocus=0.8)
     np.testing.assert_allclose(planes[2], sharp, atol=1e-12)
@@ -14,7 +14,7 @@ def test_a_flat_scene_is_sharp_in_its_plane_and_blurred_beside_it():
     np.testing.assert_allclose(planes[1], planes[3], atol=1e-12)
 
 
-def test_a_near_edge_in_focus_hides_the_blurred_light_behind_it():
+def test_a_near_edge_in_focus_occludes_the_blurred_light_behind_it():
     sharp = np.full((32, 64), 0.2)
     sharp[:, 32:] = 0.9
     depth = np.where(np.arange(64) < 32, 6.0, 0.0) * np.ones((32, 1))
@@ -22,7 +22,7 @@ def test_a_near_edge_in_focus_hides_the_blurred_light_behind_it():
     np.testing.assert_allclose(plane[:, :32], 0.2, atol=1e-6)
 
 
-def test_fluorescence_keeps_all_light():
+def test_fluorescence_conserves_the_light():
     emission = np.zeros((65, 65))
     emission[32, 32] = 1
     planes = synthetic.render_fluorescent(
@@ -47,7 +47,7 @@ def test_shot_noise_has_the_variance_of_its_mean():
     assert electrons.var() == pytest.approx(500, rel=0.05)
 
 
-def test_drift_leaves_the_middle_plane_and_moves_the_others():
+def test_drift_keeps_the_middle_plane_and_moves_the_others():
     motion = synthetic.drift(9, (100, 100), shift=9, magnification=0.03, seed=1)
     np.testing.assert_allclose(motion[4], np.eye(3), atol=1e-12)
     centre = np.array([49.5, 49.5, 1])
@@ -59,7 +59,7 @@ def test_drift_leaves_the_middle_plane_and_moves_the_others():
 
 
 @pytest.mark.parametrize("name", SAMPLE_NAMES)
-def test_bundled_samples_are_what_the_program_renders(name):
+def test_rendering_reproduces_the_bundled_samples(name):
     truth = synthetic.SCENES[name]()
     path = sample_path(name)
     np.testing.assert_array_equal(tifffile.imread(path), truth.stack.planes)
