@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_dff import Recipe, batch, synthetic
+from napari_dff import Recipe, batch_executors, synthetic
+from napari_dff.batch_executors import WORKER_DIED, memory_per_worker, run_tasks, worker_counts
+from napari_dff.batch_summary import Outcome
+from napari_dff.batch_tasks import make_tasks, run_task
 from napari_dff.cli import main
 from napari_dff.io.atomic import STAGING_SUFFIX
 from napari_dff.job import Job
@@ -49,10 +52,10 @@ def table(out: Path) -> dict[str, dict[str, str]]:
     return {str(Path(r["folder"]).relative_to(out)) if r["folder"] else r["stack"]: r for r in rows}
 
 
-def work(plates: Path, out: Path, *more: str, recipe: Recipe = PLAIN) -> list[batch.Outcome]:
+def work(plates: Path, out: Path, *more: str, recipe: Recipe = PLAIN) -> list[Outcome]:
     """All tasks, in this process."""
-    tasks, failed = batch.make_tasks([str(plates / "*" / "*.ome.tif"), *more], out, Job(recipe))
-    return [*failed, *(batch.run_task(task) for task in tasks)]
+    tasks, failed = make_tasks([str(plates / "*" / "*.ome.tif"), *more], out, Job(recipe))
+    return [*failed, *(run_task(task) for task in tasks)]
 
 
 def complete_in(out: Path) -> set[Path]:
@@ -118,13 +121,13 @@ def test_a_finished_stack_is_known_by_content_not_by_date(plates, tmp_path):
 
 def test_calibration_counts_as_content(plates, tmp_path):
     out = tmp_path / "out"
-    tasks, _ = batch.make_tasks([str(plates / "one" / "a.ome.tif")], out, Job(PLAIN))
-    assert batch.run_task(tasks[0]).state == "done"
-    spaced, _ = batch.make_tasks(
+    tasks, _ = make_tasks([str(plates / "one" / "a.ome.tif")], out, Job(PLAIN))
+    assert run_task(tasks[0]).state == "done"
+    spaced, _ = make_tasks(
         [str(plates / "one" / "a.ome.tif")], out, Job(PLAIN), spacing=(2.0, 0.1, 0.1)
     )
-    assert batch.run_task(spaced[0]).state == "done"
-    assert batch.run_task(spaced[0]).state == "found"
+    assert run_task(spaced[0]).state == "done"
+    assert run_task(spaced[0]).state == "found"
 
 
 def test_an_interrupted_batch_goes_on_where_it_was(plates, tmp_path):
@@ -163,21 +166,21 @@ def test_a_cluster_of_two_workers_gives_the_same_bytes(plates, tmp_path):
     work(plates, here, recipe=recipe)
     settings = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
     with distributed.LocalCluster(**settings, dashboard_address=None) as cluster:
-        tasks, _ = batch.make_tasks([str(plates / "*" / "*.ome.tif")], there, Job(recipe))
-        outcomes = list(batch.run_tasks(tasks, scheduler=cluster.scheduler_address))
+        tasks, _ = make_tasks([str(plates / "*" / "*.ome.tif")], there, Job(recipe))
+        outcomes = list(run_tasks(tasks, scheduler=cluster.scheduler_address))
     assert {outcome.state for outcome in outcomes} == {"done"}
     assert bytes_of(here) == bytes_of(there)
 
 
 def test_a_worker_that_dies_fails_only_its_own_stack(plates, tmp_path):
     out = tmp_path / "out"
-    tasks, _ = batch.make_tasks([str(plates / "*" / "*.ome.tif")], out, Job(PLAIN))
+    tasks, _ = make_tasks([str(plates / "*" / "*.ome.tif")], out, Job(PLAIN))
     tasks[0] = dataclasses.replace(tasks[0], job=Slow(PLAIN))  # is told to end in its midst
     tasks[1] = dataclasses.replace(tasks[1], job=Deadly(PLAIN))
-    outcomes = {o.label: o for o in batch.run_tasks(tasks[:3], workers=2)}
+    outcomes = {o.label: o for o in run_tasks(tasks[:3], workers=2)}
     assert len(outcomes) == 3
     dead = outcomes.pop(str(tasks[1].path))
-    assert (dead.state, dead.why) == ("failed", batch.DIED)
+    assert (dead.state, dead.why) == ("failed", WORKER_DIED)
     assert {outcome.state for outcome in outcomes.values()} <= {"done", "found"}
 
 
@@ -198,7 +201,7 @@ class Deadly(Job):
 
 def test_files_of_one_name_get_folders_of_their_own(plates, tmp_path):
     paths = [str(plates / plate / "a.ome.tif") for plate in ("one", "two")]
-    tasks, _ = batch.make_tasks(paths, tmp_path / "out", Job(PLAIN))
+    tasks, _ = make_tasks(paths, tmp_path / "out", Job(PLAIN))
     places = [str(task.folder.relative_to(tmp_path / "out")) for task in tasks]
     assert places == ["one/a", "two/a"]
 
@@ -218,9 +221,9 @@ def test_nothing_that_matches_and_no_scheduler_are_said(tmp_path, capsys):
 
 
 def test_shares_of_cores_and_memory(monkeypatch):
-    monkeypatch.setattr(batch, "thread_count", lambda: 8)
-    assert batch.worker_counts(None, None, 3) == (3, 2)
-    assert batch.worker_counts(None, None, 100) == (8, 1)
-    assert batch.worker_counts(2, None, 100) == (2, 1)
-    assert batch.worker_counts(None, 4, 100) == (8, 4)
-    assert batch.memory_per_worker(4000, 4) == 1000
+    monkeypatch.setattr(batch_executors, "thread_count", lambda: 8)
+    assert worker_counts(None, None, 3) == (3, 2)
+    assert worker_counts(None, None, 100) == (8, 1)
+    assert worker_counts(2, None, 100) == (2, 1)
+    assert worker_counts(None, 4, 100) == (8, 4)
+    assert memory_per_worker(4000, 4) == 1000

@@ -171,7 +171,7 @@ def test_the_needed_memory_is_printed_before_the_run(tmp_path, capsys):
     words = ["run", str(tmp_path / "a.tif"), "--out", str(tmp_path / "out"), *QUICK[:-1]]
     assert main(words) == 0
     message = capsys.readouterr().err
-    assert "foreseen: 0." in message.split("Finding depth")[0]
+    assert "estimate: 0." in message.split("Finding depth")[0]
     assert len(read_acquisitions(tmp_path / "a.tif")) == 1
 
 

@@ -23,7 +23,7 @@ import pytest
 import tifffile
 
 from napari_dff import cli, synthetic
-from napari_dff.batch import make_tasks, run_task
+from napari_dff.batch_tasks import make_tasks, run_task
 from napari_dff.io.atomic import (
     MOVES,
     PROVENANCE_FILE,

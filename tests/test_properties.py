@@ -26,6 +26,7 @@ from napari_dff import (
     windows,
 )
 from napari_dff import recipe as choices
+from napari_dff.cli_options import ProcessingOptions
 from napari_dff.fusion import DEPTH_STEPS_PER_PLANE
 from napari_dff.io import read_recipe, write_recipe
 from napari_dff.pieces import focus_settings
@@ -357,6 +358,6 @@ def test_a_recipe_is_restored_from_json_and_from_its_flags(recipe):
         raise ValueError("seen enough")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli.Work, "job", job)
+        patch.setattr(ProcessingOptions, "job", job)
         assert cli.main(["run", "stack.tif", "--out", "out", *recipe.flags()]) == 2
     assert parsed == [recipe]
