@@ -1,4 +1,4 @@
-"""From an array whose axes a file, or a person, names to (T, C, Z, Y, X[, 3])."""
+"""Arrange arrays with axes named by the file or the user as (T, C, Z, Y, X[, 3])."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from napari_dff.acquisition import Acquisition
 from napari_dff.io.calibration import UNCALIBRATED, Calibration
 from napari_dff.stack import MIN_PLANES
 
-ORDER = "PTCZYXS"  # position, time, channel, focus, row, column, sample (red, green, blue)
-CHUNK = 512  # pixels
+AXIS_ORDER = "PTCZYXS"  # position, time, channel, focus, row, column, sample (red, green, blue)
+CHUNK_PX = 512
 
 
 class StackError(ValueError):
-    """A file or folder that can't be read as a focal stack; the sentence says why."""
+    """A file or folder that can't be read as a focal stack."""
 
 
 def reason(error: Exception) -> str:
-    """What an error of a library says, in one line."""
+    """Return the message of an error of a library, in one line."""
     if isinstance(error, (ArithmeticError, AttributeError, IndexError, TypeError)):
-        return "what it says of itself doesn't fit together"
+        return "its metadata are inconsistent"
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """One array of a file, unread, with what the file says about it.
+    """One array of a file, loaded on demand, and its metadata.
 
     Parameters
     ----------
     data : array
         numpy, memory map or dask.
     axes : tuple of str
-        A letter of `ORDER` for each axis of `data`, another word where it is none of these, and
-        nothing where the file doesn't name it.
+        Name of each axis of `data`: a letter of `AXIS_ORDER`, another name that the file uses, or
+        "" where the file has no name.
     file : str
-        Name of the file, for sentences.
+        Name of the file, for messages.
     name : str
-        Of the position.
+        Name of the position.
     channels : tuple of str
-        Their names, if the file has any.
+        Names of the channels, if the file has any.
     calibration : Calibration
-    doubts : tuple of str
-        What is odd about it, in sentences.
+    warnings : tuple of str
+        Messages on doubtful content.
     files : tuple of Path
-        Files that it is read from, beside the one that was asked for.
+        Files that contain the data, in addition to the requested one.
     """
 
     data: Any
@@ -60,21 +60,21 @@ class Source:
     name: str = ""
     channels: tuple[str, ...] = ()
     calibration: Calibration = UNCALIBRATED
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
 
     @property
-    def counts(self) -> str:
-        """Axes and lengths, for sentences: "T 3, Z 5, Y 512, X 512"."""
+    def axis_lengths(self) -> str:
+        """Axes and lengths, for messages: "T 3, Z 5, Y 512, X 512"."""
         pairs = zip(self.axes, self.data.shape, strict=True)
         return ", ".join(f"{axis or 'unnamed'} {length}" for axis, length in pairs)
 
 
 def check_axes(axes: str) -> str:
-    """`axes` in capitals; ValueError unless they are letters of `ORDER` with Z, Y and X."""
+    """Return `axes` in capitals; ValueError unless letters of `AXIS_ORDER` with Z, Y and X."""
     letters = axes.upper()
-    once = len(set(letters)) == len(letters)
-    if not (once and set("ZYX") <= set(letters) <= set(ORDER)):
+    is_unique = len(set(letters)) == len(letters)
+    if not (is_unique and set("ZYX") <= set(letters) <= set(AXIS_ORDER)):
         raise ValueError(
             "axes must be letters of P (position), T, C, Z, Y, X and S (red, green, blue), each "
             f"once and Z, Y and X among them, for example TZYX; got {axes!r}"
@@ -82,168 +82,169 @@ def check_axes(axes: str) -> str:
     return letters
 
 
-def unread(array: Any, chunks: Sequence[int], axes: Sequence[str], file: str) -> Any:
-    """Dask array over something that can be indexed, in the byte order of this machine.
+def as_dask_array(array: Any, chunks: Sequence[int], axes: Sequence[str], file: str) -> Any:
+    """Wrap an indexable array as a dask array in native byte order.
 
-    Small chunks are joined to windows of about `CHUNK` rows and columns, since each costs time of
-    its own. `file` is named in the StackError when a chunk can't be decoded.
+    Small chunks are merged into windows of about `CHUNK_PX` rows and columns, because each chunk
+    has a fixed cost. `file` is named in the StackError when a chunk can't be decoded.
     """
     import dask.array as da  # 0.3 s, needed only here
 
-    check_piece(file, chunks, array.dtype)
-    joined = tuple(
-        max(n, CHUNK // n * n) if axis in ("Y", "X") else n
+    check_memory(file, chunks, array.dtype)
+    joined_chunks = tuple(
+        max(n, CHUNK_PX // n * n) if axis in ("Y", "X") else n
         for n, axis in zip(chunks, axes, strict=True)
     )
-    told = Decoded(array, file)
-    lazy = da.from_array(told, chunks=joined, name=False)  # type: ignore[no-untyped-call]
+    lazy = da.from_array(  # type: ignore[no-untyped-call]
+        FileArray(array, file), chunks=joined_chunks, name=False
+    )
     return lazy if lazy.dtype.isnative else lazy.astype(lazy.dtype.newbyteorder("="))
 
 
-def check_piece(file: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
-    """StackError where what must be decoded at once, as a header claims it, doesn't fit in memory.
+def check_memory(file: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
+    """Raise StackError if an array of this shape, from a header, does not fit in memory.
 
-    Nothing of a file needs to be there for such a claim.
+    A header can state any size, whatever the size of the file.
     """
-    size, free = math.prod(shape) * dtype.itemsize, psutil.virtual_memory().available
-    if size > free:
+    size, available = math.prod(shape) * dtype.itemsize, psutil.virtual_memory().available
+    if size > available:
         raise StackError(
-            f"{file} claims pieces of {size / 1e9:.1f} GB, which are decoded at once, and "
-            f"{free / 1e9:.1f} GB of memory are free"
+            f"{file} has chunks of {size / 1e9:.1f} GB, each decoded at once, but only "
+            f"{available / 1e9:.1f} GB of memory are free"
         )
 
 
-class Decoded:
-    """What is decoded when it is indexed; a StackError that names the file where it can't be."""
+class FileArray:
+    """Array decoded on indexing; raises StackError with the name of the file on failure."""
 
     def __init__(self, array: Any, file: str) -> None:
         self._array, self._file = array, file
         self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
 
-    def __getitem__(self, where: Any) -> np.ndarray:
+    def __getitem__(self, index: Any) -> np.ndarray:
         try:
-            return np.asarray(self._array[where])
+            return np.asarray(self._array[index])
         except Exception as error:  # every decoder has its own
             raise StackError(f"{self._file} can't be decoded: {reason(error)}") from error
 
 
-def acquisitions(sources: Sequence[Source], axes: str | None) -> tuple[Acquisition, ...]:
-    """One Acquisition for each position in `sources`.
+def make_acquisitions(sources: Sequence[Source], axes: str | None) -> tuple[Acquisition, ...]:
+    """Return one Acquisition for each position in `sources`.
 
-    Thumbnails, labels and overviews beside stacks are left out. Positions without a name of their
-    own are called by their number.
+    Thumbnails, labels and overviews are skipped where there are stacks. Positions without a
+    unique name are numbered.
 
     Raises
     ------
     StackError
-        Where it isn't known which axis holds the focus positions, or they don't make a stack.
+        If the focus axis is ambiguous, or the planes do not form a focal stack.
     """
     if len(sources) > 1:
-        sources = [source for source in sources if _deep(source, axes)] or sources
-    found = [each for source in sources for each in _positions(source, axes)]
-    names = [name for name, _ in found]
-    if len(found) == 1:
+        sources = [source for source in sources if _may_be_stack(source, axes)] or sources
+    positions = [each for source in sources for each in _positions(source, axes)]
+    names = [name for name, _ in positions]
+    if len(positions) == 1:
         names = [""]
     elif len(set(names)) < len(names) or "" in names:
-        names = [f"position {i}" for i in range(len(found))]
+        names = [f"position {i}" for i in range(len(positions))]
     return tuple(
-        Acquisition(**fields, name=name) for name, (_, fields) in zip(names, found, strict=True)
+        Acquisition(**fields, name=name) for name, (_, fields) in zip(names, positions, strict=True)
     )
 
 
 def _positions(source: Source, axes: str | None) -> list[tuple[str, dict[str, Any]]]:
-    """Name and fields of an Acquisition for each position of one array."""
-    data = _arranged(source, _complete(source, axes))
+    """Return name and Acquisition fields for each position of one array."""
+    data = _in_standard_order(source, _find_focus_axis(source, axes))
     times, channels, planes = data.shape[1:4]
     names = source.channels if len(source.channels) == channels else ("",) * channels
-    fields = {"channels": tuple(names), **source.calibration.at(times, planes)}
-    found = [{"data": each, **fields} for each in data]
+    fields = {"channels": tuple(names), **source.calibration.acquisition_fields(times, planes)}
+    positions = [{"data": each, **fields} for each in data]
     try:
-        Acquisition(**found[0])
+        Acquisition(**positions[0])
     except ValueError as error:
         raise StackError(f"{source.file}: {error}") from error
-    return [(source.name if len(found) == 1 else "", each) for each in found]
+    return [(source.name if len(positions) == 1 else "", each) for each in positions]
 
 
-def _named(source: Source, axes: str | None) -> tuple[str, ...]:
-    """Name of each axis: the person's, or else the file's."""
+def _axis_names(source: Source, axes: str | None) -> tuple[str, ...]:
+    """Return the name of each axis, by the user or else by the file."""
     if axes is None:
         return source.axes
     shape = source.data.shape
-    every = range(len(shape))
-    coloured = [i for i in every if source.axes[i] != "S"]  # samples needn't be named
-    for among in (coloured if "S" not in axes else every, every):
-        for places in (among, [i for i in among if shape[i] > 1]):
-            if len(places) == len(axes):
-                names = ["S" if i not in among else "" for i in every]
-                for i, letter in zip(places, axes, strict=True):
+    all_axes = range(len(shape))
+    without_samples = [i for i in all_axes if source.axes[i] != "S"]  # samples needn't be named
+    for candidates in (without_samples if "S" not in axes else all_axes, all_axes):
+        for indices in (candidates, [i for i in candidates if shape[i] > 1]):
+            if len(indices) == len(axes):
+                names = ["S" if i not in candidates else "" for i in all_axes]
+                for i, letter in zip(indices, axes, strict=True):
                     names[i] = letter
                 return tuple(names)
     raise StackError(
-        f"axes must name each axis of {source.file}, which are {source.counts}; got {axes!r}"
+        f"axes must name each axis of {source.file}, which are {source.axis_lengths}; got {axes!r}"
     )
 
 
-def _deep(source: Source, axes: str | None) -> bool:
-    """Whether it looks like a stack, or like something that must be asked about."""
+def _may_be_stack(source: Source, axes: str | None) -> bool:
+    """Return whether an array has enough planes, or axes that the user must name."""
     try:
-        names = _named(source, axes)
+        names = _axis_names(source, axes)
     except StackError:
         return False
     lengths = {name: n for name, n in zip(names, source.data.shape, strict=True) if n > 1}
-    return lengths.get("Z", 1) >= MIN_PLANES or not all(map(_known, lengths))
+    return lengths.get("Z", 1) >= MIN_PLANES or not all(map(_is_axis_letter, lengths))
 
 
-def _known(name: str) -> bool:
-    return len(name) == 1 and name in ORDER
+def _is_axis_letter(name: str) -> bool:
+    return len(name) == 1 and name in AXIS_ORDER
 
 
-def _complete(source: Source, axes: str | None) -> tuple[str, ...]:
-    """Name of each axis, the focus axis among them; StackError where it isn't known which it is."""
-    names, told = _named(source, axes), f"{source.file} has the axes {source.counts}"
+def _find_focus_axis(source: Source, axes: str | None) -> tuple[str, ...]:
+    """Return the names of the axes with the focus axis; StackError if it is ambiguous."""
+    names = _axis_names(source, axes)
+    description = f"{source.file} has the axes {source.axis_lengths}"
     pairs = list(zip(names, source.data.shape, strict=True))
-    further = [name for name, n in pairs if n > 1 and name not in ("Y", "X", "S")]
-    if (
-        further == [""] and "Z" not in names
-    ):  # what a file of many pages, or a folder of frames, is when nobody says
+    other_axes = [name for name, n in pairs if n > 1 and name not in ("Y", "X", "S")]
+    if other_axes == [""] and "Z" not in names:  # a TIFF with pages, or a folder of frames
         return tuple("Z" if not name and n > 1 else name for name, n in pairs)
-    if not all(map(_known, further)):
-        example = _example(further)
-        raise StackError(f"{told}: name them in their order, for example --axes {example}")
-    if "Z" in further:
+    if not all(map(_is_axis_letter, other_axes)):
+        example = _example_axes(other_axes)
+        raise StackError(f"{description}: name them in their order, for example --axes {example}")
+    if "Z" in other_axes:
         return names
-    if not further and names[:1] == ("S",):  # as tifffile stores three or four planes
-        further = ["S"]
-    if not further:
-        raise StackError(f"{told}: a single image, not a focal stack")
-    mistaken = "T" if "T" in further else further[-1]
-    example = "".join("Z" if name == mistaken else name for name in further) + "YX"
+    if not other_axes and names[:1] == ("S",):  # as tifffile stores three or four planes
+        other_axes = ["S"]
+    if not other_axes:
+        raise StackError(f"{description}: a single image, not a focal stack")
+    focus_axis = "T" if "T" in other_axes else other_axes[-1]
+    example = "".join("Z" if name == focus_axis else name for name in other_axes) + "YX"
     raise StackError(
-        f"{told}, none of them of focus positions (Z): if {mistaken} holds them, say --axes "
-        f"{example}"
+        f"{description}, none of which is the focus axis (Z): if it is {focus_axis}, "
+        f"use --axes {example}"
     )
 
 
-def _example(further: list[str]) -> str:
-    """Letters for all axes but Y and X, as they could be: those that have none get what is left."""
-    missing = sum(not _known(name) for name in further)
-    free = [letter for letter in "ZTCP" if letter not in further][:missing]
-    left = iter(sorted(free, key=ORDER.index))
-    return "".join(name if _known(name) else next(left, "") for name in further) + "YX"
+def _example_axes(other_axes: list[str]) -> str:
+    """Return an example of axis letters; axes without a letter get unused ones."""
+    unnamed_count = sum(not _is_axis_letter(name) for name in other_axes)
+    available = [letter for letter in "ZTCP" if letter not in other_axes][:unnamed_count]
+    remaining = iter(sorted(available, key=AXIS_ORDER.index))
+    letters = (name if _is_axis_letter(name) else next(remaining, "") for name in other_axes)
+    return "".join(letters) + "YX"
 
 
-def _arranged(source: Source, names: tuple[str, ...]) -> Any:
-    """The array as (P, T, C, Z, Y, X) or (P, T, C, Z, Y, X, 3), unread."""
-    data = source.data[tuple(slice(None) if _known(name) else 0 for name in names)]
-    letters = [name for name in names if _known(name)]
-    data = data.transpose([letters.index(letter) for letter in ORDER if letter in letters])
-    data = data[tuple(slice(None) if letter in letters else None for letter in ORDER[:-1])]
+def _in_standard_order(source: Source, names: tuple[str, ...]) -> Any:
+    """Return the lazy array as (P, T, C, Z, Y, X[, 3])."""
+    data = source.data[tuple(slice(None) if _is_axis_letter(name) else 0 for name in names)]
+    letters = [name for name in names if _is_axis_letter(name)]
+    data = data.transpose([letters.index(letter) for letter in AXIS_ORDER if letter in letters])
+    data = data[tuple(slice(None) if letter in letters else None for letter in AXIS_ORDER[:-1])]
     if "S" not in letters:
         return data
     samples = data.shape[-1]
     if samples > 4:
         raise StackError(
-            f"{source.file} has the axes {source.counts}: samples (S) must be 1 to 4, grey or "
-            "colour with or without alpha"
+            f"{source.file} has the axes {source.axis_lengths}: samples (S) must be 1 to 4, grey "
+            "or colour with or without alpha"
         )
     return data[..., 0] if samples < 3 else data[..., :3]  # without the alpha channel

@@ -1,4 +1,4 @@
-"""The files of microscopes, through bioio, where the person has installed it."""
+"""Files of microscopes, through bioio if it is installed."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from napari_dff.io.axes import Source, StackError, reason
-from napari_dff.io.calibration import Length, calibration
+from napari_dff.io.calibration import Length, make_calibration
 
-PLUGINS = {".czi": "bioio-czi", ".nd2": "bioio-nd2", ".lif": "bioio-lif", ".dv": "bioio-dv"}
-OTHERS = "bioio-bioformats"
+BIOIO_PLUGINS = {".czi": "bioio-czi", ".nd2": "bioio-nd2", ".lif": "bioio-lif", ".dv": "bioio-dv"}
+FALLBACK_PLUGIN = "bioio-bioformats"
 
 
 def bioio_sources(path: Path) -> list[Source]:
-    """Every scene of a file that a plugin of bioio reads, unread.
+    """Return every scene of a file that a plugin of bioio reads, as lazy sources.
 
     Raises
     ------
     StackError
-        Where bioio or the plugin for this kind of file isn't installed, or it can't read the file.
+        If bioio or its plugin for this file type is not installed, or can't read the file.
     """
-    plugin = PLUGINS.get(path.suffix.lower(), OTHERS)
+    plugin = BIOIO_PLUGINS.get(path.suffix.lower(), FALLBACK_PLUGIN)
     if importlib.util.find_spec("bioio") is None:
         raise StackError(f"{path.suffix} files need bioio: pip install bioio {plugin}")
     try:
-        image = _opened(path, importlib.import_module("bioio"))
+        image = _open_image(path, importlib.import_module("bioio"))
         return [_source(path, image, scene) for scene in image.scenes]
-    except Exception as error:  # every plugin has its own
+    except Exception as error:  # each plugin raises its own types
         why = reason(error).partition(". ")[0]
         raise StackError(
             f"{path.name} can't be read by bioio, for which {path.suffix} files need {plugin}: "
@@ -36,12 +36,12 @@ def bioio_sources(path: Path) -> list[Source]:
         ) from error
 
 
-def _opened(path: Path, bioio: Any) -> Any:
+def _open_image(path: Path, bioio: Any) -> Any:
     try:
-        # Planes of their own, else most plugins read all of them to give one; "A" is what bioio-czi
-        # calls samples, of which it gives the first three times (3.0.1) unless they come together.
+        # One chunk per plane, else most plugins read all planes for one. "A": bioio-czi's name for
+        # samples; in other chunks it returns the first sample three times (3.0.1).
         return bioio.BioImage(path, chunk_dims="YXSA")
-    except TypeError:  # a plugin that has no choice
+    except TypeError:  # a plugin without this argument
         return bioio.BioImage(path)
 
 
@@ -50,8 +50,8 @@ def _source(path: Path, image: Any, scene: str) -> Source:
     axes = "TCZYXS" if "S" in image.dims.order else "TCZYX"
     data = image.get_image_dask_data(axes)
     if axes[-1] == "S" and type(image.reader).__module__.startswith("bioio_czi"):
-        data = data[..., ::-1]  # which gives them as they lie in the file: blue, green, red
+        data = data[..., ::-1]  # samples are blue, green, red
     sizes = image.physical_pixel_sizes
     lengths = (Length(size, "µm") if size else None for size in (sizes.Z, sizes.Y, sizes.X))
     names = tuple(map(str, image.channel_names or ()))
-    return Source(data, tuple(axes), path.name, scene, names, calibration(*lengths))
+    return Source(data, tuple(axes), path.name, scene, names, make_calibration(*lengths))

@@ -1,4 +1,4 @@
-"""A plane map that a run wrote, read again for other planes of the same field."""
+"""Reuse the depth map of a result for other planes of the same field."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from napari_dff.acquisition import Acquisition
 from napari_dff.depth import DepthMap
 from napari_dff.io.atomic import PROVENANCE_FILE, has_interrupted_moves
-from napari_dff.io.axes import Decoded, reason
+from napari_dff.io.axes import FileArray, reason
 from napari_dff.io.reading import read_transforms
 from napari_dff.io.records import read_json
 from napari_dff.io.tiff_opening import map_tiff
@@ -21,15 +21,15 @@ from napari_dff.windows import Window
 
 
 class DepthFiles:
-    """The plane map and the motion in a folder of results, for planes of the same field.
+    """Depth map and transforms in a folder of results, for planes of the same field.
 
     Parameters
     ----------
     folder : path
-        As a run wrote it.
+        Result of a run.
     acquisition : Acquisition
-        The planes it shall serve: of the same height, width, number and positions. A result of one
-        time serves all times.
+        Planes of the same height, width, number and focus positions. A result of one time is
+        used for all times.
 
     Attributes
     ----------
@@ -38,17 +38,17 @@ class DepthFiles:
     Raises
     ------
     ValueError
-        When the folder holds no result, or one of another field, with one sentence.
+        If the folder contains no result, or one of another field.
     """
 
     def __init__(self, folder: str | os.PathLike[str], acquisition: Acquisition) -> None:
         place = Path(folder)
         try:
-            told = read_json(place / PROVENANCE_FILE, "the record of a run")
+            provenance = read_json(place / PROVENANCE_FILE, "the record of a run")
             self.transforms = read_transforms(place / "transforms.json")
-            self._maps = DepthMap(*(_opened(place, name) for name in DepthMap._fields))
-            positions = np.asarray(told["positions"], float)
-            unit = told["unit"]
+            self._maps = DepthMap(*(_open_map(place, name) for name in DepthMap._fields))
+            positions = np.asarray(provenance["positions"], float)
+            unit = provenance["unit"]
             if positions.shape != self.transforms.shape[:-2] or 0 in positions.shape:
                 raise ValueError(
                     f"positions of shape {positions.shape} and transforms of shape "
@@ -60,10 +60,10 @@ class DepthFiles:
             why = "a run was interrupted while it moved its result there: run it again"
             why = why if has_interrupted_moves(place) else reason(error)
             raise ValueError(f"{folder} holds no result of a run: {why}") from error
-        shape, wanted = self._maps.depth.shape[-2:], tuple(acquisition.data.shape[3:5])
-        if shape != wanted:
+        shape, expected = self._maps.depth.shape[-2:], tuple(acquisition.data.shape[3:5])
+        if shape != expected:
             raise ValueError(
-                f"depth_from must be of planes of {wanted[0]} × {wanted[1]} pixels, "
+                f"depth_from must be of planes of {expected[0]} × {expected[1]} pixels, "
                 f"got {shape[0]} × {shape[1]} in {folder}"
             )
         if len(positions) not in (1, acquisition.times):
@@ -71,26 +71,27 @@ class DepthFiles:
                 f"depth_from must have one time, or {acquisition.times}, got {len(positions)} "
                 f"in {folder}"
             )
-        here, there = (positions, unit), (acquisition.positions, acquisition.unit)
-        if _span(*here) != _span(*there):
+        span = _describe_span(positions, unit)
+        required_span = _describe_span(acquisition.positions, acquisition.unit)
+        if span != required_span:
             raise ValueError(
-                f"depth_from must be of planes at the same positions: {folder} has "
-                f"{_span(*here)}, these are {_span(*there)}"
+                f"depth_from must be of planes at the same positions: {folder} has {span}, "
+                f"these are {required_span}"
             )
 
     def at(self, time: int) -> Callable[[Window], DepthMap]:
-        """The depth map of one time, window by window."""
-        where: tuple[Any, ...] = () if self._maps.depth.ndim == 2 else (time,)
+        """Return a function that reads windows of the depth map of one time."""
+        time_index: tuple[Any, ...] = () if self._maps.depth.ndim == 2 else (time,)
 
         def read(window: Window) -> DepthMap:
-            here = (*where, *window.slices)
-            return DepthMap(*(np.array(part[here]) for part in self._maps))
+            index = (*time_index, *window.slices)
+            return DepthMap(*(np.array(part[index]) for part in self._maps))
 
         return read
 
 
-def _opened(place: Path, name: str) -> Any:
-    """One map of a result, unread: ([T,] Y, X)."""
+def _open_map(place: Path, name: str) -> Any:
+    """Open one map of a result, ([T,] Y, X), loaded on demand."""
     file = f"{name}.tif" if (place / f"{name}.tif").exists() else f"{name}.ome.zarr"
     try:
         if file.endswith(".tif"):
@@ -99,18 +100,18 @@ def _opened(place: Path, name: str) -> Any:
 
         array = zarr.open_array(place / file / "0", mode="r")
         check_unpickled(file, array)
-        return Decoded(array, file)
-    except Exception as error:  # both raise many kinds for a broken one
+        return FileArray(array, file)
+    except Exception as error:  # both raise many types for damaged files
         raise ValueError(f"{file} can't be read: {reason(error)}") from error
 
 
 def _check_maps(maps: DepthMap, times: int) -> None:
-    """ValueError unless they are of one shape, and of so many times."""
+    """Raise ValueError unless all maps have one shape and this number of times."""
     shapes = [each.shape for each in maps]
     if len(set(shapes)) > 1 or shapes[0][:-2] != ((times,) if times > 1 else ()):
         raise ValueError(f"its maps have the shapes {', '.join(map(str, shapes))}")
 
 
-def _span(positions: np.ndarray, unit: str) -> str:
+def _describe_span(positions: np.ndarray, unit: str) -> str:
     first = positions[0]
     return f"{len(first)} planes from {first[0]:g} to {first[-1]:g} {unit}"

@@ -1,4 +1,4 @@
-"""Focal stacks, recipes and motions from the disk."""
+"""Read focal stacks, recipes and transforms."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import numpy as np
 
 import napari_dff
 from napari_dff.acquisition import Acquisition
-from napari_dff.io.axes import Source, StackError, acquisitions, check_axes
-from napari_dff.io.bioio_reading import PLUGINS, bioio_sources
-from napari_dff.io.frames_reading import FRAMES, frames_in, frames_source
+from napari_dff.io.axes import Source, StackError, check_axes, make_acquisitions
+from napari_dff.io.bioio_reading import BIOIO_PLUGINS, bioio_sources
+from napari_dff.io.frames_reading import FRAME_SUFFIXES, frames_in, frames_source
 from napari_dff.io.records import read_json
-from napari_dff.io.tiff_reading import TIFFS, tiff_sources
+from napari_dff.io.tiff_reading import TIFF_SUFFIXES, tiff_sources
 from napari_dff.io.zarr_reading import is_zarr, zarr_sources
 from napari_dff.recipe import Recipe
 from napari_dff.stack import FocalStack
@@ -32,7 +32,18 @@ __all__ = [
     "read_stack",
     "read_transforms",
 ]
-MICROSCOPES = {*PLUGINS, ".ims", ".lsm", ".mrxs", ".oib", ".oif", ".sld", ".stk", ".vsi", ".zvi"}
+MICROSCOPE_SUFFIXES = {
+    *BIOIO_PLUGINS,
+    ".ims",
+    ".lsm",
+    ".mrxs",
+    ".oib",
+    ".oif",
+    ".sld",
+    ".stk",
+    ".vsi",
+    ".zvi",
+}
 
 
 def read_acquisitions(
@@ -41,23 +52,23 @@ def read_acquisitions(
     axes: str | None = None,
     spacing: float | Sequence[float] | None = None,
 ) -> tuple[Acquisition, ...]:
-    """Every position in a file or folder, with all its times and channels, unread.
+    """Return every position in a file or folder, with all times and channels, loaded on demand.
 
-    What can be mapped is; of anything else a plane is decoded when it is wanted. Lengths come from
-    the metadata: OME's, ImageJ's, OME-Zarr's or bioio's. Where they don't tell the distance of
-    planes and the size of a pixel, positions count planes and the unit is "pixel".
+    Uncompressed TIFF is memory-mapped; planes of other files are decoded on access. Lengths are
+    from the metadata of OME, ImageJ, OME-Zarr or bioio. Without the distance of planes and the
+    pixel size, focus positions are plane indices and the unit is "pixel".
 
-    Axes come from the metadata too. A single axis that nothing names, of a TIFF with many pages or
-    a folder of frames, holds the focus positions; more than one must be named with `axes`.
+    Axes are from the metadata too. A single unnamed axis, of a multi-page TIFF or a folder of
+    frames, is the focus axis; several unnamed axes must be named with `axes`.
 
     Parameters
     ----------
     path : path
-        A folder with one image a plane, which are taken in natural order (2 before 10); a TIFF,
-        ImageJ hyperstack or OME-TIFF; OME-Zarr 0.4 or 0.5, plates included; with bioio installed
-        what its plugins read, as CZI, ND2 and LIF.
+        A folder with one image per plane, in natural order (2 before 10); a TIFF, ImageJ
+        hyperstack or OME-TIFF; OME-Zarr 0.4 or 0.5, including plates; with bioio installed, what
+        its plugins read, for example CZI, ND2 and LIF.
     axes : str, optional
-        Letters for the axes of the array in the file, or for those longer than 1, in their order:
+        Letters for the axes of the array in the file, or for those longer than 1, in order:
         P (position), T, C, Z, Y, X and S (samples of colour). Overrides the file's.
     spacing : float or (float, float, float), optional
         Distance of planes, or of planes, rows and columns, in micrometer; overrides the file's.
@@ -69,18 +80,18 @@ def read_acquisitions(
     Warns
     -----
     UserWarning
-        Where the file is odd, or tells lengths that can't be meant: they count for nothing.
+        If the file may be damaged, or has invalid lengths, which are not used.
 
     Raises
     ------
     FileNotFoundError
-        When nothing is at `path`.
+        If `path` does not exist.
     StackError
-        When it holds no focal stack, or doesn't tell its axes, with one sentence that says why.
+        If there is no focal stack, or its axes are ambiguous.
     ValueError
-        When `axes` or `spacing` can't be meant.
+        If `axes` or `spacing` is invalid.
     """
-    return _found(Path(path), axes, spacing)
+    return _read_all(Path(path), axes, spacing)
 
 
 def read_stack(
@@ -92,45 +103,46 @@ def read_stack(
     time: int | None = None,
     channel: str | int | None = None,
 ) -> FocalStack:
-    """One focal stack of a file or folder.
+    """Return one focal stack of a file or folder.
 
     Parameters
     ----------
     path, spacing, axes
         As in `read_acquisitions`.
     position : str or int, optional
-        Name or number of the position, where there are several.
+        Name or index of the position, if there are several.
     time : int, optional
-        Number of the time, where there are several.
+        Index of the time, if there are several.
     channel : str or int, optional
-        Name or number of the channel, where there are several.
+        Name or index of the channel, if there are several.
 
     Returns
     -------
     FocalStack
-        Its planes mapped where they lie uncompressed in a TIFF, else a dask array.
+        Planes are memory-mapped from uncompressed TIFF, else a dask array.
 
     Raises
     ------
     FileNotFoundError
-        When nothing is at `path`.
+        If `path` does not exist.
     StackError
-        When it isn't a focal stack, or there are several and none is chosen.
+        If it is not a focal stack, or there are several and none is selected.
     ValueError
-        When there is no such position, time or channel, or an argument can't be meant.
+        If there is no such position, time or channel, or an argument is invalid.
     """
-    found = _found(Path(path), axes, spacing)
+    acquisitions = _read_all(Path(path), axes, spacing)
     if position is not None:
-        found = (found[_number(position, [each.name for each in found])],)
-    _check_chosen(Path(path), found, time, channel)
-    chosen = found[0]
-    if time is not None and not 0 <= time < chosen.times:
-        raise ValueError(f"time must be 0 to {chosen.times - 1}, got {time}")
-    return chosen.stack(time or 0, chosen.channel(channel))
+        names = [each.name for each in acquisitions]
+        acquisitions = (acquisitions[_position_index(position, names)],)
+    _check_choice(Path(path), acquisitions, time, channel)
+    acquisition = acquisitions[0]
+    if time is not None and not 0 <= time < acquisition.times:
+        raise ValueError(f"time must be 0 to {acquisition.times - 1}, got {time}")
+    return acquisition.stack(time or 0, acquisition.channel(channel))
 
 
 def read_recipe(path: str | os.PathLike[str]) -> Recipe:
-    """Recipe from a JSON file; ValueError with one sentence when it isn't one."""
+    """Return the recipe in a JSON file; ValueError if it is not a recipe."""
     settings = read_json(path, "a recipe")
     version = str(settings.pop("napari_dff", ""))
     try:
@@ -141,18 +153,12 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
 
 
 def read_transforms(path: str | os.PathLike[str]) -> np.ndarray:
-    """Motions that a run wrote, (Z, 3, 3), or (T, Z, 3, 3) where it had several times.
-
-    Raises
-    ------
-    ValueError
-        Where the file holds none, with one sentence.
-    """
-    told = read_json(path, "transforms")
+    """Return the transforms written by a run, ([T,] Z, 3, 3); ValueError if there are none."""
+    content = read_json(path, "transforms")
     try:
-        matrices = np.array(told["transforms"], float)
+        matrices = np.array(content["transforms"], float)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{path} holds no transforms as a run writes them: {error}") from error
+        raise ValueError(f"{path} does not contain transforms written by a run: {error}") from error
     if matrices.ndim not in (3, 4) or matrices.shape[-2:] != (3, 3):
         raise ValueError(f"{path} must hold one 3 × 3 matrix a plane, got shape {matrices.shape}")
     if not (np.isfinite(matrices).all() and np.linalg.matrix_rank(matrices).min(initial=3) == 3):
@@ -160,35 +166,35 @@ def read_transforms(path: str | os.PathLike[str]) -> np.ndarray:
     return matrices
 
 
-def _found(
+def _read_all(
     path: Path, axes: str | None, spacing: float | Sequence[float] | None
 ) -> tuple[Acquisition, ...]:
-    """All positions; warns, whoever called the public function, of what is doubtful about them."""
+    """Return all positions; warn the caller of the public function of doubtful content."""
     letters = None if axes is None else check_axes(axes)
     sources = _sources(path)
-    found = acquisitions(sources, letters)
-    if not found:
+    acquisitions = make_acquisitions(sources, letters)
+    if not acquisitions:
         raise StackError(f"{path.name} holds no images")
-    doubts = [doubt for source in sources for doubt in source.doubts]
+    messages = [message for source in sources for message in source.warnings]
     files = (path.absolute(), *dict.fromkeys(file for source in sources for file in source.files))
-    found = tuple(dataclasses.replace(each, files=files) for each in found)
+    acquisitions = tuple(dataclasses.replace(each, files=files) for each in acquisitions)
     if spacing is not None:
-        found = tuple(_spaced(each, spacing) for each in found)
+        acquisitions = tuple(_with_spacing(each, spacing) for each in acquisitions)
     else:
-        own = (source.calibration.doubt for source in sources)
-        doubts += [f"{path.name}: {doubt}" for doubt in own if doubt]
-    for doubt in dict.fromkeys(doubts):
-        warnings.warn(doubt, stacklevel=3)
-    return found
+        calibrations = (source.calibration for source in sources)
+        messages += [f"{path.name}: {each.warning}" for each in calibrations if each.warning]
+    for message in dict.fromkeys(messages):
+        warnings.warn(message, stacklevel=3)
+    return acquisitions
 
 
 def _newer(version: str) -> bool:
-    """Whether that version of napari-dff comes after this one."""
-    there, here = (
+    """Return whether a version of napari-dff is newer than this one."""
+    other, installed = (
         [int(number) for number in re.findall(r"[0-9]{1,9}", each)[:3]]
         for each in (version, napari_dff.__version__)
     )
-    return there > here
+    return other > installed
 
 
 def _sources(path: Path) -> list[Source]:
@@ -197,76 +203,79 @@ def _sources(path: Path) -> list[Source]:
         raise FileNotFoundError(f"there is no file or folder {str(path)!r}")
     if path.is_dir():
         return zarr_sources(path) if is_zarr(path) else [frames_source(path)]
-    if suffix in TIFFS:
+    if suffix in TIFF_SUFFIXES:
         return tiff_sources(path)
-    if suffix in FRAMES:
-        raise StackError(f"{path.name} is a single image: give the folder with one image a plane")
-    if suffix in MICROSCOPES or importlib.util.find_spec("bioio") is not None:
+    if suffix in FRAME_SUFFIXES:
+        raise StackError(f"{path.name} is a single image: give the folder with one image per plane")
+    if suffix in MICROSCOPE_SUFFIXES or importlib.util.find_spec("bioio") is not None:
         return bioio_sources(path)
     raise StackError(
         f"{path.name} is neither a folder of frames nor TIFF or OME-Zarr; "
-        "put one image a plane in a folder, or save the stack as TIFF"
+        "put one image per plane in a folder, or save the stack as TIFF"
     )
 
 
-def _spaced(found: Acquisition, spacing: float | Sequence[float]) -> Acquisition:
+def _with_spacing(acquisition: Acquisition, spacing: float | Sequence[float]) -> Acquisition:
     values = [float(s) for s in np.atleast_1d(np.asarray(spacing, dtype=float))]
     if len(values) not in (1, 3) or not all(np.isfinite(v) and v > 0 for v in values):
         raise ValueError(f"spacing must be one or three positive lengths in µm, got {spacing!r}")
-    planes = np.tile(np.arange(found.data.shape[2]), (found.times, 1))
+    planes = np.tile(np.arange(acquisition.data.shape[2]), (acquisition.times, 1))
     if len(values) == 3:
         return dataclasses.replace(
-            found,
+            acquisition,
             positions=values[0] * planes,
             pixel_size=(values[1], values[2]),
             unit="micrometer",
         )
-    if found.unit == "pixel":
+    if acquisition.unit == "pixel":
         raise ValueError(
             "spacing must be three lengths in µm, of planes, rows and columns, since the file "
             f"doesn't say how large its pixels are; got {spacing!r}"
         )
     return dataclasses.replace(
-        found, positions=values[0] * conversion_factor("micrometer", found.unit) * planes
+        acquisition,
+        positions=values[0] * conversion_factor("micrometer", acquisition.unit) * planes,
     )
 
 
-def _check_chosen(
-    path: Path, found: tuple[Acquisition, ...], time: int | None, channel: str | int | None
+def _check_choice(
+    path: Path, acquisitions: tuple[Acquisition, ...], time: int | None, channel: str | int | None
 ) -> None:
-    """StackError that says how many positions, times and channels there are, unless one is left."""
-    first, counts, ways = found[0], [], []
-    if len(found) > 1:
-        counts.append(f"{len(found)} positions ({_shown([each.name for each in found])})")
-        ways.append("position")
+    """Raise StackError with the numbers of positions, times and channels if ambiguous."""
+    first, counts, options = acquisitions[0], [], []
+    if len(acquisitions) > 1:
+        names = _abbreviate([each.name for each in acquisitions])
+        counts.append(f"{len(acquisitions)} positions ({names})")
+        options.append("position")
     if first.times > 1 and time is None:
         counts.append(f"{first.times} times")
-        ways.append("time")
+        options.append("time")
     if len(first.channels) > 1 and channel is None:
-        names = f" ({_shown(first.channels)})" if any(first.channels) else ""
-        counts.append(f"{len(first.channels)} channels{names}")
-        ways.append("channel")
+        labels = f" ({_abbreviate(first.channels)})" if any(first.channels) else ""
+        counts.append(f"{len(first.channels)} channels{labels}")
+        options.append("channel")
     if counts:
-        raise StackError(f"{path.name} holds {_listed(counts)}: choose one with {_listed(ways)}")
+        choice = f"choose one with {_join_words(options)}"
+        raise StackError(f"{path.name} holds {_join_words(counts)}: {choice}")
 
 
-def _number(position: str | int, names: list[str]) -> int:
-    """Number of a position, by its name or its number."""
+def _position_index(position: str | int, names: list[str]) -> int:
+    """Return the index of a position, by its name or its index."""
     if isinstance(position, str) and names.count(position) == 1:
         return names.index(position)
     if isinstance(position, int) or position.isdecimal():
         number = int(position)
         if 0 <= number < len(names):
             return number
-    known = _shown(names) if len(names) > 1 else "0"
-    raise ValueError(f"position must be one of {known}, got {position!r}")
+    choices = _abbreviate(names) if len(names) > 1 else "0"
+    raise ValueError(f"position must be one of {choices}, got {position!r}")
 
 
-def _shown(names: Sequence[str]) -> str:
-    """Names with commas between, the first few where they are many."""
+def _abbreviate(names: Sequence[str]) -> str:
+    """Return names separated by commas, at most six."""
     return ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
 
 
-def _listed(words: Sequence[str]) -> str:
-    """Words as one says them: "a, b and c"."""
+def _join_words(words: Sequence[str]) -> str:
+    """Return words as in "a, b and c"."""
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

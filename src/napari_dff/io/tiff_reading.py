@@ -1,4 +1,4 @@
-"""TIFF: plain ones of many pages, ImageJ's hyperstacks, OME-TIFF in one or many files."""
+"""TIFF: multi-page files, ImageJ hyperstacks, OME-TIFF in one or several files."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
-from napari_dff.io.axes import Source, StackError, reason, unread
-from napari_dff.io.calibration import UNCALIBRATED, Calibration, Length, calibration
+from napari_dff.io.axes import Source, StackError, as_dask_array, reason
+from napari_dff.io.calibration import UNCALIBRATED, Calibration, Length, make_calibration
 from napari_dff.io.tiff_opening import map_series, open_tiff
 
-TIFFS = {".tif", ".tiff"}
-NAMED = "TCZYXS"  # letters that mean to tifffile what they mean to us
-UNNAMED = "IQ"
-JOINED = ("ome", "mmstack", "ndtiff")  # kinds whose planes may lie in several files
+TIFF_SUFFIXES = {".tif", ".tiff"}
+TIFF_AXES = "TCZYXS"  # letters with the same meaning in tifffile
+UNNAMED_AXES = "IQ"
+MULTI_FILE_KINDS = ("ome", "mmstack", "ndtiff")  # planes may be in several files
 
 
 def tiff_sources(path: Path) -> list[Source]:
-    """Every series of pages in a TIFF, unread."""
+    """Return every series of pages in a TIFF as a lazy source."""
     try:
-        odd: list[str] = []
-        with open_tiff(path, odd) as (tif, ome):
+        messages: list[str] = []
+        with open_tiff(path, messages) as (tif, ome):
             images = _ome_images(path, ome)
-            found = [_source(path, tif, series, images) for series in tif.series]
-        return [dataclasses.replace(each, doubts=tuple(odd)) for each in found]
+            sources = [_source(path, tif, series, images) for series in tif.series]
+        return [dataclasses.replace(each, warnings=tuple(messages)) for each in sources]
     except StackError:
         raise
-    except Exception as error:  # tifffile raises many kinds for a broken file
+    except Exception as error:  # tifffile raises many types for a damaged file
         raise StackError(f"{path.name} can't be read as TIFF: {reason(error)}") from error
 
 
 def check_codec(name: str, page: tifffile.TiffPage) -> None:
-    """StackError when the pixels of `page` can only be decoded with the package imagecodecs."""
-    coded = page.compression in tifffile.TIFF.DECOMPRESSORS
-    if not (coded and page.predictor in tifffile.TIFF.UNPREDICTORS):
+    """Raise StackError if the pixels of `page` can only be decoded with imagecodecs."""
+    is_supported = page.compression in tifffile.TIFF.DECOMPRESSORS
+    if not (is_supported and page.predictor in tifffile.TIFF.UNPREDICTORS):
         kind = getattr(page.compression, "name", str(page.compression))
         raise StackError(f"{name} is compressed ({kind}): pip install imagecodecs, then try again")
 
@@ -48,49 +48,49 @@ def _source(
     series: tifffile.TiffPageSeries,
     images: list[ElementTree.Element],
 ) -> Source:
-    if images and series.kind not in JOINED:
+    if images and series.kind not in MULTI_FILE_KINDS:
         raise StackError(f"{path.name} is damaged: its OME metadata doesn't fit its pages")
-    image = _image_of(series, images)
-    known: Calibration = UNCALIBRATED
+    image = _take_image(series, images)
+    calibration: Calibration = UNCALIBRATED
     channels: tuple[str, ...] = ()
     if image is not None:
-        known, channels = _from_ome(image)
+        calibration, channels = _calibrate_ome(image)
     elif tif.imagej_metadata:
-        known, channels = _from_imagej(tif.imagej_metadata, tif.pages.first)
+        calibration, channels = _calibrate_imagej(tif.imagej_metadata, tif.pages.first)
     return Source(
-        _pixels(path, series),
+        _lazy_pixels(path, series),
         tuple(_axis(letter, series.kind) for letter in series.axes),
         path.name,
         series.name if image is not None else "",
         channels,
-        known,
-        files=_files(series),
+        calibration,
+        files=_source_files(series),
     )
 
 
-def _files(series: tifffile.TiffPageSeries) -> tuple[Path, ...]:
-    """All files that hold planes of a series."""
-    pages = series if series.kind in JOINED else series[:1]
+def _source_files(series: tifffile.TiffPageSeries) -> tuple[Path, ...]:
+    """Return all files that contain planes of a series."""
+    pages = series if series.kind in MULTI_FILE_KINDS else series[:1]
     return tuple({Path(page.parent.filehandle.path) for page in pages if page is not None})
 
 
 def _axis(letter: str, kind: str) -> str:
-    if letter in NAMED:
+    if letter in TIFF_AXES:
         return letter
-    if letter == "R" and kind in JOINED[1:]:  # both of Micro-Manager
+    if letter == "R" and kind in MULTI_FILE_KINDS[1:]:  # of Micro-Manager
         return "P"
-    if letter in UNNAMED and kind != "ome":
+    if letter in UNNAMED_AXES and kind != "ome":
         return ""
     return str(tifffile.TIFF.AXES_NAMES.get(letter, letter))
 
 
-def _pixels(path: Path, series: tifffile.TiffPageSeries) -> Any:
-    """Pixels of a series: mapped where they lie in the file as they are, else decoded when read."""
+def _lazy_pixels(path: Path, series: tifffile.TiffPageSeries) -> Any:
+    """Return the pixels of a series: memory-mapped if possible, else decoded on demand."""
     page = series.keyframe
-    if series.kind in JOINED and (missing := sum(map(_lost, series))):
+    if series.kind in MULTI_FILE_KINDS and (missing := sum(map(_is_missing, series))):
         raise StackError(
-            f"{path.name} lacks {missing} of its {len(series)} planes: the files that hold them "
-            "must lie beside it"
+            f"{missing} of the {len(series)} planes of {path.name} are missing: the files that "
+            "contain them must be in the same folder"
         )
     check_codec(path.name, page)
     mapped = map_series(series)
@@ -98,45 +98,45 @@ def _pixels(path: Path, series: tifffile.TiffPageSeries) -> Any:
         if mapped.dtype.isnative:
             return mapped
         planes = (1,) * (mapped.ndim - page.ndim) + mapped.shape[-page.ndim :]
-        return unread(mapped, planes, series.axes, path.name)
+        return as_dask_array(mapped, planes, series.axes, path.name)
     import zarr  # 0.3 s, needed only here
 
     _check_ends(path, series)
     store = series.aszarr(level=0, chunkmode=0 if page.is_tiled else 2)  # tiles, else whole pages
     array = zarr.open_array(store, mode="r")
-    return unread(array, array.chunks, series.axes, path.name)
+    return as_dask_array(array, array.chunks, series.axes, path.name)
 
 
-def _lost(page: Any) -> bool:
-    """Whether a plane isn't in the file: where Micro-Manager's is cut short, its place is 0."""
+def _is_missing(page: Any) -> bool:
+    """Return whether a plane is missing; its offset is 0 in a truncated Micro-Manager file."""
     return page is None or page.offset == 0
 
 
 def _check_ends(path: Path, series: tifffile.TiffPageSeries) -> None:
-    """StackError where the first or the last page goes beyond the end of its file."""
-    ends_of: tuple[Any, ...] = (series[0], series[-1])
-    for page in filter(None, ends_of):
+    """Raise StackError if the first or the last page extends beyond the end of its file."""
+    pages: tuple[Any, ...] = (series[0], series[-1])
+    for page in filter(None, pages):
         ends = (o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False))
         if max(ends, default=0) > page.parent.filehandle.size:
             raise StackError(f"{path.name} is cut short: page {page.index} goes beyond its end")
 
 
 def _ome_images(path: Path, root: ElementTree.Element | None) -> list[ElementTree.Element]:
-    """Elements Image of the OME metadata, if there is any."""
+    """Return the elements Image of the OME metadata, if any."""
     if root is None:
         return []
-    other = root.find("{*}BinaryOnly")
-    if other is not None:
+    binary_only = root.find("{*}BinaryOnly")
+    if binary_only is not None:
         raise StackError(
-            f"{path.name} holds only pixels of a larger image: open {other.get('MetadataFile')}"
+            f"{path.name} contains only a part of an image: open {binary_only.get('MetadataFile')}"
         )
     return root.findall("{*}Image")
 
 
-def _image_of(
+def _take_image(
     series: tifffile.TiffPageSeries, images: list[ElementTree.Element]
 ) -> ElementTree.Element | None:
-    """The Image that a series belongs to, taken out of `images`; some have no series."""
+    """Remove the Image of a series from `images` and return it; some have no series."""
     sizes = dict(zip(series.axes, series.shape, strict=True))
     for i, image in enumerate(images):
         pixels = image.find("{*}Pixels")
@@ -148,11 +148,8 @@ def _image_of(
     return None
 
 
-def _from_ome(image: ElementTree.Element) -> tuple[Calibration, tuple[str, ...]]:
-    """Calibration and names of channels of one Image in OME metadata.
-
-    Every length there has a unit of its own, micrometer where it isn't given.
-    """
+def _calibrate_ome(image: ElementTree.Element) -> tuple[Calibration, tuple[str, ...]]:
+    """Return calibration and channel names of one Image; the default unit is µm."""
     pixels = image.find("{*}Pixels")
     assert pixels is not None
     z, y, x = (
@@ -162,39 +159,39 @@ def _from_ome(image: ElementTree.Element) -> tuple[Calibration, tuple[str, ...]]
         for axis in "ZYX"
     )
     channels = tuple(each.get("Name", "") for each in pixels.findall("{*}Channel"))
-    return calibration(z, y, x, heights=_heights(pixels)), channels
+    return make_calibration(z, y, x, focus_positions=_focus_positions(pixels)), channels
 
 
-def _heights(pixels: ElementTree.Element) -> tuple[np.ndarray, str] | None:
-    """PositionZ of the planes of the first channel, (T, Z), and its unit."""
-    heights = np.full([int(pixels.get(f"Size{axis}", 1)) for axis in "TZ"], np.nan)
+def _focus_positions(pixels: ElementTree.Element) -> tuple[np.ndarray, str] | None:
+    """Return PositionZ of the planes of the first channel, (T, Z), and its unit."""
+    focus_positions = np.full([int(pixels.get(f"Size{axis}", 1)) for axis in "TZ"], np.nan)
     units = set()
     for plane in pixels.findall("{*}Plane"):
         if "PositionZ" in plane.attrib and plane.get("TheC", "0") == "0":
-            where = tuple(int(plane.get(f"The{axis}", 0)) for axis in "TZ")
-            heights[where] = float(plane.attrib["PositionZ"])
-            units.add(plane.get("PositionZUnit", "reference frame"))  # as the schema has it
-    return (heights, units.pop()) if len(units) == 1 else None
+            index = tuple(int(plane.get(f"The{axis}", 0)) for axis in "TZ")
+            focus_positions[index] = float(plane.attrib["PositionZ"])
+            units.add(plane.get("PositionZUnit", "reference frame"))  # default of the schema
+    return (focus_positions, units.pop()) if len(units) == 1 else None
 
 
-def _from_imagej(
+def _calibrate_imagej(
     metadata: dict[str, Any], page: tifffile.TiffPage
 ) -> tuple[Calibration, tuple[str, ...]]:
-    """Calibration and names of channels from what ImageJ writes."""
+    """Return calibration and channel names from the metadata of ImageJ."""
     unit = metadata.get("unit")
     sizes = []
     for axis in "YX":
         tag = page.tags.get(f"{axis}Resolution")
         pixels, lengths = tag.value if tag is not None else (0, 1)
-        own = metadata.get(f"{axis.lower()}unit", unit)
-        sizes.append(Length(lengths / pixels, own) if pixels else None)
+        unit_of_axis = metadata.get(f"{axis.lower()}unit", unit)
+        sizes.append(Length(lengths / pixels, unit_of_axis) if pixels else None)
     step = metadata.get("spacing")
     z = None if step is None else Length(step, metadata.get("zunit", unit))
-    return calibration(z, *sizes), _labels(metadata)
+    return make_calibration(z, *sizes), _labels(metadata)
 
 
 def _labels(metadata: dict[str, Any]) -> tuple[str, ...]:
-    """Labels of the planes, where all of a channel have the same."""
+    """Return the label of each channel, "" where its planes have different ones."""
     count, labels = int(metadata.get("channels", 1)), metadata.get("Labels") or []
     if len(labels) < count:
         return ()

@@ -10,9 +10,9 @@ from typing import Any
 from napari.utils.notifications import show_error
 
 from napari_dff.io import StackError, frames_in, read_acquisitions
-from napari_dff.io.bioio_reading import PLUGINS
+from napari_dff.io.bioio_reading import BIOIO_PLUGINS
 from napari_dff.io.tiff_opening import open_tiff
-from napari_dff.io.tiff_reading import TIFFS
+from napari_dff.io.tiff_reading import TIFF_SUFFIXES
 from napari_dff.io.zarr_reading import is_zarr
 from napari_dff.stack import MIN_PLANES
 from napari_dff.widgets.layer_data import LayerData, stack_layer, stack_title
@@ -36,7 +36,7 @@ def _read_stacks(path: str | Sequence[str]) -> list[LayerData]:
     try:
         acquisitions = read_acquisitions(file)
     except StackError as error:
-        if file.suffix.lower() in PLUGINS:  # napari has no other reader and does not show why
+        if file.suffix.lower() in BIOIO_PLUGINS:  # napari has no other reader and does not show why
             show_error(str(error))
         if "--axes" in str(error):
             raise StackError(
@@ -58,7 +58,7 @@ def _may_hold_stacks(path: Path) -> bool:
     if path.is_dir():
         return _may_be_zarr_stack(path) if is_zarr(path) else len(frames_in(path)) >= MIN_PLANES
     suffix = path.suffix.lower()
-    return suffix in PLUGINS or (suffix in TIFFS and _may_be_tiff_stack(path))
+    return suffix in BIOIO_PLUGINS or (suffix in TIFF_SUFFIXES and _may_be_tiff_stack(path))
 
 
 def _may_be_tiff_stack(path: Path) -> bool:

@@ -12,7 +12,7 @@ from napari_dff.io.atomic import PROVENANCE_FILE
 from napari_dff.io.axes import reason
 from napari_dff.io.records import read_json
 from napari_dff.io.tiff_opening import map_tiff, open_tiff
-from napari_dff.io.tiff_reading import TIFFS
+from napari_dff.io.tiff_reading import TIFF_SUFFIXES
 from napari_dff.io.zarr_reading import check_unpickled
 from napari_dff.widgets.layer_data import (
     MAX_LOADED_BYTES,
@@ -68,7 +68,7 @@ def _read_record(path: Path) -> dict[str, Any]:
             import zarr  # 0.3 s, needed only here
 
             record = dict(zarr.open(path, mode="r").attrs).get(METADATA_KEY)
-        elif path.suffix.lower() in TIFFS:
+        elif path.suffix.lower() in TIFF_SUFFIXES:
             with open_tiff(path, []) as (_, root):
                 pass
             text = "" if root is None else root.findtext("{*}Image/{*}Description") or ""
