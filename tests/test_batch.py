@@ -19,7 +19,7 @@ from napari_dff.batch_executors import WORKER_DIED, memory_per_worker, run_tasks
 from napari_dff.batch_summary import Outcome
 from napari_dff.batch_tasks import make_tasks, run_task
 from napari_dff.cli import main
-from napari_dff.io.atomic import STAGING_SUFFIX
+from napari_dff.io.staging import STAGING_SUFFIX
 from napari_dff.job import Job
 
 PLAIN = Recipe(registration="none", refinement="none")

@@ -30,7 +30,7 @@ from napari_dff.io import (
     write_image,
     write_stack,
 )
-from napari_dff.io.atomic import compute_digest
+from napari_dff.io.file_checks import compute_digest
 from napari_dff.io.results import Thumbnail
 from napari_dff.windows import Window, full_window
 
@@ -330,7 +330,7 @@ def test_files_that_cannot_be_moved_leave_the_old_result(tmp_path, fails_at, mon
         os.rename(source, target)
 
     theirs = SimpleNamespace(**{**vars(os), "replace": replace})
-    monkeypatch.setattr("napari_dff.io.atomic.os", theirs)
+    monkeypatch.setattr("napari_dff.io.moves.os", theirs)
     kept = tmp_path / "out-finished"
     with pytest.raises(PermissionError, match=f"open; the finished result is in {kept}"):
         write(out, layout_of(2), "ome-zarr")

@@ -24,15 +24,10 @@ import tifffile
 
 from napari_dff import cli, synthetic
 from napari_dff.batch_tasks import make_tasks, run_task
-from napari_dff.io.atomic import (
-    MOVES,
-    PROVENANCE_FILE,
-    STAGING_SUFFIX,
-    recover,
-    write_file,
-    write_folder,
-)
+from napari_dff.io.atomic import recover, write_file, write_folder
+from napari_dff.io.moves import PROVENANCE_FILE
 from napari_dff.io.results import RESULT_NAMES
+from napari_dff.io.staging import MOVES, STAGING_SUFFIX
 from napari_dff.job import Job
 from napari_dff.recipe import Recipe
 

@@ -14,8 +14,9 @@ import tifffile
 
 from napari_dff import FocalStack, Recipe, read_stack
 from napari_dff.cli import main
-from napari_dff.io import atomic, copy_sample, write_image, write_recipe, write_stack
-from napari_dff.io.atomic import STAGING_SUFFIX, recover, write_file, write_folder
+from napari_dff.io import copy_sample, moves, staging, write_image, write_recipe, write_stack
+from napari_dff.io.atomic import recover, write_file, write_folder
+from napari_dff.io.staging import STAGING_SUFFIX
 
 QUICK = ["--registration", "none", "--refinement", "none", "--quiet"]
 RESULT = {
@@ -286,7 +287,7 @@ def test_moves_that_can_be_neither_finished_nor_undone_are_finished_later(tmp_pa
                     raise PermissionError("another program holds it open")
                 real(source, target)
 
-            monkeypatch.setattr(atomic.os, "replace", replace)
+            monkeypatch.setattr(moves.os, "replace", replace)
         try:
             with write_folder(out, "abc") as place:
                 for name in "abc":
@@ -302,7 +303,7 @@ def test_moves_that_can_be_neither_finished_nor_undone_are_finished_later(tmp_pa
 def test_what_moves_in_is_on_the_disk_before(tmp_path, monkeypatch):
     synced = set()
     monkeypatch.setattr(
-        atomic.os, "fsync", lambda file: synced.add(os.readlink(f"/proc/self/fd/{file}"))
+        moves.os, "fsync", lambda file: synced.add(os.readlink(f"/proc/self/fd/{file}"))
     )
     for folder in ("out", "out"):
         with write_folder(tmp_path / folder, ["a", "b.zarr"]) as place:
@@ -328,7 +329,7 @@ def test_where_files_cannot_be_locked_nobody_is_refused_or_cleared_up(tmp_path, 
     def flock(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(atomic.fcntl, "flock", flock)
+    monkeypatch.setattr(staging.fcntl, "flock", flock)
     for name in "first", "second":
         first, second = (write_folder(tmp_path / "out", [name]) for _ in range(2))
         with first as place, second as other:
@@ -338,8 +339,8 @@ def test_where_files_cannot_be_locked_nobody_is_refused_or_cleared_up(tmp_path, 
 
 
 def test_a_place_that_is_cleared_up_before_it_is_locked_is_made_anew(tmp_path, monkeypatch):
-    real, answers = atomic._locked, iter([False])
-    monkeypatch.setattr(atomic, "_locked", lambda file: next(answers, None) or real(file))
+    real, answers = staging.lock_file, iter([False])
+    monkeypatch.setattr(staging, "lock_file", lambda file: next(answers, None) or real(file))
     with write_folder(tmp_path / "out", ["a"]) as place:
         (place / "a").write_text("a")
     assert content(tmp_path) == {"out/a": b"a"}

@@ -16,10 +16,19 @@ import tifffile
 
 from napari_dff import FocalStack, Recipe, depth_from_focus, save_reconstruction
 from napari_dff.cli import main
-from napari_dff.io import StackError, atomic, copy_sample, read_stack, write_stack, write_table
-from napari_dff.io.atomic import LOCK, MOVES, STAGING_SUFFIX, has_interrupted_moves, write_folder
+from napari_dff.io import (
+    StackError,
+    copy_sample,
+    moves,
+    read_stack,
+    staging,
+    write_stack,
+    write_table,
+)
+from napari_dff.io.atomic import has_interrupted_moves, write_folder
 from napari_dff.io.meshes import save_mesh
 from napari_dff.io.results import RESULT_NAMES
+from napari_dff.io.staging import LOCK, MOVES, STAGING_SUFFIX
 from napari_dff.surface import Mesh
 from napari_dff.widgets.files import reader
 
@@ -146,8 +155,8 @@ def interrupted_run(folder: Path, monkeypatch, *names: str) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(atomic.os, "replace", replace)
-        patch.setattr(atomic, "reversed", back, raising=False)
+        patch.setattr(moves.os, "replace", replace)
+        patch.setattr(moves, "reversed", back, raising=False)
         with contextlib.suppress(KeyboardInterrupt), write_folder(folder, RESULT_NAMES) as new:
             for name in names:
                 (new / name).write_text("new")
@@ -187,10 +196,10 @@ def test_a_file_that_came_after_an_interrupted_run_is_not_moved_away(tmp_path, m
 
 
 def test_leftovers_of_killed_runs_under_other_names_are_removed(tmp_path):
-    place, lock = atomic._new_staging_folder(tmp_path / "earlier")
+    place, lock = staging.create_staging_folder(tmp_path / "earlier")
     (place / "new").mkdir()
     (place / "new" / "depth.tif").write_text("half")
-    running, held = atomic._new_staging_folder(tmp_path / "other")
+    running, held = staging.create_staging_folder(tmp_path / "other")
     lock.close()
     with write_folder(tmp_path / "out", ["a"]) as new:
         (new / "a").write_text("a")
@@ -560,7 +569,7 @@ def test_a_single_file_that_cannot_be_replaced_is_kept(tmp_path, monkeypatch):
     def replace(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(atomic.os, "replace", replace)
+    monkeypatch.setattr(moves.os, "replace", replace)
     with pytest.raises(PermissionError, match=r"the finished result is in .*table-finished\.csv"):
         write_table(tmp_path / "table.csv", {"a": [1]})
     assert content(tmp_path).keys() == {"table-finished.csv"}

@@ -23,7 +23,8 @@ import napari_dff
 from napari_dff.acquisition import Acquisition
 from napari_dff.batch_summary import SUMMARY_NAMES, Outcome
 from napari_dff.io import folder_names, read_acquisitions
-from napari_dff.io.atomic import compute_digest, recover
+from napari_dff.io.atomic import recover
+from napari_dff.io.file_checks import compute_digest
 from napari_dff.io.ownership import check_not_input, earlier_input
 from napari_dff.io.results import RESULT_NAMES, is_complete
 from napari_dff.job import Job

@@ -1,7 +1,7 @@
 """Everything that touches the disk: focal stacks in, results out."""
 
-from napari_dff.io.atomic import folder_names
 from napari_dff.io.depth_files import DepthFiles
+from napari_dff.io.file_checks import folder_names
 from napari_dff.io.reading import (
     StackError,
     frames_in,

@@ -11,8 +11,9 @@ import numpy as np
 
 from napari_dff.acquisition import Acquisition
 from napari_dff.depth import DepthMap
-from napari_dff.io.atomic import PROVENANCE_FILE, has_interrupted_moves
+from napari_dff.io.atomic import has_interrupted_moves
 from napari_dff.io.axes import FileArray, reason
+from napari_dff.io.moves import PROVENANCE_FILE
 from napari_dff.io.reading import read_transforms
 from napari_dff.io.records import read_json
 from napari_dff.io.tiff_opening import map_tiff

@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import napari_dff
-from napari_dff.io.atomic import PROVENANCE_FILE, compute_digest
+from napari_dff.io.file_checks import compute_digest
+from napari_dff.io.moves import PROVENANCE_FILE
 from napari_dff.io.records import read_json, write_json
 from napari_dff.io.zarr_reading import is_zarr
 

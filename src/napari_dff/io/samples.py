@@ -9,7 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_dff.io.atomic import compute_digest, write_folder
+from napari_dff.io.atomic import write_folder
+from napari_dff.io.file_checks import compute_digest
 from napari_dff.io.writing import write_image, write_stack
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import numpy as np
 
 from napari_dff import checks
 from napari_dff.acquisition import Acquisition
-from napari_dff.io.atomic import check_space, write_file
+from napari_dff.io.atomic import write_file
+from napari_dff.io.file_checks import check_space
 from napari_dff.io.image_metadata import ImageMetadata, write_planes
 from napari_dff.io.records import Provenance, ResultLayout, write_json
 from napari_dff.io.results import FileFormat, ResultFiles

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from napari_dff.io import StackError, frames_in
-from napari_dff.io.atomic import PROVENANCE_FILE
 from napari_dff.io.axes import reason
+from napari_dff.io.moves import PROVENANCE_FILE
 from napari_dff.io.records import read_json
 from napari_dff.io.tiff_opening import map_tiff, open_tiff
 from napari_dff.io.tiff_reading import TIFF_SUFFIXES

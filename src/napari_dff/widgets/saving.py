@@ -11,7 +11,8 @@ from napari.layers import Image, Labels, Layer
 
 import napari_dff
 from napari_dff.acquisition import CHANNEL_LABELS
-from napari_dff.io.atomic import check_space, write_file
+from napari_dff.io.atomic import write_file
+from napari_dff.io.file_checks import check_space
 from napari_dff.io.image_metadata import ImageMetadata, write_planes
 from napari_dff.io.records import to_json_value
 from napari_dff.io.tiff_files import OmeTiffWriter
