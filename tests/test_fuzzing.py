@@ -1,7 +1,7 @@
-"""Files with bytes changed at random: they are read, or refused with one line, and soon.
+"""Files with random changes are read, or refused with a one-line message, within a time limit.
 
-A process of its own reads them, whose memory is limited and which is stopped where it hangs. By
-hand, for the files number 5000 to 5999: ``python tests/test_fuzzing.py 5000 1000``.
+They are read in a subprocess with limited memory, which is stopped if it hangs. Manually, for the
+files number 5000 to 5999: ``python tests/test_fuzzing.py 5000 1000``.
 """
 
 import faulthandler
@@ -30,10 +30,10 @@ from napari_dff.io import DepthFiles, read_acquisitions, read_recipe, read_trans
 from napari_dff.windows import full_window
 
 pytestmark = pytest.mark.endurance
-FILES = 150  # times the effort
-MEMORY = 2 << 30  # bytes that reading may ask for
-FREE = 1 << 30  # bytes that the reader takes for free
-PATIENCE = 10  # seconds a file
+FILES = 150  # multiplied by the effort
+MEMORY_BYTES = 2 << 30  # bytes, for the reader
+FREE_BYTES = 1 << 30  # bytes of free memory, as the reader sees it
+TIMEOUT_S = 10  # seconds per file
 PIXELS = np.random.default_rng(1).integers(1, 255, (4, 16, 24)).astype(np.uint16)
 LENGTHS = {f"PhysicalSize{axis}": 2.0 for axis in "XYZ"}
 HEIGHTS = {"PositionZ": [0.0, 1.0, 3.0, 4.0], "PositionZUnit": ["µm"] * 4}
@@ -43,17 +43,17 @@ QUICK = ["--registration", "none", "--refinement", "none", "--quiet"]
 def test_changed_files_are_read_or_refused(effort):
     count = FILES * effort
     command = [sys.executable, __file__, "0", str(count)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
-    assert done.stderr == ""  # what libraries would tell on the terminal
-    told = json.loads(done.stdout)
-    assert sum(told.values()) == count
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout[-5000:] + process.stderr[-5000:]
+    assert process.stderr == ""  # no output of libraries
+    counts = json.loads(process.stdout)
+    assert sum(counts.values()) == count
     assert (
-        min(told["read"], told["refused"]) > count // 20
-    )  # neither too little is changed, nor all
+        min(counts["read"], counts["refused"]) > count // 20
+    )  # the changes are not too few or many
 
 
-# Files that are right, to begin with
+# Valid files
 
 
 def tiff(path: Path, **options) -> None:
@@ -110,7 +110,7 @@ KINDS: dict[str, Callable[[Path], object]] = {
 
 
 def read(path: Path) -> None:
-    """All of it, as the program would."""
+    """Read all content of a file."""
     if path.name == "recipe.json":
         read_recipe(path)
     elif path.name == "transforms.json":
@@ -119,12 +119,12 @@ def read(path: Path) -> None:
         (acquisition,) = read_acquisitions(path.with_suffix(".tif"))
         DepthFiles(path, acquisition).at(0)(full_window(PIXELS.shape[1:]))
     else:
-        for found in read_acquisitions(path):
-            for where in list(np.ndindex(found.data.shape[:3]))[:20]:
-                np.asarray(found.data[where])
+        for acquisition in read_acquisitions(path):
+            for index in list(np.ndindex(acquisition.data.shape[:3]))[:20]:
+                np.asarray(acquisition.data[index])
 
 
-# What is changed
+# Changes
 
 INTEGERS = [0, 1, 2, 7, 8, 255, 256, 65535, 65536]
 INTEGERS += [2**i + j for i in (31, 32, 40, 63, 64) for j in (-1, 0)]
@@ -133,11 +133,11 @@ WORDS += [b"../", b"<", b'"', b"&a;", b"\n", b"\0", b"\xff", b"1" * 5000, b"[" *
 
 
 def changed(content: bytes, rng: np.random.Generator) -> bytes:
-    """The content with some bytes changed, mostly near its beginning or its end."""
+    """Return the content with some bytes changed, mostly near its start or end."""
     text = bytearray(content)
     for _ in range(rng.choice([1, 1, 1, 2, 4])):
-        near = int(min(rng.choice([40, 400, 40000]), len(text)))
-        place = int(rng.integers(near + 1))
+        distance = int(min(rng.choice([40, 400, 40000]), len(text)))
+        place = int(rng.integers(distance + 1))
         place = len(text) - place if rng.random() < 0.4 else place
         length = int(rng.integers(1, 60))
         match rng.integers(8):
@@ -168,25 +168,25 @@ def changed(content: bytes, rng: np.random.Generator) -> bytes:
 # The process that reads
 
 
-class Hanging(BaseException):
-    """It takes too long; no `except Exception` stops that."""
+class ReadTimeout(BaseException):
+    """Reading takes too long; not caught by `except Exception`."""
 
 
-def hanging(*_) -> None:
-    raise Hanging
+def raise_timeout(*_) -> None:
+    raise ReadTimeout
 
 
 def outcome(path: Path) -> str:
-    """Whether it is read or refused; else what else happens."""
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
-    faulthandler.dump_traceback_later(3 * PATIENCE, exit=True)
+    """Return "read", "refused", or the message of an unexpected error."""
+    signal.setitimer(signal.ITIMER_REAL, TIMEOUT_S)
+    faulthandler.dump_traceback_later(3 * TIMEOUT_S, exit=True)
     try:
         read(path)
     except (ValueError, OSError) as error:
         lines = str(error).splitlines()
         memory = "MemoryError" in str(error) or "llocate" in str(error)
         return "refused" if len(lines) == 1 and not memory else f"{error!r}"
-    except (Exception, Hanging) as error:
+    except (Exception, ReadTimeout) as error:
         return f"{type(error).__name__} {error}"
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -195,33 +195,33 @@ def outcome(path: Path) -> str:
 
 
 def run(first: int, count: int) -> int:
-    """Read so many changed files and tell how many were read and refused; 1 for anything else."""
+    """Read changed files and print how many were read and refused; return 1 for other outcomes."""
     warnings.simplefilter("ignore")
-    signal.signal(signal.SIGALRM, hanging)
-    told, wrong = Counter(read=0, refused=0), 0
+    signal.signal(signal.SIGALRM, raise_timeout)
+    counts, exit_code = Counter(read=0, refused=0), 0
     with tempfile.TemporaryDirectory() as folder:
         for name, make in KINDS.items():
             make(Path(folder) / name)
             assert outcome(Path(folder) / name) == "read", name
-        limit = psutil.Process().memory_info().vms + MEMORY
+        limit = psutil.Process().memory_info().vms + MEMORY_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        psutil.virtual_memory = lambda: types.SimpleNamespace(available=FREE)
+        psutil.virtual_memory = lambda: types.SimpleNamespace(available=FREE_BYTES)
         for number in range(first, first + count):
             rng = np.random.default_rng(number)
             path = Path(folder) / list(KINDS)[rng.integers(len(KINDS))]
             files = sorted(p for p in path.rglob("*") if p.is_file()) or [path]
             file = files[rng.integers(len(files))]
-            right = file.read_bytes()
-            file.write_bytes(changed(right, rng))
-            found = outcome(path)
-            file.write_bytes(right)
-            if found not in told:
-                print(f"{number} {path.name} {file.name}: {found[:500]}")
-                wrong = 1
+            original = file.read_bytes()
+            file.write_bytes(changed(original, rng))
+            result_kind = outcome(path)
+            file.write_bytes(original)
+            if result_kind not in counts:
+                print(f"{number} {path.name} {file.name}: {result_kind[:500]}")
+                exit_code = 1
             else:
-                told[found] += 1
-    print(json.dumps(told))
-    return wrong
+                counts[result_kind] += 1
+    print(json.dumps(counts))
+    return exit_code
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every kind of file: axes in their order, lengths in their unit, and nothing read before time."""
+"""Readers of all formats: order of axes, units of lengths, lazy loading."""
 
 import importlib.util
 import json
@@ -43,10 +43,10 @@ def write_plain(path: Path, data: np.ndarray, **options) -> Path:
 
 
 def write_ome(path: Path, data: np.ndarray, axes: str, **metadata) -> Path:
-    look = "rgb" if axes.endswith("S") else "minisblack"
+    photometric = "rgb" if axes.endswith("S") else "minisblack"
     options = {key: metadata.pop(key) for key in ("compression", "tile") if key in metadata}
     metadata = {"axes": axes, **metadata}
-    tifffile.imwrite(path, data, ome=True, photometric=look, metadata=metadata, **options)
+    tifffile.imwrite(path, data, ome=True, photometric=photometric, metadata=metadata, **options)
     return path
 
 
@@ -80,11 +80,11 @@ def test_units_are_known_in_every_spelling():
 @pytest.mark.parametrize("axes", ["TZCYX", "TCZYX", "CTZYX", "ZCTYX"])
 def test_ome_axes_are_put_in_order(tmp_path, axes):
     path = write_ome(tmp_path / "a.ome.tif", numbered(axes, T=2, C=3, Z=4), axes)
-    (found,) = read_acquisitions(path)
-    assert found.data.shape == (2, 3, 4, 9, 10)
-    assert isinstance(found.data, np.memmap)
-    np.testing.assert_array_equal(values(found), numbered("TCZ", T=2, C=3, Z=4))
-    assert found.name == ""
+    (acquisition,) = read_acquisitions(path)
+    assert acquisition.data.shape == (2, 3, 4, 9, 10)
+    assert isinstance(acquisition.data, np.memmap)
+    np.testing.assert_array_equal(values(acquisition), numbered("TCZ", T=2, C=3, Z=4))
+    assert acquisition.name == ""
 
 
 def test_ome_channels_have_their_names(tmp_path):
@@ -104,12 +104,12 @@ def test_imagej_hyperstack(tmp_path):
         tmp_path / "a.tif", numbered("TZCYX", T=2, C=3, Z=4), imagej=True, resolution=(4.0, 2.0),
         metadata={"axes": "TZCYX", "spacing": 0.7, "unit": "micron", "Labels": list("abc") * 8},
     )  # fmt: skip
-    (found,) = read_acquisitions(tmp_path / "a.tif")
-    np.testing.assert_array_equal(values(found), numbered("TCZ", T=2, C=3, Z=4))
-    np.testing.assert_allclose(found.positions, [[0, 0.7, 1.4, 2.1]] * 2)
-    assert found.pixel_size == (0.5, 0.25)
-    assert found.unit == "micrometer"
-    assert found.channels == ("a", "b", "c")
+    (acquisition,) = read_acquisitions(tmp_path / "a.tif")
+    np.testing.assert_array_equal(values(acquisition), numbered("TCZ", T=2, C=3, Z=4))
+    np.testing.assert_allclose(acquisition.positions, [[0, 0.7, 1.4, 2.1]] * 2)
+    assert acquisition.pixel_size == (0.5, 0.25)
+    assert acquisition.unit == "micrometer"
+    assert acquisition.channels == ("a", "b", "c")
 
 
 def test_labels_of_imagej_that_differ_from_plane_to_plane_are_no_channels(tmp_path):
@@ -141,78 +141,78 @@ def test_a_tiff_of_many_pages_is_a_focal_stack(tmp_path):
     assert (stack.unit, stack.pixel_size) == ("pixel", (1.0, 1.0))
 
 
-def test_axes_that_nothing_names_must_be_named(tmp_path):
+def test_several_unnamed_axes_must_be_named(tmp_path):
     path = tmp_path / "a.tif"
     write_plain(path, numbered("TZYX", T=3, Z=4))
-    told = r"a\.tif has the axes unnamed 3, unnamed 4, Y 9, X 10: name them .* --axes TZYX"
-    with pytest.raises(StackError, match=told):
+    message = r"a\.tif has the axes unnamed 3, unnamed 4, Y 9, X 10: name them .* --axes TZYX"
+    with pytest.raises(StackError, match=message):
         read_acquisitions(path)
-    (found,) = read_acquisitions(path, axes="tzyx")
-    np.testing.assert_array_equal(values(found), numbered("TCZ", T=3, C=1, Z=4))
-    (found,) = read_acquisitions(path, axes="ZCYX")
-    np.testing.assert_array_equal(values(found)[0, 2], [2, 102, 202])
+    (acquisition,) = read_acquisitions(path, axes="tzyx")
+    np.testing.assert_array_equal(values(acquisition), numbered("TCZ", T=3, C=1, Z=4))
+    (acquisition,) = read_acquisitions(path, axes="ZCYX")
+    np.testing.assert_array_equal(values(acquisition)[0, 2], [2, 102, 202])
     write_plain(path, numbered("TCZYX", T=2, C=2, Z=4))
     with pytest.raises(StackError, match="--axes TCZYX"):
         read_acquisitions(path)
 
 
-def test_positions_named_by_the_person(tmp_path):
+def test_an_axis_can_be_named_as_positions(tmp_path):
     write_plain(tmp_path / "a.tif", numbered("PZYX", P=3, Z=4))
-    found = read_acquisitions(tmp_path / "a.tif", axes="PZYX")
-    assert [each.name for each in found] == ["position 0", "position 1", "position 2"]
-    for i, each in enumerate(found):
+    acquisitions = read_acquisitions(tmp_path / "a.tif", axes="PZYX")
+    assert [each.name for each in acquisitions] == ["position 0", "position 1", "position 2"]
+    for i, each in enumerate(acquisitions):
         np.testing.assert_array_equal(values(each), numbered("PTCZ", P=3, T=1, C=1, Z=4)[i])
     stack = read_stack(tmp_path / "a.tif", axes="PZYX", position="position 2")
     assert stack.planes[1, 0, 0] == 2001
 
 
 @pytest.mark.parametrize("axes", ["ZYX", "TCZYX", "CTZYX"])
-def test_all_axes_or_the_long_ones_are_named(tmp_path, axes):
+def test_axes_can_be_named_with_or_without_those_of_length_one(tmp_path, axes):
     array = zarr.create_array(tmp_path / "a.zarr", shape=(1, 1, 4, 9, 10), dtype="uint16")
     array[:] = numbered("TCZYX", T=1, C=1, Z=4)
-    (found,) = read_acquisitions(tmp_path / "a.zarr", axes=axes)
-    np.testing.assert_array_equal(values(found), [[[0, 1, 2, 3]]])
+    (acquisition,) = read_acquisitions(tmp_path / "a.zarr", axes=axes)
+    np.testing.assert_array_equal(values(acquisition), [[[0, 1, 2, 3]]])
 
 
-def test_axes_that_cannot_be_meant(tmp_path):
+def test_invalid_axes_are_refused(tmp_path):
     write_plain(tmp_path / "a.tif", numbered("ZYX", Z=4))
     for axes in ("TYX", "ZZYX", "ZYXQ", ""):
         with pytest.raises(ValueError, match=r"axes must be letters of P .* got '"):
             read_acquisitions(tmp_path / "a.tif", axes=axes)
-    told = "axes must name each axis of a.tif, which are unnamed 4, Y 9, X 10; got 'TZYX'"
-    with pytest.raises(StackError, match=told):
+    message = "axes must name each axis of a.tif, which are unnamed 4, Y 9, X 10; got 'TZYX'"
+    with pytest.raises(StackError, match=message):
         read_acquisitions(tmp_path / "a.tif", axes="TZYX")
 
 
 @pytest.mark.parametrize("axis", ["T", "C"])
-def test_a_stack_whose_focus_axis_is_called_otherwise(tmp_path, axis):
+def test_a_focus_axis_with_another_name_can_be_renamed(tmp_path, axis):
     path = write_ome(tmp_path / "a.ome.tif", numbered("ZYX", Z=5), f"{axis}YX", **SIZES)
-    told = rf"the axes {axis} 5, Y 9, X 10, none of which .* if it is {axis}, use --axes ZYX"
-    with pytest.raises(StackError, match=told):
+    message = rf"the axes {axis} 5, Y 9, X 10, none of which .* if it is {axis}, use --axes ZYX"
+    with pytest.raises(StackError, match=message):
         read_acquisitions(path)
     stack = read_stack(path, axes="ZYX")
     np.testing.assert_array_equal(stack.planes[:, 0, 0], range(5))
     np.testing.assert_allclose(stack.positions, [0, 2, 4, 6, 8])
 
 
-def test_heights_follow_times_that_are_planes(tmp_path):
+def test_focus_positions_stored_as_times_are_used_for_planes(tmp_path):
     plane = {"PositionZ": [1.0, 2.0, 4.0], "PositionZUnit": ["µm"] * 3}
     path = write_ome(tmp_path / "a.ome.tif", numbered("ZYX", Z=3), "TYX", **SIZES, Plane=plane)
     np.testing.assert_allclose(read_stack(path, axes="ZYX").positions, [1, 2, 4])
 
 
-def test_axes_that_are_none_of_ours_must_be_named(tmp_path):
+def test_axes_of_other_kinds_must_be_named(tmp_path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(
         path, numbered("CZYX", C=2, Z=4), photometric="minisblack", metadata={"axes": "HZYX"}
     )
-    told = r"the axes lifetime 2, Z 4, Y 9, X 10: name them .* --axes TZYX"
-    with pytest.raises(StackError, match=told):
+    message = r"the axes lifetime 2, Z 4, Y 9, X 10: name them .* --axes TZYX"
+    with pytest.raises(StackError, match=message):
         read_acquisitions(path)
     assert read_acquisitions(path, axes="CZYX")[0].data.shape[:3] == (1, 2, 4)
 
 
-def test_ome_of_other_dimensions_is_not_taken_for_a_stack(tmp_path):
+def test_ome_with_a_lifetime_axis_needs_axes_from_the_user(tmp_path):
     xml = """<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">
     <Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="10"
     SizeY="9" SizeZ="4" SizeC="3" SizeT="1"><Channel ID="Channel:0"/><TiffData/></Pixels>
@@ -236,8 +236,8 @@ def test_a_single_image_is_no_stack(tmp_path):
         read_stack(path)
 
 
-def test_three_planes_that_were_stored_as_colours(tmp_path):
-    """As tifffile stores them unless told otherwise, until now."""
+def test_three_planes_stored_as_colours_can_be_read_as_planes(tmp_path):
+    """tifffile stores them as colours by default."""
     planes = numbered("ZYX", Z=3)
     tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate")
     with pytest.raises(StackError, match=r"the axes S 3, .* if it is S, use --axes ZYX"):
@@ -254,25 +254,25 @@ def test_colour_is_last_and_without_alpha(tmp_path, samples, shape):
     data = np.zeros((3, 9, 10, samples), np.uint8) + np.arange(samples, dtype=np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", data, photometric="rgb")
     for axes in (None, "ZYX", "ZYXS"):
-        (found,) = read_acquisitions(tmp_path / "a.tif", axes=axes)
-        assert found.data.shape == shape
-        np.testing.assert_array_equal(found.data[0, 0, 2, 0, 0], [0, 1, 2])
+        (acquisition,) = read_acquisitions(tmp_path / "a.tif", axes=axes)
+        assert acquisition.data.shape == shape
+        np.testing.assert_array_equal(acquisition.data[0, 0, 2, 0, 0], [0, 1, 2])
 
 
 def test_colour_in_separate_planes(tmp_path):
     data = np.zeros((4, 3, 9, 10), np.uint8) + np.arange(3, dtype=np.uint8)[:, None, None]
     tifffile.imwrite(tmp_path / "a.tif", data, photometric="rgb", planarconfig="separate")
-    (found,) = read_acquisitions(tmp_path / "a.tif")
-    assert found.data.shape == (1, 1, 4, 9, 10, 3)
-    np.testing.assert_array_equal(found.data[0, 0, 2, 0, 0], [0, 1, 2])
+    (acquisition,) = read_acquisitions(tmp_path / "a.tif")
+    assert acquisition.data.shape == (1, 1, 4, 9, 10, 3)
+    np.testing.assert_array_equal(acquisition.data[0, 0, 2, 0, 0], [0, 1, 2])
 
 
 def test_grey_with_alpha_is_grey_and_more_samples_are_refused(tmp_path):
     data = np.zeros((3, 9, 10, 2), np.uint8) + np.array([5, 255], np.uint8)
     write_plain(tmp_path / "a.tif", data, planarconfig="contig", extrasamples=["unassalpha"])
-    (found,) = read_acquisitions(tmp_path / "a.tif")
-    assert found.data.shape == (1, 1, 3, 9, 10)
-    assert found.data[0, 0, 0, 0, 0] == 5
+    (acquisition,) = read_acquisitions(tmp_path / "a.tif")
+    assert acquisition.data.shape == (1, 1, 3, 9, 10)
+    assert acquisition.data[0, 0, 0, 0, 0] == 5
     data = np.zeros((3, 9, 10, 6), np.uint8)
     write_plain(tmp_path / "a.tif", data, planarconfig="contig", extrasamples=[0] * 5)
     with pytest.raises(StackError, match=r"S 6: samples \(S\) must be 1 to 4"):
@@ -288,7 +288,7 @@ def test_colour_axes_of_channels_can_be_named(tmp_path):
 # TIFF: several series and several files
 
 
-def test_each_series_is_a_position_and_thumbnails_are_none(tmp_path):
+def test_each_series_is_a_position_except_thumbnails(tmp_path):
     path = tmp_path / "a.ome.tif"
     with tifffile.TiffWriter(path, ome=True) as tif:
         for i, (name, shape, axes) in enumerate(
@@ -297,12 +297,12 @@ def test_each_series_is_a_position_and_thumbnails_are_none(tmp_path):
             data = np.full(shape, i, np.uint8)
             sizes = {"PhysicalSizeX": i + 1.0, "PhysicalSizeY": 1.0, "PhysicalSizeZ": i + 1.0}
             tif.write(data, metadata={"axes": axes, "Name": name, **sizes})
-    found = read_acquisitions(path)
-    assert [each.name for each in found] == ["left", "right"]
-    assert [each.data.shape[2:] for each in found] == [(4, 9, 10), (5, 11, 12)]
-    assert [each.pixel_size for each in found] == [(1.0, 1.0), (1.0, 3.0)]
-    np.testing.assert_allclose(found[1].positions[0], [0, 3, 6, 9, 12])
-    assert np.asarray(found[1].data).min() == 2
+    acquisitions = read_acquisitions(path)
+    assert [each.name for each in acquisitions] == ["left", "right"]
+    assert [each.data.shape[2:] for each in acquisitions] == [(4, 9, 10), (5, 11, 12)]
+    assert [each.pixel_size for each in acquisitions] == [(1.0, 1.0), (1.0, 3.0)]
+    np.testing.assert_allclose(acquisitions[1].positions[0], [0, 3, 6, 9, 12])
+    assert np.asarray(acquisitions[1].data).min() == 2
     assert read_stack(path, position="right").planes.shape == (5, 11, 12)
     assert read_stack(path, position=0).planes.shape == (4, 9, 10)
     assert read_stack(path, position="1").planes.shape == (5, 11, 12)
@@ -312,15 +312,15 @@ def test_each_series_is_a_position_and_thumbnails_are_none(tmp_path):
         read_stack(path, position="middle")
 
 
-def test_positions_without_names_of_their_own_have_numbers(tmp_path):
+def test_positions_without_unique_names_are_numbered(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tif:
         for _ in range(2):
             tif.write(numbered("ZYX", Z=3), metadata={"axes": "ZYX", "Name": "same"})
-    found = read_acquisitions(tmp_path / "a.ome.tif")
-    assert [each.name for each in found] == ["position 0", "position 1"]
+    acquisitions = read_acquisitions(tmp_path / "a.ome.tif")
+    assert [each.name for each in acquisitions] == ["position 0", "position 1"]
 
 
-def test_series_of_which_none_is_a_stack(tmp_path):
+def test_series_without_a_stack_are_refused(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tif:
         for _ in range(2):
             tif.write(numbered("YX"), metadata={"axes": "YX"})
@@ -328,16 +328,14 @@ def test_series_of_which_none_is_a_stack(tmp_path):
         read_acquisitions(tmp_path / "a.ome.tif")
 
 
-def many_files(folder: Path, places: dict[str, tuple[int, int]], images: int) -> None:
-    """OME-TIFF in files of one image, or one plane, each: name → (image, plane or all of them)."""
-    ids = {
-        name: f"urn:uuid:0000000{i}-0000-0000-0000-000000000000" for i, name in enumerate(places)
-    }
+def write_many_files(folder: Path, files: dict[str, tuple[int, int]], images: int) -> None:
+    """Write OME-TIFF in several files: name → (image, plane, or -1 for all planes)."""
+    ids = {name: f"urn:uuid:0000000{i}-0000-0000-0000-000000000000" for i, name in enumerate(files)}
     parts: list[list[str]] = [[] for _ in range(images)]
-    for name, (image, z) in places.items():
-        where = "" if z < 0 else f'FirstZ="{z}" IFD="0" PlaneCount="1"'
+    for name, (image, z) in files.items():
+        attributes = "" if z < 0 else f'FirstZ="{z}" IFD="0" PlaneCount="1"'
         uuid = f'<UUID FileName="{name}">{ids[name]}</UUID>'
-        parts[image].append(f"<TiffData {where}>{uuid}</TiffData>")
+        parts[image].append(f"<TiffData {attributes}>{uuid}</TiffData>")
     text = "".join(
         f"""<Image ID="Image:{i}" Name="field {i}"><Pixels ID="Pixels:{i}" DimensionOrder="XYZCT"
         Type="uint16" SizeX="10" SizeY="9" SizeZ="3" SizeC="1" SizeT="1" PhysicalSizeX="{i + 1}"
@@ -345,7 +343,7 @@ def many_files(folder: Path, places: dict[str, tuple[int, int]], images: int) ->
         {"".join(part)}</Pixels></Image>"""
         for i, part in enumerate(parts)
     )
-    for name, (image, z) in places.items():
+    for name, (image, z) in files.items():
         data = numbered("PZYX", P=images, Z=3)[image]
         xml = (
             f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{ids[name]}">'
@@ -355,30 +353,30 @@ def many_files(folder: Path, places: dict[str, tuple[int, int]], images: int) ->
         write_plain(folder / name, planes, description=xml, metadata=None)
 
 
-def test_planes_in_files_of_their_own_are_joined(tmp_path):
-    places = {"a.ome.tif": (0, 0), "b.ome.tif": (0, 1), "c.ome.tif": (0, 2)}
-    many_files(tmp_path, places, 1)
-    for name in places:
+def test_planes_in_separate_files_are_one_stack(tmp_path):
+    files = {"a.ome.tif": (0, 0), "b.ome.tif": (0, 1), "c.ome.tif": (0, 2)}
+    write_many_files(tmp_path, files, 1)
+    for name in files:
         stack = read_stack(tmp_path / name)
         np.testing.assert_array_equal(stack.planes[:, 0, 0], [0, 1, 2])
         np.testing.assert_array_equal(stack.positions, [0, 2, 4])
-    told = r"\.ome\.tif holds 3 pages: open it by itself, or use batch for a folder of stacks"
-    with pytest.raises(StackError, match=told):
+    message = r"\.ome\.tif holds 3 pages: open it by itself, or use batch for a folder of stacks"
+    with pytest.raises(StackError, match=message):
         read_stack(tmp_path)
     (tmp_path / "b.ome.tif").unlink()
     with pytest.raises(StackError, match=r"1 of the 3 planes of a\.ome\.tif are missing: the"):
         read_stack(tmp_path / "a.ome.tif")
 
 
-def test_each_position_in_a_file_of_its_own(tmp_path):
-    """What is mapped is the file that holds it, whichever is opened."""
-    many_files(tmp_path, {"a.ome.tif": (0, -1), "b.ome.tif": (1, -1)}, 2)
+def test_positions_in_separate_files_are_all_read(tmp_path):
+    """The mapped file is the one with the pixels, whichever is opened."""
+    write_many_files(tmp_path, {"a.ome.tif": (0, -1), "b.ome.tif": (1, -1)}, 2)
     for name in ("a.ome.tif", "b.ome.tif"):
-        found = read_acquisitions(tmp_path / name)
-        assert [each.name for each in found] == ["field 0", "field 1"]
-        assert [each.pixel_size[1] for each in found] == [1.0, 2.0]
-        np.testing.assert_array_equal(values(found[0]), [[[0, 1, 2]]])
-        np.testing.assert_array_equal(values(found[1]), [[[1000, 1001, 1002]]])
+        acquisitions = read_acquisitions(tmp_path / name)
+        assert [each.name for each in acquisitions] == ["field 0", "field 1"]
+        assert [each.pixel_size[1] for each in acquisitions] == [1.0, 2.0]
+        np.testing.assert_array_equal(values(acquisitions[0]), [[[0, 1, 2]]])
+        np.testing.assert_array_equal(values(acquisitions[1]), [[[1000, 1001, 1002]]])
 
 
 def test_a_part_of_ome_tiff_names_the_file_to_open(tmp_path):
@@ -392,21 +390,21 @@ def test_a_part_of_ome_tiff_names_the_file_to_open(tmp_path):
         read_stack(tmp_path / "a.ome.tif")
 
 
-# TIFF: what isn't mapped
+# TIFF: not mapped
 
 
 @pytest.mark.parametrize("tile", [None, (16, 16)])
 def test_compressed_pixels_are_decoded_when_read(tmp_path, tile):
     data = numbered("TZCYX", T=2, C=2, Z=3, Y=40, X=48)
     path = write_ome(tmp_path / "a.ome.tif", data, "TZCYX", compression="zlib", tile=tile)
-    (found,) = read_acquisitions(path)
-    assert isinstance(found.data, da.Array)
-    assert found.data.chunksize == (1, 1, 1, 40, 48)
-    np.testing.assert_array_equal(np.asarray(found.data), data.transpose(0, 2, 1, 3, 4))
+    (acquisition,) = read_acquisitions(path)
+    assert isinstance(acquisition.data, da.Array)
+    assert acquisition.data.chunksize == (1, 1, 1, 40, 48)
+    np.testing.assert_array_equal(np.asarray(acquisition.data), data.transpose(0, 2, 1, 3, 4))
     assert isinstance(read_stack(path, time=1, channel=1).planes, da.Array)
 
 
-def test_reading_takes_nothing_but_the_metadata(tmp_path):
+def test_opening_reads_only_the_metadata(tmp_path):
     path = tmp_path / "a.tif"
     write_plain(path, numbered("ZYX", Z=3), compression="zlib")
     with tifffile.TiffFile(path) as tif:
@@ -415,23 +413,23 @@ def test_reading_takes_nothing_but_the_metadata(tmp_path):
         file.seek(offset)
         file.write(b"no zlib")
     stack = read_stack(path)
-    with pytest.raises(Exception, match=r"deflate|zlib|Error"):  # of whichever decoder there is
+    with pytest.raises(Exception, match=r"deflate|zlib|Error"):  # depends on the decoder
         np.asarray(stack.planes[0])
 
 
-def test_only_the_full_resolution_counts(tmp_path):
+def test_only_the_full_resolution_is_read(tmp_path):
     data = numbered("ZYX", Z=3, Y=64, X=64)
     with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tif:
         options = {"tile": (16, 16), "compression": "zlib", "photometric": "minisblack"}
         tif.write(data, subifds=1, metadata={"axes": "ZYX"}, **options)
         tif.write(data[:, ::2, ::2], subfiletype=1, **options)
-    (found,) = read_acquisitions(tmp_path / "a.ome.tif")
-    assert found.data.shape == (1, 1, 3, 64, 64)
-    np.testing.assert_array_equal(values(found), [[[0, 1, 2]]])
+    (acquisition,) = read_acquisitions(tmp_path / "a.ome.tif")
+    assert acquisition.data.shape == (1, 1, 3, 64, 64)
+    np.testing.assert_array_equal(values(acquisition), [[[0, 1, 2]]])
 
 
-def test_compression_that_needs_imagecodecs_says_so(tmp_path):
-    """In a process of its own, where that package can't be imported."""
+def test_compression_that_needs_imagecodecs_is_reported(tmp_path):
+    """In a subprocess where imagecodecs can't be imported."""
     for name, coding in (("lzw.tif", {"compression": "lzw"}), ("zlib.tif", {"compression": 8})):
         write_plain(tmp_path / name, numbered("ZYX", Z=3), **coding)
     (tmp_path / "frames").mkdir()
@@ -447,8 +445,10 @@ for name in ("lzw.tif", "frames"):
     try: read_stack(place / name)
     except StackError as error: print(error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.splitlines() == [
         "[0, 1, 2]",
         "lzw.tif is compressed (LZW): pip install imagecodecs, then try again",
         "0.tif is compressed (LZW): pip install imagecodecs, then try again",
@@ -458,20 +458,22 @@ for name in ("lzw.tif", "frames"):
 # TIFF: lengths
 
 
-def test_heights_of_every_time_in_their_own_unit(tmp_path):
-    heights = [[1000.0, 2000.0, 2500.0], [5000.0, 6000.0, 6500.0]]
+def test_focus_positions_of_every_time_are_converted_to_the_unit_of_pixels(tmp_path):
+    focus_positions = [[1000.0, 2000.0, 2500.0], [5000.0, 6000.0, 6500.0]]
     plane = {  # in the order of the pages: T, C, Z
-        "PositionZ": [heights[t][z] + 7 * c for t in range(2) for c in range(2) for z in range(3)],
+        "PositionZ": [
+            focus_positions[t][z] + 7 * c for t in range(2) for c in range(2) for z in range(3)
+        ],
         "PositionZUnit": ["nm"] * 12,
     }
     data = numbered("TCZYX", T=2, C=2, Z=3)
     path = write_ome(tmp_path / "a.ome.tif", data, "TCZYX", **SIZES, Plane=plane)
-    (found,) = read_acquisitions(path)
-    np.testing.assert_allclose(found.positions, np.array(heights) / 1000)
-    assert (found.unit, found.pixel_size) == ("micrometer", (0.3, 0.2))
+    (acquisition,) = read_acquisitions(path)
+    np.testing.assert_allclose(acquisition.positions, np.array(focus_positions) / 1000)
+    assert (acquisition.unit, acquisition.pixel_size) == ("micrometer", (0.3, 0.2))
 
 
-def test_heights_may_fall(tmp_path):
+def test_focus_positions_may_decrease(tmp_path):
     plane = {"PositionZ": [9.0, 7.0, 6.0], "PositionZUnit": ["µm"] * 3}
     path = write_ome(tmp_path / "a.ome.tif", numbered("ZYX", Z=3), "ZYX", **SIZES, Plane=plane)
     np.testing.assert_allclose(read_stack(path).positions, [9, 7, 6])
@@ -484,12 +486,12 @@ def test_heights_may_fall(tmp_path):
         {"PositionZ": [0.0, 2.0, 1.0], "PositionZUnit": ["µm"] * 3},
         {"PositionZ": [5.0, float("nan"), 7.0], "PositionZUnit": ["µm"] * 3},
         {"PositionZ": [5.0, 6.0, 7.0], "PositionZUnit": ["reference frame"] * 3},
-        {"PositionZ": [5.0, 6.0, 7.0]},  # which is the same, by the schema
+        {"PositionZ": [5.0, 6.0, 7.0]},  # default unit of the schema
         {"PositionZ": [5.0, 6.0, 7.0], "PositionZUnit": ["µm", "nm", "µm"]},
     ],
 )
 @pytest.mark.filterwarnings("ignore:.* not used:UserWarning")
-def test_heights_of_no_use_leave_the_spacing(tmp_path, plane):
+def test_spacing_replaces_invalid_focus_positions(tmp_path, plane):
     path = write_ome(tmp_path / "a.ome.tif", numbered("ZYX", Z=3), "ZYX", **SIZES, Plane=plane)
     np.testing.assert_allclose(read_stack(path).positions, [0, 2, 4])
 
@@ -516,9 +518,11 @@ def test_heights_of_no_use_leave_the_spacing(tmp_path, plane):
         ({"X": (2, "µm"), "Y": (2, "µm"), "Z": (2, "pixel")}, (1.0, 1.0), "pixel", 1.0),
     ],
 )
-def test_every_size_has_a_unit_of_its_own(tmp_path, sizes, pixel_size, unit, step):
+def test_each_size_can_have_another_unit(tmp_path, sizes, pixel_size, unit, step):
     metadata = {f"PhysicalSize{axis}": size for axis, (size, _) in sizes.items()}
-    metadata |= {f"PhysicalSize{axis}Unit": own for axis, (_, own) in sizes.items() if own}
+    metadata |= {
+        f"PhysicalSize{axis}Unit": unit_name for axis, (_, unit_name) in sizes.items() if unit_name
+    }
     path = write_ome(tmp_path / "a.ome.tif", numbered("ZYX", Z=4), "ZYX", **metadata)
     stack = read_stack(path)
     assert stack.unit == unit
@@ -526,7 +530,7 @@ def test_every_size_has_a_unit_of_its_own(tmp_path, sizes, pixel_size, unit, ste
     np.testing.assert_allclose(stack.positions, step * np.arange(4))
 
 
-def test_heights_do_without_a_spacing(tmp_path):
+def test_focus_positions_need_no_spacing(tmp_path):
     sizes = {"PhysicalSizeX": 2.0, "PhysicalSizeY": 2.0}
     plane = {"PositionZ": [1.0, 2.0, 4.0], "PositionZUnit": ["µm"] * 3}
     path = write_ome(tmp_path / "a.ome.tif", numbered("ZYX", Z=3), "ZYX", **sizes, Plane=plane)
@@ -536,7 +540,7 @@ def test_heights_do_without_a_spacing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("written", "unit"),
+    ("metadata_fields", "unit"),
     [
         ({"spacing": 2.0}, "pixel"),
         ({"unit": "um"}, "pixel"),
@@ -546,21 +550,21 @@ def test_heights_do_without_a_spacing(tmp_path):
     ],
 )
 @pytest.mark.filterwarnings("ignore:.* not used:UserWarning")
-def test_imagej_is_calibrated_where_it_says_all(tmp_path, written, unit):
+def test_imagej_is_calibrated_only_with_unit_and_spacing(tmp_path, metadata_fields, unit):
     path = tmp_path / "a.tif"
     data = numbered("ZYX", Z=3)
     tifffile.imwrite(
-        path, data, imagej=True, resolution=(2, 2), metadata={"axes": "ZYX", **written}
+        path, data, imagej=True, resolution=(2, 2), metadata={"axes": "ZYX", **metadata_fields}
     )
     stack = read_stack(path)
     assert stack.unit == unit
     assert stack.pixel_size == ((1.0, 1.0) if unit == "pixel" else (0.5, 0.5))
 
 
-# Spacing given by the person
+# Spacing from the user
 
 
-def test_spacing_counts_for_every_position_and_time(tmp_path):
+def test_spacing_is_used_for_every_position_and_time(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tif:
         for _ in range(2):
             tif.write(numbered("TZYX", T=2, Z=3), metadata={"axes": "TZYX", **SIZES})
@@ -572,7 +576,7 @@ def test_spacing_counts_for_every_position_and_time(tmp_path):
         assert (each.unit, each.pixel_size) == ("micrometer", (2.0, 1.0))
 
 
-def test_one_spacing_is_turned_into_the_unit_of_the_file(tmp_path):
+def test_one_spacing_is_converted_to_the_unit_of_the_file(tmp_path):
     sizes = {"PhysicalSizeX": 500, "PhysicalSizeY": 400, "PhysicalSizeZ": 10}
     units = {f"{name}Unit": "nm" for name in sizes}
     path = write_ome(tmp_path / "a.ome.tif", numbered("ZYX", Z=3), "ZYX", **sizes, **units)
@@ -583,8 +587,10 @@ def test_one_spacing_is_turned_into_the_unit_of_the_file(tmp_path):
 
 def test_one_spacing_needs_the_size_of_a_pixel(tmp_path):
     write_plain(tmp_path / "a.tif", numbered("ZYX", Z=3))
-    told = "spacing must be three lengths in µm, of planes, rows and columns, since the file"
-    with pytest.raises(ValueError, match=told):
+    message = (
+        "spacing must be three lengths in µm, of planes, rows and columns, since the file has no"
+    )
+    with pytest.raises(ValueError, match=message):
         read_stack(tmp_path / "a.tif", spacing=2.0)
     for spacing in ((1, 2), (1, 0, 1), (1, 2, float("nan"))):
         with pytest.raises(ValueError, match="spacing must be one or three positive lengths"):
@@ -594,13 +600,13 @@ def test_one_spacing_needs_the_size_of_a_pixel(tmp_path):
 # One stack of several
 
 
-def test_which_stack_must_be_chosen(tmp_path):
+def test_one_of_several_stacks_must_be_selected(tmp_path):
     path = write_ome(
         tmp_path / "a.ome.tif", numbered("TCZYX", T=2, C=2, Z=3), "TCZYX",
         Channel={"Name": ["red", "green"]},
     )  # fmt: skip
-    told = r"holds 2 times and 2 channels \(red, green\): choose one with time and channel"
-    with pytest.raises(StackError, match=told):
+    message = r"holds 2 times and 2 channels \(red, green\): choose one with time and channel"
+    with pytest.raises(StackError, match=message):
         read_stack(path)
     with pytest.raises(StackError, match="holds 2 times: choose one with time"):
         read_stack(path, channel="red")
@@ -619,7 +625,7 @@ def test_which_stack_must_be_chosen(tmp_path):
 # Folders of frames
 
 
-def test_frames_are_read_when_they_are_wanted(tmp_path):
+def test_frames_are_read_on_access(tmp_path):
     for i in range(12):
         iio.imwrite(tmp_path / f"{i}.png", np.full((8, 9), i, np.uint8))
     planes = read_stack(tmp_path).planes
@@ -663,15 +669,15 @@ def test_tiff_frames_with_colour_in_separate_planes(tmp_path):
     np.testing.assert_array_equal(read_stack(tmp_path).planes[2, 0, 0], [0, 1, 2])
 
 
-def test_a_folder_of_stacks_is_no_folder_of_frames(tmp_path):
+def test_a_folder_of_stacks_is_refused(tmp_path):
     for i in range(2):
         tifffile.imwrite(tmp_path / f"{i}.tif", numbered("ZYX", Z=30))
-    told = r"frames must be single images, and 0\.tif holds 30 pages: open it by itself, or use"
-    with pytest.raises(StackError, match=told):
+    message = r"frames must be single images, and 0\.tif holds 30 pages: open it by itself, or use"
+    with pytest.raises(StackError, match=message):
         read_stack(tmp_path)
 
 
-def test_frames_that_are_not_alike_are_found_at_once(tmp_path):
+def test_frames_of_two_types_are_refused_on_opening(tmp_path):
     for i in range(3):
         iio.imwrite(tmp_path / f"{i}.png", np.zeros((8, 9), np.uint8))
     iio.imwrite(tmp_path / "3.png", np.zeros((8, 9), np.uint16))
@@ -679,7 +685,7 @@ def test_frames_that_are_not_alike_are_found_at_once(tmp_path):
         read_stack(tmp_path)
 
 
-def test_a_frame_is_no_stack(tmp_path):
+def test_a_single_frame_is_refused(tmp_path):
     iio.imwrite(tmp_path / "a.png", np.zeros((8, 9), np.uint8))
     with pytest.raises(StackError, match=r"a\.png is a single image: give the folder"):
         read_stack(tmp_path / "a.png")
@@ -695,38 +701,38 @@ AXES = {
 }
 
 
-def multiscales(letters: str, **more) -> dict:
+def multiscales(letters: str, **options) -> dict:
     """Metadata of one image with pixels of 0.3 × 0.2 µm, planes 2 µm apart from 5 µm on."""
-    scale, shift = ({"Z": 2.0, "Y": 0.3, "X": 0.2}, {"Z": 5.0})
-    moves = [
+    scale, translation = ({"Z": 2.0, "Y": 0.3, "X": 0.2}, {"Z": 5.0})
+    transforms = [
         {"type": "scale", "scale": [scale.get(axis, 1.0) for axis in letters]},
-        {"type": "translation", "translation": [shift.get(axis, 0.0) for axis in letters]},
+        {"type": "translation", "translation": [translation.get(axis, 0.0) for axis in letters]},
     ]
     half = [{"type": "scale", "scale": [2 * scale.get(axis, 1.0) for axis in letters]}]
     datasets = [
-        {"path": "0", "coordinateTransformations": moves},
+        {"path": "0", "coordinateTransformations": transforms},
         {"path": "1", "coordinateTransformations": half},
     ]
-    return {"axes": [AXES[axis] for axis in letters], "datasets": datasets, **more}
+    return {"axes": [AXES[axis] for axis in letters], "datasets": datasets, **options}
 
 
-def fill(group: zarr.Group, data: np.ndarray, letters: str, version: str, **more) -> None:
+def fill(group: zarr.Group, data: np.ndarray, letters: str, version: str, **options) -> None:
     """Write an OME-Zarr image into a group."""
-    named = {"dimension_names": list(letters.lower())} if version == "0.5" else {}
+    dimension_names = {"dimension_names": list(letters.lower())} if version == "0.5" else {}
     for path, part in (("0", data), ("1", data[..., ::2, ::2])):
         chunks = (1,) * (part.ndim - 2) + (8, 8)
-        black = {"write_empty_chunks": True}  # which are missing otherwise
-        group.create_array(path, data=part, chunks=chunks, config=black, **named)
-    omero = more.pop("omero", None)
-    described = {"multiscales": [multiscales(letters, **more)]}
-    describe(group, described | ({"omero": omero} if omero else {}), version)
+        config = {"write_empty_chunks": True}  # otherwise omitted
+        group.create_array(path, data=part, chunks=chunks, config=config, **dimension_names)
+    omero = options.pop("omero", None)
+    metadata = {"multiscales": [multiscales(letters, **options)]}
+    describe(group, metadata | ({"omero": omero} if omero else {}), version)
 
 
 def describe(group: zarr.Group, metadata: dict, version: str) -> None:
     group.attrs.update({"ome": {"version": "0.5", **metadata}} if version == "0.5" else metadata)
 
 
-def new(path: Path, version: str) -> zarr.Group:
+def new_group(path: Path, version: str) -> zarr.Group:
     return zarr.open_group(path, mode="w", zarr_format=2 if version == "0.4" else 3)
 
 
@@ -734,25 +740,25 @@ def new(path: Path, version: str) -> zarr.Group:
 def test_ome_zarr(tmp_path, version):
     data = numbered("TCZYX", T=2, C=2, Z=3)
     omero = {"channels": [{"label": "DAPI"}, {"label": "GFP"}]}  # no colours, no windows
-    fill(new(tmp_path / "a.zarr", version), data, "TCZYX", version, omero=omero)
-    (found,) = read_acquisitions(tmp_path / "a.zarr")
-    assert isinstance(found.data, da.Array)
-    assert found.data.chunksize == (1, 1, 1, 9, 10)  # several of 8 × 8
-    np.testing.assert_array_equal(np.asarray(found.data), data)
-    np.testing.assert_allclose(found.positions, [[5, 7, 9]] * 2)
-    assert (found.unit, found.pixel_size) == ("micrometer", (0.3, 0.2))
-    assert found.channels == ("DAPI", "GFP")
+    fill(new_group(tmp_path / "a.zarr", version), data, "TCZYX", version, omero=omero)
+    (acquisition,) = read_acquisitions(tmp_path / "a.zarr")
+    assert isinstance(acquisition.data, da.Array)
+    assert acquisition.data.chunksize == (1, 1, 1, 9, 10)  # several of 8 × 8
+    np.testing.assert_array_equal(np.asarray(acquisition.data), data)
+    np.testing.assert_allclose(acquisition.positions, [[5, 7, 9]] * 2)
+    assert (acquisition.unit, acquisition.pixel_size) == ("micrometer", (0.3, 0.2))
+    assert acquisition.channels == ("DAPI", "GFP")
     (tmp_path / "a.zarr").rename(tmp_path / "without suffix")
     assert len(read_acquisitions(tmp_path / "without suffix")) == 1
 
 
 def test_ome_zarr_scales_of_the_whole_image_come_last(tmp_path):
-    whole = [
+    image_transforms = [
         {"type": "scale", "scale": [10.0, 2.0, 2.0]},
         {"type": "translation", "translation": [1.0, 0.0, 0.0]},
     ]
-    fill(new(tmp_path / "a.zarr", "0.4"), numbered("ZYX", Z=3), "ZYX", "0.4",
-         coordinateTransformations=whole)  # fmt: skip
+    fill(new_group(tmp_path / "a.zarr", "0.4"), numbered("ZYX", Z=3), "ZYX", "0.4",
+         coordinateTransformations=image_transforms)  # fmt: skip
     stack = read_stack(tmp_path / "a.zarr")
     np.testing.assert_allclose(stack.positions, [51, 71, 91])  # 10 × (5 + 2 z) + 1
     np.testing.assert_allclose(stack.pixel_size, (0.6, 0.4))
@@ -772,17 +778,17 @@ def test_ome_zarr_scales_of_the_whole_image_come_last(tmp_path):
 def test_ome_zarr_units(tmp_path, units, unit, start):
     axes = [AXES[a] | ({"unit": units[a.lower()]} if a.lower() in units else {}) for a in "ZYX"]
     axes = [{key: value for key, value in axis.items() if value} for axis in axes]
-    fill(new(tmp_path / "a.zarr", "0.4"), numbered("ZYX", Z=3), "ZYX", "0.4", axes=axes)
+    fill(new_group(tmp_path / "a.zarr", "0.4"), numbered("ZYX", Z=3), "ZYX", "0.4", axes=axes)
     stack = read_stack(tmp_path / "a.zarr")
     assert stack.unit == unit
     assert stack.positions[0] == pytest.approx(start)
 
 
-def test_ome_zarr_whose_planes_are_called_times(tmp_path):
+def test_ome_zarr_planes_stored_as_times_can_be_renamed(tmp_path):
     data = numbered("TCZYX", T=5, C=1, Z=1)
-    fill(new(tmp_path / "a.zarr", "0.4"), data, "TCZYX", "0.4")
-    told = r"the axes T 5, C 1, Z 1, Y 9, X 10, none of which .* if it is T, use --axes ZYX"
-    with pytest.raises(StackError, match=told):
+    fill(new_group(tmp_path / "a.zarr", "0.4"), data, "TCZYX", "0.4")
+    message = r"the axes T 5, C 1, Z 1, Y 9, X 10, none of which .* if it is T, use --axes ZYX"
+    with pytest.raises(StackError, match=message):
         read_stack(tmp_path / "a.zarr")
     stack = read_stack(tmp_path / "a.zarr", axes="ZYX")
     np.testing.assert_array_equal(stack.planes[:, 0, 0], [0, 100, 200, 300, 400])
@@ -791,26 +797,28 @@ def test_ome_zarr_whose_planes_are_called_times(tmp_path):
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_bioformats2raw(tmp_path, version):
-    root = new(tmp_path / "a.zarr", version)
+    root = new_group(tmp_path / "a.zarr", version)
     describe(root, {"bioformats2raw.layout": 3}, version)
     for i in range(11):  # 10 comes after 9
         data = numbered("ZYX", Z=3) + np.uint16(1000 * i)
         fill(root.create_group(str(i)), data, "ZYX", version, name=f"field {i}")
-    found = read_acquisitions(tmp_path / "a.zarr")
-    assert [each.name for each in found] == [f"field {i}" for i in range(11)]
-    assert [int(values(each)[0, 0, 1]) for each in found] == [1000 * i + 1 for i in range(11)]
-    described = root.create_group("OME")
-    describe(described, {"series": ["2", "0"]}, version)
+    acquisitions = read_acquisitions(tmp_path / "a.zarr")
+    assert [each.name for each in acquisitions] == [f"field {i}" for i in range(11)]
+    assert [int(values(each)[0, 0, 1]) for each in acquisitions] == [
+        1000 * i + 1 for i in range(11)
+    ]
+    metadata = root.create_group("OME")
+    describe(metadata, {"series": ["2", "0"]}, version)
     assert [each.name for each in read_acquisitions(tmp_path / "a.zarr")] == ["field 2", "field 0"]
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_plate(tmp_path, version):
-    root = new(tmp_path / "a.zarr", version)
+    root = new_group(tmp_path / "a.zarr", version)
     wells = [
         {"path": "A/1", "rowIndex": 0, "columnIndex": 0},
         {"path": "B/2", "rowIndex": 1, "columnIndex": 1},
-        {"path": "B/1", "rowIndex": 1, "columnIndex": 0},  # not taken
+        {"path": "B/1", "rowIndex": 1, "columnIndex": 0},  # missing
     ]
     plate = {
         "rows": [{"name": "A"}, {"name": "B"}],
@@ -825,23 +833,25 @@ def test_plate(tmp_path, version):
         for k in range(2):
             data = numbered("ZYX", Z=3) + np.uint16(1000 * i + 100 * k)
             fill(group.create_group(str(k)), data, "ZYX", version)
-    found = read_acquisitions(tmp_path / "a.zarr")
-    assert [each.name for each in found] == ["A/1/0", "A/1/1", "B/2/0", "B/2/1"]
-    assert [int(values(each)[0, 0, 2]) for each in found] == [2, 102, 1002, 1102]
+    acquisitions = read_acquisitions(tmp_path / "a.zarr")
+    assert [each.name for each in acquisitions] == ["A/1/0", "A/1/1", "B/2/0", "B/2/1"]
+    assert [int(values(each)[0, 0, 2]) for each in acquisitions] == [2, 102, 1002, 1102]
     stack = read_stack(tmp_path / "a.zarr", position="B/2/1")
     np.testing.assert_allclose(stack.positions, [5, 7, 9])
     assert len(read_acquisitions(tmp_path / "a.zarr" / "A" / "1")) == 2
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
-def test_metadata_that_is_not_as_specified(tmp_path, version):
-    group = new(tmp_path / "a.zarr", version)
+def test_invalid_ome_zarr_metadata_are_refused(tmp_path, version):
+    group = new_group(tmp_path / "a.zarr", version)
     order = [AXES[axis] for axis in "ZTYX"]
     fill(group, numbered("TZYX", T=2, Z=3), "TZYX", version, axes=order)
-    told = r"a\.zarr isn't valid OME-Zarr: multiscales\.0\.axes: All space axes must be at the end"
-    with pytest.raises(StackError, match=told):
+    message = (
+        r"a\.zarr isn't valid OME-Zarr: multiscales\.0\.axes: All space axes must be at the end"
+    )
+    with pytest.raises(StackError, match=message):
         read_acquisitions(tmp_path / "a.zarr")
-    group = new(tmp_path / "b.zarr", version)
+    group = new_group(tmp_path / "b.zarr", version)
     describe(group, {"multiscales": [multiscales("ZYX")]}, version)
     with pytest.raises(StackError, match=r"b\.zarr isn't valid OME-Zarr: 0 is missing"):
         read_acquisitions(tmp_path / "b.zarr")
@@ -856,16 +866,16 @@ def test_bare_zarr(tmp_path):
     zarr.create_array(tmp_path / "b.zarr", data=numbered("ZTYX", T=2, Z=4))
     with pytest.raises(StackError, match=r"b\.zarr has the axes unnamed 4, unnamed 2, Y 9"):
         read_acquisitions(tmp_path / "b.zarr")
-    (found,) = read_acquisitions(tmp_path / "b.zarr", axes="ZTYX")
-    np.testing.assert_array_equal(values(found), numbered("TCZ", T=2, C=1, Z=4))
+    (acquisition,) = read_acquisitions(tmp_path / "b.zarr", axes="ZTYX")
+    np.testing.assert_array_equal(values(acquisition), numbered("TCZ", T=2, C=1, Z=4))
     names = ["z", "t", "y", "x"]
     zarr.create_array(tmp_path / "c.zarr", data=numbered("ZTYX", T=2, Z=4), dimension_names=names)
-    (found,) = read_acquisitions(tmp_path / "c.zarr")
-    np.testing.assert_array_equal(values(found), numbered("TCZ", T=2, C=1, Z=4))
-    group = new(tmp_path / "d.zarr", "0.5")
+    (acquisition,) = read_acquisitions(tmp_path / "c.zarr")
+    np.testing.assert_array_equal(values(acquisition), numbered("TCZ", T=2, C=1, Z=4))
+    group = new_group(tmp_path / "d.zarr", "0.5")
     group.create_array("raw", data=numbered("ZYX", Z=4))
-    told = r"d\.zarr is a Zarr group without OME metadata: give one of its arrays \(raw\)"
-    with pytest.raises(StackError, match=told):
+    message = r"d\.zarr is a Zarr group without OME metadata: give one of its arrays \(raw\)"
+    with pytest.raises(StackError, match=message):
         read_stack(tmp_path / "d.zarr")
     assert read_stack(tmp_path / "d.zarr" / "raw").planes.shape == (4, 9, 10)
     (tmp_path / "e.zarr").mkdir()
@@ -877,7 +887,7 @@ def test_bare_zarr(tmp_path):
 
 
 class Image:
-    """What `bioio.BioImage` is to us, with two scenes."""
+    """Test double of `bioio.BioImage` with two scenes."""
 
     scenes = ("near", "far")
     reader = None
@@ -896,8 +906,8 @@ class Image:
         return da.from_array(numbered("PTCZYX", P=2, T=2, C=2, Z=3)[self.scene])
 
 
-class Coloured(Image):
-    """One scene of a reader that gives blue first, takes no chunks and knows no sizes."""
+class BlueFirstImage(Image):
+    """One scene in order blue, green, red; no argument for chunks, no pixel sizes."""
 
     scenes = ("only",)
     channel_names = None
@@ -912,8 +922,8 @@ class Coloured(Image):
         return da.zeros((1, 1, 3, 9, 10, 3), dtype=np.uint8) + np.array([1, 2, 3], np.uint8)
 
 
-def installed(monkeypatch, image) -> None:
-    """Let `bioio` be a module with this BioImage, or not be installed."""
+def replace_bioio(monkeypatch, image) -> None:
+    """Replace `bioio` by a module with this BioImage, or by no module."""
     spec = importlib.util.find_spec
     found = None if image is None else types.SimpleNamespace()
     monkeypatch.setattr(
@@ -922,12 +932,12 @@ def installed(monkeypatch, image) -> None:
     monkeypatch.setitem(sys.modules, "bioio", types.SimpleNamespace(BioImage=image))
 
 
-def test_files_of_microscopes(tmp_path, monkeypatch):
-    installed(monkeypatch, Image)
+def test_scenes_of_bioio_are_positions(tmp_path, monkeypatch):
+    replace_bioio(monkeypatch, Image)
     (tmp_path / "a.czi").touch()
-    found = read_acquisitions(tmp_path / "a.czi")
-    assert [each.name for each in found] == ["near", "far"]
-    for i, each in enumerate(found):
+    acquisitions = read_acquisitions(tmp_path / "a.czi")
+    assert [each.name for each in acquisitions] == ["near", "far"]
+    for i, each in enumerate(acquisitions):
         assert isinstance(each.data, da.Array)
         np.testing.assert_array_equal(values(each), numbered("PTCZ", P=2, T=2, C=2, Z=3)[i])
         np.testing.assert_allclose(each.positions, [[0, 2, 4]] * 2)
@@ -936,25 +946,25 @@ def test_files_of_microscopes(tmp_path, monkeypatch):
 
 
 def test_colour_from_czi_is_red_green_blue(tmp_path, monkeypatch):
-    installed(monkeypatch, Coloured)
+    replace_bioio(monkeypatch, BlueFirstImage)
     (tmp_path / "a.czi").touch()
-    (found,) = read_acquisitions(tmp_path / "a.czi")
-    np.testing.assert_array_equal(found.data[0, 0, 0, 0, 0], [3, 2, 1])
-    assert found.unit == "pixel"
+    (acquisition,) = read_acquisitions(tmp_path / "a.czi")
+    np.testing.assert_array_equal(acquisition.data[0, 0, 0, 0, 0], [3, 2, 1])
+    assert acquisition.unit == "pixel"
 
 
-def test_without_bioio_it_is_said_what_to_install(tmp_path, monkeypatch):
+def test_without_bioio_the_message_names_the_package_to_install(tmp_path, monkeypatch):
     for suffix, plugin in (("czi", "bioio-czi"), ("nd2", "bioio-nd2"), ("vsi", "bioio-bioformats")):
         path = tmp_path / f"a.{suffix}"
         path.touch()
-        installed(monkeypatch, None)
-        told = rf"\.{suffix} files need bioio: pip install bioio {plugin}"
-        with pytest.raises(StackError, match=told):
+        replace_bioio(monkeypatch, None)
+        message = rf"\.{suffix} files need bioio: pip install bioio {plugin}"
+        with pytest.raises(StackError, match=message):
             read_stack(path)
     (tmp_path / "a.lif").touch()
-    installed(monkeypatch, Image)
-    told = r"a\.lif can't be read by bioio, for which \.lif files need bioio-lif: no plugin$"
-    with pytest.raises(StackError, match=told):
+    replace_bioio(monkeypatch, Image)
+    message = r"a\.lif can't be read by bioio, for which \.lif files need bioio-lif: no plugin$"
+    with pytest.raises(StackError, match=message):
         read_stack(tmp_path / "a.lif")
 
 
@@ -970,12 +980,12 @@ def test_czi_through_bioio(tmp_path):
             "a", channel_names={0: "DAPI", 1: "GFP"},
             scale_x=0.2e-6, scale_y=0.3e-6, scale_z=0.7e-6,
         )  # fmt: skip
-    (found,) = read_acquisitions(tmp_path / "a.czi")
-    assert found.data.chunksize == (1, 1, 1, 32, 40)
-    np.testing.assert_array_equal(np.asarray(found.data), data)
-    np.testing.assert_allclose(found.positions, [0.7 * np.arange(5)] * 2)
-    np.testing.assert_allclose(found.pixel_size, (0.3, 0.2))
-    assert (found.unit, found.channels) == ("micrometer", ("DAPI", "GFP"))
+    (acquisition,) = read_acquisitions(tmp_path / "a.czi")
+    assert acquisition.data.chunksize == (1, 1, 1, 32, 40)
+    np.testing.assert_array_equal(np.asarray(acquisition.data), data)
+    np.testing.assert_allclose(acquisition.positions, [0.7 * np.arange(5)] * 2)
+    np.testing.assert_allclose(acquisition.pixel_size, (0.3, 0.2))
+    assert (acquisition.unit, acquisition.channels) == ("micrometer", ("DAPI", "GFP"))
 
 
 def test_colour_of_czi_through_bioio(tmp_path):
@@ -991,11 +1001,13 @@ def test_colour_of_czi_through_bioio(tmp_path):
     assert stack.unit == "pixel"
 
 
-def test_importing_loads_no_format_that_is_not_read():
-    late = ("dask", "zarr", "ome_zarr_models", "bioio", "imageio", "pydantic")
+def test_import_does_not_load_libraries_of_formats():
+    libraries = ("dask", "zarr", "ome_zarr_models", "bioio", "imageio", "pydantic")
     code = (
         "import sys, json, napari_dff.io;"
-        f"print(json.dumps([m for m in {late} if m in sys.modules]))"
+        f"print(json.dumps([m for m in {libraries} if m in sys.modules]))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == []
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert json.loads(process.stdout) == []

@@ -91,21 +91,17 @@ def as_dask_array(array: Any, chunks: Sequence[int], axes: Sequence[str], file: 
     import dask.array as da  # 0.3 s, needed only here
 
     check_memory(file, chunks, array.dtype)
-    joined_chunks = tuple(
+    windows = tuple(
         max(n, CHUNK_PX // n * n) if axis in ("Y", "X") else n
         for n, axis in zip(chunks, axes, strict=True)
     )
-    lazy = da.from_array(  # type: ignore[no-untyped-call]
-        FileArray(array, file), chunks=joined_chunks, name=False
-    )
+    source = FileArray(array, file)
+    lazy = da.from_array(source, chunks=windows, name=False)  # type: ignore[no-untyped-call]
     return lazy if lazy.dtype.isnative else lazy.astype(lazy.dtype.newbyteorder("="))
 
 
 def check_memory(file: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
-    """Raise StackError if an array of this shape, from a header, does not fit in memory.
-
-    A header can state any size, whatever the size of the file.
-    """
+    """Raise StackError if an array of this shape, read from a header, does not fit in memory."""
     size, available = math.prod(shape) * dtype.itemsize, psutil.virtual_memory().available
     if size > available:
         raise StackError(
@@ -124,7 +120,7 @@ class FileArray:
     def __getitem__(self, index: Any) -> np.ndarray:
         try:
             return np.asarray(self._array[index])
-        except Exception as error:  # every decoder has its own
+        except Exception as error:  # each decoder raises its own types
             raise StackError(f"{self._file} can't be decoded: {reason(error)}") from error
 
 

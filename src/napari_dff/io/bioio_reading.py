@@ -29,10 +29,10 @@ def bioio_sources(path: Path) -> list[Source]:
         image = _open_image(path, importlib.import_module("bioio"))
         return [_source(path, image, scene) for scene in image.scenes]
     except Exception as error:  # each plugin raises its own types
-        why = reason(error).partition(". ")[0]
+        message = reason(error).partition(". ")[0]
         raise StackError(
             f"{path.name} can't be read by bioio, for which {path.suffix} files need {plugin}: "
-            f"{why}"
+            f"{message}"
         ) from error
 
 

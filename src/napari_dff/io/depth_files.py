@@ -43,24 +43,24 @@ class DepthFiles:
     """
 
     def __init__(self, folder: str | os.PathLike[str], acquisition: Acquisition) -> None:
-        place = Path(folder)
+        path = Path(folder)
         try:
-            provenance = read_json(place / PROVENANCE_FILE, "the record of a run")
-            self.transforms = read_transforms(place / "transforms.json")
-            self._maps = DepthMap(*(_open_map(place, name) for name in DepthMap._fields))
+            provenance = read_json(path / PROVENANCE_FILE, "the record of a run")
+            self.transforms = read_transforms(path / "transforms.json")
+            self._maps = DepthMap(*(_open_map(path, name) for name in DepthMap._fields))
             positions = np.asarray(provenance["positions"], float)
             unit = provenance["unit"]
             if positions.shape != self.transforms.shape[:-2] or 0 in positions.shape:
                 raise ValueError(
                     f"positions of shape {positions.shape} and transforms of shape "
-                    f"{self.transforms.shape} don't belong together"
+                    f"{self.transforms.shape} do not match"
                 )
             positions = np.atleast_2d(positions)
             _check_maps(self._maps, len(positions))
         except (OSError, KeyError, TypeError, ValueError) as error:
-            why = "a run was interrupted while it moved its result there: run it again"
-            why = why if has_interrupted_moves(place) else reason(error)
-            raise ValueError(f"{folder} holds no result of a run: {why}") from error
+            message = "a run was interrupted while it moved its result there: run it again"
+            message = message if has_interrupted_moves(path) else reason(error)
+            raise ValueError(f"{folder} holds no result of a run: {message}") from error
         shape, expected = self._maps.depth.shape[-2:], tuple(acquisition.data.shape[3:5])
         if shape != expected:
             raise ValueError(
@@ -91,15 +91,15 @@ class DepthFiles:
         return read
 
 
-def _open_map(place: Path, name: str) -> Any:
+def _open_map(folder: Path, name: str) -> Any:
     """Open one map of a result, ([T,] Y, X), loaded on demand."""
-    file = f"{name}.tif" if (place / f"{name}.tif").exists() else f"{name}.ome.zarr"
+    file = f"{name}.tif" if (folder / f"{name}.tif").exists() else f"{name}.ome.zarr"
     try:
         if file.endswith(".tif"):
-            return map_tiff(place / file)
+            return map_tiff(folder / file)
         import zarr
 
-        array = zarr.open_array(place / file / "0", mode="r")
+        array = zarr.open_array(folder / file / "0", mode="r")
         check_unpickled(file, array)
         return FileArray(array, file)
     except Exception as error:  # both raise many types for damaged files

@@ -79,9 +79,8 @@ def frames_source(folder: Path) -> Source:
 
     chunks = ((1,) * len(paths), *((n,) for n in first.shape))
     empty = np.empty((0,) * len(chunks), first.dtype)
-    data = da.map_blocks(  # type: ignore[no-untyped-call]
-        read, chunks=chunks, dtype=first.dtype, meta=empty
-    )
+    blocks = {"chunks": chunks, "dtype": first.dtype, "meta": empty}
+    data = da.map_blocks(read, **blocks)  # type: ignore[no-untyped-call]
     axes = ("", "Y", "X", "S")[: data.ndim]
     return Source(data, axes, folder.name, warnings=tuple(messages[:1]), files=tuple(paths))
 
@@ -99,9 +98,9 @@ def _frame_type(path: Path, messages: list[str]) -> _FrameType:
         else:
             with _open_image(path) as image:
                 pixel = np.asarray(Image.new(_pixel_mode(image), (1, 1)))
-                page_count = [n for n in (getattr(image, "n_frames", 1),) if n > 1]
-                shape = (*page_count, image.height, image.width, *pixel.shape[2:])
-            axes, dtype = "?" * len(page_count) + "YXS"[: pixel.ndim], pixel.dtype
+                page_axis = [n for n in (getattr(image, "n_frames", 1),) if n > 1]
+                shape = (*page_axis, image.height, image.width, *pixel.shape[2:])
+            axes, dtype = "?" * len(page_axis) + "YXS"[: pixel.ndim], pixel.dtype
     except StackError:
         raise
     except Exception as error:  # each reader raises its own types
@@ -124,9 +123,8 @@ def _read_frame(path: Path) -> np.ndarray:
                 return _without_alpha(np.asarray(image.convert(_pixel_mode(image))))
         with open_tiff(path, []) as (tif, _):
             frame = tif.series[0].asarray()
-            return _without_alpha(
-                np.moveaxis(frame, 0, 2) if tif.series[0].axes == "SYX" else frame
-            )
+            samples_first = tif.series[0].axes == "SYX"
+        return _without_alpha(np.moveaxis(frame, 0, 2) if samples_first else frame)
     except StackError:
         raise
     except Exception as error:  # each reader raises its own types

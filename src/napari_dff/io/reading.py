@@ -32,18 +32,7 @@ __all__ = [
     "read_stack",
     "read_transforms",
 ]
-MICROSCOPE_SUFFIXES = {
-    *BIOIO_PLUGINS,
-    ".ims",
-    ".lsm",
-    ".mrxs",
-    ".oib",
-    ".oif",
-    ".sld",
-    ".stk",
-    ".vsi",
-    ".zvi",
-}
+MICROSCOPE_SUFFIXES = {".ims", ".lsm", ".mrxs", ".oib", ".oif", ".sld", ".stk", ".vsi", ".zvi"}
 
 
 def read_acquisitions(
@@ -148,7 +137,7 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     try:
         return Recipe.from_dict(settings)
     except ValueError as error:
-        newer = f"; it was made by napari-dff {version}, a newer one" if _newer(version) else ""
+        newer = f"; it is from the newer version {version}" if _is_newer(version) else ""
         raise ValueError(f"{path}: {error}{newer}") from error
 
 
@@ -160,7 +149,7 @@ def read_transforms(path: str | os.PathLike[str]) -> np.ndarray:
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} does not contain transforms written by a run: {error}") from error
     if matrices.ndim not in (3, 4) or matrices.shape[-2:] != (3, 3):
-        raise ValueError(f"{path} must hold one 3 × 3 matrix a plane, got shape {matrices.shape}")
+        raise ValueError(f"{path} must hold one 3 × 3 matrix per plane, got shape {matrices.shape}")
     if not (np.isfinite(matrices).all() and np.linalg.matrix_rank(matrices).min(initial=3) == 3):
         raise ValueError(f"{path} must hold matrices that are finite and can be inverted")
     return matrices
@@ -188,7 +177,7 @@ def _read_all(
     return acquisitions
 
 
-def _newer(version: str) -> bool:
+def _is_newer(version: str) -> bool:
     """Return whether a version of napari-dff is newer than this one."""
     other, installed = (
         [int(number) for number in re.findall(r"[0-9]{1,9}", each)[:3]]
@@ -207,7 +196,8 @@ def _sources(path: Path) -> list[Source]:
         return tiff_sources(path)
     if suffix in FRAME_SUFFIXES:
         raise StackError(f"{path.name} is a single image: give the folder with one image per plane")
-    if suffix in MICROSCOPE_SUFFIXES or importlib.util.find_spec("bioio") is not None:
+    microscope = suffix in BIOIO_PLUGINS or suffix in MICROSCOPE_SUFFIXES
+    if microscope or importlib.util.find_spec("bioio") is not None:
         return bioio_sources(path)
     raise StackError(
         f"{path.name} is neither a folder of frames nor TIFF or OME-Zarr; "
@@ -221,21 +211,17 @@ def _with_spacing(acquisition: Acquisition, spacing: float | Sequence[float]) ->
         raise ValueError(f"spacing must be one or three positive lengths in µm, got {spacing!r}")
     planes = np.tile(np.arange(acquisition.data.shape[2]), (acquisition.times, 1))
     if len(values) == 3:
+        positions, pixel_size = values[0] * planes, (values[1], values[2])
         return dataclasses.replace(
-            acquisition,
-            positions=values[0] * planes,
-            pixel_size=(values[1], values[2]),
-            unit="micrometer",
+            acquisition, positions=positions, pixel_size=pixel_size, unit="micrometer"
         )
     if acquisition.unit == "pixel":
         raise ValueError(
             "spacing must be three lengths in µm, of planes, rows and columns, since the file "
-            f"doesn't say how large its pixels are; got {spacing!r}"
+            f"has no pixel size; got {spacing!r}"
         )
-    return dataclasses.replace(
-        acquisition,
-        positions=values[0] * conversion_factor("micrometer", acquisition.unit) * planes,
-    )
+    step = values[0] * conversion_factor("micrometer", acquisition.unit)
+    return dataclasses.replace(acquisition, positions=step * planes)
 
 
 def _check_choice(
