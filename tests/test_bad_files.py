@@ -843,9 +843,9 @@ def test_any_name_works_on_the_command_line(tmp_path, capsys):
 def test_every_number_type_is_read(dtype, tmp_path):
     planes = (PIXELS // 500).astype(dtype)
     for path in (array(tmp_path / "a.zarr", planes), tiff(tmp_path / "a.tif", planes)):
-        found = np.asarray(read_stack(path).planes)
-        assert found.dtype == planes.dtype.newbyteorder("=")
-        np.testing.assert_array_equal(found, planes)
+        pixels_read = np.asarray(read_stack(path).planes)
+        assert pixels_read.dtype == planes.dtype.newbyteorder("=")
+        np.testing.assert_array_equal(pixels_read, planes)
 
 
 @pytest.mark.parametrize(
@@ -1067,9 +1067,9 @@ def test_source_has_no_functions_that_execute_content_of_files():
     allowed = {("io/zarr_reading.py", "pickle")}  # where it is refused
     words = re.compile(r"\b(pickle|eval|exec|allow_pickle|marshal|shelve|dill)\b")
     folder = Path(napari_dff.__file__).parent
-    found = {
+    matches = {
         (path.relative_to(folder).as_posix(), match[1])
         for path in folder.rglob("*.py")
         for match in words.finditer(path.read_text(encoding="utf-8"))
     }
-    assert found <= allowed
+    assert matches <= allowed

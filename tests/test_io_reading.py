@@ -124,11 +124,11 @@ def test_labels_of_imagej_that_differ_from_plane_to_plane_are_no_channels(tmp_pa
 def test_big_endian_as_imagej_writes_it_is_lazy_and_native(tmp_path):
     planes = numbered("ZYX", Z=4)
     write_plain(tmp_path / "a.tif", planes, byteorder=">", metadata=None)
-    found = read_stack(tmp_path / "a.tif").planes
-    assert isinstance(found, da.Array)
-    assert found.chunks == ((1, 1, 1, 1), (9,), (10,))
-    assert np.asarray(found[0]).dtype.isnative
-    np.testing.assert_array_equal(found, planes)
+    lazy_planes = read_stack(tmp_path / "a.tif").planes
+    assert isinstance(lazy_planes, da.Array)
+    assert lazy_planes.chunks == ((1, 1, 1, 1), (9,), (10,))
+    assert np.asarray(lazy_planes[0]).dtype.isnative
+    np.testing.assert_array_equal(lazy_planes, planes)
 
 
 def test_a_tiff_of_many_pages_is_a_focal_stack(tmp_path):
@@ -925,9 +925,9 @@ class BlueFirstImage(Image):
 def replace_bioio(monkeypatch, image) -> None:
     """Replace `bioio` by a module with this BioImage, or by no module."""
     spec = importlib.util.find_spec
-    found = None if image is None else types.SimpleNamespace()
+    module_spec = None if image is None else types.SimpleNamespace()
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: found if name == "bioio" else spec(name)
+        importlib.util, "find_spec", lambda name: module_spec if name == "bioio" else spec(name)
     )
     monkeypatch.setitem(sys.modules, "bioio", types.SimpleNamespace(BioImage=image))
 
