@@ -1,4 +1,4 @@
-"""Figures and movies to the disk."""
+"""Write figures and movies."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ FIGURE_DPI = 300
 
 
 def write_figure(path: str | os.PathLike[str], figure: Figure) -> None:
-    """Write a figure as PNG, SVG (text stays text) or PDF; what was there stays until it is done.
+    """Write a figure as PNG, SVG (with text as text) or PDF, complete or not at all.
 
     Raises
     ------
     ValueError
-        For another suffix.
+        If `path` has another suffix.
     """
-    path = _checked(path, FIGURE_SUFFIXES)
+    path = _check_suffix(path, FIGURE_SUFFIXES)
     with write_file(path) as new, rc_context({"svg.fonttype": "none"}):
         figure.savefig(new, dpi=FIGURE_DPI)
 
@@ -34,29 +34,29 @@ def write_figure(path: str | os.PathLike[str], figure: Figure) -> None:
 def write_movie(
     path: str | os.PathLike[str], frames: Iterable[np.ndarray], *, seconds: float = 0.15
 ) -> None:
-    """Write 8-bit colour frames as animated GIF, or as multi-page TIFF, likewise.
+    """Write 8-bit colour frames as animated GIF or multi-page TIFF, complete or not at all.
 
-    `seconds` a frame.
+    `seconds` is the duration of a frame of a GIF.
 
     Raises
     ------
     ValueError
-        For another suffix, or no frames.
+        If `path` has another suffix, or there are no frames.
     """
     import imageio.v3 as iio
 
-    path = _checked(path, MOVIE_SUFFIXES)
+    path = _check_suffix(path, MOVIE_SUFFIXES)
     settings: dict[str, Any] = (
         {"duration": 1000 * seconds, "loop": 0} if path.suffix.lower() == ".gif" else {}
     )
-    every = list(frames)
-    if not every:
+    frames = list(frames)
+    if not frames:
         raise ValueError("frames must be one at least, got none")
     with write_file(path) as new:
-        iio.imwrite(new, np.stack(every), **settings)
+        iio.imwrite(new, np.stack(frames), **settings)
 
 
-def _checked(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> Path:
+def _check_suffix(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> Path:
     path = Path(path).absolute()
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"path must end in {', '.join(suffixes)}, got {path.name!r}")

@@ -1,4 +1,4 @@
-"""The sink of a run that writes files."""
+"""Sink that writes the results of a run to files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from napari_dff.windows import Window
 
 
 class FileSink:
-    """Writes the results of an acquisition with axes T and C to `ResultFiles`.
+    """Write the results of an acquisition with axes T and C to `ResultFiles`.
 
     Parameters
     ----------
     files : ResultFiles
-        Open.
+        Entered already.
     planes : int
         Number of planes of a stack.
     """
@@ -30,7 +30,7 @@ class FileSink:
         self._coverages: list[Coverage] = []
 
     def write_tile(self, index: Index, tile: TileResult) -> None:
-        """Write one window of all images."""
+        """Write a tile to all images."""
         self._files.write_window(tile.window, tile.refined, tile.images, time=index[0])
         self._pixels.append(tile.refined.index.size)
         self._coverages.append(coverage(tile.refined, self._planes))
@@ -40,10 +40,10 @@ class FileSink:
         return self._files.depth_map(window, time=index[0])
 
     def finish_stack(self, index: Index, stack: AlignedStack, progress: Progress) -> None:
-        """Keep the transforms for their file."""
+        """Store the transforms for transforms.json."""
         if stack.alignment is not None:
             self._files.set_transforms(stack.alignment.transforms, time=index[0])
 
     def coverage(self) -> Coverage:
-        """Return the shares of all pixels of all times."""
+        """Return the coverage of all pixels of all times."""
         return Coverage(*np.average(self._coverages, axis=0, weights=self._pixels).tolist())

@@ -1,7 +1,7 @@
-"""Whose files are in a folder: those of a result of ours, the user's own, those being read.
+"""Protect files of the user: those that no run has written, and those that a run reads.
 
-The record of a result lists the digest of each of its files. A file that isn't in the record of its
-folder, or was changed since, belongs to the user.
+The record of a result lists the digest of each of its files. A file that is not in the record of
+its folder, or was changed since, belongs to the user.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def write_record(folder: Path, content: dict[str, object], record: str = PROVENA
 
 
 def foreign_files(folder: Path, names: Collection[str], record: str = PROVENANCE_FILE) -> list[str]:
-    """Return those of `names` that exist in `folder` and that no record of ours covers."""
+    """Return those of `names` in `folder` that its record does not list with their digest."""
     present = [name for name in sorted(names) if os.path.lexists(folder / name)]
     try:
         content = read_json(folder / record, "a record")
         digests = dict(content["files"])
-    except (OSError, ValueError, KeyError, TypeError):  # no record, or a file of the user's own
+    except (OSError, ValueError, KeyError, TypeError):  # no record, or another file of this name
         return present
     others = [name for name in present if name != record]
     return [name for name in others if digests.get(name) != compute_digest(folder / name)]
@@ -39,7 +39,7 @@ def foreign_files(folder: Path, names: Collection[str], record: str = PROVENANCE
 def check_own(
     folder: Path, names: Collection[str], overwrite: bool = False, record: str = PROVENANCE_FILE
 ) -> None:
-    """Raise a FileExistsError where one of `names` in `folder` is a file of the user's own."""
+    """Raise a FileExistsError if one of `names` in `folder` belongs to the user."""
     foreign = [] if overwrite else foreign_files(folder, names, record)
     if foreign:
         raise FileExistsError(
@@ -49,7 +49,7 @@ def check_own(
 
 
 def earlier_input(folder: Path) -> str:
-    """Return what the result in `folder` was made of, "" where there is none of ours."""
+    """Return the path of the input of the result in `folder`, "" if there is no result."""
     try:
         content = read_json(folder / PROVENANCE_FILE, "a record")
         return str(content["input"].get("path") or "planes in memory")
@@ -58,22 +58,26 @@ def earlier_input(folder: Path) -> str:
 
 
 def check_not_input(
-    folders: Iterable[Path], names: Collection[str], files: Iterable[Path], what: str = "the planes"
+    folders: Iterable[Path],
+    names: Collection[str],
+    input_files: Iterable[Path],
+    label: str = "the planes",
 ) -> None:
-    """Raise a ValueError where files in `folders` called `names` would replace one of `files`.
+    """Raise a ValueError if files called `names` in `folders` would replace one of `input_files`.
 
-    Also where they would lie among the frames, or within the Zarr, that are read.
+    Also if a folder is one of them, e.g. one of frames, or lies in a Zarr among them. `label` is
+    their name in the message.
     """
-    paths = {each for file in files for each in _absolute(file)}
-    covered = paths.union(*(path.parents for path in paths))
+    paths = {path for file in input_files for path in _absolute_paths(file)}
+    protected = paths.union(*(path.parents for path in paths))
     for folder in folders:
-        for out in _absolute(folder):
-            within = any(each in paths and is_zarr(each) for each in out.parents)
-            if out in paths or within or any(out / name in covered for name in names):
+        for out in _absolute_paths(folder):
+            in_zarr = any(parent in paths and is_zarr(parent) for parent in out.parents)
+            if out in paths or in_zarr or any(out / name in protected for name in names):
                 real = os.path.realpath(folder)
-                raise ValueError(f"out must be another folder than that of {what}, got {real}")
+                raise ValueError(f"out must be another folder than that of {label}, got {real}")
 
 
-def _absolute(path: Path) -> set[Path]:
-    """The path as it is given, and with its links resolved."""
+def _absolute_paths(path: Path) -> set[Path]:
+    """Return the absolute path, with links and with links resolved."""
     return {path.absolute(), Path(os.path.realpath(path))}

@@ -20,54 +20,57 @@ SAMPLE_NAMES = ("rough_surface", "cell_sheet", "machined_part", "bare_patch")
 
 
 def sample_path(name: str) -> Path:
-    """Where the bundled focal stack `name` of `SAMPLE_NAMES` lies."""
+    """Return the path of the bundled focal stack `name` of `SAMPLE_NAMES`."""
     if name not in SAMPLE_NAMES:
         raise ValueError(f"name must be one of {', '.join(SAMPLE_NAMES)}, got {name!r}")
-    return Path(str(files("napari_dff"))) / "sample_data" / f"{name}.ome.tif"
+    return _bundled_folder() / f"{name}.ome.tif"
 
 
 def write_sample(
     name: str, truth: GroundTruth, folder: str | os.PathLike[str], *, overwrite: bool = False
 ) -> None:
-    """Write a rendered stack as a sample: stack, true depth and true sharp picture.
+    """Write a rendered focal stack, its true depth and its true all-in-focus image.
 
-    FileExistsError where `folder` holds other files of these names, unless `overwrite`.
+    Raises a FileExistsError if `folder` holds other files of these names, unless `overwrite`.
     """
-    small: dict[str, Any] = {"compression": "zlib"}
-    exact = {**small, "predictor": True}  # of integers only
-    with _sample_folder(name, folder, overwrite) as place:
-        write_stack(place / f"{name}.ome.tif", truth.stack, **exact)
-        write_image(place / f"{name}.depth.tif", truth.depth, truth.stack, **small)
-        write_image(place / f"{name}.sharp.tif", truth.sharp, truth.stack, **exact)
+    float_settings: dict[str, Any] = {"compression": "zlib"}
+    integer_settings = {**float_settings, "predictor": True}
+    with _sample_folder(name, folder, overwrite) as staging:
+        write_stack(staging / f"{name}.ome.tif", truth.stack, **integer_settings)
+        write_image(staging / f"{name}.depth.tif", truth.depth, truth.stack, **float_settings)
+        write_image(staging / f"{name}.sharp.tif", truth.sharp, truth.stack, **integer_settings)
 
 
 def copy_sample(name: str, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Copy a bundled stack with its truth into `folder`; errors as of `write_sample`."""
-    source = sample_path(name).parent
-    with _sample_folder(name, folder, overwrite) as place:
-        for file in _names(name):
-            shutil.copyfile(source / file, place / file)
+    """Copy the files of a bundled sample into `folder`; errors as of `write_sample`."""
+    with _sample_folder(name, folder, overwrite) as staging:
+        for file in _file_names(name):
+            shutil.copyfile(_bundled_folder() / file, staging / file)
 
 
-def _names(name: str) -> list[str]:
+def _file_names(name: str) -> list[str]:
     return [f"{name}.{kind}.tif" for kind in ("ome", "depth", "sharp")]
 
 
 def _sample_folder(
     name: str, folder: str | os.PathLike[str], overwrite: bool
 ) -> AbstractContextManager[Path]:
-    """Staging folder of a sample; only the bundled files themselves are replaced unasked."""
-    bundled = Path(str(files("napari_dff"))) / "sample_data"
+    """Return a staging folder for a sample; without `overwrite`, it replaces copies only."""
 
-    def check(place: Path) -> None:
-        present = [file for file in _names(name) if os.path.lexists(place / file)]
-        for file in [] if overwrite else present:
-            if not (bundled / file).is_file() or compute_digest(bundled / file) != compute_digest(
-                place / file
-            ):
+    def check(target: Path) -> None:
+        for file in _file_names(name):
+            path, bundled = target / file, _bundled_folder() / file
+            if not os.path.lexists(path):
+                continue
+            if not bundled.is_file() or compute_digest(bundled) != compute_digest(path):
                 raise FileExistsError(
-                    f"{place / file} is not the bundled file: write elsewhere, or add --overwrite "
+                    f"{path} is not the bundled file: write elsewhere, or add --overwrite "
                     "(overwrite=True in Python)"
                 )
 
-    return write_folder(Path(folder), _names(name), check)
+    names = _file_names(name)
+    return write_folder(Path(folder), names, (lambda _: None) if overwrite else check)
+
+
+def _bundled_folder() -> Path:
+    return Path(str(files("napari_dff"))) / "sample_data"

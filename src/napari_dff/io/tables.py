@@ -1,4 +1,4 @@
-"""Tables to the disk, as CSV."""
+"""Write tables as CSV."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from napari_dff.units import depth_unit_symbol, unit_symbol
 def write_table(
     path: str | os.PathLike[str], columns: Mapping[str, Sequence[Any] | np.ndarray]
 ) -> None:
-    """Write columns under their names as CSV in UTF-8; what was there stays until it is complete.
+    """Write named columns as CSV in UTF-8; an existing file stays until the new one is complete.
 
     Parameters
     ----------
     path : path
-        Folders are made if missing.
+        Its folders are created if missing.
     columns : mapping of str to sequence
-        All of one length. None and NaN become empty cells.
+        Of equal length. None and NaN become empty cells.
 
     Raises
     ------
     ValueError
-        Where lengths differ, or there are no columns.
+        If lengths differ, or there are no columns.
     OSError
-        When it can't be written; nothing is changed then.
+        If the file cannot be written; nothing is changed then.
     """
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) != 1:
@@ -46,24 +46,24 @@ def write_table(
 
 
 def write_profile(path: str | os.PathLike[str], profile: Profile, unit: str) -> None:
-    """Write a profile: distance, height, uncertainty if it has one, row and column in pixels.
+    """Write distance, height, uncertainty if known, row and column of each point of a profile.
 
-    `unit` is the unit of length as napari spells it.
+    `unit` is the unit of length as napari spells it; rows and columns are in pixels.
     """
     length, height = unit_symbol(unit), depth_unit_symbol(unit)
     columns = {f"distance ({length})": profile.distance, f"height ({height})": profile.height}
     if profile.uncertainty is not None:
         columns[f"uncertainty ({height})"] = profile.uncertainty
-    rows, across = profile.points.T
-    write_table(path, columns | {"row (pixel)": rows, "column (pixel)": across})
+    rows, profile_columns = profile.points.T
+    write_table(path, columns | {"row (pixel)": rows, "column (pixel)": profile_columns})
 
 
 def write_quantities(path: str | os.PathLike[str], quantities: Iterable[Quantity]) -> None:
-    """Write quantities, one a line: name, value, unit, uncertainty and meaning."""
+    """Write one quantity per line: name, value, unit, uncertainty and meaning."""
     table = list(quantities)
     write_table(path, {field: [getattr(q, field) for q in table] for field in Quantity._fields})
 
 
 def _cell(value: Any) -> str:
-    """Numbers in as many digits as they have; None and NaN, unlike any other, as nothing."""
+    """Return a value with all its digits; "" for None and NaN, which differs from itself."""
     return "" if value is None or value != value else str(value)

@@ -1,4 +1,4 @@
-"""Results, images and recipes to the disk: all of them, or none."""
+"""Write results, images and recipes, each complete or not at all."""
 
 from __future__ import annotations
 
@@ -35,56 +35,52 @@ def save_reconstruction(
     overwrite: bool = False,
     input: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a result: depth, index, uncertainty, all-in-focus image, recipe, motions, preview.
+    """Write a result: depth, index, uncertainty, all-in-focus image, recipe, transforms, preview.
 
-    Everything is written beside the folder first and moved in when it is complete, so that what was
-    there stays until then. Files of other names in the folder are left alone.
+    All files are written to a staging folder and moved in when they are complete; an earlier result
+    stays until then. Files of other names in the folder are left alone.
 
     Parameters
     ----------
     result : Reconstruction
     folder : path
-        Made if missing. Gets ``depth.tif`` (float32, in the stack's unit), ``index.tif`` (uint16),
-        ``uncertainty.tif`` (float32), ``all_in_focus.tif`` (dtype of the planes), ``recipe.json``,
-        ``provenance.json`` (what made it), ``transforms.json`` (the motion of every plane, for
-        `read_transforms`) and ``preview.png``.
+        Created if missing. Gets ``depth.tif`` (float32, in the unit of the stack), ``index.tif``
+        (uint16), ``uncertainty.tif`` (float32), ``all_in_focus.tif`` (dtype of the planes),
+        ``recipe.json``, ``provenance.json``, ``transforms.json`` (for `read_transforms`) and
+        ``preview.png``.
     file_format : {"ome-tiff", "ome-zarr"}
-        Of the images; OME-Zarr's end in ``.ome.zarr``.
+        File format of the images; those of OME-Zarr end in ``.ome.zarr``.
     overwrite : bool
         Replace files of these names that no run has written, or that were changed since, too. A
-        result that ``provenance.json`` lists with its files is always replaced.
+        result whose files ``provenance.json`` lists is always replaced.
     input : mapping, optional
-        More on where the stack came from, as its ``path``, for ``provenance.json``.
+        More information on the source of the stack, such as its ``path``, for ``provenance.json``.
 
     Raises
     ------
     ValueError
-        When the format can't hold such planes.
+        If the format does not support the dtype of the planes.
     FileExistsError
-        When the folder holds files of these names that are not those of a result.
+        If the folder holds files of these names that do not belong to a result.
     OSError
-        When it can't be written; nothing is changed then.
+        If the files cannot be written; nothing is changed then.
     """
     checks.check_type("result", result, Reconstruction)
-    stack, found = result.stack, result.refined
-    # of its planes only the shape counts, and they needn't be in memory
+    stack = result.stack
+    # only shape and dtype of the planes are used: no need to load them
     planes = np.broadcast_to(np.empty((), stack.planes.dtype), (1, 1, *stack.planes.shape))
-    given = Acquisition(planes, stack.positions[np.newaxis], stack.pixel_size, stack.unit)
-    record = Provenance.from_acquisition(result.recipe, given)
-    record = dataclasses.replace(record, input={**record.input, **(input or {})})
-    with ResultFiles(
-        folder,
-        ResultLayout.from_acquisition(given),
-        record,
-        file_format=file_format,
-        overwrite=overwrite,
-    ) as files:
-        files.write_window(full_window(found.depth.shape), found, [result.all_in_focus])
+    acquisition = Acquisition(planes, stack.positions[np.newaxis], stack.pixel_size, stack.unit)
+    layout = ResultLayout.from_acquisition(acquisition)
+    provenance = Provenance.from_acquisition(result.recipe, acquisition)
+    provenance = dataclasses.replace(provenance, input={**provenance.input, **(input or {})})
+    files = ResultFiles(folder, layout, provenance, file_format=file_format, overwrite=overwrite)
+    with files:
+        files.write_window(full_window(layout.shape), result.refined, [result.all_in_focus])
         files.set_transforms(result.transforms)
 
 
 def write_recipe(path: str | os.PathLike[str], recipe: Recipe) -> None:
-    """Write a recipe as JSON, for `read_recipe`; what was there stays until it is complete."""
+    """Write a recipe as JSON, for `read_recipe`; an existing file stays until it is complete."""
     with write_file(Path(path)) as new:
         write_json(new, Provenance(recipe).settings, indent=2)
 
@@ -97,17 +93,26 @@ def write_image(
     record: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> None:
-    """Write one (Y, X[, 3]) image with the pixel size of `stack`, as OME-TIFF or ``.ome.zarr``.
+    """Write a (Y, X[, 3]) image with the pixel size of `stack`, as OME-TIFF or ``.ome.zarr``.
 
-    `record` is what made it, as JSON has it. `settings` are those of `tifffile.imwrite`, as
-    ``compression``. A file that is there is replaced when all is written, a Zarr isn't.
+    An existing file is replaced when the new one is complete; an existing Zarr is not replaced.
+
+    Parameters
+    ----------
+    path : path
+    image : (Y, X) or (Y, X, 3) array
+    stack : FocalStack
+    record : mapping, optional
+        Provenance of the image, as JSON.
+    **settings
+        Passed to `tifffile.imwrite`, e.g. ``compression``.
 
     Raises
     ------
     ValueError
-        For `settings` of an OME-Zarr.
+        If there are `settings` for an OME-Zarr.
     OSError
-        When it can't be written; nothing is changed then.
+        If the file cannot be written; nothing is changed then.
     """
     _write(Path(path), image, ImageMetadata.from_image(image, stack, record), settings)
 
@@ -119,24 +124,21 @@ def write_stack(
     record: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> None:
-    """Write a focal stack with pixel size and the position of every plane, as `write_image` does.
+    """Write a focal stack with pixel size and focus positions; parameters as of `write_image`.
 
-    Planes that are lazy are read one at a time, unless there are `settings`.
+    Lazy planes are read one at a time, unless there are `settings`.
     """
     _write(Path(path), stack.planes, ImageMetadata.from_stack(stack, record), settings)
 
 
 def _write(path: Path, data: Any, metadata: ImageMetadata, settings: dict[str, Any]) -> None:
-    zarr = path.suffix == ".zarr"
-    if settings and zarr:
+    is_zarr = path.suffix == ".zarr"
+    if settings and is_zarr:
         raise ValueError(f"settings must be none for OME-Zarr, got {', '.join(settings)}")
     with write_file(path) as new:
         if settings:
             write_tiff(new, np.asarray(data), metadata, **settings)
         else:
             check_space(path.parent, metadata.nbytes)
-            write_planes(
-                OmeZarrWriter(new, metadata) if zarr else OmeTiffWriter(new, metadata),
-                data,
-                metadata,
-            )
+            file = OmeZarrWriter(new, metadata) if is_zarr else OmeTiffWriter(new, metadata)
+            write_planes(file, data, metadata)
