@@ -646,7 +646,7 @@ COMMANDS_REFUSED = {
     "no transforms": ([*RUN, "--transforms", "no.json"], "no.json"),
     "transforms that are none": (
         [*RUN, "--transforms", "recipe.json"],
-        "recipe.json holds no trans",
+        "recipe.json does not contain trans",
     ),
     "transforms of other planes": (
         [*RUN, "--transforms", "moves.json"],
