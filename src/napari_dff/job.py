@@ -112,9 +112,9 @@ class Job:
         depth: Callable[[Index], DepthReader] | None = None
         if self.depth_from is not None:
             check_not_input([folder], RESULT_NAMES, [self.depth_from], "depth_from")
-            known = DepthFiles(self.depth_from, acquisition)
-            transforms = known.transforms if transforms is None else transforms
-            depth = functools.partial(_depth_at, known)
+            earlier_depth = DepthFiles(self.depth_from, acquisition)
+            transforms = earlier_depth.transforms if transforms is None else transforms
+            depth = functools.partial(_depth_at, earlier_depth)
         record = Provenance.from_acquisition(
             self.recipe, acquisition, focus_channel=acquisition.focus_channel
         )

@@ -207,11 +207,11 @@ def compute_tile(
                 image = fuse(planes, refined_depth)
     others = (fuse(read_window(each, outer), refined_depth)[inner] for each in stack.other_channels)
     images = (image[inner], *others)
-    before = DepthMap(*(values[inner] for values in estimate))
+    inner_estimate = DepthMap(*(values[inner] for values in estimate))
     if refined_depth is estimate:
-        return TileResult(window, before, before, images, valid[inner])
-    after = DepthMap(*(values[inner] for values in refined_depth))
-    return TileResult(window, before, after, images, valid[inner])
+        return TileResult(window, inner_estimate, inner_estimate, images, valid[inner])
+    inner_refined = DepthMap(*(values[inner] for values in refined_depth))
+    return TileResult(window, inner_estimate, inner_refined, images, valid[inner])
 
 
 def focus_volume(planes: np.ndarray, recipe: Recipe, window: Window, source: Window) -> FocusVolume:

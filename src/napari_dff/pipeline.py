@@ -160,10 +160,10 @@ def run(
             for channel in acquisition.other_channels
         ]
         tiling = plan or make_plan(stack.planes, recipe, other_channels=len(others))
-        known = transforms
-        if known is not None and known.ndim > 3:
-            known = known[acquisition.drop_channel(index)]
-        aligned = align_stack(stack, others, recipe, known, tiling, located)
+        stack_transforms = transforms
+        if stack_transforms is not None and stack_transforms.ndim > 3:
+            stack_transforms = stack_transforms[acquisition.drop_channel(index)]
+        aligned = align_stack(stack, others, recipe, stack_transforms, tiling, located)
         if depth is not None:
             aligned = aligned._replace(known_depth=depth(index))
         write_tiles(aligned, recipe, tiling, sink, index, acquisition.focus_channel, located)
@@ -188,8 +188,8 @@ def align_stack(
     others = tuple(
         align_by_recipe(each, recipe, lazy.transforms, progress) for each in other_channels
     )
-    given = dataclasses.replace(lazy, planes=stack.planes)
-    aligned = AlignedStack(lazy.planes, stack.positions, others, alignment=given)
+    alignment = dataclasses.replace(lazy, planes=stack.planes)
+    aligned = AlignedStack(lazy.planes, stack.positions, others, alignment=alignment)
     if lazy.is_identity and (plan.fits_in_memory or not isinstance(planes, np.ndarray)):
         return aligned
     if not plan.fits_in_memory:  # reads copies of the windows, so that a memory map can be released

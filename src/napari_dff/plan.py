@@ -43,9 +43,9 @@ PASSING_VOLUMES = 3.5  # float32 volumes of a window during message passing
 STRIP_MB = 35  # of the strips that one thread reads during alignment
 FREE_MEMORY_FRACTION = 0.8  # of the free memory that a run may use without a limit
 MIN_TILE_PX, TILE_STEP_PX = 128, 64  # smallest side of a tile, and step between sides
-ALIGNED = 6  # planes that are aligned, and
-TRIED = 512  # pixels, side of the part that is done, to tell how long all of it takes
-LARGER = 0.8  # of the time a pixel in that part is what one takes in a tile: cores wait less
+TRIAL_PLANES = 6  # planes that are aligned to estimate the duration of a run
+TRIAL_SIDE_PX = 512  # side of the window that is computed to estimate it
+TRIAL_TIME_FACTOR = 0.8  # time per pixel in a tile over that in the trial: cores wait less
 T = TypeVar("T")
 
 
@@ -149,8 +149,8 @@ def seconds_of(stack: FocalStack, recipe: Recipe, plan: Plan, *, other_channels:
     count, shape = stack.planes.shape[0], tuple(stack.planes.shape[1:3])
     seconds, transforms = 0.0, np.tile(np.eye(3), (count, 1, 1))
     if recipe.registration != "none":
-        first = max(0, (count - ALIGNED) // 2)
-        some = stack.planes[first : first + ALIGNED]
+        first = max(0, (count - TRIAL_PLANES) // 2)
+        some = stack.planes[first : first + TRIAL_PLANES]
         noise = np.random.default_rng(0).random((4, 64, 64), np.float32)
         settings: dict[str, Any] = {"registration": recipe.registration, "motion": recipe.motion}
         estimate_transforms(noise, **settings)  # compiles, loads
@@ -161,12 +161,12 @@ def seconds_of(stack: FocalStack, recipe: Recipe, plan: Plan, *, other_channels:
                 transforms[:, 0, 2] = 0.5  # what moves is resampled
     lazy = LazyAlignedStack(stack.planes, transforms)
     aligned = AlignedStack(lazy, stack.positions, tuple([lazy] * other_channels), lazy.valid)
-    height, width = (min(max(w.shape[k] for w in plan.windows), TRIED) for k in (0, 1))
+    height, width = (min(max(w.shape[k] for w in plan.windows), TRIAL_SIDE_PX) for k in (0, 1))
     top, left = (
         (shape[0] - height) // 2 // GRID_PX * GRID_PX,
         (shape[1] - width) // 2 // GRID_PX * GRID_PX,
     )
-    tried, margin = Window(top, top + height, left, left + width), tile_margin(recipe)
+    trial, margin = Window(top, top + height, left, left + width), tile_margin(recipe)
 
     def time_tile(window: Window) -> float:
         return _timed(
@@ -177,12 +177,16 @@ def seconds_of(stack: FocalStack, recipe: Recipe, plan: Plan, *, other_channels:
         return float(sum(np.prod(window.expand(around, shape).shape) for window in windows))
 
     time_tile(Window(top, top + GRID_PX, left, left + GRID_PX))  # compiles, loads
-    # What is read goes with the pixels that are seen, all else with those that are computed.
-    seen, around = margin + focus_margin(recipe), 0 if plan.fits_in_memory else margin
-    reading = _timed(lambda: read_window(lazy, tried.expand(seen, shape)))[0] * (1 + other_channels)
-    work = LARGER * max(time_tile(tried) - reading, 0.0)
-    work *= pixels(around, plan.windows) / pixels(margin, [tried])
-    read = pixels(0 if plan.fits_in_memory else seen, plan.windows) / pixels(seen, [tried])
+    # The time for reading is in proportion to the pixels that are read, all else to those computed.
+    reading_margin, around = margin + focus_margin(recipe), 0 if plan.fits_in_memory else margin
+    reading = _timed(lambda: read_window(lazy, trial.expand(reading_margin, shape)))[0] * (
+        1 + other_channels
+    )
+    work = TRIAL_TIME_FACTOR * max(time_tile(trial) - reading, 0.0)
+    work *= pixels(around, plan.windows) / pixels(margin, [trial])
+    read = pixels(0 if plan.fits_in_memory else reading_margin, plan.windows) / pixels(
+        reading_margin, [trial]
+    )
     return seconds + work + reading * read
 
 

@@ -161,7 +161,7 @@ def read_json(path: str | os.PathLike[str], content_name: str) -> dict[str, Any]
     Raises
     ------
     ValueError
-        If the file does not hold an object; the message says that it is not `content_name`.
+        If the file does not hold an object; the message names `content_name`.
     """
     file = Path(path)
     if file.exists() and not file.is_file():

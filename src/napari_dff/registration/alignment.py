@@ -49,7 +49,7 @@ def align(
 
     A transform is accepted only where it lowers the difference to the neighbour; otherwise a
     simpler motion model is tried, and last the identity. A plane that cannot be matched gets a
-    transform interpolated from the planes around it. The report says so.
+    transform interpolated from the planes around it. The report names its outcome.
 
     Parameters
     ----------

@@ -225,9 +225,9 @@ class Verifier:
         valid = valid_mask(small, fixed.shape)
         if valid.mean() < MIN_OVERLAP:
             return False
-        before = float(np.abs(moving - fixed)[valid].mean())
-        after = float(np.abs(warp(moving, small) - fixed)[valid].mean())
-        return after < before
+        difference = float(np.abs(moving - fixed)[valid].mean())
+        moved_difference = float(np.abs(warp(moving, small) - fixed)[valid].mean())
+        return moved_difference < difference
 
 
 def _interpolate_unmatched(transforms: np.ndarray, matched: list[int]) -> None:

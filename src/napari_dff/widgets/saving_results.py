@@ -146,8 +146,8 @@ def _provenance(depth: Layer, layout: ResultLayout) -> Provenance:
     metadata = plugin_metadata(depth)
     recipe = metadata.get("recipe")
     if recipe is None:
-        known = {field.name for field in fields(Recipe)}
-        settings = {k: v for k, v in metadata.get("settings", {}).items() if k in known}
+        field_names = {field.name for field in fields(Recipe)}
+        settings = {k: v for k, v in metadata.get("settings", {}).items() if k in field_names}
         recipe = asdict(Recipe(registration="none", refinement="none")) | settings
     shape = [layout.times, len(layout.channels), layout.positions.shape[1], *layout.shape]
     stack = {
