@@ -204,7 +204,8 @@ def run_killed(root: Path, seed: int, kills: int) -> dict[str, int]:
         other = 30 - state
         before, dead = content(out), set(left_in(out.parent))
         pid = forked(lambda window=other: run(window))
-        sign, delay = (("", whole), ("new", whole / 2), ("old", 0.02))[kill % 3]
+        moving = 0.02 if kill % 2 else 0.5  # seconds; on a busy machine files take long to sync
+        sign, delay = (("", whole), ("new", whole / 2), ("old", moving))[kill % 3]
         end, seen = time.monotonic() + 20 * whole, False
         while sign and not seen and time.monotonic() < end:
             seen = any((place / sign).exists() for place in set(left_in(out.parent)) - dead)

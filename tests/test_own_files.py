@@ -584,15 +584,21 @@ def test_signals_clean_up_as_ctrl_c_does(tmp_path, command, name):
     out = tmp_path / "there" / "out"
     words = [sys.executable, "-m", "napari_dff.cli", command, str(tmp_path / "stack.tif")]
     words += ["--out", str(out), "--quiet"] + ["--workers", "1"] * (command == "batch")
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    number = getattr(signal, name)
+    process = subprocess.Popen(
+        words,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # in the background it is ignored
+    )
     end = time.monotonic() + 60
     while time.monotonic() < end and process.poll() is None:
         if list((tmp_path / "there").glob(f"**/.*{STAGING_SUFFIX}/new/*")):
             break
         time.sleep(0.01)
-    process.send_signal(getattr(signal, name))
+    process.send_signal(number)
     error = process.communicate(timeout=60)[1]
-    assert process.returncode == 128 + getattr(signal, name)
+    assert process.returncode == 128 + number
     assert "cancelled" in error or "interrupted" in error
     assert not list((tmp_path / "there").glob(f"**/.*{STAGING_SUFFIX}"))
     assert not list((tmp_path / "there").glob("**/depth.tif"))
