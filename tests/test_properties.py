@@ -285,7 +285,9 @@ def test_a_region_equals_the_same_part_of_the_whole_result(recipe, random):
     whole, part = depth_from_focus(stack, recipe), reconstruct_region(stack, recipe, crop)
     volume = focus_measure(stack.planes, **focus_settings(recipe))[(..., *crop.slices)]
     curves = measure_region(stack, recipe, crop)
-    if recipe.aggregation == "window":
+    if recipe.aggregation == "window" and recipe.operator == "contrast":
+        np.testing.assert_array_max_ulp(curves, volume, 1)  # OpenCV's sums depend on the width
+    elif recipe.aggregation == "window":
         np.testing.assert_array_equal(curves, volume)
     else:  # balanced windows are moved to places that are counted from the corner, in float32
         np.testing.assert_allclose(curves, volume, rtol=1e-2, atol=1e-3 * volume.max())
