@@ -1,5 +1,7 @@
 """Matplotlib plots in the colours of napari's theme."""
 
+from contextlib import suppress
+
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
 from matplotlib.figure import Figure
@@ -37,6 +39,11 @@ class Canvas(FigureCanvasQTAgg):
         """Empty all plots."""
         for axes in self.axes:
             axes.clear()
+
+    def update(self) -> None:
+        """Ask Qt to paint, unless the dock was closed and deleted while the figure was drawn."""
+        with suppress(RuntimeError):
+            super().update()
 
     def follow_theme(self, _: object = None) -> None:
         """Apply the colours of the theme to everything in the plots, and draw."""
