@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_dff.curve import compute_noise
-from napari_dff.depth import DepthMap, depth_map
+from napari_dff.depth import depth_map
+from napari_dff.depth_map import DepthMap
 from napari_dff.focus import focus_measure
 from napari_dff.progress import no_progress
 from napari_dff.refinement import refine

@@ -19,7 +19,7 @@ from ome_zarr_models.v04.image import Image
 
 from napari_dff import FocalStack, Recipe, depth_from_focus, read_stack, save_reconstruction
 from napari_dff.acquisition import Acquisition
-from napari_dff.depth import DepthMap
+from napari_dff.depth_map import DepthMap
 from napari_dff.figure import preview_figure
 from napari_dff.io import (
     Provenance,

@@ -12,7 +12,7 @@ from napari_dff.compiled import notify_when_compiling
 from napari_dff.curve import CURVE_PEAK, HIGHEST_PEAK, Noise, compute_noise, find_peaks
 from napari_dff.curve.noise import NOISE_SIGMA_PX, sorting_network
 from napari_dff.curve.peak import LORENTZIAN_ERROR, SHOULDER
-from napari_dff.depth import DepthMap
+from napari_dff.depth_map import DepthMap
 from napari_dff.focus import balance, splines
 from napari_dff.refinement.energy import (
     COST_SCALE,

@@ -21,6 +21,7 @@ from napari_dff.curve import (
     find_strongest_peaks,
     focus_windows,
 )
+from napari_dff.depth_map import DepthMap
 from napari_dff.progress import Progress, no_progress
 from napari_dff.recipe import Peak, Prefer
 from napari_dff.stack import validate_positions
@@ -36,24 +37,6 @@ PREFERENCES: dict[Prefer, int] = {
     "first": FIRST_PEAK,
     "last": LAST_PEAK,
 }
-
-
-class DepthMap(NamedTuple):
-    """Depth of every pixel.
-
-    Attributes
-    ----------
-    index : (Y, X) uint16
-        Sharpest plane, 0 … Z-1.
-    depth : (Y, X) float32
-        Position of the sharpest focus, between planes, in the unit of `positions`.
-    uncertainty : (Y, X) float32
-        Standard uncertainty (1 σ) of `depth`, in the same unit; inf where never in focus.
-    """
-
-    index: np.ndarray  # type: ignore[assignment]  # replaces the method tuple.index
-    depth: np.ndarray
-    uncertainty: np.ndarray
 
 
 class FocusPeaks(NamedTuple):

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from napari_dff.depth import DepthMap
+from napari_dff.depth_map import DepthMap
 from napari_dff.stack import FocalStack
 from napari_dff.surface import Profile, profile
 from napari_dff.units import depth_unit_symbol, unit_symbol

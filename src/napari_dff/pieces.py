@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from napari_dff.curve import FocusVolume, FocusVolumeView, LazyFocusVolume, QuantizedFocusVolume
-from napari_dff.depth import DepthMap, estimate_depth, locate_depth
+from napari_dff.depth import estimate_depth, locate_depth
+from napari_dff.depth_map import DepthMap
 from napari_dff.focus import focus_radius, lazy_focus_volume
 from napari_dff.fusion import all_in_focus
 from napari_dff.images import luminance

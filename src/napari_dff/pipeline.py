@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from napari_dff import checks
 from napari_dff.acquisition import Acquisition, Index
-from napari_dff.depth import DepthMap
+from napari_dff.depth_map import DepthMap
 from napari_dff.focus import focus_measure
 from napari_dff.fusion import all_in_focus
 from napari_dff.lazy import load_planes
@@ -24,37 +23,11 @@ from napari_dff.progress import Progress, no_progress
 from napari_dff.recipe import Recipe
 from napari_dff.refinement import PreviousResult, refine
 from napari_dff.registration import LazyAlignedStack, align_lazily, load_aligned
+from napari_dff.result import Reconstruction
 from napari_dff.sinks import ArraySink, Sink
 from napari_dff.stack import MIN_CONTRAST, NO_CONTRAST_MESSAGE, FocalStack
 from napari_dff.validation import as_numbers
 from napari_dff.windows import Window
-
-
-@dataclass(frozen=True, eq=False)
-class Reconstruction:
-    """The result of `depth_from_focus`.
-
-    Parameters
-    ----------
-    stack : FocalStack
-        Aligned. If they do not fit into memory, its planes are resampled when they are read.
-    transforms : (Z, 3, 3) float64
-        (y, x, 1) of a plane as given → (y, x, 1) of the reference plane.
-    valid : (Y, X) bool
-        Where every plane has data.
-    estimate, refined : DepthMap
-        Before and after refinement; the uncertainty is inf outside `valid`.
-    all_in_focus : (Y, X[, 3]), dtype of the planes
-    recipe : Recipe
-    """
-
-    stack: FocalStack
-    transforms: np.ndarray
-    valid: np.ndarray
-    estimate: DepthMap
-    refined: DepthMap
-    all_in_focus: np.ndarray
-    recipe: Recipe
 
 
 def depth_from_focus(

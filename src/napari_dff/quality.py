@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_dff.depth import DepthMap
+from napari_dff.depth_map import DepthMap
 from napari_dff.registration import Outcome, PlaneReport
 
 MAX_END_SHARE = 0.02  # share of the pixels that are sharpest in an outermost plane

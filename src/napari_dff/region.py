@@ -18,7 +18,8 @@ from napari_dff.curve import (
     find_peaks,
     find_strongest_peaks,
 )
-from napari_dff.depth import PREFERENCES, DepthMap
+from napari_dff.depth import PREFERENCES
+from napari_dff.depth_map import DepthMap
 from napari_dff.lazy import read_window
 from napari_dff.pieces import MARGIN_PX, AlignedStack, compute_tile, focus_margin, focus_volume
 from napari_dff.progress import Progress, no_progress

@@ -8,7 +8,7 @@ import numpy as np
 import psutil
 
 from napari_dff.acquisition import Acquisition, Index
-from napari_dff.depth import DepthMap
+from napari_dff.depth_map import DepthMap
 from napari_dff.pieces import AlignedStack, TileResult
 from napari_dff.progress import Progress, no_progress
 from napari_dff.registration import LazyAlignedStack, load_aligned

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_dff.acquisition import Acquisition
-from napari_dff.depth import DepthMap
+from napari_dff.depth_map import DepthMap
 from napari_dff.io.atomic import has_interrupted_moves
 from napari_dff.io.axes import FileArray, reason
 from napari_dff.io.moves import PROVENANCE_FILE

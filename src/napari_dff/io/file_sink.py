@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_dff.acquisition import Index
-from napari_dff.depth import DepthMap
+from napari_dff.depth_map import DepthMap
 from napari_dff.io.results import ResultFiles
 from napari_dff.pieces import AlignedStack, TileResult
 from napari_dff.progress import Progress

@@ -13,7 +13,7 @@ from typing import Literal, Self
 import numpy as np
 
 from napari_dff import checks
-from napari_dff.depth import DepthMap
+from napari_dff.depth_map import DepthMap
 from napari_dff.images import block_means
 from napari_dff.io.atomic import write_folder
 from napari_dff.io.file_checks import check_space

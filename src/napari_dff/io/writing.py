@@ -19,8 +19,8 @@ from napari_dff.io.records import Provenance, ResultLayout, write_json
 from napari_dff.io.results import FileFormat, ResultFiles
 from napari_dff.io.tiff_files import OmeTiffWriter, write_tiff
 from napari_dff.io.zarr_files import OmeZarrWriter
-from napari_dff.pipeline import Reconstruction
 from napari_dff.recipe import Recipe
+from napari_dff.result import Reconstruction
 from napari_dff.stack import FocalStack
 from napari_dff.windows import full_window
 

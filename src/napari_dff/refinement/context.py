@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_dff.curve import FocusVolume, FocusVolumeView
-from napari_dff.depth import DepthMap
+from napari_dff.depth_map import DepthMap
 from napari_dff.progress import Progress
 from napari_dff.windows import Window
 

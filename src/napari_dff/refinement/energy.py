@@ -26,7 +26,7 @@ import numpy as np
 
 from napari_dff.compiled import kernel
 from napari_dff.curve import CURVE_PEAK, Noise, locate_peak
-from napari_dff.depth import DepthMap
+from napari_dff.depth_map import DepthMap
 from napari_dff.refinement.context import HintField
 
 COST_SCALE = 100  # integer cost of 1 unit of -ln(likelihood)

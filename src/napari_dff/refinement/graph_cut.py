@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_dff.depth import DepthMap
+from napari_dff.depth_map import DepthMap
 from napari_dff.progress import Progress
 from napari_dff.refinement.context import RefinementContext
 from napari_dff.refinement.energy import (

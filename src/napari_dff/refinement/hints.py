@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from napari_dff.compiled import kernel
-from napari_dff.depth import DepthMap
+from napari_dff.depth_map import DepthMap
 from napari_dff.refinement.context import BACKGROUND, NO_HINT, HintField
 from napari_dff.refinement.energy import EDGE_CONTRAST, inconsistent_pixels
 from napari_dff.validation import as_numbers

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from napari_dff.curve import focus_windows
-from napari_dff.depth import DepthMap
+from napari_dff.depth_map import DepthMap
 from napari_dff.progress import Progress
 from napari_dff.refinement.context import HintField, RefinementContext
 from napari_dff.refinement.energy import guide_similarity

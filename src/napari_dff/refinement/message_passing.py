@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from napari_dff.depth import DepthMap
+from napari_dff.depth_map import DepthMap
 from napari_dff.progress import Progress
 from napari_dff.refinement.context import RefinementContext, crop_depth_map
 from napari_dff.refinement.energy import (

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 
 from napari_dff.curve import FocusVolume, peak_uncertainty
-from napari_dff.depth import DepthMap
+from napari_dff.depth_map import DepthMap
 from napari_dff.images import luminance
 from napari_dff.progress import no_progress
 from napari_dff.threads import run_parallel

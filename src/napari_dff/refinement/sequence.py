@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from napari_dff import checks
 from napari_dff.curve import FocusVolume, as_focus_volume
-from napari_dff.depth import DepthMap
+from napari_dff.depth_map import DepthMap
 from napari_dff.progress import Progress, no_progress
 from napari_dff.recipe import SMOOTHNESS, Refinement
 from napari_dff.refinement.context import (

@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_dff.compiled import inline_kernel, kernel
-from napari_dff.depth import DepthMap
+from napari_dff.depth_map import DepthMap
 from napari_dff.progress import Progress
 from napari_dff.refinement.context import HintField, RefinementContext
 from napari_dff.stack import fractional_plane_index

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from napari.layers import Image, Layer
 
-from napari_dff.depth import DepthMap, depth_map
+from napari_dff.depth import depth_map
+from napari_dff.depth_map import DepthMap
 from napari_dff.pipeline import fuse_by_recipe
 from napari_dff.progress import Progress
 from napari_dff.widgets.layers import require_layer

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_dff.acquisition import Acquisition
-from napari_dff.depth import DepthMap
+from napari_dff.depth_map import DepthMap
 from napari_dff.quality import Coverage, coverage
 from napari_dff.sinks import ArraySink
 from napari_dff.widgets.layer_data import RESULT_IMAGES, ResultLayer, result_layer

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from napari.layers import Layer
 
-from napari_dff.depth import DepthMap
+from napari_dff.depth_map import DepthMap
 from napari_dff.lazy import read_window
 from napari_dff.pieces import MARGIN_PX, TileResult
 from napari_dff.pipeline import fuse_by_recipe

@@ -9,7 +9,7 @@ from magicgui.widgets import Widget
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
-from napari_dff.depth import DepthMap
+from napari_dff.depth_map import DepthMap
 from napari_dff.images import luminance
 from napari_dff.pipeline import fuse_by_recipe, refine_by_recipe
 from napari_dff.progress import Progress

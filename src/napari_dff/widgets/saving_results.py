@@ -10,7 +10,7 @@ from napari.layers import Layer
 from napari.utils.notifications import show_info
 
 from napari_dff.acquisition import AXIS_WORDS, channel_axis
-from napari_dff.depth import DepthMap
+from napari_dff.depth_map import DepthMap
 from napari_dff.io import Provenance, ResultFiles, ResultLayout, folder_names
 from napari_dff.recipe import Recipe
 from napari_dff.stack import fractional_plane_index
