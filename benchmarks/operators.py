@@ -12,7 +12,8 @@ import time
 import numpy as np
 from skimage import data
 
-from napari_dff import depth_map, focus_measure, synthetic
+from napari_dff import focus_measure, synthetic
+from napari_dff.depth import depth_map
 from napari_dff.focus import OPERATORS
 
 SIZE, PLANES = 192, 16

@@ -37,7 +37,7 @@ PLAIN = ["--registration", "none", "--refinement", "none", "--aggregation", "win
 STACKS, PLANES, SIDE = 16, 30, 1024  # that workers share
 REPEATS = 3
 HERE = Path(__file__).parent
-PROGRAM = [sys.executable, "-m", "napari_dff.cli"]
+PROGRAM = [sys.executable, "-m", "napari_dff"]
 CHILD = (
     "import resource, subprocess, sys, time; start = time.perf_counter();"
     "done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE);"

@@ -17,7 +17,7 @@ import numpy as np
 from skimage import data, transform
 
 from napari_dff import synthetic
-from napari_dff.stack import FocalStack
+from napari_dff.model.stack import FocalStack
 from napari_dff.synthetic import GroundTruth
 
 SIZE = 512

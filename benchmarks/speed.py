@@ -27,9 +27,10 @@ import cv2
 import numpy as np
 import tifffile
 
-from napari_dff import Recipe, align, depth_from_focus, depth_map, focus_measure, refine, synthetic
+from napari_dff import Recipe, align, depth_from_focus, focus_measure, refine, synthetic
+from napari_dff.depth import depth_map
 from napari_dff.io import read_stack, save_reconstruction
-from napari_dff.stack import FocalStack
+from napari_dff.model.stack import FocalStack
 
 SIZES = ("0.25x30", "1x30", "4x30", "16x30", "1x10", "1x100")
 REPEATS = 3
@@ -199,13 +200,13 @@ def engines() -> None:
     from scenes import scene
 
     from napari_dff.curve import compute_noise
-    from napari_dff.progress import no_progress
     from napari_dff.refinement.energy import data_term, labelling_energy, pair_weights
     from napari_dff.refinement.graph_cut import alpha_expansion
     from napari_dff.refinement.plane_statistics import normalized_guide
     from napari_dff.refinement.trws import minimize_energy
     from napari_dff.refinement.weighted_median import GUIDE_BINS, weighted_medians
     from napari_dff.registration.motion import transform_points
+    from napari_dff.runtime.progress import no_progress
 
     print("| what | how | seconds | result |\n|---|---|---|---|")
     truth = scene("drifting grass")
@@ -258,8 +259,8 @@ VIEW = 384  # pixels, the side of a preview
 
 def regions() -> None:
     """What a preview takes: a whole small stack, what is in view of a large one, one pixel."""
-    from napari_dff.region import focus_curve, measure_region, reconstruct_region
-    from napari_dff.windows import Window
+    from napari_dff.pipeline.preview import focus_curve, measure_region, reconstruct_region
+    from napari_dff.runtime.windows import Window
 
     print("| stack | what | seconds |\n|---|---|---|")
     for side in (512, 2048):

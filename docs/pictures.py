@@ -12,8 +12,8 @@ import napari
 from qtpy.QtWidgets import QApplication
 
 from napari_dff import depth_from_focus, read_stack
-from napari_dff.figure import preview_figure
 from napari_dff.io import sample_path
+from napari_dff.io.writers.figure import preview_figure
 
 HERE = Path(__file__).parent
 

@@ -15,9 +15,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import docstring_parser
 
-from napari_dff.checks import Range
 from napari_dff.focus import OPERATORS
-from napari_dff.recipe import Recipe
+from napari_dff.model.checks import Range
+from napari_dff.model.recipe import Recipe
 
 MARKER = re.compile(r"^<!-- (?:help (\w+)|(settings)|operators) -->$", re.MULTILINE)
 DOI = re.compile(r"doi:(10\.[^\s<]*[^\s<.,;)])")
@@ -42,7 +42,7 @@ def on_page_content(html: str, **_: Any) -> str:
 
 def command_help(command: str) -> str:
     """Return the output of ``napari-dff COMMAND --help``, 100 columns wide, as a code block."""
-    words = [sys.executable, "-m", "napari_dff.cli", command, "--help"]
+    words = [sys.executable, "-m", "napari_dff", command, "--help"]
     environment = {k: v for k, v in os.environ.items() if k != "FORCE_COLOR"} | PLAIN
     ran = subprocess.run(words, env=environment, capture_output=True, encoding="utf-8", check=True)
     return f"```text\n{ran.stdout.strip()}\n```"

@@ -17,7 +17,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-from napari_dff.widgets.layers import role_of
+from napari_dff.widgets.app.layers import role_of
 
 HERE = Path(__file__).parent / "pictures"
 

@@ -20,7 +20,7 @@ import zarr
 
 import napari_dff
 from napari_dff import Recipe
-from napari_dff.cli import main
+from napari_dff.cli.program import main
 from napari_dff.io import StackError, read_recipe, read_stack, read_transforms, sample_path
 
 BARE = str(sample_path("bare_patch"))

@@ -22,21 +22,26 @@ from napari_dff import (
     align,
     all_in_focus,
     depth_from_focus,
-    depth_map,
     focus_measure,
     focus_peaks,
-    quality,
     refine,
     resample,
     save_reconstruction,
     surface,
     synthetic,
 )
-from napari_dff.cli import main
-from napari_dff.figure import FigureContent, movie_frames, preview_figure, publication_figure
+from napari_dff.cli.program import main
+from napari_dff.depth import depth_map
 from napari_dff.io import write_recipe, write_table
-from napari_dff.io.figures import write_figure, write_movie
-from napari_dff.io.meshes import save_mesh
+from napari_dff.io.writers.figure import (
+    FigureContent,
+    movie_frames,
+    preview_figure,
+    publication_figure,
+)
+from napari_dff.io.writers.figure_files import write_figure, write_movie
+from napari_dff.io.writers.meshes import save_mesh
+from napari_dff.pipeline import quality
 from napari_dff.refinement import PreviousResult
 
 PLANES = synthetic.rough_surface(size=48, planes=7, seed=1).stack.planes
@@ -810,7 +815,7 @@ def test_memory_that_is_full_is_a_sentence(place, monkeypatch, capsys):
         raise MemoryError("Unable to allocate 9 TiB")
 
     monkeypatch.chdir(place)
-    monkeypatch.setattr(napari_dff.job.Job, "run", full)
+    monkeypatch.setattr(napari_dff.batch.job.Job, "run", full)
     assert main(RUN) == 2
     told = (
         "napari-dff: memory is full (Unable to allocate 9 TiB): give --memory 1GB, say, to work in"
@@ -823,7 +828,7 @@ def test_what_is_a_bug_shows_its_traceback(place, monkeypatch):
         raise KeyError("a bug")
 
     monkeypatch.chdir(place)
-    monkeypatch.setattr(napari_dff.job.Job, "run", wrong)
+    monkeypatch.setattr(napari_dff.batch.job.Job, "run", wrong)
     with pytest.raises(KeyError):
         main(RUN)
 
@@ -834,7 +839,7 @@ def test_a_warning_is_a_sentence_too(place, monkeypatch, capsys):
         raise ValueError("and that is wrong,\nfor two reasons")
 
     monkeypatch.chdir(place)
-    monkeypatch.setattr(napari_dff.job.Job, "run", doubtful)
+    monkeypatch.setattr(napari_dff.batch.job.Job, "run", doubtful)
     assert main(RUN) == 2
     told = capsys.readouterr().err.splitlines()
     assert told == [
@@ -857,7 +862,7 @@ def test_help_shows_no_default_where_there_is_none(capsys):
 
 def test_names_that_the_terminal_has_no_letters_for_are_printed(place):
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
-    words = [sys.executable, "-m", "napari_dff.cli", "info", str(place / "a.tif")]
+    words = [sys.executable, "-m", "napari_dff", "info", str(place / "a.tif")]
     done = subprocess.run(words, env=environment, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"planes      7 of 48 \\xd7 48 pixels, uint16" in done.stdout

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_dff import Recipe, batch_executors, synthetic
-from napari_dff.batch_executors import WORKER_DIED, memory_per_worker, run_tasks, worker_counts
-from napari_dff.batch_summary import Outcome
-from napari_dff.batch_tasks import make_tasks, run_task
-from napari_dff.cli import main
+from napari_dff import Recipe, synthetic
+from napari_dff.batch import executors as batch_executors
+from napari_dff.batch.executors import WORKER_DIED, memory_per_worker, run_tasks, worker_counts
+from napari_dff.batch.job import Job
+from napari_dff.batch.summary import Outcome
+from napari_dff.batch.tasks import make_tasks, run_task
+from napari_dff.cli.program import main
 from napari_dff.io.staging import STAGING_SUFFIX
-from napari_dff.job import Job
 
 PLAIN = Recipe(registration="none", refinement="none")
 QUICK = ["--registration", "none", "--refinement", "none", "--quiet"]
@@ -134,7 +135,13 @@ def test_an_interrupted_batch_goes_on_where_it_was(plates, tmp_path):
     out, first = tmp_path / "out", plates / "two" / "a.ome.tif"
     for i in range(16):  # so that the signal comes before the last
         shutil.copy(first, first.with_name(f"copy {i}.ome.tif"))
-    words = [sys.executable, "-m", "napari_dff.cli", "batch", str(plates / "*" / "*.ome.tif")]
+    words = [
+        sys.executable,
+        "-m",
+        "napari_dff",
+        "batch",
+        str(plates / "*" / "*.ome.tif"),
+    ]
     words += ["--out", str(out), *QUICK, "--workers", "1"]
     process = subprocess.Popen(
         words,

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from napari_dff import Recipe
-from napari_dff.cli import main
+from napari_dff.cli.program import main
 from napari_dff.io import read_recipe, sample_path, write_recipe
 
 BARE = str(sample_path("bare_patch"))
@@ -17,7 +17,8 @@ QUICK = ["--registration", "none", "--refinement", "none", "--quiet"]
 
 def test_importing_loads_no_qt_and_no_napari():
     code = (
-        "import sys, napari_dff, napari_dff.cli; napari_dff.depth_from_focus; napari_dff.align;"
+        "import sys, napari_dff, napari_dff.cli.program;"
+        "napari_dff.depth_from_focus; napari_dff.align;"
         "print([m for m in ('napari', 'qtpy', 'magicgui') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -27,7 +28,7 @@ def test_importing_loads_no_qt_and_no_napari():
 def test_help_loads_no_numerics():
     """Reading the help, or a recipe, takes no longer than Python itself."""
     code = (
-        "import sys, contextlib, io; import napari_dff; from napari_dff.cli import main\n"
+        "import sys, contextlib, io; import napari_dff; from napari_dff.cli.program import main\n"
         "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
         "    main(['run', '--help'])\n"
         "print([m for m in ('numpy', 'numba', 'cv2', 'scipy', 'matplotlib') if m in sys.modules])"
@@ -37,9 +38,11 @@ def test_help_loads_no_numerics():
 
 
 def test_every_choice_of_the_recipe_has_its_function():
-    from napari_dff import focus, fusion, recipe, refinement
+    from napari_dff import focus, refinement
     from napari_dff.curve import PEAK_MODELS
-    from napari_dff.depth import PREFERENCES
+    from napari_dff.depth.estimation import PREFERENCES
+    from napari_dff.fusion import fuse as fusion
+    from napari_dff.model import recipe
     from napari_dff.registration.matching import MATCHERS
     from napari_dff.registration.motion import MOTIONS
 

@@ -11,7 +11,7 @@ from numba.core import config
 from numba.core.caching import IndexDataCacheFile
 
 SOURCE = """
-from napari_dff.compiled import inline_kernel, kernel
+from napari_dff.runtime.jit import inline_kernel, kernel
 
 @inline_kernel
 def twice(value):
@@ -88,7 +88,7 @@ def test_without_a_folder_for_the_cache_kernels_run_uncached(kernels, monkeypatc
     def nowhere(self, _):
         raise RuntimeError("cannot cache function: no locator available")
 
-    monkeypatch.setattr("napari_dff.compiled.FunctionCache.__init__", nowhere)
+    monkeypatch.setattr("napari_dff.runtime.jit.FunctionCache.__init__", nowhere)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not is_from_cache(kernels())

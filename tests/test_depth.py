@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from napari_dff import synthetic
-from napari_dff.depth import depth_map, focus_peaks
+from napari_dff.depth.estimation import depth_map, focus_peaks
 from napari_dff.focus import focus_measure
 
 

@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_dff.curve import compute_noise
-from napari_dff.depth import depth_map
-from napari_dff.depth_map import DepthMap
+from napari_dff.depth.estimation import depth_map
 from napari_dff.focus import focus_measure
-from napari_dff.progress import no_progress
+from napari_dff.model.depth_map import DepthMap
 from napari_dff.refinement import refine
 from napari_dff.refinement.energy import MAX_STEP_PLANES, data_term, labelling_energy, pair_weights
 from napari_dff.refinement.graph_cut import alpha_expansion
@@ -27,6 +26,7 @@ from napari_dff.refinement.weighted_median import (
     GUIDE_SCALE,
     weighted_medians,
 )
+from napari_dff.runtime.progress import no_progress
 
 pytestmark = pytest.mark.endurance
 

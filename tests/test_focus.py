@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from napari_dff import synthetic
-from napari_dff.depth import depth_map
+from napari_dff.depth.estimation import depth_map
 from napari_dff.focus import AGGREGATIONS, OPERATORS, focus_measure
 from napari_dff.focus.filters import ring_kernel, windowed_mean
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from napari_dff import synthetic
-from napari_dff.fusion import FUSIONS, all_in_focus
+from napari_dff.fusion.fuse import FUSIONS, all_in_focus
 
 
 def test_depth_of_one_plane_gives_that_plane(surface):

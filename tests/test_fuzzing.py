@@ -25,9 +25,9 @@ import tifffile
 import zarr
 
 from napari_dff import Recipe
-from napari_dff.cli import main
+from napari_dff.cli.program import main
 from napari_dff.io import DepthFiles, read_acquisitions, read_recipe, read_transforms, write_recipe
-from napari_dff.windows import full_window
+from napari_dff.runtime.windows import full_window
 
 pytestmark = pytest.mark.endurance
 FILES = 150  # multiplied by the effort

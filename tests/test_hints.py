@@ -8,13 +8,13 @@ import pytest
 from napari_dff import refinement as refinement_package
 from napari_dff import synthetic
 from napari_dff.curve import QuantizedFocusVolume, as_focus_volume
-from napari_dff.depth import depth_map
-from napari_dff.depth_map import DepthMap
+from napari_dff.depth.estimation import depth_map
 from napari_dff.focus import focus_measure
-from napari_dff.progress import no_progress
+from napari_dff.model.depth_map import DepthMap
 from napari_dff.refinement import BACKGROUND, NO_HINT, PreviousResult, refine, refine_volume
 from napari_dff.refinement.energy import EDGE_CONTRAST
 from napari_dff.refinement.hints import RANGE_PX, geodesic_influence, windows_around
+from napari_dff.runtime.progress import no_progress
 
 needs_gco = pytest.mark.skipif(
     importlib.util.find_spec("gco") is None,

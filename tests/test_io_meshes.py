@@ -7,8 +7,8 @@ import pytest
 import trimesh
 from PIL import Image
 
-from napari_dff.io.meshes import save_mesh
-from napari_dff.io.tables import write_profile, write_quantities, write_table
+from napari_dff.io.writers.meshes import save_mesh
+from napari_dff.io.writers.tables import write_profile, write_quantities, write_table
 from napari_dff.surface import Quantity, mesh, profile
 
 ROWS, COLUMNS = np.indices((20, 30))

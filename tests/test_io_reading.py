@@ -15,7 +15,7 @@ import tifffile
 import zarr
 
 from napari_dff.io import StackError, read_acquisitions, read_stack
-from napari_dff.units import conversion_factor, normalize_unit
+from napari_dff.model.units import conversion_factor, normalize_unit
 
 MICRONS = {f"PhysicalSize{axis}Unit": "µm" for axis in "XYZ"}
 SIZES = {"PhysicalSizeX": 0.2, "PhysicalSizeY": 0.3, "PhysicalSizeZ": 2.0, **MICRONS}

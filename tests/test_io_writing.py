@@ -18,9 +18,6 @@ from matplotlib.figure import Figure
 from ome_zarr_models.v04.image import Image
 
 from napari_dff import FocalStack, Recipe, depth_from_focus, read_stack, save_reconstruction
-from napari_dff.acquisition import Acquisition
-from napari_dff.depth_map import DepthMap
-from napari_dff.figure import preview_figure
 from napari_dff.io import (
     Provenance,
     ResultFiles,
@@ -31,8 +28,11 @@ from napari_dff.io import (
     write_stack,
 )
 from napari_dff.io.file_checks import compute_digest
-from napari_dff.io.results import Thumbnail
-from napari_dff.windows import Window, full_window
+from napari_dff.io.writers.figure import preview_figure
+from napari_dff.io.writers.result_files import Thumbnail
+from napari_dff.model.acquisition import Acquisition
+from napari_dff.model.depth_map import DepthMap
+from napari_dff.runtime.windows import Window, full_window
 
 SHAPE = (40, 56)
 POSITIONS = np.array([0.0, 2.0, 4.0])
@@ -116,7 +116,9 @@ def read(folder, name, file_format):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """No real preview, which takes longest; test_io.py makes it."""
-    monkeypatch.setattr("napari_dff.figure.preview_figure", lambda *_: Figure(figsize=(1, 1)))
+    monkeypatch.setattr(
+        "napari_dff.io.writers.figure.preview_figure", lambda *_: Figure(figsize=(1, 1))
+    )
 
 
 @pytest.mark.parametrize("file_format", FORMATS)

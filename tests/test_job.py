@@ -9,11 +9,11 @@ import tifffile
 import zarr
 
 from napari_dff import Recipe, all_in_focus, depth_from_focus, synthetic
-from napari_dff.acquisition import Acquisition
-from napari_dff.cli import main
+from napari_dff.batch.job import Job
+from napari_dff.cli.program import main
 from napari_dff.io import read_acquisitions
-from napari_dff.job import Job
-from napari_dff.progress import no_progress
+from napari_dff.model.acquisition import Acquisition
+from napari_dff.runtime.progress import no_progress
 
 PLAIN = Recipe(registration="none", refinement="none")
 QUICK = ["--registration", "none", "--refinement", "none", "--quiet"]
@@ -195,9 +195,10 @@ def test_known_transforms_are_recorded_and_those_of_other_planes_are_refused(
 
 
 def test_a_tiled_reconstruction_is_saved(drifting, tmp_path, monkeypatch):
-    from napari_dff import pipeline, save_reconstruction
-    from napari_dff.plan import Plan
-    from napari_dff.windows import window_grid
+    from napari_dff import save_reconstruction
+    from napari_dff.pipeline import driver as pipeline
+    from napari_dff.pipeline.planning import Plan
+    from napari_dff.runtime.windows import window_grid
 
     monkeypatch.setattr(
         pipeline,

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_dff import fusion
-from napari_dff.compiled import notify_when_compiling
 from napari_dff.curve import CURVE_PEAK, HIGHEST_PEAK, Noise, compute_noise, find_peaks
 from napari_dff.curve.noise import NOISE_SIGMA_PX, sorting_network
 from napari_dff.curve.peak import LORENTZIAN_ERROR, SHOULDER
-from napari_dff.depth_map import DepthMap
 from napari_dff.focus import balance, splines
+from napari_dff.fusion import fuse as fusion
+from napari_dff.model.depth_map import DepthMap
 from napari_dff.refinement.energy import (
     COST_SCALE,
     MAX_DATA_COST,
@@ -22,7 +21,8 @@ from napari_dff.refinement.energy import (
     labelling_energy,
 )
 from napari_dff.refinement.trws import minimize_energy
-from napari_dff.windows import Window
+from napari_dff.runtime.jit import notify_when_compiling
+from napari_dff.runtime.windows import Window
 
 
 @pytest.fixture

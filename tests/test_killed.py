@@ -22,14 +22,15 @@ import psutil
 import pytest
 import tifffile
 
-from napari_dff import cli, synthetic
-from napari_dff.batch_tasks import make_tasks, run_task
+from napari_dff import synthetic
+from napari_dff.batch.job import Job
+from napari_dff.batch.tasks import make_tasks, run_task
+from napari_dff.cli import program as cli
 from napari_dff.io.atomic import recover, write_file, write_folder
 from napari_dff.io.moves import PROVENANCE_FILE
-from napari_dff.io.results import RESULT_NAMES
 from napari_dff.io.staging import MOVES, STAGING_SUFFIX
-from napari_dff.job import Job
-from napari_dff.recipe import Recipe
+from napari_dff.io.writers.result_files import RESULT_NAMES
+from napari_dff.model.recipe import Recipe
 
 pytestmark = [
     pytest.mark.endurance,
@@ -261,7 +262,15 @@ def test_a_batch_killed_in_whole_or_part_goes_on(elsewhere, tmp_path, effort):
     for _ in range(effort):
         shutil.rmtree(out, ignore_errors=True)
         old = elsewhere(done_here, pattern, out, 9)
-        words = [sys.executable, "-m", "napari_dff.cli", "batch", pattern, "--out", str(out)]
+        words = [
+            sys.executable,
+            "-m",
+            "napari_dff",
+            "batch",
+            pattern,
+            "--out",
+            str(out),
+        ]
         words += [*QUICK, "--window", "21", "--workers", str(min(effort, 2))]
         for victim in ("program", "worker") if effort == 1 else ("all", "program", "worker"):
             process = begun(words)

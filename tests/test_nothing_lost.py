@@ -13,7 +13,7 @@ import pytest
 import tifffile
 
 from napari_dff import FocalStack, Recipe, read_stack
-from napari_dff.cli import main
+from napari_dff.cli.program import main
 from napari_dff.io import copy_sample, moves, staging, write_image, write_recipe, write_stack
 from napari_dff.io.atomic import recover, write_file, write_folder
 from napari_dff.io.staging import STAGING_SUFFIX
@@ -84,7 +84,7 @@ def test_a_full_disk_leaves_the_old_result(
     before = content(small_disk)
     save(tmp_path / "large.tif", 600)  # random, so that it is too large compressed as well
     if not foreseen:
-        monkeypatch.setattr("napari_dff.io.results.check_space", lambda *_: None)
+        monkeypatch.setattr("napari_dff.io.writers.result_files.check_space", lambda *_: None)
     capsys.readouterr()
     needed = "the results need 0.00396 GB, but only 0.000"
     for out in (small_disk / "out", small_disk / "other", small_disk):

@@ -15,7 +15,7 @@ import pytest
 import tifffile
 
 from napari_dff import FocalStack, Recipe, depth_from_focus, save_reconstruction
-from napari_dff.cli import main
+from napari_dff.cli.program import main
 from napari_dff.io import (
     StackError,
     copy_sample,
@@ -26,11 +26,11 @@ from napari_dff.io import (
     write_table,
 )
 from napari_dff.io.atomic import has_interrupted_moves, write_folder
-from napari_dff.io.meshes import save_mesh
-from napari_dff.io.results import RESULT_NAMES
 from napari_dff.io.staging import LOCK, MOVES, STAGING_SUFFIX
+from napari_dff.io.writers.meshes import save_mesh
+from napari_dff.io.writers.result_files import RESULT_NAMES
 from napari_dff.surface import Mesh
-from napari_dff.widgets.files import reader
+from napari_dff.widgets.files.reader import reader
 
 QUICK = ["--registration", "none", "--refinement", "none", "--quiet"]
 PLANES = np.random.default_rng(5).integers(0, 255, (5, 64, 64)).astype(np.uint8)
@@ -497,7 +497,7 @@ def test_an_immutable_target_is_said_before_any_work(
     assert run(stack, out) == 0
     before = content(out)
     immutable(out / name)
-    monkeypatch.setattr("napari_dff.job.run", lambda *_, **__: pytest.fail("it has begun"))
+    monkeypatch.setattr("napari_dff.batch.job.run", lambda *_, **__: pytest.fail("it has begun"))
     capsys.readouterr()
     assert run(stack, out) == 2
     error = error_of(capsys)
@@ -510,7 +510,7 @@ def test_a_read_only_target_is_said_before_any_work(stack, tmp_path, capsys, mon
     assert run(stack, out) == 0
     (out / "depth.tif").chmod(0o444)
     before = content(out)
-    monkeypatch.setattr("napari_dff.job.run", lambda *_, **__: pytest.fail("it has begun"))
+    monkeypatch.setattr("napari_dff.batch.job.run", lambda *_, **__: pytest.fail("it has begun"))
     for words in ([], ["--overwrite"]):
         assert run(stack, out, *words) == 2
         assert "depth.tif can't be replaced: it is read-only" in error_of(capsys)
@@ -532,7 +532,7 @@ def test_a_result_that_cannot_be_moved_in_is_kept(stack, tmp_path, capsys, immut
 
 def save_and_freeze(result, out, immutable):
     """Save a result, and make a file of the old one immutable while it is written."""
-    from napari_dff.io import results
+    from napari_dff.io.writers import result_files as results
 
     written = results.write_record
 
@@ -582,7 +582,7 @@ def test_signals_clean_up_as_ctrl_c_does(tmp_path, command, name):
     planes = np.random.default_rng(1).integers(0, 255, (12, 700, 700)).astype(np.uint8)
     tifffile.imwrite(tmp_path / "stack.tif", planes, photometric="minisblack")
     out = tmp_path / "there" / "out"
-    words = [sys.executable, "-m", "napari_dff.cli", command, str(tmp_path / "stack.tif")]
+    words = [sys.executable, "-m", "napari_dff", command, str(tmp_path / "stack.tif")]
     words += ["--out", str(out), "--quiet"] + ["--workers", "1"] * (command == "batch")
     number = getattr(signal, name)
     process = subprocess.Popen(

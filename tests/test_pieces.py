@@ -6,12 +6,13 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from napari_dff import FocalStack, Recipe, depth_from_focus, pipeline, synthetic
-from napari_dff.plan import Plan
+from napari_dff import FocalStack, Recipe, depth_from_focus, synthetic
+from napari_dff.model.stack import NO_CONTRAST_MESSAGE
+from napari_dff.pipeline import driver as pipeline
+from napari_dff.pipeline.planning import Plan
 from napari_dff.registration import LazyAlignedStack
-from napari_dff.stack import NO_CONTRAST_MESSAGE
-from napari_dff.threads import ThreadLimits, set_thread_limits
-from napari_dff.windows import window_grid
+from napari_dff.runtime.threads import ThreadLimits, set_thread_limits
+from napari_dff.runtime.windows import window_grid
 
 SIDE = 128
 PLAIN = Recipe(registration="none", refinement="none")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_dff import FocalStack, Recipe, all_in_focus, depth_from_focus
-from napari_dff.progress import Cancelled
+from napari_dff.runtime.progress import Cancelled
 
 PLAIN = Recipe(registration="none", refinement="weighted_median")
 

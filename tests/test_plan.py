@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from napari_dff import Recipe
-from napari_dff import plan as planning
-from napari_dff.plan import make_plan, seconds_of
-from napari_dff.stack import FocalStack
-from napari_dff.windows import full_window
+from napari_dff.model.stack import FocalStack
+from napari_dff.pipeline import planning as planning
+from napari_dff.pipeline.planning import make_plan, seconds_of
+from napari_dff.runtime.windows import full_window
 
 
 @pytest.fixture(autouse=True)

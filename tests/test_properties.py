@@ -14,25 +14,18 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from napari_dff import (
-    FocalStack,
-    Recipe,
-    cli,
-    depth_from_focus,
-    depth_map,
-    focus_measure,
-    refine,
-    synthetic,
-    windows,
-)
-from napari_dff import recipe as choices
-from napari_dff.cli_options import ProcessingOptions
-from napari_dff.fusion import DEPTH_STEPS_PER_PLANE
+from napari_dff import FocalStack, Recipe, depth_from_focus, focus_measure, refine, synthetic
+from napari_dff.cli import program as cli
+from napari_dff.cli.options import ProcessingOptions
+from napari_dff.depth import depth_map
+from napari_dff.fusion.fuse import DEPTH_STEPS_PER_PLANE
 from napari_dff.io import read_recipe, write_recipe
-from napari_dff.pieces import focus_settings
-from napari_dff.region import measure_region, reconstruct_region
-from napari_dff.threads import ThreadLimits, set_thread_limits
-from napari_dff.windows import Window
+from napari_dff.model import recipe as choices
+from napari_dff.pipeline.preview import measure_region, reconstruct_region
+from napari_dff.pipeline.tile import focus_settings
+from napari_dff.runtime import windows
+from napari_dff.runtime.threads import ThreadLimits, set_thread_limits
+from napari_dff.runtime.windows import Window
 
 pytestmark = pytest.mark.endurance
 

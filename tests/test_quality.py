@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 
-from napari_dff.depth_map import DepthMap
-from napari_dff.quality import Coverage, advice, coverage, decompose_transforms, summarize_alignment
+from napari_dff.model.depth_map import DepthMap
+from napari_dff.pipeline.quality import (
+    Coverage,
+    advice,
+    coverage,
+    decompose_transforms,
+    summarize_alignment,
+)
 from napari_dff.registration import Outcome, PlaneReport
 
 

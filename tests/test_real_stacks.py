@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from napari_dff import Recipe, align, depth_from_focus, read_stack
-from napari_dff.stack import FocalStack
+from napari_dff.model.stack import FocalStack
 
 
 def in_memory(stack):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from napari_dff import synthetic
-from napari_dff.depth import depth_map
+from napari_dff.depth.estimation import depth_map
 from napari_dff.focus import focus_measure
 from napari_dff.refinement import REFINEMENTS, refine
 from napari_dff.refinement.graph_cut import GraphCutMissing

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from napari_dff import Recipe, depth_from_focus, focus_measure, synthetic
-from napari_dff.region import focus_curve, measure_region, reconstruct_region
-from napari_dff.stack import FocalStack
-from napari_dff.windows import Window
+from napari_dff.model.stack import FocalStack
+from napari_dff.pipeline.preview import focus_curve, measure_region, reconstruct_region
+from napari_dff.runtime.windows import Window
 
 WINDOW = Window(88, 184, 96, 200)
 

@@ -7,7 +7,8 @@ import pytest
 from scipy import ndimage
 
 from napari_dff import synthetic
-from napari_dff.images import luminance
+from napari_dff.imaging.images import luminance
+from napari_dff.imaging.warp import downsample, valid_mask
 from napari_dff.registration import (
     LazyAlignedStack,
     align,
@@ -19,9 +20,8 @@ from napari_dff.registration import (
 )
 from napari_dff.registration.downsampling import DownsampledStack
 from napari_dff.registration.motion import MOTIONS
-from napari_dff.threads import ThreadLimits, set_thread_limits
-from napari_dff.warp import downsample, valid_mask
-from napari_dff.windows import Window, full_window
+from napari_dff.runtime.threads import ThreadLimits, set_thread_limits
+from napari_dff.runtime.windows import Window, full_window
 
 SIZE = (150, 190)
 WINDOWS = [

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from napari_dff.checks import Range, check_choice
-from napari_dff.images import as_dtype, luminance
-from napari_dff.lazy import read_plane
-from napari_dff.stack import FocalStack
+from napari_dff.imaging.images import as_dtype, luminance, read_plane
+from napari_dff.model.checks import Range, check_choice
+from napari_dff.model.stack import FocalStack
 
 GOOD = np.zeros((4, 8, 9), np.uint16)
 

@@ -5,13 +5,15 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from napari_dff import Recipe, depth_from_focus, depth_map, focus_measure, refine, windows
+from napari_dff import Recipe, depth_from_focus, focus_measure, refine
 from napari_dff.curve import QuantizedFocusVolume, as_focus_volume
+from napari_dff.depth import depth_map
 from napari_dff.focus import AGGREGATIONS
-from napari_dff.progress import Cancelled, no_progress
-from napari_dff.stack import FocalStack
-from napari_dff.threads import ThreadLimits, run_parallel, set_thread_limits, thread_count
-from napari_dff.windows import GRID_PX, Window, full_window, plan_windows
+from napari_dff.model.stack import FocalStack
+from napari_dff.runtime import windows
+from napari_dff.runtime.progress import Cancelled, no_progress
+from napari_dff.runtime.threads import ThreadLimits, run_parallel, set_thread_limits, thread_count
+from napari_dff.runtime.windows import GRID_PX, Window, full_window, plan_windows
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (301, 517), (2048, 1100), (129, 4001)])

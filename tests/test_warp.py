@@ -1,7 +1,7 @@
 import numpy as np
 from scipy import ndimage
 
-from napari_dff.warp import (
+from napari_dff.imaging.warp import (
     SPLINE_MARGIN_PX,
     downsampling_factor,
     source_window,
@@ -9,7 +9,7 @@ from napari_dff.warp import (
     warp,
     warp_window,
 )
-from napari_dff.windows import Window, full_window
+from napari_dff.runtime.windows import Window, full_window
 
 
 def test_a_shift_by_whole_pixels_is_exact(rng):

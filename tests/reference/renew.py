@@ -15,7 +15,7 @@ import numpy as np
 from napari_dff import Recipe, Reconstruction, depth_from_focus, read_stack
 from napari_dff.io import SAMPLE_NAMES
 from napari_dff.io.samples import sample_path
-from napari_dff.threads import ThreadLimits, set_thread_limits
+from napari_dff.runtime.threads import ThreadLimits, set_thread_limits
 
 HERE = Path(__file__).parent
 SIDE_PX = 144  # larger stacks are cropped to the upper left part, which takes seconds

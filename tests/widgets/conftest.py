@@ -104,7 +104,11 @@ class Person:
 @pytest.fixture(scope="session", autouse=True)
 def preloaded_modules():
     """Import large modules once, and exclude their objects from later garbage collections."""
-    for module in ("napari._qt.qt_viewer", "napari_dff.pipeline", "napari_dff.widgets.measure"):
+    for module in (
+        "napari._qt.qt_viewer",
+        "napari_dff.pipeline.driver",
+        "napari_dff.widgets.tools.measure",
+    ):
         importlib.import_module(module)
     gc.collect()
     gc.freeze()
@@ -125,7 +129,7 @@ def person(viewer, qtbot):
 def notifications(monkeypatch):
     """Return the list of the error notifications."""
     messages = []
-    for module in ("task_widget", "worker"):
+    for module in ("app.task_widget", "app.worker"):
         monkeypatch.setattr(f"napari_dff.widgets.{module}.show_error", messages.append)
     return messages
 
@@ -140,7 +144,7 @@ def chosen_file(monkeypatch, tmp_path):
     def answer(*_args, **_settings):
         return str(Chosen.path), ""
 
-    for module in ("recipe_form", "tool"):
+    for module in ("app.recipe_form", "tools.tool"):
         for name in ("getSaveFileName", "getOpenFileName"):
             monkeypatch.setattr(f"napari_dff.widgets.{module}.QFileDialog.{name}", answer)
     return Chosen

@@ -11,19 +11,19 @@ from napari_dff import (
     align,
     all_in_focus,
     depth_from_focus,
-    depth_map,
     focus_measure,
-    pipeline,
     resample,
     synthetic,
 )
 from napari_dff import refine as refine_
-from napari_dff.region import focus_curve
-from napari_dff.stack import FocalStack
-from napari_dff.widgets.axes import parse_axes, parse_axis_labels
-from napari_dff.widgets.layers import plugin_metadata
-from napari_dff.widgets.preview import OFF, VIEW
-from napari_dff.widgets.series import acquisition_of
+from napari_dff.depth import depth_map
+from napari_dff.model.stack import FocalStack
+from napari_dff.pipeline import driver as pipeline
+from napari_dff.pipeline.preview import focus_curve
+from napari_dff.widgets.app.axes import parse_axes, parse_axis_labels
+from napari_dff.widgets.app.layers import plugin_metadata
+from napari_dff.widgets.app.preview import OFF, VIEW
+from napari_dff.widgets.app.series import acquisition_of
 
 AT = 10 + 2.0 * np.arange(8)
 STILL = Recipe(registration="none")
@@ -165,7 +165,7 @@ def test_the_single_steps_align_and_refine_every_time_on_its_own(person, moving)
 def test_aligned_planes_that_do_not_fit_into_memory_are_lazy(person, moving, monkeypatch):
     look = {name: value[1:] for name, value in PLACE.items()}
     person.viewer.add_image(moving, name="mine", axis_labels=tuple("tzyx"), **look)
-    monkeypatch.setattr("napari_dff.sinks.MAX_ALIGNED_FRACTION", 0.0)
+    monkeypatch.setattr("napari_dff.pipeline.sinks.MAX_ALIGNED_FRACTION", 0.0)
     widget = person.open("align")
     person.run(widget)
     aligned = person.layer("aligned")

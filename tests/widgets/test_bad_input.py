@@ -15,8 +15,8 @@ import zarr
 
 from napari_dff import Recipe, depth_from_focus, synthetic
 from napari_dff.io import StackError, save_reconstruction
-from napari_dff.widgets.files import reader
-from napari_dff.widgets.layers import METADATA_KEY
+from napari_dff.widgets.app.layers import METADATA_KEY
+from napari_dff.widgets.files.reader import reader
 
 from .conftest import TITLES
 
@@ -267,12 +267,12 @@ def files(s):
     for (widget, button, suffix), name in zip(
         doors, ("surface.save_mesh", "figure.write_movie", "figure.write_figure"), strict=True
     ):
-        s.patch.setattr(f"napari_dff.widgets.{name}", full)
+        s.patch.setattr(f"napari_dff.widgets.tools.{name}", full)
         s.file.path = s.folder / f"x.{suffix}"
         yield widget, button, "No space left on device"
     s.measure.measure.value = "roughness"
     s.person.run(s.measure)
-    s.patch.setattr("napari_dff.widgets.measure.write_quantities", full)
+    s.patch.setattr("napari_dff.widgets.tools.measure.write_quantities", full)
     yield s.measure, s.measure.save, "No space left on device"
 
 

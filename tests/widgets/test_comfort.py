@@ -7,8 +7,8 @@ from napari.settings import get_plugin_settings
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QSlider, QWidget
 
-from napari_dff.threads import ThreadLimits, set_thread_limits, thread_count, thread_limits
-from napari_dff.widgets.preview import VIEW
+from napari_dff.runtime.threads import ThreadLimits, set_thread_limits, thread_count, thread_limits
+from napari_dff.widgets.app.preview import VIEW
 
 from .conftest import TITLES
 

@@ -8,14 +8,14 @@ import tifffile
 from PIL import Image as Picture
 
 from napari_dff import Recipe, depth_from_focus, synthetic
-from napari_dff.cli import main
+from napari_dff.cli.program import main
 from napari_dff.io import save_reconstruction, write_image, write_stack
-from napari_dff.stack import FocalStack
-from napari_dff.widgets.files import reader
-from napari_dff.widgets.layers import is_stack, plugin_metadata, role_of, settings_of
-from napari_dff.widgets.saving import SaveError
-from napari_dff.widgets.saving_results import write_results
-from napari_dff.widgets.series import acquisition_of
+from napari_dff.model.stack import FocalStack
+from napari_dff.widgets.app.layers import is_stack, plugin_metadata, role_of, settings_of
+from napari_dff.widgets.app.series import acquisition_of
+from napari_dff.widgets.files.layer_writer import SaveError
+from napari_dff.widgets.files.reader import reader
+from napari_dff.widgets.files.result_writer import write_results
 
 STILL = Recipe(registration="none", refinement="none", window=11)
 FOUR = ("uncertainty", "plane index", "all in focus", "depth")
@@ -126,7 +126,7 @@ def test_a_folder_of_frames_and_what_is_large_stays_lazy(viewer, small, tmp_path
     (folder / "results").mkdir()  # as a run may have put them there
     (folder / "results" / "provenance.json").write_text("{}")
     (folder / "results" / "depth.tif").write_bytes(b"")
-    monkeypatch.setattr("napari_dff.widgets.layer_data.MAX_LOADED_BYTES", 0)
+    monkeypatch.setattr("napari_dff.widgets.app.layer_data.MAX_LOADED_BYTES", 0)
     (lazy,) = opened(viewer, folder)
     assert not isinstance(lazy.data, np.ndarray)
     np.testing.assert_array_equal(np.asarray(lazy.data), small >> 8)
@@ -413,7 +413,7 @@ def test_saving_fails_as_a_whole(person, stack, tmp_path, monkeypatch):
     def full(*_args, **_settings):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("napari_dff.widgets.saving.write_planes", full)
+    monkeypatch.setattr("napari_dff.widgets.files.layer_writer.write_planes", full)
     with pytest.raises(OSError, match="No space left"):
         saved([layer], tmp_path / "mine.ome.tif")
     assert (tmp_path / "mine.ome.tif").read_bytes() == before

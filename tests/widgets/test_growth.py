@@ -15,7 +15,7 @@ import pytest
 from qtpy.QtCore import QCoreApplication, QEvent
 
 from napari_dff import synthetic
-from napari_dff.widgets.preview import VIEW
+from napari_dff.widgets.app.preview import VIEW
 
 from .conftest import TITLES
 

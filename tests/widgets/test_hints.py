@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from napari_dff import depth_map, focus_measure, synthetic
+from napari_dff import focus_measure, synthetic
 from napari_dff import refine as refine_
+from napari_dff.depth import depth_map
 from napari_dff.refinement import BACKGROUND, NO_HINT
-from napari_dff.widgets.hints import BACKGROUND_CHOICE, hints_of
+from napari_dff.widgets.steps.hints import BACKGROUND_CHOICE, hints_of
 
 SIZE = (0.5, 0.5)
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from napari_dff import Recipe
-from napari_dff.region import focus_curve
-from napari_dff.widgets.series import acquisition_of
+from napari_dff.pipeline.preview import focus_curve
+from napari_dff.widgets.app.series import acquisition_of
 
 
 def wait_for_curves(person, widget, count=1):

@@ -9,9 +9,9 @@ import pytest
 from qtpy.QtCore import QThreadPool
 
 from napari_dff import synthetic
-from napari_dff.widgets import worker
-from napari_dff.widgets.preview import VIEW
-from napari_dff.widgets.runs import RunLayers
+from napari_dff.widgets.app import worker
+from napari_dff.widgets.app.preview import VIEW
+from napari_dff.widgets.app.runs import RunLayers
 
 from .conftest import TITLES
 
@@ -54,7 +54,7 @@ class BlockedFunction:
 @pytest.fixture
 def blocked(monkeypatch):
     """Block the computation of the focus measure."""
-    from napari_dff.widgets import focus
+    from napari_dff.widgets.steps import focus
 
     blocked = BlockedFunction(focus.measure_by_recipe)
     monkeypatch.setattr(focus, "measure_by_recipe", blocked)
@@ -301,7 +301,7 @@ import napari
 from napari.qt import get_qapp
 from qtpy.QtCore import QTimer
 from napari_dff import synthetic
-from napari_dff.widgets import focus
+from napari_dff.widgets.steps import focus
 
 def endless(recipe, stack, progress):
     for _ in progress(range(10_000), desc="Waiting"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_dff import synthetic
-from napari_dff.widgets.preview import OFF, RECTANGLE, VIEW
+from napari_dff.widgets.app.preview import OFF, RECTANGLE, VIEW
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_an_error_in_a_preview_shows_no_notification(person, notifications, surf
     def broken(*_):
         raise ValueError("window must be something else")
 
-    monkeypatch.setattr("napari_dff.widgets.focus.measure_region", broken)
+    monkeypatch.setattr("napari_dff.widgets.steps.focus.measure_region", broken)
     widget.preview.value = VIEW
     person.qtbot.waitUntil(lambda: "must be something else" in widget.status.value, timeout=5000)
     assert notifications == []

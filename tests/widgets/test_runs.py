@@ -8,9 +8,9 @@ import pytest
 from qtpy.QtWidgets import QApplication
 
 from napari_dff import Recipe
-from napari_dff.cli import main
+from napari_dff.cli.program import main
 from napari_dff.io import write_stack
-from napari_dff.widgets.focus import FocusWidget
+from napari_dff.widgets.steps.focus import FocusWidget
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ import dask.array as da
 import numpy as np
 import zarr
 
-from napari_dff import Recipe, align, all_in_focus, depth_from_focus, depth_map, focus_measure
+from napari_dff import Recipe, align, all_in_focus, depth_from_focus, focus_measure
 from napari_dff import refine as refine_
-from napari_dff.stack import FocalStack
+from napari_dff.depth import depth_map
+from napari_dff.model.stack import FocalStack
 
 STEPS = ("align", "focus", "depth", "refine", "all")
 
@@ -109,7 +110,7 @@ def test_cancelling_changes_no_layer(person, surface, monkeypatch):
         for _ in progress(range(1000), desc="Waiting"):
             time.sleep(0.01)
 
-    monkeypatch.setattr("napari_dff.widgets.focus.measure_by_recipe", slow)
+    monkeypatch.setattr("napari_dff.widgets.steps.focus.measure_by_recipe", slow)
     person.press(widget.run)
     person.qtbot.waitUntil(lambda: "Waiting" in widget.status.value, timeout=5000)
     assert not widget.run.enabled

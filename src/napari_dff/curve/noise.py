@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from napari_dff.compiled import inline_kernel, kernel
+from napari_dff.runtime.jit import inline_kernel, kernel
 
 NOISE_SIGMA_PX = 6.0  # standard deviation of the Gaussian that averages the fluctuation
 NOISE_RADIUS_PX = 18  # how far from a pixel its noise depends on the volume: 3 standard deviations

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from napari_dff.compiled import inline_kernel
-from napari_dff.recipe import Peak
+from napari_dff.model.recipe import Peak
+from napari_dff.runtime.jit import inline_kernel
 
 ARGMAX_PEAK, PARABOLA_PEAK, GAUSSIAN_PEAK, LORENTZIAN_PEAK, CURVE_PEAK = range(5)
 PEAK_MODELS: dict[Peak, int] = {

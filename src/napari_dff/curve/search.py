@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_dff.compiled import inline_kernel, kernel
 from napari_dff.curve.noise import MIN_FLUCTUATION, Noise, detection_threshold
 from napari_dff.curve.peak import CURVE_PEAK, locate_peak
+from napari_dff.runtime.jit import inline_kernel, kernel
 
 HIGHEST_PEAK, FIRST_PEAK, LAST_PEAK = 0, 1, -1  # the last two are also directions of search
 MIN_PEAK_SHARE = 0.05  # of the highest peak: lower ones are not taken as the first or last peak

@@ -9,11 +9,11 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from napari_dff.compiled import kernel
 from napari_dff.curve.noise import NOISE_RADIUS_PX, NOISE_SIGMA_PX, Noise, compute_noise
-from napari_dff.stack import MIN_PLANES
-from napari_dff.validation import as_numbers
-from napari_dff.windows import Window, plan_windows
+from napari_dff.model.stack import MIN_PLANES
+from napari_dff.model.validation import as_numbers
+from napari_dff.runtime.jit import kernel
+from napari_dff.runtime.windows import Window, plan_windows
 
 VOLUMES_PER_WINDOW = 2.2  # float32 volumes of a window in memory while its curves are measured
 WINDOW_MARGIN_PX = 20  # typical margin around a window whose curves are measured

@@ -20,9 +20,9 @@ from napari_dff.curve import (
 from napari_dff.focus.balance import balance, balance_radius
 from napari_dff.focus.sampling import SampledOperator
 from napari_dff.focus.splines import SPLINE_RADIUS, add_upsampled, upsample
-from napari_dff.images import block_means
-from napari_dff.recipe import Aggregation
-from napari_dff.windows import GRID_PX, Window
+from napari_dff.imaging.images import block_means
+from napari_dff.model.recipe import Aggregation
+from napari_dff.runtime.windows import GRID_PX, Window
 
 SCALES = (1, 2, 4)  # factors of sigma and window in `adaptive_windows`
 MAX_MOMENTS = (2.0, 1.25, 1.1)  # second moment, for each scale, above which a pixel has no texture

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from napari_dff.images import block_means
+from napari_dff.imaging.images import block_means
 
 FLOAT32_ROUNDING = 1e-6  # relative: a smaller standard deviation is a rounding error
 MIN_RELATIVE_ENERGY = np.float32(1e-9)  # of the squared brightness: less contrast energy is none

@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from napari_dff import checks
 from napari_dff.curve import NOISE_RADIUS_PX, LazyFocusVolume, focus_windows
 from napari_dff.focus.aggregation import AGGREGATIONS, SCALES, balanced_radius
 from napari_dff.focus.operators import OPERATORS, operator_radius
 from napari_dff.focus.sampling import SampledOperator
-from napari_dff.lazy import load_planes
-from napari_dff.progress import Progress, no_progress
-from napari_dff.recipe import SIGMA, WINDOW, Aggregation, Operator
-from napari_dff.stack import NO_CONTRAST_MESSAGE, validate_planes
-from napari_dff.threads import run_parallel
-from napari_dff.windows import GRID_PX, Window
+from napari_dff.model import checks
+from napari_dff.model.recipe import SIGMA, WINDOW, Aggregation, Operator
+from napari_dff.model.stack import NO_CONTRAST_MESSAGE, validate_planes
+from napari_dff.runtime.lazy import load_planes
+from napari_dff.runtime.progress import Progress, no_progress
+from napari_dff.runtime.threads import run_parallel
+from napari_dff.runtime.windows import GRID_PX, Window
 
 
 def focus_measure(

@@ -37,7 +37,7 @@ from napari_dff.focus.filters import (
     windowed_mean,
     windowed_variance,
 )
-from napari_dff.recipe import Operator
+from napari_dff.model.recipe import Operator
 
 MIN_RELATIVE_GREY = np.float32(0.01)  # of its surroundings: the value of a black pixel in a ratio
 TWO_WINDOWS: tuple[Operator, ...] = (

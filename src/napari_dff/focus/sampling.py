@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from napari_dff.focus.operators import OPERATORS, operator_radius
-from napari_dff.images import block_means, luminance
-from napari_dff.lazy import read_plane
-from napari_dff.recipe import Operator
-from napari_dff.windows import GRID_PX, Window
+from napari_dff.imaging.images import block_means, luminance, read_plane
+from napari_dff.model.recipe import Operator
+from napari_dff.runtime.windows import GRID_PX, Window
 
 MIN_SAMPLE_VARIANCE = 1.6  # samples², least variance of an averaging window when it is sampled
 SPLINE_VARIANCE = 1 / 3  # samples², of the cubic B-spline that upsamples

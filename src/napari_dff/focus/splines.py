@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_dff.compiled import kernel
-from napari_dff.windows import Window
+from napari_dff.runtime.jit import kernel
+from napari_dff.runtime.windows import Window
 
 SPLINE_RADIUS = 2  # samples around a pixel that its spline depends on
 

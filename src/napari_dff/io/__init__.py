@@ -1,8 +1,7 @@
 """Everything that touches the disk: focal stacks in, results out."""
 
-from napari_dff.io.depth_files import DepthFiles
 from napari_dff.io.file_checks import folder_names
-from napari_dff.io.reading import (
+from napari_dff.io.readers.acquisitions import (
     StackError,
     frames_in,
     read_acquisitions,
@@ -10,11 +9,17 @@ from napari_dff.io.reading import (
     read_stack,
     read_transforms,
 )
+from napari_dff.io.readers.depth_files import DepthFiles
 from napari_dff.io.records import Provenance, ResultLayout
-from napari_dff.io.results import ResultFiles
 from napari_dff.io.samples import SAMPLE_NAMES, copy_sample, sample_path, write_sample
-from napari_dff.io.tables import write_table
-from napari_dff.io.writing import save_reconstruction, write_image, write_recipe, write_stack
+from napari_dff.io.writers.functions import (
+    save_reconstruction,
+    write_image,
+    write_recipe,
+    write_stack,
+)
+from napari_dff.io.writers.result_files import ResultFiles
+from napari_dff.io.writers.tables import write_table
 
 __all__ = [
     "SAMPLE_NAMES",

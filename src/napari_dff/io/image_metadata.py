@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from napari_dff.stack import FocalStack
-from napari_dff.windows import Window, full_window
+from napari_dff.model.stack import FocalStack
+from napari_dff.runtime.windows import Window, full_window
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 import napari_dff
 from napari_dff.io.file_checks import compute_digest
 from napari_dff.io.moves import PROVENANCE_FILE
+from napari_dff.io.readers.zarr_store import is_zarr
 from napari_dff.io.records import read_json, write_json
-from napari_dff.io.zarr_reading import is_zarr
 
 
 def write_record(folder: Path, content: dict[str, object], record: str = PROVENANCE_FILE) -> None:

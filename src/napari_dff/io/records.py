@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 import napari_dff
-from napari_dff.acquisition import Acquisition
 from napari_dff.io.image_metadata import ImageMetadata
-from napari_dff.recipe import Recipe
+from napari_dff.model.acquisition import Acquisition
+from napari_dff.model.recipe import Recipe
 
 MAP_DTYPES = {"depth": "float32", "index": "uint16", "uncertainty": "float32"}
 ALL_IN_FOCUS = "all_in_focus"

@@ -1,7 +1,5 @@
 """Refinement: use neighbours and a guide image where the focus curve alone is ambiguous."""
 
-import warnings
-
 from napari_dff.refinement.context import (
     BACKGROUND,
     NO_HINT,
@@ -11,6 +9,7 @@ from napari_dff.refinement.context import (
 )
 from napari_dff.refinement.plane_statistics import guide_range, typical_slope
 from napari_dff.refinement.sequence import REFINEMENTS, refine, refine_volume
+from napari_dff.runtime.deprecation import deprecated_names
 
 __all__ = [
     "BACKGROUND",
@@ -25,10 +24,4 @@ __all__ = [
     "typical_slope",
 ]
 
-
-def __getattr__(name: str) -> type[PreviousResult]:
-    if name == "Before":
-        message = "napari_dff.refinement.Before is deprecated, use PreviousResult"
-        warnings.warn(message, DeprecationWarning, stacklevel=2)
-        return PreviousResult
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = deprecated_names(globals(), __name__)

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_dff.curve import FocusVolume, FocusVolumeView
-from napari_dff.depth_map import DepthMap
-from napari_dff.progress import Progress
-from napari_dff.windows import Window
+from napari_dff.model.depth_map import DepthMap
+from napari_dff.runtime.progress import Progress
+from napari_dff.runtime.windows import Window
 
 NO_HINT, BACKGROUND = -1, -2  # values of a hint image that are not plane indices
 

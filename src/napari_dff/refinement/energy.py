@@ -24,10 +24,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_dff.compiled import kernel
 from napari_dff.curve import CURVE_PEAK, Noise, locate_peak
-from napari_dff.depth_map import DepthMap
+from napari_dff.model.depth_map import DepthMap
 from napari_dff.refinement.context import HintField
+from napari_dff.runtime.jit import kernel
 
 COST_SCALE = 100  # integer cost of 1 unit of -ln(likelihood)
 MAX_DATA_COST = 6.0  # units of -ln(likelihood)

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_dff.depth_map import DepthMap
-from napari_dff.progress import Progress
+from napari_dff.model.depth_map import DepthMap
 from napari_dff.refinement.context import RefinementContext
 from napari_dff.refinement.energy import (
     MAX_STEP_PLANES,
@@ -16,7 +15,8 @@ from napari_dff.refinement.energy import (
     depth_from_labels,
     pair_weights,
 )
-from napari_dff.windows import full_window
+from napari_dff.runtime.progress import Progress
+from napari_dff.runtime.windows import full_window
 
 MAX_PASSES = 4  # over all labels
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from napari_dff.compiled import kernel
-from napari_dff.depth_map import DepthMap
+from napari_dff.model.depth_map import DepthMap
+from napari_dff.model.validation import as_numbers
 from napari_dff.refinement.context import BACKGROUND, NO_HINT, HintField
 from napari_dff.refinement.energy import EDGE_CONTRAST, inconsistent_pixels
-from napari_dff.validation import as_numbers
-from napari_dff.windows import GRID_PX, Window
+from napari_dff.runtime.jit import kernel
+from napari_dff.runtime.windows import GRID_PX, Window
 
 RANGE_PX = 24  # geodesic distance at which the influence of a hint is 0
 MIN_FILL_INFLUENCE = 0.5  # above it, pixels of unknown depth take the values of the hint

@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 
 from napari_dff.curve import focus_windows
-from napari_dff.depth_map import DepthMap
-from napari_dff.progress import Progress
+from napari_dff.model.depth_map import DepthMap
+from napari_dff.model.stack import fractional_plane_index
 from napari_dff.refinement.context import HintField, RefinementContext
 from napari_dff.refinement.energy import guide_similarity
 from napari_dff.refinement.multigrid import solve_least_squares
@@ -31,9 +31,9 @@ from napari_dff.refinement.plane_statistics import (
     noise_deviation,
     typical_slope,
 )
-from napari_dff.stack import fractional_plane_index
-from napari_dff.threads import run_parallel
-from napari_dff.windows import Window, plan_windows
+from napari_dff.runtime.progress import Progress
+from napari_dff.runtime.threads import run_parallel
+from napari_dff.runtime.windows import Window, plan_windows
 
 CORRELATED_PX = np.float32(5.0)  # pixels that share the error of their focus curves
 CORRELATION_LENGTH_PX = 4.0  # over which errors of the depth are alike

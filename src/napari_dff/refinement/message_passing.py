@@ -5,8 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from napari_dff.depth_map import DepthMap
-from napari_dff.progress import Progress
+from napari_dff.model.depth_map import DepthMap
 from napari_dff.refinement.context import RefinementContext, crop_depth_map
 from napari_dff.refinement.energy import (
     apply_hints_to_costs,
@@ -16,8 +15,9 @@ from napari_dff.refinement.energy import (
     pair_weights,
 )
 from napari_dff.refinement.trws import minimize_energy
-from napari_dff.threads import run_parallel
-from napari_dff.windows import Window, full_window, plan_windows
+from napari_dff.runtime.progress import Progress
+from napari_dff.runtime.threads import run_parallel
+from napari_dff.runtime.windows import Window, full_window, plan_windows
 
 SWEEP_PAIRS = 2  # more lower the energy, but do not change the depth
 ACTIVE_RADIUS_PX = 8  # around an inconsistent pixel, solved together with it

@@ -34,9 +34,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_dff.compiled import inline_kernel, kernel
-from napari_dff.progress import Progress, no_progress
-from napari_dff.threads import run_parallel
+from napari_dff.runtime.jit import inline_kernel, kernel
+from napari_dff.runtime.progress import Progress, no_progress
+from napari_dff.runtime.threads import run_parallel
 
 CYCLES = 4
 SWEEPS = 2  # of both colours, before and after the coarse step

@@ -7,12 +7,12 @@ import itertools
 import numpy as np
 
 from napari_dff.curve import FocusVolume, peak_uncertainty
-from napari_dff.depth_map import DepthMap
-from napari_dff.images import luminance
-from napari_dff.progress import no_progress
-from napari_dff.threads import run_parallel
-from napari_dff.validation import as_numbers, check_finite
-from napari_dff.windows import Window
+from napari_dff.imaging.images import luminance
+from napari_dff.model.depth_map import DepthMap
+from napari_dff.model.validation import as_numbers, check_finite
+from napari_dff.runtime.progress import no_progress
+from napari_dff.runtime.threads import run_parallel
+from napari_dff.runtime.windows import Window
 
 SAMPLE_SIZE_PX = 1 << 18  # pixels that a statistic of a large plane is computed from, about
 PATCH_SIDE_PX = 128  # side of the windows whose focus curves are read for the slope

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from napari_dff import checks
 from napari_dff.curve import FocusVolume, as_focus_volume
-from napari_dff.depth_map import DepthMap
-from napari_dff.progress import Progress, no_progress
-from napari_dff.recipe import SMOOTHNESS, Refinement
+from napari_dff.model import checks
+from napari_dff.model.depth_map import DepthMap
+from napari_dff.model.recipe import SMOOTHNESS, Refinement
+from napari_dff.model.stack import validate_positions
+from napari_dff.model.validation import as_numbers, check_finite
 from napari_dff.refinement.context import (
     NO_HINT,
     HintField,
@@ -35,9 +36,8 @@ from napari_dff.refinement.least_squares import least_squares
 from napari_dff.refinement.message_passing import MESSAGE_MARGIN_PX, message_passing
 from napari_dff.refinement.plane_statistics import normalized_guide, sample_typical_slope
 from napari_dff.refinement.weighted_median import weighted_median
-from napari_dff.stack import validate_positions
-from napari_dff.validation import as_numbers, check_finite
-from napari_dff.windows import Window
+from napari_dff.runtime.progress import Progress, no_progress
+from napari_dff.runtime.windows import Window
 
 LEAST_SQUARES_MARGIN_PX = 96  # around the pixels that message passing changes, smoothed again
 REFINEMENTS: dict[str, RefinementStep] = {

@@ -37,8 +37,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_dff.compiled import inline_kernel, kernel
 from napari_dff.refinement.energy import MAX_STEP_PLANES, labelling_energy
+from napari_dff.runtime.jit import inline_kernel, kernel
 
 LINE_ROUNDS = 2  # times that all rows and all columns are optimised at the end
 RELATIVE_GAP = 1e-3  # (energy - bound) / energy at which sweeps stop

@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_dff.compiled import inline_kernel, kernel
-from napari_dff.depth_map import DepthMap
-from napari_dff.progress import Progress
+from napari_dff.model.depth_map import DepthMap
+from napari_dff.model.stack import fractional_plane_index
 from napari_dff.refinement.context import HintField, RefinementContext
-from napari_dff.stack import fractional_plane_index
-from napari_dff.threads import run_parallel
-from napari_dff.windows import Window, plan_windows
+from napari_dff.runtime.jit import inline_kernel, kernel
+from napari_dff.runtime.progress import Progress
+from napari_dff.runtime.threads import run_parallel
+from napari_dff.runtime.windows import Window, plan_windows
 
 RADIUS_PX = 3  # of the square at smoothness 1
 MAX_RADIUS_PX = 25

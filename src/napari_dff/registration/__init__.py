@@ -10,6 +10,7 @@ from napari_dff.registration.alignment import (
 from napari_dff.registration.exposure import estimate_gains
 from napari_dff.registration.lazy_stack import LazyAlignedStack, load_aligned
 from napari_dff.registration.report import Outcome, PlaneReport
+from napari_dff.runtime.deprecation import deprecated_names
 
 __all__ = [
     "Alignment",
@@ -23,3 +24,5 @@ __all__ = [
     "load_aligned",
     "resample",
 ]
+
+__getattr__ = deprecated_names(globals(), __name__)

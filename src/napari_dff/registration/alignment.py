@@ -6,14 +6,14 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from napari_dff import checks
-from napari_dff.progress import Progress, no_progress
-from napari_dff.recipe import Exposure, Motion, Registration
+from napari_dff.model import checks
+from napari_dff.model.recipe import Exposure, Motion, Registration
+from napari_dff.model.stack import validate_planes
 from napari_dff.registration.estimation import estimate
 from napari_dff.registration.exposure import estimate_gains
 from napari_dff.registration.lazy_stack import LazyAlignedStack, load_aligned
 from napari_dff.registration.report import PlaneReport
-from napari_dff.stack import validate_planes
+from napari_dff.runtime.progress import Progress, no_progress
 
 
 class Alignment(NamedTuple):

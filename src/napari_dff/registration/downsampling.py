@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from napari_dff.images import luminance
-from napari_dff.lazy import read_plane, release_mapped_pages
-from napari_dff.warp import downsample, downsampling_factor
+from napari_dff.imaging.images import luminance, read_plane
+from napari_dff.imaging.warp import downsample, downsampling_factor
+from napari_dff.runtime.lazy import release_mapped_pages
 
 MAX_SIDE_PX = 1024  # longer side of the planes that are compared
 STRIP_VALUES = 1 << 22  # numbers that are read and downsampled at a time, about

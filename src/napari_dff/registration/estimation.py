@@ -13,21 +13,21 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from napari_dff.progress import Progress
-from napari_dff.recipe import Motion
-from napari_dff.registration.downsampling import DownsampledStack
-from napari_dff.registration.joint import refine_jointly
-from napari_dff.registration.matching import MATCHERS, Candidates
-from napari_dff.registration.motion import MOTIONS, rms_distance, transform_points
-from napari_dff.registration.report import Outcome, PlaneReport
-from napari_dff.threads import run_parallel
-from napari_dff.warp import (
+from napari_dff.imaging.warp import (
     downsample,
     downsampling_factor,
     upsampling_transform,
     valid_mask,
     warp,
 )
+from napari_dff.model.recipe import Motion
+from napari_dff.registration.downsampling import DownsampledStack
+from napari_dff.registration.joint import refine_jointly
+from napari_dff.registration.matching import MATCHERS, Candidates
+from napari_dff.registration.motion import MOTIONS, rms_distance, transform_points
+from napari_dff.registration.report import Outcome, PlaneReport
+from napari_dff.runtime.progress import Progress
+from napari_dff.runtime.threads import run_parallel
 
 VERIFICATION_SIDE_PX = 384  # longer side of the planes on which transforms are verified
 VERIFICATION_BLUR_PX = 2.0  # removes most of the difference that comes from defocus

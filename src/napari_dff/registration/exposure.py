@@ -7,12 +7,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from napari_dff.progress import Progress, no_progress
+from napari_dff.imaging.warp import upsampling_transform
 from napari_dff.registration.downsampling import DownsampledStack
 from napari_dff.registration.lazy_stack import LazyAlignedStack
-from napari_dff.threads import run_parallel
-from napari_dff.warp import upsampling_transform
-from napari_dff.windows import full_window
+from napari_dff.runtime.progress import Progress, no_progress
+from napari_dff.runtime.threads import run_parallel
+from napari_dff.runtime.windows import full_window
 
 BLUR_PX = 8.0  # of the planes that are compared: blurred so much, they hardly depend on focus
 SAMPLE_SPACING = 7  # every 7th valid pixel is compared

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from napari_dff.imaging.warp import downsample, downsampling_factor, upsampling_transform
 from napari_dff.registration.motion import transform_points
-from napari_dff.warp import downsample, downsampling_factor, upsampling_transform
 
 MAX_DISTANCE_RATIO = 0.8  # of the nearest to the second nearest descriptor
 MIN_MATCHES = 8

@@ -12,10 +12,10 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from napari_dff.progress import Progress, no_progress
 from napari_dff.registration.motion import MotionModel, transform_points
 from napari_dff.registration.subpixel import BandpassImage, bandpass, corner_points, refine_pair
-from napari_dff.threads import run_parallel, thread_count
+from napari_dff.runtime.progress import Progress, no_progress
+from napari_dff.runtime.threads import run_parallel, thread_count
 
 T = TypeVar("T")
 PLANE_GAPS = (1, 2, 3)  # distances in planes of the pairs that are compared

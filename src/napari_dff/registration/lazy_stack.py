@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from napari_dff.images import as_dtype
-from napari_dff.lazy import read_plane, release_mapped_pages
-from napari_dff.progress import Progress, no_progress
+from napari_dff.imaging.images import as_dtype, read_plane
+from napari_dff.imaging.warp import clear_outside, source_window, warp_window
+from napari_dff.model.validation import as_numbers
 from napari_dff.registration.report import PlaneReport
-from napari_dff.threads import run_parallel
-from napari_dff.validation import as_numbers
-from napari_dff.warp import clear_outside, source_window, warp_window
-from napari_dff.windows import Window, full_window, plan_windows
+from napari_dff.runtime.lazy import release_mapped_pages
+from napari_dff.runtime.progress import Progress, no_progress
+from napari_dff.runtime.threads import run_parallel
+from napari_dff.runtime.windows import Window, full_window, plan_windows
 
 MAX_BLOCK_PX = 1024  # longest side of what is resampled at a time
 IDENTITY_TOLERANCE = 1e-9  # largest element of the difference to the identity

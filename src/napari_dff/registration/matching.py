@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_dff.progress import Progress
-from napari_dff.recipe import Motion
+from napari_dff.model.recipe import Motion
 from napari_dff.registration.downsampling import MAX_SIDE_PX
 from napari_dff.registration.features import (
     MIN_MATCHES,
@@ -20,7 +19,8 @@ from napari_dff.registration.features import (
 )
 from napari_dff.registration.intensity import estimate_ecc
 from napari_dff.registration.motion import MOTIONS
-from napari_dff.threads import run_parallel
+from napari_dff.runtime.progress import Progress
+from napari_dff.runtime.threads import run_parallel
 
 
 class Candidates(NamedTuple):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from napari_dff.recipe import Motion
+from napari_dff.model.recipe import Motion
 
 REWEIGHTING_STEPS = 12
 ERROR_FLOOR_PX = 1e-6  # smaller errors are rounding errors

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from napari_dff.compiled import inline_kernel, kernel
+from napari_dff.imaging.warp import evaluate_spline, project_point, spline_coefficients
 from napari_dff.registration.motion import MotionModel, transform_points
-from napari_dff.warp import evaluate_spline, project_point, spline_coefficients
+from napari_dff.runtime.jit import inline_kernel, kernel
 
 BAND_PX = (1.5, 4.0)  # standard deviations of the two Gaussians of the band-pass filter
 EDGE_PX = 8  # pixels this near to the border are not compared

@@ -1,5 +1,6 @@
 """Metrology on height maps: levelling, roughness, profiles, steps, volumes, meshes."""
 
+from napari_dff.runtime.deprecation import deprecated_names
 from napari_dff.surface.levelling import LEVELLINGS, LevelledHeights, Levelling, level
 from napari_dff.surface.mesh import Mesh, mesh
 from napari_dff.surface.profile import Profile, profile
@@ -25,3 +26,5 @@ __all__ = [
     "texture",
     "volume",
 ]
+
+__getattr__ = deprecated_names(globals(), __name__)

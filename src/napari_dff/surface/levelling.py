@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from napari_dff import checks
+from napari_dff.model import checks
+from napari_dff.model.validation import as_numbers
 from napari_dff.surface.region import known_pixels
-from napari_dff.validation import as_numbers
 
 Levelling = Literal["none", "plane", "polynomial", "three_points"]
 DEGREE = checks.Range(1, 5, 1)

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_dff import checks
-from napari_dff.stack import validate_pixel_size
+from napari_dff.model import checks
+from napari_dff.model.stack import validate_pixel_size
 from napari_dff.surface.region import bounding_box, known_pixels
 
 FACE_COUNT = checks.Range(2, 100_000_000, 1)

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from napari_dff import checks
-from napari_dff.stack import validate_pixel_size
+from napari_dff.model import checks
+from napari_dff.model.stack import validate_pixel_size
+from napari_dff.model.validation import as_numbers
 from napari_dff.surface.region import CORRELATED_PIXELS, known_pixels
-from napari_dff.validation import as_numbers
 
 WIDTH = checks.Range(1, 999, 1)
 MAX_EXTENT = 10  # largest coordinate of a vertex, as a multiple of the longer side

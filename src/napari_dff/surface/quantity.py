@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from napari_dff.units import depth_unit_symbol, unit_symbol, validate_unit
+from napari_dff.model.units import depth_unit_symbol, unit_symbol, validate_unit
 
 
 class Quantity(NamedTuple):

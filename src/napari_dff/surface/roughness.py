@@ -7,7 +7,7 @@ from importlib import import_module
 
 import numpy as np
 
-from napari_dff.stack import validate_pixel_size
+from napari_dff.model.stack import validate_pixel_size
 from napari_dff.surface.quantity import Quantity, symbols
 from napari_dff.surface.region import CORRELATED_PIXELS, bounding_box, known_pixels
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_dff.warp import warp
+from napari_dff.imaging.warp import warp
 
 
 def photograph(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_dff.stack import FocalStack
+from napari_dff.model.stack import FocalStack
 from napari_dff.synthetic.camera import apply_motion, drift, photograph, record_without_noise
 from napari_dff.synthetic.rendering import blur, render_fluorescent, render_opaque
 

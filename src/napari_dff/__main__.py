@@ -1,0 +1,5 @@
+"""The command line, as ``python -m napari_dff``."""
+
+from napari_dff.cli.program import program
+
+program()

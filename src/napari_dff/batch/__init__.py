@@ -1,0 +1,1 @@
+"""Many stacks: tasks, local and cluster executors, summary."""

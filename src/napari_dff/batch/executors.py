@@ -1,0 +1,179 @@
+"""Run the tasks of a batch in processes on this machine or on the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    as_completed,
+    wait,
+)
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+
+from napari_dff.batch.summary import Outcome
+from napari_dff.batch.tasks import Task, run_task
+from napari_dff.model import checks
+from napari_dff.pipeline.planning import FREE_MEMORY_FRACTION
+from napari_dff.runtime.threads import thread_count
+
+WORKER_RANGE = checks.Range(1, 1024, 1)  # of workers, and of threads of each
+SCHEDULER_TIMEOUT_S = 10
+FIRST_WORKER_TIMEOUT_S = 60
+CLEANUP_TIMEOUT_S = 5
+WORKER_DIED = "its worker died, perhaps for lack of memory"
+
+
+def run_tasks(tasks: Sequence[Task], *, workers: int = 1, scheduler: str = "") -> Iterator[Outcome]:
+    """Run all tasks and yield the outcome of each when it is finished, in any order.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    workers : int
+        Number of processes on this machine.
+    scheduler : str
+        Address of a running Dask scheduler, "tcp://…", whose workers are used instead. They must
+        see the same files under the same names.
+
+    Raises
+    ------
+    ImportError
+        If a scheduler is given and the package distributed is not installed.
+    OSError
+        If the scheduler does not answer.
+    """
+    if scheduler:
+        yield from _run_on_cluster(tasks, scheduler)
+        return
+    remaining = deque(tasks)
+    while remaining:
+        suspects = yield from _run_until_worker_dies(remaining, workers)
+        for task in suspects:  # one at a time, so that only the task that kills its worker fails
+            if (yield from _run_until_worker_dies(deque([task]), 1)):
+                yield task.failure(WORKER_DIED)
+
+
+def worker_counts(
+    workers: int | None, threads: int | None, tasks: int, scheduler: str = ""
+) -> tuple[int, int]:
+    """Return the number of workers, and of threads of each; by default they share all cores.
+
+    On a cluster, a worker has one thread by default.
+    """
+    for name, value in (("workers", workers), ("threads", threads)):
+        if value is not None:
+            WORKER_RANGE.check(name, value)
+    if workers is None and not scheduler:
+        workers = max(1, min(thread_count(), tasks))
+        return workers, threads or max(1, thread_count() // workers)
+    return workers or 1, threads or 1
+
+
+def memory_per_worker(megabytes: float | None, workers: int) -> float:
+    """Return the megabytes of each worker: a share of `megabytes`, or of the free memory."""
+    free = FREE_MEMORY_FRACTION * psutil.virtual_memory().available / 1e6
+    return (free if megabytes is None else megabytes) / workers
+
+
+def _run_until_worker_dies(
+    remaining: deque[Task], workers: int
+) -> Generator[Outcome, None, list[Task]]:
+    """Run tasks until none remains or a worker dies; return those that were running then."""
+    running: dict[Future[Outcome], Task] = {}
+    with _process_pool(workers) as pool:
+        try:
+            while remaining or running:
+                while remaining and len(running) < workers:
+                    future = pool.submit(run_task, remaining[0])
+                    running[future] = remaining.popleft()
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    outcome = future.result()
+                    del running[future]
+                    yield outcome
+        except BrokenProcessPool:
+            pass
+    for future in [future for future in running if not future.exception()]:
+        del running[future]
+        yield future.result()
+    return list(running.values())
+
+
+@contextmanager
+def _process_pool(workers: int) -> Iterator[Executor]:
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_initialize_worker)
+    try:
+        yield pool
+    except KeyboardInterrupt:  # results in progress are dropped: nothing of them is visible yet
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _initialize_worker() -> None:
+    """Ignore Ctrl-C, which the parent handles; end on other signals and with the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _exit_after_cleanup)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_after_cleanup(*_: object) -> None:
+    """Raise SystemExit so that temporary files are removed; exit in any case after a timeout."""
+    timer = threading.Timer(CLEANUP_TIMEOUT_S, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+    raise SystemExit(1)
+
+
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _run_on_cluster(tasks: Sequence[Task], scheduler: str) -> Iterator[Outcome]:
+    with _cluster(scheduler) as executor:
+        futures = {executor.submit(run_task, task): task for task in tasks}
+        try:
+            for future in as_completed(futures):
+                try:
+                    yield future.result()
+                except Exception as error:  # of the cluster: `run_task` returns its own errors
+                    yield futures[future].failure(f"{WORKER_DIED}: {error}")
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+@contextmanager
+def _cluster(scheduler: str) -> Iterator[Executor]:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ImportError(
+            "a scheduler needs the package distributed: pip install 'napari-dff[distributed]'"
+        ) from error
+    settings: dict[str, Any] = {"timeout": SCHEDULER_TIMEOUT_S, "set_as_default": False}
+    with Client(scheduler, **settings) as client:  # type: ignore[no-untyped-call]
+        try:
+            client.wait_for_workers(1, timeout=FIRST_WORKER_TIMEOUT_S)
+        except TimeoutError as error:
+            raise OSError(f"scheduler {scheduler} has no workers") from error
+        yield client.get_executor(pure=False, retries=0)

@@ -1,0 +1,241 @@
+"""Tasks of a batch: one focal stack each, found by patterns of paths, and computed in a worker.
+
+The digest of a result covers the planes, their calibration and all settings. A finished stack is
+recognized by it, so that an interrupted batch continues where it stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import hashlib
+import itertools
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import napari_dff
+from napari_dff.batch.job import Job
+from napari_dff.batch.summary import SUMMARY_NAMES, Outcome
+from napari_dff.io import folder_names, read_acquisitions
+from napari_dff.io.atomic import recover
+from napari_dff.io.file_checks import compute_digest
+from napari_dff.io.ownership import check_not_input, earlier_input
+from napari_dff.io.writers.result_files import RESULT_NAMES, is_complete
+from napari_dff.model.acquisition import Acquisition
+from napari_dff.pipeline.planning import FREE_MEMORY_FRACTION
+from napari_dff.runtime.lazy import load_planes
+from napari_dff.runtime.progress import no_progress
+from napari_dff.runtime.threads import ThreadLimits, set_thread_limits
+
+DEPTH_FILE_PREFIXES = ("depth", "index", "uncertainty", "transforms")  # used by depth_from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One focal stack with all its channels.
+
+    Parameters
+    ----------
+    path : Path
+        Its file or folder, absolute.
+    axes, spacing
+        As in `read_acquisitions`.
+    position, time : int
+        Numbers of the position and of the time in the file.
+    folder : Path
+        Folder of the result.
+    job : Job
+    threads : int
+        Threads of the worker.
+    """
+
+    path: Path
+    axes: str | None
+    spacing: tuple[float, ...] | None
+    position: int
+    time: int
+    folder: Path
+    job: Job
+    threads: int = 1
+
+    def failure(self, reason: str, seconds: float = 0.0) -> Outcome:
+        """Return the outcome of a task that failed."""
+        path = str(self.path)
+        return Outcome(path, self.position, self.time, "failed", round(seconds, 2), reason)
+
+
+def make_tasks(
+    patterns: Sequence[str],
+    out: Path,
+    job: Job,
+    *,
+    axes: str | None = None,
+    spacing: tuple[float, ...] | None = None,
+) -> tuple[list[Task], list[Outcome]]:
+    """Return a task for each stack that matches `patterns`, and a failure for each unreadable file.
+
+    The folder of a result in `out` is named after the file, below the folders that the pattern
+    leaves open, with a subfolder for each position and for each time if there are several.
+
+    Raises
+    ------
+    ValueError
+        If nothing matches, or if a result would replace a file that the batch reads.
+    """
+    tasks: list[Task] = []
+    failures: list[Outcome] = []
+    input_files: dict[Path, None] = {}
+    for path, name in _match_paths(patterns).items():
+        try:
+            acquisitions = read_acquisitions(path, axes=axes, spacing=spacing)
+            for acquisition in acquisitions:
+                job.focus_channel(acquisition)
+                input_files.update(dict.fromkeys(acquisition.files))
+        except Exception as error:  # a broken file must not stop the batch
+            failures.append(Outcome(str(path), None, None, "failed", why=str(error)))
+            continue
+        position_names = folder_names([acquisition.name for acquisition in acquisitions])
+        for position, position_name in enumerate(position_names):
+            folder, times = out.absolute() / name / position_name, acquisitions[position].times
+            tasks += [
+                Task(
+                    path=path,
+                    axes=axes,
+                    spacing=spacing,
+                    position=position,
+                    time=t,
+                    folder=folder / f"time_{t:03d}" if times > 1 else folder,
+                    job=job.at(position_name),
+                )
+                for t in range(times)
+            ]
+    check_not_input([task.folder for task in tasks], RESULT_NAMES, input_files)
+    check_not_input([out], SUMMARY_NAMES, input_files)
+    return tasks, failures
+
+
+def run_task(task: Task) -> Outcome:
+    """Compute the result of a task unless it is complete already; runs in a worker."""
+    start = time.perf_counter()
+    set_thread_limits(ThreadLimits(threads=task.threads))
+    try:
+        acquisitions = read_acquisitions(task.path, axes=task.axes, spacing=task.spacing)
+        acquisition = _select_time(acquisitions[task.position], task.time)
+        job = task.job
+        if job.megabytes is None:
+            job = dataclasses.replace(job, megabytes=_dask_worker_megabytes())
+        plan = job.plan(acquisition)
+        if plan.fits_in_memory:
+            acquisition = _load(acquisition)
+        digest = compute_result_digest(acquisition, job)
+        recover(task.folder, RESULT_NAMES)
+        state, replaced = "found", ""
+        if not is_complete(task.folder, digest, job.file_format):
+            state, replaced = "done", earlier_input(task.folder)
+            source = {"path": str(task.path), "time": task.time}
+            job.run(acquisition, task.folder, plan, source, no_progress, digest=digest)
+    except SystemExit:  # from a signal; the pool would take it for a result and keep the worker
+        os._exit(1)
+    except Exception as error:  # listed in the summary; the other tasks continue
+        return task.failure(str(error) or repr(error), time.perf_counter() - start)
+    return Outcome(
+        str(task.path),
+        task.position,
+        task.time,
+        state,
+        round(time.perf_counter() - start, 2),
+        folder=str(task.folder),
+        replaced=replaced,
+    )
+
+
+def compute_result_digest(acquisition: Acquisition, job: Job) -> str:
+    """Return the SHA-256 of everything on which a result depends.
+
+    That is planes, calibration, recipe, other settings, and the version of napari-dff.
+    """
+    inputs = {
+        "version": napari_dff.__version__,
+        "recipe": dataclasses.asdict(job.recipe),
+        "channel": job.focus_channel(acquisition),
+        "transforms": None if job.transforms is None else job.transforms.tolist(),
+        "depth_from": None if job.depth_from is None else _depth_file_digests(job.depth_from),
+        "format": job.file_format,
+        "positions": acquisition.positions.tolist(),
+        "pixel_size": acquisition.pixel_size,
+        "unit": acquisition.unit,
+        "channels": acquisition.channels,
+        "shape": acquisition.data.shape,
+        "dtype": str(acquisition.data.dtype),
+    }
+    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode())
+    for index in np.ndindex(*acquisition.data.shape[:3]):
+        digest.update(np.ascontiguousarray(acquisition.data[index]).data)
+    return digest.hexdigest()
+
+
+def _depth_file_digests(folder: Path) -> dict[str, str]:
+    """Return the digests of the files of a result that `depth_from` reads."""
+    return {
+        str(path.relative_to(folder)): compute_digest(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and (path.name.startswith(DEPTH_FILE_PREFIXES) or ".zarr" in str(path))
+    }
+
+
+def _match_paths(patterns: Sequence[str]) -> dict[Path, str]:
+    """Return all paths that match, each with a unique name for its result.
+
+    The name is the path below the fixed part of the pattern, without suffixes. If two names are
+    equal, all paths are taken below their common folder instead, and keep their suffixes if names
+    are still equal.
+    """
+    below_pattern: dict[Path, Path] = {}
+    for pattern in patterns:
+        fixed = itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts)
+        base = Path(*fixed)
+        base = base.parent if base == Path(pattern) else base
+        for path in sorted(glob.glob(pattern)):
+            below_pattern.setdefault(Path(path).absolute(), Path(path).relative_to(base))
+    if not below_pattern:
+        text = " ".join(patterns)
+        raise ValueError(f"nothing matches {text}" if text else "no stacks are given: name files")
+    common = Path(os.path.commonpath([path.parent for path in below_pattern]))
+    below_common = {path: path.relative_to(common) for path in below_pattern}
+    for paths in (below_pattern, below_common):
+        names = [str(path.parent / path.name.split(".")[0]) for path in paths.values()]
+        if len(set(names)) == len(names):
+            return dict(zip(paths, names, strict=True))
+    return {path: str(name) for path, name in below_common.items()}
+
+
+def _select_time(acquisition: Acquisition, time: int) -> Acquisition:
+    times = slice(time, time + 1)
+    return dataclasses.replace(
+        acquisition, data=acquisition.data[times], positions=acquisition.positions[times]
+    )
+
+
+def _load(acquisition: Acquisition) -> Acquisition:
+    """Load an acquisition of one time, which is read twice: for its digest and for its result."""
+    if isinstance(acquisition.data, np.ndarray):
+        return acquisition
+    channels = [load_planes(acquisition.data[0, c]) for c in range(len(acquisition.channels))]
+    return dataclasses.replace(acquisition, data=np.stack(channels)[None])
+
+
+def _dask_worker_megabytes() -> float | None:
+    """Return the usable memory of this Dask worker; None outside Dask or without a limit."""
+    try:
+        from distributed import get_worker
+
+        limit_bytes = get_worker().memory_manager.memory_limit
+    except (ImportError, ValueError, AttributeError):
+        return None
+    return FREE_MEMORY_FRACTION * limit_bytes / 1e6 if limit_bytes else None

@@ -1,0 +1,294 @@
+"""The commands run, batch, info and sample of the command line."""
+
+import dataclasses
+import itertools
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from napari_dff.cli.options import (
+    DEFAULT_PROCESSING,
+    DEFAULT_READING,
+    DEFAULT_RECIPE,
+    ProcessingOptions,
+    ReadingOptions,
+    metavar,
+)
+from napari_dff.model.recipe import Recipe
+
+if TYPE_CHECKING:
+    from napari_dff.batch.job import Job
+    from napari_dff.batch.summary import Outcome
+    from napari_dff.batch.tasks import Task
+    from napari_dff.model.acquisition import Acquisition
+    from napari_dff.pipeline.planning import Plan
+    from napari_dff.runtime.progress import Progress
+
+STARTUP_S = 3.0  # for importing libraries, the estimate itself and the preview
+MIN_TIMED_VOXELS = 30e6  # smaller stacks take too short for an estimate of the duration
+COMPILING = "napari-dff: the first run on this machine compiles its kernels: some 15 seconds"
+
+
+def run(
+    stack: tyro.conf.Positional[Path],
+    *,
+    out: Path,
+    settings: tyro.conf.OmitArgPrefixes[Recipe] = DEFAULT_RECIPE,
+    recipe: Annotated[Path | None, metavar("PATH")] = None,
+    reading: tyro.conf.OmitArgPrefixes[ReadingOptions] = DEFAULT_READING,
+    processing: tyro.conf.OmitArgPrefixes[ProcessingOptions] = DEFAULT_PROCESSING,
+    quiet: bool = False,
+) -> None:
+    """Align a focal stack, compute its depth map and all-in-focus image, and write all results.
+
+    The stacks of all times and positions of a file are computed one by one. The images of several
+    times have an axis T; each of several positions gets its own folder.
+
+    Parameters
+    ----------
+    stack
+        Folder with one image per plane, TIFF, OME-TIFF or OME-Zarr.
+    out
+        Folder for depth, index, uncertainty and all_in_focus (.tif or .ome.zarr), recipe.json,
+        provenance.json, transforms.json and preview.png.
+    settings
+        The recipe.
+    recipe
+        JSON file with settings, as a run writes it; other options override it.
+    reading
+        How to read the planes.
+    processing
+        Input from earlier runs, resources and output.
+    quiet
+        Show no progress.
+    """
+    from napari_dff.batch.executors import WORKER_RANGE
+    from napari_dff.io import folder_names
+    from napari_dff.runtime.jit import notify_when_compiling
+    from napari_dff.runtime.threads import ThreadLimits, set_thread_limits
+
+    if processing.threads is not None:
+        WORKER_RANGE.check("threads", processing.threads)
+    set_thread_limits(ThreadLimits(threads=processing.threads))
+    job, acquisitions = processing.job(settings), reading.read(stack)
+    names = folder_names([acquisition.name for acquisition in acquisitions])
+    processing.check_inputs([out / name for name in names], recipe)
+    with notify_when_compiling(lambda: None if quiet else print(COMPILING, file=sys.stderr)):
+        for acquisition, name in zip(acquisitions, names, strict=True):
+            _run_position(job.at(name), acquisition, out / name, stack.absolute(), quiet)
+
+
+def _run_position(
+    job: "Job", acquisition: "Acquisition", folder: Path, source: Path, quiet: bool
+) -> None:
+    from napari_dff.io.ownership import earlier_input
+    from napari_dff.pipeline.quality import advice
+
+    start = time.perf_counter()
+    plan = job.plan(acquisition)
+    if not quiet:
+        if earlier := earlier_input(folder):
+            print(f"{folder}: replaces the result of {earlier}", file=sys.stderr)
+        print(_estimate(job, acquisition, plan), file=sys.stderr)
+    coverage = job.run(acquisition, folder, plan, {"path": str(source)}, _progress_bar(quiet))
+    if not quiet:
+        pixels = acquisition.times * acquisition.data.shape[3] * acquisition.data.shape[4]
+        print(f"{folder}: depth of {pixels:,} pixels in {time.perf_counter() - start:.1f} s")
+        print(*advice(coverage), sep="\n")
+
+
+def _estimate(job: "Job", acquisition: "Acquisition", plan: "Plan") -> str:
+    """Return memory, tiles and, for a large stack, duration of a run in words."""
+    tiles = "all at once" if plan.fits_in_memory else f"in {len(plan.windows)} tiles"
+    text = f"estimate: {plan.megabytes / 1000:.2f} GB of memory, {tiles}"
+    if acquisition.data.size < MIN_TIMED_VOXELS:
+        return text
+    seconds = job.seconds(acquisition, plan) + STARTUP_S
+    return f"{text}, {seconds:.0f} s" if seconds < 100 else f"{text}, {seconds / 60:.1f} min"
+
+
+def _progress_bar(quiet: bool) -> "Progress":
+    """Return a progress that shows bars in the terminal; bars of finished tiles are removed."""
+    from tqdm import tqdm
+
+    def bar(items, /, *, desc):  # type: ignore[no-untyped-def]
+        return tqdm(items, desc=f"{desc:<24}", disable=quiet, leave="tile" not in desc)
+
+    return bar
+
+
+def info(
+    stack: tyro.conf.Positional[Path],
+    *,
+    reading: tyro.conf.OmitArgPrefixes[ReadingOptions] = DEFAULT_READING,
+) -> None:
+    """Print number, size, type and positions of the planes, and times, channels and positions.
+
+    Parameters
+    ----------
+    stack
+        Folder with one image per plane, TIFF, OME-TIFF or OME-Zarr.
+    reading
+        How to read the planes.
+    """
+    from napari_dff.model.units import depth_unit_symbol, unit_symbol
+
+    for i, acquisition in enumerate(reading.read(stack)):
+        if i:
+            print()
+        times, channels, planes, *size = acquisition.data.shape
+        colour = ", colour" if len(size) == 3 else ""
+        if acquisition.name:
+            print(f"position    {acquisition.name}")
+        if times > 1:
+            print(f"times       {times}")
+        if channels > 1:
+            names = (f"{k} {name}".strip() for k, name in enumerate(acquisition.channels))
+            print(f"channels    {', '.join(names)}")
+        dtype = acquisition.data.dtype
+        print(f"planes      {planes} of {size[0]} × {size[1]} pixels, {dtype}{colour}")
+        first, last = acquisition.positions[0, [0, -1]]
+        print(f"positions   {first:g} to {last:g} {depth_unit_symbol(acquisition.unit)}")
+        height, width = acquisition.pixel_size
+        print(f"pixel size  {height:g} × {width:g} {unit_symbol(acquisition.unit)}")
+        print(f"memory      {acquisition.data.nbytes / 1e6:.1f} MB")
+
+
+def batch(
+    stacks: Annotated[
+        tyro.conf.Positional[tuple[str, ...]], metavar("STACK [STACK ...]", "(required)")
+    ],
+    *,
+    out: Path,
+    settings: tyro.conf.OmitArgPrefixes[Recipe] = DEFAULT_RECIPE,
+    recipe: Annotated[Path | None, metavar("PATH")] = None,
+    reading: tyro.conf.OmitArgPrefixes[ReadingOptions] = DEFAULT_READING,
+    processing: tyro.conf.OmitArgPrefixes[ProcessingOptions] = DEFAULT_PROCESSING,
+    workers: Annotated[int | None, metavar("INT")] = None,
+    scheduler: Annotated[str, metavar("ADDRESS")] = "",
+    quiet: bool = False,
+) -> int:
+    """Compute many stacks: each file, position and time separately.
+
+    Each stack gets its own folder in `out`; summary.csv lists the outcomes. A stack is skipped if
+    its result is complete and neither its planes nor the settings have changed, so that the same
+    command continues an interrupted batch.
+
+    Parameters
+    ----------
+    stacks
+        Files and folders, or patterns in quotes: "plates/*/*.ome.tif".
+    out
+        Folder for all results and summary.csv.
+    settings
+        The recipe.
+    recipe
+        JSON file with settings, as a run writes it; other options override it.
+    reading
+        How to read the planes.
+    processing
+        Input from earlier runs, resources and output. Memory is that of all workers on this machine
+        together, or of each worker of a cluster. Threads are those of each worker; by default the
+        workers share all cores, or have one thread each if --workers is given.
+    workers
+        Number of processes on this machine; by default one for each core.
+    scheduler
+        Address of a running Dask scheduler, tcp://…, to use its workers instead.
+    quiet
+        Show no progress.
+    """
+    from napari_dff.batch.executors import memory_per_worker, worker_counts
+    from napari_dff.batch.summary import check_summary, write_summary
+    from napari_dff.batch.tasks import make_tasks
+
+    start = time.perf_counter()
+    check_summary(out, processing.overwrite)
+    job = processing.job(settings)
+    axes, spacing = reading.axes or None, reading.spacing or None
+    tasks, failures = make_tasks(stacks, out, job, axes=axes, spacing=spacing)
+    processing.check_inputs([task.folder for task in tasks], recipe)
+    workers, threads = worker_counts(workers, processing.threads, len(tasks), scheduler)
+    megabytes = job.megabytes if scheduler else memory_per_worker(job.megabytes, workers)
+    tasks = [
+        dataclasses.replace(
+            task, threads=threads, job=dataclasses.replace(task.job, megabytes=megabytes)
+        )
+        for task in tasks
+    ]
+    outcomes, code = _run_batch(tasks, failures, workers, scheduler, quiet)
+    write_summary(out, outcomes, processing.overwrite)
+    states = [outcome.state for outcome in outcomes]
+    print(
+        f"{out}: {states.count('done')} done, {states.count('found')} there already, "
+        f"{states.count('failed')} failed, in {time.perf_counter() - start:.1f} s; see summary.csv"
+    )
+    return code
+
+
+def _run_batch(
+    tasks: "Sequence[Task]",
+    failures: "Sequence[Outcome]",
+    workers: int,
+    scheduler: str,
+    quiet: bool,
+) -> "tuple[list[Outcome], int]":
+    """Run tasks with a progress bar; return all outcomes and the exit code."""
+    from tqdm import tqdm
+
+    from napari_dff.batch.executors import run_tasks
+
+    outcomes: list[Outcome] = []
+    with tqdm(total=len(tasks), desc="Stacks", unit="stack", disable=quiet) as bar:
+        try:
+            for outcome in itertools.chain(
+                failures, run_tasks(tasks, workers=workers, scheduler=scheduler)
+            ):
+                outcomes.append(outcome)
+                if outcome.state == "failed":
+                    bar.write(f"failed: {outcome.label}: {outcome.why}", file=sys.stderr)
+                elif outcome.replaced and not quiet:
+                    earlier = f"{outcome.folder}: replaced the result of {outcome.replaced}"
+                    bar.write(earlier, file=sys.stderr)
+                bar.update(outcome not in failures)
+        except KeyboardInterrupt as error:
+            print("napari-dff: interrupted; the same command continues the batch", file=sys.stderr)
+            return outcomes, 128 + getattr(error, "signal", signal.SIGINT)
+    return outcomes, int(any(outcome.state == "failed" for outcome in outcomes))
+
+
+def sample(
+    name: tyro.conf.Positional[
+        Literal["all", "rough_surface", "cell_sheet", "machined_part", "bare_patch"]
+    ],
+    *,
+    out: Path,
+    render: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Write a sample focal stack with its true depth and its true all-in-focus image.
+
+    Parameters
+    ----------
+    name
+        Name of the sample.
+    out
+        Folder for the files.
+    render
+        Render the sample again instead of copying the bundled files.
+    overwrite
+        Replace other files of these names, too.
+    """
+    from napari_dff import synthetic
+    from napari_dff.io import SAMPLE_NAMES, copy_sample, write_sample
+
+    for sample_name in SAMPLE_NAMES if name == "all" else (name,):
+        if render:
+            write_sample(sample_name, synthetic.SCENES[sample_name](), out, overwrite=overwrite)
+        else:
+            copy_sample(sample_name, out, overwrite=overwrite)
+        print(out / f"{sample_name}.ome.tif")

@@ -1,0 +1,141 @@
+"""Options of the command line that several commands share."""
+
+import argparse
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from napari_dff.model.recipe import Recipe
+
+if TYPE_CHECKING:
+    from napari_dff.batch.job import Job
+    from napari_dff.model.acquisition import Acquisition
+
+DEFAULT_RECIPE = Recipe()
+
+
+def metavar(value: str, hint: str = "") -> object:
+    """Return how the help shows the value of an option that has no default."""
+    return tyro.conf.arg(metavar=value, help_behavior_hint=hint)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReadingOptions:
+    """How to read the planes.
+
+    Parameters
+    ----------
+    axes
+        Axes of the data if the file does not name them: letters of P (position), T, C, Z, Y, X and
+        S (colour).
+    spacing
+        Distance of planes, or distances of planes, rows and columns, in µm; replaces that of the
+        file.
+    """
+
+    axes: Annotated[str, metavar("LETTERS")] = ""
+    spacing: Annotated[tuple[float, ...], metavar("FLOAT [FLOAT FLOAT]")] = ()
+
+    def read(self, path: Path) -> "tuple[Acquisition, ...]":
+        """Return the acquisitions of all positions in a file or folder."""
+        from napari_dff.io import read_acquisitions
+
+        return read_acquisitions(path, axes=self.axes or None, spacing=self.spacing or None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProcessingOptions:
+    """Input from earlier runs, resources and output, in addition to the recipe.
+
+    Parameters
+    ----------
+    focus_channel
+        Name or number of the channel from which depth is computed; required if there are several.
+        Every channel gets an all-in-focus image.
+    transforms
+        transforms.json of another run of the same field: use its transforms instead of aligning.
+    depth_from
+        Folder of another run of the same field: use its depth map and its transforms.
+    memory
+        Maximum memory, such as 2GB or 500MB; by default the free memory. Larger stacks are computed
+        in tiles.
+    threads
+        Number of threads; by default one for each core.
+    file_format
+        File format of the images.
+    overwrite
+        Replace files in the output folder that no run has written, or that were changed since, too.
+    """
+
+    focus_channel: Annotated[str, metavar("NAME")] = ""
+    transforms: Annotated[Path | None, metavar("PATH")] = None
+    depth_from: Annotated[Path | None, metavar("PATH")] = None
+    memory: Annotated[str, metavar("SIZE")] = ""
+    threads: Annotated[int | None, metavar("INT")] = None
+    file_format: Literal["ome-tiff", "ome-zarr"] = "ome-tiff"
+    overwrite: bool = False
+
+    def job(self, recipe: Recipe) -> "Job":
+        """Return the job with these options and `recipe`."""
+        from napari_dff.batch.job import Job
+        from napari_dff.io import read_transforms
+
+        return Job(
+            recipe,
+            channel=self.focus_channel or None,
+            transforms=None if self.transforms is None else read_transforms(self.transforms),
+            depth_from=None if self.depth_from is None else self.depth_from.absolute(),
+            megabytes=_parse_megabytes(self.memory) if self.memory else None,
+            file_format=self.file_format,
+            overwrite=self.overwrite,
+        )
+
+    def check_inputs(self, folders: Sequence[Path], recipe: Path | None) -> None:
+        """Raise a ValueError if results in `folders` would replace transforms or recipe.
+
+        The recipe of an earlier result may be replaced together with that result.
+        """
+        from napari_dff.io.ownership import check_not_input, foreign_files
+        from napari_dff.io.writers.result_files import RESULT_NAMES
+
+        if self.transforms is not None:
+            check_not_input(folders, RESULT_NAMES, [self.transforms], "transforms")
+        if recipe is not None and foreign_files(recipe.parent, [recipe.name]):
+            check_not_input(folders, RESULT_NAMES, [recipe], "the recipe")
+
+
+DEFAULT_READING = ReadingOptions()
+DEFAULT_PROCESSING = ProcessingOptions()
+
+
+def read_recipe_option(arguments: Sequence[str]) -> Recipe:
+    """Return the recipe in the file after --recipe, the default recipe without that option.
+
+    Read before all other options, whose defaults it sets.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--recipe")
+    with contextlib.suppress(argparse.ArgumentError):
+        path = parser.parse_known_args(arguments)[0].recipe
+        if path is not None:
+            from napari_dff.io import read_recipe
+
+            return read_recipe(path)
+    return DEFAULT_RECIPE
+
+
+def _parse_megabytes(text: str) -> float:
+    """Return the megabytes of a size such as 2GB or 500MB."""
+    from dask.utils import parse_bytes
+
+    try:
+        megabytes = float(parse_bytes(text) / 1e6)
+    except (ValueError, OverflowError):
+        megabytes = 0.0
+    if megabytes < 1:
+        raise ValueError(f"memory must be a size as 2GB or 500MB, got {text!r}")
+    return megabytes

@@ -1,0 +1,5 @@
+"""Depth of every pixel, from its focus curve."""
+
+from napari_dff.depth.estimation import FocusPeaks, depth_map, focus_peaks
+
+__all__ = ["FocusPeaks", "depth_map", "focus_peaks"]

@@ -1,0 +1,216 @@
+"""Depth from a focus volume, with its standard uncertainty."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from napari_dff.curve import (
+    FIRST_PEAK,
+    HIGHEST_PEAK,
+    LAST_PEAK,
+    PEAK_MODELS,
+    FocusVolume,
+    as_focus_volume,
+    detection_z_score,
+    find_peaks,
+    find_strongest_peaks,
+    focus_windows,
+)
+from napari_dff.model import checks
+from napari_dff.model.depth_map import DepthMap
+from napari_dff.model.recipe import Peak, Prefer
+from napari_dff.model.stack import validate_positions
+from napari_dff.runtime.progress import Progress, no_progress
+from napari_dff.runtime.threads import run_parallel
+from napari_dff.runtime.windows import Window, plan_windows
+
+SCATTER_SIGMA_PX = 5.0  # standard deviation of the Gaussian average that scatter is measured from
+SCATTER_RADIUS_PX = 60  # how far from a pixel its scatter depends on the depth: 3 such averages
+SCATTER_MAPS = 8  # float32 maps of a window in memory while scatter is computed
+SCATTER_ERROR_FLOOR_PLANES = 0.05  # least error of a depth as a weight
+PREFERENCES: dict[Prefer, int] = {
+    "sharpest": HIGHEST_PEAK,
+    "first": FIRST_PEAK,
+    "last": LAST_PEAK,
+}
+
+
+class FocusPeaks(NamedTuple):
+    """Several peaks of every focus curve, the strongest first.
+
+    Attributes
+    ----------
+    depth : (K, Y, X) float32
+        Position of each peak, in the unit of `positions`; NaN where there are fewer.
+    strength : (K, Y, X) float32
+        Value of each peak over the noise floor of its curve; 0 where there are fewer.
+    """
+
+    depth: np.ndarray
+    strength: np.ndarray
+
+
+def focus_peaks(
+    focus: np.ndarray,  # (Z, Y, X)
+    positions: npt.ArrayLike | None = None,  # (Z,)
+    *,
+    count: int = 3,
+) -> FocusPeaks:
+    """Return the peaks of the focus curves above the noise: surfaces one behind the other.
+
+    Parameters
+    ----------
+    focus : (Z, Y, X) float array
+        At least 0, as from `focus_measure`.
+    positions : (Z,) array, optional
+        Focus position of each plane, strictly increasing or decreasing; default 0 … Z-1.
+    count : int
+        Maximum number of peaks, 1 to 16.
+
+    Returns
+    -------
+    FocusPeaks
+
+    Raises
+    ------
+    ValueError
+        For an invalid argument.
+    """
+    checks.Range(1, 16, 1).check("count", count)
+    volume = as_focus_volume(focus)
+    planes = validate_positions(positions, volume.shape[0])
+    depth, strength = (np.empty((count, *volume.shape[1:]), np.float32) for _ in range(2))
+    z_score = detection_z_score(volume.shape[0])
+
+    def fill(window: Window) -> None:
+        curves, noise = volume.read(window)
+        here = (..., *window.slices)
+        depth[here], strength[here] = find_strongest_peaks(curves, planes, *noise, z_score, count)
+
+    run_parallel(fill, focus_windows(volume), no_progress, desc="Finding peaks")
+    return FocusPeaks(depth, strength)
+
+
+def depth_map(
+    focus: np.ndarray,  # (Z, Y, X)
+    positions: npt.ArrayLike | None = None,  # (Z,)
+    *,
+    peak: Peak = "curve",
+    prefer: Prefer = "sharpest",
+    progress: Progress = no_progress,
+) -> DepthMap:
+    """Return depth and its standard uncertainty from the peaks of the focus curves.
+
+    A pixel is in focus somewhere if its peak exceeds the detection threshold, which noise alone
+    exceeds in any plane for one pixel in a thousand; elsewhere the uncertainty is inf. The noise is
+    estimated from the volume itself (see `napari_dff.curve.noise`). The variance is the sum of two:
+    that of the peak's position from the noise of its curve, and the scatter of the depth about a
+    smooth surface.
+
+    Parameters
+    ----------
+    focus : (Z, Y, X) float array
+        At least 0, as from `focus_measure`.
+    positions : (Z,) array, optional
+        Focus position of each plane, strictly increasing or decreasing; default 0 … Z-1.
+    peak : {"curve", "lorentzian", "gaussian", "parabola", "argmax"}
+        Model of the peak. ``curve``: a squared Lorentzian fitted to the whole peak.
+        ``lorentzian``, ``gaussian``, ``parabola``: the model through the three planes around the
+        sharpest. ``argmax``: the sharpest plane. The energy of fine texture under a growing blur
+        falls like a squared Lorentzian. A peak in the first or last plane is not interpolated.
+    prefer : {"sharpest", "first", "last"}
+        Which peak to take if several are detected: the highest, or that of the first or last plane
+        (to look through something transparent).
+    progress : Progress
+        Wraps the loop over windows; may raise to cancel.
+
+    Returns
+    -------
+    DepthMap
+
+    Raises
+    ------
+    ValueError
+        For an invalid argument.
+
+    References
+    ----------
+    Nayar & Nakagawa 1994, doi:10.1109/34.308479 (Gaussian peak).
+    """
+    volume = as_focus_volume(focus)
+    planes = validate_positions(positions, volume.shape[0])
+    return estimate_depth(volume, planes, peak, prefer, progress)
+
+
+def estimate_depth(
+    volume: FocusVolume, positions: np.ndarray, peak: Peak, prefer: Prefer, progress: Progress
+) -> DepthMap:
+    """Return the depth map of a focus volume that may be lazy; see `depth_map`."""
+    peaks = locate_depth(volume, positions, peak, prefer, progress)
+    shape = peaks.depth.shape
+    spacing = np.float32(np.abs(np.diff(positions)).mean())
+    uncertainty = np.empty_like(peaks.uncertainty)
+
+    def add_scatter(window: Window) -> None:
+        outer = window.expand(SCATTER_RADIUS_PX, shape)
+        depth, noise = (part[outer.slices] / spacing for part in peaks[1:])
+        scatter = spacing * depth_scatter(depth, noise)[window.slices_in(outer)]
+        uncertainty[window.slices] = np.hypot(peaks.uncertainty[window.slices], scatter)
+
+    windows = plan_windows(shape, SCATTER_MAPS, SCATTER_RADIUS_PX)
+    run_parallel(add_scatter, windows, progress, desc="Finding uncertainty")
+    return peaks._replace(uncertainty=uncertainty)
+
+
+def locate_depth(
+    volume: FocusVolume, positions: np.ndarray, peak: Peak, prefer: Prefer, progress: Progress
+) -> DepthMap:
+    """Return the depth map of a focus volume, with the uncertainty from noise alone."""
+    checks.check_choice("peak", peak, PEAK_MODELS)
+    checks.check_choice("prefer", prefer, PREFERENCES)
+    count, shape = volume.shape[0], volume.shape[1:]
+    index, depth, uncertainty = (np.empty(shape, dtype) for dtype in (np.uint16, "f4", "f4"))
+    settings = positions, PEAK_MODELS[peak], PREFERENCES[prefer]
+    z_score = detection_z_score(count)
+
+    def fill(window: Window) -> None:
+        curves, noise = volume.read(window)
+        here = window.slices
+        index[here], depth[here], uncertainty[here] = find_peaks(curves, *settings, noise, z_score)
+
+    run_parallel(fill, focus_windows(volume), progress, desc="Finding depth")
+    return DepthMap(index, depth, uncertainty)
+
+
+def depth_scatter(depth: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """Return the standard deviation of the depth about a smooth surface, (Y, X) in planes.
+
+    It contains errors that the noise of single curves does not: texture that differs between
+    planes, light from neighbouring pixels, curves of another shape. The surface is a weighted
+    Gaussian average m, applied twice, m(d) + m(d - m(d)) (Tukey's twicing), which follows slope and
+    curvature.
+
+    Parameters
+    ----------
+    depth : (Y, X) float32
+        In planes.
+    deviation : (Y, X) float32
+        Standard deviation of the depth in planes, for the weights; inf has no weight.
+    """
+    error_floor = np.float32(SCATTER_ERROR_FLOOR_PLANES**2)
+    weight = 1 / (np.minimum(deviation, np.float32(1e3)) ** 2 + error_floor)
+    weight[~np.isfinite(deviation)] = 0
+    weight += np.float32(1e-6)
+    total = cv2.GaussianBlur(weight, (0, 0), SCATTER_SIGMA_PX)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return cv2.GaussianBlur(weight * values, (0, 0), SCATTER_SIGMA_PX) / total
+
+    surface = mean(depth)
+    surface += mean(depth - surface)
+    # Limited to 1 plane, so that a step of the surface does not count as scatter around it.
+    return np.sqrt(mean(np.minimum((depth - surface) ** 2, 1)))

@@ -1,0 +1,267 @@
+"""Read focal stacks, recipes and transforms."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import napari_dff
+from napari_dff.io.readers.axes import Source, StackError, check_axes, make_acquisitions
+from napari_dff.io.readers.bioio_files import BIOIO_PLUGINS, bioio_sources
+from napari_dff.io.readers.frames import FRAME_SUFFIXES, frames_in, frames_source
+from napari_dff.io.readers.tiff import TIFF_SUFFIXES, tiff_sources
+from napari_dff.io.readers.zarr_store import is_zarr, zarr_sources
+from napari_dff.io.records import read_json
+from napari_dff.model.acquisition import Acquisition
+from napari_dff.model.recipe import Recipe
+from napari_dff.model.stack import FocalStack
+from napari_dff.model.units import conversion_factor
+
+__all__ = [
+    "StackError",
+    "frames_in",
+    "read_acquisitions",
+    "read_recipe",
+    "read_stack",
+    "read_transforms",
+]
+MICROSCOPE_SUFFIXES = {".ims", ".lsm", ".mrxs", ".oib", ".oif", ".sld", ".stk", ".vsi", ".zvi"}
+
+
+def read_acquisitions(
+    path: str | os.PathLike[str],
+    *,
+    axes: str | None = None,
+    spacing: float | Sequence[float] | None = None,
+) -> tuple[Acquisition, ...]:
+    """Return every position in a file or folder, with all times and channels, loaded on demand.
+
+    Uncompressed TIFF is memory-mapped; planes of other files are decoded on access. Lengths are
+    from the metadata of OME, ImageJ, OME-Zarr or bioio. Without the distance of planes and the
+    pixel size, focus positions are plane indices and the unit is "pixel".
+
+    Axes are from the metadata too. A single unnamed axis, of a multi-page TIFF or a folder of
+    frames, is the focus axis; several unnamed axes must be named with `axes`.
+
+    Parameters
+    ----------
+    path : path
+        A folder with one image per plane, in natural order (2 before 10); a TIFF, ImageJ
+        hyperstack or OME-TIFF; OME-Zarr 0.4 or 0.5, including plates; with bioio installed, what
+        its plugins read, for example CZI, ND2 and LIF.
+    axes : str, optional
+        Letters for the axes of the array in the file, or for those longer than 1, in order:
+        P (position), T, C, Z, Y, X and S (samples of colour). Overrides the file's.
+    spacing : float or (float, float, float), optional
+        Distance of planes, or of planes, rows and columns, in micrometer; overrides the file's.
+
+    Returns
+    -------
+    tuple of Acquisition
+
+    Warns
+    -----
+    UserWarning
+        If the file may be damaged, or has invalid lengths, which are not used.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `path` does not exist.
+    StackError
+        If there is no focal stack, or its axes are ambiguous.
+    ValueError
+        If `axes` or `spacing` is invalid.
+    """
+    return _read_all(Path(path), axes, spacing)
+
+
+def read_stack(
+    path: str | os.PathLike[str],
+    *,
+    spacing: float | Sequence[float] | None = None,
+    axes: str | None = None,
+    position: str | int | None = None,
+    time: int | None = None,
+    channel: str | int | None = None,
+) -> FocalStack:
+    """Return one focal stack of a file or folder.
+
+    Parameters
+    ----------
+    path, spacing, axes
+        As in `read_acquisitions`.
+    position : str or int, optional
+        Name or index of the position, if there are several.
+    time : int, optional
+        Index of the time, if there are several.
+    channel : str or int, optional
+        Name or index of the channel, if there are several.
+
+    Returns
+    -------
+    FocalStack
+        Planes are memory-mapped from uncompressed TIFF, else a dask array.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `path` does not exist.
+    StackError
+        If it is not a focal stack, or there are several and none is selected.
+    ValueError
+        If there is no such position, time or channel, or an argument is invalid.
+    """
+    acquisitions = _read_all(Path(path), axes, spacing)
+    if position is not None:
+        names = [each.name for each in acquisitions]
+        acquisitions = (acquisitions[_position_index(position, names)],)
+    _check_choice(Path(path), acquisitions, time, channel)
+    acquisition = acquisitions[0]
+    if time is not None and not 0 <= time < acquisition.times:
+        raise ValueError(f"time must be 0 to {acquisition.times - 1}, got {time}")
+    return acquisition.stack(time or 0, acquisition.channel(channel))
+
+
+def read_recipe(path: str | os.PathLike[str]) -> Recipe:
+    """Return the recipe in a JSON file; ValueError if it is not a recipe."""
+    settings = read_json(path, "a recipe")
+    version = str(settings.pop("napari_dff", ""))
+    try:
+        return Recipe.from_dict(settings)
+    except ValueError as error:
+        newer = f"; it is from the newer version {version}" if _is_newer(version) else ""
+        raise ValueError(f"{path}: {error}{newer}") from error
+
+
+def read_transforms(path: str | os.PathLike[str]) -> np.ndarray:
+    """Return the transforms written by a run, ([T,] Z, 3, 3); ValueError if there are none."""
+    content = read_json(path, "transforms")
+    try:
+        matrices = np.array(content["transforms"], float)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path} does not contain transforms written by a run: {error}") from error
+    if matrices.ndim not in (3, 4) or matrices.shape[-2:] != (3, 3):
+        raise ValueError(f"{path} must hold one 3 × 3 matrix per plane, got shape {matrices.shape}")
+    if not (np.isfinite(matrices).all() and np.linalg.matrix_rank(matrices).min(initial=3) == 3):
+        raise ValueError(f"{path} must hold matrices that are finite and can be inverted")
+    return matrices
+
+
+def _read_all(
+    path: Path, axes: str | None, spacing: float | Sequence[float] | None
+) -> tuple[Acquisition, ...]:
+    """Return all positions; warn the caller of the public function of doubtful content."""
+    letters = None if axes is None else check_axes(axes)
+    sources = _sources(path)
+    acquisitions = make_acquisitions(sources, letters)
+    if not acquisitions:
+        raise StackError(f"{path.name} holds no images")
+    messages = [message for source in sources for message in source.warnings]
+    files = (path.absolute(), *dict.fromkeys(file for source in sources for file in source.files))
+    acquisitions = tuple(dataclasses.replace(each, files=files) for each in acquisitions)
+    if spacing is not None:
+        acquisitions = tuple(_with_spacing(each, spacing) for each in acquisitions)
+    else:
+        calibrations = (source.calibration for source in sources)
+        messages += [f"{path.name}: {each.warning}" for each in calibrations if each.warning]
+    for message in dict.fromkeys(messages):
+        warnings.warn(message, stacklevel=3)
+    return acquisitions
+
+
+def _is_newer(version: str) -> bool:
+    """Return whether a version of napari-dff is newer than this one."""
+    other, installed = (
+        [int(number) for number in re.findall(r"[0-9]{1,9}", each)[:3]]
+        for each in (version, napari_dff.__version__)
+    )
+    return other > installed
+
+
+def _sources(path: Path) -> list[Source]:
+    suffix = path.suffix.lower()
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file or folder {str(path)!r}")
+    if path.is_dir():
+        return zarr_sources(path) if is_zarr(path) else [frames_source(path)]
+    if suffix in TIFF_SUFFIXES:
+        return tiff_sources(path)
+    if suffix in FRAME_SUFFIXES:
+        raise StackError(f"{path.name} is a single image: give the folder with one image per plane")
+    microscope = suffix in BIOIO_PLUGINS or suffix in MICROSCOPE_SUFFIXES
+    if microscope or importlib.util.find_spec("bioio") is not None:
+        return bioio_sources(path)
+    raise StackError(
+        f"{path.name} is neither a folder of frames nor TIFF or OME-Zarr; "
+        "put one image per plane in a folder, or save the stack as TIFF"
+    )
+
+
+def _with_spacing(acquisition: Acquisition, spacing: float | Sequence[float]) -> Acquisition:
+    values = [float(s) for s in np.atleast_1d(np.asarray(spacing, dtype=float))]
+    if len(values) not in (1, 3) or not all(np.isfinite(v) and v > 0 for v in values):
+        raise ValueError(f"spacing must be one or three positive lengths in µm, got {spacing!r}")
+    planes = np.tile(np.arange(acquisition.data.shape[2]), (acquisition.times, 1))
+    if len(values) == 3:
+        positions, pixel_size = values[0] * planes, (values[1], values[2])
+        return dataclasses.replace(
+            acquisition, positions=positions, pixel_size=pixel_size, unit="micrometer"
+        )
+    if acquisition.unit == "pixel":
+        raise ValueError(
+            "spacing must be three lengths in µm, of planes, rows and columns, since the file "
+            f"has no pixel size; got {spacing!r}"
+        )
+    step = values[0] * conversion_factor("micrometer", acquisition.unit)
+    return dataclasses.replace(acquisition, positions=step * planes)
+
+
+def _check_choice(
+    path: Path, acquisitions: tuple[Acquisition, ...], time: int | None, channel: str | int | None
+) -> None:
+    """Raise StackError with the numbers of positions, times and channels if ambiguous."""
+    first, counts, options = acquisitions[0], [], []
+    if len(acquisitions) > 1:
+        names = _abbreviate([each.name for each in acquisitions])
+        counts.append(f"{len(acquisitions)} positions ({names})")
+        options.append("position")
+    if first.times > 1 and time is None:
+        counts.append(f"{first.times} times")
+        options.append("time")
+    if len(first.channels) > 1 and channel is None:
+        labels = f" ({_abbreviate(first.channels)})" if any(first.channels) else ""
+        counts.append(f"{len(first.channels)} channels{labels}")
+        options.append("channel")
+    if counts:
+        choice = f"choose one with {_join_words(options)}"
+        raise StackError(f"{path.name} holds {_join_words(counts)}: {choice}")
+
+
+def _position_index(position: str | int, names: list[str]) -> int:
+    """Return the index of a position, by its name or its index."""
+    if isinstance(position, str) and names.count(position) == 1:
+        return names.index(position)
+    if isinstance(position, int) or position.isdecimal():
+        number = int(position)
+        if 0 <= number < len(names):
+            return number
+    choices = _abbreviate(names) if len(names) > 1 else "0"
+    raise ValueError(f"position must be one of {choices}, got {position!r}")
+
+
+def _abbreviate(names: Sequence[str]) -> str:
+    """Return names separated by commas, at most six."""
+    return ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+
+
+def _join_words(words: Sequence[str]) -> str:
+    """Return words as in "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

@@ -1,0 +1,246 @@
+"""Arrange arrays with axes named by the file or the user as (T, C, Z, Y, X[, 3])."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from napari_dff.io.readers.calibration import UNCALIBRATED, Calibration
+from napari_dff.model.acquisition import Acquisition
+from napari_dff.model.stack import MIN_PLANES
+
+AXIS_ORDER = "PTCZYXS"  # position, time, channel, focus, row, column, sample (red, green, blue)
+CHUNK_PX = 512
+
+
+class StackError(ValueError):
+    """A file or folder that can't be read as a focal stack."""
+
+
+def reason(error: Exception) -> str:
+    """Return the message of an error of a library, in one line."""
+    if isinstance(error, (ArithmeticError, AttributeError, IndexError, TypeError)):
+        return "its metadata are inconsistent"
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One array of a file, loaded on demand, and its metadata.
+
+    Parameters
+    ----------
+    data : array
+        numpy, memory map or dask.
+    axes : tuple of str
+        Name of each axis of `data`: a letter of `AXIS_ORDER`, another name that the file uses, or
+        "" where the file has no name.
+    file : str
+        Name of the file, for messages.
+    name : str
+        Name of the position.
+    channels : tuple of str
+        Names of the channels, if the file has any.
+    calibration : Calibration
+    warnings : tuple of str
+        Messages on doubtful content.
+    files : tuple of Path
+        Files that contain the data, in addition to the requested one.
+    """
+
+    data: Any
+    axes: tuple[str, ...]
+    file: str
+    name: str = ""
+    channels: tuple[str, ...] = ()
+    calibration: Calibration = UNCALIBRATED
+    warnings: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+
+    @property
+    def axis_lengths(self) -> str:
+        """Axes and lengths, for messages: "T 3, Z 5, Y 512, X 512"."""
+        pairs = zip(self.axes, self.data.shape, strict=True)
+        return ", ".join(f"{axis or 'unnamed'} {length}" for axis, length in pairs)
+
+
+def check_axes(axes: str) -> str:
+    """Return `axes` in capitals; ValueError unless letters of `AXIS_ORDER` with Z, Y and X."""
+    letters = axes.upper()
+    is_unique = len(set(letters)) == len(letters)
+    if not (is_unique and set("ZYX") <= set(letters) <= set(AXIS_ORDER)):
+        raise ValueError(
+            "axes must be letters of P (position), T, C, Z, Y, X and S (red, green, blue), each "
+            f"once and Z, Y and X among them, for example TZYX; got {axes!r}"
+        )
+    return letters
+
+
+def as_dask_array(array: Any, chunks: Sequence[int], axes: Sequence[str], file: str) -> Any:
+    """Wrap an indexable array as a dask array in native byte order.
+
+    Small chunks are merged into windows of about `CHUNK_PX` rows and columns, because each chunk
+    has a fixed cost. `file` is named in the StackError when a chunk can't be decoded.
+    """
+    import dask.array as da  # 0.3 s, needed only here
+
+    check_memory(file, chunks, array.dtype)
+    windows = tuple(
+        max(n, CHUNK_PX // n * n) if axis in ("Y", "X") else n
+        for n, axis in zip(chunks, axes, strict=True)
+    )
+    source = FileArray(array, file)
+    lazy = da.from_array(source, chunks=windows, name=False)  # type: ignore[no-untyped-call]
+    return lazy if lazy.dtype.isnative else lazy.astype(lazy.dtype.newbyteorder("="))
+
+
+def check_memory(file: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
+    """Raise StackError if an array of this shape, read from a header, does not fit in memory."""
+    size, available = math.prod(shape) * dtype.itemsize, psutil.virtual_memory().available
+    if size > available:
+        raise StackError(
+            f"{file} has chunks of {size / 1e9:.1f} GB, each decoded at once, but only "
+            f"{available / 1e9:.1f} GB of memory are free"
+        )
+
+
+class FileArray:
+    """Array decoded on indexing; raises StackError with the name of the file on failure."""
+
+    def __init__(self, array: Any, file: str) -> None:
+        self._array, self._file = array, file
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        try:
+            return np.asarray(self._array[index])
+        except Exception as error:  # each decoder raises its own types
+            raise StackError(f"{self._file} can't be decoded: {reason(error)}") from error
+
+
+def make_acquisitions(sources: Sequence[Source], axes: str | None) -> tuple[Acquisition, ...]:
+    """Return one Acquisition for each position in `sources`.
+
+    Thumbnails, labels and overviews are skipped where there are stacks. Positions without a
+    unique name are numbered.
+
+    Raises
+    ------
+    StackError
+        If the focus axis is ambiguous, or the planes do not form a focal stack.
+    """
+    if len(sources) > 1:
+        sources = [source for source in sources if _may_be_stack(source, axes)] or sources
+    positions = [each for source in sources for each in _positions(source, axes)]
+    names = [name for name, _ in positions]
+    if len(positions) == 1:
+        names = [""]
+    elif len(set(names)) < len(names) or "" in names:
+        names = [f"position {i}" for i in range(len(positions))]
+    return tuple(
+        Acquisition(**fields, name=name) for name, (_, fields) in zip(names, positions, strict=True)
+    )
+
+
+def _positions(source: Source, axes: str | None) -> list[tuple[str, dict[str, Any]]]:
+    """Return name and Acquisition fields for each position of one array."""
+    data = _in_standard_order(source, _find_focus_axis(source, axes))
+    times, channels, planes = data.shape[1:4]
+    names = source.channels if len(source.channels) == channels else ("",) * channels
+    fields = {"channels": tuple(names), **source.calibration.acquisition_fields(times, planes)}
+    positions = [{"data": each, **fields} for each in data]
+    try:
+        Acquisition(**positions[0])
+    except ValueError as error:
+        raise StackError(f"{source.file}: {error}") from error
+    return [(source.name if len(positions) == 1 else "", each) for each in positions]
+
+
+def _axis_names(source: Source, axes: str | None) -> tuple[str, ...]:
+    """Return the name of each axis, by the user or else by the file."""
+    if axes is None:
+        return source.axes
+    shape = source.data.shape
+    all_axes = range(len(shape))
+    without_samples = [i for i in all_axes if source.axes[i] != "S"]  # samples needn't be named
+    for candidates in (without_samples if "S" not in axes else all_axes, all_axes):
+        for indices in (candidates, [i for i in candidates if shape[i] > 1]):
+            if len(indices) == len(axes):
+                names = ["S" if i not in candidates else "" for i in all_axes]
+                for i, letter in zip(indices, axes, strict=True):
+                    names[i] = letter
+                return tuple(names)
+    raise StackError(
+        f"axes must name each axis of {source.file}, which are {source.axis_lengths}; got {axes!r}"
+    )
+
+
+def _may_be_stack(source: Source, axes: str | None) -> bool:
+    """Return whether an array has enough planes, or axes that the user must name."""
+    try:
+        names = _axis_names(source, axes)
+    except StackError:
+        return False
+    lengths = {name: n for name, n in zip(names, source.data.shape, strict=True) if n > 1}
+    return lengths.get("Z", 1) >= MIN_PLANES or not all(map(_is_axis_letter, lengths))
+
+
+def _is_axis_letter(name: str) -> bool:
+    return len(name) == 1 and name in AXIS_ORDER
+
+
+def _find_focus_axis(source: Source, axes: str | None) -> tuple[str, ...]:
+    """Return the names of the axes with the focus axis; StackError if it is ambiguous."""
+    names = _axis_names(source, axes)
+    description = f"{source.file} has the axes {source.axis_lengths}"
+    pairs = list(zip(names, source.data.shape, strict=True))
+    other_axes = [name for name, n in pairs if n > 1 and name not in ("Y", "X", "S")]
+    if other_axes == [""] and "Z" not in names:  # a TIFF with pages, or a folder of frames
+        return tuple("Z" if not name and n > 1 else name for name, n in pairs)
+    if not all(map(_is_axis_letter, other_axes)):
+        example = _example_axes(other_axes)
+        raise StackError(f"{description}: name them in their order, for example --axes {example}")
+    if "Z" in other_axes:
+        return names
+    if not other_axes and names[:1] == ("S",):  # as tifffile stores three or four planes
+        other_axes = ["S"]
+    if not other_axes:
+        raise StackError(f"{description}: a single image, not a focal stack")
+    focus_axis = "T" if "T" in other_axes else other_axes[-1]
+    example = "".join("Z" if name == focus_axis else name for name in other_axes) + "YX"
+    raise StackError(
+        f"{description}, none of which is the focus axis (Z): if it is {focus_axis}, "
+        f"use --axes {example}"
+    )
+
+
+def _example_axes(other_axes: list[str]) -> str:
+    """Return an example of axis letters; axes without a letter get unused ones."""
+    unnamed_count = sum(not _is_axis_letter(name) for name in other_axes)
+    available = [letter for letter in "ZTCP" if letter not in other_axes][:unnamed_count]
+    remaining = iter(sorted(available, key=AXIS_ORDER.index))
+    letters = (name if _is_axis_letter(name) else next(remaining, "") for name in other_axes)
+    return "".join(letters) + "YX"
+
+
+def _in_standard_order(source: Source, names: tuple[str, ...]) -> Any:
+    """Return the lazy array as (P, T, C, Z, Y, X[, 3])."""
+    data = source.data[tuple(slice(None) if _is_axis_letter(name) else 0 for name in names)]
+    letters = [name for name in names if _is_axis_letter(name)]
+    data = data.transpose([letters.index(letter) for letter in AXIS_ORDER if letter in letters])
+    data = data[tuple(slice(None) if letter in letters else None for letter in AXIS_ORDER[:-1])]
+    if "S" not in letters:
+        return data
+    samples = data.shape[-1]
+    if samples > 4:
+        raise StackError(
+            f"{source.file} has the axes {source.axis_lengths}: samples (S) must be 1 to 4, grey "
+            "or colour with or without alpha"
+        )
+    return data[..., 0] if samples < 3 else data[..., :3]  # without the alpha channel

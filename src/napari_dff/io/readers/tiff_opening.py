@@ -1,0 +1,166 @@
+"""Open TIFF files. Metadata and page offsets are checked before pixels are read."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import re
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path, PureWindowsPath
+from xml.etree import ElementTree
+
+import numpy as np
+import tifffile
+from tifffile.tifffile import read_ndtiff_index
+
+from napari_dff.io.readers.axes import StackError
+
+REQUIRED_TAGS = "25[6-9]|270|273|27[7-9]|317|32[2-5]|339"  # for pixels and lengths
+FATAL_LOG = re.compile(rf"TiffPages |TiffTag ({REQUIRED_TAGS}) |missing data offset")  # of tifffile
+MICROMANAGER_AXES = ("Channels", "Slices", "Frames", "Positions")  # in its order
+MAX_PLANES = 10_000_000  # more is treated as damaged metadata
+
+
+@contextlib.contextmanager
+def open_tiff(
+    path: Path, messages: list[str]
+) -> Iterator[tuple[tifffile.TiffFile, ElementTree.Element | None]]:
+    """Open a TIFF file; yield it and the root of its OME metadata, or None.
+
+    Log messages of tifffile are not shown; the first one is appended to `messages`.
+
+    Raises
+    ------
+    StackError
+        If pages or their description are missing, or the metadata describes too many planes or
+        names files outside the folder of the file.
+    """
+    collector = _LogCollector()
+    tifffile.logger().addHandler(collector)
+    try:
+        with tifffile.TiffFile(path) as tif:
+            _check_page_loop(path, tif)
+            _check_micromanager(path, tif)
+            yield tif, _parse_ome(path, tif)
+    finally:
+        tifffile.logger().removeHandler(collector)
+        fatal = next(filter(FATAL_LOG.search, collector.messages), None)
+        if fatal is not None:
+            raise StackError(f"{path.name} is damaged or cut short: {_clean_message(fatal)}")
+    if collector.messages:
+        messages.append(f"{path.name} may be damaged: {_clean_message(collector.messages[0])}")
+
+
+def map_tiff(path: Path) -> np.ndarray:
+    """Map the first series of an uncompressed TIFF into memory, read-only.
+
+    StackError if its planes are compressed, not contiguous, or in several files.
+    """
+    with open_tiff(path, []) as (tif, _):
+        mapped = map_series(tif.series[0])
+    if mapped is None:
+        raise StackError(f"{path.name} is compressed or not contiguous, and can't be mapped")
+    return mapped
+
+
+def map_series(series: tifffile.TiffPageSeries) -> np.ndarray | None:
+    """Map a series if it is contiguous and uncompressed in one file, else return None."""
+    page = series.keyframe
+    if series.dataoffset is None or not page.is_memmappable or series.is_multifile:
+        return None
+    file = page.parent  # of this series, not always the file that was opened
+    dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
+    return np.memmap(file.filehandle.path, dtype, "r", series.dataoffset, tuple(series.shape))
+
+
+def _parse_ome(path: Path, tif: tifffile.TiffFile) -> ElementTree.Element | None:
+    """Parse the OME metadata, if any; StackError for too many planes or files elsewhere."""
+    text = tif.ome_metadata
+    if not text:
+        return None
+    if "<!DOCTYPE" in text:  # entities could expand and fill the memory
+        raise StackError(f"{path.name} is damaged: its OME metadata has a DOCTYPE")
+    root = ElementTree.fromstring(text)
+    for element in root.iter():
+        planes = math.prod(int(element.get(f"Size{axis}", 1)) for axis in "TCZ")
+        counts = (int(element.get(name, 0)) for name in ("PlaneCount", "NumPlanes"))
+        _check_plane_count(path, planes, *counts)
+        if "End" in element.attrib:  # of an axis in an annotation
+            span = float(element.attrib["End"]) - float(element.get("Start", 0))
+            _check_plane_count(path, abs(span / float(element.get("Step", 1))))
+        if element.tag.endswith("UUID") and element.text != root.get("UUID"):
+            _check_file_name(path, element.get("FileName", ""))
+    return root
+
+
+class _LogCollector(logging.Handler):
+    """Collect the log messages of this thread, which are not shown on the terminal."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self.messages.append(record.getMessage())
+
+
+def _clean_message(message: str) -> str:
+    """Return a message of tifffile without the representations of objects."""
+    exception = re.search(r"raised \w+\((.+)", message)
+    text = exception[1].strip("'\")") if exception else message
+    return " ".join(re.sub(r"<[^<>]*>", "", text).split())
+
+
+def _check_page_loop(path: Path, tif: tifffile.TiffFile) -> None:
+    """Raise StackError if a page points back to another: tifffile would not terminate."""
+    kind, file, offset, visited = tif.tiff, tif.filehandle, tif.pages.first.offset, set[int]()
+    while 0 < offset < file.size:
+        if offset in visited:
+            raise StackError(f"{path.name} is damaged: its pages form a loop")
+        visited.add(offset)
+        file.seek(offset)
+        start = file.read(kind.tagnosize)
+        if len(start) < kind.tagnosize:
+            break
+        tags = struct.unpack(kind.tagnoformat, start)[0]
+        file.seek(offset + kind.tagnosize + tags * kind.tagsize)
+        next_offset = file.read(kind.offsetsize)
+        if len(next_offset) < kind.offsetsize:
+            break
+        offset = int(struct.unpack(kind.offsetformat, next_offset)[0])
+
+
+def _check_micromanager(path: Path, tif: tifffile.TiffFile) -> None:
+    """Raise StackError if the index describes too many planes or names files elsewhere."""
+    metadata = tif.micromanager_metadata or {}
+    index = metadata.get("IndexMap", np.zeros((1, 5), int))
+    max_indices = np.max(index[:, :4], axis=0, initial=0).tolist()
+    summary = metadata.get("Summary", {})
+    pairs = zip(MICROMANAGER_AXES, max_indices, strict=True)
+    counts = [max(int(summary.get(name, 1)), n + 1) for name, n in pairs]
+    if tif.is_ndtiff:
+        indices = []
+        for coordinates, name, *_ in read_ndtiff_index(path.parent / "NDTiff.index"):
+            _check_file_name(path, name)
+            indices.append([i if isinstance(i, int) else 0 for i in coordinates.values()])
+        counts += [max(along) - min(along) + 1 for along in zip(*indices, strict=False)]
+    _check_plane_count(path, math.prod(counts))
+
+
+def _check_plane_count(path: Path, *counts: float) -> None:
+    """Raise StackError if a number of planes is not plausible."""
+    for planes in counts:
+        if not planes <= MAX_PLANES:
+            raise StackError(f"{path.name} is damaged: its metadata describes {planes:.3g} planes")
+
+
+def _check_file_name(path: Path, name: str) -> None:
+    """Raise StackError if `name`, of a file that belongs to `path`, is outside its folder."""
+    name_parts = PureWindowsPath(name)  # accepts both kinds of slashes
+    if name_parts.anchor or ".." in name_parts.parts:
+        raise StackError(f"{path.name} names the file {name!r}, which isn't in its folder")

@@ -1,0 +1,201 @@
+"""OME-Zarr 0.4 and 0.5 (images, bioformats2raw, plates), and bare Zarr arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_dff.io.readers.axes import AXIS_ORDER, Source, StackError, as_dask_array, reason
+from napari_dff.io.readers.calibration import UNCALIBRATED, Calibration, Length, make_calibration
+
+ZARR_FILES = (".zgroup", ".zarray", ".zattrs", "zarr.json")
+OME_ZARR_MODELS = {"image": "ImageAttrs", "hcs": "HCSAttrs", "well": "WellAttrs"}
+BIOFORMATS2RAW_KEY = "bioformats2raw.layout"
+AXIS_TYPES = {"time": "T", "channel": "C"}
+MIN_CHUNK_SHARE = 0.01  # of the chunks; with fewer, reading is refused
+
+
+def is_zarr(path: Path) -> bool:
+    """Return whether a folder contains Zarr."""
+    return path.suffix.lower() == ".zarr" or any((path / name).exists() for name in ZARR_FILES)
+
+
+def zarr_sources(path: Path) -> list[Source]:
+    """Return every image in OME-Zarr at full resolution, or one bare array, as lazy sources."""
+    try:
+        return _sources(path)
+    except StackError:
+        raise
+    except Exception as error:  # zarr raises many types for damaged data
+        raise StackError(f"{path.name} can't be read as Zarr: {reason(error)}") from error
+
+
+def _sources(path: Path) -> list[Source]:
+    import zarr  # 0.3 s, needed only here
+
+    node = zarr.open(path, mode="r")
+    if isinstance(node, zarr.Array):
+        names = getattr(node.metadata, "dimension_names", None)  # only Zarr 3
+        axes = tuple(_axis_letter(name, None) for name in names) if names else ()
+        axes = axes or ("",) * (node.ndim - 2) + ("Y", "X")
+        warnings = _chunk_warnings(path, node)
+        return [Source(_lazy_pixels(path, node, axes), axes, path.name, warnings=warnings)]
+    sources = [_source(path, name, group) for name, group in _images(path, node)]
+    if not sources:
+        raise StackError(f"{path.name} is OME-Zarr that holds no images")
+    return sources
+
+
+def _images(path: Path, group: Any) -> Iterator[tuple[str, Any]]:
+    """Yield name and group of every image."""
+    attributes = _attributes(group)
+    if "plate" in attributes:
+        for well in _validate(path, group, "hcs").plate.wells:
+            if well.path in group:  # wells may be missing
+                images = _images(path, group[well.path])
+                yield from ((f"{well.path}/{name}", image) for name, image in images)
+    elif "well" in attributes:
+        for field in _validate(path, group, "well").well.images:
+            yield field.path, _child(path, group, field.path)
+    elif "multiscales" in attributes:
+        yield "", group
+    elif BIOFORMATS2RAW_KEY in attributes:
+        series = _attributes(group["OME"]).get("series") if "OME" in group else None
+        numbers = [str(i) for i in range(len(list(group.group_keys())))]
+        for name in series or [number for number in numbers if number in group]:
+            yield "", _child(path, group, name)
+    else:
+        arrays = ", ".join(sorted(group.array_keys())) or "none"
+        raise StackError(
+            f"{path.name} is a Zarr group without OME metadata: give one of its arrays ({arrays})"
+        )
+
+
+def _source(path: Path, name: str, group: Any) -> Source:
+    image = _validate(path, group, "image").multiscales[0]
+    dataset = image.datasets[0]
+    array = _child(path, group, dataset.path)
+    if getattr(array, "ndim", 0) != len(image.axes):
+        raise StackError(
+            f"{path.name} isn't valid OME-Zarr: {len(image.axes)} axes are named, "
+            f"{array.name} has {getattr(array, 'ndim', 'none')}"
+        )
+    warnings = _chunk_warnings(path, array)
+    axes = tuple(_axis_letter(axis.name, axis.type) for axis in image.axes)
+    omero = _attributes(group).get("omero")
+    channels = omero.get("channels", []) if isinstance(omero, dict) else []
+    return Source(
+        _lazy_pixels(path, array, axes),
+        axes,
+        path.name,
+        name or str(image.name or ""),
+        tuple(str(channel.get("label", "")) for channel in channels),
+        _with_focus_positions(_calibrate(image, axes), group),
+        warnings,
+    )
+
+
+def _lazy_pixels(path: Path, array: Any, axes: tuple[str, ...]) -> Any:
+    """Return the pixels of an array, loaded on demand."""
+    check_unpickled(path.name, array)
+    return as_dask_array(array, array.chunks, axes, path.name)
+
+
+def check_unpickled(file: str, array: Any) -> None:
+    """Raise StackError for a Zarr array with pickled pixels, which can run code."""
+    coders = (*array.filters, *array.compressors)
+    if any(getattr(coder, "codec_id", "") == "pickle" for coder in coders):
+        raise StackError(f"{file} has pickled pixels, which could run any program")
+
+
+def _chunk_warnings(path: Path, array: Any) -> tuple[str, ...]:
+    """Return a message if chunks of an array are missing; StackError if nearly all are."""
+    chunks = array.shards or array.chunks
+    chunk_count = math.prod(-(-n // each) for n, each in zip(array.shape, chunks, strict=True))
+    files = (name for *_, names in os.walk(path / array.path) for name in names)
+    missing = chunk_count - sum(name not in ZARR_FILES for name in files)
+    if missing > (1 - MIN_CHUNK_SHARE) * chunk_count:
+        raise StackError(f"{missing} of the {chunk_count} chunks of {path.name} are missing")
+    if missing <= 0:
+        return ()
+    return (
+        f"{missing} of the {chunk_count} chunks of {path.name} are missing; their pixels are set "
+        f"to {array.fill_value or 0}",
+    )
+
+
+def _with_focus_positions(calibration: Calibration, group: Any) -> Calibration:
+    """Add the focus position of every plane, where written by napari-dff."""
+    provenance = dict(group.attrs).get("napari-dff")
+    positions = provenance.get("positions") if isinstance(provenance, dict) else None
+    if calibration.unit == "pixel" or not positions or np.ndim(positions) != 1:
+        return calibration
+    return dataclasses.replace(calibration, focus_positions=np.array([positions], float))
+
+
+def _axis_letter(name: object, kind: str | None) -> str:
+    """Return the letter of an axis by its type, else by its name, else its name."""
+    word = str(name or "")
+    letter = word.upper()
+    is_letter = len(word) == 1 and letter in AXIS_ORDER
+    return AXIS_TYPES.get(kind or "") or (letter if is_letter else word)
+
+
+def _calibrate(image: Any, axes: tuple[str, ...]) -> Calibration:
+    """Combine scales and translations of the full resolution, then of the whole image."""
+    scale, shift = [1.0] * len(axes), [0.0] * len(axes)
+    first, then = image.datasets[0].coordinateTransformations, image.coordinateTransformations
+    for transform in (*first, *(then or ())):
+        factors = getattr(transform, "scale", None)
+        offsets = getattr(transform, "translation", None)
+        if isinstance(factors, list):
+            scale = [old * new for old, new in zip(scale, factors, strict=True)]
+            shift = [old * new for old, new in zip(shift, factors, strict=True)]
+        elif isinstance(offsets, list):
+            shift = [old + new for old, new in zip(shift, offsets, strict=True)]
+        else:  # parameters in a separate array are not supported
+            return UNCALIBRATED
+    sizes = {
+        name: Length(size, axis.unit)
+        for name, size, axis in zip(axes, scale, image.axes, strict=True)
+    }
+    z, y, x = (sizes.get(axis) for axis in "ZYX")
+    return make_calibration(z, y, x, start=dict(zip(axes, shift, strict=True)).get("Z", 0.0))
+
+
+def _attributes(group: Any) -> dict[str, Any]:
+    attributes = dict(group.attrs)
+    return dict(attributes.get("ome", attributes))  # "ome": version 0.5
+
+
+def _child(path: Path, group: Any, name: str) -> Any:
+    try:
+        return group[name]
+    except KeyError as error:
+        missing_path = f"{group.path}/{name}".strip("/")
+        raise StackError(f"{path.name} isn't valid OME-Zarr: {missing_path} is missing") from error
+
+
+def _validate(path: Path, group: Any, kind: str) -> Any:
+    """Return the metadata of a group, validated except for display settings; or StackError."""
+    import pydantic
+
+    version = "v05" if "ome" in group.attrs else "v04"
+    module = importlib.import_module(f"ome_zarr_models.{version}.{kind}")
+    model = getattr(module, OME_ZARR_MODELS[kind])
+    attributes = _attributes(group)
+    attributes.pop("omero", None)
+    try:
+        return model.model_validate(attributes)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(step) for step in first["loc"])
+        message = " ".join(first["msg"].removeprefix("Value error, ").split())
+        raise StackError(f"{path.name} isn't valid OME-Zarr: {field}: {message}") from error

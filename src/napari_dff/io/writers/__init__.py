@@ -1,0 +1,1 @@
+"""Writers of images, results, meshes, tables and figures."""

@@ -1,0 +1,201 @@
+"""Figures and movie frames of a result, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from napari_dff.model.depth_map import DepthMap
+from napari_dff.model.stack import FocalStack
+from napari_dff.model.units import depth_unit_symbol, unit_symbol
+from napari_dff.surface import Profile, profile
+
+PANEL_WIDTH_PX = 440  # of the preview; larger images are subsampled
+PANEL_IN, COLORBAR_IN, GAP_IN, TITLE_IN = 4.4, 0.15, 0.9, 0.35
+PROFILE_HEIGHT_IN = 1.9
+
+
+def preview_figure(
+    picture: np.ndarray, depth_map: DepthMap, positions: np.ndarray, unit: str
+) -> Figure:
+    """Draw all-in-focus image, depth and uncertainty side by side.
+
+    Pixels that are never in focus are blank in depth and uncertainty.
+
+    Parameters
+    ----------
+    picture : (Y, X[, 3])
+        The all-in-focus image, reduced to about the resolution of the figure.
+    depth_map : DepthMap
+        Reduced to the same size.
+    positions : (Z,) array
+        Focus position of each plane.
+    unit : str
+        Unit of the positions, a napari name.
+    """
+    uncertainty = np.ma.masked_invalid(depth_map.uncertainty)
+    depth = np.ma.array(depth_map.depth, mask=uncertainty.mask)
+    never = float(np.mean(np.ma.getmaskarray(uncertainty)))
+    ends = float(np.min(positions)), float(np.max(positions))
+    unit = depth_unit_symbol(unit)
+    high = float(np.percentile(uncertainty.compressed(), 99)) if uncertainty.count() else 1.0
+
+    height, width = depth.shape
+    panel_height, total_width = PANEL_IN * height / width, 3 * PANEL_IN + 2 * GAP_IN
+    figure = Figure(figsize=(total_width, panel_height + TITLE_IN))
+    FigureCanvasAgg(figure)
+    panels: tuple[tuple[str, np.ndarray, dict[str, Any], str], ...] = (
+        ("all in focus", _displayed(picture, 1), {"cmap": "gray"}, ""),
+        ("depth", depth, {"cmap": "viridis", "vmin": ends[0], "vmax": ends[1]}, f"depth ({unit})"),
+        (
+            f"uncertainty ({never:.0%} never in focus)",
+            uncertainty,
+            {"cmap": "magma", "vmin": 0, "vmax": high},
+            f"one standard deviation ({unit})",
+        ),
+    )
+    fraction = panel_height / (panel_height + TITLE_IN)
+    for k, (title, image, style, label) in enumerate(panels):
+        left = k * PANEL_IN + max(k - 1, 0) * GAP_IN
+        panel = figure.add_axes((left / total_width, 0, 0.98 * PANEL_IN / total_width, fraction))
+        artist = panel.imshow(image, interpolation="nearest", aspect="auto", **style)
+        panel.set_title(title)
+        panel.set_axis_off()
+        if label:
+            x, thickness = (left + PANEL_IN) / total_width, COLORBAR_IN / total_width
+            bar = figure.add_axes((x, 0.1 * fraction, thickness, 0.8 * fraction))
+            figure.colorbar(artist, cax=bar, label=label)
+    return figure
+
+
+class FigureContent(NamedTuple):
+    """Content of a figure for publication.
+
+    Attributes
+    ----------
+    picture : (Y, X[, 3])
+        The all-in-focus image.
+    depth : (Y, X) float
+        In `unit`; NaN where never in focus.
+    pixel_size : (float, float)
+    unit : str
+        A napari name.
+    line : (N, 2) or None
+        Row and column of the vertices of a line; its profile is a third panel.
+    uncertainty : (Y, X) float or None
+        Standard uncertainty of depth, for the band of the profile.
+    """
+
+    picture: np.ndarray
+    depth: np.ndarray
+    pixel_size: tuple[float, float]
+    unit: str
+    line: np.ndarray | None = None
+    uncertainty: np.ndarray | None = None
+
+
+def publication_figure(
+    content: FigureContent, *, colormap: str = "viridis", width: float = 7.0
+) -> Figure:
+    """Draw image, depth with colour bar, scale bars, and the profile, for a publication.
+
+    `width` is in inches. The size of text does not depend on it.
+    """
+    step = max(1, content.depth.shape[1] // (2 * PANEL_WIDTH_PX))
+    rows, columns = content.depth.shape
+    extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
+    ratio = rows * content.pixel_size[0] / (columns * content.pixel_size[1])
+    height = width / 2 * ratio + (PROFILE_HEIGHT_IN if content.line is not None else 0.0)
+    figure = Figure(figsize=(width, height + 0.3), layout="constrained")
+    FigureCanvasAgg(figure)
+    mosaic: list[Any] = [["picture", "depth"], ["profile", "profile"]][
+        : 1 + (content.line is not None)
+    ]
+    heights = [width / 2 * ratio, PROFILE_HEIGHT_IN][: len(mosaic)]
+    panels: dict[str, Axes] = figure.subplot_mosaic(mosaic, height_ratios=heights)
+    square: dict[str, Any] = {"extent": extent, "interpolation": "nearest"}
+    panels["picture"].imshow(_displayed(content.picture, step), cmap="gray", **square)
+    visible = np.ma.masked_invalid(content.depth[::step, ::step])
+    image = panels["depth"].imshow(visible, cmap=colormap, **square)
+    for name in ("picture", "depth"):
+        panel = panels[name]
+        panel.set_aspect(content.pixel_size[0] / content.pixel_size[1])
+        panel.set_axis_off()
+        _scale_bar(panel, columns, rows, content)
+        if content.line is not None:
+            panel.plot(content.line[:, 1], content.line[:, 0], color="yellow", lw=1)
+        panel.set_xlim(extent[:2])
+        panel.set_ylim(extent[2:])
+    bar = panels["depth"].inset_axes((1.03, 0.0, 0.05, 1.0))  # as high as the panel
+    figure.colorbar(image, cax=bar, label=f"depth ({depth_unit_symbol(content.unit)})")
+    if content.line is not None:
+        along = profile(
+            content.depth, content.line, content.pixel_size, uncertainty=content.uncertainty
+        )
+        draw_profile(panels["profile"], along, content.unit, "depth")
+    return figure
+
+
+def draw_profile(axes: Axes, values: Profile, unit: str, name: str, colour: str = "C0") -> None:
+    """Draw a profile of `name` with its uncertainty as a band; `unit` is a napari name."""
+    axes.plot(values.distance, values.height, color=colour, lw=1)
+    if values.uncertainty is not None:
+        ends = values.height - values.uncertainty, values.height + values.uncertainty
+        axes.fill_between(values.distance, *ends, color=colour, alpha=0.3, lw=0)
+    axes.set_xlabel(f"distance ({unit_symbol(unit)})")
+    axes.set_ylabel(f"{name} ({depth_unit_symbol(unit)})")
+
+
+def movie_frames(
+    stack: FocalStack, picture: np.ndarray, *, side: int = 480
+) -> Iterator[np.ndarray]:
+    """Yield each plane next to the all-in-focus image: 8-bit RGB, at most `side` px per image."""
+    step = max(1, -(-max(stack.planes.shape[1:3]) // side))
+    right = _displayed(picture, step)
+    low, high = np.percentile(picture, (0.2, 99.8))
+    span = max(float(high - low), 1e-12)
+    size = right.shape[1::-1]
+    for i in range(stack.planes.shape[0]):
+        plane = cv2.resize(np.asarray(stack.planes[i]), size, interpolation=cv2.INTER_AREA)
+        left = np.clip((plane.astype(np.float32) - low) / span, 0, 1)
+        frame = np.rint(255 * np.concatenate([left, right], axis=1)).astype(np.uint8)
+        frame = frame if frame.ndim == 3 else np.repeat(frame[..., None], 3, axis=2)
+        frame = np.ascontiguousarray(frame)
+        text = f"{stack.positions[i]:.4g} {_ascii(depth_unit_symbol(stack.unit))}"
+        for colour, thick in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+            cv2.putText(frame, text, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, thick)
+        yield frame
+
+
+def _ascii(unit: str) -> str:
+    return unit.replace("µ", "u")  # the fonts of OpenCV have no Greek letters
+
+
+def _scale_bar(panel: Axes, columns: int, rows: int, content: FigureContent) -> None:
+    """Draw a scale bar of 1, 2 or 5 × 10ⁿ units, at most a fifth of the width of the panel."""
+    pixel_width = content.pixel_size[1]
+    limit = columns * pixel_width / 5
+    power = 10.0 ** np.floor(np.log10(limit))
+    length = max(digit * power for digit in (1, 2, 5) if digit * power <= limit)
+    right, down = 0.96 * columns, 0.94 * rows
+    ends = [right - length / pixel_width, right]
+    panel.plot(ends, [down, down], color="black", lw=5, solid_capstyle="butt")
+    panel.plot(ends, [down, down], color="white", lw=3, solid_capstyle="butt")
+    text = f"{length:g} {unit_symbol(content.unit)}"
+    box = {"facecolor": "black", "alpha": 0.5, "edgecolor": "none", "pad": 1.5}
+    at = float(np.mean(ends)), down - 0.03 * rows
+    panel.text(*at, text, color="white", ha="center", va="bottom", bbox=box)
+
+
+def _displayed(image: np.ndarray, step: int) -> np.ndarray:
+    """Return `image` at 1 / `step` of its size, 0 … 1 between percentiles of all channels."""
+    size = tuple(-(-n // step) for n in image.shape[1::-1])
+    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    low, high = np.percentile(image, (0.2, 99.8))
+    return np.asarray(np.clip((image - low) / max(high - low, 1e-12), 0, 1), dtype=np.float32)

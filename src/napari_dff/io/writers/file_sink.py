@@ -1,0 +1,49 @@
+"""Sink that writes the results of a run to files."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_dff.io.writers.result_files import ResultFiles
+from napari_dff.model.acquisition import Index
+from napari_dff.model.depth_map import DepthMap
+from napari_dff.pipeline.quality import Coverage, coverage
+from napari_dff.pipeline.tile import AlignedStack, TileResult
+from napari_dff.runtime.progress import Progress
+from napari_dff.runtime.windows import Window
+
+
+class FileSink:
+    """Write the results of an acquisition with axes T and C to `ResultFiles`.
+
+    Parameters
+    ----------
+    files : ResultFiles
+        Entered already.
+    planes : int
+        Number of planes of a stack.
+    """
+
+    def __init__(self, files: ResultFiles, planes: int) -> None:
+        self._files, self._planes = files, planes
+        self._pixels: list[int] = []
+        self._coverages: list[Coverage] = []
+
+    def write_tile(self, index: Index, tile: TileResult) -> None:
+        """Write a tile to all images."""
+        self._files.write_window(tile.window, tile.refined, tile.images, time=index[0])
+        self._pixels.append(tile.refined.index.size)
+        self._coverages.append(coverage(tile.refined, self._planes))
+
+    def depth_map(self, index: Index, window: Window) -> DepthMap:
+        """Read back the refined depth map of a window."""
+        return self._files.depth_map(window, time=index[0])
+
+    def finish_stack(self, index: Index, stack: AlignedStack, progress: Progress) -> None:
+        """Store the transforms for transforms.json."""
+        if stack.alignment is not None:
+            self._files.set_transforms(stack.alignment.transforms, time=index[0])
+
+    def coverage(self) -> Coverage:
+        """Return the coverage of all pixels of all times."""
+        return Coverage(*np.average(self._coverages, axis=0, weights=self._pixels).tolist())

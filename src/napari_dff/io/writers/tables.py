@@ -1,0 +1,69 @@
+"""Write tables as CSV."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_dff.io.atomic import write_file
+from napari_dff.model.units import depth_unit_symbol, unit_symbol
+from napari_dff.surface import Profile, Quantity
+
+
+def write_table(
+    path: str | os.PathLike[str], columns: Mapping[str, Sequence[Any] | np.ndarray]
+) -> None:
+    """Write named columns as CSV in UTF-8; an existing file stays until the new one is complete.
+
+    Parameters
+    ----------
+    path : path
+        Its folders are created if missing.
+    columns : mapping of str to sequence
+        Of equal length. None and NaN become empty cells.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, or there are no columns.
+    OSError
+        If the file cannot be written; nothing is changed then.
+    """
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"columns must be of one length, got {lengths}")
+    with write_file(Path(path)) as new, new.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(columns)
+        table.writerows(
+            [_cell(value) for value in row] for row in zip(*columns.values(), strict=True)
+        )
+
+
+def write_profile(path: str | os.PathLike[str], profile: Profile, unit: str) -> None:
+    """Write distance, height, uncertainty if known, row and column of each point of a profile.
+
+    `unit` is the unit of length as napari spells it; rows and columns are in pixels.
+    """
+    length, height = unit_symbol(unit), depth_unit_symbol(unit)
+    columns = {f"distance ({length})": profile.distance, f"height ({height})": profile.height}
+    if profile.uncertainty is not None:
+        columns[f"uncertainty ({height})"] = profile.uncertainty
+    rows, profile_columns = profile.points.T
+    write_table(path, columns | {"row (pixel)": rows, "column (pixel)": profile_columns})
+
+
+def write_quantities(path: str | os.PathLike[str], quantities: Iterable[Quantity]) -> None:
+    """Write one quantity per line: name, value, unit, uncertainty and meaning."""
+    table = list(quantities)
+    write_table(path, {field: [getattr(q, field) for q in table] for field in Quantity._fields})
+
+
+def _cell(value: Any) -> str:
+    """Return a value with all its digits; "" for None and NaN, which differs from itself."""
+    return "" if value is None or value != value else str(value)

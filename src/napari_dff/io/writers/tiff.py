@@ -1,0 +1,118 @@
+"""OME-TIFF files, written at once or window by window."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from napari_dff.io.image_metadata import ImageMetadata
+from napari_dff.model.units import unit_symbol
+from napari_dff.runtime.windows import Window
+
+OME_DTYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
+
+
+class OmeTiffWriter:
+    """An uncompressed, contiguous OME-TIFF that is written window by window.
+
+    Written by seek and write, not through a memory map: a full disk then raises an OSError instead
+    of killing the process, and written data does not count as memory of this process.
+
+    Parameters
+    ----------
+    path : Path
+    metadata : ImageMetadata
+    positions : array, optional
+        Focus positions of all planes, if they differ between the Z-stacks of the file.
+    """
+
+    def __init__(
+        self, path: Path, metadata: ImageMetadata, positions: np.ndarray | None = None
+    ) -> None:
+        self._path, self._metadata = path, metadata
+        settings = _imwrite_settings(metadata, positions)
+        offset_and_size: Any = tifffile.imwrite(
+            path, shape=metadata.shape, dtype=metadata.dtype, returnoffset=True, **settings
+        )
+        self._offset: int = offset_and_size[0]
+
+    def write(self, values: np.ndarray, window: Window, index: tuple[int, ...]) -> None:
+        """Write a window of a plane."""
+        values = np.ascontiguousarray(values, dtype=self._metadata.dtype)
+        width = self._metadata.plane_shape[1]
+        pixel_bytes = values[0, 0].nbytes
+        rows = [values] if window.shape[1] == width else list(values)
+        start = self._plane_offset(index) + (window.top * width + window.left) * pixel_bytes
+        with self._path.open("r+b") as file:
+            for i, row in enumerate(rows):
+                file.seek(start + i * width * pixel_bytes)
+                file.write(row.data)
+
+    def read(self, window: Window, index: tuple[int, ...]) -> np.ndarray:
+        """Read a window of a plane."""
+        shape, dtype = self._metadata.shape[len(index) :], self._metadata.dtype
+        plane = np.memmap(self._path, dtype, "r", self._plane_offset(index), shape)
+        return np.array(plane[window.slices])
+
+    def set_display_ranges(self, ranges: list[tuple[float, float]]) -> None:
+        """Do nothing: OME-TIFF does not store display ranges."""
+
+    def _plane_offset(self, index: tuple[int, ...]) -> int:
+        """Return the first byte of a plane in the file."""
+        leading_shape = self._metadata.leading_shape
+        number = int(np.ravel_multi_index(index, leading_shape)) if index else 0
+        return self._offset + number * self._metadata.nbytes // math.prod(leading_shape)
+
+
+def write_tiff(path: Path, data: np.ndarray, metadata: ImageMetadata, **settings: Any) -> None:
+    """Write an array at once; `settings` are passed to `tifffile.imwrite`, e.g. ``compression``."""
+    tifffile.imwrite(path, data, **_imwrite_settings(metadata), **settings)
+
+
+def _imwrite_settings(
+    metadata: ImageMetadata, positions: np.ndarray | None = None
+) -> dict[str, Any]:
+    if metadata.dtype.name not in OME_DTYPES:
+        raise ValueError(
+            f"OME-TIFF can't hold {metadata.dtype}: write OME-Zarr, or planes of float32"
+        )
+    ome: dict[str, Any] = {"axes": metadata.axes}
+    if metadata.record is not None:
+        ome["Description"] = json.dumps(metadata.record)
+    if any(metadata.channels):
+        ome["Channel"] = {"Name": list(metadata.channels)}
+    return {
+        "ome": True,
+        "photometric": "rgb" if metadata.is_colour else "minisblack",
+        "metadata": ome | _physical_sizes(metadata, positions),
+    }
+
+
+def _physical_sizes(metadata: ImageMetadata, positions: np.ndarray | None) -> dict[str, Any]:
+    if metadata.unit == "pixel":
+        return {}
+    height, width = metadata.pixel_size
+    symbol = unit_symbol(metadata.unit)
+    sizes: dict[str, Any] = {
+        "PhysicalSizeX": width,
+        "PhysicalSizeXUnit": symbol,
+        "PhysicalSizeY": height,
+        "PhysicalSizeYUnit": symbol,
+    }
+    if metadata.positions:
+        z = np.asarray(metadata.positions if positions is None else positions)
+        plane_positions = np.broadcast_to(z, metadata.leading_shape).ravel().tolist()
+        sizes |= {
+            "PhysicalSizeZ": metadata.plane_distance,
+            "PhysicalSizeZUnit": symbol,
+            "Plane": {
+                "PositionZ": plane_positions,
+                "PositionZUnit": [symbol] * len(plane_positions),
+            },
+        }
+    return sizes

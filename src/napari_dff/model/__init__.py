@@ -1,0 +1,1 @@
+"""What the steps pass to each other: frozen, validated data without numerics."""

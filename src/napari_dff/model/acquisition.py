@@ -1,0 +1,209 @@
+"""Focal stacks that were taken together: at all times, positions and channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_dff.model.stack import FocalStack
+from napari_dff.runtime.lazy import take
+from napari_dff.runtime.progress import Progress, with_location
+
+CHANNEL_LABELS = ("c", "ch", "channel", "channels")
+AXIS_WORDS = {"t": "time", "p": "position", "c": "channel"}
+Index = tuple[int, ...]  # along the leading axes
+
+
+@dataclass(frozen=True, eq=False)
+class Acquisition:
+    """Focal stacks along named leading axes, as times and channels; nothing is read yet.
+
+    Every stack is reconstructed on its own, but channels share the depth of the focus channel:
+    results have length 1 along the channel axis, see `result_shape`.
+
+    Parameters
+    ----------
+    data : (…, Z, Y, X) or (…, Z, Y, X, 3) array
+        numpy, memory map, zarr or dask, with the leading axes `axes`.
+    positions : (Z,) or (…, Z) array
+        Focus position of each plane in `unit`, strictly rising or falling along Z; for all stacks,
+        or for each index along the leading axes, with or without the channel axis. Becomes
+        (…, Z) float64 with the leading axes but the channel axis.
+    pixel_size : (float, float)
+        Height and width of a pixel, in `unit`.
+    unit : str
+        Unit of length, as napari's ``layer.units`` spells it ("micrometer"), or "pixel".
+    channels : tuple of str
+        Names of the channels.
+    name : str
+        Of the position; empty if the file has only one.
+    axes : tuple of str
+        Names of the leading axes, lower case.
+    focus_channel : int
+        The channel whose focus determines the depth.
+    files : tuple of Path
+        Files and folders that the planes are read from; empty if they are in memory.
+
+    Raises
+    ------
+    ValueError
+        If any of these does not fit the others.
+    """
+
+    data: Any
+    positions: Any
+    pixel_size: tuple[float, float] = (1.0, 1.0)
+    unit: str = "pixel"
+    channels: tuple[str, ...] = ("",)
+    name: str = ""
+    axes: tuple[str, ...] = ("t", "c")
+    focus_channel: int = 0
+    files: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        shape, leading = tuple(self.data.shape), len(self.axes)
+        if len(shape) - leading not in (3, 4) or 0 in shape[:leading]:
+            names = ", ".join([*self.axes, "z", "y", "x"]).upper()
+            raise ValueError(f"data must have axes ({names}[, 3]), got shape {shape}")
+        object.__setattr__(self, "positions", self._positions_per_stack())
+        count = 1 if self.channel_axis is None else shape[self.channel_axis]
+        if len(self.channels) != count:
+            raise ValueError(
+                f"channels must be one name for each of the {count}, got {self.channels}"
+            )
+        if not 0 <= self.focus_channel < count:
+            raise ValueError(f"focus channel must be 0 to {count - 1}, got {self.focus_channel}")
+        self.stack()  # checks planes, positions and unit
+
+    def _positions_per_stack(self) -> np.ndarray:
+        count, channel = self.data.shape[len(self.axes)], self.channel_axis
+        full = (*self.leading_shape, count)
+        per_stack = (*self.drop_channel(self.leading_shape), count)
+        positions: np.ndarray = np.asarray(self.positions, dtype=np.float64)
+        has_channels = channel is not None and positions.ndim == len(full)
+        expected = (count,) if positions.ndim == 1 else full if has_channels else per_stack
+        fits = len(expected) == positions.ndim and positions.shape[-1] == count
+        sizes = zip(positions.shape, expected, strict=False)
+        if not fits or any(n not in (1, size) for n, size in sizes):
+            raise ValueError(
+                f"positions must be one number per plane, ({count},) or {per_stack}, "
+                f"got shape {positions.shape}"
+            )
+        if channel is not None and has_channels:
+            positions = np.take(positions, 0, axis=channel)
+        return np.broadcast_to(positions, per_stack).copy()
+
+    @property
+    def leading_shape(self) -> Index:
+        """Lengths of the leading axes."""
+        return tuple(self.data.shape[: len(self.axes)])
+
+    @property
+    def channel_axis(self) -> int | None:
+        """Number of the channel axis, if there is one."""
+        return channel_axis(self.axes)
+
+    @property
+    def result_shape(self) -> Index:
+        """Lengths of the leading axes of a result: 1 for the channel axis."""
+        return self.without_channel(self.leading_shape, fill=1)
+
+    @property
+    def indices(self) -> list[Index]:
+        """Index of each result along the leading axes: 0 along the channel axis."""
+        return list(np.ndindex(self.result_shape))
+
+    @property
+    def times(self) -> int:
+        """Number of times."""
+        return int(self.leading_shape[self.axes.index("t")]) if "t" in self.axes else 1
+
+    @property
+    def other_channels(self) -> list[int]:
+        """All channels but the focus channel."""
+        return [c for c in range(len(self.channels)) if c != self.focus_channel]
+
+    def with_channel(self, index: Index, channel: int) -> Index:
+        """Return `index` with that channel."""
+        return tuple(channel if i == self.channel_axis else n for i, n in enumerate(index))
+
+    def focus_index(self, index: Index) -> Index:
+        """Return `index` with the focus channel."""
+        return self.with_channel(index, self.focus_channel)
+
+    def without_channel(self, index: Index, fill: int = 0) -> Index:
+        """Return the index of the result that belongs to the stack at `index`."""
+        return tuple(fill if i == self.channel_axis else n for i, n in enumerate(index))
+
+    def drop_channel(self, index: Index) -> Index:
+        """Return `index` without its entry for the channel axis."""
+        return tuple(n for i, n in enumerate(index) if i != self.channel_axis)
+
+    def stack(self, *index: int) -> FocalStack:
+        """Return the focal stack at `index`, not read yet; missing indices are 0."""
+        index = (*index, *(0,) * (len(self.axes) - len(index)))
+        positions = self.positions[self.drop_channel(index)]
+        return FocalStack(take(self.data, index), positions, self.pixel_size, self.unit)
+
+    def focus_stack(self, index: Index) -> FocalStack:
+        """Return the focal stack of the focus channel at `index`."""
+        return self.channel_stack(index, self.focus_channel)
+
+    def channel_stack(self, index: Index, channel: int) -> FocalStack:
+        """Return the focal stack of a channel at `index`."""
+        return self.stack(*self.with_channel(index, channel))
+
+    def iterate(self, progress: Progress) -> Iterator[tuple[Index, Progress]]:
+        """Yield the index of each result, with a progress that names it."""
+        for index in self.indices:
+            yield index, with_location(progress, self.describe(index))
+
+    def describe(self, index: Index) -> str:
+        """Return an index in words: "time 3 of 20, position 1 of 2"."""
+        return describe_index(self.axes, index, self.result_shape)
+
+    def join(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Return one array of those computed at each index, with the leading axes of results."""
+        return np.stack(parts).reshape(*self.result_shape, *parts[0].shape)
+
+    def channel(self, wanted: str | int | None) -> int:
+        """Return the number of a channel, 0 … C-1, by name or number.
+
+        Raises
+        ------
+        ValueError
+            If `wanted` is None although there are several channels, or if there is no such channel.
+        """
+        if wanted is None and len(self.channels) == 1:
+            return 0
+        if isinstance(wanted, int) and 0 <= wanted < len(self.channels):
+            return wanted
+        if isinstance(wanted, str):
+            if self.channels.count(wanted) == 1:
+                return self.channels.index(wanted)
+            if wanted.isdecimal() and int(wanted) < len(self.channels):
+                return int(wanted)
+        names = ", ".join(f"{i} {name}".strip() for i, name in enumerate(self.channels))
+        if wanted is None:
+            raise ValueError(f"the focus channel must be chosen, of {names}")
+        raise ValueError(f"the focus channel must be one of {names}, got {wanted!r}")
+
+
+def channel_axis(axes: Sequence[str]) -> int | None:
+    """Return the number of the channel axis among leading axes; None if there is none."""
+    return next((i for i, name in enumerate(axes) if name in CHANNEL_LABELS), None)
+
+
+def describe_index(axes: Sequence[str], index: Sequence[int], shape: Sequence[int]) -> str:
+    """Return an index along the leading axes in words: "time 3 of 20, position 1 of 2".
+
+    Axes of length 1 are left out.
+    """
+    parts = zip(axes, index, shape, strict=False)
+    return ", ".join(
+        f"{AXIS_WORDS.get(name, name)} {i + 1} of {n}" for name, i, n in parts if n > 1
+    )

@@ -1,0 +1,150 @@
+"""All settings of a run: their choices, ranges and defaults.
+
+The other modules import the choices from here, so that reading a recipe, or printing the help of
+the command line, loads no numerical library.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from napari_dff.model import checks
+
+Registration = Literal["joint", "sift", "ecc", "none"]
+Motion = Literal["auto", "translation", "similarity", "affine", "homography"]
+Exposure = Literal["keep", "equal"]
+Operator = Literal[
+    "log",
+    "laplacian",
+    "modified_laplacian",
+    "diagonal_laplacian",
+    "laplacian_variance",
+    "ring_difference",
+    "tenengrad",
+    "tenengrad_variance",
+    "gradient_energy",
+    "gaussian_derivative",
+    "brenner",
+    "wavelet_sum",
+    "wavelet_variance",
+    "wavelet_ratio",
+    "variance",
+    "normalised_variance",
+    "third_moment",
+    "vollath",
+    "dct_energy",
+    "dct_reduced",
+    "helmli",
+    "steerable",
+    "contrast",
+    "curvature",
+]
+SIGMA = checks.Range(0.0, 32.0, 0.1)  # pixels
+WINDOW = checks.Range(1, 255, 2)  # pixels
+Aggregation = Literal["adaptive", "balanced", "window", "guided"]
+Peak = Literal["curve", "lorentzian", "gaussian", "parabola", "argmax"]
+Prefer = Literal["sharpest", "first", "last"]
+Refinement = Literal[
+    "message_passing+least_squares",
+    "graph_cut+weighted_median",
+    "message_passing",
+    "graph_cut",
+    "least_squares",
+    "weighted_median",
+    "none",
+]
+SMOOTHNESS = checks.Range(0.0, 100.0, 0.1)
+Fusion = Literal["noise_aware", "linear", "nearest", "pyramid"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All settings of a run, validated on construction.
+
+    Parameters
+    ----------
+    registration : str
+        Alignment method: features, then the grey levels of all near neighbours in one system
+        (joint); features only (sift); grey levels from plane to plane (ecc); no alignment (none).
+    motion : str
+        Motion model between neighbouring planes. auto selects the simplest model that explains the
+        matches of all planes.
+    exposure : str
+        Brightness correction: none (keep), or scale every plane to the brightness of the middle
+        plane (equal).
+    operator : str
+        Focus operator: the measure of local sharpness.
+    sigma : float
+        Standard deviation of the Gaussian filter before the operator, in pixels. Increase it for
+        noisy stacks and coarse texture.
+    window : int
+        Width of the window over which the focus measure is averaged, in pixels. Increase it for
+        noisy stacks, decrease it for fine relief.
+    aggregation : str
+        Spatial averaging of the focus measure: in windows that balance their texture and grow with
+        the noise (adaptive), that only balance it (balanced), in plain windows (window), or with an
+        edge-preserving guided filter (guided).
+    peak : str
+        Depth between planes, from the focus curve: a fit to the whole peak (curve), a fit to the
+        three planes around the sharpest one (lorentzian, gaussian, parabola), or the position of
+        the sharpest plane (argmax).
+    prefer : str
+        Which of several significant peaks of a focus curve gives the depth: the sharpest, the
+        first or the last one along Z.
+    refinement : str
+        Regularization of the depth map across neighbouring pixels. none keeps the estimate of each
+        pixel.
+    smoothness : float
+        Weight of the neighbouring pixels relative to the pixel's own focus curve. 0 turns
+        refinement off.
+    fusion : str
+        Composition of the all-in-focus image: the two planes nearest to the depth, more planes
+        where there is only noise (noise_aware); always two planes (linear); the nearest plane
+        (nearest); or a Laplacian pyramid of all planes (pyramid).
+
+    Raises
+    ------
+    ValueError
+        For a value outside its choices or range.
+    """
+
+    registration: Registration = "joint"
+    motion: Motion = "auto"
+    exposure: Exposure = "keep"
+    operator: Operator = "log"
+    sigma: Annotated[float, SIGMA] = 1.0
+    window: Annotated[int, WINDOW] = 9
+    aggregation: Aggregation = "adaptive"
+    peak: Peak = "curve"
+    prefer: Prefer = "sharpest"
+    refinement: Refinement = "message_passing+least_squares"
+    smoothness: Annotated[float, SMOOTHNESS] = 1.0
+    fusion: Fusion = "noise_aware"
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            if get_origin(hint) is Literal:
+                checks.check_choice(name, getattr(self, name), get_args(hint))
+            else:
+                number = get_args(hint)[1].check(name, getattr(self, name))
+                object.__setattr__(self, name, number)
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> "Recipe":
+        """Return the recipe with these settings; raise ValueError for an unknown name."""
+        if not isinstance(settings, Mapping):
+            raise ValueError(f"recipe must map names to values, got {settings!r}")
+        names = [field.name for field in fields(cls)]
+        for name in settings:
+            if name not in names:
+                matches = difflib.get_close_matches(str(name), names, n=1)
+                hint = f"; did you mean {matches[0]!r}?" if matches else f" ({', '.join(names)})"
+                raise ValueError(f"recipe has no setting {name!r}{hint}")
+        return cls(**settings)
+
+    def flags(self) -> list[str]:
+        """Return the command-line flags of all settings that differ from their defaults."""
+        changed = [field for field in fields(self) if getattr(self, field.name) != field.default]
+        pairs = [(f"--{field.name}", str(getattr(self, field.name))) for field in changed]
+        return [word for pair in pairs for word in pair]

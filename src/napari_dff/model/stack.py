@@ -1,0 +1,132 @@
+"""A focal stack: planes of one field, taken at many focus positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_dff.model.units import validate_unit
+from napari_dff.model.validation import MAX_MAGNITUDE, as_numbers, check_finite
+
+MIN_PLANES = 3
+MIN_SIDE_PX = 8
+MIN_CONTRAST = 1e-12  # grey levels: an image with less is flat
+NO_CONTRAST_MESSAGE = (
+    f"planes have no contrast anywhere, none above {MIN_CONTRAST:g}: there is nothing to focus on"
+)
+
+
+def validate_planes(planes: Any) -> Any:
+    """Return `planes`, as an array if they are a list; ValueError if they are no focal stack.
+
+    Checks shape and dtype only, so that a lazy array is not read.
+    """
+    if not hasattr(planes, "shape"):
+        planes = as_numbers("planes", planes)
+    shape, dtype = tuple(planes.shape), np.dtype(planes.dtype)
+    if not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)):
+        raise ValueError(
+            f"planes must have axes (Z, Y, X), or (Z, Y, X, 3) for colour, got shape {shape}"
+        )
+    if shape[0] < MIN_PLANES:
+        raise ValueError(f"planes must be at least {MIN_PLANES} along Z, got {shape[0]}")
+    if min(shape[1:3]) < MIN_SIDE_PX:
+        raise ValueError(
+            f"planes must be at least {MIN_SIDE_PX} × {MIN_SIDE_PX} pixels, "
+            f"got {shape[1]} × {shape[2]}"
+        )
+    if dtype.kind not in "uif" or dtype.itemsize > 8:
+        raise ValueError(f"planes must be integers or floats (uint8, uint16, float32), got {dtype}")
+    if np.ma.is_masked(planes):
+        count = np.ma.getmaskarray(planes).sum()
+        raise ValueError(f"planes must be known everywhere, got {count} masked values")
+    if isinstance(planes, np.ndarray) and not dtype.isnative:  # OpenCV and numba cannot read it
+        planes = planes.astype(dtype.newbyteorder("="))
+    return planes
+
+
+def validate_positions(positions: npt.ArrayLike | None, count: int) -> np.ndarray:
+    """Return `positions` as (Z,) float64, 0 … Z-1 if None; ValueError if not monotonic."""
+    if positions is None:
+        return np.arange(count, dtype=np.float64)
+    values = as_numbers("positions", positions).astype(np.float64)
+    if values.shape != (count,):
+        raise ValueError(
+            f"positions must hold one number a plane, ({count},), got shape {values.shape}"
+        )
+    check_finite("positions", values)
+    steps = np.diff(values.astype(np.float32))  # the dtype of depth maps
+    monotonic = steps * np.sign(steps[0]) > 0
+    if not monotonic.all():
+        k = int(np.argmin(monotonic))
+        raise ValueError(
+            "positions must rise (or fall) from plane to plane, in float32, "
+            f"got {values[k]:g} and then {values[k + 1]:g}"
+        )
+    return values
+
+
+def validate_pixel_size(pixel_size: Any) -> tuple[float, float]:
+    """Return height and width of a pixel; ValueError unless they are positive lengths."""
+    size = as_numbers("pixel_size", pixel_size)
+    if size.shape != (2,) or not ((size >= 1 / MAX_MAGNITUDE) & (size <= MAX_MAGNITUDE)).all():
+        raise ValueError(
+            f"pixel_size must be two positive lengths, {1 / MAX_MAGNITUDE:g} to {MAX_MAGNITUDE:g}, "
+            f"got {pixel_size}"
+        )
+    return float(size[0]), float(size[1])
+
+
+def fractional_plane_index(depth: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Convert depth to fractional plane indices, (Y, X) float32, 0 … Z-1."""
+    steps = np.diff(positions)
+    if np.allclose(steps, steps[0], rtol=1e-6):  # faster than interpolation
+        index = (depth - np.float32(positions[0])) / np.float32(steps.mean())
+        index = index.astype(np.float32, copy=False)
+        return np.clip(index, 0, len(steps), out=index)
+    order = np.argsort(positions)
+    return np.interp(depth, positions[order], order.astype(np.float64)).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class FocalStack:
+    """Planes of one field, with their focus positions and pixel size.
+
+    Parameters
+    ----------
+    planes : (Z, Y, X) or (Z, Y, X, 3) array
+        uint8, uint16, float32 or another integer or float type, -1e12 to 1e12; numpy, memory map,
+        zarr or dask. Lazy arrays are read plane by plane, or a window of a plane. At least 3
+        planes of 8 × 8 pixels.
+    positions : (Z,) array, optional
+        Focus position of each plane in `unit`, strictly rising or falling; 0 … Z-1 if None.
+    pixel_size : (float, float)
+        Height and width of a pixel, in `unit`.
+    unit : str
+        Unit of length, as in napari's ``layer.units`` ("micrometer") or in files ("µm"); or
+        "pixel".
+
+    Raises
+    ------
+    ValueError
+        If any of these is invalid.
+    """
+
+    planes: Any
+    positions: Any = None
+    pixel_size: tuple[float, float] = (1.0, 1.0)
+    unit: str = "pixel"
+
+    def __post_init__(self) -> None:
+        planes = validate_planes(self.planes)
+        values = {
+            "planes": planes,
+            "positions": validate_positions(self.positions, planes.shape[0]),
+            "pixel_size": validate_pixel_size(self.pixel_size),
+            "unit": validate_unit(self.unit),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)

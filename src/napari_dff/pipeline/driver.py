@@ -1,0 +1,252 @@
+"""The one driver: align every stack of an acquisition, compute its tiles, write them to a sink.
+
+`run` and `napari_dff.pipeline.tile.compute_tile` define the order of the steps; no other code does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from napari_dff.focus import focus_measure
+from napari_dff.fusion.fuse import all_in_focus
+from napari_dff.model import checks
+from napari_dff.model.acquisition import Acquisition, Index
+from napari_dff.model.depth_map import DepthMap
+from napari_dff.model.recipe import Recipe
+from napari_dff.model.result import Reconstruction
+from napari_dff.model.stack import MIN_CONTRAST, NO_CONTRAST_MESSAGE, FocalStack
+from napari_dff.model.validation import as_numbers
+from napari_dff.pipeline.planning import Plan, make_plan
+from napari_dff.pipeline.sinks import ArraySink, Sink
+from napari_dff.pipeline.tile import AlignedStack, DepthReader, compute_tiles, focus_settings
+from napari_dff.refinement import PreviousResult, refine
+from napari_dff.registration import LazyAlignedStack, align_lazily, load_aligned
+from napari_dff.runtime.lazy import load_planes
+from napari_dff.runtime.progress import Progress, no_progress
+from napari_dff.runtime.windows import Window
+
+
+def depth_from_focus(
+    stack: FocalStack,
+    recipe: Recipe | None = None,
+    *,
+    transforms: np.ndarray | None = None,
+    megabytes: float | None = None,
+    progress: Progress = no_progress,
+) -> Reconstruction:
+    """Compute depth map and all-in-focus image of a focal stack, with all steps.
+
+    Parameters
+    ----------
+    stack : FocalStack
+    recipe : Recipe, optional
+        The settings; the defaults if None.
+    transforms : (Z, 3, 3) array, optional
+        Known transforms, as of another stack of the same field. Nothing is aligned then.
+    megabytes : float, optional
+        Memory that the process may use, without these results. A stack that needs more is computed
+        in tiles. If None, it is nearly all free memory, and planes in memory are never tiled.
+    progress : Progress
+        Called at every step; may raise to cancel.
+
+    Returns
+    -------
+    Reconstruction
+
+    Raises
+    ------
+    ValueError
+        If the planes cannot be used.
+    """
+    recipe = Recipe() if recipe is None else recipe
+    checks.check_type("stack", stack, FocalStack)
+    checks.check_type("recipe", recipe, Recipe)
+    acquisition = Acquisition(stack.planes, stack.positions, stack.pixel_size, stack.unit, axes=())
+    sink = _SingleStackSink(acquisition, keep_estimate=True)
+    plan = make_plan(stack.planes, recipe, megabytes=megabytes)
+    run(acquisition, recipe, sink, transforms=transforms, plan=plan, progress=progress)
+    refined = sink.refined
+    return Reconstruction(
+        dataclasses.replace(stack, planes=sink.planes),
+        sink.transforms,
+        sink.valid,
+        sink.estimate or refined,
+        refined,
+        sink.images,
+        recipe,
+    )
+
+
+class _SingleStackSink(ArraySink):
+    """Results of one stack, with its aligned planes."""
+
+    planes: Any = None
+
+    def finish_stack(self, index: Index, stack: AlignedStack, progress: Progress) -> None:
+        super().finish_stack(index, stack, progress)
+        self.planes = stack.planes
+
+
+def run(
+    acquisition: Acquisition,
+    recipe: Recipe,
+    sink: Sink,
+    *,
+    transforms: np.ndarray | None = None,
+    depth: Callable[[Index], DepthReader] | None = None,
+    plan: Plan | None = None,
+    progress: Progress = no_progress,
+) -> None:
+    """Reconstruct every stack of an acquisition and write the results to `sink`.
+
+    Parameters
+    ----------
+    acquisition : Acquisition
+        Its focus channel determines the depth; every channel gets an all-in-focus image.
+    recipe : Recipe
+    sink : Sink
+    transforms : (Z, 3, 3) or (…, Z, 3, 3) array, optional
+        Known transforms, for all stacks or with the leading axes but the channel axis. Nothing is
+        aligned then.
+    depth : callable, optional
+        Returns a reader of the known depth map at an index; then only images are computed.
+    plan : Plan, optional
+        For each stack; made from the free memory if None.
+    progress : Progress
+        Called at every step; may raise to cancel.
+
+    Raises
+    ------
+    ValueError
+        If the planes cannot be used, or have no contrast.
+    """
+    if transforms is not None:
+        transforms = as_numbers("transforms", transforms)
+    for index, located in acquisition.iterate(progress):
+        stack = acquisition.focus_stack(index)
+        others = [
+            acquisition.channel_stack(index, channel).planes
+            for channel in acquisition.other_channels
+        ]
+        tiling = plan or make_plan(stack.planes, recipe, other_channels=len(others))
+        stack_transforms = transforms
+        if stack_transforms is not None and stack_transforms.ndim > 3:
+            stack_transforms = stack_transforms[acquisition.drop_channel(index)]
+        aligned = align_stack(stack, others, recipe, stack_transforms, tiling, located)
+        if depth is not None:
+            aligned = aligned._replace(known_depth=depth(index))
+        write_tiles(aligned, recipe, tiling, sink, index, acquisition.focus_channel, located)
+        sink.finish_stack(index, aligned, located)
+        del aligned  # or its planes stay in memory beside those of the next stack
+
+
+def align_stack(
+    stack: FocalStack,
+    other_channels: list[Any],
+    recipe: Recipe,
+    transforms: np.ndarray | None,
+    plan: Plan,
+    progress: Progress,
+) -> AlignedStack:
+    """Align a stack: in memory if the plan has a single tile, else lazily.
+
+    The planes of other channels are moved by the transforms of the stack.
+    """
+    planes = load_planes(stack.planes, progress) if plan.fits_in_memory else stack.planes
+    lazy = align_by_recipe(planes, recipe, transforms, progress)
+    others = tuple(
+        align_by_recipe(each, recipe, lazy.transforms, progress) for each in other_channels
+    )
+    alignment = dataclasses.replace(lazy, planes=stack.planes)
+    aligned = AlignedStack(lazy.planes, stack.positions, others, alignment=alignment)
+    if lazy.is_identity and (plan.fits_in_memory or not isinstance(planes, np.ndarray)):
+        return aligned
+    if not plan.fits_in_memory:  # reads copies of the windows, so that a memory map can be released
+        return aligned._replace(planes=lazy, valid=lazy.valid)
+    planes, valid = load_aligned(lazy, progress)
+    return aligned._replace(planes=planes, valid=lambda window: valid[window.slices])
+
+
+def align_by_recipe(
+    planes: Any, recipe: Recipe, transforms: np.ndarray | None, progress: Progress
+) -> LazyAlignedStack:
+    """Return aligned planes that are resampled when they are read; see `align_lazily`."""
+    return align_lazily(
+        planes,
+        registration=recipe.registration,
+        motion=recipe.motion,
+        exposure=recipe.exposure,
+        transforms=transforms,
+        progress=progress,
+    )
+
+
+def write_tiles(
+    stack: AlignedStack,
+    recipe: Recipe,
+    plan: Plan,
+    sink: Sink,
+    index: Index,
+    focus_channel: int,
+    progress: Progress,
+) -> None:
+    """Write the tiles of one stack, their images in the order of the channels."""
+
+    def read_depth(window: Window) -> DepthMap:
+        return sink.depth_map(index, window)
+
+    flat = True
+    for tile in compute_tiles(stack, recipe, plan.windows, read_depth, progress):
+        focus, *others = tile.images
+        flat = flat and _is_flat(focus)
+        images = (*others[:focus_channel], focus, *others[focus_channel:])
+        sink.write_tile(index, tile._replace(images=images))
+        del tile, focus, others, images  # or they stay in memory while the next tile is computed
+    if flat and all(_is_flat(np.asarray(stack.planes[i])) for i in range(len(stack.positions))):
+        raise ValueError(NO_CONTRAST_MESSAGE)
+
+
+def _is_flat(image: np.ndarray) -> bool:
+    return float(image.max()) - float(image.min()) < MIN_CONTRAST
+
+
+def measure_by_recipe(recipe: Recipe, stack: FocalStack, progress: Progress) -> np.ndarray:
+    """Return the focus volume of a stack, (Z, Y, X); see `focus_measure`."""
+    return focus_measure(stack.planes, **focus_settings(recipe), progress=progress)
+
+
+def refine_by_recipe(
+    recipe: Recipe,
+    stack: FocalStack,
+    estimate: DepthMap,
+    focus: np.ndarray,
+    guide: np.ndarray,
+    progress: Progress,
+    hints: np.ndarray | None = None,
+    previous: PreviousResult | None = None,
+) -> DepthMap:
+    """Return the refined depth map of a stack; see `refine`."""
+    return refine(
+        estimate,
+        focus,
+        stack.positions,
+        refinement=recipe.refinement,
+        smoothness=recipe.smoothness,
+        guide=guide,
+        hints=hints,
+        previous=previous,
+        progress=progress,
+    )
+
+
+def fuse_by_recipe(
+    recipe: Recipe, stack: FocalStack, depth: np.ndarray, progress: Progress
+) -> np.ndarray:
+    """Return the all-in-focus image of a stack at `depth`; see `all_in_focus`."""
+    return all_in_focus(
+        stack.planes, depth, stack.positions, fusion=recipe.fusion, progress=progress
+    )

@@ -1,0 +1,268 @@
+"""Planning: whether a run fits into memory as a whole or in tiles, and of which size."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import psutil
+
+from napari_dff.curve.volume import VOLUMES_PER_WINDOW, WINDOW_MARGIN_PX
+from napari_dff.model import checks
+from napari_dff.model.recipe import Recipe
+from napari_dff.model.stack import FocalStack
+from napari_dff.pipeline.tile import (
+    MARGIN_PX,
+    AlignedStack,
+    compute_tile,
+    focus_margin,
+    has_refinement,
+    tile_margin,
+)
+from napari_dff.refinement.message_passing import MESSAGE_MARGIN_PX, MESSAGE_VOLUMES
+from napari_dff.registration import LazyAlignedStack, estimate_transforms
+from napari_dff.registration.downsampling import MAX_SIDE_PX
+from napari_dff.runtime.lazy import read_window
+from napari_dff.runtime.memory import limit_malloc_arenas, trim_malloc
+from napari_dff.runtime.progress import no_progress
+from napari_dff.runtime.threads import thread_count
+from napari_dff.runtime.windows import GRID_PX, Window, full_window, plan_windows, window_grid
+
+MEMORY_MB = checks.Range(0.0, 1e9, 1.0)
+KERNEL_MB = 130.0  # of libraries and kernels that are not loaded yet
+ALIGNMENT_MB = 50.0  # more of them if planes are aligned
+MAP_BYTES_PX = {False: 45, True: 115}  # of maps, without and with refinement
+GRAPH_BYTES_PX, GRAPH_BYTES_VOXEL = 200, 16  # of a graph cut
+RESULT_BYTES_PX = 40  # of results in memory
+FUSION_IMAGES = 24  # float32 images of a window during fusion
+PASSING_VOLUMES = 3.5  # float32 volumes of a window during message passing
+STRIP_MB = 35  # of the strips that one thread reads during alignment
+FREE_MEMORY_FRACTION = 0.8  # of the free memory that a run may use without a limit
+MIN_TILE_PX, TILE_STEP_PX = 128, 64  # smallest side of a tile, and step between sides
+TRIAL_PLANES = 6  # planes that are aligned to estimate the duration of a run
+TRIAL_SIDE_PX = 512  # side of the window that is computed to estimate it
+TRIAL_TIME_FACTOR = 0.8  # time per pixel in a tile over that in the trial: cores wait less
+T = TypeVar("T")
+
+
+class Plan(NamedTuple):
+    """How a stack is computed.
+
+    Attributes
+    ----------
+    windows : list of Window
+        Tiles that cover the plane row by row; only the full plane if everything fits into memory.
+    megabytes : float
+        Estimated peak memory of the process.
+    """
+
+    windows: list[Window]
+    megabytes: float
+
+    @property
+    def fits_in_memory(self) -> bool:
+        """Whether all planes are in memory at once."""
+        return len(self.windows) == 1
+
+
+def make_plan(
+    planes: Any,
+    recipe: Recipe,
+    *,
+    megabytes: float | None = None,
+    other_channels: int = 0,
+    on_disk: bool = False,
+) -> Plan:
+    """Choose the largest tiles with which a stack fits into memory.
+
+    Parameters
+    ----------
+    planes : (Z, Y, X) or (Z, Y, X, 3) array
+    recipe : Recipe
+    megabytes : float, optional
+        Memory that the process may use. If None, it is nearly all free memory, and planes in memory
+        are not tiled.
+    other_channels : int
+        Number of channels that get an image at the depth of these planes.
+    on_disk : bool
+        Results are written to disk and need no memory.
+
+    Raises
+    ------
+    ValueError
+        If even the smallest tiles need more.
+    """
+    if megabytes is not None:
+        MEMORY_MB.check("megabytes", megabytes)
+    trim_malloc()
+    base = max(library_megabytes(), resident_megabytes())
+    if recipe.registration != "none":
+        base += ALIGNMENT_MB
+    limit = megabytes
+    if limit is None:
+        limit = base + FREE_MEMORY_FRACTION * psutil.virtual_memory().available / 1e6
+    model = _MemoryModel(planes, recipe, other_channels, on_disk)
+    untiled = base + model.untiled()
+    in_memory = isinstance(planes, np.ndarray) and not isinstance(planes, np.memmap)
+    if untiled <= limit or (in_memory and megabytes is None):
+        return Plan([full_window(model.shape)], untiled)
+    limit_malloc_arenas()
+    fixed = base + model.results()
+    sides = range(MIN_TILE_PX, max(*model.shape, MIN_TILE_PX) + TILE_STEP_PX, TILE_STEP_PX)
+    plans = [
+        Plan(tiles, max(fixed + model.tile(_longest_side(tiles)), base + model.alignment()))
+        for tiles in (window_grid(model.shape, side) for side in sides)
+    ]
+    fitting = [plan for plan in plans if plan.megabytes <= limit]
+    if not fitting:
+        least = np.ceil(plans[0].megabytes / 50) * 50
+        raise ValueError(
+            f"megabytes must be at least {least:.0f} for these planes, got {limit:.0f}"
+        )
+    return min(fitting, key=lambda plan: len(plan.windows))
+
+
+@functools.cache
+def library_megabytes() -> float:
+    """Return the memory of this process with libraries and kernels but no data.
+
+    Measured when the first run is planned: later, memory of earlier runs would count too.
+    """
+    return resident_megabytes() + KERNEL_MB
+
+
+def resident_megabytes() -> float:
+    """Return the memory of this process now."""
+    return psutil.Process().memory_info().rss / 1e6
+
+
+def _longest_side(tiles: list[Window]) -> int:
+    return max(max(tile.shape) for tile in tiles)
+
+
+def seconds_of(stack: FocalStack, recipe: Recipe, plan: Plan, *, other_channels: int = 0) -> float:
+    """About how long a run takes: some planes are aligned and a part of them is done, and timed."""
+    count, shape = stack.planes.shape[0], tuple(stack.planes.shape[1:3])
+    seconds, transforms = 0.0, np.tile(np.eye(3), (count, 1, 1))
+    if recipe.registration != "none":
+        first = max(0, (count - TRIAL_PLANES) // 2)
+        some = stack.planes[first : first + TRIAL_PLANES]
+        noise = np.random.default_rng(0).random((4, 64, 64), np.float32)
+        settings: dict[str, Any] = {"registration": recipe.registration, "motion": recipe.motion}
+        estimate_transforms(noise, **settings)  # compiles, loads
+        with contextlib.suppress(ValueError):  # these may have no contrast where others have
+            spent, (motions, _) = _timed(lambda: estimate_transforms(some, **settings))
+            seconds += spent * count / len(motions)
+            if not np.allclose(motions, np.eye(3), rtol=0, atol=1e-9):
+                transforms[:, 0, 2] = 0.5  # what moves is resampled
+    lazy = LazyAlignedStack(stack.planes, transforms)
+    aligned = AlignedStack(lazy, stack.positions, tuple([lazy] * other_channels), lazy.valid)
+    height, width = (min(max(w.shape[k] for w in plan.windows), TRIAL_SIDE_PX) for k in (0, 1))
+    top, left = (
+        (shape[0] - height) // 2 // GRID_PX * GRID_PX,
+        (shape[1] - width) // 2 // GRID_PX * GRID_PX,
+    )
+    trial, margin = Window(top, top + height, left, left + width), tile_margin(recipe)
+
+    def time_tile(window: Window) -> float:
+        return _timed(
+            lambda: compute_tile(aligned, recipe, window, margin=margin, progress=no_progress)
+        )[0]
+
+    def pixels(around: int, windows: list[Window]) -> float:
+        return float(sum(np.prod(window.expand(around, shape).shape) for window in windows))
+
+    time_tile(Window(top, top + GRID_PX, left, left + GRID_PX))  # compiles, loads
+    # The time for reading is in proportion to the pixels that are read, all else to those computed.
+    reading_margin, around = margin + focus_margin(recipe), 0 if plan.fits_in_memory else margin
+    reading = _timed(lambda: read_window(lazy, trial.expand(reading_margin, shape)))[0] * (
+        1 + other_channels
+    )
+    work = TRIAL_TIME_FACTOR * max(time_tile(trial) - reading, 0.0)
+    work *= pixels(around, plan.windows) / pixels(margin, [trial])
+    read = pixels(0 if plan.fits_in_memory else reading_margin, plan.windows) / pixels(
+        reading_margin, [trial]
+    )
+    return seconds + work + reading * read
+
+
+def _timed(work: Callable[[], T]) -> tuple[float, T]:
+    start = time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, result
+
+
+class _MemoryModel:
+    """Estimates the memory that a run needs in addition to libraries, in megabytes."""
+
+    def __init__(self, planes: Any, recipe: Recipe, other_channels: int, on_disk: bool) -> None:
+        self.shape: tuple[int, int] = tuple(planes.shape[1:3])
+        self._count = planes.shape[0]
+        self._colours = int(np.prod(planes.shape[3:]))
+        self._voxel_bytes = np.dtype(planes.dtype).itemsize * self._colours
+        self._recipe, self._others, self._on_disk = recipe, other_channels, on_disk
+        self._refines = has_refinement(recipe)
+        self._lazy = isinstance(planes, np.memmap) or not isinstance(planes, np.ndarray)
+        self._resamples = recipe.registration != "none" or recipe.exposure != "keep"
+
+    def untiled(self) -> float:
+        """All planes at once: as they are read, aligned, and of the other channels."""
+        copies = self._lazy + self._resamples
+        stack = self._count * self._voxel_bytes * np.prod(self.shape) / 1e6
+        planes = stack * (copies + self._others)
+        work = self._maps(self.shape) + self._windows(self.shape)
+        return float(max(planes + work, self._lazy * planes / max(copies, 1) + self.alignment()))
+
+    def tile(self, side: int) -> float:
+        """One tile with its margins."""
+        outer = [min(side + 2 * tile_margin(self._recipe) + GRID_PX, size) for size in self.shape]
+        source = [
+            min(part + 2 * focus_margin(self._recipe), size)
+            for part, size in zip(outer, self.shape, strict=True)
+        ]
+        pixels = np.prod(source) + self._others * np.prod(outer)
+        shape = outer[0], outer[1]
+        planes = self._count * self._voxel_bytes * pixels / 1e6
+        return float(planes + self._maps(shape) + self._windows(shape))
+
+    def results(self) -> float:
+        """Results of the full plane, unless they are on disk."""
+        pixel = RESULT_BYTES_PX + self._voxel_bytes * (1 + self._others)
+        return 0.0 if self._on_disk else float(pixel * np.prod(self.shape) / 1e6)
+
+    def alignment(self) -> float:
+        """Downsampled planes that are compared, and the strips in which planes are read."""
+        if self._recipe.registration == "none":
+            return 0.0
+        factor = -(-max(self.shape) // MAX_SIDE_PX)
+        pixels = np.prod(self.shape) / factor**2
+        return float(4 * pixels * (1.15 * self._count + 75) / 1e6 + STRIP_MB * thread_count())
+
+    def _maps(self, shape: tuple[int, int]) -> float:
+        quantized = self._count if self._refines else 0
+        pixel = MAP_BYTES_PX[self._refines] + quantized + self._voxel_bytes * (1 + self._others)
+        if self._refines and "graph_cut" in self._recipe.refinement:  # solves all pixels at once
+            pixel += GRAPH_BYTES_PX + GRAPH_BYTES_VOXEL * self._count
+        return float(pixel * np.prod(shape) / 1e6)
+
+    def _windows(self, shape: tuple[int, int]) -> float:
+        """All windows in progress, in the step that needs most."""
+        values = [
+            _window_values(shape, round(VOLUMES_PER_WINDOW * self._count), WINDOW_MARGIN_PX),
+            _window_values(shape, FUSION_IMAGES * self._colours, MARGIN_PX),
+        ]
+        if self._refines and "message_passing" in self._recipe.refinement:
+            planes = MESSAGE_VOLUMES * self._count
+            window = _window_values(shape, planes, MESSAGE_MARGIN_PX)
+            values.append(PASSING_VOLUMES / MESSAGE_VOLUMES * window)
+        return float(4 * thread_count() * max(values) / 1e6)
+
+
+def _window_values(shape: tuple[int, int], planes: int, margin: int) -> float:
+    """Return the values of `planes` in the largest window of a plane, with its margin."""
+    parts = plan_windows(shape, planes, margin)
+    return float(planes * max(np.prod(part.expand(margin, shape).shape) for part in parts))

@@ -1,0 +1,187 @@
+"""Preview: the result of a run in a small window, and the focus curve of one pixel.
+
+Only the planes around the window are read, so that it is fast on stacks of any size.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from napari_dff.curve import (
+    PEAK_MODELS,
+    Noise,
+    detection_threshold,
+    detection_z_score,
+    evaluate_fitted_peak,
+    find_peaks,
+    find_strongest_peaks,
+)
+from napari_dff.depth.estimation import PREFERENCES
+from napari_dff.model.depth_map import DepthMap
+from napari_dff.model.recipe import Recipe
+from napari_dff.model.stack import FocalStack
+from napari_dff.pipeline.tile import (
+    MARGIN_PX,
+    AlignedStack,
+    compute_tile,
+    focus_margin,
+    focus_volume,
+)
+from napari_dff.runtime.lazy import read_window
+from napari_dff.runtime.progress import Progress, no_progress
+from napari_dff.runtime.windows import GRID_PX, Window, full_window
+
+MAX_OTHER_PEAKS = 3
+FIT_SAMPLES_PER_PLANE = 20  # at which the fitted peak is evaluated
+FIT_RADIUS_PLANES = 4  # around the peak
+
+
+class Region(NamedTuple):
+    """The result of a run in one window of the planes.
+
+    Attributes
+    ----------
+    window : Window
+    depth : DepthMap
+        Refined if the recipe has a refinement. Without `fuse` its uncertainty is from noise alone.
+    all_in_focus : (Y, X[, 3]), dtype of the planes
+    """
+
+    window: Window
+    depth: DepthMap
+    all_in_focus: np.ndarray
+
+
+class FocusCurve(NamedTuple):
+    """The focus curve of one pixel, and its peaks.
+
+    Attributes
+    ----------
+    positions : (Z,) float64
+        Focus positions of the planes, in the unit of the stack.
+    focus : (Z,) float32
+        Focus measure in each plane.
+    floor : float
+        Noise floor: the measure out of focus.
+    detection_threshold : float
+        Value that a peak must exceed to be detected.
+    plane : int
+        Plane of the peak that determines the depth.
+    depth, uncertainty : float
+        Position of this peak and its standard uncertainty, from this curve alone; inf where no
+        peak is detected.
+    others : (K,) float32
+        Positions of other detected peaks, the strongest first.
+    fit : (2, N) float64
+        Positions and values of the fitted peak.
+    """
+
+    positions: np.ndarray
+    focus: np.ndarray
+    floor: float
+    detection_threshold: float
+    plane: int
+    depth: float
+    uncertainty: float
+    others: np.ndarray
+    fit: np.ndarray
+
+
+def reconstruct_region(
+    stack: FocalStack,
+    recipe: Recipe,
+    window: Window,
+    *,
+    valid: np.ndarray | None = None,
+    fuse: bool = True,
+    progress: Progress = no_progress,
+) -> Region:
+    """Return depth and all-in-focus image of one window, as `depth_from_focus` computes them.
+
+    The planes are not aligned. Depth before refinement and its image are those of a run of the
+    whole stack. Refined depth differs by some thousandths of a plane, because refinement couples
+    all pixels.
+
+    Parameters
+    ----------
+    stack : FocalStack
+        Aligned planes.
+    recipe : Recipe
+    window : Window
+    valid : (Y, X) bool array, optional
+        Where every plane has data, for the whole plane; everywhere when None.
+    fuse : bool
+        If False, the image is that of the depth before refinement, and the uncertainty is from
+        noise alone, which takes less time.
+    progress : Progress
+        Wraps the loops over windows; may raise to cancel.
+
+    Raises
+    ------
+    ValueError
+        For planes that cannot be used.
+    """
+    aligned = AlignedStack(stack.planes, stack.positions)
+    if valid is not None:
+        aligned = aligned._replace(valid=lambda window: valid[window.slices])
+    tile = compute_tile(aligned, recipe, window, margin=MARGIN_PX, fast=not fuse, progress=progress)
+    return Region(window, tile.refined, tile.images[0])
+
+
+def measure_region(stack: FocalStack, recipe: Recipe, window: Window) -> np.ndarray:  # (Z, Y, X)
+    """Return the focus volume of one window, as `focus_measure` computes it."""
+    curves, _ = _read_curves(stack, recipe, window)
+    return curves
+
+
+def focus_curve(stack: FocalStack, recipe: Recipe, row: int, column: int) -> FocusCurve:
+    """Return the focus curve of one pixel, with its fitted peak and other detected peaks.
+
+    Raises
+    ------
+    ValueError
+        For a pixel outside the planes.
+    """
+    height, width = stack.planes.shape[1:3]
+    if not (0 <= row < height and 0 <= column < width):
+        raise ValueError(f"pixel must lie in the {height} × {width} pixels, got ({row}, {column})")
+    top, left = row // GRID_PX * GRID_PX, column // GRID_PX * GRID_PX
+    cell = Window(top, min(top + GRID_PX, height), left, min(left + GRID_PX, width))
+    curves, noise = _read_curves(stack, recipe, cell)
+    here = slice(row - top, row - top + 1), slice(column - left, column - left + 1)
+    curves = np.ascontiguousarray(curves[(..., *here)])
+    noise = Noise(*(np.ascontiguousarray(part[here]) for part in noise))
+    z_score, positions = detection_z_score(len(curves)), stack.positions
+    model, preference = PEAK_MODELS[recipe.peak], PREFERENCES[recipe.prefer]
+    peak = find_peaks(curves, positions, model, preference, noise, z_score)
+    plane, depth, uncertainty = (part[0, 0].item() for part in peak)
+    others = find_strongest_peaks(curves, positions, *noise, z_score, MAX_OTHER_PEAKS)[0][:, 0, 0]
+    spacing = float(np.abs(np.diff(positions)).mean())
+    others = others[np.abs(others - depth) > spacing / 2]  # False for NaN
+    floor, fluctuation = (part[0, 0].item() for part in noise)
+    curve = curves[:, 0, 0]
+    fit_positions = np.linspace(positions[0], positions[-1], FIT_SAMPLES_PER_PLANE * len(positions))
+    first = positions[max(plane - FIT_RADIUS_PLANES, 0)]
+    last = positions[min(plane + FIT_RADIUS_PLANES, len(positions) - 1)]
+    fit_positions = fit_positions[(fit_positions - first) * (fit_positions - last) <= 0]
+    fit = evaluate_fitted_peak(curve, positions, plane, depth, recipe.peak, fit_positions)
+    return FocusCurve(
+        positions,
+        curve,
+        floor,
+        detection_threshold(floor, fluctuation, z_score),
+        plane,
+        depth,
+        uncertainty,
+        others,
+        np.stack([fit_positions, fit]),
+    )
+
+
+def _read_curves(stack: FocalStack, recipe: Recipe, window: Window) -> tuple[np.ndarray, Noise]:
+    """Return curves and noise of one window; only the planes around it are read."""
+    outer = window.expand(focus_margin(recipe), tuple(stack.planes.shape[1:3]))
+    volume = focus_volume(read_window(stack.planes, outer), recipe, window, outer)
+    return volume.read(full_window(window.shape))

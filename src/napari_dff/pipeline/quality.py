@@ -1,0 +1,106 @@
+"""Quality of an alignment and of the depth coverage, as numbers and as advice in sentences."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from napari_dff.model.depth_map import DepthMap
+from napari_dff.registration import Outcome, PlaneReport
+
+MAX_END_SHARE = 0.02  # share of the pixels that are sharpest in an outermost plane
+MAX_UNFOCUSED_SHARE = 0.3  # share of the pixels that are never in focus
+
+
+class Coverage(NamedTuple):
+    """Shares of the pixels, 0 … 1: never in focus, and sharpest in the first or the last plane."""
+
+    never: float
+    first: float
+    last: float
+
+
+class Motion(NamedTuple):
+    """Motion of each plane relative to the reference.
+
+    Attributes
+    ----------
+    shift : (Z, 2) float64
+        Shift of the centre of the plane (down, right), in pixels.
+    magnification : (Z,) float64
+    rotation : (Z,) float64
+        In degrees.
+    """
+
+    shift: np.ndarray
+    magnification: np.ndarray
+    rotation: np.ndarray
+
+
+def coverage(depth_map: DepthMap, plane_count: int) -> Coverage:
+    """Return which shares of the pixels lie outside the depth range of the stack."""
+    in_focus = np.isfinite(depth_map.uncertainty)
+    first, last = (
+        float(np.mean(in_focus & (depth_map.index == plane))) for plane in (0, plane_count - 1)
+    )
+    return Coverage(float(np.mean(~in_focus)), first, last)
+
+
+def advice(shares: Coverage) -> list[str]:
+    """Return the coverage, and how to improve it, as sentences."""
+    sentences = [
+        f"{shares.never:.1%} of the pixels are never in focus, {shares.first:.1%} are sharpest "
+        f"in the first plane, {shares.last:.1%} in the last."
+    ]
+    if shares.first > MAX_END_SHARE:
+        sentences.append("The stack starts too late: take planes before its first one.")
+    if shares.last > MAX_END_SHARE:
+        sentences.append("The stack stops too early: take planes after its last one.")
+    if shares.never > MAX_UNFOCUSED_SHARE:
+        sentences.append(
+            "Much is never in focus: where there is texture, try a larger window and sigma; "
+            "where there is none, light it differently."
+        )
+    return sentences
+
+
+def decompose_transforms(transforms: np.ndarray, shape: tuple[int, int]) -> Motion:
+    """Return shift, magnification and rotation of (Z, 3, 3) transforms of planes of `shape`.
+
+    Magnification is the square root of the determinant of the linear part; rotation is that of the
+    nearest rotation matrix (the polar decomposition of a 2 × 2 matrix in closed form).
+    """
+    centre = np.array([(shape[0] - 1) / 2, (shape[1] - 1) / 2, 1.0])
+    images = transforms @ centre
+    linear = transforms[:, :2, :2]
+    return Motion(
+        images[:, :2] / images[:, 2:] - centre[:2],
+        np.sqrt(np.abs(np.linalg.det(linear))),
+        np.degrees(
+            np.arctan2(linear[:, 1, 0] - linear[:, 0, 1], linear[:, 0, 0] + linear[:, 1, 1])
+        ),
+    )
+
+
+def failed_planes(report: tuple[PlaneReport, ...]) -> list[int]:
+    """Return the planes for which the requested motion model failed.
+
+    Planes that need no motion are not among them.
+    """
+    failures = (Outcome.SIMPLER_MODEL, Outcome.NOT_MATCHED)
+    return [plane.plane for plane in report if plane.outcome in failures]
+
+
+def summarize_alignment(report: tuple[PlaneReport, ...], motion: Motion) -> list[str]:
+    """Return the size of the motion and the planes that failed, as sentences."""
+    shift = np.hypot(*motion.shift.T).max()
+    growth = 100 * (motion.magnification.max() / motion.magnification.min() - 1)
+    sentences = [f"Planes moved by up to {shift:.2f} pixels and {growth:.2f} % of their size."]
+    failures = failed_planes(report)
+    if failures:
+        sentences.append(
+            f"Planes {', '.join(map(str, failures))} could not be matched as requested (see "
+            "fallback): look at them, and try a simpler motion."
+        )
+    return sentences

@@ -1,0 +1,205 @@
+"""Where a run writes its results: the protocol, and results in memory."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import psutil
+
+from napari_dff.model.acquisition import Acquisition, Index
+from napari_dff.model.depth_map import DepthMap
+from napari_dff.pipeline.tile import AlignedStack, TileResult
+from napari_dff.registration import LazyAlignedStack, load_aligned
+from napari_dff.runtime.progress import Progress, no_progress
+from napari_dff.runtime.windows import Window
+
+MAX_ALIGNED_FRACTION = 0.5  # of the free memory that aligned planes of all stacks may occupy
+
+
+class Sink(Protocol):
+    """Takes the results of a run, tile by tile.
+
+    `index` is that of the result along the leading axes of the acquisition.
+    """
+
+    def write_tile(self, index: Index, tile: TileResult) -> None:
+        """Write a tile; its images are in the order of the channels."""
+        ...
+
+    def depth_map(self, index: Index, window: Window) -> DepthMap:
+        """Return the refined depth map of a window, zeros where no tile was written."""
+        ...
+
+    def finish_stack(self, index: Index, stack: AlignedStack, progress: Progress) -> None:
+        """Take what else is known of a stack, after all its tiles."""
+        ...
+
+
+class ArraySink:
+    """Results in memory, in arrays with the leading axes of the acquisition.
+
+    Parameters
+    ----------
+    acquisition : Acquisition
+    keep_estimate : bool
+        Keep the depth map before refinement too.
+    planes : AlignedPlanes, optional
+        Takes the aligned planes of all channels.
+
+    Attributes
+    ----------
+    refined, estimate : DepthMap of (…, Y, X) arrays
+        After and before refinement; the same object without refinement.
+    images : (…, Y, X[, 3]) array
+        All-in-focus images of all channels.
+    valid : (…, Y, X) bool
+        Where every plane has data.
+    transforms : (…, Z, 3, 3) float64
+    """
+
+    def __init__(
+        self,
+        acquisition: Acquisition,
+        *,
+        keep_estimate: bool = False,
+        planes: AlignedPlanes | None = None,
+    ) -> None:
+        self._acquisition, self._keep_estimate = acquisition, keep_estimate
+        self._planes = planes
+        self._plane = tuple(acquisition.data.shape[len(acquisition.axes) + 1 :][:2])
+        self._arrays: dict[str, np.ndarray] = {}
+        self._transforms: dict[Index, np.ndarray] = {}
+
+    def write_tile(self, index: Index, tile: TileResult) -> None:
+        """Copy a tile into the arrays; those of a single full plane are taken over."""
+        results = self._acquisition.result_shape
+        for name, values in tile.refined._asdict().items():
+            self._store(name, results, index, tile.window, values)
+        if self._keep_estimate and tile.refined is not tile.estimate:
+            for name, values in tile.estimate._asdict().items():
+                self._store(f"estimate {name}", results, index, tile.window, values)
+        self._store("valid", results, index, tile.window, tile.valid)
+        for channel, image in enumerate(tile.images):
+            where = self._acquisition.with_channel(index, channel)
+            self._store("images", self._acquisition.leading_shape, where, tile.window, image)
+
+    def depth_map(self, index: Index, window: Window) -> DepthMap:
+        """Return the refined depth map of a window."""
+        return DepthMap(*(values[index][window.slices] for values in self.refined))
+
+    def finish_stack(self, index: Index, stack: AlignedStack, progress: Progress) -> None:
+        """Keep the transforms, and pass the aligned planes on."""
+        if stack.alignment is None:
+            return
+        self._transforms[index] = stack.alignment.transforms
+        if self._planes is not None:
+            acquisition = self._acquisition
+            loaded = stack.planes if isinstance(stack.planes, np.ndarray) else None
+            self._planes.write(
+                index, acquisition.focus_channel, stack.alignment, loaded, progress=progress
+            )
+            others = zip(acquisition.other_channels, stack.other_channels, strict=True)
+            for channel, planes in others:
+                self._planes.write(index, channel, planes, progress=progress)
+
+    @property
+    def refined(self) -> DepthMap:
+        """Depth maps after refinement."""
+        return DepthMap(*(self._arrays[name] for name in DepthMap._fields))
+
+    @property
+    def estimate(self) -> DepthMap | None:
+        """Depth maps before refinement; None if they are those after it, or were not kept."""
+        if f"estimate {DepthMap._fields[0]}" not in self._arrays:
+            return None
+        return DepthMap(*(self._arrays[f"estimate {name}"] for name in DepthMap._fields))
+
+    @property
+    def images(self) -> np.ndarray:
+        """All-in-focus images."""
+        return self._arrays["images"]
+
+    @property
+    def valid(self) -> np.ndarray:
+        """Where every plane has data."""
+        return self._arrays["valid"]
+
+    @property
+    def transforms(self) -> np.ndarray:
+        """Transforms of the planes of every stack."""
+        return self._acquisition.join([self._transforms[i] for i in self._acquisition.indices])
+
+    def _store(
+        self, name: str, leading: Index, index: Index, window: Window, values: np.ndarray
+    ) -> None:
+        shape = (*leading, *self._plane, *values.shape[2:])
+        if values.size == np.prod(shape):
+            self._arrays[name] = values.reshape(shape)
+            return
+        if name not in self._arrays:
+            self._arrays[name] = np.zeros(shape, values.dtype)
+        self._arrays[name][index][window.slices] = values
+
+
+class AlignedPlanes:
+    """Aligned planes of all stacks: in memory if they fit, else lazy.
+
+    Attributes
+    ----------
+    in_memory : bool
+    is_identity : bool
+        Whether all planes are as they were.
+    """
+
+    def __init__(self, acquisition: Acquisition) -> None:
+        data = acquisition.data
+        self._shape, self._dtype = tuple(data.shape), np.dtype(data.dtype)
+        size = np.prod(self._shape, dtype=float) * self._dtype.itemsize
+        self.in_memory = bool(size <= MAX_ALIGNED_FRACTION * psutil.virtual_memory().available)
+        self.is_identity = True
+        self._acquisition = acquisition
+        self._array: np.ndarray | None = None
+        self._lazy: dict[Index, Any] = {}
+
+    def write(
+        self,
+        index: Index,
+        channel: int,
+        aligned: LazyAlignedStack,
+        loaded: np.ndarray | None = None,
+        progress: Progress = no_progress,
+    ) -> None:
+        """Take the planes of one channel; `loaded` are these planes in memory, where they are."""
+        where = self._acquisition.with_channel(index, channel)
+        self.is_identity = self.is_identity and aligned.is_identity
+        if not self.in_memory:
+            self._lazy[where] = _as_dask(aligned)
+            return
+        planes = load_aligned(aligned, progress)[0] if loaded is None else loaded
+        if planes.size == np.prod(self._shape):
+            self._array = planes.reshape(self._shape)
+            return
+        if self._array is None:
+            self._array = np.empty(self._shape, self._dtype)
+        self._array[where] = planes
+
+    def join(self) -> Any:
+        """Return all of them with the axes of the acquisition: numpy, or dask if lazy."""
+        if self._array is not None:
+            return self._array
+        import dask.array as da  # takes 0.3 s
+
+        stacks = [self._lazy[index] for index in np.ndindex(self._acquisition.leading_shape)]
+        if not self._acquisition.axes:
+            return stacks[0]
+        return da.stack(stacks).reshape(self._shape)  # type: ignore[no-untyped-call]
+
+
+def _as_dask(aligned: LazyAlignedStack) -> Any:
+    """Return a dask array of aligned planes, one chunk per plane."""
+    import dask.array as da  # takes 0.3 s
+
+    meta = np.empty((0,) * aligned.ndim, aligned.dtype)
+    chunks = (1, *aligned.shape[1:])
+    return da.from_array(aligned, chunks=chunks, name=False, meta=meta)  # type: ignore[no-untyped-call]

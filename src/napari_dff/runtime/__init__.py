@@ -1,0 +1,1 @@
+"""How work is executed: windows, threads, compiled kernels, progress, memory, lazy arrays."""

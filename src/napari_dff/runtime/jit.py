@@ -1,0 +1,114 @@
+"""Kernels: loops over pixels in numba, compiled once a machine.
+
+They release the interpreter, so that windows run on all cores (see `napari_dff.runtime.threads`),
+and none starts threads of its own. Compiled code is cached beside the source, or in the user's
+cache folder where that can't be written. A damaged cache entry is compiled again. Where nothing can
+be cached, kernels are compiled in every process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import event
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+class _CheckedCacheFile(IndexDataCacheFile):
+    """Cache entries with a checksum: one that a power cut has truncated or zeroed is a miss."""
+
+    def _load_index(self) -> dict[Any, str]:
+        try:
+            index: dict[Any, str] = super()._load_index()
+        except Exception:  # of many kinds, for a damaged file
+            return {}
+        return index if isinstance(index, dict) else {}
+
+    def _load_data(self, name: str) -> Any:
+        content = Path(self._data_path(name)).read_bytes()
+        data, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
+        if hashlib.sha256(data).digest() != digest:
+            raise OSError(f"{name} is damaged")  # which numba takes for a missing entry
+        return super()._load_data(name)  # the digest comes after its data
+
+    def _save_data(self, name: str, data: Any) -> None:
+        content = self._dump(data)
+        with self._open_for_write(self._data_path(name)) as file:
+            file.write(content + hashlib.sha256(content).digest())
+
+
+class _CheckedCache(FunctionCache):
+    """A kernel's cache that can be damaged or unwritable without stopping a run."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        stamp, base = self._impl.locator.get_source_stamp(), self._impl.filename_base
+        self._cache_file = _CheckedCacheFile(self._cache_path, base, stamp)
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            warnings.warn(
+                f"compiled code can't be cached in {self.cache_path} ({error.strerror or error}): "
+                "until it can, every run compiles it again",
+                stacklevel=2,
+            )
+
+
+def _jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Decorate a function to be compiled at its first call, and cached."""
+    # Sums may be reordered, and no value may be NaN. Infinities are allowed, but test for them by
+    # "< np.inf": numba's isfinite computes a NaN.
+    fast = {"contract", "reassoc", "nsz", "arcp", "nnan"}
+    compiler = numba.njit(nogil=True, fastmath=fast, error_model="numpy", **options)
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        dispatcher = compiler(function)
+        if dispatcher is not function:  # numba is not disabled by NUMBA_DISABLE_JIT
+            with contextlib.suppress(RuntimeError):  # no cache folder can be written
+                dispatcher._cache = _CheckedCache(function)
+        return dispatcher
+
+    return decorate
+
+
+kernel = _jit()
+# For functions that kernels call: always inlined. LLVM could otherwise keep the call and link it to
+# a copy from another kernel, compiled with other rounding: the run that compiles and the next run
+# would then differ in their last bits.
+inline_kernel = _jit(forceinline=True)
+
+
+class _CompileListener(event.Listener):
+    """Call `notify` at the first compilation."""
+
+    def __init__(self, notify: Callable[[], None]) -> None:
+        self._notify: Callable[[], None] | None = notify
+
+    def on_start(self, event: Any) -> None:
+        notify, self._notify = self._notify, None
+        if notify is not None:
+            notify()
+
+    def on_end(self, event: Any) -> None:
+        """Do nothing: only the start is of interest."""
+
+
+@contextlib.contextmanager
+def notify_when_compiling(notify: Callable[[], None]) -> Iterator[None]:
+    """Call `notify` once if a kernel has to be compiled within this block: in a first run only."""
+    listener = _CompileListener(notify)
+    event.register("numba:compile", listener)
+    try:
+        yield
+    finally:
+        event.unregister("numba:compile", listener)

@@ -1,0 +1,75 @@
+"""Threads: how many work at a time, and a parallel loop over them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+from napari_dff.runtime.progress import Progress
+
+T = TypeVar("T")
+
+
+class ThreadLimits(NamedTuple):
+    """Limits that the user sets.
+
+    Attributes
+    ----------
+    threads : int, optional
+        Threads that work at a time.
+    megabytes : float, optional
+        Memory that all windows in progress may fill.
+    """
+
+    threads: int | None = None
+    megabytes: float | None = None
+
+
+_limits = ThreadLimits()
+
+
+def set_thread_limits(limits: ThreadLimits) -> None:
+    """Apply `limits` to this process from now on; None removes a limit."""
+    global _limits
+    _limits = limits
+    if limits.threads is not None or "cv2" in sys.modules:
+        import cv2  # has threads of its own
+
+        cv2.setNumThreads(-1 if limits.threads is None else limits.threads)
+
+
+def thread_limits() -> ThreadLimits:
+    """Return the limits that hold now."""
+    return _limits
+
+
+def thread_count() -> int:
+    """Return how many threads may work at a time: the limit, else the cores of this process."""
+    if _limits.threads is not None:
+        return _limits.threads
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_parallel(
+    work: Callable[[T], object], items: Sequence[T], progress: Progress, *, desc: str
+) -> None:
+    """Call `work` with every item, on `thread_count` threads.
+
+    `work` stores its own result. The first error, or an exception from `progress`, ends the loop
+    after the items in progress.
+    """
+    if len(items) == 1:
+        for item in progress(items, desc=desc):
+            work(item)
+        return
+    with ThreadPoolExecutor(thread_count()) as pool:
+        futures = [pool.submit(work, item) for item in items]
+        try:
+            for future in progress(futures, desc=desc):
+                future.result()
+        finally:
+            for future in futures:
+                future.cancel()

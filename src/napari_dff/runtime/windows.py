@@ -1,0 +1,101 @@
+"""Windows: rectangles of rows and columns of a plane, in which all steps compute.
+
+A step computes the pixels of one window for all planes. If it needs pixels around the window, it
+expands the window and asks the step before it for that much. No other code handles borders.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+from napari_dff.runtime.threads import thread_count, thread_limits
+
+GRID_PX = 8  # windows begin and end on multiples of it, so that all of them shrink alike
+MIN_WINDOW_PX, MAX_WINDOW_PX = 96, 512  # side of a window
+MAX_WINDOW_PLANES = 4  # float32 planes that all windows in progress may fill together
+MIN_WINDOW_VALUES = 1 << 23  # float32 values (32 MB) that they may fill, however small a plane is
+
+
+class Window(NamedTuple):
+    """Rows `top` to `bottom` and columns `left` to `right` (exclusive) of a plane."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.bottom - self.top, self.right - self.left
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index of the window in a plane."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def expand(self, margin: int, shape: tuple[int, int]) -> Window:
+        """Add `margin` pixels on every side, then round out to `GRID_PX`, within a plane."""
+        top, left = (
+            max(0, (start - margin) // GRID_PX * GRID_PX) for start in (self.top, self.left)
+        )
+        bottom, right = (
+            min(size, -(-(stop + margin) // GRID_PX) * GRID_PX)
+            for stop, size in zip((self.bottom, self.right), shape, strict=True)
+        )
+        return Window(top, bottom, left, right)
+
+    def slices_in(self, outer: Window) -> tuple[slice, slice]:
+        """Index of this window in an array that covers `outer`."""
+        return (
+            slice(self.top - outer.top, self.bottom - outer.top),
+            slice(self.left - outer.left, self.right - outer.left),
+        )
+
+
+def full_window(shape: tuple[int, int]) -> Window:
+    """Return the window that covers a plane of `shape`."""
+    return Window(0, shape[0], 0, shape[1])
+
+
+def plan_windows(shape: tuple[int, int], planes: int, margin: int = 0) -> list[Window]:
+    """Split a plane into windows so small that those in progress on all threads fit into memory.
+
+    Unless memory is limited, they are the same for any number of threads, and so is, bit for bit,
+    what is computed in them.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Height and width of the plane.
+    planes : int
+        float32 values that a window in progress holds per pixel.
+    margin : int
+        Pixels by which each window will be expanded. Windows grow with it, so that margins do not
+        dominate the work.
+    """
+    height, width = shape
+    values = float(max(MAX_WINDOW_PLANES * height * width, MIN_WINDOW_VALUES))
+    limit = thread_limits().megabytes
+    if limit is not None:
+        values = limit * 1e6 / 4 / thread_count()
+    values /= max(planes, 1)
+    side = int(np.clip(np.sqrt(values) - 2 * margin, MIN_WINDOW_PX, MAX_WINDOW_PX))
+    return window_grid(shape, side // GRID_PX * GRID_PX)
+
+
+def window_grid(shape: tuple[int, int], side: int) -> list[Window]:
+    """Split a plane of `shape` into windows of about `side` × `side` pixels, row by row."""
+    counts = [max(1, round(size / side)) for size in shape]
+    rows, columns = (
+        [min(size, -(-size * i // count // GRID_PX) * GRID_PX) for i in range(count)] + [size]
+        for size, count in zip(shape, counts, strict=True)
+    )
+    return [
+        Window(top, bottom, left, right)
+        for top, bottom in itertools.pairwise(rows)
+        for left, right in itertools.pairwise(columns)
+    ]

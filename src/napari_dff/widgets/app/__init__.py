@@ -1,0 +1,1 @@
+"""What all widgets share: layers, stacks, forms, background tasks, undo."""

@@ -1,0 +1,114 @@
+"""Where the pixels of a layer lie: in the world, in the view, under the mouse."""
+
+from typing import Any
+
+import numpy as np
+from napari.layers import Layer
+from napari.viewer import Viewer
+
+from napari_dff.runtime.windows import Window
+from napari_dff.widgets.app.layers import leading_shape, plane_shape, planes_of, role_of
+
+
+def index_in_view(viewer: Viewer, layer: Layer) -> tuple[int, ...]:
+    """Return the index along the leading axes of a layer at which the sliders are."""
+    count = len(leading_shape(layer))
+    if not count:
+        return ()
+    shape = np.array(planes_of(layer).shape[:count])
+    at = np.rint(np.asarray(layer.world_to_data(viewer.dims.point))[:count]).astype(int)
+    return tuple(int(i) for i in np.clip(at, 0, shape - 1))
+
+
+def placement(
+    source: Layer,
+    axes: int,
+    window: Window | None = None,
+    shape: tuple[int, ...] | None = None,
+) -> dict[str, Any]:
+    """Return scale, translation etc. of data that lie on a stack.
+
+    Parameters
+    ----------
+    source : Layer
+        The stack.
+    axes : int
+        Number of axes of the data, which are the last ones of the stack.
+    window : Window, optional
+        Of the planes, if the data cover only that.
+    shape : tuple of int, optional
+        Of the data. Along an axis of length 1 they extend over the whole stack: a depth map
+        lies in all planes and is visible at every position of the sliders.
+    """
+    last = slice(-axes, None)
+    corner, extent = np.zeros(axes), np.ones(axes)
+    if window is not None:
+        corner[-2:] = window.top, window.left
+    if shape is not None:
+        lengths = zip(planes_of(source).shape[: source.ndim][last], shape, strict=True)
+        extent = np.array([full if n == 1 else 1 for full, n in lengths], dtype=float)
+        corner += (extent - 1) / 2
+    rotate = source.rotate[last, last]
+    return {
+        "scale": source.scale[last] * extent,
+        "translate": source.translate[last] + rotate @ (source.scale[last] * corner),
+        "rotate": rotate,
+        "affine": source.affine.set_slice(list(range(source.ndim))[last]),
+        "units": source.units[last],
+        "axis_labels": source.axis_labels[last],
+    }
+
+
+def pixel_at(source: Layer, position: Any) -> tuple[int, int] | None:
+    """Return row and column of `source` at a position in the world; None outside."""
+    row, column = (int(np.rint(v)) for v in np.asarray(source.world_to_data(position))[-2:])
+    height, width = plane_shape(source)
+    return (row, column) if 0 <= row < height and 0 <= column < width else None
+
+
+def surface_point(viewer: Viewer, event: Any) -> np.ndarray | None:
+    """Return the point in the world of a surface under the mouse, in 3-D; None if none is."""
+    for layer in reversed(viewer.layers):
+        if role_of(layer) == "surface" and layer.visible:
+            hit = layer.get_value(
+                event.position,
+                view_direction=event.view_direction,
+                dims_displayed=list(event.dims_displayed),
+                world=True,
+            )
+            if hit is not None and hit[1] is not None:
+                corners = layer.vertices[layer.faces[hit[1]]]
+                return np.asarray(layer.data_to_world(corners.mean(axis=0)))
+    return None
+
+
+def window_in_view(source: Layer, max_side: int) -> Window | None:
+    """Return the window of the planes in view, of at most `max_side` pixels a side; or None."""
+    corners = np.asarray(source.corner_pixels)[:, -2:]
+    return _centred_window(corners[0], corners[1] + 1, plane_shape(source), max_side)
+
+
+def window_in_rectangle(source: Layer, shapes: Layer | None, max_side: int) -> Window | None:
+    """Return the window of the planes around the last shape that was drawn, likewise."""
+    if shapes is None or not len(shapes.data):
+        return None
+    world = [shapes.data_to_world(corner) for corner in shapes.data[-1]]
+    corners = np.array([np.asarray(source.world_to_data(point))[-2:] for point in world])
+    first, last = np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0))
+    return _centred_window(first, last, plane_shape(source), max_side)
+
+
+def _centred_window(
+    first: np.ndarray, last: np.ndarray, shape: tuple[int, int], max_side: int
+) -> Window | None:
+    """Return the window from `first` to `last` (exclusive), or the centre of a larger one."""
+    ends = []
+    for low, high, size in zip(first, last, shape, strict=True):
+        low, high = max(int(low), 0), min(int(high), size)
+        if high - low > max_side:
+            low = (low + high - max_side) // 2
+            high = low + max_side
+        if high - low < 1:
+            return None
+        ends += [low, high]
+    return Window(*ends).expand(0, shape)

@@ -1,0 +1,1 @@
+"""The reader, writers and samples that the plugin contributes to napari."""

@@ -1,0 +1,1 @@
+"""A widget for each step, and one for all of them."""

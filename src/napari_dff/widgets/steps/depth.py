@@ -1,0 +1,45 @@
+"""Depth map and all-in-focus image from the focus volume."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from napari.layers import Image, Layer
+
+from napari_dff.depth.estimation import depth_map
+from napari_dff.model.depth_map import DepthMap
+from napari_dff.pipeline.driver import fuse_by_recipe
+from napari_dff.runtime.progress import Progress
+from napari_dff.widgets.app.layers import require_layer
+from napari_dff.widgets.app.maps import Maps
+from napari_dff.widgets.app.runs import RunLayers
+from napari_dff.widgets.steps.maps_step import MapsStep
+from napari_dff.widgets.steps.step import StackInput
+
+
+class DepthWidget(MapsStep):
+    """Computes depth, its uncertainty, the plane index as labels, and the all-in-focus image."""
+
+    title = "Depth and all-in-focus"
+    main_settings = ("peak", "prefer", "fusion")
+    has_focus_channel = False
+
+    def input_layers(self, source: Image) -> dict[str, Layer]:
+        """Return the focus volume."""
+        return {"focus": require_layer(self._viewer, "focus", source, "Focus measure")}
+
+    def compute_stack(self, inputs: StackInput, progress: Progress) -> tuple[DepthMap, np.ndarray]:
+        """Return the depth at the peaks of the focus curves, and the image there."""
+        stack, recipe, arrays = inputs
+        depth = depth_map(
+            arrays["focus"],
+            stack.positions,
+            peak=recipe.peak,
+            prefer=recipe.prefer,
+            progress=progress,
+        )
+        depth.uncertainty[~arrays["valid"]] = np.inf
+        return depth, fuse_by_recipe(recipe, stack, depth.depth, progress)
+
+    def add_layers(self, run: RunLayers, result: Maps) -> Iterator[None]:
+        """Add the four layers."""
+        yield from self.add_maps(run, result)

@@ -1,0 +1,69 @@
+"""Focus measure: how sharp each pixel is in each plane."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import psutil
+
+from napari_dff.model.acquisition import Acquisition
+from napari_dff.pipeline.driver import measure_by_recipe
+from napari_dff.pipeline.preview import measure_region
+from napari_dff.runtime.progress import Progress
+from napari_dff.runtime.windows import Window
+from napari_dff.widgets.app.layer_data import subsample
+from napari_dff.widgets.app.preview import PreviewImage
+from napari_dff.widgets.app.runs import RunLayers
+from napari_dff.widgets.steps.step import RunInput, StackInput, StepWidget
+
+
+class FocusWidget(StepWidget):
+    """Computes the focus volume and shows it as an image."""
+
+    title = "Focus measure"
+    main_settings = ("operator", "sigma", "window")
+    more_settings = ("aggregation",)
+
+    def compute(self, inputs: RunInput, progress: Progress) -> np.ndarray:
+        """Return the focus volumes of all stacks, (…, Z, Y, X) float32."""
+        acquisition = inputs.acquisition
+        _check_memory(acquisition)
+        volumes: np.ndarray | None = None
+        for index, located in acquisition.iterate(progress):
+            volume = measure_by_recipe(inputs.recipe, acquisition.focus_stack(index), located)
+            if not acquisition.axes:
+                return volume
+            if volumes is None:
+                volumes = np.empty((*acquisition.result_shape, *volume.shape), volume.dtype)
+            volumes[index] = volume
+        assert volumes is not None  # an acquisition has at least one stack
+        return volumes
+
+    def compute_preview(
+        self, inputs: StackInput, window: Window, progress: Progress
+    ) -> Sequence[PreviewImage]:
+        """Return the focus volume of a window."""
+        volume = measure_region(inputs.stack, inputs.recipe, window)
+        return [PreviewImage("preview focus", volume, _look(volume))]
+
+    def add_layers(self, run: RunLayers, result: np.ndarray) -> Iterator[None]:
+        """Add the focus volume."""
+        run.show("focus", result, **_look(result))
+        yield
+
+
+def _check_memory(acquisition: Acquisition) -> None:
+    """Raise ValueError if the focus volumes do not fit into memory."""
+    shape = acquisition.focus_stack(acquisition.indices[0]).planes.shape[:3]
+    needed = 4.0 * np.prod(acquisition.result_shape) * np.prod(shape, dtype=float)
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise ValueError(
+            f"the focus volume needs {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are "
+            "free: 'Depth from focus, all steps' does without it"
+        )
+
+
+def _look(volume: np.ndarray) -> dict[str, Any]:
+    high = float(np.percentile(subsample(volume), 99.5)) or float(volume.max())
+    return {"colormap": "inferno", "contrast_limits": (0.0, high)}

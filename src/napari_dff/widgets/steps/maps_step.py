@@ -1,0 +1,85 @@
+"""Base of the steps whose result is a depth map and an all-in-focus image."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from napari.layers import Layer
+
+from napari_dff.model.depth_map import DepthMap
+from napari_dff.model.stack import FocalStack
+from napari_dff.pipeline.driver import fuse_by_recipe
+from napari_dff.pipeline.quality import advice
+from napari_dff.pipeline.sinks import ArraySink
+from napari_dff.pipeline.tile import MARGIN_PX, TileResult
+from napari_dff.runtime.lazy import read_window
+from napari_dff.runtime.progress import Progress
+from napari_dff.runtime.windows import Window, full_window
+from napari_dff.widgets.app.layer_data import picture_look
+from napari_dff.widgets.app.layers import plugin_metadata
+from napari_dff.widgets.app.maps import Maps, maps_of
+from napari_dff.widgets.app.preview import PreviewImage
+from napari_dff.widgets.app.runs import RunLayers
+from napari_dff.widgets.steps.step import RunInput, StackInput, StepWidget
+
+
+class MapsStep(StepWidget):
+    """A step that computes a depth map and an all-in-focus image from other layers."""
+
+    def focus_channel(self, layers: dict[str, Layer]) -> int | None:
+        """Return the focus channel of the focus volume."""
+        return plugin_metadata(layers["focus"]).get("focus_channel") if "focus" in layers else None
+
+    def compute_stack(self, inputs: StackInput, progress: Progress) -> tuple[DepthMap, np.ndarray]:
+        """Return the depth map and the all-in-focus image of one stack; in a thread."""
+        raise NotImplementedError
+
+    def compute(self, inputs: RunInput, progress: Progress) -> Any:
+        """Return the `Maps` of all stacks; the other channels have the depth of the focus one."""
+        acquisition, recipe = inputs.acquisition, inputs.recipe
+        sink = ArraySink(acquisition)
+        for index, located in acquisition.iterate(progress):
+            stack_inputs = inputs.at(index)
+            depth, image = self.compute_stack(stack_inputs, located)
+            depth = DepthMap(*(np.array(values) for values in depth))  # may be those of a layer
+            images = [
+                fuse_by_recipe(
+                    recipe, acquisition.channel_stack(index, channel), depth.depth, located
+                )
+                for channel in acquisition.other_channels
+            ]
+            images.insert(acquisition.focus_channel, image)
+            window, valid = full_window(depth.depth.shape), stack_inputs.arrays["valid"]
+            sink.write_tile(index, TileResult(window, depth, depth, tuple(images), valid))
+        return maps_of(sink, acquisition)
+
+    def compute_preview(
+        self, inputs: StackInput, window: Window, progress: Progress
+    ) -> Sequence[PreviewImage]:
+        """Return image and depth of a window, from the same window of the layers."""
+        stack, recipe, arrays = inputs
+        height, width = stack.planes.shape[1:3]
+        outer = window.expand(MARGIN_PX, (height, width))
+        parts = {role: np.asarray(array[(..., *outer.slices)]) for role, array in arrays.items()}
+        part = replace(stack, planes=read_window(stack.planes, outer))
+        depth, image = self.compute_stack(StackInput(part, recipe, parts), progress)
+        inner = window.slices_in(outer)
+        look = picture_look(image[inner], rgb=image.ndim == 3)
+        return [
+            PreviewImage("preview all in focus", image[inner], look),
+            depth_preview(stack, depth.depth[inner]),
+        ]
+
+    def add_maps(
+        self, run: RunLayers, maps: Maps, prefix: str = "", **metadata: Any
+    ) -> Iterator[None]:
+        """Add the four layers, and show advice from the share of pixels in focus."""
+        yield from run.show_maps(maps, prefix, metadata)
+        self.show_advice(advice(maps.coverage))
+
+
+def depth_preview(stack: FocalStack, depth: np.ndarray) -> PreviewImage:
+    """Return the preview of a depth map, coloured over the positions of the stack."""
+    limits = float(stack.positions.min()), float(stack.positions.max())
+    return PreviewImage("preview depth", depth, {"colormap": "viridis", "contrast_limits": limits})

@@ -1,0 +1,99 @@
+"""The form that runs all steps."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from napari.layers import Image, Layer
+
+from napari_dff.pipeline.driver import run
+from napari_dff.pipeline.preview import reconstruct_region
+from napari_dff.pipeline.sinks import AlignedPlanes, ArraySink
+from napari_dff.runtime.progress import Progress
+from napari_dff.runtime.windows import Window
+from napari_dff.widgets.app.layers import find_layer, plugin_metadata, settings_of
+from napari_dff.widgets.app.maps import Maps, maps_of
+from napari_dff.widgets.app.preview import PreviewImage
+from napari_dff.widgets.app.runs import RunLayers
+from napari_dff.widgets.steps.align import ALIGNMENT_SETTINGS, add_alignment
+from napari_dff.widgets.steps.maps_step import MapsStep, depth_preview
+from napari_dff.widgets.steps.step import RunInput, StackInput
+
+
+class ReconstructionResult(NamedTuple):
+    """The result of all steps.
+
+    Attributes
+    ----------
+    maps : Maps
+    planes : (…, Z, Y, X[, 3]) array, optional
+        Aligned planes; None if all planes are as they were.
+    transforms : (…, Z, 3, 3) float64
+    valid : (…, Y, X) bool
+        Where every plane has data.
+    """
+
+    maps: Maps
+    planes: Any
+    transforms: np.ndarray
+    valid: np.ndarray
+
+
+class ReconstructWidget(MapsStep):
+    """Aligned planes, refined depth, uncertainty, plane index and all-in-focus image."""
+
+    title = "Depth from focus"
+    main_settings = ("registration", "sigma", "window", "refinement", "smoothness")
+    more_settings = ("motion", "exposure", "operator", "aggregation", "peak", "prefer", "fusion")
+    prefers_aligned = False
+    skipped_fields = ()
+
+    def compute(self, inputs: RunInput, progress: Progress) -> ReconstructionResult:
+        """Run the whole recipe on every stack: as `depth_from_focus`, with all channels."""
+        acquisition, recipe = inputs.acquisition, inputs.recipe
+        planes = None
+        if recipe.registration != "none" or recipe.exposure != "keep":
+            planes = AlignedPlanes(acquisition)
+        sink = ArraySink(acquisition, planes=planes)
+        run(acquisition, recipe, sink, progress=progress)
+        aligned = None if planes is None or planes.is_identity else planes.join()
+        maps = maps_of(sink, acquisition)
+        return ReconstructionResult(maps, aligned, sink.transforms, sink.valid)
+
+    def compute_preview(
+        self, inputs: StackInput, window: Window, progress: Progress
+    ) -> Sequence[PreviewImage]:
+        """Return the depth of a window, from the planes as they are in the layer."""
+        stack, recipe, arrays = inputs
+        region = reconstruct_region(
+            stack, recipe, window, valid=arrays["valid"], fuse=False, progress=progress
+        )
+        return [depth_preview(stack, region.depth.depth)]
+
+    def preview_source(self, source: Image) -> Image:
+        """Return the planes that a run has aligned with the present settings, else the stack."""
+        return self._aligned_layer() or source
+
+    def preview_note(self) -> str:
+        """Return whether a run transforms the planes or their brightness before."""
+        settings = self.form.value()
+        unchanged = settings["registration"] == "none" and settings["exposure"] == "keep"
+        if unchanged or self._aligned_layer() is not None:
+            return ""
+        return ", of the planes as they are: Run aligns them first"
+
+    def _aligned_layer(self) -> Layer | None:
+        """Return the planes that a run has aligned with the present settings, if any."""
+        aligned, settings = find_layer(self._viewer, "aligned", self.stack.value), self.form.value()
+        if aligned is None:
+            return None
+        used, channel = settings_of(aligned), plugin_metadata(aligned).get("focus_channel")
+        same = all(used.get(name) == settings[name] for name in ALIGNMENT_SETTINGS)
+        return aligned if same and channel in (None, self.axes.focus.value) else None
+
+    def add_layers(self, run: RunLayers, result: ReconstructionResult) -> Iterator[None]:
+        """Add the aligned planes and the four layers of the refined depth map."""
+        if result.planes is not None:
+            yield from add_alignment(run, result.planes, result.transforms, result.valid)
+        transforms = result.transforms
+        yield from self.add_maps(run, result.maps, prefix="refined ", transforms=transforms)

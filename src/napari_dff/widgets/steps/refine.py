@@ -1,0 +1,124 @@
+"""Refine: smooth the depth map, with hints by hand as constraints."""
+
+from collections.abc import Iterator
+from dataclasses import astuple
+from typing import Any
+
+import numpy as np
+from magicgui.widgets import Widget
+from napari.layers import Image, Layer
+from napari.viewer import Viewer
+
+from napari_dff.imaging.images import luminance
+from napari_dff.model.depth_map import DepthMap
+from napari_dff.pipeline.driver import fuse_by_recipe, refine_by_recipe
+from napari_dff.refinement import NO_HINT, PreviousResult
+from napari_dff.runtime.progress import Progress
+from napari_dff.widgets.app.freshness import version
+from napari_dff.widgets.app.layers import plugin_metadata, require_layer
+from napari_dff.widgets.app.maps import Maps
+from napari_dff.widgets.app.runs import RunLayers
+from napari_dff.widgets.steps.hints import HintsForm, hints_of
+from napari_dff.widgets.steps.maps_step import MapsStep
+from napari_dff.widgets.steps.step import Index, StackInput
+
+
+class RefineWidget(MapsStep):
+    """Computes the refined depth, uncertainty, plane index and all-in-focus image.
+
+    Where only the hints differ from the newest run, only the depth around them is solved again.
+    """
+
+    title = "Refine"
+    skipped_fields = ("registration",)
+    main_settings = ("refinement", "smoothness")
+    more_settings = ("fusion",)
+    has_focus_channel = False
+
+    def __init__(self, viewer: Viewer) -> None:
+        self.hints = HintsForm(viewer, lambda: self.stack.value)
+        # Of the newest run and of the one in preparation: a key that is equal as long as nothing
+        # but the hints has changed.
+        self._previous: tuple[Any, PreviousResult] | None = None
+        self._prepared: tuple[Any, np.ndarray | None] = (None, None)
+        super().__init__(viewer)
+
+    def _close(self) -> None:
+        super()._close()
+        self.hints.close()
+
+    def extra_widgets(self) -> list[Widget]:
+        """Return those for the hints."""
+        return self.hints.widgets
+
+    def input_layers(self, source: Image) -> dict[str, Layer]:
+        """Return the estimate, its focus volume, the guide image, and the hints if any."""
+        step = "Depth and all-in-focus"
+        roles = ("plane index", "depth", "uncertainty", "all in focus")
+        layers = {role: require_layer(self._viewer, role, source, step) for role in roles}
+        layers["focus"] = require_layer(self._viewer, "focus", source, "Focus measure")
+        if self.hints.layer.value is not None:
+            layers["hints"] = self.hints.layer.value
+        return layers
+
+    def command_caveat(self) -> str:
+        """Return what the command line does not contain, such as the hints."""
+        return super().command_caveat() or (
+            "the hints" if self.hints.layer.value is not None else ""
+        )
+
+    def setting_changes(self, layer: Layer) -> str:
+        """Describe changes of settings and hints."""
+        chosen, used = self.hints.layer.value, set(plugin_metadata(layer).get("inputs", {}))
+        all_hints = {str(each.unique_id) for each in self.hints.layer.choices if each is not None}
+        if all_hints & used != (set() if chosen is None else {str(chosen.unique_id)}):
+            return "other hints"
+        return super().setting_changes(layer)
+
+    def input_arrays(
+        self, source: Image, layers: dict[str, Layer], index: Index
+    ) -> dict[str, np.ndarray]:
+        """Return the data of the layers; the guide image in grey, the hints as (Y, X) int32."""
+        others = {role: layer for role, layer in layers.items() if role != "hints"}
+        arrays = super().input_arrays(source, others, index)
+        arrays["all in focus"] = luminance(arrays["all in focus"])
+        if "hints" in layers:
+            arrays["hints"] = hints_of(layers["hints"], source, index)
+        key = (astuple(self.recipe()), *(version(layer) for layer in (source, *others.values())))
+        self._prepared = key, arrays.get("hints")
+        return arrays
+
+    def compute_stack(self, inputs: StackInput, progress: Progress) -> tuple[DepthMap, np.ndarray]:
+        """Return the refined depth and the image there."""
+        stack, recipe, arrays = inputs
+        labels, focus = arrays["plane index"], arrays["focus"]
+        index = np.where(labels > 0, labels.astype(np.int64) - 1, 0).astype(np.uint16)
+        # Label 0 is "never in focus": the index there is that of the highest focus measure.
+        index[labels == 0] = focus.argmax(axis=0)[labels == 0]
+        estimate = DepthMap(index, arrays["depth"], arrays["uncertainty"])
+        previous = None
+        if self._previous is not None and self._previous[0] == self._prepared[0]:
+            previous = self._previous[1]
+            if previous.hints.shape != index.shape:  # this is a preview, of a window
+                previous = None
+        refined = refine_by_recipe(
+            recipe,
+            stack,
+            estimate,
+            focus,
+            arrays["all in focus"],
+            progress,
+            hints=arrays.get("hints"),
+            previous=previous,
+        )
+        return refined, fuse_by_recipe(recipe, stack, refined.depth, progress)
+
+    def add_layers(self, run: RunLayers, result: Maps) -> Iterator[None]:
+        """Add the four layers, and remember the result of a single stack for the next hints."""
+        yield from self.add_maps(run, result, prefix="refined ")
+        self._previous = None
+        if run.source.ndim == 3:
+            key, hints = self._prepared
+            if hints is None:
+                hints = np.full(result.refined.depth.shape, NO_HINT, np.int32)
+            self._previous = key, PreviousResult(result.refined, hints)

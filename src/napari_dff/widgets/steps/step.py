@@ -1,0 +1,216 @@
+"""What all steps share: the form, a preview, and runs whose layers can be undone."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from napari.layers import Image, Labels, Layer
+from napari.viewer import Viewer
+
+from napari_dff.model.acquisition import Acquisition
+from napari_dff.model.recipe import Recipe
+from napari_dff.model.stack import FocalStack
+from napari_dff.runtime.progress import Progress
+from napari_dff.runtime.windows import Window
+from napari_dff.widgets.app.controls import labelled_column, wrapping_label
+from napari_dff.widgets.app.geometry import index_in_view
+from napari_dff.widgets.app.layers import (
+    METADATA_KEY,
+    plugin_metadata,
+    require_stack,
+    result_values,
+    valid_mask,
+)
+from napari_dff.widgets.app.preview import Preview, PreviewImage, PreviewRequest
+from napari_dff.widgets.app.run_controls import RunControls
+from napari_dff.widgets.app.runs import RunLayers
+from napari_dff.widgets.app.task_widget import show_errors
+from napari_dff.widgets.steps.step_form import StepForm
+
+Index = tuple[int, ...]  # of one stack, along the axes before Z
+
+
+class StackInput(NamedTuple):
+    """What the result of one stack is computed from.
+
+    `arrays` are the data of the input layers by their role, and "valid", (Y, X) bool: where every
+    plane has data.
+    """
+
+    stack: FocalStack
+    recipe: Recipe
+    arrays: dict[str, np.ndarray]
+
+
+class RunInput(NamedTuple):
+    """What the results of all stacks of a layer are computed from; see `StackInput`."""
+
+    acquisition: Acquisition
+    recipe: Recipe
+    arrays: dict[Index, dict[str, np.ndarray]]
+
+    def at(self, index: Index) -> StackInput:
+        """Return the input of one stack."""
+        return StackInput(self.acquisition.focus_stack(index), self.recipe, self.arrays[index])
+
+
+class StepWidget(StepForm):
+    """One step: choose a stack and settings, look at the preview, and run.
+
+    A subclass defines its settings (`main_settings`, `more_settings`), the layers that it needs
+    besides the stack (`input_layers`), the computation in a thread (`compute`), its layers
+    (`add_layers`), and its preview (`compute_preview`).
+    """
+
+    has_preview: ClassVar[bool] = True
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__(viewer)
+        self._index: Index = ()  # of the stack in view
+        self._preview = Preview(viewer, self._prepare_preview, self.show_status)
+        self.preview = self._preview.choice
+        self.advice = wrapping_label()
+        self._controls = RunControls(
+            self, f"{self.title}: the whole stack.", undone=lambda: self.show_advice([])
+        )
+        self.run, self.cancel, self.undo = self._controls.buttons
+        fields = [self.stack, *self.axes.widgets, *self.extra_widgets(), *self.form.widgets]
+        if self.has_preview:
+            fields.append(self.preview)
+        labels = self.status, self.advice, self.freshness.label
+        self.extend([labelled_column(*fields), self._controls.row, *labels, self.recipe_file])
+        self.form.expand(False)
+        self.advice.visible = self.freshness.label.visible = False
+        self._connect_signals()
+
+    def _connect_signals(self) -> None:
+        super()._connect_signals()
+        self.run.changed.connect(self._start)
+        self._connect(self._viewer.dims.events.current_step, self._on_slider)
+
+    # What a subclass defines ---------------------------------------------------------------------
+
+    def input_arrays(
+        self, source: Image, layers: dict[str, Layer], index: Index
+    ) -> dict[str, np.ndarray]:
+        """Return the data of these layers for one stack; see `StackInput`. In the main thread."""
+        arrays = {role: result_values(layer, index) for role, layer in layers.items()}
+        arrays["valid"] = valid_mask(source, index)
+        return arrays
+
+    def focus_channel(self, layers: dict[str, Layer]) -> int | None:
+        """Return the focus channel that these layers define, if any."""
+        return None
+
+    def compute(self, inputs: RunInput, progress: Progress) -> Any:
+        """Return the result of all stacks; in a thread."""
+        raise NotImplementedError
+
+    def add_layers(self, run: RunLayers, result: Any) -> Iterator[None]:
+        """Add the layers of the result, one at each step of the iterator."""
+        raise NotImplementedError
+
+    def compute_preview(
+        self, inputs: StackInput, window: Window, progress: Progress
+    ) -> Sequence[PreviewImage]:
+        """Return images of a window with the same values as a run gives; in a thread."""
+        raise NotImplementedError
+
+    def preview_source(self, source: Image) -> Image:
+        """Return the stack layer from which the preview is computed."""
+        return source
+
+    def preview_note(self) -> str:
+        """Return what the status adds about a preview."""
+        return ""
+
+    # ---------------------------------------------------------------------------------------------
+
+    def show_advice(self, sentences: Sequence[str]) -> None:
+        """Show advice about the quality of a result."""
+        self.advice.value = " ".join(sentences)
+        self.advice.visible = bool(sentences)
+
+    def _on_change(self, _: Any = None) -> None:
+        super()._on_change()
+        self._preview.request()
+
+    def _on_removed(self, event: Any) -> None:
+        self._preview.hide_if_of(event.value)
+        super()._on_removed(event)
+
+    def _on_slider(self, _: Any = None) -> None:
+        """Update the preview if the sliders show another stack of the layer."""
+        source = self.stack.value
+        if source is None or source.ndim <= 3 or source not in self._viewer.layers:
+            return
+        index = index_in_view(self._viewer, source)
+        if index != self._index:
+            self._index = index
+            self._preview.request()
+
+    def _collect(self) -> tuple[Image, dict[str, Layer], Acquisition, Recipe]:
+        """Return the stack layer, the other input layers, the stacks, and the recipe."""
+        source = require_stack(self.stack.value)
+        recipe, layers = self.recipe(), self.input_layers(source)
+        return source, layers, self.axes.acquisition(source, self.focus_channel(layers)), recipe
+
+    def _prepare_preview(self) -> PreviewRequest | None:
+        if self.stack.value is None or self.busy:
+            return None
+        try:
+            source, layers, acquisition, recipe = self._collect()
+            preview_source = self.preview_source(source)
+            if preview_source is not source:
+                acquisition = self.axes.acquisition(preview_source, acquisition.focus_channel)
+            index = acquisition.without_channel(index_in_view(self._viewer, source))
+            arrays = self.input_arrays(preview_source, layers, acquisition.focus_index(index))
+            inputs = StackInput(acquisition.focus_stack(index), recipe, arrays)
+        except ValueError as error:
+            self.show_status(f"no preview: {error}")
+            return None
+
+        def compute(window: Window, progress: Progress) -> Sequence[PreviewImage]:
+            return self.compute_preview(inputs, window, progress)
+
+        return PreviewRequest(source, compute, self.preview_note())
+
+    @show_errors
+    def _start(self) -> None:
+        if self.busy:
+            return
+        source, layers, acquisition, recipe = self._collect()
+        arrays = {
+            i: self.input_arrays(source, layers, acquisition.focus_index(i))
+            for i in acquisition.indices
+        }
+        metadata: dict[str, Any] = {"recipe": asdict(recipe)}
+        if len(acquisition.channels) > 1:
+            metadata["focus_channel"] = acquisition.focus_channel
+            own = {**plugin_metadata(source), "focus_channel": acquisition.focus_channel}
+            source.metadata = {**source.metadata, METADATA_KEY: own}
+        all_inputs, settings = [source, *layers.values()], self.form.value()
+        run = RunLayers(self._viewer, source, settings, all_inputs, self.title, metadata)
+        inputs = RunInput(acquisition, recipe, arrays)
+        self._preview.hide()
+
+        def compute(progress: Progress) -> Any:
+            result = self.compute(inputs, progress)
+            # Import here, not in the main thread, what napari imports for its first Labels layer.
+            Labels(np.zeros((1, 1), np.uint8))
+            return result
+
+        self._controls.start([run], compute, lambda result: self._add_layers(run, result))
+
+    def _add_layers(self, run: RunLayers, result: Any) -> Iterator[None]:
+        """Add the layers and keep the selection, so that selecting a result is a change."""
+        active = self._viewer.layers.selection.active
+        yield from self.add_layers(run, result)
+        if active in self._viewer.layers:
+            self._added_layer, self._viewer.layers.selection.active = active, active
+            self._added_layer = None
+
+    def _close(self) -> None:
+        super()._close()
+        self._preview.close()

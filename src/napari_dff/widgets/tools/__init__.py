@@ -1,0 +1,1 @@
+"""Tools for results: inspector, measurements, 3-D surface, figure, reuse."""

@@ -1,0 +1,158 @@
+"""Figure and movie: the planes beside the all-in-focus image, and a figure for print."""
+
+import contextlib
+from typing import Any
+
+from magicgui.widgets import ComboBox, FloatSpinBox, PushButton
+from napari.layers import Image, Layer, Shapes
+from napari.viewer import Viewer
+from qtpy.QtCore import QTimer
+
+from napari_dff.io.writers.figure import FigureContent, movie_frames, publication_figure
+from napari_dff.io.writers.figure_files import (
+    FIGURE_SUFFIXES,
+    MOVIE_SUFFIXES,
+    write_figure,
+    write_movie,
+)
+from napari_dff.widgets.app.controls import button_row, labelled_column
+from napari_dff.widgets.app.layers import find_layer, input_stack_of, source_of
+from napari_dff.widgets.app.series import stack_in_view
+from napari_dff.widgets.app.task_widget import show_errors
+from napari_dff.widgets.tools.heights import Heights, drawn_lines, heights_of
+from napari_dff.widgets.tools.tool import Tool
+
+COLORMAPS = ("viridis", "cividis", "magma", "turbo", "gray")
+PLANE_DURATION_MS = 120
+
+
+class FigureWidget(Tool):
+    """Plays the planes beside the all-in-focus image; saves them as a movie, or a figure."""
+
+    title = "Figure and movie"
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__(viewer, "depth", "The depth layer to show.")
+        self._timer = QTimer()
+        self._timer.setInterval(PLANE_DURATION_MS)
+        self._timer.timeout.connect(self._show_next_plane)
+        # While playing: what is restored afterwards.
+        self._visibility: dict[Layer, bool] = {}
+        self._view: tuple[Any, ...] = ()  # centre and zoom of the camera, step of the sliders
+        self.line = self.layer_combo_box(
+            Shapes,
+            "profile along",
+            "Shapes layer with a line: its profile becomes a panel. None: no profile.",
+        )
+        self.colormap = ComboBox(
+            label="colormap", choices=COLORMAPS, tooltip="Colormap of the depth in the figure."
+        )
+        self.inches = FloatSpinBox(
+            label="width (inch)",
+            value=7.0,
+            min=2.0,
+            max=20.0,
+            step=0.5,
+            tooltip="Width of the figure.",
+        )
+        self.play = PushButton(
+            text="Play", tooltip="Show the planes in turn beside the all-in-focus image."
+        )
+        self.movie = PushButton(text="Save movie…", tooltip="Save the planes as GIF or TIFF.")
+        self.figure = PushButton(
+            text="Save figure…", tooltip="Save image, depth and profile as PNG, SVG or PDF."
+        )
+        fields = labelled_column(self.input_layer, self.line, self.colormap, self.inches)
+        self.extend([fields, button_row(self.play, self.movie, self.figure), self.status])
+        self.update_choices()
+        self.play.changed.connect(self._on_play)
+        self.movie.changed.connect(self._on_movie)
+        self.figure.changed.connect(self._on_figure)
+
+    def _close(self) -> None:
+        super()._close()
+        with contextlib.suppress(RuntimeError):  # napari itself closes and Qt has deleted it
+            self._stop()
+
+    def content(self, heights: Heights) -> FigureContent:
+        """Return the contents of the figure; ValueError if there is no all-in-focus image."""
+        if heights.picture is None:
+            raise ValueError(f"{heights.layer.name!r} has no all-in-focus image beside it")
+        lines = drawn_lines(self.line.value, heights.layer)
+        return FigureContent(
+            heights.picture,
+            heights.heights,
+            heights.pixel_size,
+            heights.unit,
+            lines[-1] if lines else None,
+            heights.uncertainty,
+        )
+
+    @show_errors
+    def _on_play(self) -> None:
+        if self._visibility:
+            self.play.text = "Play"
+            self._stop()
+            return
+        viewer = self._viewer
+        heights = heights_of(viewer, self.input_layer.value)
+        stack, source = self._stack(heights), source_of(viewer, heights.layer)
+        roles = ("refined all in focus", "all in focus")
+        pictures = [find_layer(viewer, role, source) for role in roles]
+        picture = next((layer for layer in pictures if layer is not None), None)
+        self._visibility = {layer: layer.visible for layer in viewer.layers}
+        camera = viewer.scene.camera
+        self._view = camera.center, camera.zoom, viewer.dims.current_step
+        for layer in viewer.layers:
+            layer.visible = layer is stack or layer is picture
+        viewer.dims.ndisplay = 2
+        viewer.canvas.grid.enabled = True
+        viewer.reset_view()
+        self.play.text = "Stop"
+        self._timer.start()
+
+    def _stop(self) -> None:
+        """Stop playing and restore the view."""
+        self._timer.stop()
+        if not self._visibility:
+            return
+        self._viewer.canvas.grid.enabled = False
+        for layer, visible in self._visibility.items():
+            layer.visible = visible
+        self._visibility = {}
+        camera = self._viewer.scene.camera
+        camera.center, camera.zoom, self._viewer.dims.current_step = self._view
+
+    def _stack(self, heights: Heights) -> Image:
+        stack = input_stack_of(self._viewer, heights.layer)
+        if stack is None:
+            raise ValueError(f"the stack that {heights.layer.name!r} was made from is gone")
+        return stack
+
+    def _show_next_plane(self) -> None:
+        dims = self._viewer.dims
+        if not dims.nsteps or dims.ndim < 3:
+            self._timer.stop()
+            return
+        axis = dims.ndim - 3
+        dims.set_current_step(axis, (dims.current_step[axis] + 1) % dims.nsteps[axis])
+
+    @show_errors
+    def _on_movie(self) -> None:
+        heights = heights_of(self._viewer, self.input_layer.value)
+        stack = stack_in_view(self._viewer, self._stack(heights), focus=False)
+        picture = self.content(heights).picture
+        self.stack_in_words = heights.stack_in_words
+        path = self.ask_save_path("Save movie", "movie.gif", MOVIE_SUFFIXES)
+        if path is not None:
+            self.start_task(lambda _: write_movie(path, movie_frames(stack, picture)))
+
+    @show_errors
+    def _on_figure(self) -> None:
+        heights = heights_of(self._viewer, self.input_layer.value)
+        contents = self.content(heights)
+        self.stack_in_words = heights.stack_in_words
+        path = self.ask_save_path("Save figure", "figure.png", FIGURE_SUFFIXES)
+        settings = {"colormap": self.colormap.value, "width": self.inches.value}
+        if path is not None:
+            self.start_task(lambda _: write_figure(path, publication_figure(contents, **settings)))

@@ -1,0 +1,72 @@
+"""Base of the tools that work on a chosen layer, most of them on a depth layer."""
+
+from pathlib import Path
+from typing import Any
+
+from magicgui.widgets import ComboBox, Select
+from napari.layers import Layer
+from napari.viewer import Viewer
+from qtpy.QtWidgets import QFileDialog
+
+from napari_dff.widgets.app.task_widget import TaskWidget
+from napari_dff.widgets.app.worker import DONE
+from napari_dff.widgets.tools.heights import depth_layers
+
+
+class Tool(TaskWidget):
+    """A form with a choice of the layer to work on; the newest one at first.
+
+    Subclasses add their own widgets and then call `update_choices`.
+    """
+
+    def __init__(self, viewer: Viewer, label: str, tooltip: str) -> None:
+        super().__init__(viewer)
+        self.input_layer = ComboBox(
+            label=label, choices=lambda _: self.input_choices(), nullable=True, tooltip=tooltip
+        )
+        self._layer_choices: list[ComboBox | Select] = [self.input_layer]
+        self.stack_in_words = ""  # the stack that was used, of a layer with several
+        self._connect(viewer.layers.events.inserted, self.update_choices)
+        self._connect(viewer.layers.events.removed, self.update_choices)
+
+    def input_choices(self) -> list[Layer]:
+        """Return the layers to choose from, the newest last."""
+        return depth_layers(self._viewer)
+
+    def layer_combo_box(self, kind: type, label: str, tooltip: str) -> ComboBox:
+        """Return a choice among the layers of one class, none at first."""
+        box = ComboBox(
+            label=label,
+            choices=lambda _: [each for each in self._viewer.layers if isinstance(each, kind)],
+            nullable=True,
+            tooltip=tooltip,
+        )
+        self._layer_choices.append(box)
+        return box
+
+    def update_choices(self, _: Any = None) -> None:
+        """Offer the layers that are in the viewer now."""
+        chosen = self.input_layer.value
+        for box in self._layer_choices:
+            box.reset_choices()
+        layers = self.input_choices()
+        if layers and (chosen is None or chosen not in layers):
+            self.input_layer.value = layers[-1]
+
+    def ask_save_path(self, title: str, name: str, suffixes: tuple[str, ...]) -> Path | None:
+        """Ask the user for the path of a new file; None if cancelled.
+
+        A path without suffix gets that of the chosen file type.
+        """
+        filters = ";;".join(f"{suffix[1:].upper()} (*{suffix})" for suffix in suffixes)
+        answer, chosen = QFileDialog.getSaveFileName(self.native, title, name, filters)
+        if not answer:
+            return None
+        path = Path(answer)
+        suffix = chosen.split("*")[-1].rstrip(")") if "*" in chosen else suffixes[0]
+        return path if path.suffix else path.with_suffix(suffix)
+
+    def _task_finished(self) -> None:
+        super()._task_finished()
+        if self.stack_in_words and self.status.value == DONE:
+            self.show_status(f"{DONE}: {self.stack_in_words}")
