@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from napari_dff.curve.noise import NOISE_RADIUS_PX, NOISE_SIGMA_PX, Noise, compute_noise
+from napari_dff.model.checks import as_numbers
 from napari_dff.model.stack import MIN_PLANES
-from napari_dff.model.validation import as_numbers
 from napari_dff.runtime.jit import kernel
 from napari_dff.runtime.windows import Window, plan_windows
 

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from napari_dff.imaging.images import as_dtype, read_plane
 from napari_dff.model import checks
+from napari_dff.model.checks import as_numbers, check_finite
 from napari_dff.model.recipe import Fusion
 from napari_dff.model.stack import fractional_plane_index, validate_planes, validate_positions
-from napari_dff.model.validation import as_numbers, check_finite
 from napari_dff.runtime.jit import kernel
 from napari_dff.runtime.lazy import load_planes
 from napari_dff.runtime.progress import Progress, no_progress

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from napari_dff.model.validation import check_finite
+from napari_dff.model.checks import check_finite
 
 
 def read_plane(

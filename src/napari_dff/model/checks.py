@@ -1,10 +1,19 @@
-"""Validation of settings in public functions. Errors name the setting and its value."""
+"""Checks of arguments at public functions. Errors name the argument and its value.
+
+numpy is imported where it is needed: `model.recipe` uses this module, and reading a recipe or
+printing the help of the command line loads no numerical library.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MAX_MAGNITUDE = 1e12  # of a grey level or a length: float32 holds its cube
 
 
 class Range(NamedTuple):
@@ -55,3 +64,35 @@ def check_type(name: str, value: Any, kind: type) -> None:
     """Raise a ValueError unless `value` is a `kind`."""
     if not isinstance(value, kind):
         raise ValueError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
+
+
+def as_numbers(name: str, values: Any) -> np.ndarray:
+    """Return `values` as an array of real numbers; ValueError if they are none."""
+    import numpy as np
+
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} must be numbers in rows of one length, got others") from error
+    if array.dtype.kind not in "buif":
+        got = array.dtype if array.ndim else repr(values)
+        raise ValueError(f"{name} must be numbers, got {got}")
+    return array
+
+
+def check_finite(name: str, values: np.ndarray, where: str = "") -> None:
+    """Raise a ValueError unless all `values` are finite and within ±`MAX_MAGNITUDE`."""
+    import numpy as np
+
+    if values.dtype.kind != "f" and values.dtype.itemsize <= 4:
+        return
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    if low >= -MAX_MAGNITUDE and high <= MAX_MAGNITUDE:
+        return
+    bad = int(np.count_nonzero(~np.isfinite(values)))
+    if bad:
+        raise ValueError(f"{name} must be finite, got {bad} NaN or infinite values{where}")
+    raise ValueError(
+        f"{name} must be from {-MAX_MAGNITUDE:g} to {MAX_MAGNITUDE:g}, "
+        f"got {max(high, low, key=abs):g}{where}"
+    )

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_dff.model.checks import MAX_MAGNITUDE, as_numbers, check_finite
 from napari_dff.model.units import validate_unit
-from napari_dff.model.validation import MAX_MAGNITUDE, as_numbers, check_finite
 
 MIN_PLANES = 3
 MIN_SIDE_PX = 8

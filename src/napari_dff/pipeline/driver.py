@@ -15,11 +15,11 @@ from napari_dff.focus import focus_measure
 from napari_dff.fusion.fuse import all_in_focus
 from napari_dff.model import checks
 from napari_dff.model.acquisition import Acquisition, Index
+from napari_dff.model.checks import as_numbers
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.result import Reconstruction
 from napari_dff.model.stack import MIN_CONTRAST, NO_CONTRAST_MESSAGE, FocalStack
-from napari_dff.model.validation import as_numbers
 from napari_dff.pipeline.planning import Plan, make_plan
 from napari_dff.pipeline.sinks import ArraySink, Sink
 from napari_dff.pipeline.tile import AlignedStack, DepthReader, compute_tiles, focus_settings

@@ -11,8 +11,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from napari_dff.model.checks import as_numbers
 from napari_dff.model.depth_map import DepthMap
-from napari_dff.model.validation import as_numbers
 from napari_dff.refinement.context import BACKGROUND, NO_HINT, HintField
 from napari_dff.refinement.energy import EDGE_CONTRAST, inconsistent_pixels
 from napari_dff.runtime.jit import kernel

@@ -8,8 +8,8 @@ import numpy as np
 
 from napari_dff.curve import FocusVolume, peak_uncertainty
 from napari_dff.imaging.images import luminance
+from napari_dff.model.checks import as_numbers, check_finite
 from napari_dff.model.depth_map import DepthMap
-from napari_dff.model.validation import as_numbers, check_finite
 from napari_dff.runtime.progress import no_progress
 from napari_dff.runtime.threads import run_parallel
 from napari_dff.runtime.windows import Window

@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from napari_dff.curve import FocusVolume, as_focus_volume
 from napari_dff.model import checks
+from napari_dff.model.checks import as_numbers, check_finite
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import SMOOTHNESS, Refinement
 from napari_dff.model.stack import validate_positions
-from napari_dff.model.validation import as_numbers, check_finite
 from napari_dff.refinement.context import (
     NO_HINT,
     HintField,

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_dff.imaging.images import as_dtype, read_plane
 from napari_dff.imaging.warp import clear_outside, source_window, warp_window
-from napari_dff.model.validation import as_numbers
+from napari_dff.model.checks import as_numbers
 from napari_dff.registration.report import PlaneReport
 from napari_dff.runtime.lazy import release_mapped_pages
 from napari_dff.runtime.progress import Progress, no_progress

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_dff.model import checks
-from napari_dff.model.validation import as_numbers
+from napari_dff.model.checks import as_numbers
 from napari_dff.surface.region import known_pixels
 
 Levelling = Literal["none", "plane", "polynomial", "three_points"]

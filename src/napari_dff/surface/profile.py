@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_dff.model import checks
+from napari_dff.model.checks import as_numbers
 from napari_dff.model.stack import validate_pixel_size
-from napari_dff.model.validation import as_numbers
 from napari_dff.surface.region import CORRELATED_PIXELS, known_pixels
 
 WIDTH = checks.Range(1, 999, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_dff.model.validation import MAX_MAGNITUDE, as_numbers
+from napari_dff.model.checks import MAX_MAGNITUDE, as_numbers
 
 # Depth errors are correlated over about 5 × 5 pixels, the effective window of the focus measure:
 # this number of pixels has the information of one independent pixel.

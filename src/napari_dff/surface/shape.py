@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from napari_dff.model import checks
+from napari_dff.model.checks import MAX_MAGNITUDE
 from napari_dff.model.stack import validate_pixel_size
-from napari_dff.model.validation import MAX_MAGNITUDE
 from napari_dff.surface.quantity import Quantity, symbols
 from napari_dff.surface.region import CORRELATED_PIXELS, known_pixels, validate_mask
 
