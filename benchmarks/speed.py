@@ -199,7 +199,7 @@ def timed(work) -> tuple[float, object]:
 def engines() -> None:
     from scenes import scene
 
-    from napari_dff.curve import compute_noise
+    from napari_dff.curve.noise import compute_noise
     from napari_dff.refinement.energy import data_term, labelling_energy, pair_weights
     from napari_dff.refinement.graph_cut import alpha_expansion
     from napari_dff.refinement.plane_statistics import normalized_guide

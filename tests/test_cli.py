@@ -39,7 +39,7 @@ def test_help_loads_no_numerics():
 
 def test_every_choice_of_the_recipe_has_its_function():
     from napari_dff import focus, refinement
-    from napari_dff.curve import PEAK_MODELS
+    from napari_dff.curve.peak import PEAK_MODELS
     from napari_dff.depth.estimation import PREFERENCES
     from napari_dff.fusion import fuse as fusion
     from napari_dff.model import recipe

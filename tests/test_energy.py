@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_dff.curve import compute_noise
+from napari_dff.curve.noise import compute_noise
 from napari_dff.depth.estimation import depth_map
 from napari_dff.focus import focus_measure
 from napari_dff.model.depth_map import DepthMap

@@ -7,7 +7,7 @@ import pytest
 
 from napari_dff import refinement as refinement_package
 from napari_dff import synthetic
-from napari_dff.curve import QuantizedFocusVolume, as_focus_volume
+from napari_dff.curve.volume import QuantizedFocusVolume, as_focus_volume
 from napari_dff.depth.estimation import depth_map
 from napari_dff.focus import focus_measure
 from napari_dff.model.depth_map import DepthMap

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_dff.curve import CURVE_PEAK, HIGHEST_PEAK, Noise, compute_noise, find_peaks
-from napari_dff.curve.noise import NOISE_SIGMA_PX, sorting_network
-from napari_dff.curve.peak import LORENTZIAN_ERROR, SHOULDER
+from napari_dff.curve.noise import NOISE_SIGMA_PX, Noise, compute_noise, sorting_network
+from napari_dff.curve.peak import CURVE_PEAK, LORENTZIAN_ERROR, SHOULDER
+from napari_dff.curve.search import HIGHEST_PEAK, find_peaks
 from napari_dff.focus import balance, splines
 from napari_dff.fusion import fuse as fusion
 from napari_dff.model.depth_map import DepthMap
@@ -58,7 +58,7 @@ def test_peak_is_the_vertex_of_a_weighted_least_squares_fit(curves):
     count, height, width = curves.shape
     noise = compute_noise(curves)
     z = np.cumsum(np.linspace(0.8, 1.3, count))  # uneven
-    index, depth, doubt = find_peaks(curves, z, CURVE_PEAK, HIGHEST_PEAK, noise, 0.0)
+    index, depth, doubt = find_peaks(curves, z, CURVE_PEAK, HIGHEST_PEAK, *noise, 0.0)
     np.testing.assert_array_equal(index, curves.argmax(axis=0))
     for y, x in itertools.product(range(0, height, 5), range(0, width, 9)):
         curve, k = curves[:, y, x].astype(float), index[y, x]

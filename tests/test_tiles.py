@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_dff import Recipe, depth_from_focus, focus_measure, refine
-from napari_dff.curve import QuantizedFocusVolume, as_focus_volume
+from napari_dff.curve.volume import QuantizedFocusVolume, as_focus_volume
 from napari_dff.depth import depth_map
 from napari_dff.focus import AGGREGATIONS
 from napari_dff.model.stack import FocalStack

@@ -13,58 +13,47 @@ from napari_dff.runtime.jit import inline_kernel, kernel
 
 NOISE_SIGMA_PX = 6.0  # standard deviation of the Gaussian that averages the fluctuation
 NOISE_RADIUS_PX = 18  # how far from a pixel its noise depends on the volume: 3 standard deviations
-FALSE_ALARM_RATE = 1e-3  # share of pixels without texture that are called in focus
-MIN_FLUCTUATION = 0.02  # of ln(measure), assumed by thresholds where less is measured
+FALSE_ALARM_RATE = 1e-3  # share of pixels without texture in which a peak is detected
+MIN_FLUCTUATION = 0.02  # of ln(measure): thresholds assume it where less is measured
 MIN_LOG_RANGE = 0.1  # of ln(measure): a curve of smaller range has no noise to measure
 DYNAMIC_RANGE = 1e-6  # of a curve's maximum: smaller values are raised to it
 MEDIAN_CHI_SQUARED = 0.4549  # of one degree of freedom: median of a squared normal number
 MEAN_LOWER_HALF = 0.8  # mean of the negative half of the standard normal distribution: -√(2/π)
 TINY = np.float32(1e-30)
 ROWS_PER_CHUNK = 16  # rows of pixels whose logarithms are in memory at a time
-BLOCK = 64  # curves that are sorted by the same vector operations
+BLOCK = 64  # curves that are sorted together, by vector operations
 
 # Noise model
 # -----------
 # A focus measure is a local mean of N squared filter responses. Out of focus these are noise alone,
 # of mean energy F₀ (the floor). In focus, signal is added: F = S + F₀. The sum of N squared normal
-# numbers with means has the variance of the noncentral χ² distribution,
+# numbers whose mean is not 0 has the variance of the noncentral χ² distribution,
 #     Var F = (2 / N) (F₀² + 2 S F₀) = f² F₀ (2 F - F₀),    f² = 2 / N,
 # so that with r = F / F₀ the standard deviation of ln F is
 #     f √(2 r - 1) / r.                                                                          (1)
-# f is the fluctuation of a curve of noise (r = 1). Both are estimated from the volume itself; no
-# property of the camera or the operator has to be known:
+# f is the fluctuation of a curve of noise (r = 1). F₀ and f are estimated from the volume itself;
+# no property of the camera or the operator has to be known:
 # - ln F₀: mean of the lower half of the logarithms of a curve. A peak fills less than half of it.
 # - f²: from second differences d = l₋ - 2 l + l₊ of the logarithms, Var d = (1 + 4 + 1) f². The
 #   median of d² is 0.4549 · 6 f² for normal numbers, and ignores the few planes of the peak, where
 #   the curve itself bends. One curve has too few planes for a precise f²: it is averaged by a
 #   Gaussian over the pixels around.
-# A curve of noise of n planes has its maximum below z fluctuations above the floor in all but α of
-# the pixels, where Φ(z - 0.8)ⁿ = 1 - α: the floor, as the mean of the lower half, lies 0.8 below
-# the mean. A peak is detected if it exceeds F₀ exp(z f).
-# Cost: one logarithm a value, and two sorts, which a sorting network does for `BLOCK` curves at a
-# time without branches.
+# A peak is detected if it exceeds F₀ exp(z f). With Φ(z - 0.8)ⁿ = 1 - α, the maximum of n planes of
+# noise exceeds that in a share α of the pixels. 0.8: the floor, as the mean of the lower half, lies
+# 0.8 fluctuations below the mean.
+# Cost: one logarithm a value, and two sorts. A sorting network has no branches and the same pairs
+# for all curves, so that it sorts `BLOCK` curves at a time by vector operations.
 
 
 class Noise(NamedTuple):
-    """Noise of every focus curve.
+    """Noise of every focus curve: two (Y, X) float32 arrays."""
 
-    Attributes
-    ----------
-    floor : (Y, X) float32
-        Geometric mean of the measure out of focus, in the unit of the measure.
-    fluctuation : (Y, X) float32
-        Standard deviation of ln(measure) out of focus.
-    """
-
-    floor: np.ndarray
-    fluctuation: np.ndarray
+    floor: np.ndarray  # geometric mean of the measure out of focus, in its unit
+    fluctuation: np.ndarray  # standard deviation of ln(measure) out of focus
 
 
 def compute_noise(focus: np.ndarray, sigma: float = NOISE_SIGMA_PX) -> Noise:
-    """Return the noise of every curve of a (Z, Y, X) float32 focus volume.
-
-    `sigma`, in pixels, is the standard deviation of the Gaussian that averages the fluctuation.
-    """
+    """Return the noise of (Z, Y, X) float32 curves, averaged by a Gaussian of `sigma` pixels."""
     count, height, width = focus.shape
     floor, variance, extent = (np.empty((height, width), np.float32) for _ in range(3))
     for top in range(0, height, ROWS_PER_CHUNK):
@@ -100,14 +89,9 @@ def detection_threshold(floor, fluctuation, z_score):  # type: ignore[no-untyped
 
 @functools.cache
 def sorting_network(count: int) -> np.ndarray:
-    """Return pairs (i, j) of indices to put in order, one after the other, to sort `count` values.
+    """Return the (N, 2) int64 index pairs that, put in order one by one, sort `count` values.
 
-    The pairs, (N, 2) int64, are the same for all values, so that many curves are sorted by the same
-    vector operations.
-
-    References
-    ----------
-    Batcher 1968, doi:10.1145/1468075.1468121 (odd-even merge sort).
+    Odd-even merge sort (Batcher 1968, doi:10.1145/1468075.1468121).
     """
     pairs = []
     size = 1
@@ -125,7 +109,7 @@ def sorting_network(count: int) -> np.ndarray:
 
 @inline_kernel
 def _sort_columns(rows, network):  # type: ignore[no-untyped-def]
-    """Sort every column of (N, BLOCK) float32 `rows` in place."""
+    """Sort each column of (N, BLOCK) float32 `rows` in place."""
     for c in range(len(network)):
         low, high = rows[network[c, 0]], rows[network[c, 1]]
         for p in range(BLOCK):
@@ -138,20 +122,9 @@ def _sort_columns(rows, network):  # type: ignore[no-untyped-def]
 def _log_statistics(  # type: ignore[no-untyped-def]
     logarithms, network, network_of_differences, floor, variance, extent
 ):
-    """Write the statistics of N curves.
+    """Write ln F₀, f² and the range of (Z, N) float32 `logarithms` to three (N,) float32 arrays.
 
-    Parameters
-    ----------
-    logarithms : (Z, N) float32
-        ln(measure).
-    network, network_of_differences : (M, 2) int64
-        `sorting_network` of Z and of Z - 2 values.
-    floor : (N,) float32, output
-        Mean of the lower half of the logarithms.
-    variance : (N,) float32, output
-        Robust variance of the logarithms, from their second differences.
-    extent : (N,) float32, output
-        Range of the logarithms.
+    The networks are those of Z and of Z - 2 values.
     """
     count, pixels = logarithms.shape
     half, middle = (count + 1) // 2, (count - 2) // 2

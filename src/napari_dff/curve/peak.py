@@ -10,14 +10,9 @@ from napari_dff.model.recipe import Peak
 from napari_dff.runtime.jit import inline_kernel
 
 ARGMAX_PEAK, PARABOLA_PEAK, GAUSSIAN_PEAK, LORENTZIAN_PEAK, CURVE_PEAK = range(5)
-PEAK_MODELS: dict[Peak, int] = {
-    "argmax": ARGMAX_PEAK,
-    "parabola": PARABOLA_PEAK,
-    "gaussian": GAUSSIAN_PEAK,
-    "lorentzian": LORENTZIAN_PEAK,
-    "curve": CURVE_PEAK,
-}
-SHOULDER = 0.3  # of a peak's value: planes above this take part in a fit of the whole peak
+_NAMES: tuple[Peak, ...] = ("argmax", "parabola", "gaussian", "lorentzian", "curve")
+PEAK_MODELS: dict[Peak, int] = {name: model for model, name in enumerate(_NAMES)}
+SHOULDER = 0.3  # of a peak's value: a fit of the peak takes the planes above this
 LORENTZIAN_ERROR = 0.1  # of ln(measure): deviation of a noise-free curve from a squared Lorentzian
 TINY = 1e-30
 
@@ -38,54 +33,37 @@ TINY = 1e-30
 # It is limited to half the distance between the neighbouring planes.
 
 
-def _squared_lorentzian(t: np.ndarray) -> np.ndarray:
-    return np.where(t > 0, t, np.nan) ** -2
-
-
 # Transform of the measure, its inverse, and the power of the measure by which errors of t are
 # weighted, so that they count as errors of the measure.
 _Transform = Callable[[np.ndarray], np.ndarray]
+_SQUARED_LORENTZIAN: tuple[_Transform, _Transform, float] = (
+    lambda values: values**-0.5,
+    lambda t: np.where(t > 0, t, np.nan) ** -2,
+    1.5,
+)
 _LINEAR_FORMS: dict[Peak, tuple[_Transform, _Transform, float]] = {
     "parabola": (np.asarray, np.asarray, 0),
     "gaussian": (np.log, np.exp, 1),
-    "lorentzian": (lambda values: values**-0.5, _squared_lorentzian, 1.5),
-    "curve": (lambda values: values**-0.5, _squared_lorentzian, 1.5),
+    "lorentzian": _SQUARED_LORENTZIAN,
+    "curve": _SQUARED_LORENTZIAN,
 }
 
 
 def evaluate_fitted_peak(
     curve: np.ndarray, positions: np.ndarray, k: int, vertex: float, peak: Peak, where: np.ndarray
 ) -> np.ndarray:
-    """Return the model of a peak with a given vertex, for display.
+    """Return the model of the peak in plane `k`, at the positions `where`, for display.
 
-    Parameters
-    ----------
-    curve : (Z,) float32
-    positions : (Z,) float64
-        Focus positions of the planes.
-    k : int
-        Plane of the peak.
-    vertex : float
-        Position of the peak. Height and width are fitted to the planes that determined it.
-    peak : str
-        A key of `PEAK_MODELS`.
-    where : (N,) float64
-        Positions at which the model is evaluated.
-
-    Returns
-    -------
-    (N,) float64
-        NaN where the model has no value, for "argmax", and for a peak in the first or last plane.
+    Its height and width are fitted to the planes that determined `vertex`. NaN where it has no
+    value, for "argmax", and for a peak in the first or last plane.
     """
     if peak == "argmax" or not 0 < k < len(curve) - 1:
         return np.full(len(where), np.nan)
     first, last = _peak_extent(curve, k) if peak == "curve" else (k - 1, k + 1)
     values = np.maximum(curve[first : last + 1].astype(np.float64) / curve[k], 1e-12)
     transform, inverse, power = _LINEAR_FORMS[peak]
-    weight = values**power
     squared_distance = (positions[first : last + 1] - vertex) ** 2
-    terms = np.column_stack([np.ones_like(squared_distance), squared_distance]) * weight[:, None]
-    height, bend = np.linalg.lstsq(terms, transform(values) * weight, rcond=None)[0]
+    bend, height = np.polyfit(squared_distance, transform(values), 1, w=values**power)
     return curve[k] * inverse(height + bend * (where - vertex) ** 2)
 
 
@@ -93,9 +71,9 @@ def evaluate_fitted_peak(
 def _parabola_vertex(x0, x1, x2, y0, y1, y2, e0, e1, e2):  # type: ignore[no-untyped-def]
     """Return the vertex of the parabola through three points, and its standard deviation.
 
-    `e` are the standard deviations of `y`; y1 must be the largest of the three. With the slopes
-    r = (y1 - y0) / (x1 - x0) and f = (y2 - y1) / (x2 - x1), which the parabola has half way between
-    the points, its slope is 0 at (x0 + x1) / 2 + r / (r - f) · (x2 - x0) / 2.
+    `e` are the standard deviations of `y`, and y1 is the largest `y`. The slopes `rise` and `fall`
+    are those of the parabola half way between the points, so that its slope is 0 at
+    (x0 + x1) / 2 + rise / (rise - fall) · (x2 - x0) / 2.
     """
     rise, fall = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
     bend = rise - fall
@@ -111,7 +89,7 @@ def _parabola_vertex(x0, x1, x2, y0, y1, y2, e0, e1, e2):  # type: ignore[no-unt
 
 @inline_kernel
 def _peak_extent(curve, k):  # type: ignore[no-untyped-def]
-    """Return the first and last plane of the peak at `k`: falling from it, above `SHOULDER`."""
+    """Return the first and last plane of the peak at `k`: it falls to them, above `SHOULDER`."""
     first, last = k - 1, k + 1
     while first > 0 and SHOULDER * curve[k] < curve[first - 1] <= curve[first]:
         first -= 1
@@ -120,12 +98,12 @@ def _peak_extent(curve, k):  # type: ignore[no-untyped-def]
     return first, last
 
 
-# Weighted least squares of the whole peak
-# ----------------------------------------
+# Weighted least squares of all planes of a peak
+# ----------------------------------------------
 # Of v = F / F_k and u = (z - z_k) / scale, t = v^(-1/2) = c₀ + c₁ u + c₂ u² is fitted with weights
 #     w = 4 v / (ρ² + h²),
-# since Var t = (dt / dv)² Var v = ρ² / 4 v. ρ² is the variance of ln F, which with s = F₀ / F reads
-# f² (2 - s) s, and h = `LORENTZIAN_ERROR` keeps planes without noise from deciding alone.
+# since Var t = (dt / dv)² Var v = ρ² / 4 v. ρ² = f² (2 - s) s is the variance of ln F, with
+# s = F₀ / F, and h = `LORENTZIAN_ERROR` limits the weight of planes without noise.
 # With the moments S_n = Σ w uⁿ and R_n = Σ w t uⁿ, the normal equations are
 #     [S₀ S₁ S₂; S₁ S₂ S₃; S₂ S₃ S₄] c = R,
 # solved by Cramer's rule: c₁ = a · R / det and c₂ = b · R / det with the rows a, b of the adjugate.
@@ -137,7 +115,7 @@ def _peak_extent(curve, k):  # type: ignore[no-untyped-def]
 
 @inline_kernel
 def _fit_peak(curve, k, positions, floor, fluctuation):  # type: ignore[no-untyped-def]
-    """Return the vertex of a squared Lorentzian fitted to a whole peak, and its uncertainty."""
+    """Return the vertex of a squared Lorentzian fitted to all planes of a peak, and its error."""
     first, last = _peak_extent(curve, k)
     by_peak, fluctuation_squared = 1 / curve[k], fluctuation * fluctuation
     scale = abs(positions[last] - positions[first]) / 2
@@ -177,7 +155,7 @@ def _fit_peak(curve, k, positions, floor, fluctuation):  # type: ignore[no-untyp
 
 @inline_kernel
 def _add_moments(m0, m1, m2, m3, m4, weight, u):  # type: ignore[no-untyped-def]
-    """Add `weight` times u to the powers 0 to 4."""
+    """Add `weight` times u⁰ … u⁴ to the moments."""
     v = weight * u
     w = v * u
     return m0 + weight, m1 + v, m2 + w, m3 + w * u, m4 + w * u * u
@@ -185,19 +163,10 @@ def _add_moments(m0, m1, m2, m3, m4, weight, u):  # type: ignore[no-untyped-def]
 
 @inline_kernel
 def locate_peak(curve, k, positions, model, floor, fluctuation):  # type: ignore[no-untyped-def]
-    """Return position and standard uncertainty of the peak at the local maximum `k`.
+    """Return position and standard uncertainty of the peak at the local maximum `k` of a curve.
 
-    Parameters
-    ----------
-    curve : (Z,) float32
-    k : int
-        Plane of the maximum. In the first or last plane it is not interpolated.
-    positions : (Z,) float64
-        Focus positions of the planes; the result has their unit.
-    model : int
-        A value of `PEAK_MODELS`.
-    floor, fluctuation : float32
-        Noise of the curve.
+    (Z,) float32 `curve`, (Z,) float64 `positions`; `model` is a value of `PEAK_MODELS`. A peak in
+    the first or last plane is not interpolated.
     """
     count = len(curve)
     if k == 0 or k == count - 1:

@@ -1,10 +1,15 @@
-"""Peaks of every curve of a focus volume: the highest, the outermost, several, or a given one."""
+"""Peaks of every curve of a focus volume: the highest, the outermost, several, or a given one.
+
+In all kernels, `focus` is (Z, Y, X) float32, `positions` are the (Z,) float64 focus positions of
+its planes, `floor` and `fluctuation` the (Y, X) float32 fields of `Noise`, and `z_score` is the
+result of `detection_z_score`. Positions and uncertainties have the unit of `positions`.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from napari_dff.curve.noise import MIN_FLUCTUATION, Noise, detection_threshold
+from napari_dff.curve.noise import MIN_FLUCTUATION, detection_threshold
 from napari_dff.curve.peak import CURVE_PEAK, locate_peak
 from napari_dff.runtime.jit import inline_kernel, kernel
 
@@ -13,78 +18,16 @@ MIN_PEAK_SHARE = 0.05  # of the highest peak: lower ones are not taken as the fi
 DIP_FLUCTUATIONS = 3  # depth of the dip that separates two peaks, in fluctuations
 
 
-def find_peaks(
-    focus: np.ndarray,
-    positions: np.ndarray,
-    model: int,
-    preference: int,
-    noise: Noise,
-    z_score: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return plane, position and standard uncertainty of one peak of every curve.
-
-    Parameters
-    ----------
-    focus : (Z, Y, X) float32
-    positions : (Z,) float64
-        Focus positions of the planes.
-    model : int
-        A value of `PEAK_MODELS`.
-    preference : int
-        `HIGHEST_PEAK`, `FIRST_PEAK` or `LAST_PEAK`.
-    noise : Noise
-    z_score : float
-        Fluctuations above the floor from which a peak is detected, see `detection_z_score`.
-
-    Returns
-    -------
-    (Y, X) uint16, (Y, X) float32, (Y, X) float32
-        The uncertainty is inf where no peak is detected.
-    """
-    peaks: tuple[np.ndarray, np.ndarray, np.ndarray] = _find_peaks(
-        focus, positions, model, preference, noise.floor, noise.fluctuation, z_score
-    )
-    return peaks
-
-
-def peak_uncertainty(
-    focus: np.ndarray, positions: np.ndarray, index: np.ndarray, noise: Noise
-) -> np.ndarray:
-    """Return the standard uncertainty, from noise alone, of a peak at plane `index` (Y, X).
-
-    Shapes are those of `find_peaks`. Where `index` is no maximum of the curve, it is the distance
-    between planes.
-    """
-    uncertainty: np.ndarray = _peak_uncertainty(
-        focus, positions, index, noise.floor, noise.fluctuation
-    )
-    return uncertainty
-
-
 @kernel
-def _peak_uncertainty(focus, positions, index, floor, fluctuation):  # type: ignore[no-untyped-def]
-    """Compute `peak_uncertainty`; `floor` and `fluctuation` are (Y, X) float32."""
-    count, height, width = focus.shape
-    out = np.empty((height, width), np.float32)
-    for y in range(height):
-        for x in range(width):
-            curve = focus[:, y, x]
-            top = int(index[y, x])
-            low, high = max(top - 1, 0), min(top + 1, count - 1)
-            if curve[top] >= curve[low] and curve[top] >= curve[high]:
-                _, out[y, x] = locate_peak(
-                    curve, top, positions, CURVE_PEAK, floor[y, x], fluctuation[y, x]
-                )
-            else:
-                out[y, x] = abs(positions[high] - positions[low]) / (high - low)
-    return out
-
-
-@kernel
-def _find_peaks(  # type: ignore[no-untyped-def]
+def find_peaks(  # type: ignore[no-untyped-def]
     focus, positions, model, preference, floor, fluctuation, z_score
 ):
-    """Compute `find_peaks`; `floor` and `fluctuation` are (Y, X) float32."""
+    """Return plane, position and standard uncertainty of one peak of every curve.
+
+    They are (Y, X) uint16, float32 and float32; the uncertainty is inf where no peak is detected.
+    `model` is a value of `PEAK_MODELS`, `preference` is `HIGHEST_PEAK`, `FIRST_PEAK` or
+    `LAST_PEAK`.
+    """
     _, height, width = focus.shape
     index = np.empty((height, width), np.uint16)
     position = np.empty((height, width), np.float32)
@@ -106,11 +49,33 @@ def _find_peaks(  # type: ignore[no-untyped-def]
     return index, position, uncertainty
 
 
+@kernel
+def peak_uncertainty(focus, positions, index, floor, fluctuation):  # type: ignore[no-untyped-def]
+    """Return the standard uncertainty, from noise alone, of a peak at plane `index` (Y, X).
+
+    Where `index` is not a maximum of the curve, it is the distance between planes.
+    """
+    count, height, width = focus.shape
+    out = np.empty((height, width), np.float32)
+    for y in range(height):
+        for x in range(width):
+            curve = focus[:, y, x]
+            top = int(index[y, x])
+            low, high = max(top - 1, 0), min(top + 1, count - 1)
+            if curve[top] >= curve[low] and curve[top] >= curve[high]:
+                _, out[y, x] = locate_peak(
+                    curve, top, positions, CURVE_PEAK, floor[y, x], fluctuation[y, x]
+                )
+            else:
+                out[y, x] = abs(positions[high] - positions[low]) / (high - low)
+    return out
+
+
 @inline_kernel
 def argmax_in_row(focus, y, planes):  # type: ignore[no-untyped-def]
     """Write the plane of the maximum of each curve in row `y` to (X,) int32 `planes`.
 
-    Plane by plane, since the memory of (Z, Y, X) `focus` is contiguous along X.
+    Plane by plane, since the memory of `focus` is contiguous along X.
     """
     count, _, width = focus.shape
     maximum = np.empty(width, np.float32)
@@ -152,24 +117,8 @@ def find_strongest_peaks(  # type: ignore[no-untyped-def]
 ):
     """Return positions and strengths of the highest detected peaks of every curve.
 
-    Parameters
-    ----------
-    focus : (Z, Y, X) float32
-    positions : (Z,) float64
-        Focus positions of the planes.
-    floor, fluctuation : (Y, X) float32
-        Noise of the curves.
-    z_score : float
-        Fluctuations above the floor from which a peak is detected.
-    max_count : int
-        K, the number of peaks to return.
-
-    Returns
-    -------
-    (K, Y, X) float32
-        Positions, the strongest peak first; NaN where there are fewer.
-    (K, Y, X) float32
-        Strengths: the peak over the floor; 0 where there are fewer.
+    Both are (max_count, Y, X) float32, the strongest peak first. Strength is the peak over the
+    floor. Where there are fewer peaks, the position is NaN and the strength 0.
     """
     count, height, width = focus.shape
     depth = np.full((max_count, height, width), np.nan, np.float32)

@@ -1,4 +1,4 @@
-"""Focus volumes (Z, Y, X), read window by window, so that no whole volume need be in memory."""
+"""Focus volumes (Z, Y, X), read window by window, so that a volume need not be in memory."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from napari_dff.model.stack import MIN_PLANES
 from napari_dff.runtime.jit import kernel
 from napari_dff.runtime.windows import Window, plan_windows
 
-VOLUMES_PER_WINDOW = 2.2  # float32 volumes of a window in memory while its curves are measured
-WINDOW_MARGIN_PX = 20  # typical margin around a window whose curves are measured
+VOLUMES_PER_WINDOW = 2.2  # float32 volumes of a window in memory while its focus is measured
+WINDOW_MARGIN_PX = 20  # typical margin of a window whose focus is measured
 CODES_PER_E_FOLD = 20.0  # quantization of ln(measure): steps of 5 %, rounded to within 2.5 %
 TINY = np.float32(1e-30)
 
@@ -36,22 +36,11 @@ class FocusVolume(Protocol):
 
 @dataclass(frozen=True)
 class LazyFocusVolume:
-    """Curves that are computed, or sliced from an array, at every read.
+    """Curves that are computed, or sliced from an array, at every read."""
 
-    Parameters
-    ----------
-    shape : (int, int, int)
-        Z, Y, X.
-    measure : callable
-        From a window to its curves, (Z, Y, X) float32.
-    noise_step : int
-        Distance in pixels between the curves of which the noise is computed; it is interpolated
-        between them. Above 1 where curves of neighbours hardly differ.
-    """
-
-    shape: tuple[int, int, int]
-    measure: Callable[[Window], np.ndarray]
-    noise_step: int = 1
+    shape: tuple[int, int, int]  # Z, Y, X
+    measure: Callable[[Window], np.ndarray]  # from a window to its curves, (Z, Y, X) float32
+    noise_step: int = 1  # noise is computed at every n-th pixel, then interpolated
 
     def read(self, window: Window) -> tuple[np.ndarray, Noise]:
         """Return the curves in `window` and their noise."""
@@ -65,11 +54,9 @@ class LazyFocusVolume:
 
 
 class QuantizedFocusVolume:
-    """Curves that are computed at the first read and kept for later ones, in one byte a value.
+    """Curves that are computed at the first read, and kept for later ones in one byte a value.
 
-    The byte is ln(maximum of the curve / value) in steps of 1 / `CODES_PER_E_FOLD`. Values
-    below exp(-12.75) of the maximum are raised to that. The first read returns the exact
-    curves, later ones the quantized.
+    The first read returns the exact curves, later ones those of `_encode`.
     """
 
     def __init__(self, source: FocusVolume) -> None:
@@ -98,7 +85,7 @@ class QuantizedFocusVolume:
 
 @dataclass(frozen=True)
 class FocusVolumeView:
-    """The part of a focus volume in one window; noise is that of the whole volume."""
+    """The part of a focus volume in one window, with the noise of the full volume."""
 
     source: FocusVolume
     window: Window
@@ -123,12 +110,6 @@ def focus_windows(volume: FocusVolume) -> list[Window]:
 
 def as_focus_volume(focus: np.ndarray) -> FocusVolume:
     """Return an array as a focus volume; ValueError unless (Z, Y, X), finite and at least 0."""
-    values = checked_focus(focus)
-    return LazyFocusVolume(values.shape, lambda window: values[(..., *window.slices)])
-
-
-def checked_focus(focus: np.ndarray) -> np.ndarray:
-    """`focus` as contiguous float32; ValueError unless (Z, Y, X), finite and at least 0."""
     with np.errstate(over="ignore"):  # what becomes infinite is refused
         values = np.ascontiguousarray(as_numbers("focus", focus), dtype=np.float32)
     if values.ndim != 3 or len(values) < MIN_PLANES or values.size == 0:
@@ -141,44 +122,26 @@ def checked_focus(focus: np.ndarray) -> np.ndarray:
         raise ValueError(f"focus must be finite and at least 0, got values from {low} to {high}")
     if high == 0:
         raise ValueError("focus must be above 0 somewhere, got 0 everywhere: nothing is sharp")
-    return values
+    return LazyFocusVolume(values.shape, lambda window: values[(..., *window.slices)])
 
 
 def _crop(curves: np.ndarray, inner: tuple[slice, slice]) -> np.ndarray:
     """Return the part `inner` of `curves`, contiguous; it reuses the memory that `curves` owns."""
     if not (curves.flags.owndata and curves.flags.c_contiguous):
         return np.ascontiguousarray(curves[(..., *inner)])
-    height, width = (part.stop - part.start for part in inner)
-    _move_to_front(curves, inner[0].start, inner[1].start, height, width)
-    return curves.reshape(-1)[: len(curves) * height * width].reshape(-1, height, width)
-
-
-@kernel
-def _move_to_front(curves, top, left, height, width):  # type: ignore[no-untyped-def]
-    """Move a part of (Z, Y, X) `curves` to the front of their memory.
-
-    Values are written where they were read, or before: none is overwritten before it is read.
-    """
-    flat, target = curves.reshape(-1), 0
-    for k in range(len(curves)):
-        for y in range(top, top + height):
-            row = curves[k, y]
-            for x in range(left, left + width):
-                flat[target] = row[x]
-                target += 1
+    height, width = curves[0][inner].shape
+    front = curves.reshape(-1)[: len(curves) * height * width].reshape(-1, height, width)
+    for k, plane in enumerate(curves):  # no plane is overwritten before it is read
+        front[k] = plane[inner]
+    return front
 
 
 @kernel
 def _encode(curves, codes, maximum):  # type: ignore[no-untyped-def]
-    """Quantize curves.
+    """Quantize (Z, Y, X) float32 curves: write (Z, Y, X) uint8 codes, and (Y, X) float32 maxima.
 
-    Parameters
-    ----------
-    curves : (Z, Y, X) float32
-    codes : (Z, Y, X) uint8, output
-        ln(maximum / value) in steps of 1 / `CODES_PER_E_FOLD`.
-    maximum : (Y, X) float32, output
-        Of each curve.
+    A code is ln(maximum / value) in steps of 1 / `CODES_PER_E_FOLD`. Values below exp(-12.75) of
+    the maximum are raised to that.
     """
     count, rows, columns = curves.shape
     steps = np.float32(CODES_PER_E_FOLD)
@@ -198,7 +161,7 @@ def _encode(curves, codes, maximum):  # type: ignore[no-untyped-def]
 
 @kernel
 def _decode(codes, maximum):  # type: ignore[no-untyped-def]
-    """Return the (Z, Y, X) float32 curves of `_encode`'s codes and maxima."""
+    """Return the (Z, Y, X) float32 curves that `_encode` has quantized."""
     count, rows, columns = codes.shape
     shares = np.exp(-np.arange(256) / CODES_PER_E_FOLD).astype(np.float32)
     curves = np.empty((count, rows, columns), np.float32)

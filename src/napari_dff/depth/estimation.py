@@ -8,18 +8,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from napari_dff.curve import (
+from napari_dff.curve.noise import detection_z_score
+from napari_dff.curve.peak import PEAK_MODELS
+from napari_dff.curve.search import (
     FIRST_PEAK,
     HIGHEST_PEAK,
     LAST_PEAK,
-    PEAK_MODELS,
-    FocusVolume,
-    as_focus_volume,
-    detection_z_score,
     find_peaks,
     find_strongest_peaks,
-    focus_windows,
 )
+from napari_dff.curve.volume import FocusVolume, as_focus_volume, focus_windows
 from napari_dff.model import checks
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Peak, Prefer
@@ -180,7 +178,7 @@ def locate_depth(
     def fill(window: Window) -> None:
         curves, noise = volume.read(window)
         here = window.slices
-        index[here], depth[here], uncertainty[here] = find_peaks(curves, *settings, noise, z_score)
+        index[here], depth[here], uncertainty[here] = find_peaks(curves, *settings, *noise, z_score)
 
     run_parallel(fill, focus_windows(volume), progress, desc="Finding depth")
     return DepthMap(index, depth, uncertainty)

@@ -8,15 +8,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from napari_dff.curve import (
-    CURVE_PEAK,
-    HIGHEST_PEAK,
-    NOISE_RADIUS_PX,
-    NOISE_SIGMA_PX,
-    compute_noise,
-    detection_z_score,
-    find_peaks,
-)
+from napari_dff.curve.noise import NOISE_RADIUS_PX, NOISE_SIGMA_PX, compute_noise, detection_z_score
+from napari_dff.curve.peak import CURVE_PEAK
+from napari_dff.curve.search import HIGHEST_PEAK, find_peaks
 from napari_dff.focus.balance import balance, balance_radius
 from napari_dff.focus.sampling import SampledOperator
 from napari_dff.focus.splines import SPLINE_RADIUS, add_upsampled, upsample
@@ -170,7 +164,7 @@ def _peak_uncertainty(volume: np.ndarray, block: int, step: int) -> np.ndarray:
         volume = np.stack([block_means(plane, block) for plane in volume])
     settings = np.arange(float(len(volume))), CURVE_PEAK, HIGHEST_PEAK
     noise = compute_noise(volume, NOISE_SIGMA_PX / (block * step))
-    return find_peaks(volume, *settings, noise, detection_z_score(len(volume)))[2]
+    return find_peaks(volume, *settings, *noise, detection_z_score(len(volume)))[2]
 
 
 AGGREGATIONS: dict[Aggregation, Callable[[SampledOperator, Window], np.ndarray]] = {

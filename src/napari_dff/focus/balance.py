@@ -7,7 +7,7 @@ from math import ceil, sqrt
 import cv2
 import numpy as np
 
-from napari_dff.curve import argmax_in_row
+from napari_dff.curve.search import argmax_in_row
 from napari_dff.runtime.jit import kernel
 
 MAX_SHIFT_SIGMAS = 1.5  # standard deviations of the window by which it may be shifted

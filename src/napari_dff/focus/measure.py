@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_dff.curve import NOISE_RADIUS_PX, LazyFocusVolume, focus_windows
+from napari_dff.curve.noise import NOISE_RADIUS_PX
+from napari_dff.curve.volume import LazyFocusVolume, focus_windows
 from napari_dff.focus.aggregation import AGGREGATIONS, SCALES, balanced_radius
 from napari_dff.focus.operators import OPERATORS, operator_radius
 from napari_dff.focus.sampling import SampledOperator

@@ -9,15 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_dff.curve import (
-    PEAK_MODELS,
-    Noise,
-    detection_threshold,
-    detection_z_score,
-    evaluate_fitted_peak,
-    find_peaks,
-    find_strongest_peaks,
-)
+from napari_dff.curve.noise import Noise, detection_threshold, detection_z_score
+from napari_dff.curve.peak import PEAK_MODELS, evaluate_fitted_peak
+from napari_dff.curve.search import find_peaks, find_strongest_peaks
 from napari_dff.depth.estimation import PREFERENCES
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
@@ -155,7 +149,7 @@ def focus_curve(stack: FocalStack, recipe: Recipe, row: int, column: int) -> Foc
     noise = Noise(*(np.ascontiguousarray(part[here]) for part in noise))
     z_score, positions = detection_z_score(len(curves)), stack.positions
     model, preference = PEAK_MODELS[recipe.peak], PREFERENCES[recipe.prefer]
-    peak = find_peaks(curves, positions, model, preference, noise, z_score)
+    peak = find_peaks(curves, positions, model, preference, *noise, z_score)
     plane, depth, uncertainty = (part[0, 0].item() for part in peak)
     others = find_strongest_peaks(curves, positions, *noise, z_score, MAX_OTHER_PEAKS)[0][:, 0, 0]
     spacing = float(np.abs(np.diff(positions)).mean())

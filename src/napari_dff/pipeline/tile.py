@@ -12,7 +12,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from napari_dff.curve import FocusVolume, FocusVolumeView, LazyFocusVolume, QuantizedFocusVolume
+from napari_dff.curve.volume import (
+    FocusVolume,
+    FocusVolumeView,
+    LazyFocusVolume,
+    QuantizedFocusVolume,
+)
 from napari_dff.depth.estimation import estimate_depth, locate_depth
 from napari_dff.focus import focus_radius, lazy_focus_volume
 from napari_dff.fusion.fuse import all_in_focus

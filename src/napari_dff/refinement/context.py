@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_dff.curve import FocusVolume, FocusVolumeView
+from napari_dff.curve.volume import FocusVolume, FocusVolumeView
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window

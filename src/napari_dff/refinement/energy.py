@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_dff.curve import CURVE_PEAK, Noise, locate_peak
+from napari_dff.curve.noise import Noise
+from napari_dff.curve.peak import CURVE_PEAK, locate_peak
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.refinement.context import HintField
 from napari_dff.runtime.jit import kernel

@@ -20,7 +20,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from napari_dff.curve import focus_windows
+from napari_dff.curve.volume import focus_windows
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.stack import fractional_plane_index
 from napari_dff.refinement.context import HintField, RefinementContext

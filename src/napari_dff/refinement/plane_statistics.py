@@ -6,7 +6,8 @@ import itertools
 
 import numpy as np
 
-from napari_dff.curve import FocusVolume, peak_uncertainty
+from napari_dff.curve.search import peak_uncertainty
+from napari_dff.curve.volume import FocusVolume
 from napari_dff.imaging.images import luminance
 from napari_dff.model.checks import as_numbers, check_finite
 from napari_dff.model.depth_map import DepthMap
@@ -77,7 +78,7 @@ def noise_deviation(
     of the surface, and they would be smoothed away.
     """
     curves, noise = volume.read(window)
-    deviation = peak_uncertainty(curves, positions, estimate.index[window.slices], noise)
+    deviation = peak_uncertainty(curves, positions, estimate.index[window.slices], *noise)
     return np.where(np.isfinite(estimate.uncertainty[window.slices]), deviation, np.float32(np.inf))
 
 

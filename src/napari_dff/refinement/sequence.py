@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from napari_dff.curve import FocusVolume, as_focus_volume
+from napari_dff.curve.volume import FocusVolume, as_focus_volume
 from napari_dff.model import checks
 from napari_dff.model.checks import as_numbers, check_finite
 from napari_dff.model.depth_map import DepthMap
