@@ -332,7 +332,7 @@ def test_files_that_cannot_be_moved_leave_the_old_result(tmp_path, fails_at, mon
         os.rename(source, target)
 
     theirs = SimpleNamespace(**{**vars(os), "replace": replace})
-    monkeypatch.setattr("napari_dff.io.moves.os", theirs)
+    monkeypatch.setattr("napari_dff.io.staging.os", theirs)
     kept = tmp_path / "out-finished"
     with pytest.raises(PermissionError, match=f"open; the finished result is in {kept}"):
         write(out, layout_of(2), "ome-zarr")

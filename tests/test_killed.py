@@ -26,9 +26,9 @@ from napari_dff import synthetic
 from napari_dff.batch.job import Job
 from napari_dff.batch.tasks import make_tasks, run_task
 from napari_dff.cli import program as cli
-from napari_dff.io.atomic import recover, write_file, write_folder
-from napari_dff.io.moves import PROVENANCE_FILE
-from napari_dff.io.staging import MOVES, STAGING_SUFFIX
+from napari_dff.io.atomic import write_file, write_folder
+from napari_dff.io.records import PROVENANCE_FILE
+from napari_dff.io.staging import MOVES, STAGING_SUFFIX, recover
 from napari_dff.io.writers.result_files import RESULT_NAMES
 from napari_dff.model.recipe import Recipe
 

@@ -14,9 +14,9 @@ import tifffile
 
 from napari_dff import FocalStack, Recipe, read_stack
 from napari_dff.cli.program import main
-from napari_dff.io import copy_sample, moves, staging, write_image, write_recipe, write_stack
-from napari_dff.io.atomic import recover, write_file, write_folder
-from napari_dff.io.staging import STAGING_SUFFIX
+from napari_dff.io import copy_sample, staging, write_image, write_recipe, write_stack
+from napari_dff.io.atomic import write_file, write_folder
+from napari_dff.io.staging import STAGING_SUFFIX, recover
 
 QUICK = ["--registration", "none", "--refinement", "none", "--quiet"]
 RESULT = {
@@ -287,7 +287,7 @@ def test_moves_that_can_be_neither_finished_nor_undone_are_finished_later(tmp_pa
                     raise PermissionError("another program holds it open")
                 real(source, target)
 
-            monkeypatch.setattr(moves.os, "replace", replace)
+            monkeypatch.setattr(staging.os, "replace", replace)
         try:
             with write_folder(out, "abc") as place:
                 for name in "abc":
@@ -303,7 +303,7 @@ def test_moves_that_can_be_neither_finished_nor_undone_are_finished_later(tmp_pa
 def test_what_moves_in_is_on_the_disk_before(tmp_path, monkeypatch):
     synced = set()
     monkeypatch.setattr(
-        moves.os, "fsync", lambda file: synced.add(os.readlink(f"/proc/self/fd/{file}"))
+        staging.os, "fsync", lambda file: synced.add(os.readlink(f"/proc/self/fd/{file}"))
     )
     for folder in ("out", "out"):
         with write_folder(tmp_path / folder, ["a", "b.zarr"]) as place:

@@ -19,14 +19,13 @@ from napari_dff.cli.program import main
 from napari_dff.io import (
     StackError,
     copy_sample,
-    moves,
     read_stack,
     staging,
     write_stack,
     write_table,
 )
-from napari_dff.io.atomic import has_interrupted_moves, write_folder
-from napari_dff.io.staging import LOCK, MOVES, STAGING_SUFFIX
+from napari_dff.io.atomic import write_folder
+from napari_dff.io.staging import LOCK, MOVES, STAGING_SUFFIX, has_interrupted_moves
 from napari_dff.io.writers.meshes import save_mesh
 from napari_dff.io.writers.result_files import RESULT_NAMES
 from napari_dff.surface import Mesh
@@ -155,8 +154,8 @@ def interrupted_run(folder: Path, monkeypatch, *names: str) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(moves.os, "replace", replace)
-        patch.setattr(moves, "reversed", back, raising=False)
+        patch.setattr(staging.os, "replace", replace)
+        patch.setattr(staging, "reversed", back, raising=False)
         with contextlib.suppress(KeyboardInterrupt), write_folder(folder, RESULT_NAMES) as new:
             for name in names:
                 (new / name).write_text("new")
@@ -569,7 +568,7 @@ def test_a_single_file_that_cannot_be_replaced_is_kept(tmp_path, monkeypatch):
     def replace(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(moves.os, "replace", replace)
+    monkeypatch.setattr(staging.os, "replace", replace)
     with pytest.raises(PermissionError, match=r"the finished result is in .*table-finished\.csv"):
         write_table(tmp_path / "table.csv", {"a": [1]})
     assert content(tmp_path).keys() == {"table-finished.csv"}

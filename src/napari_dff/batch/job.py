@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from napari_dff.io import DepthFiles, Provenance, ResultFiles, ResultLayout
-from napari_dff.io.ownership import check_not_input
+from napari_dff.io.file_checks import check_not_input
 from napari_dff.io.writers.file_sink import FileSink
 from napari_dff.io.writers.result_files import RESULT_NAMES, FileFormat
 from napari_dff.model.acquisition import Acquisition, Index

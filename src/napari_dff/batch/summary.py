@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from napari_dff.io import write_table
 from napari_dff.io.atomic import write_folder
-from napari_dff.io.ownership import check_own, write_record
+from napari_dff.io.file_checks import check_own, write_record
 
 SUMMARY_TABLE = "summary.csv"
 SUMMARY_RECORD = "summary.json"

@@ -23,9 +23,9 @@ import napari_dff
 from napari_dff.batch.job import Job
 from napari_dff.batch.summary import SUMMARY_NAMES, Outcome
 from napari_dff.io import folder_names, read_acquisitions
-from napari_dff.io.atomic import recover
-from napari_dff.io.file_checks import compute_digest
-from napari_dff.io.ownership import check_not_input, earlier_input
+from napari_dff.io.file_checks import check_not_input, compute_digest
+from napari_dff.io.readers.results import earlier_input
+from napari_dff.io.staging import recover
 from napari_dff.io.writers.result_files import RESULT_NAMES, is_complete
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.pipeline.planning import FREE_MEMORY_FRACTION

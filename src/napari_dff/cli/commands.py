@@ -86,7 +86,7 @@ def run(
 def _run_position(
     job: "Job", acquisition: "Acquisition", folder: Path, source: Path, quiet: bool
 ) -> None:
-    from napari_dff.io.ownership import earlier_input
+    from napari_dff.io.readers.results import earlier_input
     from napari_dff.pipeline.quality import advice
 
     start = time.perf_counter()

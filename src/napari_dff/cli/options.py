@@ -99,7 +99,7 @@ class ProcessingOptions:
 
         The recipe of an earlier result may be replaced together with that result.
         """
-        from napari_dff.io.ownership import check_not_input, foreign_files
+        from napari_dff.io.file_checks import check_not_input, foreign_files
         from napari_dff.io.writers.result_files import RESULT_NAMES
 
         if self.transforms is not None:

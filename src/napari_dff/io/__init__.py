@@ -9,7 +9,7 @@ from napari_dff.io.readers.acquisitions import (
     read_stack,
     read_transforms,
 )
-from napari_dff.io.readers.depth_files import DepthFiles
+from napari_dff.io.readers.results import DepthFiles
 from napari_dff.io.records import Provenance, ResultLayout
 from napari_dff.io.samples import SAMPLE_NAMES, copy_sample, sample_path, write_sample
 from napari_dff.io.writers.functions import (

@@ -7,7 +7,7 @@ moved in when they are complete:
   later run recognises a staging folder that a killed process of the same user has left. A folder
   that was planted, copied or unpacked has another inode and is left alone.
 - ``new`` holds the new files, ``old`` the files that they replace.
-- ``moves.json`` lists the files to move, once ``new`` is complete. Where the process is killed
+- ``moves.json`` lists the files to move, once ``new`` is complete. If the process is killed
   while it moves them, the next run that writes to the same folder finishes the moves. Names that
   this run may not write itself are never moved.
 
@@ -22,23 +22,19 @@ import os
 import shutil
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from napari_dff.io.file_checks import check_folder, check_replaceable, file_signatures
-from napari_dff.io.moves import move_in, recover_staging_folder, sync_to_disk
+from napari_dff.io.file_checks import check_folder, check_replaceable
 from napari_dff.io.staging import (
     LOCK,
     MOVES,
     clean_up,
     create_staging_folder,
-    is_own,
-    list_staging_folders,
-    lock_file,
-    open_lock,
-    remove_staging_folder,
-    staging_prefix,
+    file_signatures,
+    move_in,
+    recover,
+    sync_to_disk,
 )
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -46,27 +42,14 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextlib.contextmanager
 def write_folder(
-    folder: Path, names: Collection[str], check: Callable[[Path], None] = lambda folder: None
+    folder: Path,  # created if missing
+    names: Collection[str],  # that may be created, replaced or removed in it; no others are
+    check: Callable[[Path], None] = lambda folder: None,  # raises if files must not be replaced
 ) -> Iterator[Path]:
     """Yield a staging folder whose files are moved into `folder` if the block ends without error.
 
-    Parameters
-    ----------
-    folder : path
-        Created if missing.
-    names : collection of str
-        Names of files and folders that may be created, replaced or removed in `folder`. All others
-        are left alone.
-    check : callable
-        Called with `folder` before anything is written; raises an error if files there must not be
-        replaced.
-
-    Raises
-    ------
-    OSError
-        If `folder` cannot be created or is a file, one of `names` cannot be replaced, another run
-        is writing to it, or the disk is full. If complete files cannot be moved in, they are kept
-        next to `folder`, and the message names the place.
+    OSError if `folder` cannot be written, another run is writing to it, or the disk is full. If
+    complete files cannot be moved in, they are kept, and the message names the place.
     """
     folder = Path(os.path.realpath(folder))
     check_folder(folder)
@@ -90,11 +73,8 @@ def write_folder(
 def write_file(path: Path) -> Iterator[Path]:
     """Yield a path that becomes `path`, a file or new .zarr, if the block ends without error.
 
-    Raises
-    ------
-    OSError
-        As `write_folder`; FileExistsError if `path` is a Zarr, IsADirectoryError if it is another
-        folder.
+    Errors as of `write_folder`; FileExistsError if `path` is a Zarr, IsADirectoryError if it is
+    another folder.
     """
     path = Path(os.path.realpath(path))
     if os.path.isdir(path):  # False if the name is too long
@@ -110,49 +90,6 @@ def write_file(path: Path) -> Iterator[Path]:
         sync_to_disk(staging)
         with _keep_on_failure(staging, new, path):
             os.replace(new, path)
-
-
-def recover(target: Path, names: Collection[str], current: Path | None = None) -> list[Path]:
-    """Finish the moves of killed runs into `target`, and remove leftovers of killed runs.
-
-    Returns the staging folders of other runs than `current` that are writing to `target` now.
-    """
-    target = Path(os.path.realpath(target))
-    busy = []
-    for staging in list_staging_folders(target):
-        if staging == current:
-            continue
-        same_target = staging.name.rpartition("-")[0] == staging_prefix(target)
-        lock = open_lock(staging)
-        if lock is None:
-            continue
-        unlocked, done = None, False
-        with (
-            lock,
-            contextlib.suppress(FileNotFoundError),
-        ):  # its own process may remove it meanwhile
-            unlocked = lock_file(lock)
-            if unlocked and is_own(staging, lock):
-                done = recover_staging_folder(staging, target, names, same_target)
-            elif unlocked and same_target:
-                warnings.warn(
-                    f"{staging} looks like a leftover of a killed run but is not one of yours: "
-                    "it is left alone",
-                    stacklevel=2,
-                )
-        if done:
-            remove_staging_folder(staging)  # on Windows an open file can't be removed
-        if unlocked is False and same_target:
-            busy.append(staging)
-    return busy
-
-
-def has_interrupted_moves(folder: Path) -> bool:
-    """Whether a run was killed while it moved its files into `folder`."""
-    return any(
-        staging.name.rpartition("-")[0] == staging_prefix(folder) and (staging / MOVES).is_file()
-        for staging in list_staging_folders(Path(os.path.realpath(folder)))
-    )
 
 
 @contextlib.contextmanager
@@ -195,13 +132,11 @@ def _keep_on_failure(staging: Path, new: Path, target: Path) -> Iterator[None]:
     except OSError as error:
         why = error.strerror or str(error)
         if (staging / MOVES).exists():  # some files were moved and can't be moved back
-            raise type(error)(
-                f"{target} is written in part ({why}): the next run into it finishes it"
-            ) from error
-        kept_path = _keep(new, target)
-        raise type(error)(
-            f"{target} can't be written: {why}; the finished result is in {kept_path}"
-        ) from error
+            message = f"{target} is written in part ({why}): the next run into it finishes it"
+        else:
+            kept_path = _keep(new, target)
+            message = f"{target} can't be written: {why}; the finished result is in {kept_path}"
+        raise type(error)(message) from error
 
 
 def _keep(new: Path, target: Path) -> Path:

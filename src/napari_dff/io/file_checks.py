@@ -1,8 +1,11 @@
-"""Checks of files and folders before anything is written, and their digests."""
+"""Checks before anything is written, which protect the files of the user.
+
+The record of a result lists the digest of each of its files. A file that is not in the record of
+its folder, or was changed since, belongs to the user; so does a file that a run reads.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
@@ -10,8 +13,12 @@ import shutil
 import stat
 import struct
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+
+import napari_dff
+from napari_dff.io.readers.zarr_store import is_zarr
+from napari_dff.io.records import PROVENANCE_FILE, read_json, write_json
 
 if sys.platform != "win32":
     import fcntl
@@ -23,7 +30,7 @@ BSD_IMMUTABLE_OR_APPEND = 0x00060006  # UF_ and SF_ flags, also of macOS
 
 def check_space(folder: Path, needed: int) -> None:
     """Raise an OSError unless `needed` bytes are free on the disk of `folder`."""
-    existing = nearest_existing(folder)
+    existing = _nearest_existing(folder)
     free = shutil.disk_usage(existing).free
     if needed > free:
         raise OSError(
@@ -34,7 +41,7 @@ def check_space(folder: Path, needed: int) -> None:
 
 def check_folder(folder: Path) -> None:
     """Raise a NotADirectoryError if the folder, or a parent of it, is a file."""
-    existing = nearest_existing(folder)
+    existing = _nearest_existing(folder)
     if not existing.is_dir():
         raise NotADirectoryError(f"{existing} is a file; give a folder to write into")
 
@@ -56,6 +63,75 @@ def check_replaceable(path: Path) -> None:
     raise PermissionError(f"{path} can't be replaced: it {why}; change that, or write elsewhere")
 
 
+def check_own(
+    folder: Path, names: Collection[str], overwrite: bool = False, record: str = PROVENANCE_FILE
+) -> None:
+    """Raise a FileExistsError if one of `names` in `folder` belongs to the user."""
+    foreign = [] if overwrite else foreign_files(folder, names, record)
+    if foreign:
+        raise FileExistsError(
+            f"{folder} holds {', '.join(foreign)}, which no run of napari-dff has written or which "
+            "was changed since: write elsewhere, or add --overwrite (overwrite=True in Python)"
+        )
+
+
+def check_not_input(
+    folders: Iterable[Path],
+    names: Collection[str],
+    input_files: Iterable[Path],
+    label: str = "the planes",
+) -> None:
+    """Raise a ValueError if files called `names` in `folders` would replace one of `input_files`.
+
+    Also if a folder is one of them, e.g. one of frames, or lies in a Zarr among them. `label` is
+    their name in the message.
+    """
+    paths = {path for file in input_files for path in _absolute_paths(file)}
+    protected = paths.union(*(path.parents for path in paths))
+    for folder in folders:
+        for out in _absolute_paths(folder):
+            in_zarr = any(parent in paths and is_zarr(parent) for parent in out.parents)
+            if out in paths or in_zarr or any(out / name in protected for name in names):
+                real = os.path.realpath(folder)
+                raise ValueError(f"out must be another folder than that of {label}, got {real}")
+
+
+def foreign_files(folder: Path, names: Collection[str], record: str = PROVENANCE_FILE) -> list[str]:
+    """Return those of `names` in `folder` that its record does not list with their digest."""
+    present = [name for name in sorted(names) if os.path.lexists(folder / name)]
+    try:
+        digests = dict(read_json(folder / record, "a record")["files"])
+    except (OSError, ValueError, KeyError, TypeError):  # no record, or another file of this name
+        return present
+    others = [name for name in present if name != record]
+    return [name for name in others if digests.get(name) != compute_digest(folder / name)]
+
+
+def write_record(folder: Path, content: dict[str, object], record: str = PROVENANCE_FILE) -> None:
+    """Write the record of all files in `folder`, with their digests, as JSON."""
+    files = {path.name: compute_digest(path) for path in sorted(folder.iterdir())}
+    content = {"napari_dff": napari_dff.__version__, **content, "files": files}
+    write_json(folder / record, content)
+
+
+def compute_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, or of the names and digests of all files in a folder."""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    files = sorted(each for each in path.rglob("*") if not each.is_dir())
+    listing = [f"{each.relative_to(path).as_posix()} {compute_digest(each)}\n" for each in files]
+    return hashlib.sha256(os.fsencode("".join(listing))).hexdigest()
+
+
+def folder_names(names: Sequence[str]) -> list[str]:
+    """Return distinct folder names, one for each of `names`; "" if there is only one."""
+    if len(names) == 1:
+        return [""]
+    safe = [re.sub(r"[^\w.-]+", "_", name).strip("._") or "position" for name in names]
+    return [name if safe.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(safe)]
+
+
 def _is_immutable(path: Path, status: os.stat_result) -> bool:
     """Whether an attribute set by chattr or chflags forbids to replace the file."""
     if getattr(status, "st_flags", 0) & BSD_IMMUTABLE_OR_APPEND:
@@ -75,35 +151,12 @@ def _is_immutable(path: Path, status: os.stat_result) -> bool:
         os.close(descriptor)
 
 
-def nearest_existing(folder: Path) -> Path:
+def _nearest_existing(folder: Path) -> Path:
     """Return the folder, or its nearest existing parent."""
     folder = folder.absolute()
     return next(path for path in (folder, *folder.parents) if os.path.exists(path))
 
 
-def file_signatures(folder: Path, names: Collection[str]) -> dict[str, tuple[int, ...]]:
-    """Return inode, size and time of change of each of `names` that exists in `folder`."""
-    signatures: dict[str, tuple[int, ...]] = {}
-    for name in names:
-        with contextlib.suppress(FileNotFoundError):
-            status = (folder / name).lstat()
-            signatures[name] = (status.st_ino, status.st_size, status.st_mtime_ns)
-    return signatures
-
-
-def compute_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the names and digests of all files in a folder."""
-    if not path.is_dir():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    files = sorted(each for each in path.rglob("*") if not each.is_dir())
-    listing = [f"{each.relative_to(path).as_posix()} {compute_digest(each)}\n" for each in files]
-    return hashlib.sha256(os.fsencode("".join(listing))).hexdigest()
-
-
-def folder_names(names: Sequence[str]) -> list[str]:
-    """Return distinct folder names, one for each of `names`; "" if there is only one."""
-    if len(names) == 1:
-        return [""]
-    safe = [re.sub(r"[^\w.-]+", "_", name).strip("._") or "position" for name in names]
-    return [name if safe.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(safe)]
+def _absolute_paths(path: Path) -> set[Path]:
+    """Return the absolute path, with links and with links resolved."""
+    return {path.absolute(), Path(os.path.realpath(path))}

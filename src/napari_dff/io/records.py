@@ -19,6 +19,8 @@ from napari_dff.model.recipe import Recipe
 MAP_DTYPES = {"depth": "float32", "index": "uint16", "uncertainty": "float32"}
 ALL_IN_FOCUS = "all_in_focus"
 IMAGE_NAMES = (*MAP_DTYPES, ALL_IN_FOCUS)
+PROVENANCE_FILE = "provenance.json"
+ZARR_RECORD_KEY = "napari-dff"  # attribute of an image that holds its record
 MAX_JSON_BYTES = 100_000_000
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from napari_dff.io.readers.axes import AXIS_ORDER, Source, StackError, as_dask_array, reason
 from napari_dff.io.readers.calibration import UNCALIBRATED, Calibration, Length, make_calibration
+from napari_dff.io.records import ZARR_RECORD_KEY
 
 ZARR_FILES = (".zgroup", ".zarray", ".zattrs", "zarr.json")
 OME_ZARR_MODELS = {"image": "ImageAttrs", "hcs": "HCSAttrs", "well": "WellAttrs"}
@@ -133,7 +134,7 @@ def _chunk_warnings(path: Path, array: Any) -> tuple[str, ...]:
 
 def _with_focus_positions(calibration: Calibration, group: Any) -> Calibration:
     """Add the focus position of every plane, where written by napari-dff."""
-    provenance = dict(group.attrs).get("napari-dff")
+    provenance = dict(group.attrs).get(ZARR_RECORD_KEY)
     positions = provenance.get("positions") if isinstance(provenance, dict) else None
     if calibration.unit == "pixel" or not positions or np.ndim(positions) != 1:
         return calibration

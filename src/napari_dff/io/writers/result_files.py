@@ -14,14 +14,13 @@ import numpy as np
 
 from napari_dff.imaging.images import block_means
 from napari_dff.io.atomic import write_folder
-from napari_dff.io.file_checks import check_space
+from napari_dff.io.file_checks import check_own, check_space, write_record
 from napari_dff.io.image_metadata import ImageMetadata, WindowWriter
-from napari_dff.io.moves import PROVENANCE_FILE
-from napari_dff.io.ownership import check_own, write_record
 from napari_dff.io.records import (
     ALL_IN_FOCUS,
     IMAGE_NAMES,
     MAP_DTYPES,
+    PROVENANCE_FILE,
     Provenance,
     ResultLayout,
     read_json,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from napari_dff.io.image_metadata import ImageMetadata
+from napari_dff.io.records import ZARR_RECORD_KEY
 from napari_dff.runtime.windows import Window
 
 CHUNK_SIZE_PX = 512
@@ -114,7 +115,7 @@ def _attributes(path: Path, metadata: ImageMetadata) -> dict[str, Any]:
     record = dict(metadata.record or {})
     if metadata.positions:
         record["positions"] = list(metadata.positions)
-    return attributes | ({"napari-dff": record} if record else {})
+    return attributes | ({ZARR_RECORD_KEY: record} if record else {})
 
 
 def _omero_channels(metadata: ImageMetadata, ranges: list[tuple[float, float]]) -> dict[str, Any]:

@@ -1,0 +1,170 @@
+"""Read results: the files that a run wrote into a folder, and images of them alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_dff.io.readers.acquisitions import read_transforms
+from napari_dff.io.readers.axes import as_dask_array, reason
+from napari_dff.io.readers.tiff import TIFF_SUFFIXES
+from napari_dff.io.readers.tiff_opening import map_tiff, open_tiff
+from napari_dff.io.readers.zarr_store import check_unpickled
+from napari_dff.io.records import PROVENANCE_FILE, ZARR_RECORD_KEY, read_json
+from napari_dff.io.staging import has_interrupted_moves
+from napari_dff.model.acquisition import Acquisition
+from napari_dff.model.depth_map import DepthMap
+from napari_dff.runtime.windows import Window
+
+
+def is_result_folder(folder: Path) -> bool:
+    """Whether a folder holds the record and the depth of a run."""
+    return (folder / PROVENANCE_FILE).is_file() and find_image(folder, "depth") is not None
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """Return the record of the run that wrote into a folder; ValueError if it is not a record."""
+    return read_json(folder / PROVENANCE_FILE, "the record of a run")
+
+
+def earlier_input(folder: Path) -> str:
+    """Return the path of the input of the result in `folder`, "" if there is no result."""
+    try:
+        return str(read_provenance(folder)["input"].get("path") or "planes in memory")
+    except (OSError, ValueError, KeyError, AttributeError):
+        return ""
+
+
+def find_image(folder: Path, name: str) -> Path | None:
+    """Return the file of an image of a result, in either format; None if there is none."""
+    files = (folder / f"{name}{suffix}" for suffix in (".tif", ".ome.zarr"))
+    return next((file for file in files if file.exists()), None)
+
+
+def read_image_record(path: Path) -> dict[str, Any]:
+    """Return the record that was written into an image; empty if there is none."""
+    record: Any = None
+    try:
+        if path.suffix == ".zarr":
+            import zarr  # 0.3 s, needed only here
+
+            record = zarr.open(path, mode="r").attrs.get(ZARR_RECORD_KEY)
+        elif path.suffix.lower() in TIFF_SUFFIXES:
+            with open_tiff(path, []) as (_, root):
+                pass
+            text = "" if root is None else root.findtext("{*}Image/{*}Description") or ""
+            record = json.loads(text) if "napari_dff" in text else None
+    except Exception:  # the reader of the file raises it again
+        return {}
+    return dict(record) if isinstance(record, Mapping) and "napari_dff" in record else {}
+
+
+def read_image(path: Path, max_loaded_bytes: float = 0) -> Any:
+    """Return the array of an image, colour last: loaded if small, else mapped or decoded lazily."""
+    if path.suffix != ".zarr":
+        if path.stat().st_size > max_loaded_bytes:
+            return map_tiff(path)
+        with open_tiff(path, []) as (tif, _):
+            return np.asarray(tif.asarray())
+    import zarr
+
+    array: Any = zarr.open_array(path / "0", mode="r")
+    check_unpickled(path.name, array)
+    if array.nbytes > max_loaded_bytes:
+        axes = ("",) * (array.ndim - 2) + ("Y", "X")
+        values = as_dask_array(array, array.chunks, axes, path.name)
+    else:
+        values = np.asarray(array)
+    attributes: Any = dict(zarr.open_group(path, mode="r").attrs)
+    channels = attributes.get("omero", {}).get("channels", [])
+    labels = [str(channel.get("label")).rpartition(" ")[2] for channel in channels[:3]]
+    if labels != ["red", "green", "blue"]:
+        return values
+    # Each colour image is three channels: (…, 3 · C, …, Y, X) → (…, C, …, Y, X, 3).
+    c = [axis["name"] for axis in attributes["multiscales"][0]["axes"]].index("c")
+    values = values.reshape(*values.shape[:c], -1, 3, *values.shape[c + 1 :])
+    values = np.moveaxis(values, c + 1, -1)
+    return values.squeeze(c) if values.shape[c] == 1 else values
+
+
+class DepthFiles:
+    """Depth map and transforms in a folder of results, for other planes of the same field.
+
+    ValueError unless the folder holds a result of planes of the same height, width, number and
+    focus positions as those of `acquisition`. A result of one time is used for all times.
+    """
+
+    transforms: np.ndarray  # (Z, 3, 3) or (T, Z, 3, 3) float64
+
+    def __init__(self, folder: str | os.PathLike[str], acquisition: Acquisition) -> None:
+        path = Path(folder)
+        try:
+            provenance = read_provenance(path)
+            self.transforms = read_transforms(path / "transforms.json")
+            self._maps = DepthMap(*(_open_map(path, name) for name in DepthMap._fields))
+            positions, unit = np.asarray(provenance["positions"], float), provenance["unit"]
+            if positions.shape != self.transforms.shape[:-2] or 0 in positions.shape:
+                raise ValueError(
+                    f"positions of shape {positions.shape} and transforms of shape "
+                    f"{self.transforms.shape} do not match"
+                )
+            positions = np.atleast_2d(positions)
+            _check_maps(self._maps, len(positions))
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            message = "a run was interrupted while it moved its result there: run it again"
+            message = message if has_interrupted_moves(path) else reason(error)
+            raise ValueError(f"{folder} holds no result of a run: {message}") from error
+        shape, expected = self._maps.depth.shape[-2:], tuple(acquisition.data.shape[3:5])
+        if shape != expected:
+            raise ValueError(
+                f"depth_from must be of planes of {expected[0]} × {expected[1]} pixels, "
+                f"got {shape[0]} × {shape[1]} in {folder}"
+            )
+        if len(positions) not in (1, acquisition.times):
+            raise ValueError(
+                f"depth_from must have one time, or {acquisition.times}, got {len(positions)} "
+                f"in {folder}"
+            )
+        span = _describe_span(positions, unit)
+        required_span = _describe_span(acquisition.positions, acquisition.unit)
+        if span != required_span:
+            raise ValueError(
+                f"depth_from must be of planes at the same positions: {folder} has {span}, "
+                f"these are {required_span}"
+            )
+
+    def at(self, time: int) -> Callable[[Window], DepthMap]:
+        """Return a function that reads windows of the depth map of one time."""
+        time_index = () if self._maps.depth.ndim == 2 else (time,)
+
+        def read(window: Window) -> DepthMap:
+            index = (*time_index, *window.slices)
+            return DepthMap(*(np.array(part[index]) for part in self._maps))
+
+        return read
+
+
+def _open_map(folder: Path, name: str) -> Any:
+    """Open one map of a result, ([T,] Y, X), decoded on demand."""
+    path = find_image(folder, name) or folder / f"{name}.ome.zarr"
+    try:
+        return read_image(path)
+    except Exception as error:  # zarr and tifffile raise many types for damaged files
+        raise ValueError(f"{path.name} can't be read: {reason(error)}") from error
+
+
+def _check_maps(maps: DepthMap, times: int) -> None:
+    """Raise ValueError unless all maps have one shape and this number of times."""
+    shapes = [each.shape for each in maps]
+    if len(set(shapes)) > 1 or shapes[0][:-2] != ((times,) if times > 1 else ()):
+        raise ValueError(f"its maps have the shapes {', '.join(map(str, shapes))}")
+
+
+def _describe_span(positions: np.ndarray, unit: str) -> str:
+    first = positions[0]
+    return f"{len(first)} planes from {first[0]:g} to {first[-1]:g} {unit}"
