@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from napari_dff import synthetic
 from napari_dff.imaging.images import luminance
-from napari_dff.imaging.warp import downsample, valid_mask
+from napari_dff.imaging.warp import valid_mask
 from napari_dff.registration import (
     LazyAlignedStack,
     align,
@@ -18,7 +18,7 @@ from napari_dff.registration import (
     joint,
     resample,
 )
-from napari_dff.registration.downsampling import DownsampledStack
+from napari_dff.registration.downsampling import downsample, read_downsampled
 from napari_dff.registration.motion import MOTIONS
 from napari_dff.runtime.threads import ThreadLimits, set_thread_limits
 from napari_dff.runtime.windows import Window, full_window
@@ -211,32 +211,27 @@ def test_a_plane_larger_than_memory_is_read_in_windows_only():
 @pytest.mark.parametrize("chunks", [None, (1, 17, 50), ((1, 1, 1), (64, 64, 25), (101,))])
 @pytest.mark.parametrize("colours", [0, 3])
 def test_downsampling_in_strips_equals_downsampling_at_once(chunks, colours, rng, monkeypatch):
-    monkeypatch.setattr(downsampling, "MAX_SIDE_PX", 32)
     monkeypatch.setattr(downsampling, "STRIP_VALUES", 1 << 10)
     planes = rng.integers(0, 60000, (3, 153, 101, colours or 1)).astype(np.uint16)
     planes = planes if colours else planes[..., 0]
     lazy = Lazy(planes, chunks)
-    small = DownsampledStack(lazy, as_grey=True)
-    everywhere = slice(None), slice(None)
-    assert small.factor == 5
-    assert small.shape == (3, 30, 20)
-    np.testing.assert_array_equal(small[(1, *everywhere)], downsample(luminance(planes[1]), 5))
+    small = read_downsampled(lazy, 1, 5, as_grey=True)
+    assert small.shape == (30, 20)
+    np.testing.assert_array_equal(small, downsample(luminance(planes[1]), 5))
     assert sum(shape[0] for _, shape in lazy.reads) == 150
-    in_colour = DownsampledStack(planes)
-    assert in_colour.shape == (3, 30, 20, 3)[: planes.ndim]
+    in_colour = read_downsampled(planes, 2, 5)
+    assert in_colour.shape == (30, 20, 3)[: planes.ndim - 1]
     assert in_colour.dtype == np.float32
     means = planes[2, :150, :100].reshape(30, 5, 20, 5, -1).mean(axis=(1, 3))
-    part = in_colour[2, slice(4, 20), slice(3, 9)]
-    np.testing.assert_allclose(part.reshape(16, 6, -1), means[4:20, 3:9], rtol=1e-6)
+    np.testing.assert_allclose(in_colour.reshape(means.shape), means, rtol=1e-6)
 
 
 def test_whole_chunks_are_read(rng, monkeypatch):
-    monkeypatch.setattr(downsampling, "MAX_SIDE_PX", 40)
     monkeypatch.setattr(downsampling, "STRIP_VALUES", 1 << 10)
     planes = rng.integers(0, 60000, (3, 160, 128)).astype(np.uint16)
     for chunks, height in ((None, 8), ((1, 32, 32), 32), (((1, 1, 1), (160,), (128,)), 160)):
         lazy = Lazy(planes, chunks)
-        DownsampledStack(lazy)[0, slice(None), slice(None)]
+        read_downsampled(lazy, 0, 4)
         assert {shape[0] for _, shape in lazy.reads} == {height}
 
 

@@ -3,12 +3,12 @@ from scipy import ndimage
 
 from napari_dff.imaging.warp import (
     SPLINE_MARGIN_PX,
-    downsampling_factor,
     source_window,
     valid_mask,
     warp,
     warp_window,
 )
+from napari_dff.registration.downsampling import downsampling_factor
 from napari_dff.runtime.windows import Window, full_window
 
 

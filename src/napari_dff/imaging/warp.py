@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_dff.imaging.images import block_means
 from napari_dff.runtime.jit import inline_kernel, kernel
 from napari_dff.runtime.windows import Window, full_window
 
@@ -16,7 +15,6 @@ from napari_dff.runtime.windows import Window, full_window
 # that is cut off has an influence of 0.268^distance, at 24 pixels less than float32 resolves, and 2
 # for the support of the splines.
 SPLINE_MARGIN_PX = 26
-MIN_SIDE_PX = 8  # shorter side of a downsampled image
 BORDER_TOLERANCE_PX = 1e-6  # rounding error of coordinates at the border
 
 
@@ -120,32 +118,6 @@ def spline_coefficients(image: np.ndarray) -> np.ndarray:
         image.astype(np.float32), order=3, output=np.float32, mode="mirror"
     )
     return filtered
-
-
-def downsample(image: np.ndarray, factor: int) -> np.ndarray:
-    """Return the means of `factor` × `factor` pixels of a (Y, X[, C]) image.
-
-    Rows and columns at the end that do not fill a block are dropped.
-    """
-    height, width = (size // factor * factor for size in image.shape[:2])
-    return block_means(image[:height, :width], factor)
-
-
-def downsampling_factor(shape: tuple[int, ...], max_side: int) -> int:
-    """Return the factor by which the longer side of (Y, X) images becomes `max_side` or less.
-
-    The shorter side stays `MIN_SIDE_PX` or more.
-    """
-    return max(1, min(-(-max(shape[:2]) // max_side), min(shape[:2]) // MIN_SIDE_PX))
-
-
-def upsampling_transform(factor: int) -> np.ndarray:
-    """Return the transform from downsampled to full coordinates.
-
-    Integers are the centres of pixels: the centre of the first block is at (factor - 1) / 2.
-    """
-    offset = (factor - 1) / 2
-    return np.array([[factor, 0, offset], [0, factor, offset], [0, 0, 1.0]])
 
 
 def valid_mask(transform: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

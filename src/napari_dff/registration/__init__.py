@@ -1,12 +1,7 @@
 """Alignment of every plane to the reference plane."""
 
-from napari_dff.registration.alignment import (
-    Alignment,
-    align,
-    align_lazily,
-    estimate_transforms,
-    resample,
-)
+from napari_dff.registration.alignment import Alignment, align, align_lazily, resample
+from napari_dff.registration.estimation import estimate_transforms
 from napari_dff.registration.exposure import estimate_gains
 from napari_dff.registration.lazy_stack import LazyAlignedStack, load_aligned
 from napari_dff.registration.report import Outcome, PlaneReport

@@ -1,7 +1,8 @@
-"""The public functions of registration: estimate transforms, and resample each plane once."""
+"""The public functions of registration: align planes, and resample each plane once."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from napari_dff.model import checks
 from napari_dff.model.recipe import Exposure, Motion, Registration
 from napari_dff.model.stack import validate_planes
-from napari_dff.registration.estimation import estimate
+from napari_dff.registration.estimation import estimate_transforms
 from napari_dff.registration.exposure import estimate_gains
 from napari_dff.registration.lazy_stack import LazyAlignedStack, load_aligned
 from napari_dff.registration.report import PlaneReport
@@ -108,25 +109,9 @@ def align_lazily(
     transforms: np.ndarray | None = None,
     progress: Progress = no_progress,
 ) -> LazyAlignedStack:
-    """Return aligned planes that are resampled where and when they are read.
+    """Return aligned planes that are resampled where and when they are read, as `align` does.
 
-    Parameters
-    ----------
-    planes : (Z, Y, X) or (Z, Y, X, 3) array
-        Any integer or float type; numpy, memory map, zarr or dask. Each plane is read once in
-        strips of rows to estimate its transform, and once more to estimate its gain.
-    registration, motion, reference, exposure
-        As in `align`.
-    transforms : (Z, 3, 3) array, optional
-        Known transforms, (y, x, 1) of a plane → (y, x, 1) of the reference plane. Nothing is
-        estimated then: `registration` and `motion` have no effect, and the report is empty.
-    progress : Progress
-        Called with the planes of each step; may raise to cancel.
-
-    Raises
-    ------
-    ValueError
-        As `align`, or when `transforms` has the wrong shape or cannot be inverted.
+    With known `transforms` nothing is estimated, and the report is empty.
     """
     checks.check_choice("exposure", exposure, get_args(Exposure))
     report: tuple[PlaneReport, ...] = ()
@@ -134,45 +119,11 @@ def align_lazily(
         transforms, report = estimate_transforms(
             planes, registration=registration, motion=motion, reference=reference, progress=progress
         )
-    gains = None
-    if exposure == "equal":
-        gains = estimate_gains(planes, transforms, reference=reference, progress=progress)
-    return LazyAlignedStack(planes, transforms, gains, report)
-
-
-def estimate_transforms(
-    planes: Any,  # (Z, Y, X[, 3])
-    *,
-    registration: Registration = "joint",
-    motion: Motion = "auto",
-    reference: int | None = None,
-    progress: Progress = no_progress,
-) -> tuple[np.ndarray, tuple[PlaneReport, ...]]:
-    """Estimate the transform of every plane to the reference plane, without resampling any.
-
-    Each plane is read once, in strips of rows; in memory are grey planes of a longer side of 1024
-    pixels. Parameters are those of `align`.
-
-    Returns
-    -------
-    (Z, 3, 3) float64
-        (y, x, 1) of a plane → (y, x, 1) of the reference plane.
-    tuple of PlaneReport
-
-    Raises
-    ------
-    ValueError
-        As `align`.
-    """
-    checks.check_choice("registration", registration, get_args(Registration))
-    checks.check_choice("motion", motion, get_args(Motion))
-    count = planes.shape[0]
-    centre = count // 2
-    if reference is not None:
-        centre = int(checks.Range(0, count - 1, 1).check("reference", reference))
-    if registration == "none":
-        return np.tile(np.eye(3), (count, 1, 1)), tuple(PlaneReport(i, i) for i in range(count))
-    return estimate(planes, registration, motion, centre, progress)
+    aligned = LazyAlignedStack(planes, transforms, report=report)
+    if exposure == "keep":
+        return aligned
+    gains = estimate_gains(planes, aligned.transforms, reference=reference, progress=progress)
+    return dataclasses.replace(aligned, gains=gains)
 
 
 def resample(

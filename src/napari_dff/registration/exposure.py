@@ -7,60 +7,51 @@ from typing import Any
 import cv2
 import numpy as np
 
-from napari_dff.imaging.warp import upsampling_transform
-from napari_dff.registration.downsampling import DownsampledStack
+from napari_dff.imaging.warp import valid_mask
+from napari_dff.registration import downsampling
+from napari_dff.registration.downsampling import (
+    downsampling_factor,
+    read_downsampled,
+    upsampling_matrix,
+)
 from napari_dff.registration.lazy_stack import LazyAlignedStack
 from napari_dff.runtime.progress import Progress, no_progress
 from napari_dff.runtime.threads import run_parallel
-from napari_dff.runtime.windows import full_window
 
 BLUR_PX = 8.0  # of the planes that are compared: blurred so much, they hardly depend on focus
 SAMPLE_SPACING = 7  # every 7th valid pixel is compared
 
 
+# The gain from a plane to the next is the median ratio of the two blurred planes over the pixels
+# where all planes have data. The gain to the reference plane is the product of these. A black
+# reference plane is replaced by the nearest plane that is not black.
 def estimate_gains(
-    planes: Any,
-    transforms: np.ndarray,
+    planes: Any,  # (Z, Y, X[, 3])
+    transforms: np.ndarray,  # (Z, 3, 3)
     *,
     reference: int | None = None,
     progress: Progress = no_progress,
 ) -> np.ndarray:
-    """Estimate the factors that equalize the exposure of all planes, per channel for colour.
+    """Return the factors (Z,) or (Z, 3) float64 that equalize the exposure of all planes.
 
-    The gain from a plane to the next is the median ratio of the two blurred planes over the pixels
-    where all planes have data; the gain to the reference plane is the product of these. Large
-    planes are compared downsampled; each is read once, in strips.
-
-    Parameters
-    ----------
-    planes : (Z, Y, X) or (Z, Y, X, 3) array
-        As they were taken, black at 0; numpy, memory map, zarr or dask.
-    transforms : (Z, 3, 3) array
-        (y, x, 1) of a plane → (y, x, 1) of the reference plane, as in `Alignment`.
-    reference : int, optional
-        The plane whose exposure is kept, 0 … Z-1; the middle one when None; the nearest that is
-        not black if it is black.
-    progress : Progress
-        Called with the planes; may raise to cancel.
-
-    Returns
-    -------
-    (Z,) or (Z, 3) float64
-        1 everywhere when there is no pixel where all planes have data. A black plane has the gain
-        of its neighbour.
+    1 if there is no pixel where all planes have data. A black plane has the gain of its neighbour.
     """
-    small = DownsampledStack(planes)
-    upsampling = upsampling_transform(small.factor)
-    aligned = LazyAlignedStack(small, np.linalg.inv(upsampling) @ transforms @ upsampling)
-    valid = aligned.valid(full_window((small.shape[1], small.shape[2])))
-    count = len(aligned)
-    gains = np.ones((count, *aligned.shape[3:]))
+    count = len(transforms)
+    factor = downsampling_factor(planes.shape[1:3], downsampling.MAX_SIDE_PX)
+    upsampling = upsampling_matrix(factor)
+    small_transforms = np.linalg.inv(upsampling) @ transforms @ upsampling
+    valid = np.ones([size // factor for size in planes.shape[1:3]], dtype=bool)
+    for matrix in small_transforms:
+        valid &= valid_mask(matrix, valid.shape)
+    gains = np.ones((count, *planes.shape[3:]))
     if not valid.any():
         return gains
     samples: list[Any] = [None] * count
 
     def sample(i: int) -> None:
-        blurred = cv2.GaussianBlur(aligned[i].astype(np.float32), (0, 0), BLUR_PX)
+        small = read_downsampled(planes, i, factor)[None]
+        aligned = LazyAlignedStack(small, small_transforms[[i]])[0]
+        blurred = cv2.GaussianBlur(aligned.astype(np.float32), (0, 0), BLUR_PX)
         # float64, since the ratio to a nearly black pixel overflows float32.
         samples[i] = blurred[valid][::SAMPLE_SPACING].astype(np.float64)
 

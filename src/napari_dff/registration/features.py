@@ -7,7 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from napari_dff.imaging.warp import downsample, downsampling_factor, upsampling_transform
+from napari_dff.registration.downsampling import downsample, downsampling_factor, upsampling_matrix
 from napari_dff.registration.motion import transform_points
 
 MAX_DISTANCE_RATIO = 0.8  # of the nearest to the second nearest descriptor
@@ -18,30 +18,22 @@ CONTRAST_THRESHOLD = 0.013
 
 
 class Keypoints(NamedTuple):
-    """Features of one plane: (N, 2) positions (y, x), (N,) diameters, (N, 128) descriptors."""
+    """SIFT features of one plane."""
 
-    points: np.ndarray
-    sizes: np.ndarray
-    descriptors: np.ndarray
+    points: np.ndarray  # (N, 2) float64, y and x in pixels
+    sizes: np.ndarray  # (N,) float64, diameters in pixels
+    descriptors: np.ndarray  # (N, 128) float32
 
 
 class Matches(NamedTuple):
-    """Matched features of a plane and its neighbour.
+    """Features of a plane and of its neighbour that match, and agree with one homography."""
 
-    Attributes
-    ----------
-    source, target : (N, 2) float64
-        Positions (y, x) in the plane and in its neighbour, in pixels, of the matches that agree.
-    weights : (N,) float64
-        1 / (product of the diameters), mean 1: a feature is located to a fraction of its diameter.
-    candidate_count : int
-        How many unambiguous, mutual matches there were.
-    """
-
-    source: np.ndarray
-    target: np.ndarray
+    source: np.ndarray  # (N, 2) float64, y and x in the plane
+    target: np.ndarray  # (N, 2) float64, y and x in the neighbour
+    # (N,) float64, 1 / (product of the diameters), mean 1: a feature is located to a fraction of
+    # its diameter.
     weights: np.ndarray
-    candidate_count: int
+    candidate_count: int  # unambiguous, mutual matches before the consensus
 
 
 NO_MATCHES = Matches(np.empty((0, 2)), np.empty((0, 2)), np.empty(0), 0)
@@ -50,12 +42,7 @@ NO_MATCHES = Matches(np.empty((0, 2)), np.empty((0, 2)), np.empty(0), 0)
 def detect_keypoints(image: np.ndarray, max_side: int, max_count: int) -> Keypoints:
     """Detect the `max_count` most distinct SIFT keypoints of a (Y, X) float32 image, 0 … 1.
 
-    The image is downsampled to a longer side of `max_side` pixels; positions and diameters are in
-    pixels of `image`.
-
-    References
-    ----------
-    Lowe 2004, doi:10.1023/B:VISI.0000029664.99615.94.
+    They are detected at a longer side of `max_side` pixels, and are in pixels of `image`.
     """
     factor = downsampling_factor(image.shape, max_side)
     detector = cv2.SIFT.create(nfeatures=max_count, contrastThreshold=CONTRAST_THRESHOLD)
@@ -63,25 +50,20 @@ def detect_keypoints(image: np.ndarray, max_side: int, max_count: int) -> Keypoi
     keypoints, descriptors = detector.detectAndCompute(levels, None)
     if descriptors is None:
         return Keypoints(np.empty((0, 2)), np.empty(0), np.empty((0, 128), np.float32))
-    points = np.array([keypoint.pt[::-1] for keypoint in keypoints], dtype=np.float64)
-    sizes = factor * np.array([keypoint.size for keypoint in keypoints])
-    return Keypoints(transform_points(upsampling_transform(factor), points), sizes, descriptors)
+    points = np.array([k.pt[::-1] for k in keypoints], dtype=np.float64)
+    sizes = factor * np.array([k.size for k in keypoints])
+    return Keypoints(transform_points(upsampling_matrix(factor), points), sizes, descriptors)
 
 
-# A match is unambiguous when its descriptor is clearly nearer than the second nearest one (Lowe's
-# ratio test), and mutual when each of the two is the nearest to the other. Of these, those are kept
-# that agree with one homography within CONSENSUS_RADIUS_PX. MAGSAC++ finds it: homographies of
-# random samples of four matches are scored by weights that fall off smoothly with the residual, the
-# average over all noise levels up to the radius, so that the result hardly depends on the radius.
-# A homography includes every simpler motion; which motion explains the matches is decided later.
+# A match is unambiguous when its descriptor is clearly nearer than the second nearest one (ratio
+# test, Lowe 2004, doi:10.1023/B:VISI.0000029664.99615.94), and mutual when each of the two is the
+# nearest to the other. Of these, those are kept that agree with one homography within
+# CONSENSUS_RADIUS_PX. MAGSAC++ (Barath et al. 2020, doi:10.1109/CVPR42600.2020.00138) fits it to
+# random samples of four matches and averages its score over all noise levels up to the radius, on
+# which the result hardly depends. A homography includes every simpler motion: the motion model is
+# selected later.
 def match(source: Keypoints, target: Keypoints) -> Matches:
-    """Match the features of two planes.
-
-    References
-    ----------
-    Lowe 2004, doi:10.1023/B:VISI.0000029664.99615.94 (ratio test).
-    Barath et al. 2020, doi:10.1109/CVPR42600.2020.00138 (MAGSAC++).
-    """
+    """Match the features of two planes."""
     if min(len(source.points), len(target.points)) < MIN_MATCHES:
         return NO_MATCHES
     source_index, target_index = _match_descriptors(source.descriptors, target.descriptors)

@@ -8,15 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_dff.model.recipe import Motion
+from napari_dff.registration import features
 from napari_dff.registration.downsampling import MAX_SIDE_PX
-from napari_dff.registration.features import (
-    MIN_MATCHES,
-    NO_MATCHES,
-    Keypoints,
-    Matches,
-    detect_keypoints,
-    match,
-)
 from napari_dff.registration.intensity import estimate_ecc
 from napari_dff.registration.motion import MOTIONS
 from napari_dff.runtime.progress import Progress
@@ -24,28 +17,15 @@ from napari_dff.runtime.threads import run_parallel
 
 
 class Candidates(NamedTuple):
-    """Transforms from a plane to its neighbour, by name of the motion model, and the matches.
-
-    Without transforms where nothing can be matched.
-    """
+    """Possible transforms from a plane to its neighbour; none where nothing can be matched."""
 
     transforms: dict[Motion, np.ndarray]
-    matches: Matches
+    matches: features.Matches
 
 
-class Matcher(NamedTuple):
-    """A method that matches two planes.
-
-    Attributes
-    ----------
-    match_pair : callable
-        From the indices of a plane and of its neighbour to `Candidates`.
-    keypoint_counts : list of int
-        Number of features of each plane; 0 where the method has none.
-    """
-
-    match_pair: Callable[[int, int], Candidates]
-    keypoint_counts: list[int]
+# A function from the indices of a plane and of its neighbour to `Candidates`, and the number of
+# features of each plane.
+Matcher = tuple[Callable[[int, int], Candidates], list[int]]
 
 
 def feature_matcher(
@@ -55,38 +35,36 @@ def feature_matcher(
 
     Up to `max_count` features a plane are detected at a longer side of `max_side` pixels.
     """
-    keypoints: dict[int, Keypoints] = {}
+    keypoints: dict[int, features.Keypoints] = {}
 
     def detect(i: int) -> None:
-        keypoints[i] = detect_keypoints(images[i], max_side, max_count)
+        keypoints[i] = features.detect_keypoints(images[i], max_side, max_count)
 
     def match_pair(plane: int, neighbour: int) -> Candidates:
-        matches = match(keypoints[plane], keypoints[neighbour])
-        if len(matches.source) < MIN_MATCHES:
+        matches = features.match(keypoints[plane], keypoints[neighbour])
+        if len(matches.source) < features.MIN_MATCHES:
             return Candidates({}, matches)
-        points = matches.source, matches.target, matches.weights
-        return Candidates({name: model.fit(*points) for name, model in MOTIONS.items()}, matches)
+        return Candidates(
+            {name: model.fit(*matches[:3]) for name, model in MOTIONS.items()}, matches
+        )
 
     run_parallel(detect, range(len(images)), progress, desc="Finding features")
-    return Matcher(match_pair, [len(keypoints[i].points) for i in range(len(images))])
+    return match_pair, [len(keypoints[i].points) for i in range(len(images))]
 
 
 def intensity_matcher(images: np.ndarray, motion: Motion) -> Matcher:
     """Match planes by the enhanced correlation coefficient, for the requested motion model."""
-    names: tuple[Motion, ...] = (motion,)
-    if motion == "auto":
-        names = ("translation", "similarity")
+    names: tuple[Motion, ...] = ("translation", "similarity") if motion == "auto" else (motion,)
 
     def match_pair(plane: int, neighbour: int) -> Candidates:
         transforms = {}
         for name in names:
-            model = MOTIONS[name]
-            transform = estimate_ecc(images[plane], images[neighbour], model)
+            transform = estimate_ecc(images[plane], images[neighbour], MOTIONS[name])
             if transform is not None:
-                transforms[name] = model.project(transform, images[plane].shape)
-        return Candidates(transforms, NO_MATCHES)
+                transforms[name] = MOTIONS[name].project(transform, images[plane].shape)
+        return Candidates(transforms, features.NO_MATCHES)
 
-    return Matcher(match_pair, [0] * len(images))
+    return match_pair, [0] * len(images)
 
 
 # Joint registration refines the transforms by grey levels: few features at a coarse scale suffice.
