@@ -16,10 +16,10 @@ import tifffile
 
 from napari_dff import Recipe, synthetic
 from napari_dff.batch import executors as batch_executors
-from napari_dff.batch.executors import WORKER_DIED, memory_per_worker, run_tasks, worker_counts
+from napari_dff.batch.executors import WORKER_DIED, run_tasks, share_resources, worker_counts
 from napari_dff.batch.job import Job
 from napari_dff.batch.summary import Outcome
-from napari_dff.batch.tasks import make_tasks, run_task
+from napari_dff.batch.tasks import Task, make_tasks, run_task
 from napari_dff.cli.program import main
 from napari_dff.io.staging import STAGING_SUFFIX
 
@@ -227,10 +227,22 @@ def test_nothing_that_matches_and_no_scheduler_are_said(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_shares_of_cores_and_memory(monkeypatch):
+def test_workers_share_cores_and_memory(monkeypatch, tmp_path):
     monkeypatch.setattr(batch_executors, "thread_count", lambda: 8)
     assert worker_counts(None, None, 3) == (3, 2)
     assert worker_counts(None, None, 100) == (8, 1)
     assert worker_counts(2, None, 100) == (2, 1)
     assert worker_counts(None, 4, 100) == (8, 4)
-    assert memory_per_worker(4000, 4) == 1000
+    task = Task(
+        path=tmp_path,
+        axes=None,
+        spacing=None,
+        position=0,
+        time=0,
+        folder=tmp_path,
+        job=Job(megabytes=4000),
+    )
+    shared, workers = share_resources([task] * 9, 4, None, "")
+    assert (workers, shared[0].threads, shared[0].job.megabytes) == (4, 1, 1000)
+    on_cluster, _ = share_resources([task], None, 2, "tcp://address")
+    assert (on_cluster[0].threads, on_cluster[0].job.megabytes) == (2, 4000)

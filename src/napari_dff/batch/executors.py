@@ -18,14 +18,13 @@ from concurrent.futures import (
 )
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
-
-import psutil
 
 from napari_dff.batch.summary import Outcome
 from napari_dff.batch.tasks import Task, run_task
 from napari_dff.model import checks
-from napari_dff.pipeline.planning import FREE_MEMORY_FRACTION
+from napari_dff.pipeline.planning import free_megabytes
 from napari_dff.runtime.threads import thread_count
 
 WORKER_RANGE = checks.Range(1, 1024, 1)  # of workers, and of threads of each
@@ -36,23 +35,9 @@ WORKER_DIED = "its worker died, perhaps for lack of memory"
 
 
 def run_tasks(tasks: Sequence[Task], *, workers: int = 1, scheduler: str = "") -> Iterator[Outcome]:
-    """Run all tasks and yield the outcome of each when it is finished, in any order.
+    """Run tasks in processes or on a Dask cluster; yield each outcome when it is finished.
 
-    Parameters
-    ----------
-    tasks : sequence of Task
-    workers : int
-        Number of processes on this machine.
-    scheduler : str
-        Address of a running Dask scheduler, "tcp://…", whose workers are used instead. They must
-        see the same files under the same names.
-
-    Raises
-    ------
-    ImportError
-        If a scheduler is given and the package distributed is not installed.
-    OSError
-        If the scheduler does not answer.
+    Workers of a cluster must have the same files under the same names.
     """
     if scheduler:
         yield from _run_on_cluster(tasks, scheduler)
@@ -62,7 +47,7 @@ def run_tasks(tasks: Sequence[Task], *, workers: int = 1, scheduler: str = "") -
         suspects = yield from _run_until_worker_dies(remaining, workers)
         for task in suspects:  # one at a time, so that only the task that kills its worker fails
             if (yield from _run_until_worker_dies(deque([task]), 1)):
-                yield task.failure(WORKER_DIED)
+                yield task.outcome("failed", why=WORKER_DIED)
 
 
 def worker_counts(
@@ -81,10 +66,20 @@ def worker_counts(
     return workers or 1, threads or 1
 
 
-def memory_per_worker(megabytes: float | None, workers: int) -> float:
-    """Return the megabytes of each worker: a share of `megabytes`, or of the free memory."""
-    free = FREE_MEMORY_FRACTION * psutil.virtual_memory().available / 1e6
-    return (free if megabytes is None else megabytes) / workers
+def share_resources(
+    tasks: Sequence[Task], workers: int | None, threads: int | None, scheduler: str
+) -> tuple[list[Task], int]:
+    """Return tasks with their shares of threads and memory, and the number of workers."""
+    workers, threads = worker_counts(workers, threads, len(tasks), scheduler)
+    free = free_megabytes()
+
+    def with_share(task: Task) -> Task:
+        limit = task.job.megabytes
+        if not scheduler:
+            limit = (free if limit is None else limit) / workers
+        return replace(task, threads=threads, job=replace(task.job, megabytes=limit))
+
+    return [with_share(task) for task in tasks], workers
 
 
 def _run_until_worker_dies(
@@ -156,7 +151,7 @@ def _run_on_cluster(tasks: Sequence[Task], scheduler: str) -> Iterator[Outcome]:
                 try:
                     yield future.result()
                 except Exception as error:  # of the cluster: `run_task` returns its own errors
-                    yield futures[future].failure(f"{WORKER_DIED}: {error}")
+                    yield futures[future].outcome("failed", why=f"{WORKER_DIED}: {error}")
         finally:
             for future in futures:
                 future.cancel()

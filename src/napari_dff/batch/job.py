@@ -26,31 +26,15 @@ from napari_dff.runtime.progress import Progress
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """Settings of a run that writes files.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    channel : str or int, optional
-        The focus channel, by name or number; required if there are several channels.
-    transforms : (Z, 3, 3) or (T, Z, 3, 3) array, optional
-        Known transforms; nothing is aligned then.
-    depth_from : path, optional
-        Folder of a result whose depth and transforms are used; only images are computed then.
-    megabytes : float, optional
-        Memory that the process may use; nearly all free memory if None.
-    file_format : {"ome-tiff", "ome-zarr"}
-    overwrite : bool
-        Replace files in the folder of the result that no run has written, too.
-    """
+    """Settings of a run that writes files."""
 
     recipe: Recipe = field(default_factory=Recipe)
-    channel: str | int | None = None
-    transforms: np.ndarray | None = None
-    depth_from: Path | None = None
-    megabytes: float | None = None
+    channel: str | int | None = None  # name or number; required if there are several
+    transforms: np.ndarray | None = None  # known ones, (Z, 3, 3) or (T, Z, 3, 3)
+    depth_from: Path | None = None  # folder of a result whose depth and transforms are used
+    megabytes: float | None = None  # of the process; nearly all free memory if None
     file_format: FileFormat = "ome-tiff"
-    overwrite: bool = False
+    overwrite: bool = False  # files that no run has written, too
 
     def focus_channel(self, acquisition: Acquisition) -> int:
         """Return the focus channel; ValueError if none is chosen, unless the depth is known."""
@@ -80,61 +64,34 @@ class Job:
         acquisition: Acquisition,
         folder: Path,
         plan: Plan,
-        source: Mapping[str, Any],
+        source: Mapping[str, Any],  # where the planes are from, for the provenance
         progress: Progress,
         *,
-        digest: str = "",
+        digest: str = "",  # identifies the result when a batch continues
     ) -> Coverage:
-        """Write the result into a folder.
-
-        Parameters
-        ----------
-        acquisition : Acquisition
-        folder : path
-        plan : Plan
-        source : mapping
-            Where the planes are from, as ``path``; for the provenance.
-        progress : Progress
-        digest : str
-            Identifies the result when a batch continues.
-
-        Returns
-        -------
-        Coverage
-            Of all times together.
-        """
-        acquisition = dataclasses.replace(
-            acquisition, focus_channel=self.focus_channel(acquisition)
-        )
+        """Write the result into a folder and return the coverage of all times together."""
+        channel = self.focus_channel(acquisition)
+        acquisition = dataclasses.replace(acquisition, focus_channel=channel)
         self._check_transforms(acquisition)
         check_not_input([folder], RESULT_NAMES, acquisition.files)
-        transforms = self.transforms
+        inputs, transforms = dict(source), self.transforms
         depth: Callable[[Index], DepthReader] | None = None
+        if transforms is not None:
+            inputs["transforms"] = transforms
         if self.depth_from is not None:
+            inputs["depth_from"] = str(self.depth_from)
             check_not_input([folder], RESULT_NAMES, [self.depth_from], "depth_from")
-            earlier_depth = DepthFiles(self.depth_from, acquisition)
-            transforms = earlier_depth.transforms if transforms is None else transforms
-            depth = functools.partial(_depth_at, earlier_depth)
-        record = Provenance.from_acquisition(
-            self.recipe, acquisition, focus_channel=acquisition.focus_channel
-        )
-        record = dataclasses.replace(
-            record, input={**record.input, **source, **self._known_inputs()}, digest=digest
-        )
+            files = DepthFiles(self.depth_from, acquisition)
+            transforms = files.transforms if transforms is None else transforms
+            depth = functools.partial(_depth_at, files)
+        record = Provenance.from_acquisition(self.recipe, acquisition, focus_channel=channel)
+        record = dataclasses.replace(record, input={**record.input, **inputs}, digest=digest)
         layout = ResultLayout.from_acquisition(acquisition)
-        with ResultFiles(
-            folder, layout, record, file_format=self.file_format, overwrite=self.overwrite
-        ) as files:
-            sink = FileSink(files, acquisition.positions.shape[-1])
-            run(
-                acquisition,
-                self.recipe,
-                sink,
-                transforms=transforms,
-                depth=depth,
-                plan=plan,
-                progress=progress,
-            )
+        settings: dict[str, Any] = {"file_format": self.file_format, "overwrite": self.overwrite}
+        earlier: dict[str, Any] = {"transforms": transforms, "depth": depth}
+        with ResultFiles(folder, layout, record, **settings) as result_files:
+            sink = FileSink(result_files, acquisition.positions.shape[-1])
+            run(acquisition, self.recipe, sink, **earlier, plan=plan, progress=progress)
         return sink.coverage()
 
     def at(self, position: str) -> Job:
@@ -144,7 +101,6 @@ class Job:
         return dataclasses.replace(self, depth_from=self.depth_from / position)
 
     def _check_transforms(self, acquisition: Acquisition) -> None:
-        """Raise ValueError if the transforms are for another number of planes or times."""
         if self.transforms is None:
             return
         wanted = acquisition.positions.shape
@@ -152,18 +108,9 @@ class Job:
         if shape not in (wanted, wanted[1:]):
             times = f"{shape[0]} times of " if len(shape) == 2 else ""
             raise ValueError(
-                f"transforms must be of {wanted[1]} planes, at one time or at {wanted[0]}, got "
-                f"{times}{shape[-1]} planes"
+                f"transforms must be of {wanted[1]} planes, at one time or at {wanted[0]}, "
+                f"got {times}{shape[-1]} planes"
             )
-
-    def _known_inputs(self) -> dict[str, Any]:
-        """Return the inputs from other runs, for the provenance."""
-        inputs: dict[str, Any] = {}
-        if self.transforms is not None:
-            inputs["transforms"] = self.transforms
-        if self.depth_from is not None:
-            inputs["depth_from"] = str(self.depth_from)
-        return inputs
 
     def _remaining_recipe(self) -> Recipe:
         """Return the recipe without the steps whose results are known."""

@@ -16,33 +16,16 @@ SUMMARY_NAMES = (SUMMARY_TABLE, SUMMARY_RECORD)
 
 
 class Outcome(NamedTuple):
-    """Outcome of a task: a row of the summary.
+    """Outcome of a task: a row of the summary."""
 
-    Attributes
-    ----------
-    stack : str
-        File of the stack.
-    position, time : int, optional
-        Numbers of the position and of the time in the file; None if it cannot be read.
-    state : {"done", "found", "failed"}
-        Computed now, already complete, or failed.
-    seconds : float
-    why : str
-        Reason of the failure.
-    folder : str
-        Folder of the result.
-    replaced : str
-        Input of the earlier result that was replaced, if any.
-    """
-
-    stack: str
-    position: int | None
+    stack: str  # its file
+    position: int | None  # number in the file; None if it cannot be read
     time: int | None
-    state: str
+    state: str  # "done": computed now, "found": already complete, or "failed"
     seconds: float = 0.0
-    why: str = ""
-    folder: str = ""
-    replaced: str = ""
+    why: str = ""  # it failed
+    folder: str = ""  # of the result
+    replaced: str = ""  # input of the earlier result that was replaced
 
     @property
     def label(self) -> str:

@@ -38,36 +38,29 @@ DEPTH_FILE_PREFIXES = ("depth", "index", "uncertainty", "transforms")  # used by
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One focal stack with all its channels.
+    """One focal stack with all its channels."""
 
-    Parameters
-    ----------
-    path : Path
-        Its file or folder, absolute.
-    axes, spacing
-        As in `read_acquisitions`.
-    position, time : int
-        Numbers of the position and of the time in the file.
-    folder : Path
-        Folder of the result.
-    job : Job
-    threads : int
-        Threads of the worker.
-    """
-
-    path: Path
-    axes: str | None
+    path: Path  # absolute, of its file or folder
+    axes: str | None  # as in `read_acquisitions`
     spacing: tuple[float, ...] | None
-    position: int
+    position: int  # number in the file
     time: int
-    folder: Path
+    folder: Path  # of the result
     job: Job
-    threads: int = 1
+    threads: int = 1  # of the worker
 
-    def failure(self, reason: str, seconds: float = 0.0) -> Outcome:
-        """Return the outcome of a task that failed."""
-        path = str(self.path)
-        return Outcome(path, self.position, self.time, "failed", round(seconds, 2), reason)
+    def read(self) -> Acquisition:
+        """Return the stack as an acquisition of one time, not in memory yet."""
+        acquisitions = read_acquisitions(self.path, axes=self.axes, spacing=self.spacing)
+        acquisition, times = acquisitions[self.position], slice(self.time, self.time + 1)
+        return dataclasses.replace(
+            acquisition, data=acquisition.data[times], positions=acquisition.positions[times]
+        )
+
+    def outcome(self, state: str, seconds: float = 0.0, **details: str) -> Outcome:
+        """Return the outcome of the task."""
+        path, seconds = str(self.path), round(seconds, 2)
+        return Outcome(path, self.position, self.time, state, seconds, **details)
 
 
 def make_tasks(
@@ -80,13 +73,8 @@ def make_tasks(
 ) -> tuple[list[Task], list[Outcome]]:
     """Return a task for each stack that matches `patterns`, and a failure for each unreadable file.
 
-    The folder of a result in `out` is named after the file, below the folders that the pattern
-    leaves open, with a subfolder for each position and for each time if there are several.
-
-    Raises
-    ------
-    ValueError
-        If nothing matches, or if a result would replace a file that the batch reads.
+    Folders of results repeat the folders that match wildcards, then file, position and time.
+    ValueError if nothing matches, or if a result would replace a file that the batch reads.
     """
     tasks: list[Task] = []
     failures: list[Outcome] = []
@@ -125,41 +113,35 @@ def run_task(task: Task) -> Outcome:
     start = time.perf_counter()
     set_thread_limits(ThreadLimits(threads=task.threads))
     try:
-        acquisitions = read_acquisitions(task.path, axes=task.axes, spacing=task.spacing)
-        acquisition = _select_time(acquisitions[task.position], task.time)
-        job = task.job
-        if job.megabytes is None:
-            job = dataclasses.replace(job, megabytes=_dask_worker_megabytes())
-        plan = job.plan(acquisition)
-        if plan.fits_in_memory:
-            acquisition = _load(acquisition)
-        digest = compute_result_digest(acquisition, job)
-        recover(task.folder, RESULT_NAMES)
-        state, replaced = "found", ""
-        if not is_complete(task.folder, digest, job.file_format):
-            state, replaced = "done", earlier_input(task.folder)
-            source = {"path": str(task.path), "time": task.time}
-            job.run(acquisition, task.folder, plan, source, no_progress, digest=digest)
+        state, replaced = _complete_result(task)
     except SystemExit:  # from a signal; the pool would take it for a result and keep the worker
         os._exit(1)
     except Exception as error:  # listed in the summary; the other tasks continue
-        return task.failure(str(error) or repr(error), time.perf_counter() - start)
-    return Outcome(
-        str(task.path),
-        task.position,
-        task.time,
-        state,
-        round(time.perf_counter() - start, 2),
-        folder=str(task.folder),
-        replaced=replaced,
-    )
+        return task.outcome("failed", time.perf_counter() - start, why=str(error) or repr(error))
+    seconds = time.perf_counter() - start
+    return task.outcome(state, seconds, folder=str(task.folder), replaced=replaced)
 
 
-def compute_result_digest(acquisition: Acquisition, job: Job) -> str:
-    """Return the SHA-256 of everything on which a result depends.
+def _complete_result(task: Task) -> tuple[str, str]:
+    """Compute a result unless it is complete; return state and input of the replaced result."""
+    acquisition, job = task.read(), task.job
+    if job.megabytes is None:
+        job = dataclasses.replace(job, megabytes=_dask_worker_megabytes())
+    plan = job.plan(acquisition)
+    if plan.fits_in_memory:
+        acquisition = _load(acquisition)
+    digest = _compute_result_digest(acquisition, job)
+    recover(task.folder, RESULT_NAMES)
+    if is_complete(task.folder, digest, job.file_format):
+        return "found", ""
+    replaced = earlier_input(task.folder)
+    source = {"path": str(task.path), "time": task.time}
+    job.run(acquisition, task.folder, plan, source, no_progress, digest=digest)
+    return "done", replaced
 
-    That is planes, calibration, recipe, other settings, and the version of napari-dff.
-    """
+
+def _compute_result_digest(acquisition: Acquisition, job: Job) -> str:
+    """Return the SHA-256 of everything on which a result depends."""
     inputs = {
         "version": napari_dff.__version__,
         "recipe": dataclasses.asdict(job.recipe),
@@ -192,9 +174,8 @@ def _depth_file_digests(folder: Path) -> dict[str, str]:
 def _match_paths(patterns: Sequence[str]) -> dict[Path, str]:
     """Return all paths that match, each with a unique name for its result.
 
-    The name is the path below the fixed part of the pattern, without suffixes. If two names are
-    equal, all paths are taken below their common folder instead, and keep their suffixes if names
-    are still equal.
+    The name is the path below the fixed part of the pattern, without suffixes. If names are equal,
+    it is the path below the common folder of all; if still equal, with suffixes.
     """
     below_pattern: dict[Path, Path] = {}
     for pattern in patterns:
@@ -215,15 +196,8 @@ def _match_paths(patterns: Sequence[str]) -> dict[Path, str]:
     return {path: str(name) for path, name in below_common.items()}
 
 
-def _select_time(acquisition: Acquisition, time: int) -> Acquisition:
-    times = slice(time, time + 1)
-    return dataclasses.replace(
-        acquisition, data=acquisition.data[times], positions=acquisition.positions[times]
-    )
-
-
 def _load(acquisition: Acquisition) -> Acquisition:
-    """Load an acquisition of one time, which is read twice: for its digest and for its result."""
+    """Load the stack, which is read twice: for its digest and for its result."""
     if isinstance(acquisition.data, np.ndarray):
         return acquisition
     channels = [load_planes(acquisition.data[0, c]) for c in range(len(acquisition.channels))]

@@ -1,11 +1,8 @@
 """The commands run, batch, info and sample of the command line."""
 
-import dataclasses
-import itertools
 import signal
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -202,24 +199,16 @@ def batch(
     quiet
         Show no progress.
     """
-    from napari_dff.batch.executors import memory_per_worker, worker_counts
+    from napari_dff.batch.executors import share_resources
     from napari_dff.batch.summary import check_summary, write_summary
     from napari_dff.batch.tasks import make_tasks
 
     start = time.perf_counter()
     check_summary(out, processing.overwrite)
-    job = processing.job(settings)
-    axes, spacing = reading.axes or None, reading.spacing or None
+    job, axes, spacing = processing.job(settings), reading.axes or None, reading.spacing or None
     tasks, failures = make_tasks(stacks, out, job, axes=axes, spacing=spacing)
     processing.check_inputs([task.folder for task in tasks], recipe)
-    workers, threads = worker_counts(workers, processing.threads, len(tasks), scheduler)
-    megabytes = job.megabytes if scheduler else memory_per_worker(job.megabytes, workers)
-    tasks = [
-        dataclasses.replace(
-            task, threads=threads, job=dataclasses.replace(task.job, megabytes=megabytes)
-        )
-        for task in tasks
-    ]
+    tasks, workers = share_resources(tasks, workers, processing.threads, scheduler)
     outcomes, code = _run_batch(tasks, failures, workers, scheduler, quiet)
     write_summary(out, outcomes, processing.overwrite)
     states = [outcome.state for outcome in outcomes]
@@ -231,34 +220,34 @@ def batch(
 
 
 def _run_batch(
-    tasks: "Sequence[Task]",
-    failures: "Sequence[Outcome]",
-    workers: int,
-    scheduler: str,
-    quiet: bool,
+    tasks: "list[Task]", failures: "list[Outcome]", workers: int, scheduler: str, quiet: bool
 ) -> "tuple[list[Outcome], int]":
     """Run tasks with a progress bar; return all outcomes and the exit code."""
     from tqdm import tqdm
 
     from napari_dff.batch.executors import run_tasks
 
-    outcomes: list[Outcome] = []
+    outcomes, code = list(failures), int(bool(failures))
     with tqdm(total=len(tasks), desc="Stacks", unit="stack", disable=quiet) as bar:
+
+        def warn(message: str) -> None:
+            bar.write(message, file=sys.stderr)
+
+        for failure in failures:
+            warn(f"failed: {failure.label}: {failure.why}")
         try:
-            for outcome in itertools.chain(
-                failures, run_tasks(tasks, workers=workers, scheduler=scheduler)
-            ):
+            for outcome in run_tasks(tasks, workers=workers, scheduler=scheduler):
                 outcomes.append(outcome)
                 if outcome.state == "failed":
-                    bar.write(f"failed: {outcome.label}: {outcome.why}", file=sys.stderr)
+                    code = 1
+                    warn(f"failed: {outcome.label}: {outcome.why}")
                 elif outcome.replaced and not quiet:
-                    earlier = f"{outcome.folder}: replaced the result of {outcome.replaced}"
-                    bar.write(earlier, file=sys.stderr)
-                bar.update(outcome not in failures)
+                    warn(f"{outcome.folder}: replaced the result of {outcome.replaced}")
+                bar.update()
         except KeyboardInterrupt as error:
             print("napari-dff: interrupted; the same command continues the batch", file=sys.stderr)
-            return outcomes, 128 + getattr(error, "signal", signal.SIGINT)
-    return outcomes, int(any(outcome.state == "failed" for outcome in outcomes))
+            code = 128 + getattr(error, "signal", signal.SIGINT)
+    return outcomes, code
 
 
 def sample(

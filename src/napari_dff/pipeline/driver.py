@@ -1,6 +1,6 @@
-"""The one driver: align every stack of an acquisition, compute its tiles, write them to a sink.
+"""The driver: align every stack of an acquisition, compute its tiles, write them to a sink.
 
-`run` and `napari_dff.pipeline.tile.compute_tile` define the order of the steps; no other code does.
+Only `run` and `tile.compute_tile` define the order of the steps.
 """
 
 from __future__ import annotations
@@ -82,9 +82,7 @@ def depth_from_focus(
 
 
 class _SingleStackSink(ArraySink):
-    """Results of one stack, with its aligned planes."""
-
-    planes: Any = None
+    planes: Any = None  # aligned
 
     def finish_stack(self, index: Index, stack: AlignedStack, progress: Progress) -> None:
         super().finish_stack(index, stack, progress)
@@ -96,47 +94,26 @@ def run(
     recipe: Recipe,
     sink: Sink,
     *,
-    transforms: np.ndarray | None = None,
+    transforms: np.ndarray | None = None,  # (Z, 3, 3), or with all leading axes but the channel
     depth: Callable[[Index], DepthReader] | None = None,
-    plan: Plan | None = None,
+    plan: Plan | None = None,  # of each stack; from the free memory if None
     progress: Progress = no_progress,
 ) -> None:
     """Reconstruct every stack of an acquisition and write the results to `sink`.
 
-    Parameters
-    ----------
-    acquisition : Acquisition
-        Its focus channel determines the depth; every channel gets an all-in-focus image.
-    recipe : Recipe
-    sink : Sink
-    transforms : (Z, 3, 3) or (…, Z, 3, 3) array, optional
-        Known transforms, for all stacks or with the leading axes but the channel axis. Nothing is
-        aligned then.
-    depth : callable, optional
-        Returns a reader of the known depth map at an index; then only images are computed.
-    plan : Plan, optional
-        For each stack; made from the free memory if None.
-    progress : Progress
-        Called at every step; may raise to cancel.
-
-    Raises
-    ------
-    ValueError
-        If the planes cannot be used, or have no contrast.
+    Nothing is aligned if `transforms` are known. Only images are computed if the depth is known:
+    `depth` returns a reader of the depth map at an index.
     """
     if transforms is not None:
         transforms = as_numbers("transforms", transforms)
     for index, located in acquisition.iterate(progress):
         stack = acquisition.focus_stack(index)
-        others = [
-            acquisition.channel_stack(index, channel).planes
-            for channel in acquisition.other_channels
-        ]
+        others = [acquisition.channel_stack(index, c).planes for c in acquisition.other_channels]
         tiling = plan or make_plan(stack.planes, recipe, other_channels=len(others))
         stack_transforms = transforms
         if stack_transforms is not None and stack_transforms.ndim > 3:
             stack_transforms = stack_transforms[acquisition.drop_channel(index)]
-        aligned = align_stack(stack, others, recipe, stack_transforms, tiling, located)
+        aligned = _align_stack(stack, others, recipe, stack_transforms, tiling, located)
         if depth is not None:
             aligned = aligned._replace(known_depth=depth(index))
         write_tiles(aligned, recipe, tiling, sink, index, acquisition.focus_channel, located)
@@ -144,7 +121,7 @@ def run(
         del aligned  # or its planes stay in memory beside those of the next stack
 
 
-def align_stack(
+def _align_stack(
     stack: FocalStack,
     other_channels: list[Any],
     recipe: Recipe,
@@ -152,17 +129,12 @@ def align_stack(
     plan: Plan,
     progress: Progress,
 ) -> AlignedStack:
-    """Align a stack: in memory if the plan has a single tile, else lazily.
-
-    The planes of other channels are moved by the transforms of the stack.
-    """
+    """Align a stack, in memory if the plan has a single tile; other channels move with it."""
     planes = load_planes(stack.planes, progress) if plan.fits_in_memory else stack.planes
     lazy = align_by_recipe(planes, recipe, transforms, progress)
-    others = tuple(
-        align_by_recipe(each, recipe, lazy.transforms, progress) for each in other_channels
-    )
+    others = tuple(align_by_recipe(c, recipe, lazy.transforms, progress) for c in other_channels)
     alignment = dataclasses.replace(lazy, planes=stack.planes)
-    aligned = AlignedStack(lazy.planes, stack.positions, others, alignment=alignment)
+    aligned = AlignedStack(planes, stack.positions, others, alignment=alignment)
     if lazy.is_identity and (plan.fits_in_memory or not isinstance(planes, np.ndarray)):
         return aligned
     if not plan.fits_in_memory:  # reads copies of the windows, so that a memory map can be released
@@ -174,7 +146,7 @@ def align_stack(
 def align_by_recipe(
     planes: Any, recipe: Recipe, transforms: np.ndarray | None, progress: Progress
 ) -> LazyAlignedStack:
-    """Return aligned planes that are resampled when they are read; see `align_lazily`."""
+    """Call `align_lazily` with the settings of a recipe."""
     return align_lazily(
         planes,
         registration=recipe.registration,
@@ -215,7 +187,7 @@ def _is_flat(image: np.ndarray) -> bool:
 
 
 def measure_by_recipe(recipe: Recipe, stack: FocalStack, progress: Progress) -> np.ndarray:
-    """Return the focus volume of a stack, (Z, Y, X); see `focus_measure`."""
+    """Call `focus_measure` with the settings of a recipe."""
     return focus_measure(stack.planes, **focus_settings(recipe), progress=progress)
 
 
@@ -229,7 +201,7 @@ def refine_by_recipe(
     hints: np.ndarray | None = None,
     previous: PreviousResult | None = None,
 ) -> DepthMap:
-    """Return the refined depth map of a stack; see `refine`."""
+    """Call `refine` with the settings of a recipe."""
     return refine(
         estimate,
         focus,
@@ -246,7 +218,6 @@ def refine_by_recipe(
 def fuse_by_recipe(
     recipe: Recipe, stack: FocalStack, depth: np.ndarray, progress: Progress
 ) -> np.ndarray:
-    """Return the all-in-focus image of a stack at `depth`; see `all_in_focus`."""
-    return all_in_focus(
-        stack.planes, depth, stack.positions, fusion=recipe.fusion, progress=progress
-    )
+    """Call `all_in_focus` with the settings of a recipe."""
+    settings: dict[str, Any] = {"fusion": recipe.fusion, "progress": progress}
+    return all_in_focus(stack.planes, depth, stack.positions, **settings)

@@ -50,17 +50,9 @@ T = TypeVar("T")
 
 
 class Plan(NamedTuple):
-    """How a stack is computed.
+    """How a stack is computed: tiles that cover the plane row by row, and peak memory."""
 
-    Attributes
-    ----------
-    windows : list of Window
-        Tiles that cover the plane row by row; only the full plane if everything fits into memory.
-    megabytes : float
-        Estimated peak memory of the process.
-    """
-
-    windows: list[Window]
+    windows: list[Window]  # only the full plane if everything fits into memory
     megabytes: float
 
     @property
@@ -70,31 +62,16 @@ class Plan(NamedTuple):
 
 
 def make_plan(
-    planes: Any,
+    planes: Any,  # (Z, Y, X[, 3])
     recipe: Recipe,
     *,
-    megabytes: float | None = None,
-    other_channels: int = 0,
-    on_disk: bool = False,
+    megabytes: float | None = None,  # of the process; nearly all free memory if None
+    other_channels: int = 0,  # that get an image at the same depth
+    on_disk: bool = False,  # results need no memory
 ) -> Plan:
-    """Choose the largest tiles with which a stack fits into memory.
+    """Choose the largest tiles that fit into memory; ValueError if even the smallest do not.
 
-    Parameters
-    ----------
-    planes : (Z, Y, X) or (Z, Y, X, 3) array
-    recipe : Recipe
-    megabytes : float, optional
-        Memory that the process may use. If None, it is nearly all free memory, and planes in memory
-        are not tiled.
-    other_channels : int
-        Number of channels that get an image at the depth of these planes.
-    on_disk : bool
-        Results are written to disk and need no memory.
-
-    Raises
-    ------
-    ValueError
-        If even the smallest tiles need more.
+    Planes in memory are not tiled unless `megabytes` are given.
     """
     if megabytes is not None:
         MEMORY_MB.check("megabytes", megabytes)
@@ -102,9 +79,7 @@ def make_plan(
     base = max(library_megabytes(), resident_megabytes())
     if recipe.registration != "none":
         base += ALIGNMENT_MB
-    limit = megabytes
-    if limit is None:
-        limit = base + FREE_MEMORY_FRACTION * psutil.virtual_memory().available / 1e6
+    limit = base + free_megabytes() if megabytes is None else megabytes
     model = _MemoryModel(planes, recipe, other_channels, on_disk)
     untiled = base + model.untiled()
     in_memory = isinstance(planes, np.ndarray) and not isinstance(planes, np.memmap)
@@ -114,7 +89,7 @@ def make_plan(
     fixed = base + model.results()
     sides = range(MIN_TILE_PX, max(*model.shape, MIN_TILE_PX) + TILE_STEP_PX, TILE_STEP_PX)
     plans = [
-        Plan(tiles, max(fixed + model.tile(_longest_side(tiles)), base + model.alignment()))
+        Plan(tiles, max(fixed + model.tile(tiles), base + model.alignment()))
         for tiles in (window_grid(model.shape, side) for side in sides)
     ]
     fitting = [plan for plan in plans if plan.megabytes <= limit]
@@ -128,10 +103,7 @@ def make_plan(
 
 @functools.cache
 def library_megabytes() -> float:
-    """Return the memory of this process with libraries and kernels but no data.
-
-    Measured when the first run is planned: later, memory of earlier runs would count too.
-    """
+    """Return the memory of this process before its first run: libraries and kernels, no data."""
     return resident_megabytes() + KERNEL_MB
 
 
@@ -140,54 +112,58 @@ def resident_megabytes() -> float:
     return psutil.Process().memory_info().rss / 1e6
 
 
-def _longest_side(tiles: list[Window]) -> int:
-    return max(max(tile.shape) for tile in tiles)
+def free_megabytes() -> float:
+    """Return the memory that a run may use without a limit."""
+    return FREE_MEMORY_FRACTION * psutil.virtual_memory().available / 1e6
 
 
 def seconds_of(stack: FocalStack, recipe: Recipe, plan: Plan, *, other_channels: int = 0) -> float:
-    """About how long a run takes: some planes are aligned and a part of them is done, and timed."""
-    count, shape = stack.planes.shape[0], tuple(stack.planes.shape[1:3])
-    seconds, transforms = 0.0, np.tile(np.eye(3), (count, 1, 1))
-    if recipe.registration != "none":
-        first = max(0, (count - TRIAL_PLANES) // 2)
-        some = stack.planes[first : first + TRIAL_PLANES]
-        noise = np.random.default_rng(0).random((4, 64, 64), np.float32)
-        settings: dict[str, Any] = {"registration": recipe.registration, "motion": recipe.motion}
-        estimate_transforms(noise, **settings)  # compiles, loads
-        with contextlib.suppress(ValueError):  # these may have no contrast where others have
-            spent, (motions, _) = _timed(lambda: estimate_transforms(some, **settings))
-            seconds += spent * count / len(motions)
-            if not np.allclose(motions, np.eye(3), rtol=0, atol=1e-9):
-                transforms[:, 0, 2] = 0.5  # what moves is resampled
+    """Estimate the duration of a run from the time that a part of it takes."""
+    alignment_seconds, transforms = _time_alignment(stack.planes, recipe)
     lazy = LazyAlignedStack(stack.planes, transforms)
-    aligned = AlignedStack(lazy, stack.positions, tuple([lazy] * other_channels), lazy.valid)
+    aligned = AlignedStack(lazy, stack.positions, (lazy,) * other_channels, lazy.valid)
+    shape, margin = aligned.shape, tile_margin(recipe)
     height, width = (min(max(w.shape[k] for w in plan.windows), TRIAL_SIDE_PX) for k in (0, 1))
-    top, left = (
-        (shape[0] - height) // 2 // GRID_PX * GRID_PX,
-        (shape[1] - width) // 2 // GRID_PX * GRID_PX,
-    )
-    trial, margin = Window(top, top + height, left, left + width), tile_margin(recipe)
+    top = (shape[0] - height) // 2 // GRID_PX * GRID_PX
+    left = (shape[1] - width) // 2 // GRID_PX * GRID_PX
+    trial = Window(top, top + height, left, left + width)
 
     def time_tile(window: Window) -> float:
-        return _timed(
-            lambda: compute_tile(aligned, recipe, window, margin=margin, progress=no_progress)
-        )[0]
+        settings: dict[str, Any] = {"margin": margin, "progress": no_progress}
+        return _timed(lambda: compute_tile(aligned, recipe, window, **settings))[0]
 
-    def pixels(around: int, windows: list[Window]) -> float:
-        return float(sum(np.prod(window.expand(around, shape).shape) for window in windows))
+    def pixels(windows: list[Window], margin: int) -> float:
+        return float(sum(np.prod(window.expand(margin, shape).shape) for window in windows))
 
-    time_tile(Window(top, top + GRID_PX, left, left + GRID_PX))  # compiles, loads
-    # The time for reading is in proportion to the pixels that are read, all else to those computed.
-    reading_margin, around = margin + focus_margin(recipe), 0 if plan.fits_in_memory else margin
-    reading = _timed(lambda: read_window(lazy, trial.expand(reading_margin, shape)))[0] * (
-        1 + other_channels
-    )
+    time_tile(Window(top, top + GRID_PX, left, left + GRID_PX))  # compiles and loads
+    # The time for reading is proportional to the pixels that are read, the rest to those computed.
+    source_margin = margin + focus_margin(recipe)
+    reading = _timed(lambda: read_window(lazy, trial.expand(source_margin, shape)))[0]
+    reading *= 1 + other_channels
     work = TRIAL_TIME_FACTOR * max(time_tile(trial) - reading, 0.0)
-    work *= pixels(around, plan.windows) / pixels(margin, [trial])
-    read = pixels(0 if plan.fits_in_memory else reading_margin, plan.windows) / pixels(
-        reading_margin, [trial]
-    )
-    return seconds + work + reading * read
+    run_margin, run_source_margin = (0, 0) if plan.fits_in_memory else (margin, source_margin)
+    work *= pixels(plan.windows, run_margin) / pixels([trial], margin)
+    reading *= pixels(plan.windows, run_source_margin) / pixels([trial], source_margin)
+    return alignment_seconds + work + reading
+
+
+def _time_alignment(planes: Any, recipe: Recipe) -> tuple[float, np.ndarray]:
+    """Return the duration of the alignment, and transforms that resample as much as its result."""
+    count = planes.shape[0]
+    seconds, transforms = 0.0, np.tile(np.eye(3), (count, 1, 1))
+    if recipe.registration == "none":
+        return seconds, transforms
+    first = max(0, (count - TRIAL_PLANES) // 2)
+    some = planes[first : first + TRIAL_PLANES]
+    noise = np.random.default_rng(0).random((4, 64, 64), np.float32)
+    settings: dict[str, Any] = {"registration": recipe.registration, "motion": recipe.motion}
+    estimate_transforms(noise, **settings)  # compiles and loads
+    with contextlib.suppress(ValueError):  # these planes may have no contrast where others have
+        trial_seconds, (trial, _) = _timed(lambda: estimate_transforms(some, **settings))
+        seconds = trial_seconds * count / len(trial)
+        if not np.allclose(trial, np.eye(3), rtol=0, atol=1e-9):
+            transforms[:, 0, 2] = 0.5
+    return seconds, transforms
 
 
 def _timed(work: Callable[[], T]) -> tuple[float, T]:
@@ -217,17 +193,16 @@ class _MemoryModel:
         work = self._maps(self.shape) + self._windows(self.shape)
         return float(max(planes + work, self._lazy * planes / max(copies, 1) + self.alignment()))
 
-    def tile(self, side: int) -> float:
-        """One tile with its margins."""
-        outer = [min(side + 2 * tile_margin(self._recipe) + GRID_PX, size) for size in self.shape]
-        source = [
-            min(part + 2 * focus_margin(self._recipe), size)
-            for part, size in zip(outer, self.shape, strict=True)
-        ]
+    def tile(self, tiles: list[Window]) -> float:
+        """The largest tile with its margins."""
+        side = max(max(tile.shape) for tile in tiles) + 2 * tile_margin(self._recipe) + GRID_PX
+        source_side = side + 2 * focus_margin(self._recipe)
+        height, width = self.shape
+        outer = min(side, height), min(side, width)
+        source = min(source_side, height), min(source_side, width)
         pixels = np.prod(source) + self._others * np.prod(outer)
-        shape = outer[0], outer[1]
         planes = self._count * self._voxel_bytes * pixels / 1e6
-        return float(planes + self._maps(shape) + self._windows(shape))
+        return float(planes + self._maps(outer) + self._windows(outer))
 
     def results(self) -> float:
         """Results of the full plane, unless they are on disk."""

@@ -1,6 +1,6 @@
 """Preview: the result of a run in a small window, and the focus curve of one pixel.
 
-Only the planes around the window are read, so that it is fast on stacks of any size.
+Only pixels around the window are read, so that it is fast on stacks of any size.
 """
 
 from __future__ import annotations
@@ -16,13 +16,7 @@ from napari_dff.depth.estimation import PREFERENCES
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.stack import FocalStack
-from napari_dff.pipeline.tile import (
-    MARGIN_PX,
-    AlignedStack,
-    compute_tile,
-    focus_margin,
-    focus_volume,
-)
+from napari_dff.pipeline import tile
 from napari_dff.runtime.lazy import read_window
 from napari_dff.runtime.progress import Progress, no_progress
 from napari_dff.runtime.windows import GRID_PX, Window, full_window
@@ -117,17 +111,18 @@ def reconstruct_region(
     ValueError
         For planes that cannot be used.
     """
-    aligned = AlignedStack(stack.planes, stack.positions)
+    aligned = tile.AlignedStack(stack.planes, stack.positions)
     if valid is not None:
         aligned = aligned._replace(valid=lambda window: valid[window.slices])
-    tile = compute_tile(aligned, recipe, window, margin=MARGIN_PX, fast=not fuse, progress=progress)
-    return Region(window, tile.refined, tile.images[0])
+    result = tile.compute_tile(
+        aligned, recipe, window, margin=tile.MARGIN_PX, fast=not fuse, progress=progress
+    )
+    return Region(window, result.refined, result.images[0])
 
 
 def measure_region(stack: FocalStack, recipe: Recipe, window: Window) -> np.ndarray:  # (Z, Y, X)
     """Return the focus volume of one window, as `focus_measure` computes it."""
-    curves, _ = _read_curves(stack, recipe, window)
-    return curves
+    return _read_curves(stack, recipe, window)[0]
 
 
 def focus_curve(stack: FocalStack, recipe: Recipe, row: int, column: int) -> FocusCurve:
@@ -144,9 +139,9 @@ def focus_curve(stack: FocalStack, recipe: Recipe, row: int, column: int) -> Foc
     top, left = row // GRID_PX * GRID_PX, column // GRID_PX * GRID_PX
     cell = Window(top, min(top + GRID_PX, height), left, min(left + GRID_PX, width))
     curves, noise = _read_curves(stack, recipe, cell)
-    here = slice(row - top, row - top + 1), slice(column - left, column - left + 1)
-    curves = np.ascontiguousarray(curves[(..., *here)])
-    noise = Noise(*(np.ascontiguousarray(part[here]) for part in noise))
+    pixel = Window(row, row + 1, column, column + 1).slices_in(cell)
+    curves = np.ascontiguousarray(curves[(..., *pixel)])
+    noise = Noise(*(np.ascontiguousarray(part[pixel]) for part in noise))
     z_score, positions = detection_z_score(len(curves)), stack.positions
     model, preference = PEAK_MODELS[recipe.peak], PREFERENCES[recipe.prefer]
     peak = find_peaks(curves, positions, model, preference, *noise, z_score)
@@ -155,27 +150,18 @@ def focus_curve(stack: FocalStack, recipe: Recipe, row: int, column: int) -> Foc
     spacing = float(np.abs(np.diff(positions)).mean())
     others = others[np.abs(others - depth) > spacing / 2]  # False for NaN
     floor, fluctuation = (part[0, 0].item() for part in noise)
-    curve = curves[:, 0, 0]
+    threshold, curve = detection_threshold(floor, fluctuation, z_score), curves[:, 0, 0]
     fit_positions = np.linspace(positions[0], positions[-1], FIT_SAMPLES_PER_PLANE * len(positions))
     first = positions[max(plane - FIT_RADIUS_PLANES, 0)]
     last = positions[min(plane + FIT_RADIUS_PLANES, len(positions) - 1)]
     fit_positions = fit_positions[(fit_positions - first) * (fit_positions - last) <= 0]
-    fit = evaluate_fitted_peak(curve, positions, plane, depth, recipe.peak, fit_positions)
-    return FocusCurve(
-        positions,
-        curve,
-        floor,
-        detection_threshold(floor, fluctuation, z_score),
-        plane,
-        depth,
-        uncertainty,
-        others,
-        np.stack([fit_positions, fit]),
-    )
+    values = evaluate_fitted_peak(curve, positions, plane, depth, recipe.peak, fit_positions)
+    fit = np.stack([fit_positions, values])
+    return FocusCurve(positions, curve, floor, threshold, plane, depth, uncertainty, others, fit)
 
 
 def _read_curves(stack: FocalStack, recipe: Recipe, window: Window) -> tuple[np.ndarray, Noise]:
     """Return curves and noise of one window; only the planes around it are read."""
-    outer = window.expand(focus_margin(recipe), tuple(stack.planes.shape[1:3]))
-    volume = focus_volume(read_window(stack.planes, outer), recipe, window, outer)
+    outer = window.expand(tile.focus_margin(recipe), tuple(stack.planes.shape[1:3]))
+    volume = tile.focus_volume(read_window(stack.planes, outer), recipe, window, outer)
     return volume.read(full_window(window.shape))

@@ -74,20 +74,16 @@ def decompose_transforms(transforms: np.ndarray, shape: tuple[int, int]) -> Moti
     centre = np.array([(shape[0] - 1) / 2, (shape[1] - 1) / 2, 1.0])
     images = transforms @ centre
     linear = transforms[:, :2, :2]
+    a, b, c, d = linear.reshape(-1, 4).T
     return Motion(
         images[:, :2] / images[:, 2:] - centre[:2],
         np.sqrt(np.abs(np.linalg.det(linear))),
-        np.degrees(
-            np.arctan2(linear[:, 1, 0] - linear[:, 0, 1], linear[:, 0, 0] + linear[:, 1, 1])
-        ),
+        np.degrees(np.arctan2(c - b, a + d)),
     )
 
 
 def failed_planes(report: tuple[PlaneReport, ...]) -> list[int]:
-    """Return the planes for which the requested motion model failed.
-
-    Planes that need no motion are not among them.
-    """
+    """Return the planes that needed a motion which the requested model could not describe."""
     failures = (Outcome.SIMPLER_MODEL, Outcome.NOT_MATCHED)
     return [plane.plane for plane in report if plane.outcome in failures]
 

@@ -18,10 +18,7 @@ MAX_ALIGNED_FRACTION = 0.5  # of the free memory that aligned planes of all stac
 
 
 class Sink(Protocol):
-    """Takes the results of a run, tile by tile.
-
-    `index` is that of the result along the leading axes of the acquisition.
-    """
+    """Takes the results of a run at an index along the leading axes of the acquisition."""
 
     def write_tile(self, index: Index, tile: TileResult) -> None:
         """Write a tile; its images are in the order of the channels."""
@@ -37,33 +34,14 @@ class Sink(Protocol):
 
 
 class ArraySink:
-    """Results in memory, in arrays with the leading axes of the acquisition.
-
-    Parameters
-    ----------
-    acquisition : Acquisition
-    keep_estimate : bool
-        Keep the depth map before refinement too.
-    planes : AlignedPlanes, optional
-        Takes the aligned planes of all channels.
-
-    Attributes
-    ----------
-    refined, estimate : DepthMap of (…, Y, X) arrays
-        After and before refinement; the same object without refinement.
-    images : (…, Y, X[, 3]) array
-        All-in-focus images of all channels.
-    valid : (…, Y, X) bool
-        Where every plane has data.
-    transforms : (…, Z, 3, 3) float64
-    """
+    """Results in memory, in arrays with the leading axes of the acquisition."""
 
     def __init__(
         self,
         acquisition: Acquisition,
         *,
-        keep_estimate: bool = False,
-        planes: AlignedPlanes | None = None,
+        keep_estimate: bool = False,  # the depth map before refinement too
+        planes: AlignedPlanes | None = None,  # takes the aligned planes of all channels
     ) -> None:
         self._acquisition, self._keep_estimate = acquisition, keep_estimate
         self._planes = planes
@@ -96,38 +74,35 @@ class ArraySink:
         if self._planes is not None:
             acquisition = self._acquisition
             loaded = stack.planes if isinstance(stack.planes, np.ndarray) else None
-            self._planes.write(
-                index, acquisition.focus_channel, stack.alignment, loaded, progress=progress
-            )
+            self._planes.write(index, acquisition.focus_channel, stack.alignment, loaded, progress)
             others = zip(acquisition.other_channels, stack.other_channels, strict=True)
             for channel, planes in others:
                 self._planes.write(index, channel, planes, progress=progress)
 
     @property
     def refined(self) -> DepthMap:
-        """Depth maps after refinement."""
+        """Depth maps after refinement, of (…, Y, X) arrays."""
         return DepthMap(*(self._arrays[name] for name in DepthMap._fields))
 
     @property
     def estimate(self) -> DepthMap | None:
         """Depth maps before refinement; None if they are those after it, or were not kept."""
-        if f"estimate {DepthMap._fields[0]}" not in self._arrays:
-            return None
-        return DepthMap(*(self._arrays[f"estimate {name}"] for name in DepthMap._fields))
+        names = [f"estimate {name}" for name in DepthMap._fields]
+        return DepthMap(*map(self._arrays.__getitem__, names)) if names[0] in self._arrays else None
 
     @property
     def images(self) -> np.ndarray:
-        """All-in-focus images."""
+        """All-in-focus images of all channels, (…, Y, X[, 3])."""
         return self._arrays["images"]
 
     @property
     def valid(self) -> np.ndarray:
-        """Where every plane has data."""
+        """Where every plane has data, (…, Y, X) bool."""
         return self._arrays["valid"]
 
     @property
     def transforms(self) -> np.ndarray:
-        """Transforms of the planes of every stack."""
+        """Transforms of the planes of every stack, (…, Z, 3, 3) float64."""
         return self._acquisition.join([self._transforms[i] for i in self._acquisition.indices])
 
     def _store(
@@ -143,21 +118,14 @@ class ArraySink:
 
 
 class AlignedPlanes:
-    """Aligned planes of all stacks: in memory if they fit, else lazy.
-
-    Attributes
-    ----------
-    in_memory : bool
-    is_identity : bool
-        Whether all planes are as they were.
-    """
+    """Aligned planes of all stacks: in memory if they fit, else lazy."""
 
     def __init__(self, acquisition: Acquisition) -> None:
         data = acquisition.data
         self._shape, self._dtype = tuple(data.shape), np.dtype(data.dtype)
         size = np.prod(self._shape, dtype=float) * self._dtype.itemsize
         self.in_memory = bool(size <= MAX_ALIGNED_FRACTION * psutil.virtual_memory().available)
-        self.is_identity = True
+        self.is_identity = True  # all planes are as they were
         self._acquisition = acquisition
         self._array: np.ndarray | None = None
         self._lazy: dict[Index, Any] = {}
@@ -174,7 +142,7 @@ class AlignedPlanes:
         where = self._acquisition.with_channel(index, channel)
         self.is_identity = self.is_identity and aligned.is_identity
         if not self.in_memory:
-            self._lazy[where] = _as_dask(aligned)
+            self._lazy[where] = aligned
             return
         planes = load_aligned(aligned, progress)[0] if loaded is None else loaded
         if planes.size == np.prod(self._shape):
@@ -190,16 +158,11 @@ class AlignedPlanes:
             return self._array
         import dask.array as da  # takes 0.3 s
 
-        stacks = [self._lazy[index] for index in np.ndindex(self._acquisition.leading_shape)]
-        if not self._acquisition.axes:
-            return stacks[0]
-        return da.stack(stacks).reshape(self._shape)  # type: ignore[no-untyped-call]
-
-
-def _as_dask(aligned: LazyAlignedStack) -> Any:
-    """Return a dask array of aligned planes, one chunk per plane."""
-    import dask.array as da  # takes 0.3 s
-
-    meta = np.empty((0,) * aligned.ndim, aligned.dtype)
-    chunks = (1, *aligned.shape[1:])
-    return da.from_array(aligned, chunks=chunks, name=False, meta=meta)  # type: ignore[no-untyped-call]
+        leading = self._acquisition.leading_shape
+        meta = np.empty((0,) * (len(self._shape) - len(leading)), self._dtype)
+        chunks = (1, *self._shape[len(leading) + 1 :])  # a plane each
+        stacks = [
+            da.from_array(self._lazy[index], chunks=chunks, name=False, meta=meta)  # type: ignore[no-untyped-call]
+            for index in np.ndindex(leading)
+        ]
+        return da.stack(stacks).reshape(self._shape) if leading else stacks[0]  # type: ignore[no-untyped-call]

@@ -1,23 +1,19 @@
 """From aligned planes to depth map and all-in-focus image, one tile at a time.
 
-A tile is a window that is computed with a margin; of the planes only this part is read. A run in
-memory is one tile, a preview is a small one, and a stack larger than memory is many of them.
+A tile is a window that is computed with a margin; only this part of the planes is read. A stack in
+memory is one tile, a preview is a small tile, and a stack larger than memory is many tiles.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from napari_dff.curve.volume import (
-    FocusVolume,
-    FocusVolumeView,
-    LazyFocusVolume,
-    QuantizedFocusVolume,
-)
+from napari_dff.curve.volume import FocusVolume, FocusVolumeView, QuantizedFocusVolume
 from napari_dff.depth.estimation import estimate_depth, locate_depth
 from napari_dff.focus import focus_radius, lazy_focus_volume
 from napari_dff.fusion.fuse import all_in_focus
@@ -37,11 +33,11 @@ from napari_dff.runtime.memory import trim_malloc
 from napari_dff.runtime.progress import Progress, with_location
 from napari_dff.runtime.windows import GRID_PX, Window
 
-# Margins: pixels around a tile that influence
+# Margin around a tile that influences
 MARGIN_PX = 40  # its depth before refinement and its image
 NOISE_MARGIN_PX = 64  # its uncertainty
 REFINEMENT_MARGIN_PX = 96  # its refined depth, so that tiles join without seams
-SAMPLE_COUNT, SAMPLE_SIDE_PX = 9, 192  # small tiles from which `SharedStatistics` are estimated
+SAMPLE_ROWS, SAMPLE_SIDE_PX = 3, 192  # 3 × 3 small tiles, from which statistics are estimated
 MIN_FOCUS_FRACTION = 0.01  # of the sample pixels must be in focus to estimate a slope
 SLOPE_DISTANCE_PX = 8  # between the pixels from which a slope is computed
 T = TypeVar("T")
@@ -49,50 +45,24 @@ DepthReader = Callable[[Window], DepthMap]
 
 
 class TileResult(NamedTuple):
-    """The results in a window of the planes.
-
-    Attributes
-    ----------
-    window : Window
-    estimate, refined : DepthMap
-        Before and after refinement; the same object without refinement.
-    images : tuple of (h, w[, 3]) arrays
-        All-in-focus images: of the planes, then of the other channels.
-    valid : (h, w) bool
-        Where every plane has data.
-    """
+    """The results in a window of the planes."""
 
     window: Window
-    estimate: DepthMap
-    refined: DepthMap
-    images: tuple[np.ndarray, ...]
-    valid: np.ndarray
+    estimate: DepthMap  # before refinement
+    refined: DepthMap  # the same object without refinement
+    images: tuple[np.ndarray, ...]  # (h, w[, 3]), all in focus: focus channel, other channels
+    valid: np.ndarray  # (h, w) bool: where every plane has data
 
 
 class AlignedStack(NamedTuple):
-    """Aligned planes of one stack, with all channels.
+    """Aligned planes of one stack, with all channels."""
 
-    Attributes
-    ----------
-    planes : (Z, Y, X[, 3]) array
-        Of the focus channel, in memory or lazy.
-    positions : (Z,) float64
-    other_channels : tuple of (Z, Y, X[, 3]) arrays
-        Aligned too; they get an all-in-focus image at the same depth.
-    valid : callable
-        Returns where in a window every plane has data, (h, w) bool.
-    known_depth : callable, optional
-        Returns the known depth map of a window; then only images are computed.
-    alignment : LazyAlignedStack, optional
-        The planes as they were given, with transforms and gains.
-    """
-
-    planes: Any
-    positions: np.ndarray
-    other_channels: tuple[Any, ...] = ()
+    planes: Any  # (Z, Y, X[, 3]) array of the focus channel, in memory or lazy
+    positions: np.ndarray  # (Z,) float64
+    other_channels: tuple[Any, ...] = ()  # aligned arrays that get images at the same depth
     valid: Callable[[Window], np.ndarray] = lambda window: np.ones(window.shape, bool)
-    known_depth: DepthReader | None = None
-    alignment: LazyAlignedStack | None = None
+    known_depth: DepthReader | None = None  # if there is one, only images are computed
+    alignment: LazyAlignedStack | None = None  # planes before alignment, transforms and gains
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -130,8 +100,7 @@ def compute_tiles(
 ) -> Iterator[TileResult]:
     """Yield the tiles in `windows`, which cover the plane row by row.
 
-    `read_depth` returns the refined depth of earlier tiles. It is a boundary condition of the next
-    tiles, so that there are no seams.
+    `read_depth` returns the refined depth of earlier tiles: the boundary condition of the next.
     """
     margin = tile_margin(recipe)
     if len(windows) == 1:
@@ -140,16 +109,12 @@ def compute_tiles(
     trim_malloc()
     shared = None
     if has_refinement(recipe) and stack.known_depth is None:
-        shared = estimate_shared(stack, recipe, _trimming(progress, "looking around"))
+        shared = _estimate_shared(stack, recipe, _trimming(progress, "sample of the plane"))
     for i, window in enumerate(windows):
+        located = _trimming(progress, f"tile {i + 1} of {len(windows)}")
+        earlier = read_depth if i else None
         yield compute_tile(
-            stack,
-            recipe,
-            window,
-            margin=margin,
-            progress=_trimming(progress, f"tile {i + 1} of {len(windows)}"),
-            shared=shared,
-            read_depth=read_depth if i else None,
+            stack, recipe, window, margin=margin, progress=located, shared=shared, earlier=earlier
         )
         trim_malloc()
 
@@ -161,36 +126,23 @@ def compute_tile(
     *,
     margin: int,
     progress: Progress,
-    shared: SharedStatistics | None = None,
-    read_depth: DepthReader | None = None,
+    shared: SharedStatistics | None = None,  # of the whole plane; of the tile if None
+    earlier: DepthReader | None = None,  # the refined depth of earlier tiles
     fast: bool = False,
 ) -> TileResult:
-    """Compute one tile: focus, depth, refinement and fusion, in this order.
+    """Compute one tile with `margin` pixels around it: focus, depth, refinement and fusion.
 
-    Parameters
-    ----------
-    stack : AlignedStack
-    recipe : Recipe
-    window : Window
-    margin : int
-        Pixels around the window that are computed with it.
-    progress : Progress
-    shared : SharedStatistics, optional
-        Statistics of the whole plane, for refinement; of the tile if None.
-    read_depth : callable, optional
-        Returns the refined depth of earlier tiles.
-    fast : bool
-        Skip what a preview does not need: the uncertainty is that of the curves alone, the image
-        that of the depth before refinement.
+    If `fast`, uncertainty is from the curves alone, and the image is at the unrefined depth.
     """
-    outer, positions = window.expand(margin, stack.shape), stack.positions
+    outer = window.expand(margin, stack.shape)
     inner, valid = window.slices_in(outer), stack.valid(outer)
 
     def fuse(planes: np.ndarray, depth: DepthMap) -> np.ndarray:
-        return all_in_focus(planes, depth.depth, positions, fusion=recipe.fusion, progress=progress)
+        settings: dict[str, Any] = {"fusion": recipe.fusion, "progress": progress}
+        return all_in_focus(planes, depth.depth, stack.positions, **settings)
 
     if stack.known_depth is not None:
-        estimate = refined_depth = stack.known_depth(outer)
+        estimate = refined = stack.known_depth(outer)
         image = fuse(read_window(stack.planes, outer), estimate)
     else:
         source = outer.expand(focus_margin(recipe), stack.shape)
@@ -199,42 +151,47 @@ def compute_tile(
         if has_refinement(recipe):  # reads the curves several times
             volume = QuantizedFocusVolume(volume)
         find_depth = locate_depth if fast else estimate_depth
-        estimate = find_depth(volume, positions, recipe.peak, recipe.prefer, progress)
+        estimate = find_depth(volume, stack.positions, recipe.peak, recipe.prefer, progress)
         estimate.uncertainty[~valid] = np.inf
         planes = planes[(slice(None), *outer.slices_in(source))]
-        image, refined_depth = fuse(planes, estimate), estimate
+        image, refined = fuse(planes, estimate), estimate
         if has_refinement(recipe):
             settings = recipe.refinement, recipe.smoothness, image, progress
-            fixed = None if read_depth is None else _earlier_tiles(read_depth, window, outer)
-            refined_depth = refine_volume(
-                estimate, volume, positions, *settings, shared=shared, fixed=fixed
+            fixed = None if earlier is None else _fixed_depth(earlier, window, outer)
+            refined = refine_volume(
+                estimate, volume, stack.positions, *settings, shared=shared, fixed=fixed
             )
             if not fast:
-                image = fuse(planes, refined_depth)
-    others = (fuse(read_window(each, outer), refined_depth)[inner] for each in stack.other_channels)
+                image = fuse(planes, refined)
+    others = (fuse(read_window(each, outer), refined)[inner] for each in stack.other_channels)
     images = (image[inner], *others)
-    inner_estimate = DepthMap(*(values[inner] for values in estimate))
-    if refined_depth is estimate:
-        return TileResult(window, inner_estimate, inner_estimate, images, valid[inner])
-    inner_refined = DepthMap(*(values[inner] for values in refined_depth))
+    inner_estimate = inner_refined = DepthMap(*(values[inner] for values in estimate))
+    if refined is not estimate:
+        inner_refined = DepthMap(*(values[inner] for values in refined))
     return TileResult(window, inner_estimate, inner_refined, images, valid[inner])
 
 
 def focus_volume(planes: np.ndarray, recipe: Recipe, window: Window, source: Window) -> FocusVolume:
     """Return the focus volume of `window`, from `planes` that cover the window `source`."""
-    volume: LazyFocusVolume = lazy_focus_volume(planes, **focus_settings(recipe))
+    volume: FocusVolume = lazy_focus_volume(planes, **focus_settings(recipe))
     if source == window:
         return volume
     rows, columns = window.slices_in(source)
     return FocusVolumeView(volume, Window(rows.start, rows.stop, columns.start, columns.stop))
 
 
-def estimate_shared(stack: AlignedStack, recipe: Recipe, progress: Progress) -> SharedStatistics:
-    """Estimate what all tiles share, from `SAMPLE_COUNT` small tiles all over the plane."""
+def _estimate_shared(stack: AlignedStack, recipe: Recipe, progress: Progress) -> SharedStatistics:
+    """Estimate what all tiles share from small tiles, evenly spaced over the plane."""
     spacing = np.abs(np.diff(stack.positions)).mean()
     unrefined = dataclasses.replace(recipe, refinement="none")
+    height, width = (min(SAMPLE_SIDE_PX, size) for size in stack.shape)
+    tops, lefts = (
+        [int(rest * (k + 0.5) / SAMPLE_ROWS) // GRID_PX * GRID_PX for k in range(SAMPLE_ROWS)]
+        for rest in (stack.shape[0] - height, stack.shape[1] - width)
+    )
     depths, uncertainties, images = [], [], []
-    for window in sample_windows(stack.shape):
+    for y, x in itertools.product(tops, lefts):
+        window = Window(y, y + height, x, x + width)
         tile = compute_tile(
             stack, unrefined, window, margin=MARGIN_PX, progress=progress, fast=True
         )
@@ -244,30 +201,19 @@ def estimate_shared(stack: AlignedStack, recipe: Recipe, progress: Progress) -> 
         depths.append(depth)
         uncertainties.append(uncertainty)
         images.append(luminance(tile.images[0]))
-    depth, uncertainty = (np.concatenate(parts, axis=1) for parts in (depths, uncertainties))
+    depth, uncertainty = np.hstack(depths), np.hstack(uncertainties)
     in_focus = np.isfinite(uncertainty).mean()
     slope = typical_slope(depth, uncertainty) if in_focus > MIN_FOCUS_FRACTION else None
-    return SharedStatistics(slope, guide_range(np.concatenate(images, axis=1)))
+    return SharedStatistics(slope, guide_range(np.hstack(images)))
 
 
-def sample_windows(shape: tuple[int, int]) -> list[Window]:
-    """Return small windows of one size, evenly spaced over a plane of `shape`."""
-    count = round(SAMPLE_COUNT**0.5)
-    height, width = (min(SAMPLE_SIDE_PX, size) for size in shape)
-    tops, lefts = (
-        [int((size - side) * (k + 0.5) / count) // GRID_PX * GRID_PX for k in range(count)]
-        for size, side in zip(shape, (height, width), strict=True)
-    )
-    return [Window(y, y + height, x, x + width) for y in tops for x in lefts]
-
-
-def _earlier_tiles(read_depth: DepthReader, window: Window, outer: Window) -> HintField:
-    """Return constraints at the pixels of finished tiles, above and to the left of `window`."""
+def _fixed_depth(earlier: DepthReader, window: Window, outer: Window) -> HintField:
+    """Return hard constraints at the pixels of finished tiles, above and left of `window`."""
     influence = np.zeros(outer.shape, np.float32)
     rows, columns = window.slices_in(outer)
     influence[: rows.start] = 1
     influence[rows, : columns.start] = 1
-    return HintField(read_depth(outer), influence)
+    return HintField(earlier(outer), influence)
 
 
 def _trimming(progress: Progress, where: str) -> Progress:

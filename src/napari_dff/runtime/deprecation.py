@@ -39,26 +39,21 @@ RENAMED_NAMES = {
 
 
 def deprecated_names(namespace: Mapping[str, Any], module: str) -> Callable[[str], Any]:
-    """Return a module's ``__getattr__`` for names of `RENAMED_NAMES`.
-
-    Parameters
-    ----------
-    namespace : mapping
-        The names that the module has now.
-    module : str
-        Its full name, for messages.
-    """
+    """Return a ``__getattr__`` for `module`, which has the names of `namespace` now."""
 
     def get(name: str) -> Any:
         new = RENAMED_NAMES.get(name, name)
         if new not in namespace:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         if new != name:
-            message = f"{module}.{name} is deprecated, use {new}"
-            warnings.warn(message, DeprecationWarning, stacklevel=2)
+            _warn(f"{module}.{name}", new)
         return namespace[new]
 
     return get
+
+
+def _warn(old: str, new: str) -> None:
+    warnings.warn(f"{old} is deprecated, use {new}", DeprecationWarning, stacklevel=3)
 
 
 class _Finder(MetaPathFinder, Loader):
@@ -74,8 +69,7 @@ class _Finder(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         new = f"{PACKAGE}.{RENAMED_MODULES[module.__name__.partition('.')[2]]}"
-        message = f"{module.__name__} is deprecated, use {new}"
-        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        _warn(module.__name__, new)
         namespace = vars(importlib.import_module(new))
         setattr(module, "__getattr__", deprecated_names(namespace, module.__name__))  # noqa: B010
 

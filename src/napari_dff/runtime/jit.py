@@ -1,9 +1,7 @@
-"""Kernels: loops over pixels in numba, compiled once a machine.
+"""Kernels: loops over pixels that numba compiles once on each machine.
 
-They release the interpreter, so that windows run on all cores (see `napari_dff.runtime.threads`),
-and none starts threads of its own. Compiled code is cached beside the source, or in the user's
-cache folder where that can't be written. A damaged cache entry is compiled again. Where nothing can
-be cached, kernels are compiled in every process.
+They release the interpreter lock and start no threads of their own: windows run in parallel.
+Compiled code is cached beside the source or, where that is read-only, in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -11,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +22,20 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class _CheckedCacheFile(IndexDataCacheFile):
-    """Cache entries with a checksum: one that a power cut has truncated or zeroed is a miss."""
+    """Cache entries with a checksum: one that a power cut has damaged is compiled again."""
 
     def _load_index(self) -> dict[Any, str]:
-        try:
-            index: dict[Any, str] = super()._load_index()
-        except Exception:  # of many kinds, for a damaged file
-            return {}
-        return index if isinstance(index, dict) else {}
+        with contextlib.suppress(Exception):  # of many kinds, for a damaged file
+            index = super()._load_index()
+            return index if isinstance(index, dict) else {}
+        return {}
 
     def _load_data(self, name: str) -> Any:
         content = Path(self._data_path(name)).read_bytes()
         data, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
         if hashlib.sha256(data).digest() != digest:
-            raise OSError(f"{name} is damaged")  # which numba takes for a missing entry
-        return super()._load_data(name)  # the digest comes after its data
+            raise OSError(f"{name} is damaged")  # numba compiles again
+        return super()._load_data(name)  # ignores the digest after the data
 
     def _save_data(self, name: str, data: Any) -> None:
         content = self._dump(data)
@@ -65,7 +63,6 @@ class _CheckedCache(FunctionCache):
 
 
 def _jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Decorate a function to be compiled at its first call, and cached."""
     # Sums may be reordered, and no value may be NaN. Infinities are allowed, but test for them by
     # "< np.inf": numba's isfinite computes a NaN.
     fast = {"contract", "reassoc", "nsz", "arcp", "nnan"}
@@ -89,7 +86,7 @@ inline_kernel = _jit(forceinline=True)
 
 
 class _CompileListener(event.Listener):
-    """Call `notify` at the first compilation."""
+    """Call `notify` when the first compilation starts."""
 
     def __init__(self, notify: Callable[[], None]) -> None:
         self._notify: Callable[[], None] | None = notify
@@ -100,15 +97,9 @@ class _CompileListener(event.Listener):
             notify()
 
     def on_end(self, event: Any) -> None:
-        """Do nothing: only the start is of interest."""
+        pass
 
 
-@contextlib.contextmanager
-def notify_when_compiling(notify: Callable[[], None]) -> Iterator[None]:
+def notify_when_compiling(notify: Callable[[], None]) -> AbstractContextManager[Any]:
     """Call `notify` once if a kernel has to be compiled within this block: in a first run only."""
-    listener = _CompileListener(notify)
-    event.register("numba:compile", listener)
-    try:
-        yield
-    finally:
-        event.unregister("numba:compile", listener)
+    return event.install_listener("numba:compile", _CompileListener(notify))

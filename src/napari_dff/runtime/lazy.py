@@ -29,8 +29,7 @@ def load_planes(planes: Any, progress: Progress = no_progress) -> np.ndarray:
 def read_window(planes: Any, window: Window) -> np.ndarray:
     """Return `window` of all planes in memory, (Z, h, w[, 3]); of lazy planes read nothing else."""
     if isinstance(planes, np.ndarray):
-        part: np.ndarray = planes[(slice(None), *window.slices)]
-        return part
+        return planes[(slice(None), *window.slices)]
     part = np.empty((planes.shape[0], *window.shape, *planes.shape[3:]), planes.dtype)
     chunks = getattr(planes, "chunks", ((1,),))[0]
     depth = chunks if isinstance(chunks, int) else max(chunks)  # so that each is decoded once
@@ -57,10 +56,9 @@ def take(array: Any, index: tuple[int, ...]) -> Any:
 
 
 def as_indexable(array: Any, leading: int) -> Any:
-    """Return an array that can be indexed without being read.
+    """Return a numpy or dask array: others, as of zarr, become dask arrays without being read.
 
-    numpy and dask arrays are returned unchanged. Others, as of zarr, become dask arrays, in their
-    own chunks or with one chunk for each index along the `leading` axes.
+    They keep their chunks, or get one chunk for each index along the `leading` axes.
     """
     if isinstance(array, np.ndarray) or hasattr(array, "dask"):
         return array

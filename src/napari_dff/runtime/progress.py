@@ -31,11 +31,9 @@ def no_progress(items: Sequence[T], /, *, desc: str) -> Iterable[T]:
 
 
 def with_location(progress: Progress, where: str) -> Progress:
-    """Return a progress that adds `where` to every description, as "time 3 of 20"."""
-    if not where:
-        return progress
+    """Return a progress that adds `where`, as "time 3 of 20", to every description."""
 
     def located(items: Sequence[T], /, *, desc: str) -> Iterable[T]:
         return progress(items, desc=f"{desc}, {where}")
 
-    return located
+    return located if where else progress

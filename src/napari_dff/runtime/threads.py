@@ -14,25 +14,17 @@ T = TypeVar("T")
 
 
 class ThreadLimits(NamedTuple):
-    """Limits that the user sets.
+    """Limits that the user sets; None is no limit."""
 
-    Attributes
-    ----------
-    threads : int, optional
-        Threads that work at a time.
-    megabytes : float, optional
-        Memory that all windows in progress may fill.
-    """
-
-    threads: int | None = None
-    megabytes: float | None = None
+    threads: int | None = None  # that work at a time
+    megabytes: float | None = None  # of memory that all windows in progress may fill
 
 
 _limits = ThreadLimits()
 
 
 def set_thread_limits(limits: ThreadLimits) -> None:
-    """Apply `limits` to this process from now on; None removes a limit."""
+    """Apply `limits` to this process from now on."""
     global _limits
     _limits = limits
     if limits.threads is not None or "cv2" in sys.modules:
@@ -56,10 +48,9 @@ def thread_count() -> int:
 def run_parallel(
     work: Callable[[T], object], items: Sequence[T], progress: Progress, *, desc: str
 ) -> None:
-    """Call `work` with every item, on `thread_count` threads.
+    """Call `work`, which stores its own result, with every item on `thread_count` threads.
 
-    `work` stores its own result. The first error, or an exception from `progress`, ends the loop
-    after the items in progress.
+    The first error, or an exception from `progress`, ends the loop after the items in progress.
     """
     if len(items) == 1:
         for item in progress(items, desc=desc):

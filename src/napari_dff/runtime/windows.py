@@ -1,7 +1,7 @@
 """Windows: rectangles of rows and columns of a plane, in which all steps compute.
 
-A step computes the pixels of one window for all planes. If it needs pixels around the window, it
-expands the window and asks the step before it for that much. No other code handles borders.
+A step computes one window of all planes. If it needs pixels around the window, it expands the
+window and gets that much from the step before. No other code handles borders.
 """
 
 from __future__ import annotations
@@ -39,21 +39,17 @@ class Window(NamedTuple):
 
     def expand(self, margin: int, shape: tuple[int, int]) -> Window:
         """Add `margin` pixels on every side, then round out to `GRID_PX`, within a plane."""
-        top, left = (
-            max(0, (start - margin) // GRID_PX * GRID_PX) for start in (self.top, self.left)
-        )
+        top, left = (max(0, (i - margin) // GRID_PX * GRID_PX) for i in (self.top, self.left))
         bottom, right = (
-            min(size, -(-(stop + margin) // GRID_PX) * GRID_PX)
-            for stop, size in zip((self.bottom, self.right), shape, strict=True)
+            min(size, -(-(end + margin) // GRID_PX) * GRID_PX)
+            for end, size in zip((self.bottom, self.right), shape, strict=True)
         )
         return Window(top, bottom, left, right)
 
     def slices_in(self, outer: Window) -> tuple[slice, slice]:
         """Index of this window in an array that covers `outer`."""
-        return (
-            slice(self.top - outer.top, self.bottom - outer.top),
-            slice(self.left - outer.left, self.right - outer.left),
-        )
+        rows = slice(self.top - outer.top, self.bottom - outer.top)
+        return rows, slice(self.left - outer.left, self.right - outer.left)
 
 
 def full_window(shape: tuple[int, int]) -> Window:
@@ -62,28 +58,18 @@ def full_window(shape: tuple[int, int]) -> Window:
 
 
 def plan_windows(shape: tuple[int, int], planes: int, margin: int = 0) -> list[Window]:
-    """Split a plane into windows so small that those in progress on all threads fit into memory.
+    """Split a plane of `shape` into windows that fit into memory on all threads together.
 
-    Unless memory is limited, they are the same for any number of threads, and so is, bit for bit,
-    what is computed in them.
-
-    Parameters
-    ----------
-    shape : (int, int)
-        Height and width of the plane.
-    planes : int
-        float32 values that a window in progress holds per pixel.
-    margin : int
-        Pixels by which each window will be expanded. Windows grow with it, so that margins do not
-        dominate the work.
+    A window holds `planes` float32 values per pixel, and will be expanded by `margin` pixels.
+    Without a memory limit, windows and results are the same for any number of threads.
     """
     height, width = shape
     values = float(max(MAX_WINDOW_PLANES * height * width, MIN_WINDOW_VALUES))
     limit = thread_limits().megabytes
     if limit is not None:
         values = limit * 1e6 / 4 / thread_count()
-    values /= max(planes, 1)
-    side = int(np.clip(np.sqrt(values) - 2 * margin, MIN_WINDOW_PX, MAX_WINDOW_PX))
+    side = np.sqrt(values / max(planes, 1)) - 2 * margin
+    side = int(np.clip(side, MIN_WINDOW_PX, MAX_WINDOW_PX))
     return window_grid(shape, side // GRID_PX * GRID_PX)
 
 
