@@ -28,13 +28,9 @@ from napari_dff.runtime.windows import Window, plan_windows
 
 SCATTER_SIGMA_PX = 5.0  # standard deviation of the Gaussian average that scatter is measured from
 SCATTER_RADIUS_PX = 60  # how far from a pixel its scatter depends on the depth: 3 such averages
-SCATTER_MAPS = 8  # float32 maps of a window in memory while scatter is computed
+SCATTER_MAPS = 8  # (Y, X) float32 arrays of a window in memory while scatter is computed
 SCATTER_ERROR_FLOOR_PLANES = 0.05  # least error of a depth as a weight
-PREFERENCES: dict[Prefer, int] = {
-    "sharpest": HIGHEST_PEAK,
-    "first": FIRST_PEAK,
-    "last": LAST_PEAK,
-}
+PREFERENCES: dict[Prefer, int] = {"sharpest": HIGHEST_PEAK, "first": FIRST_PEAK, "last": LAST_PEAK}
 
 
 class FocusPeaks(NamedTuple):
@@ -103,11 +99,10 @@ def depth_map(
 ) -> DepthMap:
     """Return depth and its standard uncertainty from the peaks of the focus curves.
 
-    A pixel is in focus somewhere if its peak exceeds the detection threshold, which noise alone
-    exceeds in any plane for one pixel in a thousand; elsewhere the uncertainty is inf. The noise is
-    estimated from the volume itself (see `napari_dff.curve.noise`). The variance is the sum of two:
-    that of the peak's position from the noise of its curve, and the scatter of the depth about a
-    smooth surface.
+    The uncertainty is inf where no peak exceeds the detection threshold, which noise alone exceeds
+    in any plane for one pixel in a thousand. The noise is estimated from the volume itself (see
+    `napari_dff.curve.noise`). The variance is the sum of two: that of the peak's position from the
+    noise of its curve, and the scatter of the depth about a smooth surface.
 
     Parameters
     ----------
@@ -116,10 +111,10 @@ def depth_map(
     positions : (Z,) array, optional
         Focus position of each plane, strictly increasing or decreasing; default 0 … Z-1.
     peak : {"curve", "lorentzian", "gaussian", "parabola", "argmax"}
-        Model of the peak. ``curve``: a squared Lorentzian fitted to the whole peak.
-        ``lorentzian``, ``gaussian``, ``parabola``: the model through the three planes around the
-        sharpest. ``argmax``: the sharpest plane. The energy of fine texture under a growing blur
-        falls like a squared Lorentzian. A peak in the first or last plane is not interpolated.
+        Model of the peak. ``curve``: a squared Lorentzian, like which the energy of fine texture
+        falls under a growing blur, fitted to all planes of the peak. ``lorentzian``, ``gaussian``,
+        ``parabola``: the model through the sharpest plane and its two neighbours. ``argmax``: the
+        sharpest plane. A peak in the first or last plane is not interpolated.
     prefer : {"sharpest", "first", "last"}
         Which peak to take if several are detected: the highest, or that of the first or last plane
         (to look through something transparent).
@@ -149,8 +144,7 @@ def estimate_depth(
 ) -> DepthMap:
     """Return the depth map of a focus volume that may be lazy; see `depth_map`."""
     peaks = locate_depth(volume, positions, peak, prefer, progress)
-    shape = peaks.depth.shape
-    spacing = np.float32(np.abs(np.diff(positions)).mean())
+    shape, spacing = peaks.depth.shape, np.float32(np.abs(np.diff(positions)).mean())
     uncertainty = np.empty_like(peaks.uncertainty)
 
     def add_scatter(window: Window) -> None:
@@ -170,34 +164,28 @@ def locate_depth(
     """Return the depth map of a focus volume, with the uncertainty from noise alone."""
     checks.check_choice("peak", peak, PEAK_MODELS)
     checks.check_choice("prefer", prefer, PREFERENCES)
-    count, shape = volume.shape[0], volume.shape[1:]
-    index, depth, uncertainty = (np.empty(shape, dtype) for dtype in (np.uint16, "f4", "f4"))
-    settings = positions, PEAK_MODELS[peak], PREFERENCES[prefer]
-    z_score = detection_z_score(count)
+    count, *shape = volume.shape
+    result = DepthMap(*(np.empty(shape, dtype) for dtype in (np.uint16, np.float32, np.float32)))
+    settings, z_score = (PEAK_MODELS[peak], PREFERENCES[prefer]), detection_z_score(count)
 
     def fill(window: Window) -> None:
         curves, noise = volume.read(window)
-        here = window.slices
-        index[here], depth[here], uncertainty[here] = find_peaks(curves, *settings, *noise, z_score)
+        peaks = find_peaks(curves, positions, *settings, *noise, z_score)
+        for out, part in zip(result, peaks, strict=True):
+            out[window.slices] = part
 
     run_parallel(fill, focus_windows(volume), progress, desc="Finding depth")
-    return DepthMap(index, depth, uncertainty)
+    return result
 
 
 def depth_scatter(depth: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """Return the standard deviation of the depth about a smooth surface, (Y, X) in planes.
+    """Return the standard deviation of the depth about a smooth surface.
 
-    It contains errors that the noise of single curves does not: texture that differs between
-    planes, light from neighbouring pixels, curves of another shape. The surface is a weighted
-    Gaussian average m, applied twice, m(d) + m(d - m(d)) (Tukey's twicing), which follows slope and
-    curvature.
-
-    Parameters
-    ----------
-    depth : (Y, X) float32
-        In planes.
-    deviation : (Y, X) float32
-        Standard deviation of the depth in planes, for the weights; inf has no weight.
+    All arrays are (Y, X) float32, in planes; pixels of infinite `deviation` have no weight. Scatter
+    contains errors that the noise of single curves does not: texture that differs between planes,
+    light from neighbouring pixels, curves of another shape. The surface is a weighted Gaussian
+    average m of the depth d, applied twice, m(d) + m(d - m(d)) (Tukey's twicing), so that it
+    follows slope and curvature.
     """
     error_floor = np.float32(SCATTER_ERROR_FLOOR_PLANES**2)
     weight = 1 / (np.minimum(deviation, np.float32(1e3)) ** 2 + error_floor)

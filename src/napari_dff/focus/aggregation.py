@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -48,20 +49,20 @@ def balanced_windows(operator: SampledOperator, window: Window) -> np.ndarray:
 # Adaptive windows
 # ----------------
 # Small windows resolve detail, large ones reduce noise. At each scale s the balanced curves C_s,
-# divided by their maximum, have a peak of uncertainty σ_s (in planes, inf if not detected). With
-# the texture mask T_s (second moment of the focus energy ≤ `MAX_MOMENTS`, otherwise the measure is
-# that of surrounding texture) a scale takes the share
+# divided by their maximum, have a peak of uncertainty σ_s (in planes, inf if not detected). The
+# texture mask T_s is 1 where the second moment of the focus energy is at most `MAX_MOMENTS`, and 0
+# where the energy is that of surrounding texture. A scale takes the share
 #     a_s = T_s / (1 + (σ_s / σ_target)⁴),    at the last scale a_s = T_s [σ_s < ∞],
 # of the weight that smaller scales leave, so that the passage between scales is smooth:
 #     w_s = a_s Π_(r < s) (1 - a_r).
 # What remains after the last scale, Π (1 - a_r), is added to the first scale at which the peak is
-# detected. Where no scale detects one, the curve of the largest window is used, flattened: the
-# order of its planes is kept for refinement, but noise is not taken for a peak.
-# The result Σ w_s C_s is multiplied by the maximum at the first scale: energies of different scales
-# do not compare. C_s are normalized before they are upsampled and mixed, because a mean weighted by
-# energy would shift the centroid again.
+# detected. Where no scale detects one, the curve of the largest window is used, flattened:
+# refinement needs the order of its planes, but noise must not be taken for a peak.
+# The result Σ w_s C_s is multiplied by the maximum at the first scale, since energies of different
+# scales do not compare. C_s are normalized before they are upsampled and mixed, because a mean
+# weighted by energy would shift the centroid again.
 # Shares are smooth, so σ_s is computed on 2 × 2 means of samples where the window is wide.
-# Cost: about 1 / s² of the first scale for scale s; it is skipped if no pixel has weight left.
+# Cost: about 1 / s² of the first scale for scale s, none if no pixel has weight left.
 
 
 class _Scale(NamedTuple):
@@ -114,18 +115,15 @@ def adaptive_windows(operator: SampledOperator, window: Window) -> np.ndarray:
 def guided_filter(operator: SampledOperator, window: Window) -> np.ndarray:
     """Return the measure of every plane, filtered along the edges of the maximum over all planes.
 
-    In every box of the width of the averaging window, the measure p is approximated by a linear
-    function of the guide g, the scaled logarithm of the maximum: a g + b with
-    a = cov(g, p) / (var(g) + ε) and b = mean(p) - a mean(g). Each pixel takes the mean of a and b
-    over the boxes that contain it. p itself is averaged over half the window.
-
-    References
-    ----------
-    He, Sun & Tang 2013, doi:10.1109/TPAMI.2012.213 (guided filter).
+    In every box of the width of the averaging window, the measure p, averaged over half of it, is
+    approximated by a linear function of the guide g, the scaled logarithm of the maximum: a g + b
+    with a = cov(g, p) / (var(g) + ε) and b = mean(p) - a mean(g). Each pixel takes the mean of a
+    and b over the boxes that contain it (He, Sun & Tang 2013, doi:10.1109/TPAMI.2012.213).
     """
     width = int(operator.window)
     outer = window.expand(width, operator.shape)
-    volume = fixed_windows(operator.with_window(max(1, 2 * (width // 4) + 1)), outer)
+    half_window = dataclasses.replace(operator, window=max(1, 2 * (width // 4) + 1))
+    volume = fixed_windows(half_window, outer)
     guide = np.log(volume.max(axis=0) + TINY) / LOG_RANGE
     box = (width, width)
     mean = cv2.blur(guide, box)
@@ -140,8 +138,7 @@ def guided_filter(operator: SampledOperator, window: Window) -> np.ndarray:
 
 def balanced_radius(operator: SampledOperator, scale: int = 1) -> int:
     """Return how far from a pixel, in pixels, its balanced curve depends on the measure."""
-    samples = balance_radius(operator.variance(scale)) + 2 * SPLINE_RADIUS
-    return operator.step(scale) * samples
+    return operator.step(scale) * (balance_radius(operator.variance(scale)) + 2 * SPLINE_RADIUS)
 
 
 def _normalize_curves(volume: np.ndarray) -> np.ndarray:
@@ -152,14 +149,13 @@ def _normalize_curves(volume: np.ndarray) -> np.ndarray:
 
 
 def _flatten(volume: np.ndarray) -> np.ndarray:
-    """Flatten curves without a significant peak to about their mean; the order is kept."""
+    """Return curves flattened to about their mean, with their planes in the same order."""
     mean = np.maximum(volume.mean(axis=0), TINY)
     return mean * np.maximum(volume / mean, np.float32(1e-6)) ** np.float32(FLATTENING_POWER)
 
 
 def _peak_uncertainty(volume: np.ndarray, block: int, step: int) -> np.ndarray:
     """Return the uncertainty, in planes, of the peaks of block × block samples; inf if none."""
-    volume = np.ascontiguousarray(volume)
     if block > 1:
         volume = np.stack([block_means(plane, block) for plane in volume])
     settings = np.arange(float(len(volume))), CURVE_PEAK, HIGHEST_PEAK

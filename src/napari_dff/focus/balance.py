@@ -17,14 +17,14 @@ TINY = np.float32(1e-30)
 # Balancing
 # ---------
 # A focus measure F is the focus energy E averaged over a window around the pixel x. Its peak is at
-# the depth not of x, but of the texture in the window: of the centroid of E. On a slope with uneven
-# texture that is the largest error of all. For a Gaussian window of variance s²,
+# the depth of the centroid of E in the window, not of x. On a slope with uneven texture that is the
+# largest error of all. For a Gaussian window of variance s²,
 #     F(x) = ∫ G(y - x) E(y) dy,    ∇F = ∫ (y - x) / s² · G E dy,
-# so that the centroid lies at an offset that follows from F itself,
+# so that the centroid c follows from F itself,
 #     c(x) - x = s² ∇F / F = s² ∇ ln F,
 # and from ∇²F in the same way the second moment about x, relative to that of even texture, 2 s²:
 #     m(x) = 1 + s² ∇²F / 2 F.
-# m ≫ 1 where the energy lies around the pixel: it has no texture of its own.
+# m ≫ 1 where the energy lies around the pixel, which has no texture of its own.
 # The balanced curve of x is the curve at the p whose centroid is x, p + s² ∇ ln F(p) = x. It is
 # found by the damped fixed-point iteration p ← (p + x - s² ∇ ln F(p)) / 2.
 # Derivatives are taken in the plane of each pixel's maximum, where the signal is strongest, and
@@ -37,22 +37,9 @@ def balance_radius(variance: float) -> int:
 
 
 def balance(volume: np.ndarray, variance: float) -> tuple[np.ndarray, np.ndarray]:
-    """Replace each curve by that at which the centroid of the focus energy is the pixel.
+    """Return the balanced curves, (Z, Y, X) float32, and the second moment m before, (Y, X).
 
-    Parameters
-    ----------
-    volume : (Z, Y, X) float32
-        Focus measure, averaged over a Gaussian window.
-    variance : float
-        Variance of the window in pixels².
-
-    Returns
-    -------
-    (Z, Y, X) float32
-        The balanced volume.
-    (Y, X) float32
-        Second moment of the focus energy about the pixel before balancing, relative to even
-        texture: more than 1 where the energy lies around the pixel.
+    `volume` is the measure, averaged over a Gaussian window of `variance` pixels².
     """
     if variance == 0:
         return volume, np.ones(volume.shape[1:], np.float32)
@@ -60,33 +47,17 @@ def balance(volume: np.ndarray, variance: float) -> tuple[np.ndarray, np.ndarray
     pixel = np.indices(moment.shape, dtype=np.float32).transpose(1, 2, 0)
     source = pixel - offsets
     for _ in range(FIXED_POINT_ITERATIONS):
-        offset = cv2.remap(
-            offsets,
-            source[..., 1],
-            source[..., 0],
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+        x, y = source[..., 1], source[..., 0]
+        offset = cv2.remap(offsets, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         source = (source + pixel - offset) / 2
     return _sample(volume, source), moment
 
 
 @kernel
 def _centroids(volume, variance):  # type: ignore[no-untyped-def]
-    """Return centroid and second moment of the focus energy, in the plane of each maximum.
+    """Return c(x) - x, limited in length, (Y, X, 2) float32 down and across, and m, (Y, X) float32.
 
-    Parameters
-    ----------
-    volume : (Z, Y, X) float32
-    variance : float32
-        Of the window, in pixels².
-
-    Returns
-    -------
-    (Y, X, 2) float32
-        Offset of the centroid from the pixel, in pixels down and across, limited in length.
-    (Y, X) float32
-        Second moment, 1 for even texture.
+    `volume` is (Z, Y, X) float32, `variance` that of the window in pixels².
     """
     _, height, width = volume.shape
     offsets = np.empty((height, width, 2), np.float32)
@@ -114,18 +85,10 @@ def _centroids(volume, variance):  # type: ignore[no-untyped-def]
 
 @kernel
 def _sample(volume, coordinates):  # type: ignore[no-untyped-def]
-    """Return all planes sampled by bilinear interpolation.
+    """Return (Z, Y, X) float32 planes sampled by bilinear interpolation, limited to the plane.
 
-    Parameters
-    ----------
-    volume : (Z, Y, X) float32
-    coordinates : (Y, X, 2) float32
-        Row and column from which each pixel is taken, limited to the plane.
-
-    Returns
-    -------
-    (Z, Y, X) float32
-        Row by row: the four weights of each pixel are computed once for all planes.
+    (Y, X, 2) float32 `coordinates` are rows and columns. The four weights of each pixel are
+    computed once for all planes, row by row.
     """
     count, height, width = volume.shape
     out = np.empty_like(volume)

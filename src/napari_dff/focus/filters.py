@@ -8,6 +8,7 @@ from math import sqrt
 import cv2
 import numpy as np
 import numpy.typing as npt
+import scipy.fft
 
 from napari_dff.imaging.images import block_means
 
@@ -18,8 +19,8 @@ MIN_RELATIVE_ENERGY = np.float32(1e-9)  # of the squared brightness: less contra
 def windowed_mean(values: np.ndarray, window: float, step: int = 1) -> np.ndarray:
     """Return means over a Gaussian window with the variance of a box `window` pixels wide.
 
-    A box itself would leave its corners in the depth map. With a `step`, the result is
-    (Y / step, X / step): means of step × step pixels, blurred by the remaining variance.
+    The result is (Y / step, X / step): means of step × step pixels, blurred by the remaining
+    variance. Windows are not boxes, whose corners would show in the depth map.
     """
     variance = (window**2 - 1) / 12
     if step == 1:
@@ -35,7 +36,7 @@ def gaussian_blur(plane: np.ndarray, sigma: float) -> np.ndarray:
 
 def windowed_variance(values: np.ndarray, window: float, step: int = 1) -> np.ndarray:
     """Return the variance within the window, with `window` and `step` of `windowed_mean`."""
-    exact = values.astype(np.float64)  # the difference of squares loses the digits of float32
+    exact = values.astype(np.float64)  # in float32 the difference would have no digits left
     squares = windowed_mean(exact**2, window, step)
     variance = squares - windowed_mean(exact, window, step) ** 2
     variance[variance < FLOAT32_ROUNDING**2 * squares] = 0  # saturated or black
@@ -54,11 +55,6 @@ def derivatives(plane: np.ndarray, kernel: Sequence[float]) -> tuple[np.ndarray,
     return correlate(plane, identity, kernel), correlate(plane, kernel, identity)
 
 
-def sum_of(parts: list[np.ndarray]) -> np.ndarray:
-    """Return the sum of arrays of one shape."""
-    return np.asarray(np.sum(parts, axis=0))
-
-
 def ratio(numerator: np.ndarray, denominator: np.ndarray, light: np.ndarray) -> np.ndarray:
     """Return a ratio whose denominator is at least a tiny share of the squared brightness."""
     return numerator / np.maximum(denominator, MIN_RELATIVE_ENERGY * light + np.float32(1e-30))
@@ -68,10 +64,8 @@ def ring_kernel(sigma: float) -> np.ndarray:
     """Return disc minus ring, each of sum 1, so that the kernel sums to 0."""
     inner = max(sigma, 0.5)
     half = int(np.ceil(3 * inner))
-    y, x = np.mgrid[-half : half + 1, -half : half + 1]
-    radius = np.hypot(y, x)
-    disc = (radius <= inner).astype(np.float64)
-    ring = ((radius >= 2 * inner) & (radius <= 3 * inner)).astype(np.float64)
+    radius = np.hypot(*np.mgrid[-half : half + 1, -half : half + 1])
+    disc, ring = radius <= inner, (radius >= 2 * inner) & (radius <= 3 * inner)
     return disc / disc.sum() - ring / ring.sum()
 
 
@@ -86,24 +80,13 @@ def wavelet_bands(plane: np.ndarray, sigma: float) -> list[np.ndarray]:
     root = np.sqrt(3.0)
     low = np.array([1 + root, 3 + root, 3 - root, 1 - root]) / (4 * np.sqrt(2.0))
     high = low[::-1] * [1, -1, 1, -1]
-    # A leading 0 gives both filters, of even length, the same centre.
-    approximation, detail = [0.0, *low], [0.0, *high]
+    a, d = [0.0, *low], [0.0, *high]  # a leading 0 centres both filters, of even length, alike
     blurred = gaussian_blur(plane, sigma)
-    pairs = (
-        (approximation, detail),
-        (detail, approximation),
-        (detail, detail),
-        (approximation, approximation),
-    )
-    return [correlate(blurred, down, across) for down, across in pairs]
+    return [correlate(blurred, *pair) for pair in ((a, d), (d, a), (d, d), (a, a))]
 
 
 def cosine_bands(plane: np.ndarray, sigma: float) -> dict[tuple[int, int], np.ndarray]:
     """Return the cosine transform of 4 × 4 pixels around each pixel, by (row, column) frequency."""
     blurred = gaussian_blur(plane, sigma)
-    n = np.arange(4)
-    basis = [
-        [0.0, *(np.sqrt((1 if k == 0 else 2) / 4) * np.cos(np.pi * (2 * n + 1) * k / 8))]
-        for k in range(4)
-    ]
-    return {(u, v): correlate(blurred, basis[u], basis[v]) for u in range(4) for v in range(4)}
+    basis = np.pad(scipy.fft.dct(np.eye(4), axis=0, norm="ortho"), ((0, 0), (1, 0)))
+    return {(u, v): correlate(blurred, basis[u], basis[v]) for u, v in np.ndindex(4, 4)}

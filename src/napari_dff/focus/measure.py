@@ -11,7 +11,7 @@ from napari_dff.curve.volume import LazyFocusVolume, focus_windows
 from napari_dff.focus.aggregation import AGGREGATIONS, SCALES, balanced_radius
 from napari_dff.focus.operators import OPERATORS, operator_radius
 from napari_dff.focus.sampling import SampledOperator
-from napari_dff.model import checks
+from napari_dff.model.checks import check_choice
 from napari_dff.model.recipe import SIGMA, WINDOW, Aggregation, Operator
 from napari_dff.model.stack import NO_CONTRAST_MESSAGE, validate_planes
 from napari_dff.runtime.lazy import load_planes
@@ -80,32 +80,22 @@ def focus_measure(
 
 
 def lazy_focus_volume(
-    planes: Any,
-    operator: Operator,
-    sigma: float,
-    window: int,
-    aggregation: Aggregation,
+    planes: Any, operator: Operator, sigma: float, window: int, aggregation: Aggregation
 ) -> LazyFocusVolume:
-    """Return the focus volume of `focus_measure`, computed window by window when it is read.
-
-    Of lazy planes only what a window needs is read, again for every window.
-    """
-    checks.check_choice("operator", operator, OPERATORS)
-    checks.check_choice("aggregation", aggregation, AGGREGATIONS)
+    """Return the focus volume of `focus_measure`; each window is computed when it is read."""
+    check_choice("operator", operator, OPERATORS)
+    check_choice("aggregation", aggregation, AGGREGATIONS)
     SIGMA.check("sigma", sigma)
     WINDOW.check("window", window)
     sampled, aggregate = SampledOperator(planes, operator, sigma, window), AGGREGATIONS[aggregation]
-    return LazyFocusVolume(
-        (planes.shape[0], *sampled.shape),
-        lambda where: aggregate(sampled, where),
-        noise_step=min(sampled.step(), 2),
-    )
+    shape, noise_step = (planes.shape[0], *sampled.shape), min(sampled.step(), 2)
+    return LazyFocusVolume(shape, lambda where: aggregate(sampled, where), noise_step)
 
 
 def focus_radius(operator: Operator, sigma: float, window: int, aggregation: Aggregation) -> int:
     """Return how far from a pixel, in pixels, its curve and noise depend on the planes at most."""
     scale = SCALES[-1] if aggregation == "adaptive" else 1
-    sampled = SampledOperator(np.empty((1, 1, 1)), operator, sigma, window)
+    sampled = SampledOperator(None, operator, sigma, window)
     radii = {"guided": 3 * window, "window": GRID_PX}
     radius = radii.get(aggregation, balanced_radius(sampled, scale))
     radius += scale * operator_radius(operator, sigma, window)

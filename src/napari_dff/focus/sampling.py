@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
@@ -19,33 +18,20 @@ SPLINE_VARIANCE = 1 / 3  # samples², of the cubic B-spline that upsamples
 
 # Scales and steps
 # ----------------
-# At scale s the operator is applied to planes averaged over s × s pixels. Its `sigma` is then s
-# times as wide on the planes, its window ((s (window - 1) + 1)² - 1) / 12 = V in pixels² of the
-# planes (the variance of a box).
+# At scale s the operator is applied to planes averaged over s × s pixels, so that its `sigma` is s
+# times as wide on the planes. Its averaging window is s (window - 1) + 1 pixels wide there.
 # A measure averaged over a wide window is smooth: it is computed at every `step`-th pixel only, and
 # upsampled by cubic B-splines. `step` is the largest power of 2, up to `GRID_PX`, for which the
 # window has a variance of at least `MIN_SAMPLE_VARIANCE` samples².
-# What averaging and splines add to the filters is subtracted from them: the box of s × s pixels
-# adds (1 - 1 / s²) / 12 to sigma², in averaged pixels², the spline adds `SPLINE_VARIANCE` samples².
+# Averaging and upsampling are filters too, whose variance is subtracted: (1 - 1 / s²) / 12 averaged
+# pixels² of the box of s × s pixels from sigma², `SPLINE_VARIANCE` from that of the window.
 
 
 @dataclass(frozen=True)
 class SampledOperator:
-    """A focus operator on the planes of a stack; call it with a window to measure.
+    """A focus operator on the planes of a stack; call it with a window to measure."""
 
-    Parameters
-    ----------
-    planes : (Z, Y, X[, 3]) array
-        May be lazy.
-    operator : str
-        A key of `OPERATORS`.
-    sigma : float
-        Standard deviation of the Gaussian before the operator, in pixels.
-    window : float
-        Width in pixels over which the measure is averaged.
-    """
-
-    planes: Any
+    planes: Any  # (Z, Y, X[, 3]), may be lazy
     operator: Operator
     sigma: float
     window: float
@@ -54,10 +40,6 @@ class SampledOperator:
     def shape(self) -> tuple[int, int]:
         """Height and width of a plane."""
         return tuple(self.planes.shape[1:3])
-
-    def with_window(self, window: float) -> SampledOperator:
-        """Return the same operator with another averaging window."""
-        return dataclasses.replace(self, window=window)
 
     def step(self, scale: int = 1) -> int:
         """Return the distance between samples in pixels: a power of 2, up to `GRID_PX`."""
@@ -80,14 +62,10 @@ class SampledOperator:
         sigma = sqrt(max(self.sigma**2 - (1 - scale**-2) / 12, 0.0))
         width = sqrt(12 * self.variance(scale) * (step / scale) ** 2 + 1)
         outer = window.expand(scale * operator_radius(self.operator, sigma, width), self.shape)
-        rows, columns = (
-            slice(part.start // step, -(-part.stop // step)) for part in window.slices_in(outer)
-        )
-        out = np.empty(
-            (self.planes.shape[0], rows.stop - rows.start, columns.stop - columns.start), np.float32
-        )
-        for k in range(len(out)):
+        inner = tuple(slice(s.start // step, -(-s.stop // step)) for s in window.slices_in(outer))
+        shape = (self.planes.shape[0], *(s.stop - s.start for s in inner))
+        out = np.empty(shape, np.float32)
+        for k, samples in enumerate(out):
             plane = block_means(luminance(read_plane(self.planes, k, outer.slices)), scale)
-            samples = compute(plane, sigma, width, step // scale)
-            np.maximum(samples[rows, columns], 0, out=out[k])
+            np.maximum(compute(plane, sigma, width, step // scale)[inner], 0, out=samples)
         return out

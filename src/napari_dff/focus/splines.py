@@ -14,53 +14,33 @@ SPLINE_RADIUS = 2  # samples around a pixel that its spline depends on
 # The samples are the coefficients of the spline, without the usual prefilter: it smooths (variance
 # 1/3 sample², which `focus.sampling` subtracts from the window beforehand) and, as B-splines are
 # positive, never goes below 0. Sample i is the mean of the pixels i · step … (i + 1) · step - 1, so
-# its centre is at pixel (i + 1/2) · step - 1/2. A pixel at the phase q of its sample has the
-# fractional position t = frac((q + 1/2) / step - 1/2) between two samples, and the weights
-#     (1 - t)³ / 6,   (4 - 6 t² + 3 t³) / 6,   1 - (the others),   t³ / 6
-# of the four samples around it. These begin two samples before the pixel's own in the first half of
-# its sample, one before in the second half. In a row padded by two samples, that is sample
-# (2 q + 1) // step after the pixel's own.
+# its centre is at pixel (i + 1/2) · step - 1/2. Pixel q of a sample (its phase, 0 … step - 1) is
+# at t = frac((q + 1/2) / step - 1/2) between two centres, and takes the four samples around it by
+#     (1 - t)³ / 6,   (4 - 6 t² + 3 t³) / 6,   1 - (the others),   t³ / 6.
+# They begin at i - 2 in the first half of sample i, at i - 1 in the second half: at
+# i + (2 q + 1) // step in a row that is padded by two samples.
 # Along X first, then along Y: 4 + 4 multiplications a pixel instead of 16.
 
 
 def upsample(volume: np.ndarray, step: int, window: Window, outer: Window) -> np.ndarray:
-    """Return a volume sampled at every `step`-th pixel of `outer` at all pixels of `window`.
-
-    `volume` is (Z, Y / step, X / step) float32, the result (Z, Y, X) float32.
-    """
+    """Return (Z, Y / step, X / step) samples of `outer` at all pixels of `window`: (Z, Y, X)."""
     out = np.empty((len(volume), *window.shape), np.float32)
-    add_upsampled(
-        out, np.ones(window.shape, np.float32), volume, step, window, outer, overwrite=True
-    )
+    weight = np.ones(window.shape, np.float32)
+    add_upsampled(out, weight, volume, step, window, outer, overwrite=True)
     return out
 
 
 def add_upsampled(
-    out: np.ndarray,
-    weight: np.ndarray,
-    volume: np.ndarray,
+    out: np.ndarray,  # (Z, Y, X) float32, pixels of `window`
+    weight: np.ndarray,  # (Y, X) float32, pixels of `window`
+    volume: np.ndarray,  # (Z, Y / step, X / step) float32, samples of `outer`
     step: int,
     window: Window,
     outer: Window,
     *,
     overwrite: bool,
 ) -> None:
-    """Add `weight` times the upsampled volume to `out`, or write it there.
-
-    Parameters
-    ----------
-    out : (Z, Y, X) float32
-        Pixels of `window`.
-    weight : (Y, X) float32
-        Pixels of `window`.
-    volume : (Z, Y / step, X / step) float32
-        Samples of `outer`.
-    step : int
-        Pixels between samples.
-    window, outer : Window
-    overwrite : bool
-        Ignore what is in `out`.
-    """
+    """Add `weight` times the upsampled volume to `out`, or overwrite it."""
     if not overwrite and not weight.any():
         return
     rows, columns = window.slices_in(outer)
@@ -78,17 +58,10 @@ def add_upsampled(
 
 @kernel
 def _add_splines(out, weight, volume, taps, top, left, overwrite):  # type: ignore[no-untyped-def]
-    """Compute `add_upsampled` for a step above 1.
+    """Compute `add_upsampled` for a step above 1; samples beyond the border repeat it.
 
-    Parameters
-    ----------
-    out, weight, volume
-        See `add_upsampled`.
-    taps : (4, step) float32
-        Weights of the four samples around a pixel, for each phase.
-    top, left : int
-        First sample row and column of `out` in `volume`. Samples beyond the border repeat it.
-    overwrite : bool
+    (4, step) float32 `taps` are the weights of the four samples around a pixel, for each phase;
+    `top` and `left` are the first sample row and column of `out` in `volume`.
     """
     count, height, width = out.shape
     _, rows, columns = volume.shape
