@@ -265,7 +265,13 @@ def files(s):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     for (widget, button, suffix), name in zip(
-        doors, ("surface.save_mesh", "figure.write_movie", "figure.write_figure"), strict=True
+        doors,
+        (
+            "surface.save_mesh",
+            "figure.figure_files.write_movie",
+            "figure.figure_files.write_figure",
+        ),
+        strict=True,
     ):
         s.patch.setattr(f"napari_dff.widgets.tools.{name}", full)
         s.file.path = s.folder / f"x.{suffix}"

@@ -1,9 +1,13 @@
 """Small magicgui controls that all forms share."""
 
 from collections.abc import Callable
+from typing import Any
 
-from magicgui.widgets import Container, Label, Table, Widget
+from magicgui.widgets import Container, FloatSpinBox, Label, PushButton, SpinBox, Table, Widget
+from magicgui.widgets.bases import ValueWidget
 from qtpy.QtWidgets import QLabel, QSizePolicy, QStyledItemDelegate
+
+from napari_dff.model.checks import Range
 
 FONT_RATIO = 1.15  # napari's font size over that of Qt, in which magicgui measures labels
 
@@ -36,6 +40,20 @@ def button_row(*widgets: Widget) -> Container[Widget]:
     container = Container(widgets=widgets, layout="horizontal", labels=False)
     container.margins = (0, 0, 0, 0)
     return container
+
+
+def push_button(text: str, tooltip: str, slot: Callable[[], object]) -> PushButton:
+    """Return a button that calls `slot` when it is pressed."""
+    button = PushButton(text=text, tooltip=tooltip)
+    button.changed.connect(slot)
+    return button
+
+
+def spin_box(label: str, value: float, limits: Range, tooltip: str) -> ValueWidget[Any]:
+    """Return a field for a number within limits, an integer if they are integers."""
+    kind: type[Any] = SpinBox if limits.is_integer else FloatSpinBox
+    low, high, step = limits
+    return kind(label=label, value=value, min=low, max=high, step=step, tooltip=tooltip)
 
 
 def wrapping_label(text: str = "") -> Label:

@@ -59,14 +59,17 @@ def placement(
     }
 
 
-def pixel_at(source: Layer, position: Any) -> tuple[int, int] | None:
-    """Return row and column of `source` at a position in the world; None outside."""
+def pixel_at(viewer: Viewer, source: Layer, event: Any) -> tuple[int, int] | None:
+    """Return row and column of `source` under the mouse, in 3-D on a surface; None outside."""
+    position = _surface_point(viewer, event) if viewer.dims.ndisplay == 3 else event.position
+    if position is None:
+        return None
     row, column = (int(np.rint(v)) for v in np.asarray(source.world_to_data(position))[-2:])
     height, width = plane_shape(source)
     return (row, column) if 0 <= row < height and 0 <= column < width else None
 
 
-def surface_point(viewer: Viewer, event: Any) -> np.ndarray | None:
+def _surface_point(viewer: Viewer, event: Any) -> np.ndarray | None:
     """Return the point in the world of a surface under the mouse, in 3-D; None if none is."""
     for layer in reversed(viewer.layers):
         if role_of(layer) == "surface" and layer.visible:

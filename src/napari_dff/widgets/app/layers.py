@@ -59,6 +59,12 @@ def planes_of(layer: Image) -> Any:
     return layer.data[0] if layer.multiscale else layer.data
 
 
+def stack_look(layer: Image) -> dict[str, Any]:
+    """Return colours and contrast of a stack layer, for planes and images made from it."""
+    look = {"rgb": layer.rgb, "colormap": layer.colormap}
+    return look if layer.rgb else {**look, "contrast_limits": tuple(layer.contrast_limits)}
+
+
 def leading_shape(layer: Layer) -> tuple[int, ...]:
     """Return the lengths of the leading axes: those before Z, Y, X."""
     return tuple(planes_of(layer).shape[: max(layer.ndim - 3, 0)])

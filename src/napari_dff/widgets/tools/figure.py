@@ -3,23 +3,19 @@
 import contextlib
 from typing import Any
 
-from magicgui.widgets import ComboBox, FloatSpinBox, PushButton
+from magicgui.widgets import ComboBox
 from napari.layers import Image, Layer, Shapes
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
 
+from napari_dff.io.writers import figure_files
 from napari_dff.io.writers.figure import FigureContent, movie_frames, publication_figure
-from napari_dff.io.writers.figure_files import (
-    FIGURE_SUFFIXES,
-    MOVIE_SUFFIXES,
-    write_figure,
-    write_movie,
-)
-from napari_dff.widgets.app.controls import button_row, labelled_column
+from napari_dff.model.checks import Range
+from napari_dff.widgets.app.controls import button_row, labelled_column, push_button, spin_box
 from napari_dff.widgets.app.layers import find_layer, input_stack_of, source_of
 from napari_dff.widgets.app.series import stack_in_view
 from napari_dff.widgets.app.task_widget import show_errors
-from napari_dff.widgets.tools.heights import Heights, drawn_lines, heights_of
+from napari_dff.widgets.tools.heights import drawn_lines
 from napari_dff.widgets.tools.tool import Tool
 
 COLORMAPS = ("viridis", "cividis", "magma", "turbo", "gray")
@@ -47,46 +43,38 @@ class FigureWidget(Tool):
         self.colormap = ComboBox(
             label="colormap", choices=COLORMAPS, tooltip="Colormap of the depth in the figure."
         )
-        self.inches = FloatSpinBox(
-            label="width (inch)",
-            value=7.0,
-            min=2.0,
-            max=20.0,
-            step=0.5,
-            tooltip="Width of the figure.",
+        self.inches = spin_box("width (inch)", 7.0, Range(2.0, 20.0, 0.5), "Width of the figure.")
+        self.play = push_button(
+            "Play", "Show the planes in turn beside the all-in-focus image.", self._on_play
         )
-        self.play = PushButton(
-            text="Play", tooltip="Show the planes in turn beside the all-in-focus image."
-        )
-        self.movie = PushButton(text="Save movie…", tooltip="Save the planes as GIF or TIFF.")
-        self.figure = PushButton(
-            text="Save figure…", tooltip="Save image, depth and profile as PNG, SVG or PDF."
+        self.movie = push_button("Save movie…", "Save the planes as GIF or TIFF.", self._on_movie)
+        self.figure = push_button(
+            "Save figure…", "Save image, depth and profile as PNG, SVG or PDF.", self._on_figure
         )
         fields = labelled_column(self.input_layer, self.line, self.colormap, self.inches)
         self.extend([fields, button_row(self.play, self.movie, self.figure), self.status])
         self.update_choices()
-        self.play.changed.connect(self._on_play)
-        self.movie.changed.connect(self._on_movie)
-        self.figure.changed.connect(self._on_figure)
 
     def _close(self) -> None:
         super()._close()
         with contextlib.suppress(RuntimeError):  # napari itself closes and Qt has deleted it
             self._stop()
 
-    def content(self, heights: Heights) -> FigureContent:
+    def _content(self) -> FigureContent:
         """Return the contents of the figure; ValueError if there is no all-in-focus image."""
-        if heights.picture is None:
-            raise ValueError(f"{heights.layer.name!r} has no all-in-focus image beside it")
-        lines = drawn_lines(self.line.value, heights.layer)
-        return FigureContent(
-            heights.picture,
-            heights.heights,
-            heights.pixel_size,
-            heights.unit,
-            lines[-1] if lines else None,
-            heights.uncertainty,
-        )
+        layer, heights, uncertainty, picture, pixel_size, unit, *_ = self.heights()
+        if picture is None:
+            raise ValueError(f"{layer.name!r} has no all-in-focus image beside it")
+        lines = drawn_lines(self.line.value, layer)
+        line = lines[-1] if lines else None
+        return FigureContent(picture, heights, pixel_size, unit, line, uncertainty)
+
+    def _stack(self) -> Image:
+        layer = self.depth_layer()
+        stack = input_stack_of(self._viewer, layer)
+        if stack is None:
+            raise ValueError(f"the stack that {layer.name!r} was made from is gone")
+        return stack
 
     @show_errors
     def _on_play(self) -> None:
@@ -94,12 +82,11 @@ class FigureWidget(Tool):
             self.play.text = "Play"
             self._stop()
             return
-        viewer = self._viewer
-        heights = heights_of(viewer, self.input_layer.value)
-        stack, source = self._stack(heights), source_of(viewer, heights.layer)
-        roles = ("refined all in focus", "all in focus")
-        pictures = [find_layer(viewer, role, source) for role in roles]
-        picture = next((layer for layer in pictures if layer is not None), None)
+        viewer, stack = self._viewer, self._stack()
+        source = source_of(viewer, self.depth_layer())
+        picture = find_layer(viewer, "refined all in focus", source) or find_layer(
+            viewer, "all in focus", source
+        )
         self._visibility = {layer: layer.visible for layer in viewer.layers}
         camera = viewer.scene.camera
         self._view = camera.center, camera.zoom, viewer.dims.current_step
@@ -123,15 +110,9 @@ class FigureWidget(Tool):
         camera = self._viewer.scene.camera
         camera.center, camera.zoom, self._viewer.dims.current_step = self._view
 
-    def _stack(self, heights: Heights) -> Image:
-        stack = input_stack_of(self._viewer, heights.layer)
-        if stack is None:
-            raise ValueError(f"the stack that {heights.layer.name!r} was made from is gone")
-        return stack
-
     def _show_next_plane(self) -> None:
         dims = self._viewer.dims
-        if not dims.nsteps or dims.ndim < 3:
+        if dims.ndim < 3:
             self._timer.stop()
             return
         axis = dims.ndim - 3
@@ -139,20 +120,19 @@ class FigureWidget(Tool):
 
     @show_errors
     def _on_movie(self) -> None:
-        heights = heights_of(self._viewer, self.input_layer.value)
-        stack = stack_in_view(self._viewer, self._stack(heights), focus=False)
-        picture = self.content(heights).picture
-        self.stack_in_words = heights.stack_in_words
-        path = self.ask_save_path("Save movie", "movie.gif", MOVIE_SUFFIXES)
+        picture = self._content().picture
+        stack = stack_in_view(self._viewer, self._stack(), focus=False)
+        path = self.ask_save_path("Save movie", "movie.gif", figure_files.MOVIE_SUFFIXES)
         if path is not None:
-            self.start_task(lambda _: write_movie(path, movie_frames(stack, picture)))
+            frames = movie_frames(stack, picture)
+            self.start_task(lambda _: figure_files.write_movie(path, frames))
 
     @show_errors
     def _on_figure(self) -> None:
-        heights = heights_of(self._viewer, self.input_layer.value)
-        contents = self.content(heights)
-        self.stack_in_words = heights.stack_in_words
-        path = self.ask_save_path("Save figure", "figure.png", FIGURE_SUFFIXES)
+        content = self._content()
+        path = self.ask_save_path("Save figure", "figure.png", figure_files.FIGURE_SUFFIXES)
         settings = {"colormap": self.colormap.value, "width": self.inches.value}
         if path is not None:
-            self.start_task(lambda _: write_figure(path, publication_figure(contents, **settings)))
+            self.start_task(
+                lambda _: figure_files.write_figure(path, publication_figure(content, **settings))
+            )

@@ -1,10 +1,10 @@
 """Inspector: the focus curve of a clicked pixel, and the depth that follows from it."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
-from magicgui.widgets import CheckBox, PushButton
+from magicgui.widgets import CheckBox
 from matplotlib.axes import Axes
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
@@ -12,25 +12,16 @@ from napari.viewer import Viewer
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.units import depth_unit_symbol
 from napari_dff.pipeline.preview import FocusCurve, focus_curve
+from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.canvas import COLOURS, Canvas
-from napari_dff.widgets.app.controls import button_row
-from napari_dff.widgets.app.geometry import index_in_view, pixel_at, placement, surface_point
-from napari_dff.widgets.app.layers import (
-    METADATA_KEY,
-    RESULT_ROLES,
-    input_stack_of,
-    is_stack,
-    plane_shape,
-    plugin_metadata,
-    result_values,
-    role_of,
-    settings_of,
-)
+from napari_dff.widgets.app.controls import button_row, push_button
+from napari_dff.widgets.app.geometry import index_in_view, pixel_at, placement
+from napari_dff.widgets.app.layers import plugin_metadata, role_of, settings_of
 from napari_dff.widgets.app.series import stack_in_view
 from napari_dff.widgets.app.task_widget import TaskWidget
 
 INSTRUCTION = "Click on a pixel to see its focus curve; Shift-click keeps it and adds another."
-MAX_CURVES = 5
+MAX_CURVES = 5  # not more than COLOURS
 Pixel = tuple[int, int]  # row and column
 
 
@@ -56,13 +47,12 @@ class InspectorWidget(TaskWidget):
         self.logarithmic = CheckBox(
             value=False, text="logarithmic", tooltip="Show focus on a logarithmic axis."
         )
-        self.clear_button = PushButton(text="Clear", tooltip="Remove all curves.")
+        self.clear_button = push_button("Clear", "Remove all curves.", self._on_clear)
         self.show_status(INSTRUCTION)
         row = button_row(self.go_to_plane, self.logarithmic, self.clear_button)
         self.extend([self.status, row])
         self.plot = Canvas(viewer, height=260)
         self.native.layout().insertWidget(0, self.plot, 1)
-        self.clear_button.changed.connect(self._on_clear)
         self.logarithmic.changed.connect(self._draw)
         viewer.mouse_drag_callbacks.append(self._on_mouse)
         self._draw()
@@ -91,14 +81,11 @@ class InspectorWidget(TaskWidget):
         position = event.position
         yield
         while event.type == "mouse_move":
-            if np.linalg.norm(np.subtract(event.position, position)) > 0:
+            if event.position != position:
                 return
             yield
         active = viewer.layers.selection.active
-        if active is not None and str(getattr(active, "mode", "pan_zoom")) not in (
-            "pan_zoom",
-            "Mode.PAN_ZOOM",
-        ):
+        if active is not None and active.mode != "pan_zoom":
             self.show_status(
                 f"{active.name!r} is in a drawing mode: choose pan and zoom, or another layer"
             )
@@ -106,34 +93,34 @@ class InspectorWidget(TaskWidget):
         source = self._source()
         if source is None:
             self.show_status("no stack: open a focal stack first")
-            return
-        point = surface_point(viewer, event) if viewer.dims.ndisplay == 3 else position
-        pixel = None if point is None else pixel_at(source, point)
-        if pixel is not None:
+        elif pixel := pixel_at(viewer, source, event):
             self.inspect(source, pixel, add)
 
     def _source(self) -> Image | None:
         """Return the input stack of the selected layer, else of the topmost layer that has one."""
-        active = self._viewer.layers.selection.active
-        for layer in [active, *reversed(self._viewer.layers)]:
-            if layer is not None and (role_of(layer) or is_stack(layer)):
-                source = input_stack_of(self._viewer, layer)
+        for layer in self._selected_first(self._viewer.layers):
+            if role_of(layer) or layers.is_stack(layer):
+                source = layers.input_stack_of(self._viewer, layer)
                 if source is not None and source.ndim >= 3:
                     return source
         return None
 
     def _recipe(self, source: Image) -> Recipe:
         """Return the settings of the selected or topmost result of a stack, else the defaults."""
-        active = self._viewer.layers.selection.active
-        for layer in [active, *reversed(self._results(source))]:
-            if layer is not None and role_of(layer).endswith(RESULT_ROLES):
+        for layer in self._selected_first(self._results(source)):
+            if role_of(layer).endswith(layers.RESULT_ROLES):
                 return Recipe.from_dict(settings_of(layer))
         return Recipe.from_dict(settings_of(source))
 
+    def _selected_first(self, choices: Sequence[Layer]) -> list[Layer]:
+        """Return the selected layer, if any, and then the others from the topmost down."""
+        ordered = self._viewer.layers.selection.active, *reversed(choices)
+        return [layer for layer in ordered if layer is not None]
+
     def _results(self, source: Image) -> list[Layer]:
         sources = {str(source.unique_id), plugin_metadata(source).get("source", "")}
-        layers = self._viewer.layers
-        return [each for each in layers if plugin_metadata(each).get("source") in sources]
+        candidates = self._viewer.layers
+        return [layer for layer in candidates if plugin_metadata(layer).get("source") in sources]
 
     def _show(self, source: Image, pixel: Pixel, curve: FocusCurve, add: bool) -> None:
         previous = self.curves[-(MAX_CURVES - 1) :] if add else []
@@ -150,18 +137,17 @@ class InspectorWidget(TaskWidget):
 
     def _mark_pixels(self, source: Image) -> None:
         """Mark the pixels in the viewer, in the colours of their curves."""
-        pixels = np.array([pixel for pixel, _ in self.curves], dtype=float).reshape(-1, 2)
-        colours = [COLOURS[k % len(COLOURS)] for k in range(len(self.curves))]
+        pixels = np.array([pixel for pixel, _ in self.curves], dtype=float)
+        colours = list(COLOURS[: len(pixels)])
         if self._markers is not None and self._markers in self._viewer.layers:
-            self._markers.data = pixels
-            self._markers.border_color = colours or "white"
+            self._markers.data, self._markers.border_color = pixels, colours
             return
         active = self._viewer.layers.selection.active
         self._markers = self._viewer.add_points(
             pixels,
             name="inspected pixels",
-            metadata={METADATA_KEY: {"role": "inspected"}},
-            size=max(5, plane_shape(source)[0] // 60),
+            metadata={layers.METADATA_KEY: {"role": "inspected"}},
+            size=max(5, layers.plane_shape(source)[0] // 60),
             face_color="transparent",
             border_color=colours,
             border_width=0.2,
@@ -171,31 +157,27 @@ class InspectorWidget(TaskWidget):
 
     def _depths_in_layers(self, source: Image, pixel: Pixel) -> dict[str, tuple[float, float]]:
         """Return depth and uncertainty (NaN if there is none) in the result layers."""
-        results = {role_of(layer): layer for layer in self._results(source)}
         index = index_in_view(self._viewer, source)
-        depths = {}
-        for prefix, name in (("", "estimate"), ("refined ", "refined")):
-            depth, uncertainty = (
-                None if layer is None else float(result_values(layer, index)[pixel])
-                for layer in map(results.get, (f"{prefix}depth", f"{prefix}uncertainty"))
-            )
-            if depth is not None:
-                depths[name] = depth, np.nan if uncertainty is None else uncertainty
-        return depths
+        values = {
+            role_of(layer): float(layers.result_values(layer, index)[pixel])
+            for layer in self._results(source)
+            if role_of(layer).endswith(("depth", "uncertainty"))
+        }
+        return {
+            name: (values[f"{prefix}depth"], values.get(f"{prefix}uncertainty", np.nan))
+            for prefix, name in (("", "estimate"), ("refined ", "refined"))
+            if f"{prefix}depth" in values
+        }
 
     def _describe(self, pixel: Pixel, curve: FocusCurve) -> str:
-        unit = self._unit
-        if np.isfinite(curve.uncertainty):
-            result = (
-                f"sharpest in plane {curve.plane}, depth {curve.depth:.4g} ± "
-                f"{curve.uncertainty:.2g} {unit} by its own curve"
-            )
-        else:
-            ratio = float(curve.focus.max()) / curve.detection_threshold
-            result = (
-                f"never in focus: its highest peak, in plane {curve.plane}, is {ratio:.2f} times "
-                "the detection threshold"
-            )
+        unit, ratio = self._unit, float(curve.focus.max()) / curve.detection_threshold
+        result = (
+            f"sharpest in plane {curve.plane}, depth {curve.depth:.4g} ± {curve.uncertainty:.2g} "
+            f"{unit} by its own curve"
+            if np.isfinite(curve.uncertainty)
+            else f"never in focus: its highest peak, in plane {curve.plane}, is {ratio:.2f} times "
+            "the detection threshold"
+        )
         sentences = [f"Row {pixel[0]}, column {pixel[1]}: {result}."]
         if len(curve.others):
             sentences.append(f"Second peak at {curve.others[0]:.4g} {unit}.")
@@ -206,14 +188,13 @@ class InspectorWidget(TaskWidget):
 
     def _draw(self) -> None:
         self.plot.clear()
-        axes = self.plot.axes[0]
-        for k, ((row, column), curve) in enumerate(self.curves):
+        (axes,) = self.plot.axes
+        for colour, ((row, column), curve) in zip(COLOURS, self.curves, strict=False):
             label = f"({row}, {column})" if len(self.curves) > 1 else "focus"
-            _draw_curve(axes, curve, COLOURS[k % len(COLOURS)], label)
+            _draw_curve(axes, curve, colour, label)
         if self.curves:
-            curve = self.curves[-1][1]
             depths = {"estimate": (curve.depth, curve.uncertainty), **self._layer_depths}
-            _draw_details(axes, curve, COLOURS[(len(self.curves) - 1) % len(COLOURS)], depths)
+            _draw_details(axes, curve, colour, depths)  # of the newest
             axes.set_xlabel(f"position ({self._unit})")
             axes.set_yscale("log" if self.logarithmic.value else "linear")
             axes.legend()

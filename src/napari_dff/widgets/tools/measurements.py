@@ -6,18 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from napari_dff import surface
 from napari_dff.model.units import depth_unit_symbol, unit_symbol
-from napari_dff.surface import (
-    Profile,
-    Quantity,
-    SurfalizeMissing,
-    further_parameters,
-    level,
-    profile,
-    roughness,
-    step_height,
-    volume,
-)
+from napari_dff.surface import Profile, Quantity
 from napari_dff.widgets.tools.heights import Heights
 
 
@@ -45,72 +36,55 @@ class MeasurementInput(NamedTuple):
         """All areas together, (Y, X) bool; None if there is none."""
         return np.any(self.areas, axis=0) if self.areas else None
 
-    def levelled(self) -> np.ndarray:
-        """Return the heights without the form that is fitted to the areas, (Y, X)."""
-        return level(self.heights.heights, where=self.mask, **self.levelling).heights
+    def levelled(self) -> np.ndarray:  # (Y, X)
+        """Return the heights without the form that is fitted to the areas."""
+        return surface.level(self.heights.heights, where=self.mask, **self.levelling).heights
 
 
 def measure_roughness(inputs: MeasurementInput) -> Measurement:
     """Measure the roughness of the areas, or of everything, by ISO 25178."""
-    heights, levelled = inputs.heights, inputs.levelled()
-    surface = levelled, heights.pixel_size, heights.unit
-    quantities = roughness(*surface, uncertainty=heights.uncertainty, where=inputs.mask)
-    with contextlib.suppress(SurfalizeMissing, ValueError):  # further parameters are optional
-        quantities += further_parameters(*surface, where=inputs.mask)
+    heights, levelled, mask = inputs.heights, inputs.levelled(), inputs.mask
+    arguments = levelled, heights.pixel_size, heights.unit
+    quantities = surface.roughness(*arguments, uncertainty=heights.uncertainty, where=mask)
+    with contextlib.suppress(surface.SurfalizeMissing, ValueError):  # these are optional
+        quantities += surface.further_parameters(*arguments, where=mask)
     return Measurement(heights, quantities, levelled)
 
 
 def measure_profile(inputs: MeasurementInput) -> Measurement:
     """Measure the profile along the last line."""
     heights, levelled = inputs.heights, inputs.levelled()
-    curve = profile(
-        levelled,
-        inputs.lines[-1],
-        heights.pixel_size,
-        uncertainty=heights.uncertainty,
-        width=inputs.profile_width_px,
+    line, width, uncertainty = inputs.lines[-1], inputs.profile_width_px, heights.uncertainty
+    profile = surface.profile(
+        levelled, line, heights.pixel_size, uncertainty=uncertainty, width=width
     )
-    length_unit, height_unit = unit_symbol(heights.unit), depth_unit_symbol(heights.unit)
-    length = float(curve.distance[-1])
-    quantities = [Quantity("length", length, length_unit, None, "of the line")]
-    finite = curve.height[np.isfinite(curve.height)]
+    length, unit = float(profile.distance[-1]), depth_unit_symbol(heights.unit)
+    quantities = [Quantity("length", length, unit_symbol(heights.unit), None, "of the line")]
+    finite = profile.height[np.isfinite(profile.height)]
     if finite.size:
-        total = float(finite.max() - finite.min())
-        mean = float(np.abs(finite - finite.mean()).mean())
+        total, mean = float(np.ptp(finite)), float(np.abs(finite - finite.mean()).mean())
+        meaning = "from the lowest to the highest of the profile"
         quantities += [
-            Quantity(
-                "Pt", total, height_unit, None, "from the lowest to the highest of the profile"
-            ),
-            Quantity("Pa", mean, height_unit, None, "arithmetic mean height of the profile"),
+            Quantity("Pt", total, unit, None, meaning),
+            Quantity("Pa", mean, unit, None, "arithmetic mean height of the profile"),
         ]
-    return Measurement(heights, tuple(quantities), levelled, curve)
+    return Measurement(heights, tuple(quantities), levelled, profile)
 
 
 def measure_step_height(inputs: MeasurementInput) -> Measurement:
     """Measure how high the second area lies above the first one."""
-    heights, areas = inputs.heights, inputs.areas
-    quantities = step_height(
-        heights.heights,
-        areas[0],
-        areas[1] & ~areas[0],
-        heights.pixel_size,
-        heights.unit,
-        uncertainty=heights.uncertainty,
-    )
+    heights, (first, second, *_) = inputs.heights, inputs.areas
+    arguments = heights.heights, first, second & ~first, heights.pixel_size, heights.unit
+    quantities = surface.step_height(*arguments, uncertainty=heights.uncertainty)
     return Measurement(heights, quantities, heights.heights)
 
 
 def measure_volume(inputs: MeasurementInput) -> Measurement:
     """Measure the volumes above and below a level, within the areas or everywhere."""
     heights, levelled = inputs.heights, inputs.levelled()
-    quantities = volume(
-        levelled,
-        heights.pixel_size,
-        heights.unit,
-        level=inputs.volume_level,
-        uncertainty=heights.uncertainty,
-        where=inputs.mask,
-    )
+    arguments = levelled, heights.pixel_size, heights.unit
+    settings: dict[str, Any] = {"uncertainty": heights.uncertainty, "where": inputs.mask}
+    quantities = surface.volume(*arguments, level=inputs.volume_level, **settings)
     return Measurement(heights, quantities, levelled)
 
 

@@ -1,11 +1,12 @@
 """Apply an alignment or a plane map to other stacks: channels, times or positions."""
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from magicgui.widgets import Select
-from napari.layers import Image, Layer
+from napari.layers import Layer
 from napari.viewer import Viewer
 
 from napari_dff.fusion.fuse import all_in_focus
@@ -13,44 +14,24 @@ from napari_dff.model.acquisition import channel_axis
 from napari_dff.registration import resample
 from napari_dff.runtime.lazy import take
 from napari_dff.runtime.progress import Progress
+from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.axes import parse_axis_labels
 from napari_dff.widgets.app.controls import labelled_column
-from napari_dff.widgets.app.layers import (
-    at_index,
-    is_stack,
-    leading_shape,
-    plane_shape,
-    planes_of,
-    plugin_metadata,
-    role_of,
-    settings_of,
-    source_of,
-)
+from napari_dff.widgets.app.layers import plugin_metadata, role_of, settings_of
 from napari_dff.widgets.app.run_controls import RunControls
 from napari_dff.widgets.app.runs import RunLayers
+from napari_dff.widgets.app.task_widget import show_errors
 from napari_dff.widgets.tools.heights import depth_layers
 from napari_dff.widgets.tools.tool import Tool
 
 
 class AppliedResult(NamedTuple):
-    """Alignment and plane map to apply, of S stacks: one, or one for each leading index.
+    """Alignment and plane map to apply, of S stacks: of one, or of one for each leading index."""
 
-    Attributes
-    ----------
-    transforms : (S, Z, 3, 3) array, optional
-        Plane → reference.
-    depth : (S, Y, X) array, optional
-        In the unit of the positions; None to apply the alignment alone.
-    positions : list of (Z,) arrays
-        Focus positions, one array for each depth.
-    fusion : str
-        As in `Recipe`.
-    """
-
-    transforms: np.ndarray | None
-    depth: np.ndarray | None
-    positions: list[np.ndarray]
-    fusion: Any
+    transforms: np.ndarray | None  # (S, Z, 3, 3), plane → reference
+    depth: np.ndarray | None  # (S, Y, X); None to apply the alignment alone
+    positions: list[np.ndarray]  # (Z,) focus positions for each depth, in the same unit
+    fusion: Any  # as in `Recipe`
 
 
 class ReuseWidget(Tool):
@@ -74,12 +55,7 @@ class ReuseWidget(Tool):
         self._controls = RunControls(
             self, "Compute the aligned planes or the all-in-focus image of each stack."
         )
-        self.run, self.cancel, self.undo = (
-            self._controls.run,
-            self._controls.cancel,
-            self._controls.undo,
-        )
-        self._layer_choices.append(self.targets)
+        self.run, self.cancel, self.undo = self._controls.buttons
         fields = labelled_column(self.input_layer, self.targets)
         self.extend([fields, self._controls.row, self.status])
         self.update_choices()
@@ -88,7 +64,7 @@ class ReuseWidget(Tool):
 
     def input_choices(self) -> list[Layer]:
         """Return aligned stacks, then depth layers."""
-        aligned = [each for each in self._viewer.layers if role_of(each) == "aligned"]
+        aligned = [layer for layer in self._viewer.layers if role_of(layer) == "aligned"]
         return [*aligned, *depth_layers(self._viewer)]
 
     def _targets(self, _: Any) -> list[Layer]:
@@ -96,43 +72,36 @@ class ReuseWidget(Tool):
         used = self.input_layer.value
         if used is None or "positions" not in plugin_metadata(used):
             return []
-        source = source_of(self._viewer, used)
-        shape = (np.shape(plugin_metadata(used)["positions"])[-1], *plane_shape(used))
-        stacks = _stacks_shape(used)
+        source = layers.source_of(self._viewer, used)
+        sources = [plugin_metadata(layer).get("source") for layer in (used, source) if layer]
+        shape = (np.shape(plugin_metadata(used)["positions"])[-1], *layers.plane_shape(used))
+        stacks = _result_shape(used, min_length=2)
         return [
             layer
             for layer in self._viewer.layers
-            if is_stack(layer)
+            if layers.is_stack(layer)
             and layer.ndim >= 3
             and role_of(layer) != "aligned"
-            and layer is not source
-            and str(layer.unique_id) != plugin_metadata(used).get("source")
-            and (source is None or str(layer.unique_id) != plugin_metadata(source).get("source"))
-            and planes_of(layer).shape[: layer.ndim][-3:] == shape
-            and (not stacks or _stacks_shape(layer) == stacks)
+            and str(layer.unique_id) not in sources
+            and layers.planes_of(layer).shape[: layer.ndim][-3:] == shape
+            and (not stacks or _result_shape(layer, min_length=2) == stacks)
         ]
 
+    @show_errors
     def _start(self) -> None:
-        try:
-            result, targets = self._result_to_apply(), list(self.targets.value)
-            if not targets:
-                raise ValueError("no stacks chosen: select those to apply the result to")
-        except ValueError as error:
-            self.show_failure(error)
-            return
-        used = self.input_layer.value
-        runs = [
-            RunLayers(self._viewer, target, settings_of(used), [target, used]) for target in targets
-        ]
-        stacks = [(planes_of(each), leading_shape(each), _channel_axis(each)) for each in targets]
+        result, used = self._result_to_apply(), self.input_layer.value
+        targets, settings = self.targets.value, settings_of(used)
+        if not targets:
+            raise ValueError("no stacks chosen: select those to apply the result to")
+        runs = [RunLayers(self._viewer, each, settings, [each, used]) for each in targets]
+        stacks = [(layers.planes_of(each), _stack_numbers(each)) for each in targets]
 
         def compute(progress: Progress) -> list[np.ndarray]:
-            return [_apply(result, *each, progress) for each in stacks]
+            return [_apply(result, planes, numbers, progress) for planes, numbers in stacks]
 
         def add_layers(images: list[np.ndarray]) -> Iterator[None]:
-            transforms = result.transforms if result.depth is None else None
             for run, image in zip(runs, images, strict=True):
-                _show(run, image, transforms)
+                _show(run, image, result)
                 yield
 
         self._controls.start(runs, compute, add_layers)
@@ -150,69 +119,55 @@ class ReuseWidget(Tool):
             return AppliedResult(transforms, None, [], None)
         if role_of(used).startswith("levelled"):
             raise ValueError(f"{used.name!r} is levelled: choose the depth it was made from")
-        depth = np.asarray(used.data).reshape(-1, *plane_shape(used))
+        depth = np.asarray(used.data).reshape(-1, *layers.plane_shape(used))
         all_positions = np.asarray(metadata["positions"])
-        indices = np.ndindex(used.data.shape[: len(leading_shape(used))])
-        positions = [at_index(all_positions, index, 1) for index in indices]
-        return AppliedResult(
-            transforms, depth, positions, settings_of(used).get("fusion", "noise_aware")
-        )
+        indices = np.ndindex(layers.leading_shape(used))
+        positions = [layers.at_index(all_positions, index, 1) for index in indices]
+        fusion = settings_of(used).get("fusion", "noise_aware")
+        return AppliedResult(transforms, depth, positions, fusion)
 
 
-def _channel_axis(layer: Layer) -> int | None:
-    """Return the number of the channel axis among the leading axes, if one is named so."""
-    return channel_axis(parse_axis_labels(layer.axis_labels) or ())
+def _result_shape(layer: Layer, min_length: int = 1) -> tuple[int, ...]:
+    """Return the lengths of the leading axes, 1 for channels; without axes that are shorter."""
+    channel = channel_axis(parse_axis_labels(layer.axis_labels) or ())
+    lengths = (1 if i == channel else n for i, n in enumerate(layers.leading_shape(layer)))
+    return tuple(n for n in lengths if n >= min_length)
 
 
-def _stacks_shape(layer: Layer) -> tuple[int, ...]:
-    """Return the lengths of the leading axes without the channel axis and those of length 1."""
-    channel = _channel_axis(layer)
-    return tuple(n for i, n in enumerate(leading_shape(layer)) if n > 1 and i != channel)
+def _stack_numbers(layer: Layer) -> np.ndarray:
+    """Return for each leading index the number of the result that applies: channels share it."""
+    shape = _result_shape(layer)
+    numbers = np.arange(math.prod(shape)).reshape(shape)
+    return np.broadcast_to(numbers, layers.leading_shape(layer))
 
 
 def _apply(
-    result: AppliedResult,
-    planes: Any,
-    shape: tuple[int, ...],
-    channel: int | None,
-    progress: Progress,
+    result: AppliedResult, planes: Any, numbers: np.ndarray, progress: Progress
 ) -> np.ndarray:
-    """Return aligned planes, or the all-in-focus image, of every stack along the leading axes.
-
-    `shape` are the lengths of these axes, of which `channel` is the channel axis.
-    """
-    stacks_shape = tuple(1 if i == channel else n for i, n in enumerate(shape))
-
-    def apply_to_stack(index: tuple[int, ...]) -> np.ndarray:
-        stack = take(planes, index)
-        stack_index = tuple(0 if i == channel else n for i, n in enumerate(index))
-        number = int(np.ravel_multi_index(stack_index, stacks_shape)) if index else 0
-        if result.transforms is not None:
-            transforms = result.transforms[number if len(result.transforms) > 1 else 0]
-            stack, _ = resample(stack, transforms, progress=progress)
-        if result.depth is None:
-            return np.asarray(stack)
-        number = number if len(result.depth) > 1 else 0
-        depth, positions = result.depth[number], result.positions[number]
-        return all_in_focus(stack, depth, positions, fusion=result.fusion, progress=progress)
-
-    images = [apply_to_stack(index) for index in np.ndindex(shape)]
-    return np.stack(images).reshape(*shape, *images[0].shape)
+    """Return aligned planes, or the all-in-focus image, of every stack along the leading axes."""
+    images = []
+    for index, number in np.ndenumerate(numbers):
+        image = take(planes, index)
+        if result.transforms is not None:  # % because a single one applies to all
+            transforms = result.transforms[number % len(result.transforms)]
+            image, _ = resample(image, transforms, progress=progress)
+        if result.depth is not None:
+            number %= len(result.depth)
+            depth, positions = result.depth[number], result.positions[number]
+            settings = {"fusion": result.fusion, "progress": progress}
+            image = all_in_focus(image, depth, positions, **settings)
+        images.append(np.asarray(image))
+    return np.stack(images).reshape(*numbers.shape, *images[0].shape)
 
 
-def _show(run: RunLayers, image: np.ndarray, transforms: np.ndarray | None) -> None:
-    """Show aligned planes, or an all-in-focus image if there are no `transforms`."""
-    source: Image = run.source
-    look: dict[str, Any] = {"rgb": source.rgb, "colormap": source.colormap}
-    if not source.rgb:
-        look["contrast_limits"] = source.contrast_limits
-    if transforms is None:
+def _show(run: RunLayers, image: np.ndarray, result: AppliedResult) -> None:
+    """Show aligned planes or, if the result has a depth, the all-in-focus image."""
+    source, transforms, look = run.source, result.transforms, layers.stack_look(run.source)
+    if transforms is None or result.depth is not None:
         if source.ndim > 3:
             image = np.expand_dims(image, source.ndim - 3)
         run.show("all in focus", image, metadata={"transforms": None}, **look)
         return
-    channel = _channel_axis(source)
-    shape = [1 if i == channel else n for i, n in enumerate(leading_shape(source))]
-    several = len(transforms) > 1
-    transforms = transforms.reshape(*shape, *transforms.shape[1:]) if several else transforms[0]
+    leading = _result_shape(source) if len(transforms) > 1 else ()
+    transforms = transforms.reshape(*leading, *transforms.shape[1:])
     run.show("aligned", image, metadata={"transforms": transforms}, **look)

@@ -1,25 +1,28 @@
 """3-D surface: the depth with the all-in-focus image as its texture, and its export as a mesh."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
-from magicgui.widgets import CheckBox, FloatSlider, PushButton, SpinBox
+from magicgui.widgets import CheckBox, FloatSlider
 from napari.layers import Layer
 from napari.viewer import Viewer
 
 from napari_dff.io.writers.meshes import MESH_ENCODERS, save_mesh
-from napari_dff.runtime.progress import Progress
+from napari_dff.model.checks import Range
 from napari_dff.surface import Mesh, mesh, texture
 from napari_dff.surface.mesh import FACE_COUNT
-from napari_dff.widgets.app.controls import button_row, labelled_column
+from napari_dff.widgets.app.controls import button_row, labelled_column, push_button, spin_box
 from napari_dff.widgets.app.layers import find_layer, role_of, settings_of, source_of
 from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.app.task_widget import show_errors
-from napari_dff.widgets.tools.heights import Heights, heights_of
+from napari_dff.widgets.tools.heights import Heights
 from napari_dff.widgets.tools.tool import Tool
 
+FACES = Range(int(FACE_COUNT.low), 5_000_000, 50_000)
+FACES_TOOLTIP = "Maximum number in the view and in files; the view turns faster with fewer."
 MAX_TEXTURE_SIDE_PX = 2048  # a limit of graphics cards
 SURFACE_SHARE = 0.75  # of the canvas, when it is first shown
 CAMERA_ANGLES_DEG = (-30.0, 25.0, 145.0)
@@ -47,29 +50,20 @@ class SurfaceWidget(Tool):
             tooltip="Factor of the heights in the view; 1 is true. Files always have true heights.",
         )
         self.exaggeration.native.setToolTip(self.exaggeration.tooltip)  # magicgui leaves it out
-        self.faces = SpinBox(
-            label="triangles",
-            value=200_000,
-            min=int(FACE_COUNT.low),
-            max=5_000_000,
-            step=50_000,
-            tooltip="Maximum number in the view and in files; the view turns faster with fewer.",
+        self.faces = spin_box("triangles", 200_000, FACES, FACES_TOOLTIP)
+        self.run = push_button("Show in 3-D", "Compute the surface and show it.", self._on_run)
+        self.back = push_button("Back to 2-D", "Show the layers as before.", self._on_back)
+        self.export = push_button(
+            "Export…", "Save as PLY, OBJ (with picture) or STL.", self._on_export
         )
-        self.run = PushButton(text="Show in 3-D", tooltip="Compute the surface and show it.")
-        self.back = PushButton(text="Back to 2-D", tooltip="Show the layers as before.")
-        self.export = PushButton(text="Export…", tooltip="Save as PLY, OBJ (with picture) or STL.")
         fields = labelled_column(self.input_layer, self.exaggeration, self.faces)
         self.extend([fields, self.drape, button_row(self.run, self.back, self.export), self.status])
         self.update_choices()
-        self.run.changed.connect(self._on_run)
-        self.back.changed.connect(self._on_back)
-        self.export.changed.connect(self._on_export)
         self.exaggeration.changed.connect(self._exaggerate)
 
     @show_errors
     def _on_run(self) -> None:
-        heights = heights_of(self._viewer, self.input_layer.value)
-        faces, self.stack_in_words = self.faces.value, heights.stack_in_words
+        heights, faces = self.heights(), self.faces.value
         self.start_task(
             lambda _: mesh(heights.heights, heights.pixel_size, faces=faces),
             lambda surface: self._show_surface(heights, surface),
@@ -79,7 +73,6 @@ class SurfaceWidget(Tool):
         """Add the Surface layer, hide all others, and look at it from the side."""
         viewer, depth = self._viewer, heights.layer
         source = source_of(viewer, depth) or depth
-        run = RunLayers(viewer, source, settings_of(depth), [depth])
         data: tuple[np.ndarray, ...] = surface.vertices, surface.faces, surface.vertices[:, 0]
         look: dict[str, Any] = {"shading": "smooth", "colormap": "viridis"}
         if self.drape.value and heights.picture is not None:
@@ -90,14 +83,15 @@ class SurfaceWidget(Tool):
         if old is not None:
             viewer.layers.remove(old)
             yield
-        corner = (0.0, *depth.translate[-2:])
-        layer = run.show("surface", data, "surface", scale=(1, 1, 1), translate=corner, **look)
+        look |= {"scale": (1, 1, 1), "translate": (0.0, *depth.translate[-2:])}
+        run = RunLayers(viewer, source, settings_of(depth), [depth])
+        shown = run.show("surface", data, "surface", **look)
         if viewer.dims.ndisplay == 2:
             self._hidden_layers = [
-                each for each in viewer.layers if each.visible and each is not layer
+                layer for layer in viewer.layers if layer.visible and layer is not shown
             ]
-            for each in self._hidden_layers:
-                each.visible = False
+            for layer in self._hidden_layers:
+                layer.visible = False
             viewer.dims.ndisplay = 3
         self._exaggerate()
         viewer.reset_view()
@@ -128,18 +122,13 @@ class SurfaceWidget(Tool):
 
     @show_errors
     def _on_export(self) -> None:
-        heights = heights_of(self._viewer, self.input_layer.value)
+        heights, faces = self.heights(), self.faces.value
         path = self.ask_save_path("Save mesh", "surface.obj", tuple(MESH_ENCODERS))
         if path is None:
             return
-        faces, image = self.faces.value, heights.picture if self.drape.value else None
-        self.stack_in_words = heights.stack_in_words
-
-        def compute(_: Progress) -> None:
-            surface = mesh(heights.heights, heights.pixel_size, faces=faces)
-            save_mesh(path, surface, texture=image)
-
-        self.start_task(compute)
+        image = heights.picture if self.drape.value else None
+        compute_mesh = partial(mesh, heights.heights, heights.pixel_size, faces=faces)
+        self.start_task(lambda _: save_mesh(path, compute_mesh(), texture=image))
 
 
 def _fit_texture(image: np.ndarray) -> np.ndarray:

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from magicgui.widgets import ComboBox, Select
-from napari.layers import Layer
+from magicgui.widgets import ComboBox
+from napari.layers import Image, Layer
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QFileDialog
 
 from napari_dff.widgets.app.task_widget import TaskWidget
 from napari_dff.widgets.app.worker import DONE
-from napari_dff.widgets.tools.heights import depth_layers
+from napari_dff.widgets.tools.heights import Heights, depth_layers, heights_of
 
 
 class Tool(TaskWidget):
@@ -24,7 +24,6 @@ class Tool(TaskWidget):
         self.input_layer = ComboBox(
             label=label, choices=lambda _: self.input_choices(), nullable=True, tooltip=tooltip
         )
-        self._layer_choices: list[ComboBox | Select] = [self.input_layer]
         self.stack_in_words = ""  # the stack that was used, of a layer with several
         self._connect(viewer.layers.events.inserted, self.update_choices)
         self._connect(viewer.layers.events.removed, self.update_choices)
@@ -33,31 +32,36 @@ class Tool(TaskWidget):
         """Return the layers to choose from, the newest last."""
         return depth_layers(self._viewer)
 
+    def depth_layer(self) -> Image:
+        """Return the chosen depth layer; ValueError if there is none."""
+        layer = self.input_layer.value
+        if layer is None:
+            raise ValueError("no depth layer: run 'Depth from focus, all steps' on a stack first")
+        return layer
+
+    def heights(self) -> Heights:
+        """Return the heights in view, whose stack the status will name."""
+        heights = heights_of(self._viewer, self.depth_layer())
+        self.stack_in_words = heights.stack_in_words
+        return heights
+
     def layer_combo_box(self, kind: type, label: str, tooltip: str) -> ComboBox:
         """Return a choice among the layers of one class, none at first."""
-        box = ComboBox(
-            label=label,
-            choices=lambda _: [each for each in self._viewer.layers if isinstance(each, kind)],
-            nullable=True,
-            tooltip=tooltip,
-        )
-        self._layer_choices.append(box)
-        return box
+
+        def choices(_: Any) -> list[Layer]:
+            return [layer for layer in self._viewer.layers if isinstance(layer, kind)]
+
+        return ComboBox(label=label, choices=choices, nullable=True, tooltip=tooltip)
 
     def update_choices(self, _: Any = None) -> None:
         """Offer the layers that are in the viewer now."""
-        chosen = self.input_layer.value
-        for box in self._layer_choices:
-            box.reset_choices()
-        layers = self.input_choices()
-        if layers and (chosen is None or chosen not in layers):
+        chosen, layers = self.input_layer.value, self.input_choices()
+        self.reset_choices()
+        if layers and chosen not in layers:
             self.input_layer.value = layers[-1]
 
     def ask_save_path(self, title: str, name: str, suffixes: tuple[str, ...]) -> Path | None:
-        """Ask the user for the path of a new file; None if cancelled.
-
-        A path without suffix gets that of the chosen file type.
-        """
+        """Ask the user for the path of a new file, with the suffix of a file type; or None."""
         filters = ";;".join(f"{suffix[1:].upper()} (*{suffix})" for suffix in suffixes)
         answer, chosen = QFileDialog.getSaveFileName(self.native, title, name, filters)
         if not answer:
