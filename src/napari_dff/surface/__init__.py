@@ -2,12 +2,11 @@
 
 from napari_dff.runtime.deprecation import deprecated_names
 from napari_dff.surface.levelling import LEVELLINGS, LevelledHeights, Levelling, level
-from napari_dff.surface.mesh import Mesh, mesh
+from napari_dff.surface.mesh import Mesh, mesh, texture
 from napari_dff.surface.profile import Profile, profile
 from napari_dff.surface.quantity import Quantity
 from napari_dff.surface.roughness import SurfalizeMissing, further_parameters, roughness
 from napari_dff.surface.shape import step_height, volume
-from napari_dff.surface.texture import texture
 
 __all__ = [
     "LEVELLINGS",

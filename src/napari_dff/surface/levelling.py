@@ -74,32 +74,14 @@ def level(
     return LevelledHeights((heights - form).astype(np.float32), form.astype(np.float32))
 
 
-def _zero(
-    heights: np.ndarray, mask: np.ndarray, degree: int, points: npt.ArrayLike | None
-) -> np.ndarray:
-    return np.zeros(heights.shape, np.float32)
-
-
-def _plane(
-    heights: np.ndarray, mask: np.ndarray, degree: int, points: npt.ArrayLike | None
-) -> np.ndarray:
-    return _polynomial(heights, mask, 1, points)
-
-
-def _polynomial(
-    heights: np.ndarray, mask: np.ndarray, degree: int, points: npt.ArrayLike | None
-) -> np.ndarray:
-    """Return the least-squares polynomial of total degree `degree`.
-
-    The terms are products P_a(y) P_b(x) of Legendre polynomials with a + b <= degree. The normal
-    matrix Σ known P_a P_b P_c P_d is computed as a product of three matrices over rows and columns,
-    so that the design matrix of all pixels is never held in memory.
-    """
+# The terms are products P_a(y) P_b(x) of Legendre polynomials with a + b <= degree. The normal
+# matrix Σ P_a P_b P_c P_d over the known pixels is a product of three matrices over rows and
+# columns, so that the design matrix of all pixels need not fit into memory.
+def _polynomial(heights: np.ndarray, mask: np.ndarray, degree: int) -> np.ndarray:
+    """Return the least-squares polynomial of total degree `degree`, (Y, X) float64."""
     count = degree + 1
     down, across = (_legendre(np.any(mask, axis=axis), degree) for axis in (1, 0))
-    products = [
-        (terms[:, :, None] * terms[:, None, :]).reshape(len(terms), -1) for terms in (down, across)
-    ]
+    products = [(p[:, :, None] * p[:, None, :]).reshape(len(p), -1) for p in (down, across)]
     sums = products[0].T @ (mask.astype(np.float64) @ products[1])
     normal = sums.reshape([count] * 4).transpose(0, 2, 1, 3).reshape(count**2, count**2)
     middle = np.mean(heights, where=mask, dtype=np.float64)
@@ -108,9 +90,8 @@ def _polynomial(
     selected = np.flatnonzero(np.add.outer(np.arange(count), np.arange(count)) <= degree)
     normal = normal[np.ix_(selected, selected)]
     # Legendre terms are nearly orthogonal, so that their squares differ by far less than 1e12.
-    if np.linalg.matrix_rank(normal, tol=1e-12 * np.abs(normal).max(), hermitian=True) < len(
-        selected
-    ):
+    tolerance = 1e-12 * np.abs(normal).max()
+    if np.linalg.matrix_rank(normal, tolerance, hermitian=True) < len(selected):
         raise ValueError(
             f"where must hold enough known pixels for {len(selected)} terms of degree {degree}, "
             f"got {np.count_nonzero(mask)} pixels that don't determine them"
@@ -121,15 +102,13 @@ def _polynomial(
 
 
 def _legendre(mask: np.ndarray, degree: int) -> np.ndarray:
-    """Return Legendre polynomials, (N, degree + 1), with -1 and 1 at the first and last known."""
+    """Return Legendre polynomials, (N, degree + 1); -1 and 1 are the ends of `mask`, (N,) bool."""
     first, last = np.flatnonzero(mask)[[0, -1]]
     argument = (np.arange(len(mask)) - (first + last) / 2) / max((last - first) / 2, 0.5)
     return np.polynomial.legendre.legvander(argument, degree)
 
 
-def _three_points(
-    heights: np.ndarray, mask: np.ndarray, degree: int, points: npt.ArrayLike | None
-) -> np.ndarray:
+def _three_points(heights: np.ndarray, points: npt.ArrayLike | None) -> np.ndarray:
     corners = as_numbers("points", [] if points is None else points).astype(np.float64)
     if corners.shape != (3, 2) or not np.isfinite(corners).all():
         raise ValueError(f"points must be three (row, column) pairs, got {corners.tolist()}")
@@ -151,10 +130,8 @@ def _local_median(heights: np.ndarray, row: float, column: float) -> tuple[np.nd
             f"points must lie inside the {heights.shape[0]} × {heights.shape[1]} pixels, "
             f"got ({row:g}, {column:g})"
         )
-    first, last = (
-        np.maximum(centre + offset, 0).astype(int)
-        for offset in (-POINT_RADIUS_PX, POINT_RADIUS_PX + 1)
-    )
+    first = np.maximum(centre - POINT_RADIUS_PX, 0).astype(int)
+    last = centre.astype(int) + POINT_RADIUS_PX + 1
     patch = heights[first[0] : last[0], first[1] : last[1]]
     mask = np.isfinite(patch)
     if not mask.any():
@@ -165,9 +142,10 @@ def _local_median(heights: np.ndarray, row: float, column: float) -> tuple[np.nd
     return first + np.argwhere(mask).mean(axis=0), float(np.median(patch[mask]))
 
 
-LEVELLINGS: dict[str, Callable[[np.ndarray, np.ndarray, int, npt.ArrayLike | None], np.ndarray]] = {
-    "plane": _plane,
-    "polynomial": _polynomial,
-    "three_points": _three_points,
-    "none": _zero,
+# From heights, mask of known pixels, degree and points to the form.
+LEVELLINGS: dict[Levelling, Callable[..., np.ndarray]] = {
+    "plane": lambda heights, mask, degree, points: _polynomial(heights, mask, 1),
+    "polynomial": lambda heights, mask, degree, points: _polynomial(heights, mask, degree),
+    "three_points": lambda heights, mask, degree, points: _three_points(heights, points),
+    "none": lambda heights, mask, degree, points: np.zeros(heights.shape, np.float32),
 }

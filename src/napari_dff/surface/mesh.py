@@ -1,4 +1,4 @@
-"""Triangle mesh of a height map."""
+"""Triangle mesh of a height map, and its texture."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 
 from napari_dff.model import checks
 from napari_dff.model.stack import validate_pixel_size
-from napari_dff.surface.region import bounding_box, known_pixels
+from napari_dff.surface.region import bounding_box, check_values, known_pixels
 
 FACE_COUNT = checks.Range(2, 100_000_000, 1)
+TEXTURE_PERCENTILES = (0.2, 99.8)  # of the image values that become black and white
 
 
 class Mesh(NamedTuple):
@@ -73,8 +74,9 @@ def mesh(
     step = 1
     while 2 * np.prod([-(-length // step) - 1 for length in region.shape]) > faces:
         step += 1
-
-    z = _block_medians(region, step)
+    starts = [np.arange(0, length, step) for length in region.shape]  # of the blocks
+    lengths = [np.minimum(step, n - start) for n, start in zip(region.shape, starts, strict=True)]
+    z = region if step == 1 else _block_medians(region, step, np.multiply.outer(*lengths))
     triangles = _triangles(z)
     if not len(triangles):
         raise ValueError(
@@ -83,45 +85,25 @@ def mesh(
         )
     used, triangles = np.unique(triangles, return_inverse=True)
     centres = [
-        part.start + _centres(length, step) for part, length in zip(box, region.shape, strict=True)
+        part.start + (start + (length - 1) / 2)
+        for part, start, length in zip(box, starts, lengths, strict=True)
     ]
     y, x = (grid.ravel()[used] for grid in np.meshgrid(*centres, indexing="ij"))
-    vertices = np.column_stack([z.ravel()[used], y * size[0], x * size[1]])
+    vertices = np.column_stack([z.ravel()[used], y * size[0], x * size[1]]).astype(np.float32)
     texcoords = np.column_stack([(x + 0.5) / depth.shape[1], 1 - (y + 0.5) / depth.shape[0]])
-    return Mesh(
-        vertices.astype(np.float32),
-        triangles.reshape(-1, 3).astype(np.int32),
-        texcoords.astype(np.float32),
-    )
+    return Mesh(vertices, triangles.reshape(-1, 3).astype(np.int32), texcoords.astype(np.float32))
 
 
-def _block_medians(region: np.ndarray, step: int) -> np.ndarray:
-    """Return the median of the known pixels of each block; NaN if most of them are unknown."""
-    if step == 1:
-        return region
-    down, across = (_lengths(length, step) for length in region.shape)
-    shape = len(down), len(across)
+def _block_medians(region: np.ndarray, step: int, areas: np.ndarray) -> np.ndarray:
+    """Return the median of the known pixels of each block; NaN if less than half of its area is."""
     padding = [(0, -length % step) for length in region.shape]
     padded = np.pad(region, padding, constant_values=np.nan)
-    blocks = padded.reshape(shape[0], step, shape[1], step).swapaxes(1, 2)
-    ordered = np.sort(blocks.reshape(*shape, step**2), axis=-1)  # NaN last
-    count = np.count_nonzero(np.isfinite(ordered), axis=-1, keepdims=True)
-    lower, upper = (
-        np.take_along_axis(ordered, np.maximum(doubled, 0) // 2, axis=-1)[..., 0]
-        for doubled in (count - 1, count)
-    )
-    is_known = 2 * count[..., 0] >= np.multiply.outer(down, across)
-    return np.where(is_known, (lower + upper) / 2, np.nan)
-
-
-def _lengths(length: int, step: int) -> np.ndarray:
-    """Return the length of each block along one axis; the last may be shorter."""
-    return np.minimum(step, length - np.arange(0, length, step))
-
-
-def _centres(length: int, step: int) -> np.ndarray:
-    """Return the centre of each block along one axis, in pixels from the first."""
-    return np.arange(0, length, step) + (_lengths(length, step) - 1) / 2
+    blocks = padded.reshape(areas.shape[0], step, areas.shape[1], step).swapaxes(1, 2)
+    values = np.sort(blocks.reshape(*areas.shape, step**2), axis=-1)  # NaN last
+    count = np.count_nonzero(np.isfinite(values), axis=-1, keepdims=True)
+    lower = np.take_along_axis(values, np.maximum(count - 1, 0) // 2, axis=-1)
+    upper = np.take_along_axis(values, count // 2, axis=-1)
+    return np.where(2 * count[..., 0] >= areas, (lower + upper)[..., 0] / 2, np.nan)
 
 
 def _triangles(z: np.ndarray) -> np.ndarray:
@@ -129,7 +111,16 @@ def _triangles(z: np.ndarray) -> np.ndarray:
     index = np.arange(z.size).reshape(z.shape)
     corner, right = index[:-1, :-1].ravel(), index[:-1, 1:].ravel()
     below, opposite = index[1:, :-1].ravel(), index[1:, 1:].ravel()
-    triangles = np.concatenate(
-        [np.column_stack([corner, below, right]), np.column_stack([opposite, right, below])]
-    )
+    triangles = np.vstack([np.c_[corner, below, right], np.c_[opposite, right, below]])
     return triangles[np.isfinite(z.ravel()[triangles]).all(axis=1)]
+
+
+def texture(picture: np.ndarray) -> np.ndarray:
+    """Return an image, (Y, X[, 3]), as uint8, with the same contrast stretch for all channels."""
+    check_values("texture", picture)
+    if not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)) or not picture.size:
+        raise ValueError(f"texture must have axes (Y, X) or (Y, X, 3), got shape {picture.shape}")
+    values = np.nan_to_num(picture.astype(np.float32))
+    black, white = np.percentile(values, TEXTURE_PERCENTILES)
+    stretched = (values - np.float32(black)) * np.float32(255 / max(white - black, 1e-12))
+    return np.clip(np.rint(stretched), 0, 255).astype(np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -87,9 +88,7 @@ def profile(
         raise ValueError(f"line must have two vertices that differ, got {vertices.tolist()}")
     vertices, steps = vertices[np.append(True, nonzero)], steps[nonzero]
 
-    pixels, lengths = (
-        np.append(0, np.cumsum(np.hypot(*scaled.T))) for scaled in (steps, steps * size)
-    )
+    pixels, lengths = (np.append(0, np.cumsum(np.hypot(*s.T))) for s in (steps, steps * size))
     samples = np.linspace(0, pixels[-1], max(round(pixels[-1]), 1) + 1)
     points = np.column_stack([np.interp(samples, pixels, v) for v in vertices.T])
     part = np.clip(np.searchsorted(pixels, samples, side="right") - 1, 0, len(steps) - 1)
@@ -114,13 +113,11 @@ def _bilinear(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
     following = np.minimum(first + 1, last)
     part = np.clip(positions - first, 0, 1)
     total = np.where(inside, 0.0, np.nan)
-    for rows, down in ((first[..., 0], 1 - part[..., 0]), (following[..., 0], part[..., 0])):
-        for columns, right in (
-            (first[..., 1], 1 - part[..., 1]),
-            (following[..., 1], part[..., 1]),
-        ):
-            weight = down * right
-            total += np.where(weight > MIN_WEIGHT, weight * values[rows, columns], 0)
+    corners = (first, 1 - part), (following, part)
+    for (rows, down), (columns, right) in itertools.product(corners, repeat=2):
+        weight = down[..., 0] * right[..., 1]
+        value = values[rows[..., 0], columns[..., 1]]
+        total += np.where(weight > MIN_WEIGHT, weight * value, 0)
     return total
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_dff.model.checks import MAX_MAGNITUDE, as_numbers
+from napari_dff.model.checks import as_numbers, check_finite
 
 # Depth errors are correlated over about 5 × 5 pixels, the effective window of the focus measure:
 # this number of pixels has the information of one independent pixel.
@@ -18,21 +18,16 @@ def known_pixels(
 ) -> np.ndarray:
     """Return the pixels in `where` with finite height and finite uncertainty: (Y, X) bool.
 
-    Raises
-    ------
-    ValueError
-        If an argument is not an array of numbers, is masked, or has values beyond 1e12; if shapes
-        differ; if no pixel is known.
+    Raise ValueError for an invalid argument, for shapes that differ, and if no pixel is known.
     """
-    for name, values in (("heights", heights), ("uncertainty", uncertainty)):
-        if values is not None or name == "heights":
-            check_values(name, values)
+    check_values("heights", heights)
     if heights.ndim != 2:
         raise ValueError(f"heights must have axes (Y, X), got shape {heights.shape}")
     mask = np.isfinite(heights)
     if where is not None:
         mask &= validate_mask("where", where, heights.shape)
     if uncertainty is not None:
+        check_values("uncertainty", uncertainty)
         if uncertainty.shape != heights.shape:
             raise ValueError(
                 f"uncertainty must have the shape of heights, {heights.shape}, "
@@ -45,18 +40,13 @@ def known_pixels(
     return mask
 
 
-def check_values(name: str, values: np.ndarray | None) -> None:
+def check_values(name: str, values: np.ndarray) -> None:
     """Raise ValueError unless `values` is an array of numbers up to 1e12; NaN is allowed."""
     if not isinstance(values, np.ndarray) or np.ma.isMaskedArray(values):
         kind = type(values).__name__
         raise ValueError(f"{name} must be an array, NaN where unknown, got {kind}")
     mask = np.isfinite(as_numbers(name, values))
-    low, high = (float(end(values, where=mask, initial=0)) for end in (np.min, np.max))
-    if low < -MAX_MAGNITUDE or high > MAX_MAGNITUDE:
-        far = max(low, high, key=abs)
-        raise ValueError(
-            f"{name} must be from {-MAX_MAGNITUDE:g} to {MAX_MAGNITUDE:g}, got {far:g}"
-        )
+    check_finite(name, values[mask])
 
 
 def validate_mask(name: str, mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -71,8 +71,7 @@ def roughness(
     skewness = np.nan if flat else float(np.mean(squares * z)) / sq**3
     kurtosis = np.nan if flat else float(np.mean(squares * squares)) / sq**4
 
-    sa_deviation = sq_deviation = None
-    noise = ""
+    sa_deviation, sq_deviation, noise = None, None, ""
     if uncertainty is not None:
         deviation = uncertainty[mask].astype(np.float64)
         signs = np.sign(z)
@@ -93,15 +92,10 @@ def roughness(
     if unit != "pixel":
         box = bounding_box(mask)
         region = np.where(mask[box], heights[box], np.nan).astype(np.float64)
+        sdq, sdr = _hybrid_parameters(region, size)
         quantities += [
-            Quantity("Sdq", _rms_gradient(region, size), "", None, "root mean square gradient"),
-            Quantity(
-                "Sdr",
-                _developed_area_ratio(region, size),
-                "%",
-                None,
-                "area in excess of the projected area",
-            ),
+            Quantity("Sdq", sdq, "", None, "root mean square gradient"),
+            Quantity("Sdr", sdr, "%", None, "area in excess of the projected area"),
         ]
     return tuple(quantities)
 
@@ -173,15 +167,14 @@ def further_parameters(
         # It warns of non-square pixels, which do not affect these parameters, and of NaN results.
         warnings.simplefilter("ignore")
         surface = surfalize.Surface(filled, step_x=size[1], step_y=size[0], mask=~mask)
-        return tuple(
-            Quantity(
-                name, float(getattr(surface, name)()), getattr(units, kind, kind), None, phrase
-            )
-            for name, kind, phrase in _FURTHER
-        )
+        values = [float(getattr(surface, name)()) for name, _, _ in _FURTHER]
+    return tuple(
+        Quantity(name, value, getattr(units, kind, kind), None, meaning)
+        for value, (name, kind, meaning) in zip(values, _FURTHER, strict=True)
+    )
 
 
-_FURTHER = (  # name, unit or which of the units of length, meaning
+_FURTHER = (  # name, unit or field of `Symbols`, meaning
     ("Sal", "length", "shortest distance at which the autocorrelation falls to 0.2"),
     ("Str", "", "texture aspect ratio: 1 for an isotropic surface, near 0 with a lay"),
     ("Sk", "height", "height of the core"),
@@ -197,31 +190,23 @@ _FURTHER = (  # name, unit or which of the units of length, meaning
 
 
 def _deviation(weights: np.ndarray, deviation: np.ndarray) -> float:
-    """Return the standard deviation of a weighted mean of correlated errors.
-
-    The weights must vary little within the correlated pixels.
-    """
+    # Of a weighted mean of correlated errors; the weights vary little within correlated pixels.
     return float(np.sqrt(CORRELATED_PIXELS * np.sum((weights * deviation) ** 2)) / weights.size)
 
 
-def _rms_gradient(region: np.ndarray, size: tuple[float, float]) -> float:
-    return float(
-        np.sqrt(sum(_mean_known((np.diff(region, axis=k) / size[k]) ** 2) for k in (0, 1)))
-    )
-
-
-def _developed_area_ratio(region: np.ndarray, size: tuple[float, float]) -> float:
-    """Return the developed area in excess of the projected area, in percent.
+def _hybrid_parameters(region: np.ndarray, size: tuple[float, float]) -> tuple[float, float]:
+    """Return Sdq and Sdr (in %); NaN pixels are left out.
 
     The area of a cell of four pixels is the mean of its two triangulations.
     """
     down, across = (np.diff(region, axis=k) / size[k] for k in (0, 1))
+    sdq = float(np.sqrt(_mean_known(down**2) + _mean_known(across**2)))
     area = sum(
         np.sqrt(1 + side**2 + edge**2) / 4
         for side in (down[:, :-1], down[:, 1:])
         for edge in (across[:-1], across[1:])
     )
-    return 100 * (_mean_known(np.asarray(area)) - 1)
+    return sdq, 100 * (_mean_known(np.asarray(area)) - 1)
 
 
 def _mean_known(values: np.ndarray) -> float:

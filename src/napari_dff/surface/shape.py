@@ -56,23 +56,20 @@ def step_height(
     ISO 5436-1:2000, which fits lines to a profile (depth of a groove of type A1).
     """
     size = validate_pixel_size(pixel_size)
-    flats = [
-        known_pixels(heights, validate_mask(name, flat, np.shape(heights)), uncertainty)
-        for name, flat in (("first", first), ("second", second))
-    ]
-    if (flats[0] & flats[1]).any():
-        shared = np.count_nonzero(flats[0] & flats[1])
+    first, second = (
+        known_pixels(heights, validate_mask(name, mask, np.shape(heights)), uncertainty)
+        for name, mask in (("first", first), ("second", second))
+    )
+    if shared := np.count_nonzero(first & second):
         raise ValueError(f"first and second must not overlap, got {shared} pixels in both")
-    rows, columns = np.nonzero(flats[0] | flats[1])
+    rows, columns = np.nonzero(first | second)
     values = heights[rows, columns].astype(np.float64)
-    middle = values.mean()
-
+    middle, count = values.mean(), len(values)
     coordinates = np.column_stack([rows * size[0], columns * size[1]])
     coordinates -= coordinates.mean(axis=0)
     scale = np.abs(coordinates).max()
-    terms = np.column_stack([flats[1][rows, columns], np.ones(len(rows)), coordinates / scale])
+    terms = np.column_stack([second[rows, columns], np.ones(len(rows)), coordinates / scale])
     normal = terms.T @ terms
-    count = len(values)
     if np.linalg.matrix_rank(normal, tol=1e-12 * count, hermitian=True) < 4:
         raise ValueError(
             f"first and second must hold enough known pixels for two parallel planes, got {count} "
@@ -82,7 +79,6 @@ def step_height(
     fitted = inverse @ (terms.T @ (values - middle))
     step, _, *slopes = fitted
     squares = float(np.sum((values - middle - terms @ fitted) ** 2))
-
     degrees_of_freedom = max(count / CORRELATED_PIXELS - 4, 1)  # less four parameters
     variance = float(inverse[0, 0]) * squares / degrees_of_freedom
     if uncertainty is not None:
@@ -90,12 +86,10 @@ def step_height(
         deviation = uncertainty[rows, columns].astype(np.float64)
         variance = max(variance, CORRELATED_PIXELS * float(np.sum((influence * deviation) ** 2)))
 
-    symbol = symbols(unit).height
+    symbol, scatter = symbols(unit).height, (squares / count) ** 0.5
     quantities = [
         Quantity("step height", float(step), symbol, float(np.sqrt(variance)), "second over first"),
-        Quantity(
-            "scatter", (squares / count) ** 0.5, symbol, None, "root mean square about planes"
-        ),
+        Quantity("scatter", scatter, symbol, None, "root mean square about planes"),
     ]
     if unit != "pixel":
         tilt = float(np.degrees(np.arctan(np.hypot(*slopes) / scale)))
@@ -144,25 +138,18 @@ def volume(
     height, width = validate_pixel_size(pixel_size)
     level = LEVEL.check("level", level)
     mask = known_pixels(heights, where, uncertainty)
-    over = heights[mask].astype(np.float64) - level
-    pixel = height * width
-    deviation = None if uncertainty is None else uncertainty[mask].astype(np.float64)
-
-    def propagated(side: np.ndarray) -> float | None:
-        if deviation is None:
-            return None
-        return float(pixel * np.sqrt(CORRELATED_PIXELS * np.sum(deviation[side] ** 2)))
-
+    over, pixel, units = heights[mask].astype(np.float64) - level, height * width, symbols(unit)
     above, below = over > 0, over < 0
-    unknown = (mask.size if where is None else np.count_nonzero(where)) - over.size
-    units = symbols(unit)
+    deviations: list[float | None] = [None, None]
+    if uncertainty is not None:
+        squares = [uncertainty[mask].astype(np.float64)[side] ** 2 for side in (above, below)]
+        deviations = [float(pixel * np.sqrt(CORRELATED_PIXELS * np.sum(s))) for s in squares]
     up, down = float(over[above].sum() * pixel), float(-over[below].sum() * pixel)
     area = float(np.count_nonzero(above) * pixel)
+    unknown = float(((mask.size if where is None else np.count_nonzero(where)) - over.size) * pixel)
     return (
-        Quantity("volume above", up, units.volume, propagated(above), "between level and peaks"),
-        Quantity("volume below", down, units.volume, propagated(below), "between level and pits"),
+        Quantity("volume above", up, units.volume, deviations[0], "between level and peaks"),
+        Quantity("volume below", down, units.volume, deviations[1], "between level and pits"),
         Quantity("area above", area, units.area, None, "projected area higher than the level"),
-        Quantity(
-            "area unknown", float(unknown * pixel), units.area, None, "part of no other quantity"
-        ),
+        Quantity("area unknown", unknown, units.area, None, "part of no other quantity"),
     )
