@@ -16,20 +16,10 @@ NO_HINT, BACKGROUND = -1, -2  # values of a hint image that are not plane indice
 
 
 class HintField(NamedTuple):
-    """Hard and soft constraints on the depth map.
+    """Hard and soft constraints on the depth map."""
 
-    Attributes
-    ----------
-    target : DepthMap
-        What a constrained pixel is drawn to: the values of its nearest hint, or, for a pixel that
-        is fixed, its earlier result.
-    influence : (Y, X) float32
-        1: hard constraint, the pixel gets the values of `target`. Between 0 and 1: soft constraint;
-        the larger, the more `target` counts and the less the focus curve. 0: no constraint.
-    """
-
-    target: DepthMap
-    influence: np.ndarray
+    target: DepthMap  # of the nearest hint; the earlier result of a pixel that is fixed
+    influence: np.ndarray  # (Y, X) float32; 1: gets the target, 0 to 1: soft constraint, 0: none
 
 
 class PreviousResult(NamedTuple):
@@ -47,43 +37,21 @@ class PreviousResult(NamedTuple):
 
 
 class SharedStatistics(NamedTuple):
-    """Statistics of a whole plane that all of its tiles use.
+    """Statistics of a whole plane that all of its tiles use."""
 
-    Attributes
-    ----------
-    slope : float or None
-        Typical slope of the surface, in planes per pixel. None: too few pixels are in focus.
-    guide_range : (float, float)
-        Grey levels of the guide that become 0 and 1.
-    """
-
-    slope: float | None
-    guide_range: tuple[float, float]
+    slope: float | None  # typical slope, planes per pixel; None: too few pixels are in focus
+    guide_range: tuple[float, float]  # grey levels of the guide that become 0 and 1
 
 
 class RefinementContext(NamedTuple):
-    """What every refinement step reads beside the depth map.
-
-    Attributes
-    ----------
-    volume : FocusVolume
-    positions : (Z,) float64
-        Focus position of each plane.
-    guide : (Y, X) float32
-        Guide image, 0 … 1.
-    smoothness : float
-        Weight of the neighbours against the pixel's own focus curve.
-    hint_field : HintField or None
-    slope : float or None
-        Typical slope of the surface in planes per pixel; None: estimate it.
-    """
+    """What every refinement step reads beside the depth map."""
 
     volume: FocusVolume
-    positions: np.ndarray
-    guide: np.ndarray
-    smoothness: float
+    positions: np.ndarray  # (Z,) float64
+    guide: np.ndarray  # (Y, X) float32, 0 … 1
+    smoothness: float  # weight of the neighbours against the pixel's own focus curve
     hint_field: HintField | None = None
-    slope: float | None = None
+    slope: float | None = None  # typical slope, planes per pixel; None: estimate it
 
     def crop(self, window: Window) -> RefinementContext:
         """Return the context of the pixels in `window`."""

@@ -42,26 +42,14 @@ HARD_CONSTRAINT_COST = 1_000_000  # more than the data term and all neighbours t
 def data_term(
     estimate: DepthMap, curves: np.ndarray, noise: Noise, mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return the data term of each plane, (Y, X, Z) int32, in 1 / `COST_SCALE`.
+    """Return the data term of each plane, (Y, X, Z) int32, from (Z, Y, X) float32 `curves`.
 
-    It is 0 for all planes where a pixel is never in focus, or not in `mask`. The plane m is
-    ``estimate.index``: the highest peak, unless the first or last was preferred.
-
-    Parameters
-    ----------
-    estimate : DepthMap
-        Of (Y, X) pixels.
-    curves : (Z, Y, X) float32 array
-        Focus volume.
-    noise : Noise
-        Of the curves.
-    mask : (Y, X) bool array, optional
+    It is 0 where a pixel is never in focus, or not in `mask`; m is ``estimate.index``.
     """
     in_focus = np.isfinite(estimate.uncertainty)
     if mask is not None:
         in_focus &= mask
-    cost: np.ndarray = _data_term(curves, estimate.index, in_focus, *noise)
-    return cost
+    return _data_term(curves, estimate.index, in_focus, *noise)
 
 
 @kernel
@@ -72,8 +60,7 @@ def _data_term(focus, index, in_focus, floor, fluctuation):  # type: ignore[no-u
         for x in range(width):
             if not in_focus[y, x]:
                 continue
-            noise = floor[y, x]
-            best = focus[index[y, x], y, x]
+            noise, best = floor[y, x], focus[index[y, x], y, x]
             ratio = max(best / noise, 1.0)
             peak_variance = fluctuation[y, x] ** 2 * (2 * ratio - 1) / ratio**2
             for k in range(count):
@@ -87,16 +74,14 @@ def _data_term(focus, index, in_focus, floor, fluctuation):  # type: ignore[no-u
 
 
 def apply_hints_to_costs(unary: np.ndarray, hint_field: HintField, smoothness: float) -> None:
-    """Mix the costs of the hints into the (Y, X, Z) int32 data term, in place.
-
-    With influence a and hinted plane h, the cost of plane k becomes
-    ``(1 - a) D(k) + a · smoothness · min(|k - h|, K)``: the hint counts as a neighbour would. A
-    hard constraint (a = 1) costs `HARD_CONSTRAINT_COST` in every other plane.
-    """
+    """Mix the costs of the hints into the (Y, X, Z) int32 data term, in place."""
     weight = np.float32(COST_SCALE * smoothness)
     _apply_hints(unary, hint_field.target.index, hint_field.influence, weight)
 
 
+# With influence a and hinted plane h, the cost of plane k becomes
+#     (1 - a) D(k) + a · smoothness · min(|k - h|, K),
+# as if the hint were a neighbour. A hard constraint (a = 1) forbids all other planes.
 @kernel
 def _apply_hints(cost, planes, influence, weight):  # type: ignore[no-untyped-def]
     height, width, count = cost.shape
@@ -113,51 +98,31 @@ def _apply_hints(cost, planes, influence, weight):  # type: ignore[no-untyped-de
                     cost[y, x, k] = np.int32((1 - share) * cost[y, x, k] + share * hint_cost)
 
 
-def pair_weights(guide: np.ndarray, smoothness: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return w of each pixel and its right and its lower neighbour, (Y, X) int32 each.
-
-    In 1 / `COST_SCALE` per plane of step.
-    """
-    right, down = guide_similarity(guide)
-    return (
-        np.rint(COST_SCALE * smoothness * right).astype(np.int32),
-        np.rint(COST_SCALE * smoothness * down).astype(np.int32),
-    )
+def pair_weights(guide: np.ndarray, smoothness: float) -> list[np.ndarray]:
+    """Return w of each pixel and its right and its lower neighbour, (Y, X) int32 each."""
+    return [np.rint(COST_SCALE * smoothness * g).astype(np.int32) for g in guide_similarity(guide)]
 
 
-def guide_similarity(guide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the similarity of each pixel to its right and its lower neighbour, (Y, X) each.
-
-    ``m + (1 - m) exp(-|difference of the guide| / EDGE_CONTRAST)`` with m = `MIN_SIMILARITY`.
-    """
-    right = np.diff(guide, axis=1, append=guide[:, -1:])
-    down = np.diff(guide, axis=0, append=guide[-1:])
-    return (
-        MIN_SIMILARITY + (1 - MIN_SIMILARITY) * np.exp(-np.abs(right) / EDGE_CONTRAST),
-        MIN_SIMILARITY + (1 - MIN_SIMILARITY) * np.exp(-np.abs(down) / EDGE_CONTRAST),
-    )
+def guide_similarity(guide: np.ndarray) -> list[np.ndarray]:
+    """Return g of each pixel and its right and its lower neighbour, (Y, X) each."""
+    differences = (np.abs(step) / EDGE_CONTRAST for step in neighbour_differences(guide))
+    return [MIN_SIMILARITY + (1 - MIN_SIMILARITY) * np.exp(-d) for d in differences]
 
 
-def labelling_energy(
-    unary: np.ndarray,  # (Y, X, Z)
-    right: np.ndarray,  # (Y, X)
-    down: np.ndarray,  # (Y, X)
-    labels: np.ndarray,  # (Y, X) integers
-    active: np.ndarray | None = None,  # (Y, X) bool
-) -> int:
-    """Return the energy E of `labels`: the terms of `active` pixels only, of all when None."""
-    if active is None:
-        active = np.ones(labels.shape, bool)
-    return round(_energy(unary, right, down, active, labels))
+def neighbour_differences(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the right and the lower neighbour minus each pixel, (Y, X) each; 0 at the border."""
+    right = np.diff(values, axis=1, append=values[:, -1:])
+    return right, np.diff(values, axis=0, append=values[-1:])
 
 
 @kernel
-def _energy(cost, right, down, active, labels):  # type: ignore[no-untyped-def]
+def labelling_energy(cost, right, down, labels, active=None):  # type: ignore[no-untyped-def]
+    """Return the energy E of `labels`, or only the terms of the `active` pixels."""
     height, width, _ = cost.shape
     total = 0.0
     for y in range(height):
         for x in range(width):
-            if active[y, x]:
+            if active is None or active[y, x]:
                 label = labels[y, x]
                 total += cost[y, x, label]
                 if x < width - 1:
@@ -168,18 +133,12 @@ def _energy(cost, right, down, active, labels):  # type: ignore[no-untyped-def]
 
 
 def inconsistent_pixels(estimate: DepthMap) -> np.ndarray:
-    """Return where pixels need their neighbours, (Y, X) bool.
-
-    Where a pixel is never in focus, or its plane is more than one from that of a neighbour.
-    """
-    planes = estimate.index.astype(np.int32)
-    inconsistent = np.isinf(estimate.uncertainty)
-    jump = np.abs(np.diff(planes, axis=1)) > 1
-    inconsistent[:, 1:] |= jump
-    inconsistent[:, :-1] |= jump
-    jump = np.abs(np.diff(planes, axis=0)) > 1
-    inconsistent[1:] |= jump
-    inconsistent[:-1] |= jump
+    """Return where a pixel is never in focus, or more than one plane from a neighbour: bool."""
+    steps = neighbour_differences(estimate.index.astype(np.int32))
+    right, down = (np.abs(step) > 1 for step in steps)
+    inconsistent = np.isinf(estimate.uncertainty) | right | down
+    inconsistent[:, 1:] |= right[:, :-1]
+    inconsistent[1:] |= down[:-1]
     return inconsistent
 
 
@@ -190,16 +149,14 @@ def depth_from_labels(
     positions: np.ndarray,  # (Z,) float64
     labels: np.ndarray,  # (Y, X) int32
 ) -> DepthMap:
-    """Return depth between planes: the peak of each focus curve nearest to its label.
-
-    A pixel keeps the estimate where its label is at most one plane from it. Elsewhere it gets the
-    highest local maximum of its curve within one plane of the label, with an uncertainty of at
-    least half the distance of planes, because the curve has a higher peak elsewhere. Without such a
-    maximum, or where it is never in focus, depth is the position of the label.
-    """
+    """Return the depth of the peak of each focus curve nearest to its label."""
     return DepthMap(*_depth_from_labels(curves, positions, *noise, labels, *estimate))
 
 
+# A pixel keeps the estimate where its label is at most one plane from it. Elsewhere it gets the
+# highest local maximum of its curve within one plane of the label, with an uncertainty of at least
+# half the distance of planes, because the curve has a higher peak elsewhere. Without such a
+# maximum, or where it is never in focus, depth is the position of the label.
 @kernel
 def _depth_from_labels(  # type: ignore[no-untyped-def]
     focus, positions, floor, fluctuation, labels, old_index, old_depth, old_uncertainty

@@ -1,8 +1,10 @@
-"""Alpha-expansion: minimise the energy of all labels by a sequence of graph cuts."""
+"""Alpha-expansion: minimise the energy of all labels by a sequence of graph cuts.
+
+An expansion move lets any pixels change to one label, all at once. A graph cut finds the best move,
+and no move raises the energy (Boykov, Veksler & Zabih 2001, doi:10.1109/34.969114).
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +20,7 @@ from napari_dff.refinement.energy import (
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import full_window
 
-MAX_PASSES = 4  # over all labels
+MAX_PASSES = 4
 
 
 class GraphCutMissing(ImportError):
@@ -26,12 +28,7 @@ class GraphCutMissing(ImportError):
 
 
 def graph_cut(estimate: DepthMap, context: RefinementContext, progress: Progress) -> DepthMap:
-    """Choose the plane of every pixel by alpha-expansion, then the depth between planes.
-
-    References
-    ----------
-    Boykov, Veksler & Zabih 2001, doi:10.1109/34.969114; by gco-wrapper.
-    """
+    """Choose the plane of every pixel by alpha-expansion, then the depth between planes."""
     curves, noise = context.volume.read(full_window(estimate.depth.shape))
     unary = data_term(estimate, curves, noise)
     if context.hint_field is not None:
@@ -47,14 +44,21 @@ def alpha_expansion(
     down: np.ndarray,  # (Y, X) int32
     progress: Progress,
 ) -> np.ndarray:  # (Y, X) int32
-    """Return labels that no expansion of one label improves, or those after `MAX_PASSES`.
+    """Return labels that no move improves, or those after `MAX_PASSES` passes over all labels.
 
-    An expansion move lets any pixels change to one label, all at once; a graph cut finds the best
-    such move. Starts from the cheapest plane of each pixel; the energy never rises.
+    The start is the cheapest plane of each pixel.
     """
+    try:
+        import gco
+    except ImportError as error:
+        raise GraphCutMissing(
+            "refinement 'graph_cut' needs gco-wrapper, which has no ready-made package for this "
+            "Python and machine: install a C++ compiler and run 'pip install gco-wrapper', "
+            "or choose refinement 'message_passing'"
+        ) from error
     height, width, count = unary.shape
     site = np.arange(height * width, dtype=np.int32).reshape(height, width)
-    graph = _import_gco().GCO()
+    graph = gco.GCO()
     graph.create_general_graph(height * width, count)
     try:
         graph.set_data_cost(np.ascontiguousarray(unary.reshape(-1, count)))  # gco ignores strides
@@ -77,15 +81,3 @@ def alpha_expansion(
         return np.asarray(graph.get_labels(), dtype=np.int32).reshape(height, width)
     finally:
         graph.destroy_graph()
-
-
-def _import_gco() -> Any:
-    try:
-        import gco
-    except ImportError as error:
-        raise GraphCutMissing(
-            "refinement 'graph_cut' needs gco-wrapper, which has no ready-made package for this "
-            "Python and machine: install a C++ compiler and run 'pip install gco-wrapper', "
-            "or choose refinement 'message_passing'"
-        ) from error
-    return gco

@@ -20,7 +20,7 @@ from napari_dff.runtime.threads import run_parallel
 from napari_dff.runtime.windows import Window, full_window, plan_windows
 
 SWEEP_PAIRS = 2  # more lower the energy, but do not change the depth
-ACTIVE_RADIUS_PX = 8  # around an inconsistent pixel, solved together with it
+ACTIVE_RADIUS_PX = 8  # of the square around an inconsistent pixel that is solved with it
 MESSAGE_MARGIN_PX = 24  # around a window, solved together with it
 MESSAGE_VOLUMES = 2  # float32 (Z, Y, X) arrays of a window in memory at a time
 
@@ -28,21 +28,17 @@ MESSAGE_VOLUMES = 2  # float32 (Z, Y, X) arrays of a window in memory at a time
 def message_passing(estimate: DepthMap, context: RefinementContext, progress: Progress) -> DepthMap:
     """Choose planes by tree-reweighted message passing, then the depth between planes.
 
-    Only near pixels that are never in focus, or whose plane is more than one from that of a
-    neighbour, or that have a soft constraint; elsewhere neighbours agree already. Overlapping
-    windows are solved on their own.
-
-    References
-    ----------
-    Kolmogorov 2006, doi:10.1109/TPAMI.2006.200.
+    Only near inconsistent pixels and at soft constraints. Overlapping windows are solved
+    independently.
     """
     count, shape = context.volume.shape[0], context.volume.shape[1:]
     result = DepthMap(*(part.copy() for part in estimate))
+    square = np.ones((2 * ACTIVE_RADIUS_PX + 1,) * 2, np.uint8)
 
     def solve_window(window: Window) -> None:
         outer = window.expand(MESSAGE_MARGIN_PX, shape)
         initial, local = crop_depth_map(estimate, outer), context.crop(outer)
-        active = near_inconsistent_pixels(initial)
+        active = cv2.dilate(inconsistent_pixels(initial).astype(np.uint8), square).astype(bool)
         if local.hint_field is not None:
             influence = local.hint_field.influence
             active = (active | (influence > 0)) & (influence < 1)  # hard constraints are settled
@@ -61,9 +57,3 @@ def message_passing(estimate: DepthMap, context: RefinementContext, progress: Pr
     parts = plan_windows(shape, MESSAGE_VOLUMES * count, MESSAGE_MARGIN_PX)
     run_parallel(solve_window, parts, progress, desc="Message passing")
     return result
-
-
-def near_inconsistent_pixels(estimate: DepthMap) -> np.ndarray:
-    """Return the pixels within `ACTIVE_RADIUS_PX` of an inconsistent one, (Y, X) bool."""
-    square = np.ones((2 * ACTIVE_RADIUS_PX + 1,) * 2, np.uint8)
-    return cv2.dilate(inconsistent_pixels(estimate).astype(np.uint8), square).astype(bool)

@@ -47,45 +47,25 @@ LARGE_COST = np.float32(1e30)
 
 
 class Solution(NamedTuple):
-    """Labels with their energy.
+    """Labels with their energy."""
 
-    Attributes
-    ----------
-    labels : (Y, X) int32
-    energy : int
-    bound : float
-        No labels have a lower energy than this.
-    """
-
-    labels: np.ndarray
-    energy: int
-    bound: float
+    labels: np.ndarray  # (Y, X) int32
+    energy: float
+    bound: float  # no labels have a lower energy
 
 
 def minimize_energy(
-    unary: np.ndarray,  # (Y, X, Z) int32
-    right: np.ndarray,  # (Y, X) int32
-    down: np.ndarray,  # (Y, X) int32
+    unary: np.ndarray,  # (Y, X, Z) int32, data term
+    right: np.ndarray,  # (Y, X) int32, pair weights to the right neighbour
+    down: np.ndarray,  # (Y, X) int32, pair weights to the lower neighbour
     sweep_pairs: int = 8,
     active: np.ndarray | None = None,  # (Y, X) bool
-    start: np.ndarray | None = None,  # (Y, X)
+    start: np.ndarray | None = None,  # (Y, X) integers
 ) -> Solution:
-    """Return the best labels of `sweep_pairs` pairs of sweeps, never worse than `start`.
+    """Return the best labels of at most `sweep_pairs` pairs of sweeps, never worse than `start`.
 
-    Stops early when energy and bound differ by less than `RELATIVE_GAP`.
-
-    Parameters
-    ----------
-    unary : (Y, X, Z) int32 array
-        Data term.
-    right, down : (Y, X) int32 arrays
-        Pair weights to the right and the lower neighbour.
-    sweep_pairs : int
-    active : (Y, X) bool array, optional
-        The pixels to solve, all when None. The others keep their label of `start`; energy and
-        bound are those of the active pixels, with their pairs to the others.
-    start : (Y, X) integer array, optional
-        Labels to start from; the cheapest plane of each pixel when None.
+    `start` is the cheapest plane of each pixel when None. Pixels that are not `active` keep it;
+    energy and bound are those of the active pixels, with their pairs to the others.
     """
     cost = unary.astype(np.float32)
     right, down = right.astype(np.float32), down.astype(np.float32)
@@ -99,8 +79,8 @@ def minimize_energy(
     terms = cost, right, down
     best = Solution(start, labelling_energy(*terms, start, active), -np.inf)
     for _ in range(sweep_pairs):
-        _forward(*terms, *messages, active)
-        bound = max(best.bound, float(_backward(*terms, *messages, active)))
+        _sweep(*terms, *messages, active, False)
+        bound = max(best.bound, float(_sweep(*terms, *messages, active, True)))
         labels = _decode(*terms, *messages, active, start)
         energy = labelling_energy(*terms, labels, active)
         if energy <= best.energy:
@@ -109,8 +89,9 @@ def minimize_energy(
         if best.energy - best.bound <= RELATIVE_GAP * best.energy:
             return best
     labels = best.labels.copy()
-    for columns in LINE_ROUNDS * (False, True):
-        _optimize_lines(*terms, active, labels, columns)
+    for _ in range(LINE_ROUNDS):
+        _optimize_rows(*terms, active, labels)
+        _optimize_rows(cost.swapaxes(0, 1), down.T, right.T, active.T, labels.T)  # columns
     return best._replace(labels=labels, energy=labelling_energy(*terms, labels, active))
 
 
@@ -132,11 +113,8 @@ def _move_pairs_to_costs(cost, right, down, active, start):  # type: ignore[no-u
 
 @inline_kernel
 def _update_message(theta, message, weight, near, far):  # type: ignore[no-untyped-def]
-    """Replace `message` from q to p by the message from p to q; return its δ.
-
-    `theta` is θ_p. `near` and `far` are work space, (Z + 2 `PADDING_PLANES`,) of `LARGE_COST`:
-    costs with steps of 0 and of up to 1 plane.
-    """
+    """Replace the `message` from q to p by that from p to q; return its δ. `theta` is θ_p."""
+    # `near` and `far` are work space: costs with steps of 0 and of up to 1 plane.
     count = len(theta)
     least = LARGE_COST
     for k in range(count):
@@ -154,62 +132,43 @@ def _update_message(theta, message, weight, near, far):  # type: ignore[no-untyp
     return least
 
 
-@kernel
-def _forward(cost, right, down, right_message, down_message, active):  # type: ignore[no-untyped-def]
-    """Update the messages to the right and down, pixel by pixel from the top left."""
-    # θ is computed here and in `_backward`: in a function of its own it makes both a third slower.
-    height, width, count = cost.shape
-    zero, theta = np.zeros(count, np.float32), np.empty(count, np.float32)
-    near = np.full(count + 2 * PADDING_PLANES, LARGE_COST)
-    far = np.full(count + 2 * PADDING_PLANES, LARGE_COST)
-    for y in range(height):
-        for x in range(width):
-            if not active[y, x]:
-                continue
-            own, side, under = cost[y, x], right_message[y, x], down_message[y, x]
-            left = right_message[y, x - 1] if x > 0 else zero
-            upper = down_message[y - 1, x] if y > 0 else zero
-            for k in range(count):
-                theta[k] = own[k] + left[k] + upper[k] + side[k] + under[k]
-            if x < width - 1:
-                _update_message(theta, side, right[y, x], near, far)
-            if y < height - 1:
-                _update_message(theta, under, down[y, x], near, far)
+@inline_kernel
+def _padded_costs(count):  # type: ignore[no-untyped-def]
+    return np.full(count + 2 * PADDING_PLANES, LARGE_COST)
 
 
 @kernel
-def _backward(cost, right, down, right_message, down_message, active):  # type: ignore[no-untyped-def]
-    """Update the messages to the left and up, from the bottom right; return the lower bound."""
+def _sweep(cost, right, down, right_message, down_message, active, backward):  # type: ignore[no-untyped-def]
+    """Update the messages of a forward or backward sweep; return the lower bound if backward."""
     height, width, count = cost.shape
     zero, theta = np.zeros(count, np.float32), np.empty(count, np.float32)
-    near = np.full(count + 2 * PADDING_PLANES, LARGE_COST)
-    far = np.full(count + 2 * PADDING_PLANES, LARGE_COST)
+    near, far = _padded_costs(count), _padded_costs(count)
     bound = 0.0
-    for y in range(height - 1, -1, -1):
-        for x in range(width - 1, -1, -1):
+    for i in range(height):
+        y = height - 1 - i if backward else i
+        for j in range(width):
+            x = width - 1 - j if backward else j
             if not active[y, x]:
                 continue
             own, side, under = cost[y, x], right_message[y, x], down_message[y, x]
             left = right_message[y, x - 1] if x > 0 else zero
             upper = down_message[y - 1, x] if y > 0 else zero
-            least = LARGE_COST
             for k in range(count):
                 theta[k] = own[k] + left[k] + upper[k] + side[k] + under[k]
-                least = min(least, theta[k])
-            for k in range(count):
-                theta[k] -= least
-            bound += float(least)
-            if x > 0:
-                bound += _update_message(theta, left, right[y, x - 1], near, far)
-            if y > 0:
-                bound += _update_message(theta, upper, down[y - 1, x], near, far)
+            if backward:
+                least = theta.min()
+                theta -= least
+                bound += float(least)
+            v, u = (y - 1, x - 1) if backward else (y, x)  # of the messages that are updated
+            if 0 <= u < width - 1:
+                bound += _update_message(theta, right_message[y, u], right[y, u], near, far)
+            if 0 <= v < height - 1:
+                bound += _update_message(theta, down_message[v, x], down[v, x], near, far)
     return bound
 
 
 @kernel
-def _decode(  # type: ignore[no-untyped-def]
-    cost, right, down, right_message, down_message, active, start
-):
+def _decode(cost, right, down, right_message, down_message, active, start):  # type: ignore[no-untyped-def]
     """Return labels, pixel by pixel: the best for the labels left and above and the messages."""
     height, width, count = cost.shape
     theta = np.empty(count, np.float32)
@@ -232,47 +191,40 @@ def _decode(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _optimize_lines(cost, right, down, active, labels, columns):  # type: ignore[no-untyped-def]
-    """Set each row (or column) to its best labels while the other rows (columns) stay fixed.
+def _optimize_rows(cost, right, down, active, labels):  # type: ignore[no-untyped-def]
+    """Set each row to its best labels while the other rows stay fixed, in place.
 
-    Viterbi: `path[k]` is the least cost of the line up to a pixel with label k; then the labels are
-    traced back from the end. The energy never rises.
+    Viterbi: `path[k]` is the least cost of the row up to a pixel with label k. Then the labels are
+    traced back from the end of the row.
     """
     height, width, count = cost.shape
-    lines, length = (width, height) if columns else (height, width)
-    along, across = (down, right) if columns else (right, down)  # weights in a line, between lines
-    dy, dx = (0, 1) if columns else (1, 0)  # from a line to the next
-    paths, doubled = np.empty((length, count), np.float32), np.empty(count, np.float32)
-    near = np.full(count + 2 * PADDING_PLANES, LARGE_COST)
-    far = np.full(count + 2 * PADDING_PLANES, LARGE_COST)
-    for i in range(lines):
-        for j in range(length):
-            y, x = (j, i) if columns else (i, j)
-            path, own = paths[j], cost[y, x]
+    paths, doubled = np.empty((width, count), np.float32), np.empty(count, np.float32)
+    near, far = _padded_costs(count), _padded_costs(count)
+    for y in range(height):
+        for x in range(width):
+            path, own = paths[x], cost[y, x]
             path[:] = 0
             if not active[y, x]:
                 continue
-            if j > 0:
+            if x > 0:
                 for k in range(count):
-                    doubled[k] = 2 * paths[j - 1, k]  # `_update_message` takes half of it
-                _update_message(doubled, path, along[y - dx, x - dy], near, far)
-            previous_weight = across[y - dy, x - dx] if i > 0 else np.float32(0)
-            next_weight = across[y, x] if i < lines - 1 else np.float32(0)
-            previous_label = labels[y - dy, x - dx] if i > 0 else 0
-            next_label = labels[y + dy, x + dx] if i < lines - 1 else 0
+                    doubled[k] = 2 * paths[x - 1, k]  # `_update_message` takes half of it
+                _update_message(doubled, path, right[y, x - 1], near, far)
+            upper_weight = down[y - 1, x] if y > 0 else np.float32(0)
+            lower_weight = down[y, x] if y < height - 1 else np.float32(0)
+            upper, lower = labels[max(y - 1, 0), x], labels[min(y + 1, height - 1), x]
             for k in range(count):
-                pairs = previous_weight * min(abs(k - previous_label), MAX_STEP_PLANES)
-                pairs += next_weight * min(abs(k - next_label), MAX_STEP_PLANES)
+                pairs = upper_weight * min(abs(k - upper), MAX_STEP_PLANES)
+                pairs += lower_weight * min(abs(k - lower), MAX_STEP_PLANES)
                 path[k] += own[k] + np.float32(pairs)
         label = 0
-        for j in range(length - 1, -1, -1):
-            y, x = (j, i) if columns else (i, j)
+        for x in range(width - 1, -1, -1):
             if not active[y, x]:
                 label = labels[y, x]
                 continue
-            path = paths[j]
-            if j < length - 1:
+            path = paths[x]
+            if x < width - 1:
                 for k in range(count):
-                    path[k] += along[y, x] * np.float32(min(abs(k - label), MAX_STEP_PLANES))
+                    path[k] += right[y, x] * np.float32(min(abs(k - label), MAX_STEP_PLANES))
             label = int(np.argmin(path))
             labels[y, x] = label
