@@ -38,8 +38,9 @@ from napari_dff.io.writers.figure import (
     movie_frames,
     preview_figure,
     publication_figure,
+    write_figure,
+    write_movie,
 )
-from napari_dff.io.writers.figure_files import write_figure, write_movie
 from napari_dff.io.writers.meshes import save_mesh
 from napari_dff.pipeline import quality
 from napari_dff.refinement import PreviousResult

@@ -5,8 +5,13 @@ import pytest
 import tifffile
 from PIL import Image
 
-from napari_dff.io.writers.figure import FigureContent, movie_frames, publication_figure
-from napari_dff.io.writers.figure_files import write_figure, write_movie
+from napari_dff.io.writers.figure import (
+    FigureContent,
+    movie_frames,
+    publication_figure,
+    write_figure,
+    write_movie,
+)
 from napari_dff.model.stack import FocalStack
 
 

@@ -268,8 +268,8 @@ def files(s):
         doors,
         (
             "surface.save_mesh",
-            "figure.figure_files.write_movie",
-            "figure.figure_files.write_figure",
+            "figure.figures.write_movie",
+            "figure.figures.write_figure",
         ),
         strict=True,
     ):

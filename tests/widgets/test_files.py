@@ -413,7 +413,7 @@ def test_saving_fails_as_a_whole(person, stack, tmp_path, monkeypatch):
     def full(*_args, **_settings):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("napari_dff.widgets.files.layer_writer.write_planes", full)
+    monkeypatch.setattr("napari_dff.io.writers.tiff.OmeTiffWriter.write", full)
     with pytest.raises(OSError, match="No space left"):
         saved([layer], tmp_path / "mine.ome.tif")
     assert (tmp_path / "mine.ome.tif").read_bytes() == before

@@ -12,13 +12,8 @@ from napari_dff.io.readers.acquisitions import (
 from napari_dff.io.readers.results import DepthFiles
 from napari_dff.io.records import Provenance, ResultLayout
 from napari_dff.io.samples import SAMPLE_NAMES, copy_sample, sample_path, write_sample
-from napari_dff.io.writers.functions import (
-    save_reconstruction,
-    write_image,
-    write_recipe,
-    write_stack,
-)
-from napari_dff.io.writers.result_files import ResultFiles
+from napari_dff.io.writers.images import write_image, write_stack
+from napari_dff.io.writers.result_files import ResultFiles, save_reconstruction, write_recipe
 from napari_dff.io.writers.tables import write_table
 
 __all__ = [

@@ -26,33 +26,15 @@ MAX_JSON_BYTES = 100_000_000
 
 @dataclass(frozen=True, eq=False)
 class ResultLayout:
-    """Shape, type and calibration of a result.
+    """Shape, type and calibration of a result."""
 
-    Parameters
-    ----------
-    shape : (int, int)
-        Height and width of a plane.
-    dtype : numpy dtype
-        Type of the all-in-focus images.
-    positions : (T, Z) array
-        Focus position of each plane at each time, in `unit`.
-    colour : bool
-        Whether the images are in colour.
-    channels : tuple of str
-        Names of the channels; each has an all-in-focus image.
-    pixel_size : (float, float)
-        Height and width of a pixel, in `unit`.
-    unit : str
-        Unit of length as napari spells it, or "pixel".
-    """
-
-    shape: tuple[int, int]
-    dtype: np.dtype[Any]
-    positions: np.ndarray
+    shape: tuple[int, int]  # height and width of a plane
+    dtype: np.dtype[Any]  # of the all-in-focus images
+    positions: np.ndarray  # (T, Z) focus position of each plane at each time, in `unit`
     colour: bool = False
-    channels: tuple[str, ...] = ("",)
-    pixel_size: tuple[float, float] = (1.0, 1.0)
-    unit: str = "pixel"
+    channels: tuple[str, ...] = ("",)  # names; each channel has an all-in-focus image
+    pixel_size: tuple[float, float] = (1.0, 1.0)  # height and width, in `unit`
+    unit: str = "pixel"  # of length, as napari spells it
 
     @classmethod
     def from_acquisition(cls, acquisition: Acquisition) -> ResultLayout:
@@ -63,9 +45,7 @@ class ResultLayout:
             np.dtype(acquisition.data.dtype),
             acquisition.positions,
             bool(colour),
-            acquisition.channels,
-            acquisition.pixel_size,
-            acquisition.unit,
+            *(acquisition.channels, acquisition.pixel_size, acquisition.unit),
         )
 
     @property
@@ -94,26 +74,13 @@ class ResultLayout:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Everything needed to compute a result again.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    input : mapping
-        Source, shape and type of the planes.
-    focus_channel : int
-        Number of the channel from which depth was computed.
-    version : str
-        Version of napari-dff.
-    digest : str
-        Digest of everything on which the result depends, "" if not computed.
-    """
+    """Everything needed to compute a result again."""
 
     recipe: Recipe
-    input: Mapping[str, Any] = field(default_factory=dict)
-    focus_channel: int = 0
+    input: Mapping[str, Any] = field(default_factory=dict)  # source, shape and type of the planes
+    focus_channel: int = 0  # number of the channel from which depth was computed
     version: str = napari_dff.__version__
-    digest: str = ""
+    digest: str = ""  # of everything on which the result depends, "" if not computed
 
     @classmethod
     def from_acquisition(
@@ -158,26 +125,18 @@ class Provenance:
 
 
 def read_json(path: str | os.PathLike[str], content_name: str) -> dict[str, Any]:
-    """Return the object in a JSON file.
-
-    Raises
-    ------
-    ValueError
-        If the file does not hold an object; the message names `content_name`.
-    """
+    """Return the object in a JSON file; otherwise a ValueError that names `content_name`."""
     file = Path(path)
-    if file.exists() and not file.is_file():
-        raise ValueError(f"{path} is not {content_name}: it is not a file")
-    if file.stat().st_size > MAX_JSON_BYTES:
-        raise ValueError(
-            f"{path} is not {content_name}: it is larger than {MAX_JSON_BYTES / 1e6:.0f} MB"
-        )
     try:
+        if file.exists() and not file.is_file():
+            raise ValueError("it is not a file")
+        if file.stat().st_size > MAX_JSON_BYTES:
+            raise ValueError(f"it is larger than {MAX_JSON_BYTES / 1e6:.0f} MB")
         content = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it is not a JSON object")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not {content_name}: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is not {content_name}: it is not a JSON object")
     return content
 
 
@@ -188,8 +147,7 @@ def write_json(path: Path, content: Mapping[str, Any], indent: int | None = None
 
 def squeeze_time(values: np.ndarray) -> list[Any]:
     """Return (T, …) values as a list, without the time axis if there is one time only."""
-    squeezed: list[Any] = (values[0] if len(values) == 1 else values).tolist()
-    return squeezed
+    return list((values[0] if len(values) == 1 else values).tolist())
 
 
 def to_json_value(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_dff.io.atomic import write_folder
 from napari_dff.io.file_checks import compute_digest
-from napari_dff.io.writers.functions import write_image, write_stack
+from napari_dff.io.writers.images import write_image, write_stack
 
 if TYPE_CHECKING:
     from napari_dff.synthetic import GroundTruth

@@ -18,7 +18,7 @@ RENAMED_MODULES = {
     "io.meshes": "io.writers.meshes",
     "io.reading": "io.readers.acquisitions",
     "io.tables": "io.writers.tables",
-    "io.writing": "io.writers.functions",
+    "io.writing": "io",
     "progress": "runtime.progress",
     "quality": "pipeline.quality",
     "recipe": "model.recipe",

@@ -1,16 +1,20 @@
-"""Figures and movie frames of a result, in memory."""
+"""Figures and movies of a result: drawn in memory, and written to files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from napari_dff.io.atomic import write_file
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.stack import FocalStack
 from napari_dff.model.units import depth_unit_symbol, unit_symbol
@@ -19,25 +23,20 @@ from napari_dff.surface import Profile, profile
 PANEL_WIDTH_PX = 440  # of the preview; larger images are subsampled
 PANEL_IN, COLORBAR_IN, GAP_IN, TITLE_IN = 4.4, 0.15, 0.9, 0.35
 PROFILE_HEIGHT_IN = 1.9
+FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
+MOVIE_SUFFIXES = (".gif", ".tif")
+FIGURE_DPI = 300
 
 
 def preview_figure(
-    picture: np.ndarray, depth_map: DepthMap, positions: np.ndarray, unit: str
+    picture: np.ndarray,  # (Y, X[, 3])
+    depth_map: DepthMap,
+    positions: np.ndarray,  # (Z,) focus positions, in `unit`
+    unit: str,
 ) -> Figure:
-    """Draw all-in-focus image, depth and uncertainty side by side.
+    """Draw all-in-focus image, depth and uncertainty side by side, blank where never in focus.
 
-    Pixels that are never in focus are blank in depth and uncertainty.
-
-    Parameters
-    ----------
-    picture : (Y, X[, 3])
-        The all-in-focus image, reduced to about the resolution of the figure.
-    depth_map : DepthMap
-        Reduced to the same size.
-    positions : (Z,) array
-        Focus position of each plane.
-    unit : str
-        Unit of the positions, a napari name.
+    `picture` and `depth_map` are reduced to about the resolution of the figure.
     """
     uncertainty = np.ma.masked_invalid(depth_map.uncertainty)
     depth = np.ma.array(depth_map.depth, mask=uncertainty.mask)
@@ -75,29 +74,14 @@ def preview_figure(
 
 
 class FigureContent(NamedTuple):
-    """Content of a figure for publication.
+    """Content of a figure for publication."""
 
-    Attributes
-    ----------
-    picture : (Y, X[, 3])
-        The all-in-focus image.
-    depth : (Y, X) float
-        In `unit`; NaN where never in focus.
-    pixel_size : (float, float)
-    unit : str
-        A napari name.
-    line : (N, 2) or None
-        Row and column of the vertices of a line; its profile is a third panel.
-    uncertainty : (Y, X) float or None
-        Standard uncertainty of depth, for the band of the profile.
-    """
-
-    picture: np.ndarray
-    depth: np.ndarray
+    picture: np.ndarray  # (Y, X[, 3]) all-in-focus image
+    depth: np.ndarray  # (Y, X) float, in `unit`; NaN where never in focus
     pixel_size: tuple[float, float]
     unit: str
-    line: np.ndarray | None = None
-    uncertainty: np.ndarray | None = None
+    line: np.ndarray | None = None  # (N, 2) row and column of the vertices, for a profile
+    uncertainty: np.ndarray | None = None  # (Y, X), for the band of the profile
 
 
 def publication_figure(
@@ -114,10 +98,9 @@ def publication_figure(
     height = width / 2 * ratio + (PROFILE_HEIGHT_IN if content.line is not None else 0.0)
     figure = Figure(figsize=(width, height + 0.3), layout="constrained")
     FigureCanvasAgg(figure)
-    mosaic: list[Any] = [["picture", "depth"], ["profile", "profile"]][
-        : 1 + (content.line is not None)
-    ]
-    heights = [width / 2 * ratio, PROFILE_HEIGHT_IN][: len(mosaic)]
+    rows_of_panels = 1 + (content.line is not None)
+    mosaic: list[Any] = [["picture", "depth"], ["profile", "profile"]][:rows_of_panels]
+    heights = [width / 2 * ratio, PROFILE_HEIGHT_IN][:rows_of_panels]
     panels: dict[str, Axes] = figure.subplot_mosaic(mosaic, height_ratios=heights)
     square: dict[str, Any] = {"extent": extent, "interpolation": "nearest"}
     panels["picture"].imshow(_displayed(content.picture, step), cmap="gray", **square)
@@ -161,20 +144,50 @@ def movie_frames(
     low, high = np.percentile(picture, (0.2, 99.8))
     span = max(float(high - low), 1e-12)
     size = right.shape[1::-1]
+    unit = depth_unit_symbol(stack.unit).replace("µ", "u")  # OpenCV's fonts have no Greek letters
     for i in range(stack.planes.shape[0]):
         plane = cv2.resize(np.asarray(stack.planes[i]), size, interpolation=cv2.INTER_AREA)
         left = np.clip((plane.astype(np.float32) - low) / span, 0, 1)
         frame = np.rint(255 * np.concatenate([left, right], axis=1)).astype(np.uint8)
         frame = frame if frame.ndim == 3 else np.repeat(frame[..., None], 3, axis=2)
         frame = np.ascontiguousarray(frame)
-        text = f"{stack.positions[i]:.4g} {_ascii(depth_unit_symbol(stack.unit))}"
+        text = f"{stack.positions[i]:.4g} {unit}"
         for colour, thick in (((0, 0, 0), 3), ((255, 255, 255), 1)):
             cv2.putText(frame, text, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, thick)
         yield frame
 
 
-def _ascii(unit: str) -> str:
-    return unit.replace("µ", "u")  # the fonts of OpenCV have no Greek letters
+def write_figure(path: str | os.PathLike[str], figure: Figure) -> None:
+    """Write a figure as PNG, SVG (with text as text) or PDF, complete or not at all."""
+    path = _check_suffix(path, FIGURE_SUFFIXES)
+    with write_file(path) as new, rc_context({"svg.fonttype": "none"}):
+        figure.savefig(new, dpi=FIGURE_DPI)
+
+
+def write_movie(
+    path: str | os.PathLike[str], frames: Iterable[np.ndarray], *, seconds: float = 0.15
+) -> None:
+    """Write 8-bit colour frames as animated GIF or multi-page TIFF, complete or not at all.
+
+    `seconds` is the duration of a frame of a GIF.
+    """
+    import imageio.v3 as iio
+
+    path = _check_suffix(path, MOVIE_SUFFIXES)
+    is_gif = path.suffix.lower() == ".gif"
+    settings: dict[str, Any] = {"duration": 1000 * seconds, "loop": 0} if is_gif else {}
+    frames = list(frames)
+    if not frames:
+        raise ValueError("frames must be one at least, got none")
+    with write_file(path) as new:
+        iio.imwrite(new, np.stack(frames), **settings)
+
+
+def _check_suffix(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> Path:
+    path = Path(path).absolute()
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"path must end in {', '.join(suffixes)}, got {path.name!r}")
+    return path
 
 
 def _scale_bar(panel: Axes, columns: int, rows: int, content: FigureContent) -> None:

@@ -14,14 +14,9 @@ from napari_dff.runtime.windows import Window
 
 
 class FileSink:
-    """Write the results of an acquisition with axes T and C to `ResultFiles`.
+    """Write the results of an acquisition with axes T and C to `files`, which are entered already.
 
-    Parameters
-    ----------
-    files : ResultFiles
-        Entered already.
-    planes : int
-        Number of planes of a stack.
+    `planes` is the number of planes of a stack.
     """
 
     def __init__(self, files: ResultFiles, planes: int) -> None:

@@ -20,32 +20,18 @@ def save_mesh(
     path: str | os.PathLike[str],
     mesh: Mesh,
     *,
-    texture: np.ndarray | None = None,
+    texture: np.ndarray | None = None,  # (Y, X[, 3])
 ) -> None:
-    """Write a mesh, complete or not at all.
+    """Write a mesh, complete or not at all; `path` ends in ``.ply``, ``.obj`` or ``.stl``.
 
     Coordinates are x, y, z in the unit of the mesh: x to the right, y upwards (0 in the first row
     of the image, negative below), so that the view from +z is the image. If z increases towards
     the lens, the mesh has the shape of the specimen; otherwise it is mirrored.
 
-    Parameters
-    ----------
-    path : path
-        Ends in ``.ply``, ``.obj`` or ``.stl``. Its folders are created if missing.
-    mesh : Mesh
-    texture : (Y, X) or (Y, X, 3) array, optional
-        Image on the mesh, of any integer or float type, rescaled from its 0.2 and 99.8 percentiles
-        to 8 bits. An OBJ refers to it as a PNG and an MTL of the same name; a PLY stores the colour
-        of each vertex; an STL ignores it.
-
-    Raises
-    ------
-    ValueError
-        If `path` has another suffix, or the texture another shape.
-    FileExistsError
-        If the MTL or PNG of an OBJ would replace a file to which the existing OBJ does not refer.
-    OSError
-        If the files cannot be written; nothing is changed then.
+    `texture` has any integer or float type, and is rescaled from its 0.2 and 99.8 percentiles to 8
+    bits. An OBJ refers to it as a PNG and an MTL of the same name; a PLY stores the colour of each
+    vertex; an STL ignores it. FileExistsError if the MTL or PNG of an OBJ would replace a file to
+    which the existing OBJ does not refer.
     """
     path = Path(path).absolute()
     suffix = path.suffix.lower()

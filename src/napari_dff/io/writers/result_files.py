@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from napari_dff.imaging.images import block_means
-from napari_dff.io.atomic import write_folder
+from napari_dff.io.atomic import write_file, write_folder
 from napari_dff.io.file_checks import check_own, check_space, write_record
-from napari_dff.io.image_metadata import ImageMetadata, WindowWriter
+from napari_dff.io.readers.results import read_provenance
 from napari_dff.io.records import (
     ALL_IN_FOCUS,
     IMAGE_NAMES,
@@ -23,18 +23,20 @@ from napari_dff.io.records import (
     PROVENANCE_FILE,
     Provenance,
     ResultLayout,
-    read_json,
     squeeze_time,
     write_json,
 )
 from napari_dff.io.writers.tiff import OmeTiffWriter
 from napari_dff.io.writers.zarr_store import OmeZarrWriter
 from napari_dff.model import checks
+from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.depth_map import DepthMap
-from napari_dff.runtime.windows import Window
+from napari_dff.model.recipe import Recipe
+from napari_dff.model.result import Reconstruction
+from napari_dff.runtime.windows import Window, full_window
 
 FileFormat = Literal["ome-tiff", "ome-zarr"]
-FORMATS: dict[str, tuple[str, Callable[[Path, ImageMetadata], WindowWriter]]] = {
+FORMATS: dict[str, tuple[str, type[OmeTiffWriter] | type[OmeZarrWriter]]] = {
     "ome-tiff": (".tif", OmeTiffWriter),
     "ome-zarr": (".ome.zarr", OmeZarrWriter),
 }
@@ -49,36 +51,81 @@ BLOCK_MEAN_DTYPES = ("uint8", "uint16", "int16", "float32", "float64")  # suppor
 DISPLAY_PERCENTILES = (0.2, 99.8)
 
 
-class ResultFiles:
-    """The files of one result: written window by window, and moved into the folder when complete.
+def save_reconstruction(
+    result: Reconstruction,
+    folder: str | os.PathLike[str],
+    *,
+    file_format: FileFormat = "ome-tiff",
+    overwrite: bool = False,
+    input: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a result: depth, index, uncertainty, all-in-focus image, recipe, transforms, preview.
 
-    A context manager. Windows may be written in any order and from several threads. If its block
-    ends without error, all files are moved into the folder at once; otherwise the folder stays as
-    it was. An earlier result is replaced, whatever its format; files of other names are left alone.
+    All files are written to a staging folder and moved in when they are complete; an earlier result
+    stays until then. Files of other names in the folder are left alone.
 
     Parameters
     ----------
+    result : Reconstruction
     folder : path
-        Created if missing. Gets ``depth`` (float32, in the unit of the layout), ``index`` (uint16),
-        ``uncertainty`` (float32) and ``all_in_focus`` (dtype of the planes), each ``.tif`` or
-        ``.ome.zarr``; ``recipe.json``, ``provenance.json``, ``transforms.json`` and
+        Created if missing. Gets ``depth.tif`` (float32, in the unit of the stack), ``index.tif``
+        (uint16), ``uncertainty.tif`` (float32), ``all_in_focus.tif`` (dtype of the planes),
+        ``recipe.json``, ``provenance.json``, ``transforms.json`` (for `read_transforms`) and
         ``preview.png``.
-    layout : ResultLayout
-    provenance : Provenance
-        Written to ``provenance.json`` and into each image.
     file_format : {"ome-tiff", "ome-zarr"}
+        File format of the images; those of OME-Zarr end in ``.ome.zarr``.
     overwrite : bool
-        Replace files of these names that do not belong to an earlier result, too.
+        Replace files of these names that no run has written, or that were changed since, too. A
+        result whose files ``provenance.json`` lists is always replaced.
+    input : mapping, optional
+        More information on the source of the stack, such as its ``path``, for ``provenance.json``.
 
     Raises
     ------
-    FileExistsError
-        On entering, if the folder holds such files and `overwrite` is False.
-    OSError
-        On entering, if the folder cannot be written or the disk has too little space. On leaving,
-        if the files cannot be moved in; the message then names where they are kept.
     ValueError
-        On leaving, if some pixels were not written.
+        If the format does not support the dtype of the planes.
+    FileExistsError
+        If the folder holds files of these names that do not belong to a result.
+    OSError
+        If the files cannot be written; nothing is changed then.
+    """
+    checks.check_type("result", result, Reconstruction)
+    stack = result.stack
+    # only shape and dtype of the planes are used: no need to load them
+    planes = np.broadcast_to(np.empty((), stack.planes.dtype), (1, 1, *stack.planes.shape))
+    acquisition = Acquisition(planes, stack.positions[np.newaxis], stack.pixel_size, stack.unit)
+    layout = ResultLayout.from_acquisition(acquisition)
+    provenance = Provenance.from_acquisition(result.recipe, acquisition)
+    provenance = dataclasses.replace(provenance, input={**provenance.input, **(input or {})})
+    files = ResultFiles(folder, layout, provenance, file_format=file_format, overwrite=overwrite)
+    with files:
+        files.write_window(full_window(layout.shape), result.refined, [result.all_in_focus])
+        files.set_transforms(result.transforms)
+
+
+def write_recipe(path: str | os.PathLike[str], recipe: Recipe) -> None:
+    """Write a recipe as JSON, for `read_recipe`; an existing file stays until it is complete."""
+    with write_file(Path(path)) as new:
+        write_json(new, Provenance(recipe).settings, indent=2)
+
+
+def is_complete(folder: Path, digest: str, file_format: FileFormat) -> bool:
+    """Whether `folder` holds a complete result of this digest."""
+    try:
+        record = read_provenance(folder)
+    except (OSError, ValueError):
+        return False
+    suffix = FORMATS[file_format][0]
+    files = [name + suffix for name in IMAGE_NAMES] + ["recipe.json", "transforms.json"]
+    return record.get("digest") == digest and all((folder / name).exists() for name in files)
+
+
+class ResultFiles:
+    """The files of one result, as `save_reconstruction` lists them: a context manager.
+
+    Windows may be written in any order and from several threads. The files are moved into the
+    folder if the block ends without error and all pixels are written. Errors are raised on entering
+    and on leaving the block.
     """
 
     def __init__(
@@ -102,9 +149,12 @@ class ResultFiles:
         record = self._provenance.as_json(self._layout)
         suffix, open_writer = FORMATS[self._format]
         images = {name: self._layout.image_metadata(name, record) for name in IMAGE_NAMES}
+
+        def check(folder: Path) -> None:
+            check_own(folder, RESULT_NAMES, self._overwrite)
+
         with contextlib.ExitStack() as stack:
-            staging = write_folder(self._folder, RESULT_NAMES, self._check_own)
-            self._staging = stack.enter_context(staging)
+            self._staging = stack.enter_context(write_folder(self._folder, RESULT_NAMES, check))
             check_space(self._folder, sum(metadata.nbytes for metadata in images.values()))
             self._files = {
                 name: open_writer(self._staging / (name + suffix), metadata)
@@ -113,38 +163,22 @@ class ResultFiles:
             self._exit_stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            self._exit_stack.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        if error[0] is not None:
+            self._exit_stack.__exit__(*error)
             return
         with self._exit_stack:
             self._finish()
 
     def write_window(
-        self, window: Window, depth_map: DepthMap, images: Sequence[np.ndarray], *, time: int = 0
+        self,
+        window: Window,
+        depth_map: DepthMap,  # of the window
+        images: Sequence[np.ndarray],  # all-in-focus image of the window in each channel
+        *,
+        time: int = 0,
     ) -> None:
-        """Write one window of all images.
-
-        Parameters
-        ----------
-        window : Window
-        depth_map : DepthMap
-            Of the window.
-        images : one (h, w) or (h, w, 3) array for each channel
-            All-in-focus images of the window.
-        time : int
-            0 … T-1.
-
-        Raises
-        ------
-        ValueError
-            If a shape or dtype differs from the layout.
-        """
+        """Write a window of all images; ValueError if a shape or dtype differs from the layout."""
         self._check_window(window, depth_map, images, time)
         index = self._time_index(time)
         for name in MAP_DTYPES:
@@ -205,40 +239,20 @@ class ResultFiles:
         staging, layout, thumbnail = self._staging, self._layout, self._thumbnail
         write_json(staging / "recipe.json", self._provenance.settings, indent=2)
         write_json(staging / "transforms.json", {"transforms": squeeze_time(self._transforms)})
-        ranges = [_display_range(image) for image in thumbnail.images]
+        limits = (np.percentile(image, DISPLAY_PERCENTILES) for image in thumbnail.images)
+        ranges = [(float(low), float(max(high, low + 1e-6))) for low, high in limits]
         self._files[ALL_IN_FOCUS].set_display_ranges(ranges)
         image = thumbnail.images[self._provenance.focus_channel]
         figure = preview_figure(image, thumbnail.depth_map, layout.positions[0], layout.unit)
         figure.savefig(staging / "preview.png", dpi=100, pil_kwargs={"compress_level": 1})
         write_record(staging, self._provenance.as_json(layout))
 
-    def _check_own(self, folder: Path) -> None:
-        check_own(folder, RESULT_NAMES, self._overwrite)
-
-
-def is_complete(folder: Path, digest: str, file_format: FileFormat) -> bool:
-    """Whether `folder` holds a complete result of this digest."""
-    try:
-        record = read_json(folder / PROVENANCE_FILE, "the record of a run")
-    except (OSError, ValueError):
-        return False
-    suffix = FORMATS[file_format][0]
-    files = [name + suffix for name in IMAGE_NAMES] + ["recipe.json", "transforms.json"]
-    return record.get("digest") == digest and all((folder / name).exists() for name in files)
-
 
 class Thumbnail:
     """A reduced result for the preview, filled window by window.
 
-    Maps are sampled at every n-th row and column; images are averaged over n × n pixels.
-
-    Attributes
-    ----------
-    step : int
-        n.
-    depth_map : DepthMap
-    images : list of (Y, X[, 3]) float32
-        One for each channel.
+    Maps are sampled at every `step`-th row and column; `images`, one float32 (Y, X[, 3]) for each
+    channel, are averaged over `step` × `step` pixels.
     """
 
     def __init__(self, shape: tuple[int, int], channels: int, colour: bool) -> None:
@@ -253,23 +267,15 @@ class Thumbnail:
         self, window: Window, depth_map: DepthMap, images: Sequence[np.ndarray]
     ) -> None:
         """Reduce and store the pixels of a window."""
-        n = self.step
-        rows, columns = (
-            slice(-(-start // n), -(-stop // n))
-            for start, stop in ((window.top, window.bottom), (window.left, window.right))
-        )
+        n, (top, bottom, left, right) = self.step, window
+        block = slice(-(-top // n), -(-bottom // n)), slice(-(-left // n), -(-right // n))
         # the sampling grid starts at pixel (0, 0) of the plane, not of the window
-        aligned = slice(-window.top % n, None), slice(-window.left % n, None)
+        aligned = slice(-top % n, None), slice(-left % n, None)
         for small, values in zip(self.depth_map, depth_map, strict=True):
-            small[rows, columns] = values[aligned][::n, ::n]
+            small[block] = values[aligned][::n, ::n]
         for small, image in zip(self.images, images, strict=True):
             pixels = image[aligned]
             if pixels.size:
                 if pixels.dtype.name not in BLOCK_MEAN_DTYPES:
                     pixels = pixels.astype(np.float32)
-                small[rows, columns] = block_means(pixels, n)
-
-
-def _display_range(image: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(image, DISPLAY_PERCENTILES)
-    return float(low), float(max(high, low + 1e-6))
+                small[block] = block_means(pixels, n)

@@ -18,21 +18,9 @@ from napari_dff.surface import Profile, Quantity
 def write_table(
     path: str | os.PathLike[str], columns: Mapping[str, Sequence[Any] | np.ndarray]
 ) -> None:
-    """Write named columns as CSV in UTF-8; an existing file stays until the new one is complete.
+    """Write named columns of equal length as CSV in UTF-8; None and NaN become empty cells.
 
-    Parameters
-    ----------
-    path : path
-        Its folders are created if missing.
-    columns : mapping of str to sequence
-        Of equal length. None and NaN become empty cells.
-
-    Raises
-    ------
-    ValueError
-        If lengths differ, or there are no columns.
-    OSError
-        If the file cannot be written; nothing is changed then.
+    An existing file stays until the new one is complete.
     """
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) != 1:
@@ -40,9 +28,7 @@ def write_table(
     with write_file(Path(path)) as new, new.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(columns)
-        table.writerows(
-            [_cell(value) for value in row] for row in zip(*columns.values(), strict=True)
-        )
+        table.writerows(map(_cell, row) for row in zip(*columns.values(), strict=True))
 
 
 def write_profile(path: str | os.PathLike[str], profile: Profile, unit: str) -> None:

@@ -22,13 +22,7 @@ class OmeTiffWriter:
 
     Written by seek and write, not through a memory map: a full disk then raises an OSError instead
     of killing the process, and written data does not count as memory of this process.
-
-    Parameters
-    ----------
-    path : Path
-    metadata : ImageMetadata
-    positions : array, optional
-        Focus positions of all planes, if they differ between the Z-stacks of the file.
+    `positions` are the focus positions of all planes, if they differ between the Z-stacks.
     """
 
     def __init__(
@@ -36,9 +30,8 @@ class OmeTiffWriter:
     ) -> None:
         self._path, self._metadata = path, metadata
         settings = _imwrite_settings(metadata, positions)
-        offset_and_size: Any = tifffile.imwrite(
-            path, shape=metadata.shape, dtype=metadata.dtype, returnoffset=True, **settings
-        )
+        settings |= {"shape": metadata.shape, "dtype": metadata.dtype, "returnoffset": True}
+        offset_and_size: Any = tifffile.imwrite(path, **settings)
         self._offset: int = offset_and_size[0]
 
     def write(self, values: np.ndarray, window: Window, index: tuple[int, ...]) -> None:
@@ -96,23 +89,13 @@ def _imwrite_settings(
 def _physical_sizes(metadata: ImageMetadata, positions: np.ndarray | None) -> dict[str, Any]:
     if metadata.unit == "pixel":
         return {}
-    height, width = metadata.pixel_size
-    symbol = unit_symbol(metadata.unit)
-    sizes: dict[str, Any] = {
-        "PhysicalSizeX": width,
-        "PhysicalSizeXUnit": symbol,
-        "PhysicalSizeY": height,
-        "PhysicalSizeYUnit": symbol,
-    }
+    symbol, (height, width) = unit_symbol(metadata.unit), metadata.pixel_size
+    lengths = {"X": width, "Y": height}
+    planes: dict[str, Any] = {}
     if metadata.positions:
+        lengths["Z"] = metadata.plane_distance
         z = np.asarray(metadata.positions if positions is None else positions)
-        plane_positions = np.broadcast_to(z, metadata.leading_shape).ravel().tolist()
-        sizes |= {
-            "PhysicalSizeZ": metadata.plane_distance,
-            "PhysicalSizeZUnit": symbol,
-            "Plane": {
-                "PositionZ": plane_positions,
-                "PositionZUnit": [symbol] * len(plane_positions),
-            },
-        }
-    return sizes
+        z = np.broadcast_to(z, metadata.leading_shape).ravel()
+        planes["Plane"] = {"PositionZ": z.tolist(), "PositionZUnit": [symbol] * z.size}
+    sizes = {f"PhysicalSize{axis}": length for axis, length in lengths.items()}
+    return sizes | {f"PhysicalSize{axis}Unit": symbol for axis in lengths} | planes

@@ -87,27 +87,24 @@ def _attributes(path: Path, metadata: ImageMetadata) -> dict[str, Any]:
     spacing = dict(zip("yx", metadata.pixel_size, strict=True))
     if metadata.positions:
         spacing["z"] = metadata.plane_distance
-    axis_list: list[dict[str, str]] = [{"name": a, "type": AXIS_TYPES[a]} for a in axes]
-    if metadata.unit != "pixel":
-        for axis in axis_list:
-            if axis["type"] == "space":
-                axis["unit"] = metadata.unit
+    unit = {} if metadata.unit == "pixel" else {"unit": metadata.unit}
+    axis_list = [
+        {"name": a, "type": AXIS_TYPES[a], **(unit if AXIS_TYPES[a] == "space" else {})}
+        for a in axes
+    ]
     transforms: list[dict[str, Any]] = [
         {"type": "scale", "scale": [float(spacing.get(a, 1.0)) for a in axes]}
     ]
     if metadata.positions:
         origin = [metadata.positions[0] if a == "z" else 0.0 for a in axes]
         transforms.append({"type": "translation", "translation": origin})
-    attributes: dict[str, Any] = {
-        "multiscales": [
-            {
-                "version": "0.4",
-                "name": path.name.removesuffix(".zarr").removesuffix(".ome"),
-                "axes": axis_list,
-                "datasets": [{"path": "0", "coordinateTransformations": transforms}],
-            }
-        ]
+    image = {
+        "version": "0.4",
+        "name": path.name.removesuffix(".zarr").removesuffix(".ome"),
+        "axes": axis_list,
+        "datasets": [{"path": "0", "coordinateTransformations": transforms}],
     }
+    attributes: dict[str, Any] = {"multiscales": [image]}
     if "c" in axes:
         full_range = _dtype_range(metadata.dtype) or (0.0, 1.0)
         attributes |= _omero_channels(metadata, [full_range] * max(1, len(metadata.channels)))
@@ -127,17 +124,10 @@ def _omero_channels(metadata: ImageMetadata, ranges: list[tuple[float, float]]) 
         return {}
     names = metadata.channels or ("",)
     dtype_range = _dtype_range(metadata.dtype)
-    channels = []
-    for name, colour, (low, high) in zip(
-        names, itertools.cycle(CHANNEL_COLOURS), ranges, strict=False
-    ):
-        lowest, highest = dtype_range or (low, high)
-        window = {
-            "min": float(lowest),
-            "max": float(highest),
-            "start": float(low),
-            "end": float(high),
-        }
+    colours, channels = itertools.cycle(CHANNEL_COLOURS), []
+    for name, colour, (low, high) in zip(names, colours, ranges, strict=False):
+        limits = map(float, (*(dtype_range or (low, high)), low, high))
+        window = dict(zip(("min", "max", "start", "end"), limits, strict=True))
         labels: dict[str, str] = {name: colour}
         if metadata.is_colour:
             labels = {f"{name} {primary}".strip(): c for primary, c in RGB_COLOURS.items()}
@@ -150,7 +140,4 @@ def _omero_channels(metadata: ImageMetadata, ranges: list[tuple[float, float]]) 
 
 def _dtype_range(dtype: np.dtype[Any]) -> tuple[float, float] | None:
     """Return the lowest and highest value of an integer type; None for floats."""
-    if dtype.kind not in "ui":
-        return None
-    limits = np.iinfo(dtype)
-    return limits.min, limits.max
+    return (np.iinfo(dtype).min, np.iinfo(dtype).max) if dtype.kind in "ui" else None

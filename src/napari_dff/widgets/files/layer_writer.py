@@ -10,12 +10,9 @@ import numpy as np
 from napari.layers import Image, Labels, Layer
 
 import napari_dff
-from napari_dff.io.atomic import write_file
-from napari_dff.io.file_checks import check_space
-from napari_dff.io.image_metadata import ImageMetadata, write_planes
+from napari_dff.io.image_metadata import ImageMetadata
 from napari_dff.io.records import to_json_value
-from napari_dff.io.writers.tiff import OmeTiffWriter
-from napari_dff.io.writers.zarr_store import OmeZarrWriter
+from napari_dff.io.writers.images import write_array
 from napari_dff.model.acquisition import CHANNEL_LABELS
 from napari_dff.model.units import EXPONENTS
 from napari_dff.runtime.lazy import as_indexable
@@ -91,14 +88,10 @@ def _write_layer(path: Path, layer: Image | Labels) -> str:
         channels=_channel_names(layer) if "C" in axes.letters else (),
         record=_layer_record(layer, axes),
     )
-    with write_file(path) as new:
-        check_space(path.parent, metadata.nbytes)
-        zarr = path.suffix == ".zarr"
-        file = OmeZarrWriter(new, metadata) if zarr else OmeTiffWriter(new, metadata, positions)
-        write_planes(file, data, metadata)
-        if "C" in axes.letters and isinstance(layer, Image) and not layer.rgb:
-            low, high = (float(v) for v in layer.contrast_limits)
-            file.set_display_ranges([(low, high)] * metadata.shape[axes.letters.index("C")])
+    limits: tuple[float, float] | None = None
+    if "C" in axes.letters and isinstance(layer, Image) and not layer.rgb:
+        limits = float(layer.contrast_limits[0]), float(layer.contrast_limits[1])
+    write_array(path, data, metadata, positions=positions, display_range=limits)
     return str(path)
 
 

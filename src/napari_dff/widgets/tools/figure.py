@@ -8,8 +8,7 @@ from napari.layers import Image, Layer, Shapes
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
 
-from napari_dff.io.writers import figure_files
-from napari_dff.io.writers.figure import FigureContent, movie_frames, publication_figure
+from napari_dff.io.writers import figure as figures
 from napari_dff.model.checks import Range
 from napari_dff.widgets.app.controls import button_row, labelled_column, push_button, spin_box
 from napari_dff.widgets.app.layers import find_layer, input_stack_of, source_of
@@ -60,14 +59,14 @@ class FigureWidget(Tool):
         with contextlib.suppress(RuntimeError):  # napari itself closes and Qt has deleted it
             self._stop()
 
-    def _content(self) -> FigureContent:
+    def _content(self) -> figures.FigureContent:
         """Return the contents of the figure; ValueError if there is no all-in-focus image."""
         layer, heights, uncertainty, picture, pixel_size, unit, *_ = self.heights()
         if picture is None:
             raise ValueError(f"{layer.name!r} has no all-in-focus image beside it")
         lines = drawn_lines(self.line.value, layer)
         line = lines[-1] if lines else None
-        return FigureContent(picture, heights, pixel_size, unit, line, uncertainty)
+        return figures.FigureContent(picture, heights, pixel_size, unit, line, uncertainty)
 
     def _stack(self) -> Image:
         layer = self.depth_layer()
@@ -122,17 +121,17 @@ class FigureWidget(Tool):
     def _on_movie(self) -> None:
         picture = self._content().picture
         stack = stack_in_view(self._viewer, self._stack(), focus=False)
-        path = self.ask_save_path("Save movie", "movie.gif", figure_files.MOVIE_SUFFIXES)
+        path = self.ask_save_path("Save movie", "movie.gif", figures.MOVIE_SUFFIXES)
         if path is not None:
-            frames = movie_frames(stack, picture)
-            self.start_task(lambda _: figure_files.write_movie(path, frames))
+            frames = figures.movie_frames(stack, picture)
+            self.start_task(lambda _: figures.write_movie(path, frames))
 
     @show_errors
     def _on_figure(self) -> None:
         content = self._content()
-        path = self.ask_save_path("Save figure", "figure.png", figure_files.FIGURE_SUFFIXES)
+        path = self.ask_save_path("Save figure", "figure.png", figures.FIGURE_SUFFIXES)
         settings = {"colormap": self.colormap.value, "width": self.inches.value}
         if path is not None:
             self.start_task(
-                lambda _: figure_files.write_figure(path, publication_figure(content, **settings))
+                lambda _: figures.write_figure(path, figures.publication_figure(content, **settings))
             )

@@ -1,0 +1,95 @@
+"""Write images and focal stacks, each complete or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_dff.io.atomic import write_file
+from napari_dff.io.file_checks import check_space
+from napari_dff.io.image_metadata import ImageMetadata
+from napari_dff.io.writers.tiff import OmeTiffWriter, write_tiff
+from napari_dff.io.writers.zarr_store import OmeZarrWriter
+from napari_dff.model.stack import FocalStack
+from napari_dff.runtime.windows import full_window
+
+
+def write_stack(
+    path: str | os.PathLike[str],
+    stack: FocalStack,
+    *,
+    record: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> None:
+    """Write a focal stack with pixel size and focus positions, as OME-TIFF or ``.ome.zarr``.
+
+    An existing file is replaced when the new one is complete; an existing Zarr is not replaced.
+
+    Parameters
+    ----------
+    path : path
+    stack : FocalStack
+        Lazy planes are read one at a time, unless there are `settings`.
+    record : mapping, optional
+        Provenance of the stack, as JSON.
+    **settings
+        Passed to `tifffile.imwrite`, e.g. ``compression``.
+
+    Raises
+    ------
+    ValueError
+        If there are `settings` for an OME-Zarr.
+    OSError
+        If the file cannot be written; nothing is changed then.
+    """
+    planes, axes = stack.planes, "ZYXS"[: len(stack.planes.shape)]
+    calibration = stack.pixel_size, stack.unit, tuple(map(float, stack.positions))
+    metadata = ImageMetadata(axes, tuple(planes.shape), planes.dtype, *calibration, record=record)
+    write_array(Path(path), planes, metadata, **settings)
+
+
+def write_image(
+    path: str | os.PathLike[str],
+    image: np.ndarray,  # (Y, X[, 3])
+    stack: FocalStack,
+    *,
+    record: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> None:
+    """Write an image with the pixel size of `stack`; other parameters as of `write_stack`."""
+    axes, calibration = "YXS"[: image.ndim], (stack.pixel_size, stack.unit)
+    metadata = ImageMetadata(axes, image.shape, image.dtype, *calibration, record=record)
+    write_array(Path(path), image, metadata, **settings)
+
+
+def write_array(
+    path: Path,
+    data: Any,
+    metadata: ImageMetadata,
+    *,
+    positions: np.ndarray | None = None,
+    display_range: tuple[float, float] | None = None,
+    **settings: Any,
+) -> None:
+    """Write an array that `metadata` describes, plane by plane unless there are `settings`.
+
+    `positions` and `display_range` are those of all stacks and channels, where they are known.
+    """
+    is_zarr = path.suffix == ".zarr"
+    if settings and is_zarr:
+        raise ValueError(f"settings must be none for OME-Zarr, got {', '.join(settings)}")
+    with write_file(path) as new:
+        if settings:
+            write_tiff(new, np.asarray(data), metadata, **settings)
+            return
+        check_space(path.parent, metadata.nbytes)
+        file = OmeZarrWriter(new, metadata) if is_zarr else OmeTiffWriter(new, metadata, positions)
+        for index in np.ndindex(metadata.leading_shape):
+            plane = np.asarray(data[index]).astype(metadata.dtype, copy=False)
+            file.write(plane, full_window(metadata.plane_shape), index)
+        if display_range is not None:
+            file.set_display_ranges([display_range] * metadata.shape[metadata.axes.index("C")])
