@@ -21,7 +21,6 @@ from napari_dff import FocalStack, Recipe, depth_from_focus, read_stack, save_re
 from napari_dff.io import (
     Provenance,
     ResultFiles,
-    ResultLayout,
     read_recipe,
     read_transforms,
     write_image,
@@ -42,24 +41,24 @@ BESIDE = {"recipe.json", "provenance.json", "transforms.json", "preview.png"}
 IMAGES = ("depth", "index", "uncertainty", "all_in_focus")
 
 
-def layout_of(times=1, channels=("",), colour=False, dtype=np.uint16, shape=SHAPE):
-    positions = np.tile(POSITIONS, (times, 1))
-    return ResultLayout(
-        shape, np.dtype(dtype), positions, colour, channels, (0.5, 0.25), "micrometer"
-    )
+def acquisition_of(times=1, channels=("",), colour=False, dtype=np.uint16, shape=SHAPE):
+    """An acquisition without pixels."""
+    full = (times, len(channels), len(POSITIONS), *shape, *(3,) * colour)
+    planes = np.broadcast_to(np.empty((), dtype), full)
+    return Acquisition(planes, POSITIONS, (0.5, 0.25), "micrometer", channels)
 
 
-def content(layout, time=0):
+def content(acquisition, time=0):
     """Maps whose values tell row, column and time; pictures that tell the channel, too."""
-    rows, columns = np.mgrid[: layout.shape[0], : layout.shape[1]]
+    rows, columns = np.mgrid[: acquisition.data.shape[3:5][0], : acquisition.data.shape[3:5][1]]
     depth = (columns / 64 + rows / 4096 + 10 * time).astype(np.float32)
     uncertainty = np.where(rows == 3, np.inf, depth / 2).astype(np.float32)
     found = DepthMap((rows + 100 * time).astype(np.uint16), depth, uncertainty)
     pictures = [
-        (100 * rows + columns + 7000 * c + 21000 * time).astype(layout.dtype)
-        for c in range(len(layout.channels))
+        (100 * rows + columns + 7000 * c + 21000 * time).astype(acquisition.data.dtype)
+        for c in range(len(acquisition.channels))
     ]
-    if layout.colour:
+    if acquisition.data.ndim == 6:
         pictures = [np.stack([p, p + 1, p + 2], axis=-1) for p in pictures]
     return found, pictures
 
@@ -77,17 +76,19 @@ def part(found, pictures, window):
     return maps, [picture[window.slices] for picture in pictures]
 
 
-def write(folder, layout, file_format="ome-tiff", recipe=None):
+def write(folder, acquisition, file_format="ome-tiff", recipe=None):
     """A result in windows of changing order, two at a time."""
-    record = Provenance(recipe or Recipe(), {"path": "a ü \udcff/b.tif"}, len(layout.channels) - 1)
-    windows = windows_of(layout.shape)
+    record = Provenance(
+        recipe or Recipe(), {"path": "a ü \udcff/b.tif"}, len(acquisition.channels) - 1
+    )
+    windows = windows_of(acquisition.data.shape[3:5])
     np.random.default_rng(1).shuffle(windows)
-    with ResultFiles(folder, layout, record, file_format=file_format) as files:
+    with ResultFiles(folder, acquisition, record, file_format=file_format) as files:
 
         def put(time, window):
-            files.write_window(window, *part(*content(layout, time), window), time=time)
+            files.write_window(window, *part(*content(acquisition, time), window), time=time)
 
-        todo = [(t, Window(*w)) for t in reversed(range(layout.times)) for w in windows]
+        todo = [(t, Window(*w)) for t in reversed(range(acquisition.times)) for w in windows]
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(put, *zip(*todo, strict=True)))
 
@@ -128,12 +129,12 @@ def quick(monkeypatch):
 def test_windows_times_and_channels_land_where_they_belong(
     tmp_path, times, channels, colour, file_format
 ):
-    layout = layout_of(times, channels, colour)
-    write(tmp_path / "out", layout, file_format)
+    acquisition = acquisition_of(times, channels, colour)
+    write(tmp_path / "out", acquisition, file_format)
     assert {p.name for p in (tmp_path / "out").iterdir()} == BESIDE | {
         name + SUFFIX[file_format] for name in IMAGES
     }
-    wanted = [content(layout, time) for time in range(times)]
+    wanted = [content(acquisition, time) for time in range(times)]
     for name in DepthMap._fields:
         values = np.stack([getattr(found, name) for found, _ in wanted])
         got = read(tmp_path / "out", name, file_format)
@@ -150,17 +151,17 @@ def test_windows_times_and_channels_land_where_they_belong(
 
 
 @pytest.mark.parametrize(
-    ("layout", "axes"),
+    ("acquisition", "axes"),
     [
-        (layout_of(), "YX"),
-        (layout_of(colour=True), "YXS"),
-        (layout_of(2), "TYX"),
-        (layout_of(1, ("DAPI", "GFP")), "CYX"),
-        (layout_of(2, ("DAPI", "GFP"), True), "TCYXS"),
+        (acquisition_of(), "YX"),
+        (acquisition_of(colour=True), "YXS"),
+        (acquisition_of(2), "TYX"),
+        (acquisition_of(1, ("DAPI", "GFP")), "CYX"),
+        (acquisition_of(2, ("DAPI", "GFP"), True), "TCYXS"),
     ],
 )
-def test_ome_tiffs_tell_axes_sizes_channels_and_what_made_them(tmp_path, layout, axes):
-    write(tmp_path / "out", layout)
+def test_ome_tiffs_tell_axes_sizes_channels_and_what_made_them(tmp_path, acquisition, axes):
+    write(tmp_path / "out", acquisition)
     provenance = provenance_of(tmp_path / "out")
     for name in IMAGES:
         with tifffile.TiffFile(tmp_path / "out" / f"{name}.tif") as tif:
@@ -171,26 +172,26 @@ def test_ome_tiffs_tell_axes_sizes_channels_and_what_made_them(tmp_path, layout,
         assert (pixels["PhysicalSizeY"], pixels["PhysicalSizeX"]) == (0.5, 0.25)
         assert (pixels["PhysicalSizeYUnit"], pixels["PhysicalSizeXUnit"]) == ("µm", "µm")
         assert json.loads(ome["Description"]) == provenance
-    if len(layout.channels) > 1:
+    if len(acquisition.channels) > 1:
         assert [channel["Name"] for channel in pixels["Channel"]] == ["DAPI", "GFP"]
 
 
 @pytest.mark.parametrize(
-    ("layout", "axes", "labels"),
+    ("acquisition", "axes", "labels"),
     [
-        (layout_of(), "yx", None),
-        (layout_of(dtype=np.float32), "yx", None),
-        (layout_of(2, ("DAPI", "GFP")), "tcyx", ["DAPI", "GFP"]),
-        (layout_of(colour=True, dtype=np.uint8), "cyx", ["red", "green", "blue"]),
+        (acquisition_of(), "yx", None),
+        (acquisition_of(dtype=np.float32), "yx", None),
+        (acquisition_of(2, ("DAPI", "GFP")), "tcyx", ["DAPI", "GFP"]),
+        (acquisition_of(colour=True, dtype=np.uint8), "cyx", ["red", "green", "blue"]),
         (
-            layout_of(1, ("a", "b"), True),
+            acquisition_of(1, ("a", "b"), True),
             "cyx",
             ["a red", "a green", "a blue", "b red", "b green", "b blue"],
         ),
     ],
 )
-def test_ome_zarrs_are_valid_and_tell_the_same(tmp_path, layout, axes, labels):
-    write(tmp_path / "out", layout, "ome-zarr")
+def test_ome_zarrs_are_valid_and_tell_the_same(tmp_path, acquisition, axes, labels):
+    write(tmp_path / "out", acquisition, "ome-zarr")
     provenance = provenance_of(tmp_path / "out")
     for name in IMAGES:
         group = zarr.open_group(tmp_path / "out" / f"{name}.ome.zarr", mode="r")
@@ -207,35 +208,35 @@ def test_ome_zarrs_are_valid_and_tell_the_same(tmp_path, layout, axes, labels):
         return
     channels = group.attrs["omero"]["channels"]
     assert [channel["label"] for channel in channels] == labels
-    picture = content(layout)[1][-1]
+    picture = content(acquisition)[1][-1]
     window = channels[-1]["window"]
-    assert (window["min"], window["max"]) == (0, np.iinfo(layout.dtype).max)
+    assert (window["min"], window["max"]) == (0, np.iinfo(acquisition.data.dtype).max)
     assert picture.min() <= window["start"] < window["end"] <= picture.max()
 
 
 @pytest.mark.parametrize("shape", [(513, 700), (40, 1100)])
 def test_chunks_of_an_ome_zarr_are_512_pixels(tmp_path, shape):
-    layout = layout_of(2, ("a", "b"), shape=shape)
+    acquisition = acquisition_of(2, ("a", "b"), shape=shape)
     with ResultFiles(
-        tmp_path / "out", layout, Provenance(Recipe()), file_format="ome-zarr"
+        tmp_path / "out", acquisition, Provenance(Recipe()), file_format="ome-zarr"
     ) as files:
         for time in range(2):
-            files.write_window(full_window(shape), *content(layout, time), time=time)
+            files.write_window(full_window(shape), *content(acquisition, time), time=time)
     array = zarr.open_group(tmp_path / "out" / "all_in_focus.ome.zarr", mode="r")["0"]
     assert array.chunks == (1, 1, min(512, shape[0]), 512)
-    np.testing.assert_array_equal(array[1, 1], content(layout, 1)[1][1])
+    np.testing.assert_array_equal(array[1, 1], content(acquisition, 1)[1][1])
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_what_was_put_can_be_read_back(tmp_path, file_format):
-    layout = layout_of(2)
-    found, _ = content(layout, 1)
+    acquisition = acquisition_of(2)
+    found, _ = content(acquisition, 1)
     with ResultFiles(
-        tmp_path / "out", layout, Provenance(Recipe()), file_format=file_format
+        tmp_path / "out", acquisition, Provenance(Recipe()), file_format=file_format
     ) as files:
         for time in (0, 1):
             for window in windows_of(SHAPE):
-                maps, parts = part(*content(layout, time), window)
+                maps, parts = part(*content(acquisition, time), window)
                 files.write_window(window, maps, parts, time=time)
         across = Window(5, 33, 20, 50)
         for got, wanted in zip(files.depth_map(across, time=1), found, strict=True):
@@ -249,13 +250,11 @@ def test_a_result_says_what_made_it(tmp_path):
     given = Acquisition(
         planes, [POSITIONS, POSITIONS + 1], (0.5, 0.25), "micrometer", ("DAPI", "GFP"), "well 3"
     )
-    layout = ResultLayout.from_acquisition(given)
-    assert (layout.shape, layout.dtype, layout.colour, layout.times) == (SHAPE, np.uint8, True, 2)
     moved = np.arange(27.0).reshape(3, 3, 3)
     record = Provenance.from_acquisition(recipe, given, tmp_path / "in.tif", focus_channel=1)
-    with ResultFiles(tmp_path / "out", layout, record) as files:
+    with ResultFiles(tmp_path / "out", given, record) as files:
         for time in (0, 1):
-            files.write_window(full_window(SHAPE), *content(layout, time), time=time)
+            files.write_window(full_window(SHAPE), *content(given, time), time=time)
         files.set_transforms(moved, time=1)
     assert read_recipe(tmp_path / "out" / "recipe.json") == recipe
     provenance = provenance_of(tmp_path / "out")
@@ -279,13 +278,13 @@ def test_a_result_says_what_made_it(tmp_path):
 @pytest.mark.parametrize("file_format", FORMATS)
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_an_interrupted_run_leaves_the_old_result(tmp_path, error, file_format):
-    out, layout = tmp_path / "out", layout_of()
-    write(out, layout, file_format)
+    out, acquisition = tmp_path / "out", acquisition_of()
+    write(out, acquisition, file_format)
     before = everything(out)
 
     def interrupted():
-        with ResultFiles(out, layout, Provenance(Recipe()), file_format=file_format) as files:
-            files.write_window(full_window(SHAPE), *content(layout))
+        with ResultFiles(out, acquisition, Provenance(Recipe()), file_format=file_format) as files:
+            files.write_window(full_window(SHAPE), *content(acquisition))
             raise error
 
     with pytest.raises(error):
@@ -296,33 +295,35 @@ def test_an_interrupted_run_leaves_the_old_result(tmp_path, error, file_format):
 
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_a_result_that_is_not_whole_is_not_there(tmp_path, file_format):
-    layout = layout_of(2)
-    files = ResultFiles(tmp_path / "out", layout, Provenance(Recipe()), file_format=file_format)
+    acquisition = acquisition_of(2)
+    files = ResultFiles(
+        tmp_path / "out", acquisition, Provenance(Recipe()), file_format=file_format
+    )
     with (
         pytest.raises(ValueError, match="all pixels must be written, 2240 of time 1 are missing"),
         files,
     ):
-        files.write_window(full_window(SHAPE), *content(layout))
+        files.write_window(full_window(SHAPE), *content(acquisition))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_result_in_another_format_is_replaced_whole(tmp_path):
     out = tmp_path / "out"
     for k, file_format in enumerate(["ome-tiff", "ome-zarr", "ome-zarr", "ome-tiff"]):
-        layout = layout_of(1 + k % 2, dtype=np.uint8)
-        write(out, layout, file_format)
+        acquisition = acquisition_of(1 + k % 2, dtype=np.uint8)
+        write(out, acquisition, file_format)
         (out / "notes.txt").write_text("mine")
         names = {name + SUFFIX[file_format] for name in IMAGES}
         assert {p.name for p in out.iterdir()} == BESIDE | names | {"notes.txt"}
         depth = read(out, "depth", file_format)
-        assert depth.shape == (SHAPE if layout.times == 1 else (2, *SHAPE))
+        assert depth.shape == (SHAPE if acquisition.times == 1 else (2, *SHAPE))
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("fails_at", [1, 3, 9, 12])
 def test_files_that_cannot_be_moved_leave_the_old_result(tmp_path, fails_at, monkeypatch):
     out = tmp_path / "out"
-    write(out, layout_of())
+    write(out, acquisition_of())
     before = everything(out)
     calls = itertools.count(1)
 
@@ -335,19 +336,19 @@ def test_files_that_cannot_be_moved_leave_the_old_result(tmp_path, fails_at, mon
     monkeypatch.setattr("napari_dff.io.staging.os", theirs)
     kept = tmp_path / "out-finished"
     with pytest.raises(PermissionError, match=f"open; the finished result is in {kept}"):
-        write(out, layout_of(2), "ome-zarr")
+        write(out, acquisition_of(2), "ome-zarr")
     assert everything(out) == before
     assert {p.name for p in tmp_path.iterdir()} == {"out", "out-finished"}
     monkeypatch.undo()
-    write(tmp_path / "expected", layout_of(2), "ome-zarr")
+    write(tmp_path / "expected", acquisition_of(2), "ome-zarr")
     assert everything(kept).keys() == everything(tmp_path / "expected").keys()
 
 
 def test_a_disk_that_is_too_full_is_told_before_any_work(tmp_path, monkeypatch):
     usage = collections.namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(9e9, 8e9, 1e9))
-    layout = layout_of(100, shape=(2000, 2000))  # 12 bytes a pixel
-    files = ResultFiles(tmp_path / "out", layout, Provenance(Recipe()))
+    acquisition = acquisition_of(100, shape=(2000, 2000))  # 12 bytes a pixel
+    files = ResultFiles(tmp_path / "out", acquisition, Provenance(Recipe()))
     sentence = r"need 4\.8 GB, but only 1 GB are free at "
     with pytest.raises(OSError, match=sentence) as told, files:
         pytest.fail("there is no room for it")
@@ -357,10 +358,12 @@ def test_a_disk_that_is_too_full_is_told_before_any_work(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_nothing_as_large_as_the_plane_is_held(tmp_path, file_format):
-    layout = layout_of(shape=(4096, 4096))
+    acquisition = acquisition_of(shape=(4096, 4096))
     window = Window(1024, 1152, 2048, 2176)
-    found, pictures = content(layout_of(shape=(128, 128)))
-    files = ResultFiles(tmp_path / "out", layout, Provenance(Recipe()), file_format=file_format)
+    found, pictures = content(acquisition_of(shape=(128, 128)))
+    files = ResultFiles(
+        tmp_path / "out", acquisition, Provenance(Recipe()), file_format=file_format
+    )
     with contextlib.suppress(KeyboardInterrupt), files:
         files.write_window(window, found, pictures)
         tracemalloc.start()
@@ -377,11 +380,11 @@ def test_nothing_as_large_as_the_plane_is_held(tmp_path, file_format):
     np.testing.assert_array_equal(around.depth, corner)
 
 
-def test_what_does_not_fit_the_layout_is_told(tmp_path):
-    layout = layout_of()
-    found, pictures = content(layout)
+def test_what_does_not_fit_the_acquisition_is_told(tmp_path):
+    acquisition = acquisition_of()
+    found, pictures = content(acquisition)
     window = full_window(SHAPE)
-    with ResultFiles(tmp_path / "out", layout, Provenance(Recipe())) as files:
+    with ResultFiles(tmp_path / "out", acquisition, Provenance(Recipe())) as files:
         for wrong, words in (
             ((window, found, pictures, 1), "time must be 0 to 0, got 1"),
             ((window, found, pictures * 2), "one for each of the 1 channels, got 2"),
@@ -395,13 +398,13 @@ def test_what_does_not_fit_the_layout_is_told(tmp_path):
         files.write_window(window, found, [pictures[0].astype(">u2")])
     np.testing.assert_array_equal(read(tmp_path / "out", "all_in_focus", "ome-tiff"), pictures[0])
     with pytest.raises(ValueError, match="file_format must be one of ome-tiff, ome-zarr, got 'n5'"):
-        ResultFiles(tmp_path / "out", layout, Provenance(Recipe()), file_format="n5")
+        ResultFiles(tmp_path / "out", acquisition, Provenance(Recipe()), file_format="n5")
 
 
 @pytest.mark.parametrize("colour", [False, True])
 def test_a_thumbnail_does_not_depend_on_the_tiling(colour):
     shape = (200, 1404)  # every third pixel
-    found, pictures = content(layout_of(colour=colour, shape=shape))
+    found, pictures = content(acquisition_of(colour=colour, shape=shape))
     thumbnails = []
     for windows in ([full_window(shape)], windows_of(shape, 24, 48), windows_of(shape, 16, 40)):
         thumbnail = Thumbnail(shape, 1, colour)
@@ -421,7 +424,7 @@ def test_a_thumbnail_does_not_depend_on_the_tiling(colour):
 
 
 def test_a_preview_shows_what_is_known_between_the_ends_of_the_stack():
-    found, (picture,) = content(layout_of())
+    found, (picture,) = content(acquisition_of())
     panels = preview_figure(picture, found, POSITIONS, "micrometer").axes
     titles = [panel.get_title() for panel in panels if panel.get_title()]
     assert titles == ["all in focus", "depth", "uncertainty (2% never in focus)"]  # a row of 40

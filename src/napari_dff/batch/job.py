@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_dff.io import DepthFiles, Provenance, ResultFiles, ResultLayout
+from napari_dff.io import DepthFiles, Provenance, ResultFiles
 from napari_dff.io.file_checks import check_not_input
 from napari_dff.io.writers.file_sink import FileSink
 from napari_dff.io.writers.result_files import RESULT_NAMES, FileFormat
@@ -86,10 +86,9 @@ class Job:
             depth = functools.partial(_depth_at, files)
         record = Provenance.from_acquisition(self.recipe, acquisition, focus_channel=channel)
         record = dataclasses.replace(record, input={**record.input, **inputs}, digest=digest)
-        layout = ResultLayout.from_acquisition(acquisition)
         settings: dict[str, Any] = {"file_format": self.file_format, "overwrite": self.overwrite}
         earlier: dict[str, Any] = {"transforms": transforms, "depth": depth}
-        with ResultFiles(folder, layout, record, **settings) as result_files:
+        with ResultFiles(folder, acquisition, record, **settings) as result_files:
             sink = FileSink(result_files, acquisition.positions.shape[-1])
             run(acquisition, self.recipe, sink, **earlier, plan=plan, progress=progress)
         return sink.coverage()

@@ -1,16 +1,11 @@
 """Everything that touches the disk: focal stacks in, results out."""
 
 from napari_dff.io.file_checks import folder_names
-from napari_dff.io.readers.acquisitions import (
-    StackError,
-    frames_in,
-    read_acquisitions,
-    read_recipe,
-    read_stack,
-    read_transforms,
-)
-from napari_dff.io.readers.results import DepthFiles
-from napari_dff.io.records import Provenance, ResultLayout
+from napari_dff.io.readers.acquisitions import read_acquisitions, read_stack
+from napari_dff.io.readers.axes import StackError
+from napari_dff.io.readers.frames import frames_in
+from napari_dff.io.readers.results import DepthFiles, read_recipe, read_transforms
+from napari_dff.io.records import Provenance
 from napari_dff.io.samples import SAMPLE_NAMES, copy_sample, sample_path, write_sample
 from napari_dff.io.writers.images import write_image, write_stack
 from napari_dff.io.writers.result_files import ResultFiles, save_reconstruction, write_recipe
@@ -21,7 +16,6 @@ __all__ = [
     "DepthFiles",
     "Provenance",
     "ResultFiles",
-    "ResultLayout",
     "StackError",
     "copy_sample",
     "folder_names",

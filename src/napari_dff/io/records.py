@@ -1,4 +1,4 @@
-"""Layout and provenance of a result, and the JSON files that store them."""
+"""Provenance of a result, and JSON files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 import napari_dff
-from napari_dff.io.image_metadata import ImageMetadata
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.recipe import Recipe
 
@@ -24,54 +23,6 @@ ZARR_RECORD_KEY = "napari-dff"  # attribute of an image that holds its record
 MAX_JSON_BYTES = 100_000_000
 
 
-@dataclass(frozen=True, eq=False)
-class ResultLayout:
-    """Shape, type and calibration of a result."""
-
-    shape: tuple[int, int]  # height and width of a plane
-    dtype: np.dtype[Any]  # of the all-in-focus images
-    positions: np.ndarray  # (T, Z) focus position of each plane at each time, in `unit`
-    colour: bool = False
-    channels: tuple[str, ...] = ("",)  # names; each channel has an all-in-focus image
-    pixel_size: tuple[float, float] = (1.0, 1.0)  # height and width, in `unit`
-    unit: str = "pixel"  # of length, as napari spells it
-
-    @classmethod
-    def from_acquisition(cls, acquisition: Acquisition) -> ResultLayout:
-        """Return the layout of the result of all times and channels of an acquisition."""
-        height, width, *colour = acquisition.data.shape[3:]
-        return cls(
-            (int(height), int(width)),
-            np.dtype(acquisition.data.dtype),
-            acquisition.positions,
-            bool(colour),
-            *(acquisition.channels, acquisition.pixel_size, acquisition.unit),
-        )
-
-    @property
-    def times(self) -> int:
-        """Number of times."""
-        return len(self.positions)
-
-    def image_metadata(self, name: str, record: Mapping[str, Any]) -> ImageMetadata:
-        """Return the metadata of the image of that name; T and C only if longer than 1."""
-        is_map = name in MAP_DTYPES
-        sizes = {"T": self.times, "C": 1 if is_map else len(self.channels)}
-        sizes = {axis: size for axis, size in sizes.items() if size > 1}
-        sizes |= dict(zip("YX", self.shape, strict=True))
-        if self.colour and not is_map:
-            sizes["S"] = 3
-        return ImageMetadata(
-            "".join(sizes),
-            tuple(sizes.values()),
-            np.dtype(MAP_DTYPES[name]) if is_map else self.dtype,
-            self.pixel_size,
-            self.unit,
-            channels=() if is_map else self.channels,
-            record=record,
-        )
-
-
 @dataclass(frozen=True)
 class Provenance:
     """Everything needed to compute a result again."""
@@ -79,7 +30,6 @@ class Provenance:
     recipe: Recipe
     input: Mapping[str, Any] = field(default_factory=dict)  # source, shape and type of the planes
     focus_channel: int = 0  # number of the channel from which depth was computed
-    version: str = napari_dff.__version__
     digest: str = ""  # of everything on which the result depends, "" if not computed
 
     @classmethod
@@ -105,23 +55,21 @@ class Provenance:
     @property
     def settings(self) -> dict[str, Any]:
         """Version and recipe, as `read_recipe` reads them."""
-        return {"napari_dff": self.version, **asdict(self.recipe)}
+        return {"napari_dff": napari_dff.__version__, **asdict(self.recipe)}
 
-    def as_json(self, layout: ResultLayout) -> dict[str, Any]:
+    def as_json(self, acquisition: Acquisition) -> dict[str, Any]:
         """Return provenance and calibration of a result, of types that JSON has."""
         content = {
-            "napari_dff": self.version,
+            "napari_dff": napari_dff.__version__,
             "recipe": asdict(self.recipe),
             "input": dict(self.input),
             "focus_channel": self.focus_channel,
-            "positions": squeeze_time(layout.positions),
-            "pixel_size": layout.pixel_size,
-            "unit": layout.unit,
+            "positions": squeeze_time(acquisition.positions),
+            "pixel_size": acquisition.pixel_size,
+            "unit": acquisition.unit,
+            **({"digest": self.digest} if self.digest else {}),
         }
-        if self.digest:
-            content["digest"] = self.digest
-        json_types: dict[str, Any] = json.loads(json.dumps(content, default=to_json_value))
-        return json_types
+        return dict(json.loads(json.dumps(content, default=to_json_value)))
 
 
 def read_json(path: str | os.PathLike[str], content_name: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ RENAMED_MODULES = {
     "acquisition": "model.acquisition",
     "io.axes": "io.readers.axes",
     "io.meshes": "io.writers.meshes",
-    "io.reading": "io.readers.acquisitions",
+    "io.reading": "io",
     "io.tables": "io.writers.tables",
     "io.writing": "io",
     "progress": "runtime.progress",

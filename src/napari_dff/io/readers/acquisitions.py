@@ -1,37 +1,25 @@
-"""Read focal stacks, recipes and transforms."""
+"""Read focal stacks."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
 import os
-import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-import napari_dff
 from napari_dff.io.readers.axes import Source, StackError, check_axes, make_acquisitions
 from napari_dff.io.readers.bioio_files import BIOIO_PLUGINS, bioio_sources
-from napari_dff.io.readers.frames import FRAME_SUFFIXES, frames_in, frames_source
+from napari_dff.io.readers.frames import FRAME_SUFFIXES, frames_source
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES, tiff_sources
 from napari_dff.io.readers.zarr_store import is_zarr, zarr_sources
-from napari_dff.io.records import read_json
 from napari_dff.model.acquisition import Acquisition
-from napari_dff.model.recipe import Recipe
 from napari_dff.model.stack import FocalStack
 from napari_dff.model.units import conversion_factor
 
-__all__ = [
-    "StackError",
-    "frames_in",
-    "read_acquisitions",
-    "read_recipe",
-    "read_stack",
-    "read_transforms",
-]
 MICROSCOPE_SUFFIXES = {".ims", ".lsm", ".mrxs", ".oib", ".oif", ".sld", ".stk", ".vsi", ".zvi"}
 
 
@@ -130,31 +118,6 @@ def read_stack(
     return acquisition.stack(time or 0, acquisition.channel(channel))
 
 
-def read_recipe(path: str | os.PathLike[str]) -> Recipe:
-    """Return the recipe in a JSON file; ValueError if it is not a recipe."""
-    settings = read_json(path, "a recipe")
-    version = str(settings.pop("napari_dff", ""))
-    try:
-        return Recipe.from_dict(settings)
-    except ValueError as error:
-        newer = f"; it is from the newer version {version}" if _is_newer(version) else ""
-        raise ValueError(f"{path}: {error}{newer}") from error
-
-
-def read_transforms(path: str | os.PathLike[str]) -> np.ndarray:
-    """Return the transforms written by a run, ([T,] Z, 3, 3); ValueError if there are none."""
-    content = read_json(path, "transforms")
-    try:
-        matrices = np.array(content["transforms"], float)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{path} does not contain transforms written by a run: {error}") from error
-    if matrices.ndim not in (3, 4) or matrices.shape[-2:] != (3, 3):
-        raise ValueError(f"{path} must hold one 3 × 3 matrix per plane, got shape {matrices.shape}")
-    if not (np.isfinite(matrices).all() and np.linalg.matrix_rank(matrices).min(initial=3) == 3):
-        raise ValueError(f"{path} must hold matrices that are finite and can be inverted")
-    return matrices
-
-
 def _read_all(
     path: Path, axes: str | None, spacing: float | Sequence[float] | None
 ) -> tuple[Acquisition, ...]:
@@ -167,23 +130,14 @@ def _read_all(
     messages = [message for source in sources for message in source.warnings]
     files = (path.absolute(), *dict.fromkeys(file for source in sources for file in source.files))
     acquisitions = tuple(dataclasses.replace(each, files=files) for each in acquisitions)
-    if spacing is not None:
-        acquisitions = tuple(_with_spacing(each, spacing) for each in acquisitions)
-    else:
+    if spacing is None:
         calibrations = (source.calibration for source in sources)
         messages += [f"{path.name}: {each.warning}" for each in calibrations if each.warning]
+    else:
+        acquisitions = tuple(_with_spacing(each, spacing) for each in acquisitions)
     for message in dict.fromkeys(messages):
         warnings.warn(message, stacklevel=3)
     return acquisitions
-
-
-def _is_newer(version: str) -> bool:
-    """Return whether a version of napari-dff is newer than this one."""
-    other, installed = (
-        [int(number) for number in re.findall(r"[0-9]{1,9}", each)[:3]]
-        for each in (version, napari_dff.__version__)
-    )
-    return other > installed
 
 
 def _sources(path: Path) -> list[Source]:
@@ -209,18 +163,18 @@ def _with_spacing(acquisition: Acquisition, spacing: float | Sequence[float]) ->
     values = [float(s) for s in np.atleast_1d(np.asarray(spacing, dtype=float))]
     if len(values) not in (1, 3) or not all(np.isfinite(v) and v > 0 for v in values):
         raise ValueError(f"spacing must be one or three positive lengths in µm, got {spacing!r}")
-    planes = np.tile(np.arange(acquisition.data.shape[2]), (acquisition.times, 1))
-    if len(values) == 3:
-        positions, pixel_size = values[0] * planes, (values[1], values[2])
-        return dataclasses.replace(
-            acquisition, positions=positions, pixel_size=pixel_size, unit="micrometer"
-        )
-    if acquisition.unit == "pixel":
+    step, *pixel_size = values
+    if pixel_size:
+        size = pixel_size[0], pixel_size[1]
+        acquisition = dataclasses.replace(acquisition, pixel_size=size, unit="micrometer")
+    elif acquisition.unit == "pixel":
         raise ValueError(
             "spacing must be three lengths in µm, of planes, rows and columns, since the file "
             f"has no pixel size; got {spacing!r}"
         )
-    step = values[0] * conversion_factor("micrometer", acquisition.unit)
+    else:
+        step *= conversion_factor("micrometer", acquisition.unit)
+    planes = np.tile(np.arange(acquisition.data.shape[2]), (acquisition.times, 1))
     return dataclasses.replace(acquisition, positions=step * planes)
 
 
@@ -228,21 +182,18 @@ def _check_choice(
     path: Path, acquisitions: tuple[Acquisition, ...], time: int | None, channel: str | int | None
 ) -> None:
     """Raise StackError with the numbers of positions, times and channels if ambiguous."""
-    first, counts, options = acquisitions[0], [], []
+    first, counts = acquisitions[0], {}
     if len(acquisitions) > 1:
         names = _abbreviate([each.name for each in acquisitions])
-        counts.append(f"{len(acquisitions)} positions ({names})")
-        options.append("position")
+        counts["position"] = f"{len(acquisitions)} positions ({names})"
     if first.times > 1 and time is None:
-        counts.append(f"{first.times} times")
-        options.append("time")
+        counts["time"] = f"{first.times} times"
     if len(first.channels) > 1 and channel is None:
         labels = f" ({_abbreviate(first.channels)})" if any(first.channels) else ""
-        counts.append(f"{len(first.channels)} channels{labels}")
-        options.append("channel")
+        counts["channel"] = f"{len(first.channels)} channels{labels}"
     if counts:
-        choice = f"choose one with {_join_words(options)}"
-        raise StackError(f"{path.name} holds {_join_words(counts)}: {choice}")
+        choice = f"choose one with {_join_words(counts)}"
+        raise StackError(f"{path.name} holds {_join_words(counts.values())}: {choice}")
 
 
 def _position_index(position: str | int, names: list[str]) -> int:
@@ -262,6 +213,7 @@ def _abbreviate(names: Sequence[str]) -> str:
     return ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
 
 
-def _join_words(words: Sequence[str]) -> str:
+def _join_words(words: Iterable[str]) -> str:
     """Return words as in "a, b and c"."""
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last

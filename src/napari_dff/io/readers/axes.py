@@ -32,36 +32,16 @@ def reason(error: Exception) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """One array of a file, loaded on demand, and its metadata.
+    """One array of a file, loaded on demand, and its metadata."""
 
-    Parameters
-    ----------
-    data : array
-        numpy, memory map or dask.
-    axes : tuple of str
-        Name of each axis of `data`: a letter of `AXIS_ORDER`, another name that the file uses, or
-        "" where the file has no name.
-    file : str
-        Name of the file, for messages.
-    name : str
-        Name of the position.
-    channels : tuple of str
-        Names of the channels, if the file has any.
-    calibration : Calibration
-    warnings : tuple of str
-        Messages on doubtful content.
-    files : tuple of Path
-        Files that contain the data, in addition to the requested one.
-    """
-
-    data: Any
-    axes: tuple[str, ...]
-    file: str
-    name: str = ""
-    channels: tuple[str, ...] = ()
+    data: Any  # numpy, memory map or dask
+    axes: tuple[str, ...]  # a letter of `AXIS_ORDER`, another name that the file uses, or ""
+    file: str  # name of the file, for messages
+    name: str = ""  # of the position
+    channels: tuple[str, ...] = ()  # names, if the file has any
     calibration: Calibration = UNCALIBRATED
-    warnings: tuple[str, ...] = ()
-    files: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()  # on doubtful content
+    files: tuple[Path, ...] = ()  # that contain the data, in addition to the requested one
 
     @property
     def axis_lengths(self) -> str:
@@ -125,15 +105,10 @@ class FileArray:
 
 
 def make_acquisitions(sources: Sequence[Source], axes: str | None) -> tuple[Acquisition, ...]:
-    """Return one Acquisition for each position in `sources`.
+    """Return one Acquisition for each position; StackError if planes or focus axis are unclear.
 
-    Thumbnails, labels and overviews are skipped where there are stacks. Positions without a
-    unique name are numbered.
-
-    Raises
-    ------
-    StackError
-        If the focus axis is ambiguous, or the planes do not form a focal stack.
+    Thumbnails, labels and overviews are skipped where there are stacks. Positions without a unique
+    name are numbered.
     """
     if len(sources) > 1:
         sources = [source for source in sources if _may_be_stack(source, axes)] or sources

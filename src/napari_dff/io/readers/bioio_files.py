@@ -15,13 +15,7 @@ FALLBACK_PLUGIN = "bioio-bioformats"
 
 
 def bioio_sources(path: Path) -> list[Source]:
-    """Return every scene of a file that a plugin of bioio reads, as lazy sources.
-
-    Raises
-    ------
-    StackError
-        If bioio or its plugin for this file type is not installed, or can't read the file.
-    """
+    """Return every scene of a file that a plugin of bioio reads, as lazy sources."""
     plugin = BIOIO_PLUGINS.get(path.suffix.lower(), FALLBACK_PLUGIN)
     if importlib.util.find_spec("bioio") is None:
         raise StackError(f"{path.suffix} files need bioio: pip install bioio {plugin}")

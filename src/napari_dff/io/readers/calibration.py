@@ -21,30 +21,14 @@ class Length(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Lengths in `unit`, which is "pixel" for an uncalibrated file.
+    """Lengths in `unit`, which is "pixel" for an uncalibrated file."""
 
-    Parameters
-    ----------
-    pixel_size : (float, float)
-        Height and width of a pixel.
-    unit : str
-        As napari spells it.
-    step : float, optional
-        Distance between planes.
-    start : float
-        Focus position of the first plane, used with `step`.
-    focus_positions : (T, Z) array, optional
-        Focus position of every plane, NaN where the file has none.
-    warning : str
-        Message on a length in the file that is invalid and not used.
-    """
-
-    pixel_size: tuple[float, float] = (1.0, 1.0)
-    unit: str = "pixel"
-    step: float | None = None
-    start: float = 0.0
-    focus_positions: np.ndarray | None = None
-    warning: str = ""
+    pixel_size: tuple[float, float] = (1.0, 1.0)  # height and width
+    unit: str = "pixel"  # as napari spells it
+    step: float | None = None  # distance between planes
+    start: float = 0.0  # focus position of the first plane, used with `step`
+    focus_positions: np.ndarray | None = None  # (T, Z), NaN where the file has none
+    warning: str = ""  # on a length in the file that is invalid and not used
 
     def acquisition_fields(self, times: int, planes: int) -> dict[str, Any]:
         """Return the fields `positions` (T, Z), `pixel_size` and `unit` of an Acquisition.
@@ -53,11 +37,11 @@ class Calibration:
         Without either, the pixel size is not used: depth and width would have two units.
         """
         positions = self._valid_positions(times, planes)
-        plane_indices = np.tile(np.arange(planes, dtype=np.float64), (times, 1))
-        if positions is None and self.step is None:
-            return {"positions": plane_indices, "pixel_size": (1.0, 1.0), "unit": "pixel"}
+        indices = np.tile(np.arange(planes, dtype=np.float64), (times, 1))
+        if positions is None and self.step is not None:
+            positions = self.start + self.step * indices
         if positions is None:
-            positions = self.start + (self.step or 0.0) * plane_indices
+            return {"positions": indices, "pixel_size": (1.0, 1.0), "unit": "pixel"}
         return {"positions": positions, "pixel_size": self.pixel_size, "unit": self.unit}
 
     def _valid_positions(self, times: int, planes: int) -> np.ndarray | None:
@@ -76,32 +60,19 @@ UNCALIBRATED = Calibration()
 
 
 def make_calibration(
-    z: Length | None,
-    y: Length | None,
+    z: Length | None,  # distance of planes
+    y: Length | None,  # height and width of a pixel
     x: Length | None,
     *,
-    start: float = 0.0,
-    focus_positions: tuple[np.ndarray, object] | None = None,
+    start: float = 0.0,  # focus position of the first plane, in the unit of `z`
+    focus_positions: tuple[np.ndarray, object] | None = None,  # (T, Z), and their unit
 ) -> Calibration:
-    """Return the Calibration in the unit of `x`; uncalibrated without a pixel size.
-
-    Parameters
-    ----------
-    z, y, x : Length, optional
-        Distance of planes, height and width of a pixel.
-    start : float
-        Focus position of the first plane, in the unit of `z`.
-    focus_positions : ((T, Z) array, unit), optional
-        Focus position of every plane.
-    """
+    """Return the Calibration in the unit of `x`; uncalibrated without a pixel size."""
     warning = next(filter(None, map(_length_warning, ("planes", "rows", "columns"), (z, y, x))), "")
-    uncalibrated = Calibration(warning=warning)
     unit = normalize_unit(x.unit) if x is not None else None
-    if unit is None:
-        return uncalibrated
     step, height, width = (_convert(length, unit) for length in (z, y, x))
-    if height is None or width is None:
-        return uncalibrated
+    if unit is None or height is None or width is None:
+        return Calibration(warning=warning)
     if z is not None and step is not None:
         start *= _convert(Length(1.0, z.unit), unit) or 1.0
     measured = None
@@ -124,10 +95,10 @@ def _length_warning(axis: str, length: Length | None) -> str:
     return ""
 
 
-def _convert(length: Length | None, unit: str) -> float | None:
+def _convert(length: Length | None, unit: str | None) -> float | None:
     """Return `length` in `unit`; None if it is not a positive length."""
-    own_unit = None if length is None or length.size is None else normalize_unit(length.unit)
-    if length is None or own_unit is None:
+    if length is None or length.size is None or unit is None:
         return None
-    size = float(length.size) * conversion_factor(own_unit, unit)
+    own_unit = normalize_unit(length.unit)
+    size = 0.0 if own_unit is None else float(length.size) * conversion_factor(own_unit, unit)
     return size if np.isfinite(size) and size > 0 else None

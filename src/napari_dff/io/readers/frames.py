@@ -38,13 +38,7 @@ def frames_in(folder: Path) -> list[Path]:
 
 
 def frames_source(folder: Path) -> Source:
-    """Return all frames of a folder as one lazy array; only the headers are read.
-
-    Raises
-    ------
-    StackError
-        If there are no frames, or they are not single images of one shape and dtype.
-    """
+    """Return all frames of a folder as one lazy array; only the headers are read."""
     paths = frames_in(folder)
     if not paths:
         has_folders = any(each.is_dir() for each in folder.iterdir())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_dff.io.readers.acquisitions import read_transforms
+import napari_dff
 from napari_dff.io.readers.axes import as_dask_array, reason
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES
 from napari_dff.io.readers.tiff_opening import map_tiff, open_tiff
@@ -19,7 +20,33 @@ from napari_dff.io.records import PROVENANCE_FILE, ZARR_RECORD_KEY, read_json
 from napari_dff.io.staging import has_interrupted_moves
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.depth_map import DepthMap
+from napari_dff.model.recipe import Recipe
 from napari_dff.runtime.windows import Window
+
+
+def read_recipe(path: str | os.PathLike[str]) -> Recipe:
+    """Return the recipe in a JSON file; ValueError if it is not a recipe."""
+    settings = read_json(path, "a recipe")
+    version = str(settings.pop("napari_dff", ""))
+    try:
+        return Recipe.from_dict(settings)
+    except ValueError as error:
+        newer = f"; it is from the newer version {version}" if _is_newer(version) else ""
+        raise ValueError(f"{path}: {error}{newer}") from error
+
+
+def read_transforms(path: str | os.PathLike[str]) -> np.ndarray:
+    """Return the transforms written by a run, ([T,] Z, 3, 3); ValueError if there are none."""
+    content = read_json(path, "transforms")
+    try:
+        matrices = np.array(content["transforms"], float)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path} does not contain transforms written by a run: {error}") from error
+    if matrices.ndim not in (3, 4) or matrices.shape[-2:] != (3, 3):
+        raise ValueError(f"{path} must hold one 3 × 3 matrix per plane, got shape {matrices.shape}")
+    if not (np.isfinite(matrices).all() and np.linalg.matrix_rank(matrices).min(initial=3) == 3):
+        raise ValueError(f"{path} must hold matrices that are finite and can be inverted")
+    return matrices
 
 
 def is_result_folder(folder: Path) -> bool:
@@ -147,6 +174,15 @@ class DepthFiles:
             return DepthMap(*(np.array(part[index]) for part in self._maps))
 
         return read
+
+
+def _is_newer(version: str) -> bool:
+    """Whether a version of napari-dff is newer than this one."""
+    other, installed = (
+        [int(number) for number in re.findall(r"[0-9]{1,9}", each)[:3]]
+        for each in (version, napari_dff.__version__)
+    )
+    return other > installed
 
 
 def _open_map(folder: Path, name: str) -> Any:

@@ -30,13 +30,9 @@ def open_tiff(
 ) -> Iterator[tuple[tifffile.TiffFile, ElementTree.Element | None]]:
     """Open a TIFF file; yield it and the root of its OME metadata, or None.
 
-    Log messages of tifffile are not shown; the first one is appended to `messages`.
-
-    Raises
-    ------
-    StackError
-        If pages or their description are missing, or the metadata describes too many planes or
-        names files outside the folder of the file.
+    Log messages of tifffile are not shown; the first one is appended to `messages`. StackError if
+    pages or their description are missing, or the metadata describes too many planes or names files
+    outside the folder of the file.
     """
     collector = _LogCollector()
     tifffile.logger().addHandler(collector)

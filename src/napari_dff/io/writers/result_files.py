@@ -15,6 +15,7 @@ import numpy as np
 from napari_dff.imaging.images import block_means
 from napari_dff.io.atomic import write_file, write_folder
 from napari_dff.io.file_checks import check_own, check_space, write_record
+from napari_dff.io.image_metadata import ImageMetadata
 from napari_dff.io.readers.results import read_provenance
 from napari_dff.io.records import (
     ALL_IN_FOCUS,
@@ -22,7 +23,6 @@ from napari_dff.io.records import (
     MAP_DTYPES,
     PROVENANCE_FILE,
     Provenance,
-    ResultLayout,
     squeeze_time,
     write_json,
 )
@@ -94,12 +94,12 @@ def save_reconstruction(
     # only shape and dtype of the planes are used: no need to load them
     planes = np.broadcast_to(np.empty((), stack.planes.dtype), (1, 1, *stack.planes.shape))
     acquisition = Acquisition(planes, stack.positions[np.newaxis], stack.pixel_size, stack.unit)
-    layout = ResultLayout.from_acquisition(acquisition)
     provenance = Provenance.from_acquisition(result.recipe, acquisition)
     provenance = dataclasses.replace(provenance, input={**provenance.input, **(input or {})})
-    files = ResultFiles(folder, layout, provenance, file_format=file_format, overwrite=overwrite)
-    with files:
-        files.write_window(full_window(layout.shape), result.refined, [result.all_in_focus])
+    formats: dict[str, Any] = {"file_format": file_format, "overwrite": overwrite}
+    with ResultFiles(folder, acquisition, provenance, **formats) as files:
+        window = full_window(result.refined.depth.shape)
+        files.write_window(window, result.refined, [result.all_in_focus])
         files.set_transforms(result.transforms)
 
 
@@ -131,24 +131,26 @@ class ResultFiles:
     def __init__(
         self,
         folder: str | os.PathLike[str],
-        layout: ResultLayout,
+        acquisition: Acquisition,  # with axes T and C; its pixels are not read
         provenance: Provenance,
         *,
         file_format: FileFormat = "ome-tiff",
         overwrite: bool = False,
     ) -> None:
         checks.check_choice("file_format", file_format, FORMATS)
-        self._folder, self._layout, self._provenance = Path(folder), layout, provenance
+        self._folder, self._acquisition, self._provenance = Path(folder), acquisition, provenance
         self._format, self._overwrite = file_format, overwrite
-        self._transforms = np.tile(np.eye(3), (*layout.positions.shape, 1, 1))
-        self._thumbnail = Thumbnail(layout.shape, len(layout.channels), layout.colour)
-        self._missing_pixels = [layout.shape[0] * layout.shape[1]] * layout.times
+        times, channels, _, *plane = acquisition.data.shape
+        self._plane_shape = plane[0], plane[1]
+        self._transforms = np.tile(np.eye(3), (*acquisition.positions.shape, 1, 1))
+        self._thumbnail = Thumbnail(self._plane_shape, channels, len(plane) == 3)
+        self._missing_pixels = [plane[0] * plane[1]] * times
         self._lock = Lock()
 
     def __enter__(self) -> Self:
-        record = self._provenance.as_json(self._layout)
+        record = self._provenance.as_json(self._acquisition)
         suffix, open_writer = FORMATS[self._format]
-        images = {name: self._layout.image_metadata(name, record) for name in IMAGE_NAMES}
+        images = {name: _image_metadata(name, self._acquisition, record) for name in IMAGE_NAMES}
 
         def check(folder: Path) -> None:
             check_own(folder, RESULT_NAMES, self._overwrite)
@@ -178,7 +180,7 @@ class ResultFiles:
         *,
         time: int = 0,
     ) -> None:
-        """Write a window of all images; ValueError if a shape or dtype differs from the layout."""
+        """Write a window of all images; ValueError if a shape or dtype does not fit."""
         self._check_window(window, depth_map, images, time)
         index = self._time_index(time)
         for name in MAP_DTYPES:
@@ -201,28 +203,25 @@ class ResultFiles:
         self._transforms[time] = transforms
 
     def _time_index(self, time: int) -> tuple[int, ...]:
-        return (time,) if self._layout.times > 1 else ()
+        return (time,) if self._acquisition.times > 1 else ()
 
     def _check_window(
         self, window: Window, depth_map: DepthMap, images: Sequence[np.ndarray], time: int
     ) -> None:
-        layout = self._layout
-        if not 0 <= time < layout.times:
-            raise ValueError(f"time must be 0 to {layout.times - 1}, got {time}")
-        if len(images) != len(layout.channels):
+        times, channels, _, height, width, *colour = self._acquisition.data.shape
+        if not 0 <= time < times:
+            raise ValueError(f"time must be 0 to {times - 1}, got {time}")
+        if len(images) != channels:
             raise ValueError(
-                f"images must be one for each of the {len(layout.channels)} channels, "
-                f"got {len(images)}"
+                f"images must be one for each of the {channels} channels, got {len(images)}"
             )
-        (top, bottom, left, right), (height, width) = window, layout.shape
+        top, bottom, left, right = window
         if not (0 <= top < bottom <= height and 0 <= left < right <= width):
             raise ValueError(f"window must lie within {height} × {width} pixels, got {window}")
-        shape = (*window.shape, 3) if layout.colour else window.shape
+        shape, dtype = (*window.shape, *colour), self._acquisition.data.dtype
         for image in images:
-            if image.shape != shape or not np.can_cast(image.dtype, layout.dtype, "equiv"):
-                raise ValueError(
-                    f"images must be {shape} {layout.dtype}, got {image.shape} {image.dtype}"
-                )
+            if image.shape != shape or not np.can_cast(image.dtype, dtype, "equiv"):
+                raise ValueError(f"images must be {shape} {dtype}, got {image.shape} {image.dtype}")
         for name, values in depth_map._asdict().items():
             if values.shape != window.shape:
                 raise ValueError(f"{name} must be {window.shape}, got {values.shape}")
@@ -236,16 +235,36 @@ class ResultFiles:
                 raise ValueError(
                     f"all pixels must be written, {missing} of time {time} are missing"
                 )
-        staging, layout, thumbnail = self._staging, self._layout, self._thumbnail
+        staging, thumbnail, acquisition = self._staging, self._thumbnail, self._acquisition
         write_json(staging / "recipe.json", self._provenance.settings, indent=2)
         write_json(staging / "transforms.json", {"transforms": squeeze_time(self._transforms)})
         limits = (np.percentile(image, DISPLAY_PERCENTILES) for image in thumbnail.images)
         ranges = [(float(low), float(max(high, low + 1e-6))) for low, high in limits]
         self._files[ALL_IN_FOCUS].set_display_ranges(ranges)
         image = thumbnail.images[self._provenance.focus_channel]
-        figure = preview_figure(image, thumbnail.depth_map, layout.positions[0], layout.unit)
+        positions, unit = acquisition.positions[0], acquisition.unit
+        figure = preview_figure(image, thumbnail.depth_map, positions, unit)
         figure.savefig(staging / "preview.png", dpi=100, pil_kwargs={"compress_level": 1})
-        write_record(staging, self._provenance.as_json(layout))
+        write_record(staging, self._provenance.as_json(acquisition))
+
+
+def _image_metadata(
+    name: str, acquisition: Acquisition, record: Mapping[str, Any]
+) -> ImageMetadata:
+    """Return the metadata of an image of a result; T and C only if longer than 1."""
+    is_map = name in MAP_DTYPES
+    sizes = dict(zip("TCZYXS", acquisition.data.shape, strict=False))
+    sizes = {axis: n for axis, n in sizes.items() if axis not in ("ZCS" if is_map else "Z")}
+    sizes = {axis: n for axis, n in sizes.items() if axis in "YX" or n > 1}
+    return ImageMetadata(
+        "".join(sizes),
+        tuple(sizes.values()),
+        np.dtype(MAP_DTYPES[name]) if is_map else acquisition.data.dtype,
+        acquisition.pixel_size,
+        acquisition.unit,
+        channels=() if is_map else acquisition.channels,
+        record=record,
+    )
 
 
 class Thumbnail:

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
 from napari.layers import Layer
 from napari.utils.notifications import show_info
 
-from napari_dff.io import Provenance, ResultFiles, ResultLayout, folder_names
-from napari_dff.model.acquisition import AXIS_WORDS, channel_axis
+from napari_dff.io import Provenance, ResultFiles, folder_names
+from napari_dff.model.acquisition import AXIS_WORDS, Acquisition, channel_axis
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.stack import fractional_plane_index
@@ -110,23 +110,23 @@ def _write_result(
     axis = channel_axis(names)
     channels = 1 if axis is None else picture.data.shape[axis]
     channel_names = tuple(map(str, metadata.get("channels", ())))
-    layout = ResultLayout(
-        plane_shape(depth),
-        np.dtype(picture.data.dtype),
+    shape = (*positions.shape[:1], channels, *positions.shape[1:], *plane_shape(depth))
+    acquisition = Acquisition(
+        np.broadcast_to(np.empty((), picture.data.dtype), shape + (3,) * bool(picture.rgb)),
         positions,
-        bool(picture.rgb),
-        channel_names if len(channel_names) == channels else ("",) * channels,
         pixel_size_of(depth),
         unit_of(depth),
+        channel_names if len(channel_names) == channels else ("",) * channels,
+        metadata.get("input", {}).get("position", ""),
     )
-    files = results.enter_context(ResultFiles(folder, layout, _provenance(depth, layout)))
+    files = results.enter_context(ResultFiles(folder, acquisition, _provenance(depth, acquisition)))
     for time, index in enumerate(indices):
         pictures = [
             result_values(picture, tuple(c if i == axis else n for i, n in enumerate(index)))
             for c in range(channels)
         ]
         depth_map = _depth_map(stack, index, positions[time])
-        files.write_window(full_window(layout.shape), depth_map, pictures, time=time)
+        files.write_window(full_window(plane_shape(depth)), depth_map, pictures, time=time)
         if metadata.get("transforms") is not None:
             transforms = at_index(np.asarray(metadata["transforms"]), index, 3)
             files.set_transforms(transforms, time=time)
@@ -141,7 +141,7 @@ def _depth_map(stack: dict[str, Layer], index: Index, positions: np.ndarray) -> 
     return DepthMap(planes, depth, uncertainty)
 
 
-def _provenance(depth: Layer, layout: ResultLayout) -> Provenance:
+def _provenance(depth: Layer, acquisition: Acquisition) -> Provenance:
     """Return what a result was computed from."""
     metadata = plugin_metadata(depth)
     recipe = metadata.get("recipe")
@@ -149,18 +149,15 @@ def _provenance(depth: Layer, layout: ResultLayout) -> Provenance:
         field_names = {field.name for field in fields(Recipe)}
         settings = {k: v for k, v in metadata.get("settings", {}).items() if k in field_names}
         recipe = asdict(Recipe(registration="none", refinement="none")) | settings
-    shape = [layout.times, len(layout.channels), layout.positions.shape[1], *layout.shape]
-    stack = {
-        **metadata.get("input", {}),
-        "axes": "TCZYXS"[: 5 + layout.colour],
-        "shape": shape + [3] * layout.colour,
-        "dtype": str(layout.dtype),
-        "channels": list(layout.channels),
-        "layer": {
-            "prefix": "refined " if role_of(depth).startswith("refined ") else "",
-            "root": stack_name_of(depth),
-            "step": metadata.get("step", ""),
-            "translate": [float(v) for v in depth.translate[-2:]],
-        },
+    known = metadata.get("input", {})
+    channel = metadata.get("focus_channel") or 0
+    provenance = Provenance.from_acquisition(
+        Recipe.from_dict(recipe), acquisition, known.get("path", ""), channel
+    )
+    layer = {
+        "prefix": "refined " if role_of(depth).startswith("refined ") else "",
+        "root": stack_name_of(depth),
+        "step": metadata.get("step", ""),
+        "translate": [float(v) for v in depth.translate[-2:]],
     }
-    return Provenance(Recipe.from_dict(recipe), stack, metadata.get("focus_channel") or 0)
+    return replace(provenance, input={**known, **provenance.input, "layer": layer})
