@@ -35,10 +35,11 @@ def write_sample(
     """
     float_settings: dict[str, Any] = {"compression": "zlib"}
     integer_settings = {**float_settings, "predictor": True}
+    stack_file, depth_file, image_file = _file_names(name)
     with _sample_folder(name, folder, overwrite) as staging:
-        write_stack(staging / f"{name}.ome.tif", truth.stack, **integer_settings)
-        write_image(staging / f"{name}.depth.tif", truth.depth, truth.stack, **float_settings)
-        write_image(staging / f"{name}.sharp.tif", truth.sharp, truth.stack, **integer_settings)
+        write_stack(staging / stack_file, truth.stack, **integer_settings)
+        write_image(staging / depth_file, truth.depth, truth.stack, **float_settings)
+        write_image(staging / image_file, truth.sharp, truth.stack, **integer_settings)
 
 
 def copy_sample(name: str, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -58,9 +59,9 @@ def _sample_folder(
     """Return a staging folder for a sample; without `overwrite`, it replaces copies only."""
 
     def check(target: Path) -> None:
-        for file in _file_names(name):
-            path, bundled = target / file, _bundled_folder() / file
-            if not os.path.lexists(path):
+        for path in (target / file for file in _file_names(name)):
+            bundled = _bundled_folder() / path.name
+            if overwrite or not os.path.lexists(path):
                 continue
             if not bundled.is_file() or compute_digest(bundled) != compute_digest(path):
                 raise FileExistsError(
@@ -68,8 +69,7 @@ def _sample_folder(
                     "(overwrite=True in Python)"
                 )
 
-    names = _file_names(name)
-    return write_folder(Path(folder), names, (lambda _: None) if overwrite else check)
+    return write_folder(Path(folder), _file_names(name), check)
 
 
 def _bundled_folder() -> Path:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,20 @@ def reason(error: Exception) -> str:
     if isinstance(error, (ArithmeticError, AttributeError, IndexError, TypeError)):
         return "its metadata are inconsistent"
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextlib.contextmanager
+def as_stack_error(problem: str) -> Iterator[None]:
+    """Raise a StackError with `problem` and the reason for an error of any type.
+
+    Decoders raise many types for damaged files. A StackError is not changed.
+    """
+    try:
+        yield
+    except StackError:
+        raise
+    except Exception as error:
+        raise StackError(f"{problem}: {reason(error)}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,10 +113,8 @@ class FileArray:
         self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        try:
+        with as_stack_error(f"{self._file} can't be decoded"):
             return np.asarray(self._array[index])
-        except Exception as error:  # each decoder raises its own types
-            raise StackError(f"{self._file} can't be decoded: {reason(error)}") from error
 
 
 def make_acquisitions(sources: Sequence[Source], axes: str | None) -> tuple[Acquisition, ...]:
@@ -212,10 +225,14 @@ def _in_standard_order(source: Source, names: tuple[str, ...]) -> Any:
     data = data[tuple(slice(None) if letter in letters else None for letter in AXIS_ORDER[:-1])]
     if "S" not in letters:
         return data
-    samples = data.shape[-1]
-    if samples > 4:
+    if data.shape[-1] > 4:
         raise StackError(
             f"{source.file} has the axes {source.axis_lengths}: samples (S) must be 1 to 4, grey "
             "or colour with or without alpha"
         )
-    return data[..., 0] if samples < 3 else data[..., :3]  # without the alpha channel
+    return without_alpha(data)
+
+
+def without_alpha(pixels: Any) -> Any:
+    """Return (…, S) of grey or colour, S 1 to 4, without alpha: (…) or (…, 3)."""
+    return pixels[..., 0] if pixels.shape[-1] < 3 else pixels[..., :3]

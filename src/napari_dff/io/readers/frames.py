@@ -11,7 +11,13 @@ import numpy as np
 from PIL import Image
 from tifffile import natural_sorted
 
-from napari_dff.io.readers.axes import Source, StackError, check_memory, reason
+from napari_dff.io.readers.axes import (
+    Source,
+    StackError,
+    as_stack_error,
+    check_memory,
+    without_alpha,
+)
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES, check_codec
 from napari_dff.io.readers.tiff_opening import open_tiff
 from napari_dff.runtime.progress import no_progress
@@ -81,7 +87,7 @@ def frames_source(folder: Path) -> Source:
 
 def _frame_type(path: Path, messages: list[str]) -> _FrameType:
     """Return the type of a frame from its header; StackError if not a single image."""
-    try:
+    with as_stack_error(f"{path.name} can't be read as an image"):
         if path.suffix.lower() in TIFF_SUFFIXES:
             with open_tiff(path, messages) as (tif, _):
                 series = tif.series[0]
@@ -95,10 +101,6 @@ def _frame_type(path: Path, messages: list[str]) -> _FrameType:
                 page_axis = [n for n in (getattr(image, "n_frames", 1),) if n > 1]
                 shape = (*page_axis, image.height, image.width, *pixel.shape[2:])
             axes, dtype = "?" * len(page_axis) + "YXS"[: pixel.ndim], pixel.dtype
-    except StackError:
-        raise
-    except Exception as error:  # each reader raises its own types
-        raise StackError(f"{path.name} can't be read as an image: {reason(error)}") from error
     if len(shape) > 2 and axes != "YXS":
         pages = math.prod(n for axis, n in zip(axes, shape, strict=True) if axis not in "YXS")
         raise StackError(
@@ -110,19 +112,17 @@ def _frame_type(path: Path, messages: list[str]) -> _FrameType:
 
 
 def _read_frame(path: Path) -> np.ndarray:
-    try:
-        if path.suffix.lower() not in TIFF_SUFFIXES:
+    with as_stack_error(f"{path.name} can't be read as an image"):
+        if path.suffix.lower() in TIFF_SUFFIXES:
+            with open_tiff(path, []) as (tif, _):
+                frame = tif.series[0].asarray()
+                samples_first = tif.series[0].axes == "SYX"
+            frame = np.moveaxis(frame, 0, 2) if samples_first else frame
+        else:
             content = io.BytesIO(path.read_bytes())  # limits reads to the size of the file
             with _open_image(content) as image:
-                return _without_alpha(np.asarray(image.convert(_pixel_mode(image))))
-        with open_tiff(path, []) as (tif, _):
-            frame = tif.series[0].asarray()
-            samples_first = tif.series[0].axes == "SYX"
-        return _without_alpha(np.moveaxis(frame, 0, 2) if samples_first else frame)
-    except StackError:
-        raise
-    except Exception as error:  # each reader raises its own types
-        raise StackError(f"{path.name} can't be read as an image: {reason(error)}") from error
+                frame = np.asarray(image.convert(_pixel_mode(image)))
+        return frame if frame.ndim == 2 else without_alpha(frame)
 
 
 def _open_image(file: Path | io.BytesIO) -> Image.Image:
@@ -135,10 +135,3 @@ def _pixel_mode(image: Image.Image) -> str:
     if image.palette is not None:
         return "RGBA" if "transparency" in image.info else image.palette.mode
     return "I;16" if (image.format, image.mode) == ("PNG", "I") else image.mode
-
-
-def _without_alpha(frame: np.ndarray) -> np.ndarray:
-    """Return a frame without its alpha channel."""
-    if frame.ndim == 2:
-        return frame
-    return frame[..., 0] if frame.shape[2] < 3 else frame[..., :3]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import napari_dff
-from napari_dff.io.readers.axes import as_dask_array, reason
+from napari_dff.io.readers.axes import as_dask_array, as_stack_error, reason
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES
 from napari_dff.io.readers.tiff_opening import map_tiff, open_tiff
 from napari_dff.io.readers.zarr_store import check_unpickled
@@ -188,10 +188,8 @@ def _is_newer(version: str) -> bool:
 def _open_map(folder: Path, name: str) -> Any:
     """Open one map of a result, ([T,] Y, X), decoded on demand."""
     path = find_image(folder, name) or folder / f"{name}.ome.zarr"
-    try:
+    with as_stack_error(f"{path.name} can't be read"):
         return read_image(path)
-    except Exception as error:  # zarr and tifffile raise many types for damaged files
-        raise ValueError(f"{path.name} can't be read: {reason(error)}") from error
 
 
 def _check_maps(maps: DepthMap, times: int) -> None:

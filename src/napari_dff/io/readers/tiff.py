@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
-from napari_dff.io.readers.axes import Source, StackError, as_dask_array, reason
+from napari_dff.io.readers.axes import Source, StackError, as_dask_array, as_stack_error
 from napari_dff.io.readers.calibration import UNCALIBRATED, Calibration, Length, make_calibration
 from napari_dff.io.readers.tiff_opening import map_series, open_tiff
 
@@ -22,16 +22,12 @@ MULTI_FILE_KINDS = ("ome", "mmstack", "ndtiff")  # planes may be in several file
 
 def tiff_sources(path: Path) -> list[Source]:
     """Return every series of pages in a TIFF as a lazy source."""
-    try:
-        messages: list[str] = []
+    messages: list[str] = []
+    with as_stack_error(f"{path.name} can't be read as TIFF"):
         with open_tiff(path, messages) as (tif, ome):
             images = _ome_images(path, ome)
             sources = [_source(path, tif, series, images) for series in tif.series]
         return [dataclasses.replace(each, warnings=tuple(messages)) for each in sources]
-    except StackError:
-        raise
-    except Exception as error:  # tifffile raises many types for a damaged file
-        raise StackError(f"{path.name} can't be read as TIFF: {reason(error)}") from error
 
 
 def check_codec(name: str, page: tifffile.TiffPage) -> None:
@@ -51,27 +47,21 @@ def _source(
     if images and series.kind not in MULTI_FILE_KINDS:
         raise StackError(f"{path.name} is damaged: its OME metadata doesn't fit its pages")
     image = _take_image(series, images)
-    calibration: Calibration = UNCALIBRATED
-    channels: tuple[str, ...] = ()
+    name, calibration, channels = "", UNCALIBRATED, tuple[str, ...]()
     if image is not None:
-        calibration, channels = _calibrate_ome(image)
+        name, (calibration, channels) = series.name, _calibrate_ome(image)
     elif tif.imagej_metadata:
         calibration, channels = _calibrate_imagej(tif.imagej_metadata, tif.pages.first)
+    pages = series if series.kind in MULTI_FILE_KINDS else series[:1]
     return Source(
         _lazy_pixels(path, series),
         tuple(_axis(letter, series.kind) for letter in series.axes),
         path.name,
-        series.name if image is not None else "",
+        name,
         channels,
         calibration,
-        files=_source_files(series),
+        files=tuple({Path(page.parent.filehandle.path) for page in pages if page is not None}),
     )
-
-
-def _source_files(series: tifffile.TiffPageSeries) -> tuple[Path, ...]:
-    """Return all files that contain planes of a series."""
-    pages = series if series.kind in MULTI_FILE_KINDS else series[:1]
-    return tuple({Path(page.parent.filehandle.path) for page in pages if page is not None})
 
 
 def _axis(letter: str, kind: str) -> str:
@@ -87,7 +77,10 @@ def _axis(letter: str, kind: str) -> str:
 def _lazy_pixels(path: Path, series: tifffile.TiffPageSeries) -> Any:
     """Return the pixels of a series: memory-mapped if possible, else decoded on demand."""
     page = series.keyframe
-    if series.kind in MULTI_FILE_KINDS and (missing := sum(map(_is_missing, series))):
+    # the offset of a missing plane is 0 in a truncated Micro-Manager file
+    pages: Any = series if series.kind in MULTI_FILE_KINDS else ()
+    missing = sum(each is None or each.offset == 0 for each in pages)
+    if missing:
         raise StackError(
             f"{missing} of the {len(series)} planes of {path.name} are missing: the files that "
             "contain them must be in the same folder"
@@ -105,11 +98,6 @@ def _lazy_pixels(path: Path, series: tifffile.TiffPageSeries) -> Any:
     store = series.aszarr(level=0, chunkmode=0 if page.is_tiled else 2)  # tiles, else whole pages
     array = zarr.open_array(store, mode="r")
     return as_dask_array(array, array.chunks, series.axes, path.name)
-
-
-def _is_missing(page: Any) -> bool:
-    """Return whether a plane is missing; its offset is 0 in a truncated Micro-Manager file."""
-    return page is None or page.offset == 0
 
 
 def _check_ends(path: Path, series: tifffile.TiffPageSeries) -> None:
@@ -152,11 +140,10 @@ def _calibrate_ome(image: ElementTree.Element) -> tuple[Calibration, tuple[str, 
     """Return calibration and channel names of one Image; the default unit is µm."""
     pixels = image.find("{*}Pixels")
     assert pixels is not None
+    sizes = {axis: pixels.get(f"PhysicalSize{axis}") for axis in "ZYX"}
     z, y, x = (
-        Length(size, pixels.get(f"PhysicalSize{axis}Unit", "µm"))
-        if (size := pixels.get(f"PhysicalSize{axis}"))
-        else None
-        for axis in "ZYX"
+        Length(size, pixels.get(f"PhysicalSize{axis}Unit", "µm")) if size else None
+        for axis, size in sizes.items()
     )
     channels = tuple(each.get("Name", "") for each in pixels.findall("{*}Channel"))
     return make_calibration(z, y, x, focus_positions=_focus_positions(pixels)), channels

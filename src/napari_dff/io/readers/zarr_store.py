@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_dff.io.readers.axes import AXIS_ORDER, Source, StackError, as_dask_array, reason
+from napari_dff.io.readers.axes import AXIS_ORDER, Source, StackError, as_dask_array, as_stack_error
 from napari_dff.io.readers.calibration import UNCALIBRATED, Calibration, Length, make_calibration
 from napari_dff.io.records import ZARR_RECORD_KEY
 
@@ -30,12 +30,8 @@ def is_zarr(path: Path) -> bool:
 
 def zarr_sources(path: Path) -> list[Source]:
     """Return every image in OME-Zarr at full resolution, or one bare array, as lazy sources."""
-    try:
+    with as_stack_error(f"{path.name} can't be read as Zarr"):
         return _sources(path)
-    except StackError:
-        raise
-    except Exception as error:  # zarr raises many types for damaged data
-        raise StackError(f"{path.name} can't be read as Zarr: {reason(error)}") from error
 
 
 def _sources(path: Path) -> list[Source]:
