@@ -47,7 +47,8 @@ def _source(
     if images and series.kind not in MULTI_FILE_KINDS:
         raise StackError(f"{path.name} is damaged: its OME metadata doesn't fit its pages")
     image = _take_image(series, images)
-    name, calibration, channels = "", UNCALIBRATED, tuple[str, ...]()
+    name, calibration = "", UNCALIBRATED
+    channels: tuple[str, ...] = ()
     if image is not None:
         name, (calibration, channels) = series.name, _calibrate_ome(image)
     elif tif.imagej_metadata:
@@ -170,8 +171,8 @@ def _calibrate_imagej(
     for axis in "YX":
         tag = page.tags.get(f"{axis}Resolution")
         pixels, lengths = tag.value if tag is not None else (0, 1)
-        unit_of_axis = metadata.get(f"{axis.lower()}unit", unit)
-        sizes.append(Length(lengths / pixels, unit_of_axis) if pixels else None)
+        axis_unit = metadata.get(f"{axis.lower()}unit", unit)
+        sizes.append(Length(lengths / pixels, axis_unit) if pixels else None)
     step = metadata.get("spacing")
     z = None if step is None else Length(step, metadata.get("zunit", unit))
     return make_calibration(z, *sizes), _labels(metadata)

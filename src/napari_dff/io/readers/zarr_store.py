@@ -30,24 +30,20 @@ def is_zarr(path: Path) -> bool:
 
 def zarr_sources(path: Path) -> list[Source]:
     """Return every image in OME-Zarr at full resolution, or one bare array, as lazy sources."""
-    with as_stack_error(f"{path.name} can't be read as Zarr"):
-        return _sources(path)
-
-
-def _sources(path: Path) -> list[Source]:
     import zarr  # 0.3 s, needed only here
 
-    node = zarr.open(path, mode="r")
-    if isinstance(node, zarr.Array):
-        names = getattr(node.metadata, "dimension_names", None)  # only Zarr 3
-        axes = tuple(_axis_letter(name, None) for name in names) if names else ()
-        axes = axes or ("",) * (node.ndim - 2) + ("Y", "X")
-        warnings = _chunk_warnings(path, node)
-        return [Source(_lazy_pixels(path, node, axes), axes, path.name, warnings=warnings)]
-    sources = [_source(path, name, group) for name, group in _images(path, node)]
-    if not sources:
-        raise StackError(f"{path.name} is OME-Zarr that holds no images")
-    return sources
+    with as_stack_error(f"{path.name} can't be read as Zarr"):
+        node = zarr.open(path, mode="r")
+        if isinstance(node, zarr.Array):
+            names = getattr(node.metadata, "dimension_names", None) or ()  # only Zarr 3
+            axes = tuple(_axis_letter(name, None) for name in names)
+            axes = axes or ("",) * (node.ndim - 2) + ("Y", "X")
+            warnings = _chunk_warnings(path, node)
+            return [Source(_lazy_pixels(path, node, axes), axes, path.name, warnings=warnings)]
+        sources = [_source(path, name, group) for name, group in _images(path, node)]
+        if not sources:
+            raise StackError(f"{path.name} is OME-Zarr that holds no images")
+        return sources
 
 
 def _images(path: Path, group: Any) -> Iterator[tuple[str, Any]]:
@@ -79,10 +75,11 @@ def _source(path: Path, name: str, group: Any) -> Source:
     image = _validate(path, group, "image").multiscales[0]
     dataset = image.datasets[0]
     array = _child(path, group, dataset.path)
-    if getattr(array, "ndim", 0) != len(image.axes):
+    ndim = getattr(array, "ndim", "none")
+    if ndim != len(image.axes):
         raise StackError(
             f"{path.name} isn't valid OME-Zarr: {len(image.axes)} axes are named, "
-            f"{array.name} has {getattr(array, 'ndim', 'none')}"
+            f"{array.name} has {ndim}"
         )
     warnings = _chunk_warnings(path, array)
     axes = tuple(_axis_letter(axis.name, axis.type) for axis in image.axes)
@@ -140,9 +137,8 @@ def _with_focus_positions(calibration: Calibration, group: Any) -> Calibration:
 def _axis_letter(name: object, kind: str | None) -> str:
     """Return the letter of an axis by its type, else by its name, else its name."""
     word = str(name or "")
-    letter = word.upper()
-    is_letter = len(word) == 1 and letter in AXIS_ORDER
-    return AXIS_TYPES.get(kind or "") or (letter if is_letter else word)
+    is_letter = len(word) == 1 and word.upper() in AXIS_ORDER
+    return AXIS_TYPES.get(kind or "") or (word.upper() if is_letter else word)
 
 
 def _calibrate(image: Any, axes: tuple[str, ...]) -> Calibration:
@@ -159,12 +155,10 @@ def _calibrate(image: Any, axes: tuple[str, ...]) -> Calibration:
             shift = [old + new for old, new in zip(shift, offsets, strict=True)]
         else:  # parameters in a separate array are not supported
             return UNCALIBRATED
-    sizes = {
-        name: Length(size, axis.unit)
-        for name, size, axis in zip(axes, scale, image.axes, strict=True)
-    }
-    z, y, x = (sizes.get(axis) for axis in "ZYX")
-    return make_calibration(z, y, x, start=dict(zip(axes, shift, strict=True)).get("Z", 0.0))
+    sizes = (Length(size, axis.unit) for size, axis in zip(scale, image.axes, strict=True))
+    by_axis = dict(zip(axes, sizes, strict=True))
+    start = dict(zip(axes, shift, strict=True)).get("Z", 0.0)
+    return make_calibration(*(by_axis.get(axis) for axis in "ZYX"), start=start)
 
 
 def _attributes(group: Any) -> dict[str, Any]:
@@ -185,12 +179,11 @@ def _validate(path: Path, group: Any, kind: str) -> Any:
     import pydantic
 
     version = "v05" if "ome" in group.attrs else "v04"
-    module = importlib.import_module(f"ome_zarr_models.{version}.{kind}")
-    model = getattr(module, OME_ZARR_MODELS[kind])
+    models = importlib.import_module(f"ome_zarr_models.{version}.{kind}")
     attributes = _attributes(group)
     attributes.pop("omero", None)
     try:
-        return model.model_validate(attributes)
+        return getattr(models, OME_ZARR_MODELS[kind]).model_validate(attributes)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(step) for step in first["loc"])
