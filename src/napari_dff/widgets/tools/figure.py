@@ -132,6 +132,8 @@ class FigureWidget(Tool):
         path = self.ask_save_path("Save figure", "figure.png", figures.FIGURE_SUFFIXES)
         settings = {"colormap": self.colormap.value, "width": self.inches.value}
         if path is not None:
-            self.start_task(
-                lambda _: figures.write_figure(path, figures.publication_figure(content, **settings))
-            )
+
+            def save(_: object) -> None:
+                figures.write_figure(path, figures.publication_figure(content, **settings))
+
+            self.start_task(save)
