@@ -117,7 +117,7 @@ def read(path: Path) -> None:
         read_transforms(path)
     elif path.name == "result":
         (acquisition,) = read_acquisitions(path.with_suffix(".tif"))
-        DepthFiles(path, acquisition).at(0)(full_window(PIXELS.shape[1:]))
+        DepthFiles(path, acquisition).at((0, 0))(full_window(PIXELS.shape[1:]))
     else:
         for acquisition in read_acquisitions(path):
             for index in list(np.ndindex(acquisition.data.shape[:3]))[:20]:

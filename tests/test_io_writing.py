@@ -19,7 +19,6 @@ from ome_zarr_models.v04.image import Image
 
 from napari_dff import FocalStack, Recipe, depth_from_focus, read_stack, save_reconstruction
 from napari_dff.io import (
-    Provenance,
     ResultFiles,
     read_recipe,
     read_transforms,
@@ -45,7 +44,8 @@ def acquisition_of(times=1, channels=("",), colour=False, dtype=np.uint16, shape
     """An acquisition without pixels."""
     full = (times, len(channels), len(POSITIONS), *shape, *(3,) * colour)
     planes = np.broadcast_to(np.empty((), dtype), full)
-    return Acquisition(planes, POSITIONS, (0.5, 0.25), "micrometer", channels)
+    settings = {"channels": channels, "focus_channel": len(channels) - 1}
+    return Acquisition(planes, POSITIONS, (0.5, 0.25), "micrometer", **settings)
 
 
 def content(acquisition, time=0):
@@ -78,12 +78,12 @@ def part(found, pictures, window):
 
 def write(folder, acquisition, file_format="ome-tiff", recipe=None):
     """A result in windows of changing order, two at a time."""
-    record = Provenance(
-        recipe or Recipe(), {"path": "a ü \udcff/b.tif"}, len(acquisition.channels) - 1
-    )
+    inputs = {"path": "a ü \udcff/b.tif"}
     windows = windows_of(acquisition.data.shape[3:5])
     np.random.default_rng(1).shuffle(windows)
-    with ResultFiles(folder, acquisition, record, file_format=file_format) as files:
+    with ResultFiles(
+        folder, acquisition, recipe or Recipe(), inputs, file_format=file_format
+    ) as files:
 
         def put(time, window):
             files.write_window(window, *part(*content(acquisition, time), window), time=time)
@@ -217,9 +217,7 @@ def test_ome_zarrs_are_valid_and_tell_the_same(tmp_path, acquisition, axes, labe
 @pytest.mark.parametrize("shape", [(513, 700), (40, 1100)])
 def test_chunks_of_an_ome_zarr_are_512_pixels(tmp_path, shape):
     acquisition = acquisition_of(2, ("a", "b"), shape=shape)
-    with ResultFiles(
-        tmp_path / "out", acquisition, Provenance(Recipe()), file_format="ome-zarr"
-    ) as files:
+    with ResultFiles(tmp_path / "out", acquisition, Recipe(), file_format="ome-zarr") as files:
         for time in range(2):
             files.write_window(full_window(shape), *content(acquisition, time), time=time)
     array = zarr.open_group(tmp_path / "out" / "all_in_focus.ome.zarr", mode="r")["0"]
@@ -231,9 +229,7 @@ def test_chunks_of_an_ome_zarr_are_512_pixels(tmp_path, shape):
 def test_what_was_put_can_be_read_back(tmp_path, file_format):
     acquisition = acquisition_of(2)
     found, _ = content(acquisition, 1)
-    with ResultFiles(
-        tmp_path / "out", acquisition, Provenance(Recipe()), file_format=file_format
-    ) as files:
+    with ResultFiles(tmp_path / "out", acquisition, Recipe(), file_format=file_format) as files:
         for time in (0, 1):
             for window in windows_of(SHAPE):
                 maps, parts = part(*content(acquisition, time), window)
@@ -248,11 +244,17 @@ def test_a_result_says_what_made_it(tmp_path):
     recipe = Recipe(sigma=2.0)
     planes = np.zeros((2, 2, 3, *SHAPE, 3), np.uint8)
     given = Acquisition(
-        planes, [POSITIONS, POSITIONS + 1], (0.5, 0.25), "micrometer", ("DAPI", "GFP"), "well 3"
+        planes,
+        [POSITIONS, POSITIONS + 1],
+        (0.5, 0.25),
+        "micrometer",
+        ("DAPI", "GFP"),
+        "well 3",
+        focus_channel=1,
     )
     moved = np.arange(27.0).reshape(3, 3, 3)
-    record = Provenance.from_acquisition(recipe, given, tmp_path / "in.tif", focus_channel=1)
-    with ResultFiles(tmp_path / "out", given, record) as files:
+    inputs = {"path": tmp_path / "in.tif"}
+    with ResultFiles(tmp_path / "out", given, recipe, inputs) as files:
         for time in (0, 1):
             files.write_window(full_window(SHAPE), *content(given, time), time=time)
         files.set_transforms(moved, time=1)
@@ -283,7 +285,7 @@ def test_an_interrupted_run_leaves_the_old_result(tmp_path, error, file_format):
     before = everything(out)
 
     def interrupted():
-        with ResultFiles(out, acquisition, Provenance(Recipe()), file_format=file_format) as files:
+        with ResultFiles(out, acquisition, Recipe(), file_format=file_format) as files:
             files.write_window(full_window(SHAPE), *content(acquisition))
             raise error
 
@@ -296,9 +298,7 @@ def test_an_interrupted_run_leaves_the_old_result(tmp_path, error, file_format):
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_a_result_that_is_not_whole_is_not_there(tmp_path, file_format):
     acquisition = acquisition_of(2)
-    files = ResultFiles(
-        tmp_path / "out", acquisition, Provenance(Recipe()), file_format=file_format
-    )
+    files = ResultFiles(tmp_path / "out", acquisition, Recipe(), file_format=file_format)
     with (
         pytest.raises(ValueError, match="all pixels must be written, 2240 of time 1 are missing"),
         files,
@@ -348,7 +348,7 @@ def test_a_disk_that_is_too_full_is_told_before_any_work(tmp_path, monkeypatch):
     usage = collections.namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(9e9, 8e9, 1e9))
     acquisition = acquisition_of(100, shape=(2000, 2000))  # 12 bytes a pixel
-    files = ResultFiles(tmp_path / "out", acquisition, Provenance(Recipe()))
+    files = ResultFiles(tmp_path / "out", acquisition, Recipe())
     sentence = r"need 4\.8 GB, but only 1 GB are free at "
     with pytest.raises(OSError, match=sentence) as told, files:
         pytest.fail("there is no room for it")
@@ -361,9 +361,7 @@ def test_nothing_as_large_as_the_plane_is_held(tmp_path, file_format):
     acquisition = acquisition_of(shape=(4096, 4096))
     window = Window(1024, 1152, 2048, 2176)
     found, pictures = content(acquisition_of(shape=(128, 128)))
-    files = ResultFiles(
-        tmp_path / "out", acquisition, Provenance(Recipe()), file_format=file_format
-    )
+    files = ResultFiles(tmp_path / "out", acquisition, Recipe(), file_format=file_format)
     with contextlib.suppress(KeyboardInterrupt), files:
         files.write_window(window, found, pictures)
         tracemalloc.start()
@@ -384,7 +382,7 @@ def test_what_does_not_fit_the_acquisition_is_told(tmp_path):
     acquisition = acquisition_of()
     found, pictures = content(acquisition)
     window = full_window(SHAPE)
-    with ResultFiles(tmp_path / "out", acquisition, Provenance(Recipe())) as files:
+    with ResultFiles(tmp_path / "out", acquisition, Recipe()) as files:
         for wrong, words in (
             ((window, found, pictures, 1), "time must be 0 to 0, got 1"),
             ((window, found, pictures * 2), "one for each of the 1 channels, got 2"),
@@ -398,7 +396,7 @@ def test_what_does_not_fit_the_acquisition_is_told(tmp_path):
         files.write_window(window, found, [pictures[0].astype(">u2")])
     np.testing.assert_array_equal(read(tmp_path / "out", "all_in_focus", "ome-tiff"), pictures[0])
     with pytest.raises(ValueError, match="file_format must be one of ome-tiff, ome-zarr, got 'n5'"):
-        ResultFiles(tmp_path / "out", acquisition, Provenance(Recipe()), file_format="n5")
+        ResultFiles(tmp_path / "out", acquisition, Recipe(), file_format="n5")
 
 
 @pytest.mark.parametrize("colour", [False, True])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_dff.io import DepthFiles, Provenance, ResultFiles
+from napari_dff.io import DepthFiles, ResultFiles
 from napari_dff.io.file_checks import check_not_input
 from napari_dff.io.writers.file_sink import FileSink
 from napari_dff.io.writers.result_files import RESULT_NAMES, FileFormat
@@ -83,13 +82,13 @@ class Job:
             check_not_input([folder], RESULT_NAMES, [self.depth_from], "depth_from")
             files = DepthFiles(self.depth_from, acquisition)
             transforms = files.transforms if transforms is None else transforms
-            depth = functools.partial(_depth_at, files)
-        record = Provenance.from_acquisition(self.recipe, acquisition, focus_channel=channel)
-        record = dataclasses.replace(record, input={**record.input, **inputs}, digest=digest)
+            depth = files.at
         settings: dict[str, Any] = {"file_format": self.file_format, "overwrite": self.overwrite}
         earlier: dict[str, Any] = {"transforms": transforms, "depth": depth}
-        with ResultFiles(folder, acquisition, record, **settings) as result_files:
-            sink = FileSink(result_files, acquisition.positions.shape[-1])
+        with ResultFiles(
+            folder, acquisition, self.recipe, inputs, digest=digest, **settings
+        ) as result_files:
+            sink = FileSink(result_files)
             run(acquisition, self.recipe, sink, **earlier, plan=plan, progress=progress)
         return sink.coverage()
 
@@ -116,7 +115,3 @@ class Job:
         if self.transforms is None and self.depth_from is None:
             return self.recipe
         return dataclasses.replace(self.recipe, registration="none")
-
-
-def _depth_at(files: DepthFiles, index: Index) -> DepthReader:
-    return files.at(index[0])

@@ -5,7 +5,6 @@ from napari_dff.io.readers.acquisitions import read_acquisitions, read_stack
 from napari_dff.io.readers.axes import StackError
 from napari_dff.io.readers.frames import frames_in
 from napari_dff.io.readers.results import DepthFiles, read_recipe, read_transforms
-from napari_dff.io.records import Provenance
 from napari_dff.io.samples import SAMPLE_NAMES, copy_sample, sample_path, write_sample
 from napari_dff.io.writers.images import write_image, write_stack
 from napari_dff.io.writers.result_files import ResultFiles, save_reconstruction, write_recipe
@@ -14,7 +13,6 @@ from napari_dff.io.writers.tables import write_table
 __all__ = [
     "SAMPLE_NAMES",
     "DepthFiles",
-    "Provenance",
     "ResultFiles",
     "StackError",
     "copy_sample",

@@ -1,11 +1,11 @@
-"""Provenance of a result, and JSON files."""
+"""The records of a result, and JSON files."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,53 +23,42 @@ ZARR_RECORD_KEY = "napari-dff"  # attribute of an image that holds its record
 MAX_JSON_BYTES = 100_000_000
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """Everything needed to compute a result again."""
+def recipe_record(recipe: Recipe) -> dict[str, Any]:
+    """Return version and recipe, as `read_recipe` reads them."""
+    return {"napari_dff": napari_dff.__version__, **asdict(recipe)}
 
-    recipe: Recipe
-    input: Mapping[str, Any] = field(default_factory=dict)  # source, shape and type of the planes
-    focus_channel: int = 0  # number of the channel from which depth was computed
-    digest: str = ""  # of everything on which the result depends, "" if not computed
 
-    @classmethod
-    def from_acquisition(
-        cls,
-        recipe: Recipe,
-        acquisition: Acquisition,
-        path: str | os.PathLike[str] = "",
-        focus_channel: int = 0,
-    ) -> Provenance:
-        """Return the provenance of a run of `recipe` on `acquisition`, read from `path`."""
-        shape = [int(size) for size in acquisition.data.shape]
-        source = {
-            "path": os.fspath(path),
-            "position": acquisition.name,
-            "axes": "TCZYXS"[: len(shape)],
-            "shape": shape,
-            "dtype": str(np.dtype(acquisition.data.dtype)),
-            "channels": list(acquisition.channels),
-        }
-        return cls(recipe, source, focus_channel)
+def describe_planes(acquisition: Acquisition) -> dict[str, Any]:
+    """Return name, shape and type of the planes of all times and channels."""
+    shape = [int(size) for size in acquisition.data.shape]
+    return {
+        "path": "",
+        "position": acquisition.name,
+        "axes": "TCZYXS"[: len(shape)],
+        "shape": shape,
+        "dtype": str(np.dtype(acquisition.data.dtype)),
+        "channels": list(acquisition.channels),
+    }
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Version and recipe, as `read_recipe` reads them."""
-        return {"napari_dff": napari_dff.__version__, **asdict(self.recipe)}
 
-    def as_json(self, acquisition: Acquisition) -> dict[str, Any]:
-        """Return provenance and calibration of a result, of types that JSON has."""
-        content = {
-            "napari_dff": napari_dff.__version__,
-            "recipe": asdict(self.recipe),
-            "input": dict(self.input),
-            "focus_channel": self.focus_channel,
-            "positions": squeeze_time(acquisition.positions),
-            "pixel_size": acquisition.pixel_size,
-            "unit": acquisition.unit,
-            **({"digest": self.digest} if self.digest else {}),
-        }
-        return dict(json.loads(json.dumps(content, default=to_json_value)))
+def make_provenance(
+    recipe: Recipe,
+    acquisition: Acquisition,
+    inputs: Mapping[str, Any],  # in addition to the planes, and where they are from
+    digest: str,  # of everything on which the result depends, "" if not computed
+) -> dict[str, Any]:
+    """Return all that is needed to compute a result again, of types that JSON has."""
+    content = {
+        "napari_dff": napari_dff.__version__,
+        "recipe": asdict(recipe),
+        "input": {**describe_planes(acquisition), **inputs},
+        "focus_channel": acquisition.focus_channel,
+        "positions": squeeze_time(acquisition.positions),
+        "pixel_size": acquisition.pixel_size,
+        "unit": acquisition.unit,
+        **({"digest": digest} if digest else {}),
+    }
+    return dict(json.loads(json.dumps(content, default=to_json_value)))
 
 
 def read_json(path: str | os.PathLike[str], content_name: str) -> dict[str, Any]:

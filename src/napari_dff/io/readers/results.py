@@ -18,7 +18,7 @@ from napari_dff.io.readers.tiff_opening import map_tiff, open_tiff
 from napari_dff.io.readers.zarr_store import check_unpickled
 from napari_dff.io.records import PROVENANCE_FILE, ZARR_RECORD_KEY, read_json
 from napari_dff.io.staging import has_interrupted_moves
-from napari_dff.model.acquisition import Acquisition
+from napari_dff.model.acquisition import Acquisition, Index
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
 from napari_dff.runtime.windows import Window
@@ -141,7 +141,10 @@ class DepthFiles:
                     f"{self.transforms.shape} do not match"
                 )
             positions = np.atleast_2d(positions)
-            _check_maps(self._maps, len(positions))
+            times = len(positions)
+            shapes = [each.shape for each in self._maps]
+            if len(set(shapes)) > 1 or shapes[0][:-2] != ((times,) if times > 1 else ()):
+                raise ValueError(f"its maps have the shapes {', '.join(map(str, shapes))}")
         except (OSError, KeyError, TypeError, ValueError) as error:
             message = "a run was interrupted while it moved its result there: run it again"
             message = message if has_interrupted_moves(path) else reason(error)
@@ -152,10 +155,9 @@ class DepthFiles:
                 f"depth_from must be of planes of {expected[0]} × {expected[1]} pixels, "
                 f"got {shape[0]} × {shape[1]} in {folder}"
             )
-        if len(positions) not in (1, acquisition.times):
+        if times not in (1, acquisition.times):
             raise ValueError(
-                f"depth_from must have one time, or {acquisition.times}, got {len(positions)} "
-                f"in {folder}"
+                f"depth_from must have one time, or {acquisition.times}, got {times} in {folder}"
             )
         span = _describe_span(positions, unit)
         required_span = _describe_span(acquisition.positions, acquisition.unit)
@@ -165,13 +167,12 @@ class DepthFiles:
                 f"these are {required_span}"
             )
 
-    def at(self, time: int) -> Callable[[Window], DepthMap]:
-        """Return a function that reads windows of the depth map of one time."""
-        time_index = () if self._maps.depth.ndim == 2 else (time,)
+    def at(self, index: Index) -> Callable[[Window], DepthMap]:
+        """Return a function that reads windows of the depth map of one time, `index[0]`."""
+        time = index[:1] if self._maps.depth.ndim == 3 else ()
 
         def read(window: Window) -> DepthMap:
-            index = (*time_index, *window.slices)
-            return DepthMap(*(np.array(part[index]) for part in self._maps))
+            return DepthMap(*(np.array(part[time][window.slices]) for part in self._maps))
 
         return read
 
@@ -190,13 +191,6 @@ def _open_map(folder: Path, name: str) -> Any:
     path = find_image(folder, name) or folder / f"{name}.ome.zarr"
     with as_stack_error(f"{path.name} can't be read"):
         return read_image(path)
-
-
-def _check_maps(maps: DepthMap, times: int) -> None:
-    """Raise ValueError unless all maps have one shape and this number of times."""
-    shapes = [each.shape for each in maps]
-    if len(set(shapes)) > 1 or shapes[0][:-2] != ((times,) if times > 1 else ()):
-        raise ValueError(f"its maps have the shapes {', '.join(map(str, shapes))}")
 
 
 def _describe_span(positions: np.ndarray, unit: str) -> str:

@@ -14,13 +14,10 @@ from napari_dff.runtime.windows import Window
 
 
 class FileSink:
-    """Write the results of an acquisition with axes T and C to `files`, which are entered already.
+    """Write the results of an acquisition with axes T and C to `files`, entered already."""
 
-    `planes` is the number of planes of a stack.
-    """
-
-    def __init__(self, files: ResultFiles, planes: int) -> None:
-        self._files, self._planes = files, planes
+    def __init__(self, files: ResultFiles) -> None:
+        self._files = files
         self._pixels: list[int] = []
         self._coverages: list[Coverage] = []
 
@@ -28,7 +25,7 @@ class FileSink:
         """Write a tile to all images."""
         self._files.write_window(tile.window, tile.refined, tile.images, time=index[0])
         self._pixels.append(tile.refined.index.size)
-        self._coverages.append(coverage(tile.refined, self._planes))
+        self._coverages.append(coverage(tile.refined, self._files.planes))
 
     def depth_map(self, index: Index, window: Window) -> DepthMap:
         """Read back the refined depth map of a window."""

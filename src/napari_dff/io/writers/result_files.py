@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -22,7 +22,8 @@ from napari_dff.io.records import (
     IMAGE_NAMES,
     MAP_DTYPES,
     PROVENANCE_FILE,
-    Provenance,
+    make_provenance,
+    recipe_record,
     squeeze_time,
     write_json,
 )
@@ -94,10 +95,8 @@ def save_reconstruction(
     # only shape and dtype of the planes are used: no need to load them
     planes = np.broadcast_to(np.empty((), stack.planes.dtype), (1, 1, *stack.planes.shape))
     acquisition = Acquisition(planes, stack.positions[np.newaxis], stack.pixel_size, stack.unit)
-    provenance = Provenance.from_acquisition(result.recipe, acquisition)
-    provenance = dataclasses.replace(provenance, input={**provenance.input, **(input or {})})
     formats: dict[str, Any] = {"file_format": file_format, "overwrite": overwrite}
-    with ResultFiles(folder, acquisition, provenance, **formats) as files:
+    with ResultFiles(folder, acquisition, result.recipe, input or {}, **formats) as files:
         window = full_window(result.refined.depth.shape)
         files.write_window(window, result.refined, [result.all_in_focus])
         files.set_transforms(result.transforms)
@@ -106,7 +105,7 @@ def save_reconstruction(
 def write_recipe(path: str | os.PathLike[str], recipe: Recipe) -> None:
     """Write a recipe as JSON, for `read_recipe`; an existing file stays until it is complete."""
     with write_file(Path(path)) as new:
-        write_json(new, Provenance(recipe).settings, indent=2)
+        write_json(new, recipe_record(recipe), indent=2)
 
 
 def is_complete(folder: Path, digest: str, file_format: FileFormat) -> bool:
@@ -132,15 +131,18 @@ class ResultFiles:
         self,
         folder: str | os.PathLike[str],
         acquisition: Acquisition,  # with axes T and C; its pixels are not read
-        provenance: Provenance,
+        recipe: Recipe,
+        inputs: Mapping[str, Any] = MappingProxyType({}),  # as of `make_provenance`
         *,
+        digest: str = "",
         file_format: FileFormat = "ome-tiff",
         overwrite: bool = False,
     ) -> None:
         checks.check_choice("file_format", file_format, FORMATS)
-        self._folder, self._acquisition, self._provenance = Path(folder), acquisition, provenance
+        self._folder, self._acquisition, self._recipe = Path(folder), acquisition, recipe
+        self._provenance = make_provenance(recipe, acquisition, inputs, digest)
         self._format, self._overwrite = file_format, overwrite
-        times, channels, _, *plane = acquisition.data.shape
+        times, channels, self.planes, *plane = acquisition.data.shape
         self._plane_shape = plane[0], plane[1]
         self._transforms = np.tile(np.eye(3), (*acquisition.positions.shape, 1, 1))
         self._thumbnail = Thumbnail(self._plane_shape, channels, len(plane) == 3)
@@ -148,9 +150,8 @@ class ResultFiles:
         self._lock = Lock()
 
     def __enter__(self) -> Self:
-        record = self._provenance.as_json(self._acquisition)
         suffix, open_writer = FORMATS[self._format]
-        images = {name: _image_metadata(name, self._acquisition, record) for name in IMAGE_NAMES}
+        images = {name: self._image_metadata(name) for name in IMAGE_NAMES}
 
         def check(folder: Path) -> None:
             check_own(folder, RESULT_NAMES, self._overwrite)
@@ -202,6 +203,21 @@ class ResultFiles:
         """Set the (Z, 3, 3) transforms of one time; the default is the identity."""
         self._transforms[time] = transforms
 
+    def _image_metadata(self, name: str) -> ImageMetadata:
+        """Return the metadata of an image of the result; T and C only if longer than 1."""
+        acquisition, is_map = self._acquisition, name in MAP_DTYPES
+        sizes = dict(zip("TCZYXS", acquisition.data.shape, strict=False))
+        sizes = {axis: n for axis, n in sizes.items() if axis not in ("ZCS" if is_map else "Z")}
+        sizes = {axis: n for axis, n in sizes.items() if axis in "YX" or n > 1}
+        return ImageMetadata(
+            "".join(sizes),
+            tuple(sizes.values()),
+            np.dtype(MAP_DTYPES[name]) if is_map else acquisition.data.dtype,
+            *(acquisition.pixel_size, acquisition.unit),
+            channels=() if is_map else acquisition.channels,
+            record=self._provenance,
+        )
+
     def _time_index(self, time: int) -> tuple[int, ...]:
         return (time,) if self._acquisition.times > 1 else ()
 
@@ -236,35 +252,16 @@ class ResultFiles:
                     f"all pixels must be written, {missing} of time {time} are missing"
                 )
         staging, thumbnail, acquisition = self._staging, self._thumbnail, self._acquisition
-        write_json(staging / "recipe.json", self._provenance.settings, indent=2)
+        write_json(staging / "recipe.json", recipe_record(self._recipe), indent=2)
         write_json(staging / "transforms.json", {"transforms": squeeze_time(self._transforms)})
         limits = (np.percentile(image, DISPLAY_PERCENTILES) for image in thumbnail.images)
         ranges = [(float(low), float(max(high, low + 1e-6))) for low, high in limits]
         self._files[ALL_IN_FOCUS].set_display_ranges(ranges)
-        image = thumbnail.images[self._provenance.focus_channel]
+        image = thumbnail.images[acquisition.focus_channel]
         positions, unit = acquisition.positions[0], acquisition.unit
         figure = preview_figure(image, thumbnail.depth_map, positions, unit)
         figure.savefig(staging / "preview.png", dpi=100, pil_kwargs={"compress_level": 1})
-        write_record(staging, self._provenance.as_json(acquisition))
-
-
-def _image_metadata(
-    name: str, acquisition: Acquisition, record: Mapping[str, Any]
-) -> ImageMetadata:
-    """Return the metadata of an image of a result; T and C only if longer than 1."""
-    is_map = name in MAP_DTYPES
-    sizes = dict(zip("TCZYXS", acquisition.data.shape, strict=False))
-    sizes = {axis: n for axis, n in sizes.items() if axis not in ("ZCS" if is_map else "Z")}
-    sizes = {axis: n for axis, n in sizes.items() if axis in "YX" or n > 1}
-    return ImageMetadata(
-        "".join(sizes),
-        tuple(sizes.values()),
-        np.dtype(MAP_DTYPES[name]) if is_map else acquisition.data.dtype,
-        acquisition.pixel_size,
-        acquisition.unit,
-        channels=() if is_map else acquisition.channels,
-        record=record,
-    )
+        write_record(staging, self._provenance)
 
 
 class Thumbnail:

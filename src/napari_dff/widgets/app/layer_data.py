@@ -10,9 +10,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from napari.layers import Image, Layer
 
-from napari_dff.io import Provenance
+from napari_dff.io.records import describe_planes
 from napari_dff.model.acquisition import Acquisition
-from napari_dff.model.recipe import Recipe
 from napari_dff.model.units import EXPONENTS
 from napari_dff.registration import LazyAlignedStack
 from napari_dff.runtime.windows import full_window
@@ -166,7 +165,7 @@ def stack_layer(
     metadata: PluginMetadata = {
         "positions": positions,
         "channels": acquisition.channels,
-        "input": dict(Provenance.from_acquisition(Recipe(), acquisition, path).input),
+        "input": describe_planes(acquisition) | {"path": path},
         "in_file": {key: place[key] for key in ("scale", "translate", "units")},
     }
     look = {"name": name, "rgb": acquisition.data.ndim == 6, "metadata": {METADATA_KEY: metadata}}
@@ -193,7 +192,7 @@ def run_layers(
     images : mapping of arrays
         With keys of `RESULT_IMAGES`.
     record : mapping
-        As `io.Provenance.as_json` returns it, and "transforms" if they are known.
+        As `io.records.make_provenance` returns it, and "transforms" if they are known.
     folder : Path
     uncertainty : array, optional
         For the plane index, as in `result_layer`.

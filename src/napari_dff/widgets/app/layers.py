@@ -28,7 +28,7 @@ class PluginMetadata(TypedDict, total=False):
     valid: Any  # pixels that have data in all aligned planes, (Y, X) or (…, Y, X) bool
     channels: Sequence[str]  # their names
     focus_channel: int  # the channel that the depth was computed from
-    input: dict[str, Any]  # where the planes came from, as in `io.Provenance`
+    input: dict[str, Any]  # where the planes came from, as of `io.records.describe_planes`
     in_file: dict[str, Any]  # scale, translation and units as the file has them
     place: Sequence[int]  # index along the leading axes of the stack, of a single plane
 

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from napari.layers import Layer
 from napari.utils.notifications import show_info
 
-from napari_dff.io import Provenance, ResultFiles, folder_names
+from napari_dff.io import ResultFiles, folder_names
 from napari_dff.model.acquisition import AXIS_WORDS, Acquisition, channel_axis
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
@@ -117,9 +118,10 @@ def _write_result(
         pixel_size_of(depth),
         unit_of(depth),
         channel_names if len(channel_names) == channels else ("",) * channels,
-        metadata.get("input", {}).get("position", ""),
+        focus_channel=metadata.get("focus_channel") or 0,
     )
-    files = results.enter_context(ResultFiles(folder, acquisition, _provenance(depth, acquisition)))
+    files = ResultFiles(folder, acquisition, _recipe(depth), _inputs(depth))
+    results.enter_context(files)
     for time, index in enumerate(indices):
         pictures = [
             result_values(picture, tuple(c if i == axis else n for i, n in enumerate(index)))
@@ -141,23 +143,26 @@ def _depth_map(stack: dict[str, Layer], index: Index, positions: np.ndarray) -> 
     return DepthMap(planes, depth, uncertainty)
 
 
-def _provenance(depth: Layer, acquisition: Acquisition) -> Provenance:
-    """Return what a result was computed from."""
+def _recipe(depth: Layer) -> Recipe:
+    """Return the recipe of a result; of a result of single steps, that of its last step."""
     metadata = plugin_metadata(depth)
     recipe = metadata.get("recipe")
     if recipe is None:
         field_names = {field.name for field in fields(Recipe)}
         settings = {k: v for k, v in metadata.get("settings", {}).items() if k in field_names}
         recipe = asdict(Recipe(registration="none", refinement="none")) | settings
-    known = metadata.get("input", {})
-    channel = metadata.get("focus_channel") or 0
-    provenance = Provenance.from_acquisition(
-        Recipe.from_dict(recipe), acquisition, known.get("path", ""), channel
-    )
+    return Recipe.from_dict(recipe)
+
+
+def _inputs(depth: Layer) -> dict[str, Any]:
+    """Return where the planes of a result are from, and what its layers have in common."""
+    metadata = plugin_metadata(depth)
     layer = {
         "prefix": "refined " if role_of(depth).startswith("refined ") else "",
         "root": stack_name_of(depth),
         "step": metadata.get("step", ""),
         "translate": [float(v) for v in depth.translate[-2:]],
     }
-    return replace(provenance, input={**known, **provenance.input, "layer": layer})
+    known = metadata.get("input", {})
+    computed = ("axes", "shape", "dtype", "channels")
+    return {**{k: v for k, v in known.items() if k not in computed}, "layer": layer}
