@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -125,29 +126,27 @@ def make_acquisitions(sources: Sequence[Source], axes: str | None) -> tuple[Acqu
     """
     if len(sources) > 1:
         sources = [source for source in sources if _may_be_stack(source, axes)] or sources
-    positions = [each for source in sources for each in _positions(source, axes)]
-    names = [name for name, _ in positions]
-    if len(positions) == 1:
+    acquisitions = [each for source in sources for each in _positions(source, axes)]
+    names = [each.name for each in acquisitions]
+    if len(names) == 1:
         names = [""]
     elif len(set(names)) < len(names) or "" in names:
-        names = [f"position {i}" for i in range(len(positions))]
-    return tuple(
-        Acquisition(**fields, name=name) for name, (_, fields) in zip(names, positions, strict=True)
-    )
+        names = [f"position {i}" for i in range(len(names))]
+    pairs = zip(acquisitions, names, strict=True)
+    return tuple(dataclasses.replace(each, name=name) for each, name in pairs)
 
 
-def _positions(source: Source, axes: str | None) -> list[tuple[str, dict[str, Any]]]:
-    """Return name and Acquisition fields for each position of one array."""
+def _positions(source: Source, axes: str | None) -> list[Acquisition]:
+    """Return the acquisition of each position of one array; only a single one has a name."""
     data = _in_standard_order(source, _find_focus_axis(source, axes))
-    times, channels, planes = data.shape[1:4]
-    names = source.channels if len(source.channels) == channels else ("",) * channels
-    fields = {"channels": tuple(names), **source.calibration.acquisition_fields(times, planes)}
-    positions = [{"data": each, **fields} for each in data]
+    count, times, channels, planes = data.shape[:4]
+    fields = source.calibration.acquisition_fields(times, planes)
+    fields["channels"] = source.channels if len(source.channels) == channels else ("",) * channels
+    fields["name"] = source.name if count == 1 else ""
     try:
-        Acquisition(**positions[0])
+        return [Acquisition(each, **fields) for each in data]
     except ValueError as error:
         raise StackError(f"{source.file}: {error}") from error
-    return [(source.name if len(positions) == 1 else "", each) for each in positions]
 
 
 def _axis_names(source: Source, axes: str | None) -> tuple[str, ...]:
@@ -160,10 +159,8 @@ def _axis_names(source: Source, axes: str | None) -> tuple[str, ...]:
     for candidates in (without_samples if "S" not in axes else all_axes, all_axes):
         for indices in (candidates, [i for i in candidates if shape[i] > 1]):
             if len(indices) == len(axes):
-                names = ["S" if i not in candidates else "" for i in all_axes]
-                for i, letter in zip(indices, axes, strict=True):
-                    names[i] = letter
-                return tuple(names)
+                letters = dict(zip(indices, axes, strict=True))
+                return tuple(letters.get(i, "" if i in candidates else "S") for i in all_axes)
     raise StackError(
         f"axes must name each axis of {source.file}, which are {source.axis_lengths}; got {axes!r}"
     )
@@ -220,7 +217,7 @@ def _example_axes(other_axes: list[str]) -> str:
 def _in_standard_order(source: Source, names: tuple[str, ...]) -> Any:
     """Return the lazy array as (P, T, C, Z, Y, X[, 3])."""
     data = source.data[tuple(slice(None) if _is_axis_letter(name) else 0 for name in names)]
-    letters = [name for name in names if _is_axis_letter(name)]
+    letters = list(filter(_is_axis_letter, names))
     data = data.transpose([letters.index(letter) for letter in AXIS_ORDER if letter in letters])
     data = data[tuple(slice(None) if letter in letters else None for letter in AXIS_ORDER[:-1])]
     if "S" not in letters:

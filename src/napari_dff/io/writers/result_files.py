@@ -13,20 +13,11 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from napari_dff.imaging.images import block_means
+from napari_dff.io import records
 from napari_dff.io.atomic import write_file, write_folder
 from napari_dff.io.file_checks import check_own, check_space, write_record
 from napari_dff.io.image_metadata import ImageMetadata
 from napari_dff.io.readers.results import read_provenance
-from napari_dff.io.records import (
-    ALL_IN_FOCUS,
-    IMAGE_NAMES,
-    MAP_DTYPES,
-    PROVENANCE_FILE,
-    make_provenance,
-    recipe_record,
-    squeeze_time,
-    write_json,
-)
 from napari_dff.io.writers.tiff import OmeTiffWriter
 from napari_dff.io.writers.zarr_store import OmeZarrWriter
 from napari_dff.model import checks
@@ -41,11 +32,11 @@ FORMATS: dict[str, tuple[str, type[OmeTiffWriter] | type[OmeZarrWriter]]] = {
     "ome-tiff": (".tif", OmeTiffWriter),
     "ome-zarr": (".ome.zarr", OmeZarrWriter),
 }
-RESULT_NAMES = {name + suffix for name in IMAGE_NAMES for suffix, _ in FORMATS.values()} | {
+RESULT_NAMES = {name + suffix for name in records.IMAGE_NAMES for suffix, _ in FORMATS.values()} | {
     "recipe.json",
     "transforms.json",
     "preview.png",
-    PROVENANCE_FILE,
+    records.PROVENANCE_FILE,
 }
 THUMBNAIL_WIDTH_PX = 440  # about the width of a map in the preview
 BLOCK_MEAN_DTYPES = ("uint8", "uint16", "int16", "float32", "float64")  # supported by cv2.resize
@@ -105,7 +96,7 @@ def save_reconstruction(
 def write_recipe(path: str | os.PathLike[str], recipe: Recipe) -> None:
     """Write a recipe as JSON, for `read_recipe`; an existing file stays until it is complete."""
     with write_file(Path(path)) as new:
-        write_json(new, recipe_record(recipe), indent=2)
+        records.write_json(new, records.recipe_record(recipe), indent=2)
 
 
 def is_complete(folder: Path, digest: str, file_format: FileFormat) -> bool:
@@ -115,7 +106,7 @@ def is_complete(folder: Path, digest: str, file_format: FileFormat) -> bool:
     except (OSError, ValueError):
         return False
     suffix = FORMATS[file_format][0]
-    files = [name + suffix for name in IMAGE_NAMES] + ["recipe.json", "transforms.json"]
+    files = [name + suffix for name in records.IMAGE_NAMES] + ["recipe.json", "transforms.json"]
     return record.get("digest") == digest and all((folder / name).exists() for name in files)
 
 
@@ -140,7 +131,7 @@ class ResultFiles:
     ) -> None:
         checks.check_choice("file_format", file_format, FORMATS)
         self._folder, self._acquisition, self._recipe = Path(folder), acquisition, recipe
-        self._provenance = make_provenance(recipe, acquisition, inputs, digest)
+        self._provenance = records.make_provenance(recipe, acquisition, inputs, digest)
         self._format, self._overwrite = file_format, overwrite
         times, channels, self.planes, *plane = acquisition.data.shape
         self._plane_shape = plane[0], plane[1]
@@ -151,7 +142,7 @@ class ResultFiles:
 
     def __enter__(self) -> Self:
         suffix, open_writer = FORMATS[self._format]
-        images = {name: self._image_metadata(name) for name in IMAGE_NAMES}
+        images = {name: self._image_metadata(name) for name in records.IMAGE_NAMES}
 
         def check(folder: Path) -> None:
             check_own(folder, RESULT_NAMES, self._overwrite)
@@ -184,11 +175,11 @@ class ResultFiles:
         """Write a window of all images; ValueError if a shape or dtype does not fit."""
         self._check_window(window, depth_map, images, time)
         index = self._time_index(time)
-        for name in MAP_DTYPES:
+        for name in records.MAP_DTYPES:
             self._files[name].write(getattr(depth_map, name), window, index)
         for channel, image in enumerate(images):
             image_index = (*index, channel) if len(images) > 1 else index
-            self._files[ALL_IN_FOCUS].write(image, window, image_index)
+            self._files[records.ALL_IN_FOCUS].write(image, window, image_index)
         if time == 0:
             self._thumbnail.write_window(window, depth_map, images)
         with self._lock:
@@ -205,14 +196,14 @@ class ResultFiles:
 
     def _image_metadata(self, name: str) -> ImageMetadata:
         """Return the metadata of an image of the result; T and C only if longer than 1."""
-        acquisition, is_map = self._acquisition, name in MAP_DTYPES
+        acquisition, is_map = self._acquisition, name in records.MAP_DTYPES
+        kept = "TYX" if is_map else "TCYXS"
         sizes = dict(zip("TCZYXS", acquisition.data.shape, strict=False))
-        sizes = {axis: n for axis, n in sizes.items() if axis not in ("ZCS" if is_map else "Z")}
-        sizes = {axis: n for axis, n in sizes.items() if axis in "YX" or n > 1}
+        sizes = {axis: n for axis, n in sizes.items() if axis in kept and (n > 1 or axis in "YX")}
         return ImageMetadata(
             "".join(sizes),
             tuple(sizes.values()),
-            np.dtype(MAP_DTYPES[name]) if is_map else acquisition.data.dtype,
+            np.dtype(records.MAP_DTYPES[name]) if is_map else acquisition.data.dtype,
             *(acquisition.pixel_size, acquisition.unit),
             channels=() if is_map else acquisition.channels,
             record=self._provenance,
@@ -252,11 +243,13 @@ class ResultFiles:
                     f"all pixels must be written, {missing} of time {time} are missing"
                 )
         staging, thumbnail, acquisition = self._staging, self._thumbnail, self._acquisition
-        write_json(staging / "recipe.json", recipe_record(self._recipe), indent=2)
-        write_json(staging / "transforms.json", {"transforms": squeeze_time(self._transforms)})
+        records.write_json(staging / "recipe.json", records.recipe_record(self._recipe), indent=2)
+        records.write_json(
+            staging / "transforms.json", {"transforms": records.squeeze_time(self._transforms)}
+        )
         limits = (np.percentile(image, DISPLAY_PERCENTILES) for image in thumbnail.images)
         ranges = [(float(low), float(max(high, low + 1e-6))) for low, high in limits]
-        self._files[ALL_IN_FOCUS].set_display_ranges(ranges)
+        self._files[records.ALL_IN_FOCUS].set_display_ranges(ranges)
         image = thumbnail.images[acquisition.focus_channel]
         positions, unit = acquisition.positions[0], acquisition.unit
         figure = preview_figure(image, thumbnail.depth_map, positions, unit)
@@ -275,7 +268,9 @@ class Thumbnail:
         height, width = shape
         self.step = max(1, width // THUMBNAIL_WIDTH_PX, height // (4 * THUMBNAIL_WIDTH_PX))
         small = tuple(-(-size // self.step) for size in shape)
-        self.depth_map = DepthMap(*(np.zeros(small, MAP_DTYPES[n]) for n in DepthMap._fields))
+        self.depth_map = DepthMap(
+            *(np.zeros(small, records.MAP_DTYPES[n]) for n in DepthMap._fields)
+        )
         image_shape = (*small, 3) if colour else small
         self.images = [np.zeros(image_shape, np.float32) for _ in range(channels)]
 
