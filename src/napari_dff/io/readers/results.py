@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 import napari_dff
-from napari_dff.io.readers.axes import as_dask_array, as_stack_error, reason
+from napari_dff.io.readers.axes import StackError, as_dask_array, reason
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES
-from napari_dff.io.readers.tiff_opening import map_tiff, open_tiff
+from napari_dff.io.readers.tiff_opening import map_series, open_tiff
 from napari_dff.io.readers.zarr_store import check_unpickled
 from napari_dff.io.records import PROVENANCE_FILE, ZARR_RECORD_KEY, read_json
 from napari_dff.io.staging import has_interrupted_moves
@@ -94,10 +94,13 @@ def read_image_record(path: Path) -> dict[str, Any]:
 def read_image(path: Path, max_loaded_bytes: float = 0) -> Any:
     """Return the array of an image, colour last: loaded if small, else mapped or decoded lazily."""
     if path.suffix != ".zarr":
-        if path.stat().st_size > max_loaded_bytes:
-            return map_tiff(path)
         with open_tiff(path, []) as (tif, _):
-            return np.asarray(tif.asarray())
+            if path.stat().st_size <= max_loaded_bytes:
+                return np.asarray(tif.asarray())
+            mapped = map_series(tif.series[0])
+        if mapped is None:
+            raise StackError(f"{path.name} is compressed or not contiguous, and can't be mapped")
+        return mapped
     import zarr
 
     array: Any = zarr.open_array(path / "0", mode="r")
@@ -189,8 +192,10 @@ def _is_newer(version: str) -> bool:
 def _open_map(folder: Path, name: str) -> Any:
     """Open one map of a result, ([T,] Y, X), decoded on demand."""
     path = find_image(folder, name) or folder / f"{name}.ome.zarr"
-    with as_stack_error(f"{path.name} can't be read"):
+    try:
         return read_image(path)
+    except Exception as error:  # decoders raise many types
+        raise ValueError(f"{path.name} can't be read: {reason(error)}") from error
 
 
 def _describe_span(positions: np.ndarray, unit: str) -> str:

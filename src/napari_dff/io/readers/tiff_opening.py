@@ -50,18 +50,6 @@ def open_tiff(
         messages.append(f"{path.name} may be damaged: {_clean_message(collector.messages[0])}")
 
 
-def map_tiff(path: Path) -> np.ndarray:
-    """Map the first series of an uncompressed TIFF into memory, read-only.
-
-    StackError if its planes are compressed, not contiguous, or in several files.
-    """
-    with open_tiff(path, []) as (tif, _):
-        mapped = map_series(tif.series[0])
-    if mapped is None:
-        raise StackError(f"{path.name} is compressed or not contiguous, and can't be mapped")
-    return mapped
-
-
 def map_series(series: tifffile.TiffPageSeries) -> np.ndarray | None:
     """Map a series if it is contiguous and uncompressed in one file, else return None."""
     page = series.keyframe
@@ -115,20 +103,15 @@ def _clean_message(message: str) -> str:
 def _check_page_loop(path: Path, tif: tifffile.TiffFile) -> None:
     """Raise StackError if a page points back to another: tifffile would not terminate."""
     kind, file, offset, visited = tif.tiff, tif.filehandle, tif.pages.first.offset, set[int]()
-    while 0 < offset < file.size:
-        if offset in visited:
-            raise StackError(f"{path.name} is damaged: its pages form a loop")
-        visited.add(offset)
-        file.seek(offset)
-        start = file.read(kind.tagnosize)
-        if len(start) < kind.tagnosize:
-            break
-        tags = struct.unpack(kind.tagnoformat, start)[0]
-        file.seek(offset + kind.tagnosize + tags * kind.tagsize)
-        next_offset = file.read(kind.offsetsize)
-        if len(next_offset) < kind.offsetsize:
-            break
-        offset = int(struct.unpack(kind.offsetformat, next_offset)[0])
+    with contextlib.suppress(struct.error):  # the file ends within a page
+        while 0 < offset < file.size:
+            if offset in visited:
+                raise StackError(f"{path.name} is damaged: its pages form a loop")
+            visited.add(offset)
+            file.seek(offset)
+            tags = struct.unpack(kind.tagnoformat, file.read(kind.tagnosize))[0]
+            file.seek(offset + kind.tagnosize + tags * kind.tagsize)
+            offset = int(struct.unpack(kind.offsetformat, file.read(kind.offsetsize))[0])
 
 
 def _check_micromanager(path: Path, tif: tifffile.TiffFile) -> None:
