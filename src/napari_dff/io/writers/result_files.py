@@ -197,9 +197,11 @@ class ResultFiles:
     def _image_metadata(self, name: str) -> ImageMetadata:
         """Return the metadata of an image of the result; T and C only if longer than 1."""
         acquisition, is_map = self._acquisition, name in records.MAP_DTYPES
-        kept = "TYX" if is_map else "TCYXS"
+        letters = "TYX" if is_map else "TCYXS"
         sizes = dict(zip("TCZYXS", acquisition.data.shape, strict=False))
-        sizes = {axis: n for axis, n in sizes.items() if axis in kept and (n > 1 or axis in "YX")}
+        sizes = {
+            axis: n for axis, n in sizes.items() if axis in letters and (n > 1 or axis in "YX")
+        }
         return ImageMetadata(
             "".join(sizes),
             tuple(sizes.values()),

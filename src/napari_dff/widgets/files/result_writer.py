@@ -163,6 +163,6 @@ def _inputs(depth: Layer) -> dict[str, Any]:
         "step": metadata.get("step", ""),
         "translate": [float(v) for v in depth.translate[-2:]],
     }
-    known = metadata.get("input", {})
+    source = metadata.get("input", {})
     computed = ("axes", "shape", "dtype", "channels")
-    return {**{k: v for k, v in known.items() if k not in computed}, "layer": layer}
+    return {**{k: v for k, v in source.items() if k not in computed}, "layer": layer}
