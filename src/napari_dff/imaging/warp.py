@@ -1,78 +1,43 @@
 """Resampling of an image under a projective transform, by cubic B-splines at exact coordinates.
 
-``cv2.warpPerspective`` rounds coordinates to 1/32 pixel, about as much as alignment may be wrong in
-all, and the errors of its cubic kernel were measured to be several times larger on smooth images.
+``cv2.warpPerspective`` rounds coordinates to 1/32 pixel, which is as much as the error of the
+alignment, and the errors of its cubic kernel are several times larger on smooth images.
 """
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 
 from napari_dff.runtime.jit import inline_kernel, kernel
 from napari_dff.runtime.windows import Window, full_window
 
-# Pixels around a window from which its values depend: 24 for the coefficients, on which a border
-# that is cut off has an influence of 0.268^distance, at 24 pixels less than float32 resolves, and 2
-# for the support of the splines.
+# Pixels around a window on which its values depend: 24 for the coefficients, whose dependence on a
+# pixel falls as 0.268^distance and is below the resolution of float32 there, and 2 for the splines.
 SPLINE_MARGIN_PX = 26
 BORDER_TOLERANCE_PX = 1e-6  # rounding error of coordinates at the border
 
 
 def warp(
-    image: np.ndarray,  # (Y, X) or (Y, X, C)
-    transform: np.ndarray,  # (3, 3)
-    shape: tuple[int, int] | None = None,
+    image: np.ndarray,  # (Y, X) or (Y, X, C), any number type
+    transform: np.ndarray,  # (3, 3), (y, x, 1) of the image → of the result, projective
+    shape: tuple[int, int] | None = None,  # of the result, as of the image when None
 ) -> np.ndarray:
-    """Resample an image under a transform; where it has no data its border is repeated.
-
-    Parameters
-    ----------
-    image : (Y, X) or (Y, X, C) array
-        Any number type.
-    transform : (3, 3) array
-        (y, x, 1) of `image` → (y, x, 1) of the result, projective.
-    shape : (int, int), optional
-        Height and width of the result; those of `image` when None.
-
-    Returns
-    -------
-    float32, of `shape` and the channels of `image`
-
-    References
-    ----------
-    Unser, Aldroubi & Eden 1991, doi:10.1109/34.75515 (B-spline interpolation).
-    """
+    """Return an image resampled under a transform, float32; its border is repeated outside."""
     size = (image.shape[0], image.shape[1])
     target = full_window(shape or size)
     return warp_window(image, full_window(size), size, np.linalg.inv(transform), target)
 
 
 def warp_window(
-    part: np.ndarray,  # (h, w) or (h, w, C)
-    part_window: Window,
-    size: tuple[int, int],
-    inverse: np.ndarray,  # (3, 3)
-    window: Window,
+    part: np.ndarray,  # (h, w) or (h, w, C), any number type
+    part_window: Window,  # where the part lies in the image
+    size: tuple[int, int],  # of the image
+    inverse: np.ndarray,  # (3, 3), (y, x, 1) of the result → of the image, projective
+    window: Window,  # of the result
 ) -> np.ndarray:
-    """Resample one window of an image of which only the `source_window` is in memory.
-
-    Parameters
-    ----------
-    part : (h, w) or (h, w, C) array
-        Part of the image, any number type.
-    part_window : Window
-        Where the part lies in the image.
-    size : (int, int)
-        Height and width of the image.
-    inverse : (3, 3) array
-        (y, x, 1) of the result → (y, x, 1) of the image, projective.
-    window : Window
-        Of the result.
-
-    Returns
-    -------
-    float32, of the shape of `window` and the channels of `part`
-    """
+    """Return one window of `warp` from a part of the image, at least the `source_window`."""
     out = np.empty((*window.shape, *part.shape[2:]), dtype=np.float32)
     channels, target = (p[..., None] if p.ndim == 2 else p for p in (part, out))
     origin, start = (part_window.top, part_window.left), (window.top, window.left)
@@ -83,7 +48,7 @@ def warp_window(
 
 
 def source_window(inverse: np.ndarray, window: Window, available: Window) -> Window:
-    """Return the part of the `available` image that `warp_window` needs for `window`."""
+    """Return the part of the `available` image on which `window` of the result depends."""
     bounds = _image_bounds(inverse, window)
     if bounds is None:
         return available
@@ -99,10 +64,8 @@ def _image_bounds(inverse: np.ndarray, window: Window) -> tuple[np.ndarray, np.n
 
     None where the window crosses the horizon of a projective transform.
     """
-    corners = [
-        (y, x, 1) for y in (window.top, window.bottom - 1) for x in (window.left, window.right - 1)
-    ]
-    mapped = np.array(corners) @ inverse.T
+    y, x = (window.top, window.bottom - 1), (window.left, window.right - 1)
+    mapped = np.array(list(itertools.product(y, x, (1,)))) @ inverse.T
     depth = mapped[:, 2:]
     if depth.min() <= 0 <= depth.max():
         return None
@@ -112,7 +75,7 @@ def _image_bounds(inverse: np.ndarray, window: Window) -> tuple[np.ndarray, np.n
 
 def spline_coefficients(image: np.ndarray) -> np.ndarray:
     """Return the (Y, X) float32 cubic B-spline coefficients of an image, mirrored at its border."""
-    from scipy import ndimage  # imported in 0.1 s, which runs without resampling need not pay
+    from scipy import ndimage  # takes 0.1 s
 
     filtered: np.ndarray = ndimage.spline_filter(
         image.astype(np.float32), order=3, output=np.float32, mode="mirror"
@@ -130,7 +93,7 @@ def valid_mask(transform: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 def clear_outside(
     valid: np.ndarray, inverse: np.ndarray, window: Window, size: tuple[int, int]
 ) -> None:
-    """Set `valid`, (h, w) bool over `window`, to False where an image of `size` has no data."""
+    """Set (h, w) `valid` to False where `inverse` maps `window` outside an image of `size`."""
     bounds = _image_bounds(inverse, window)
     if bounds is None or (bounds[0] < 0).any() or (bounds[1] > np.subtract(size, 1)).any():
         _clear_outside(valid, inverse, (window.top, window.left), size)
@@ -138,10 +101,7 @@ def clear_outside(
 
 @kernel
 def _clear_outside(valid, inverse, start, size):  # type: ignore[no-untyped-def]
-    """Set `valid`, (h, w) bool, to False where `inverse` maps pixels outside an image of `size`.
-
-    The first pixel of `valid` is at `start`, (y, x), of the result.
-    """
+    """Clear (h, w) `valid`, whose first pixel is (y, x) = `start` of the result."""
     height, width = valid.shape
     slack = BORDER_TOLERANCE_PX
     for y in range(height):
@@ -160,31 +120,20 @@ def project_point(transform, y, x):  # type: ignore[no-untyped-def]
     return v, u
 
 
-# Cubic B-spline interpolation (Unser, Aldroubi & Eden 1991): the image is
+# Cubic B-spline interpolation (Unser, Aldroubi & Eden 1991, doi:10.1109/34.75515): the image is
 #     f(v, u) = Σ_ij c_ij β(v - i) β(u - j)
 # with the cubic B-spline β, whose support is four pixels, and the coefficients c from
 # `spline_coefficients`, with which f passes through every pixel. At v = i + t with 0 ≤ t < 1, the
 # four weights β(1 + t), β(t), β(1 - t), β(2 - t) of the rows i - 1 … i + 2 are
 #     (1 - t)³/6,   (4 - 6 t² + 3 t³)/6,   1 - the other three,   t³/6.
-# A pixel costs 16 multiplications: four rows, each summed along x first. Coefficients beyond the
-# border are mirrored about the last pixel, as `spline_coefficients` takes them.
+# Four rows are summed along x first. Beyond the border, coefficients are mirrored about the last
+# pixel, as in `spline_coefficients`.
 @kernel
 def _resample(coefficients, origin, size, inverse, start, out):  # type: ignore[no-untyped-def]
-    """Fill `out` with the values of an image under a transform.
+    """Fill (h, w) float32 `out`, whose first pixel is (y, x) = `start` of the result.
 
-    Parameters
-    ----------
-    coefficients : (h, w) float32
-        Spline coefficients of a part of the image.
-    origin : (int, int)
-        Row and column of the image at which the part begins.
-    size : (int, int)
-        Height and width of the image.
-    inverse : (3, 3) float64
-        (y, x, 1) of the result → (y, x, 1) of the image.
-    start : (int, int)
-        Row and column of the result at which `out` begins.
-    out : (h, w) float32
+    (h, w) float32 `coefficients` are those of a part of the image, which begins at `origin`.
+    `size` is that of the image. (3, 3) `inverse` maps (y, x, 1) of the result to the image.
     """
     height, width = out.shape
     for y in range(height):
@@ -199,7 +148,7 @@ def _resample(coefficients, origin, size, inverse, start, out):  # type: ignore[
 
 @inline_kernel
 def evaluate_spline(coefficients, v, u):  # type: ignore[no-untyped-def]
-    """Return the value of the spline at (v, u), clamped to the (h, w) `coefficients`."""
+    """Return the value of a spline of (h, w) `coefficients` at (v, u), clamped to its range."""
     rows, columns = coefficients.shape
     v, u = min(max(v, 0.0), rows - 1.0), min(max(u, 0.0), columns - 1.0)
     i, j = int(v), int(u)

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 Aperture = Literal["gaussian", "disc"]
+Box = tuple[slice, slice]  # rows and columns
 SLICES_PER_PLANE = 3  # depth slices in the distance of two planes
 OCCLUSION_PLANES = 2  # a slice occludes those that lie at least this number of planes behind
 
@@ -28,66 +29,43 @@ def blur(picture: np.ndarray, radius: float, aperture: Aperture = "gaussian") ->
     return cv2.filter2D(picture, -1, disc / disc.sum(), borderType=cv2.BORDER_REPLICATE)
 
 
+# The surface is divided into depth slices of a third of the distance of two planes. The light of
+# each slice is blurred in proportion to its distance from the focal plane (circle of confusion,
+# Potmesil & Chakravarty 1981, doi:10.1145/800224.806818), and attenuated by the slices that are at
+# least two planes nearer. Nearer slices of the same slope do not occlude it.
 def render_opaque(
-    sharp: np.ndarray,
-    depth: np.ndarray,
-    positions: np.ndarray,
+    sharp: np.ndarray,  # (Y, X[, 3]) float, the surface in focus
+    depth: np.ndarray,  # (Y, X), in the unit of `positions`
+    positions: np.ndarray,  # (Z,), increasing towards the camera
     *,
     defocus: float,
     aperture: Aperture = "gaussian",
 ) -> np.ndarray:
-    """Render an opaque surface, in which near parts occlude far parts.
+    """Render an opaque surface, in which near parts occlude far parts: (Z, Y, X[, 3]) float64.
 
-    The surface is divided into depth slices of a third of the distance of two planes. The light of
-    each slice is blurred in proportion to its distance from the focal plane, and attenuated by the
-    slices that are at least two planes nearer. Nearer slices of the same slope do not occlude it.
-    Positions increase towards the camera.
-
-    Parameters
-    ----------
-    sharp : (Y, X) or (Y, X, 3) float array
-        The surface in focus.
-    depth : (Y, X) array
-        Position of each pixel, in the unit of `positions`.
-    positions : (Z,) array
-        Focus position of each plane.
-    defocus : float
-        Standard deviation of the blur at a distance of one plane from the focus, in pixels.
-    aperture : {"gaussian", "disc"}
-        Shape of the point spread function.
-
-    Returns
-    -------
-    (Z, Y, X[, 3]) float64
-
-    References
-    ----------
-    Potmesil & Chakravarty 1981, doi:10.1145/800224.806818 (circle of confusion).
+    `defocus` is the standard deviation of the blur one plane from the focus, in pixels.
     """
     sharp = np.asarray(sharp, dtype=np.float64)
     colours = sharp if sharp.ndim == 3 else sharp[..., None]
     spacing = abs(float(np.mean(np.diff(positions))))
-    slices = np.round(SLICES_PER_PLANE * np.asarray(depth, dtype=np.float64) / spacing).astype(int)
+    slices = _depth_slices(depth, spacing)
     out = np.empty((len(positions), *sharp.shape))
     for i, position in enumerate(positions):
         light = np.zeros((*depth.shape, colours.shape[2] + 1))
         occluded = np.zeros(depth.shape)
-        nearer: list[tuple[int, slice, slice, np.ndarray]] = []
-        for level in np.unique(slices)[::-1]:  # from the nearest to the farthest
+        nearer: list[tuple[int, Box, np.ndarray]] = []
+        for level, height, mask in reversed(slices):
             while nearer and nearer[0][0] >= level + SLICES_PER_PLANE * OCCLUSION_PLANES:
-                _, rows, columns, cover = nearer.pop(0)
-                occluded[rows, columns] += cover
-            mask = (slices == level).astype(np.float64)
-            layer = np.dstack([colours * mask[..., None], mask])
-            height = float(depth[mask > 0].mean())
+                _, box, cover = nearer.pop(0)
+                occluded[box] += cover
             radius = defocus * abs(height - position) / spacing
-            rows, columns = _bounds(mask, margin=int(np.ceil(5 * radius)) + 2)
-            part = blur(layer[rows, columns], radius, aperture)
-            visible = np.clip(1 - occluded[rows, columns], 0, 1)
-            light[rows, columns] += part * visible[..., None]
-            nearer.append((level, rows, columns, part[..., -1]))
+            box = _bounding_box(mask, radius)
+            layer = np.dstack([colours[box] * mask[box][..., None], mask[box]])
+            part = blur(layer, radius, aperture)
+            light[box] += part * np.clip(1 - occluded[box], 0, 1)[..., None]
+            nearer.append((level, box, part[..., -1]))
         picture = light[..., :-1] / np.maximum(light[..., -1:], 1e-9)
-        out[i] = picture if sharp.ndim == 3 else picture[..., 0]
+        out[i] = picture.reshape(sharp.shape)
     return out
 
 
@@ -99,30 +77,32 @@ def render_fluorescent(
     defocus: float,
     haze: float = 0.0,
 ) -> np.ndarray:
-    """Render a thin fluorescent sheet: light is additive, without occlusion.
+    """Render a thin fluorescent sheet, as `render_opaque` but additive, without occlusion.
 
-    The parameters are those of `render_opaque`. `haze` is the out-of-focus light from above and
-    below, as a fraction of the local mean emission. Returns (Z, Y, X) float64.
+    `haze` is the out-of-focus light from above and below, relative to the local mean emission.
     """
     emission = np.asarray(emission, dtype=np.float64)
     spacing = abs(float(np.mean(np.diff(positions))))
-    slices = np.round(SLICES_PER_PLANE * np.asarray(depth, dtype=np.float64) / spacing).astype(int)
-    glow = haze * blur(emission, 12.0)
-    out = np.empty((len(positions), *emission.shape))
-    for i, position in enumerate(positions):
-        out[i] = glow
-        for level in np.unique(slices):
-            mask = slices == level
-            radius = defocus * abs(float(depth[mask].mean()) - position) / spacing
-            rows, columns = _bounds(mask, margin=int(np.ceil(5 * radius)) + 2)
-            out[i][rows, columns] += blur((emission * mask)[rows, columns], radius)
+    slices = _depth_slices(depth, spacing)
+    out = np.tile(haze * blur(emission, 12.0), (len(positions), 1, 1))
+    for plane, position in zip(out, positions, strict=True):
+        for _, height, mask in slices:
+            radius = defocus * abs(height - position) / spacing
+            box = _bounding_box(mask, radius)
+            plane[box] += blur((emission * mask)[box], radius)
     return out
 
 
-def _bounds(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
-    """Return the rows and columns of the bounding box of `mask`, with a margin."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return (
-        slice(max(rows[0] - margin, 0), rows[-1] + margin + 1),
-        slice(max(columns[0] - margin, 0), columns[-1] + margin + 1),
-    )
+def _depth_slices(depth: np.ndarray, spacing: float) -> list[tuple[int, float, np.ndarray]]:
+    """Return number, mean depth and (Y, X) mask of each slice, from the farthest to the nearest."""
+    slices = np.round(SLICES_PER_PLANE * np.asarray(depth, dtype=np.float64) / spacing).astype(int)
+    masks = [(level, slices == level) for level in np.unique(slices)]
+    return [(level, float(depth[mask].mean()), mask) for level, mask in masks]
+
+
+def _bounding_box(mask: np.ndarray, radius: float) -> Box:
+    """Return the rows and columns of `mask`, with a margin for the blur."""
+    margin = int(np.ceil(5 * radius)) + 2
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    top, left = max(rows[0] - margin, 0), max(columns[0] - margin, 0)
+    return slice(top, rows[-1] + margin + 1), slice(left, columns[-1] + margin + 1)

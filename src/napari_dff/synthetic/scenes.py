@@ -13,27 +13,13 @@ from napari_dff.synthetic.rendering import blur, render_fluorescent, render_opaq
 
 
 class GroundTruth(NamedTuple):
-    """A rendered focal stack with its ground truth.
-
-    Attributes
-    ----------
-    stack : FocalStack
-        The recorded stack.
-    depth : (Y, X) float32
-        True focus position of each pixel, in ``stack.unit``.
-    sharp : (Y, X[, 3]), dtype of the planes
-        Image without defocus and noise.
-    textured : (Y, X) bool
-        Pixels with texture, where depth can be measured.
-    transforms : (Z, 3, 3) float64
-        True transforms, (y, x, 1) of a plane → (y, x, 1) of the middle plane.
-    """
+    """A rendered focal stack with its ground truth."""
 
     stack: FocalStack
-    depth: np.ndarray
-    sharp: np.ndarray
-    textured: np.ndarray
-    transforms: np.ndarray
+    depth: np.ndarray  # (Y, X) float32, in the unit of the stack
+    sharp: np.ndarray  # (Y, X[, 3]) of the dtype of the planes, without defocus and noise
+    textured: np.ndarray  # (Y, X) bool, where there is texture, so that depth can be measured
+    transforms: np.ndarray  # (Z, 3, 3) float64, (y, x, 1) of a plane → of the middle plane
 
 
 def noise_texture(shape: tuple[int, int], *, slope: float = 0.8, seed: int = 0) -> np.ndarray:
@@ -62,10 +48,9 @@ def rough_surface(size: int = 256, planes: int = 20, seed: int = 0) -> GroundTru
     depth = positions[-1] * (0.08 + 0.84 * relief((size, size), smoothness=size / 8, seed=seed))
     sharp = noise_texture((size, size), seed=seed + 1)
     clean = render_opaque(sharp, depth, positions, defocus=0.8)
-    stack = FocalStack(
-        photograph(clean, photons=1500, seed=seed), positions, (0.5, 0.5), "micrometer"
-    )
-    return _truth(stack, depth, sharp, np.ones((size, size), dtype=bool))
+    shot = photograph(clean, photons=1500, seed=seed)
+    stack = FocalStack(shot, positions, (0.5, 0.5), "micrometer")
+    return _truth(stack, depth, sharp)
 
 
 def cell_sheet(size: int = 224, planes: int = 20, seed: int = 0) -> GroundTruth:
@@ -86,10 +71,9 @@ def cell_sheet(size: int = 224, planes: int = 20, seed: int = 0) -> GroundTruth:
     clean = render_fluorescent(emission, depth, positions, defocus=0.9, haze=0.5)
     sharp = emission + 0.5 * blur(emission, 12.0)
     scale = 0.95 / max(sharp.max(), clean.max())
-    stack = FocalStack(
-        photograph(scale * clean, photons=800, seed=seed), positions, (0.2, 0.2), "micrometer"
-    )
-    return _truth(stack, depth, scale * sharp, np.ones((size, size), dtype=bool))
+    shot = photograph(scale * clean, photons=800, seed=seed)
+    stack = FocalStack(shot, positions, (0.2, 0.2), "micrometer")
+    return _truth(stack, depth, scale * sharp)
 
 
 def machined_part(size: int = 256, planes: int = 16, seed: int = 0) -> GroundTruth:
@@ -104,13 +88,12 @@ def machined_part(size: int = 256, planes: int = 16, seed: int = 0) -> GroundTru
     tint = np.stack([0.9 + 0.1 * x, 0.75 + 0.2 * y, 0.6 + 0.3 * (x < 0.5)], axis=-1)
     sharp = noise_texture(depth.shape, slope=0.6, seed=seed + 2)[..., None] * tint
     transforms = drift(planes, (size, size), shift=6, magnification=0.02, rotation=0.3, seed=seed)
-    clean = apply_motion(
-        render_opaque(sharp, depth, positions, defocus=0.9), transforms, margin=margin
-    )
+    clean = render_opaque(sharp, depth, positions, defocus=0.9)
+    clean = apply_motion(clean, transforms, margin=margin)
     shot = photograph(clean, photons=4000, dtype=np.uint8, seed=seed)
     stack = FocalStack(shot, positions, (0.02, 0.02), "millimeter")
     inner = (slice(margin, -margin),) * 2
-    return _truth(stack, depth[inner], sharp[inner], np.ones((size, size), dtype=bool), transforms)
+    return _truth(stack, depth[inner], sharp[inner], transforms=transforms)
 
 
 def bare_patch(size: int = 224, planes: int = 20, seed: int = 0) -> GroundTruth:
@@ -123,30 +106,25 @@ def bare_patch(size: int = 224, planes: int = 20, seed: int = 0) -> GroundTruth:
     clean = render_opaque(sharp, depth, positions, defocus=0.8)
     shot = photograph(clean, photons=2500, dtype=np.uint8, seed=seed)
     stack = FocalStack(shot, positions, (0.4, 0.4), "micrometer")
-    return _truth(stack, depth, sharp, ~bare)
-
-
-SCENES: dict[str, Callable[[], GroundTruth]] = {
-    "rough_surface": rough_surface,
-    "cell_sheet": cell_sheet,
-    "machined_part": machined_part,
-    "bare_patch": bare_patch,
-}
+    return _truth(stack, depth, sharp, textured=~bare)
 
 
 def _truth(
     stack: FocalStack,
     depth: np.ndarray,
     sharp: np.ndarray,
-    textured: np.ndarray,
-    transforms: np.ndarray | None = None,
+    *,
+    textured: np.ndarray | None = None,  # everywhere when None
+    transforms: np.ndarray | None = None,  # identities when None
 ) -> GroundTruth:
+    if textured is None:
+        textured = np.ones(depth.shape, dtype=bool)
     if transforms is None:
         transforms = np.tile(np.eye(3), (len(stack.planes), 1, 1))
-    return GroundTruth(
-        stack,
-        depth.astype(np.float32),
-        record_without_noise(sharp, stack.planes.dtype.type),
-        textured,
-        transforms,
-    )
+    picture = record_without_noise(sharp, stack.planes.dtype.type)
+    return GroundTruth(stack, depth.astype(np.float32), picture, textured, transforms)
+
+
+SCENES: dict[str, Callable[[], GroundTruth]] = {
+    scene.__name__: scene for scene in (rough_surface, cell_sheet, machined_part, bare_patch)
+}
