@@ -7,8 +7,9 @@ composed to a chain, which `joint` refines.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -58,25 +59,19 @@ def estimate_transforms(
         return np.tile(np.eye(3), (count, 1, 1)), tuple(PlaneReport(i, i) for i in range(count))
     factor = downsampling_factor(planes.shape[1:3], downsampling.MAX_SIDE_PX)
     images = _read_normalized(planes, factor, progress)
-    match_pair, keypoint_counts = MATCHERS[registration](images, motion, progress)
+    find_candidates, keypoint_counts = MATCHERS[registration](images, motion, progress)
+    match_pair = functools.cache(find_candidates)
     outwards = [*range(reference + 1, count), *range(reference - 1, -1, -1)]
     neighbours = [(i, i - 1 if i > reference else i + 1) for i in outwards]
-    candidates: dict[tuple[int, int], Candidates] = {}
-
-    def match_neighbours(pair: tuple[int, int]) -> None:
-        candidates[pair] = match_pair(*pair)
-
-    def lookup(i: int, j: int) -> Candidates:
-        return candidates.get((i, j)) or match_pair(i, j)
-
-    run_parallel(match_neighbours, neighbours, progress, desc="Matching planes")
+    run_parallel(lambda pair: match_pair(*pair), neighbours, progress, desc="Matching planes")
     if motion == "auto":
-        motion = _select_model([candidates[pair] for pair in neighbours])
-    chain = _compose(lookup, Verifier(images, motion), outwards, reference, progress)
-    transforms, model = chain.transforms, MOTIONS[motion]
+        motion = _select_model([match_pair(*pair) for pair in neighbours])
+    model = MOTIONS[motion]
+    transforms, chain_reports = _compose(images, match_pair, motion, outwards, reference, progress)
+    matched = [i for i, r in enumerate(chain_reports) if r.outcome != Outcome.NOT_MATCHED]
     if registration == "joint" and model.is_linear:
-        transforms = refine_jointly(images, transforms, chain.matched, reference, model, progress)
-    _interpolate_unmatched(transforms, chain.matched)
+        transforms = refine_jointly(images, transforms, matched, reference, model, progress)
+    _interpolate_unmatched(transforms, matched)
     upsampling = upsampling_matrix(factor)
     reports = (
         report._replace(
@@ -85,7 +80,7 @@ def estimate_transforms(
             points=transform_points(upsampling, report.points),
             displacements=factor * report.displacements,
         )
-        for report, keypoints in zip(chain.reports, keypoint_counts, strict=True)
+        for report, keypoints in zip(chain_reports, keypoint_counts, strict=True)
     )
     return upsampling @ transforms @ np.linalg.inv(upsampling), tuple(reports)
 
@@ -129,26 +124,23 @@ def _select_model(candidates: list[Candidates]) -> Motion:
     return min(MOTIONS, key=score)
 
 
-class Chain(NamedTuple):
-    """Transforms composed from neighbour to neighbour."""
-
-    transforms: np.ndarray  # (Z, 3, 3), to the reference plane; the identity where unmatched
-    reports: list[PlaneReport]  # of each plane
-    matched: list[int]  # the reference plane and those that could be matched, in ascending order
-
-
 def _compose(
-    lookup: Callable[[int, int], Candidates],
-    verifier: Verifier,
+    images: np.ndarray,
+    match_pair: Callable[[int, int], Candidates],
+    motion: Motion,
     outwards: list[int],
     reference: int,
     progress: Progress,
-) -> Chain:
-    """Compose verified transforms outwards from the reference plane.
+) -> tuple[np.ndarray, list[PlaneReport]]:
+    """Compose verified transforms to the reference plane, and report on each plane.
 
     A plane that cannot be matched to the last matched plane is matched to the one before that.
+    Planes that cannot be matched at all have the identity.
     """
-    transforms = np.tile(np.eye(3), (len(outwards) + 1, 1, 1))
+    factor = downsampling_factor(images.shape[1:], VERIFICATION_SIDE_PX)
+    upsampling = upsampling_matrix(factor)
+    small = [cv2.GaussianBlur(downsample(p, factor), (0, 0), VERIFICATION_BLUR_PX) for p in images]
+    transforms = np.tile(np.eye(3), (len(images), 1, 1))
     reports = {reference: PlaneReport(reference, reference, model="reference")}
     matched = {1: [reference], -1: [reference]}
     for i in progress(outwards, desc="Checking planes"):
@@ -156,75 +148,59 @@ def _compose(
         fallback = "nothing to match: moves with its neighbour"
         reports[i] = PlaneReport(i, i - side, fallback=fallback, outcome=Outcome.NOT_MATCHED)
         for j in matched[side][: -MAX_NEIGHBOURS - 1 : -1]:
-            candidates = lookup(i, j)
+            candidates = match_pair(i, j)
             if candidates.transforms:
-                step, reports[i] = verifier.choose(i, j, candidates)
+                name = _verify(candidates, motion, small[i], small[j], upsampling)
+                step = candidates.transforms[name] if name else np.eye(3)
                 transforms[i] = transforms[j] @ step
+                reports[i] = _report(i, j, candidates, name, motion)
                 matched[side].append(i)
                 break
-    ordered = [reports[i] for i in sorted(reports)]
-    return Chain(transforms, ordered, sorted({*matched[1], *matched[-1]}))
+    return transforms, [reports[i] for i in sorted(reports)]
 
 
-class Verifier:
-    """Selects transforms that lower the difference between two planes.
+def _verify(
+    candidates: Candidates,
+    motion: Motion,
+    moving: np.ndarray,
+    fixed: np.ndarray,
+    upsampling: np.ndarray,
+) -> Motion | None:
+    """Return the most general model, up to `motion`, that lowers the difference of two planes.
 
-    (Z, Y, X) float32 `images` are compared blurred and downsampled. `requested` is the motion model
-    that was requested or selected; simpler ones are its fallback.
+    It is the mean absolute difference of the blurred planes where both have data.
     """
-
-    def __init__(self, images: np.ndarray, requested: Motion) -> None:
-        factor = downsampling_factor(images.shape[1:], VERIFICATION_SIDE_PX)
-        self._upsampling = upsampling_matrix(factor)
-        self._images = [
-            cv2.GaussianBlur(downsample(image, factor), (0, 0), VERIFICATION_BLUR_PX)
-            for image in images
-        ]
-        self._requested = requested
-
-    def choose(self, i: int, j: int, candidates: Candidates) -> tuple[np.ndarray, PlaneReport]:
-        """Return the most general transform from plane `i` to `j` that lowers their difference.
-
-        The identity where none does.
-        """
-        transforms, (source, target, _, match_count) = candidates
-        names = list(MOTIONS)
-        for name in names[names.index(self._requested) :: -1]:
-            if name not in transforms or not self._lowers_difference(i, j, transforms[name]):
-                continue
-            report = PlaneReport(
-                i,
-                j,
-                matches=match_count,
-                inliers=len(source),
-                model=name,
-                points=source,
-                displacements=target - source,
-            )
-            if len(source):
-                errors = transform_points(transforms[name], source) - target
-                residual = float(np.sqrt(np.mean(np.sum(errors**2, axis=1))))
-                report = report._replace(residual=residual)
-            if name != self._requested:
-                fallback = f"{self._requested} does not lower the difference to plane {j}"
-                report = report._replace(fallback=fallback, outcome=Outcome.SIMPLER_MODEL)
-            return transforms[name], report
-        fallback, outcome = (
-            f"no motion lowers the difference to plane {j}",
-            Outcome.NO_MOTION_NEEDED,
-        )
-        report = PlaneReport(i, j, matches=match_count, fallback=fallback, outcome=outcome)
-        return np.eye(3), report
-
-    def _lowers_difference(self, i: int, j: int, transform: np.ndarray) -> bool:
-        """Return whether the transform lowers the mean absolute difference, where it has data."""
-        small = np.linalg.inv(self._upsampling) @ transform @ self._upsampling
-        moving, fixed = self._images[i], self._images[j]
-        valid = valid_mask(small, fixed.shape)
+    names = list(MOTIONS)
+    for name in names[names.index(motion) :: -1]:
+        if name not in candidates.transforms:
+            continue
+        transform = np.linalg.inv(upsampling) @ candidates.transforms[name] @ upsampling
+        valid = valid_mask(transform, fixed.shape)
         if valid.mean() < MIN_OVERLAP:
-            return False
-        difference = float(np.abs(moving - fixed)[valid].mean())
-        return float(np.abs(warp(moving, small) - fixed)[valid].mean()) < difference
+            continue
+        difference = np.abs(warp(moving, transform) - fixed)[valid].mean()
+        if difference < np.abs(moving - fixed)[valid].mean():
+            return name
+    return None
+
+
+def _report(
+    i: int, j: int, candidates: Candidates, model: Motion | None, requested: Motion
+) -> PlaneReport:
+    source, target, _, count = candidates.matches
+    if model is None:
+        fallback = f"no motion lowers the difference to plane {j}"
+        outcome = Outcome.NO_MOTION_NEEDED
+        return PlaneReport(i, j, matches=count, fallback=fallback, outcome=outcome)
+    report = PlaneReport(i, j, 0, count, len(source), model=model)
+    if len(source):
+        errors = transform_points(candidates.transforms[model], source) - target
+        residual = float(np.sqrt(np.mean(np.sum(errors**2, axis=1))))
+        report = report._replace(residual=residual, points=source, displacements=target - source)
+    if model != requested:
+        fallback = f"{requested} does not lower the difference to plane {j}"
+        report = report._replace(fallback=fallback, outcome=Outcome.SIMPLER_MODEL)
+    return report
 
 
 def _interpolate_unmatched(transforms: np.ndarray, matched: list[int]) -> None:

@@ -15,44 +15,35 @@ BLUR_KERNEL_PX = 5
 SWAP_AXES = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]])  # (x, y, 1) of cv2 ↔ (y, x, 1)
 
 
-# The enhanced correlation coefficient is the correlation of both planes after their means are
-# subtracted: linear changes of brightness have no effect. Its Gauss-Newton iteration converges only
-# from nearby and stops early on fine speckle (OpenCV issue 29774). So it starts at the coarsest
-# level of a pyramid, where planes have a quarter of their size, and the result of each level is the
-# start of the next.
+# The enhanced correlation coefficient (Evangelidis & Psarakis 2008, doi:10.1109/TPAMI.2008.113) is
+# the correlation of both planes after their means are subtracted: linear changes of brightness have
+# no effect. Its Gauss-Newton iteration converges only from nearby and stops early on fine speckle
+# (OpenCV issue 29774). So it starts at the coarsest level of a pyramid, where planes have a quarter
+# of their size, and the result of each level is the start of the next.
 #
 # cv2 returns the transform W from the fixed to the moving plane, in (x, y). With S = diag(s, s, 1)
 # for a level that is s times as large as the planes, W there is S W S⁻¹.
 def estimate_ecc(source: np.ndarray, target: np.ndarray, model: MotionModel) -> np.ndarray | None:
-    """Estimate the transform from `source` to `target`, (Y, X) float32 images.
+    """Return the transform from `source` to `target`, (Y, X) float32 images.
 
-    Returns
-    -------
-    (3, 3) float64 or None
-        (y, x, 1) of `source` → (y, x, 1) of `target`; None where the iteration does not converge.
-
-    References
-    ----------
-    Evangelidis & Psarakis 2008, doi:10.1109/TPAMI.2008.113.
+    None where the iteration does not converge.
     """
     pyramid = [(source, target)]
     while len(pyramid) < PYRAMID_LEVELS and min(pyramid[-1][0].shape) >= MIN_PYRAMID_SIDE_PX:
         pyramid.append((cv2.pyrDown(pyramid[-1][0]), cv2.pyrDown(pyramid[-1][1])))
-    inverse = np.eye(3, dtype=np.float64)
+    inverse = np.eye(3)
     rows = 3 if model.ecc_type == cv2.MOTION_HOMOGRAPHY else 2
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, MAX_ITERATIONS, CONVERGENCE)
-    for level in range(len(pyramid) - 1, -1, -1):
-        moving, fixed = pyramid[level]
+    for level, (moving, fixed) in reversed(list(enumerate(pyramid))):
         mask = np.full(fixed.shape, 255, np.uint8)
         scale = np.diag([0.5**level, 0.5**level, 1.0])
-        start = (scale @ inverse @ np.linalg.inv(scale)).astype(np.float32)[:rows].copy()
+        at_level = scale @ inverse @ np.linalg.inv(scale)
+        start = at_level[:rows].astype(np.float32)
         try:
-            _, result = cv2.findTransformECC(
+            at_level[:rows] = cv2.findTransformECC(
                 fixed, moving, start, model.ecc_type, criteria, mask, BLUR_KERNEL_PX
-            )
+            )[1]
         except cv2.error:
             return None
-        at_level = np.eye(3)
-        at_level[:rows] = result
         inverse = np.linalg.inv(scale) @ at_level @ scale
     return np.asarray(np.linalg.inv(SWAP_AXES @ inverse @ SWAP_AXES))

@@ -1,8 +1,8 @@
 """Joint registration: sub-pixel transforms of near pairs of planes, solved as one system.
 
-Errors accumulate in a chain of neighbours. Here every plane is compared with the next three. Each
-comparison starts from the chain, and one robust least-squares system yields the transforms that
-agree best with all comparisons.
+In a chain of neighbours, errors accumulate. So every plane is compared with the next three, from
+the chain as the start, and the transforms that agree best with all comparisons are found by one
+system of robust least squares.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from napari_dff.registration.motion import MotionModel, transform_points
-from napari_dff.registration.subpixel import BandpassImage, bandpass, corner_points, refine_pair
+from napari_dff.registration.motion import MotionModel, corner_points, transform_points
+from napari_dff.registration.subpixel import BandpassImage, bandpass, refine_pair
 from napari_dff.runtime.progress import Progress, no_progress
 from napari_dff.runtime.threads import run_parallel, thread_count
 
@@ -34,51 +34,34 @@ class PairTransform(NamedTuple):
 
 
 def refine_jointly(
-    images: np.ndarray,
-    chain: np.ndarray,
-    matched: list[int],
+    images: np.ndarray,  # (Z, Y, X) float32
+    chain: np.ndarray,  # (Z, 3, 3), from which the comparisons start
+    matched: list[int],  # planes whose transform is known; the others keep theirs
     reference: int,
-    model: MotionModel,
+    model: MotionModel,  # a linear one
     progress: Progress,
 ) -> np.ndarray:
-    """Refine the transforms of all planes to the reference plane together.
+    """Return the (Z, 3, 3) transforms of all planes to the reference plane, refined together.
 
-    Parameters
-    ----------
-    images : (Z, Y, X) float32
-    chain : (Z, 3, 3) array
-        Transforms from which the comparisons start.
-    matched : list of int
-        Planes whose transform is known; the others keep theirs.
-    reference : int
-        The plane that stays.
-    model : MotionModel
-        A linear one.
-    progress : Progress
-
-    Returns
-    -------
-    (Z, 3, 3) float64
-        Identities where no corner of any plane moves by `MIN_TRAVEL_PX`.
+    Identities where no corner of any plane moves by `MIN_TRAVEL_PX`.
     """
-    near = [(a, b) for gap in PLANE_GAPS for a, b in zip(matched, matched[gap:], strict=False)]
-    pairs = _refine_pairs(images, chain, matched, near, model, progress)
+    pairs = _compare_near_planes(images, chain, matched, model, progress)
     shape = images[0].shape
-    transforms = solve([pairs[pair] for pair in near], chain, reference, model, shape)
+    transforms = solve(pairs, chain, reference, model, shape)
     corners = corner_points(shape)
     travel = max(np.abs(transform_points(transforms[i], corners) - corners).max() for i in matched)
     return np.tile(np.eye(3), (len(chain), 1, 1)) if travel < MIN_TRAVEL_PX else transforms
 
 
-def _refine_pairs(
+def _compare_near_planes(
     images: np.ndarray,
     chain: np.ndarray,
     matched: list[int],
-    near: list[tuple[int, int]],
     model: MotionModel,
     progress: Progress,
-) -> dict[tuple[int, int], PairTransform]:
-    """Compare all `near` pairs, block by block of planes, so that few band-passed planes exist."""
+) -> list[PairTransform]:
+    """Compare planes in blocks, so that few band-passed planes are in memory."""
+    near = [(a, b) for gap in PLANE_GAPS for a, b in zip(matched, matched[gap:], strict=False)]
     bands: dict[int, BandpassImage] = {}
     pairs: dict[tuple[int, int], PairTransform] = {}
     ticks = iter(progress(near, desc="Refining motions"))
@@ -102,7 +85,7 @@ def _refine_pairs(
         run_parallel(filter_plane, [i for i in needed if i not in bands], no_progress, desc="")
         run_parallel(compare, [pair for pair in near if pair[0] in block], advance, desc="")
     next(ticks, None)
-    return pairs
+    return [pairs[pair] for pair in near]
 
 
 # Unknown are the transforms T_i from every plane i to the reference plane, for which T = I. A pair

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,7 @@ class LazyAlignedStack:
     report: tuple[PlaneReport, ...] = ()
 
     def __post_init__(self) -> None:
-        count, *_ = self.shape
+        count = len(self)
         transforms = as_numbers("transforms", self.transforms).astype(np.float64)
         if transforms.shape != (count, 3, 3):
             raise ValueError(
@@ -106,11 +106,11 @@ class LazyAlignedStack:
         top, bottom, rows = _bounds(y, self.shape[1])
         left, right, columns = _bounds(x, self.shape[2])
         window, within = Window(top, bottom, left, right), (rows, columns, *channels)
-        numbers = range(len(self))[plane]
-        if isinstance(numbers, int):
-            return self._read(numbers, window)[within]
-        out = np.empty((len(numbers), *window.shape, *self.shape[3:]), dtype=self.dtype)
-        for k, i in enumerate(numbers):
+        index = range(len(self))[plane]
+        if isinstance(index, int):
+            return self._read(index, window)[within]
+        out = np.empty((len(index), *window.shape, *self.shape[3:]), dtype=self.dtype)
+        for k, i in enumerate(index):
             out[k] = self._read(i, window)
         return out[(slice(None), *within)]
 
@@ -120,8 +120,7 @@ class LazyAlignedStack:
     def valid(self, window: Window) -> np.ndarray:
         """Return where in `window` every plane has data: (h, w) bool."""
         valid = np.ones(window.shape, dtype=bool)
-        for i in range(len(self)):
-            inverse = self._inverse(i)
+        for inverse in map(self._inverse, range(len(self))):
             if inverse is not None:
                 clear_outside(valid, inverse, window, self._size)
         return valid
@@ -139,22 +138,23 @@ class LazyAlignedStack:
 
     def _read(self, i: int, window: Window) -> np.ndarray:
         """Return one window of one plane."""
-        if 0 in window.shape:
-            return np.empty((*window.shape, *self.shape[3:]), dtype=self.dtype)
-        inverse = self._inverse(i)
-        part = window
-        if inverse is not None:
-            part = source_window(inverse, window, full_window(self._size))
+        out = np.empty((*window.shape, *self.shape[3:]), dtype=self.dtype)
+        if not out.size:
+            return out
+        inverse, size = self._inverse(i), self._size
+        part = window if inverse is None else source_window(inverse, window, full_window(size))
         source = read_plane(self.planes, i, part.slices)
         if inverse is None and self.gains is None:
             return source
-        out = np.empty((*window.shape, *self.shape[3:]), dtype=self.dtype)
-        for block in _blocks(window):
+        tops = range(window.top, window.bottom, MAX_BLOCK_PX)
+        lefts = range(window.left, window.right, MAX_BLOCK_PX)
+        for top, left in itertools.product(tops, lefts):
+            bottom, right = top + MAX_BLOCK_PX, left + MAX_BLOCK_PX
+            block = Window(top, min(bottom, window.bottom), left, min(right, window.right))
             needed = block if inverse is None else source_window(inverse, block, part)
             values = source[needed.slices_in(part)]
             if inverse is not None:
-                resampled = warp_window(values, needed, self._size, inverse, block)
-                values = as_dtype(resampled, self.dtype)
+                values = as_dtype(warp_window(values, needed, size, inverse, block), self.dtype)
             if self.gains is not None:
                 values = as_dtype(values * self.gains[i], self.dtype)
             out[block.slices_in(window)] = values
@@ -188,12 +188,3 @@ def _bounds(index: Any, size: int) -> tuple[int, int, Any]:
         return 0, 0, slice(None)
     first, last = sorted((places[0], places[-1]))
     return first, last + 1, slice(None, None, places.step)
-
-
-def _blocks(window: Window) -> Iterator[Window]:
-    """Yield windows of at most `MAX_BLOCK_PX` pixels a side that make up `window`."""
-    for top in range(window.top, window.bottom, MAX_BLOCK_PX):
-        for left in range(window.left, window.right, MAX_BLOCK_PX):
-            bottom = min(top + MAX_BLOCK_PX, window.bottom)
-            right = min(left + MAX_BLOCK_PX, window.right)
-            yield Window(top, bottom, left, right)

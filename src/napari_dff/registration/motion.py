@@ -1,10 +1,12 @@
 """Motion models, from the simplest to the most general, and their fits to matched points.
 
-Points are (N, 2) in the order (y, x). Transforms are (3, 3) and act on (y, x, 1).
+Points are (N, 2) float64 in the order (y, x), in pixels. Transforms are (3, 3) and act on
+(y, x, 1). The weights of matches are (N,) inverse variances, up to a common factor.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +16,7 @@ import numpy as np
 from napari_dff.model.recipe import Motion
 
 REWEIGHTING_STEPS = 12
+HOMOGRAPHY_PASSES = 3
 ERROR_FLOOR_PX = 1e-6  # smaller errors are rounding errors
 
 
@@ -23,30 +26,25 @@ def transform_points(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.asarray(mapped[:, :2] / mapped[:, 2:])
 
 
+def corner_points(shape: tuple[int, int]) -> np.ndarray:
+    """Return the centres of the four corner pixels of a plane of `shape`."""
+    return np.array(list(itertools.product((0, shape[0] - 1.0), (0, shape[1] - 1.0))))
+
+
 def fit_translation(source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the weighted mean shift."""
-    transform = np.eye(3)
-    transform[:2, 2] = np.average(target - source, axis=0, weights=weights)
-    return transform
+    return _affine(np.eye(2), np.zeros(2), np.average(target - source, axis=0, weights=weights))
 
 
+# With z = y + i x measured from the weighted centroids, the transform is z → c z with a complex
+# number c = a + i b, and least squares give c = Σ w z̄ z' / Σ w |z|².
 def fit_similarity(source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Fit shift, rotation and one magnification by weighted least squares.
-
-    With z = y + i x measured from the weighted centroids, the transform is z → c z with a complex
-    number c = a + i b, and least squares give c = Σ w z̄ z' / Σ w |z|².
-    """
-    source_centroid, target_centroid = (
-        np.average(points, axis=0, weights=weights) for points in (source, target)
-    )
-    y, x = (source - source_centroid).T
-    v, u = (target - target_centroid).T
+    """Fit shift, rotation and one magnification by weighted least squares."""
+    p, q = (np.average(points, axis=0, weights=weights) for points in (source, target))
+    (y, x), (v, u) = (source - p).T, (target - q).T
     norm = np.sum(weights * (y**2 + x**2))
     a, b = np.sum(weights * (y * v + x * u)) / norm, np.sum(weights * (y * u - x * v)) / norm
-    transform = np.eye(3)
-    transform[:2, :2] = [[a, -b], [b, a]]
-    transform[:2, 2] = target_centroid - transform[:2, :2] @ source_centroid
-    return transform
+    return _affine(np.array([[a, -b], [b, a]]), p, q)
 
 
 def fit_affine(source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -55,37 +53,33 @@ def fit_affine(source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> n
     root = np.sqrt(weights)[:, None]
     design = np.column_stack([source - centroid, np.ones(len(source))])
     solution = np.linalg.lstsq(root * design, root * target, rcond=None)[0]
+    return _affine(solution[:2].T, centroid, solution[2])
+
+
+def _affine(linear: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return the transform with (2, 2) `linear` that maps the point `source` to `target`."""
     transform = np.eye(3)
-    transform[:2, :2] = solution[:2].T
-    transform[:2, 2] = solution[2] - transform[:2, :2] @ centroid
+    transform[:2, :2] = linear
+    transform[:2, 2] = target - transform[:2, :2] @ source
     return transform
 
 
+# The direct linear transform, on normalised coordinates (Hartley 1997, doi:10.1109/34.601246),
+# minimizes Σ w d² |H p / d - q|² with the projective depth d = h₃ · p: an algebraic error. Each
+# further pass divides by the depth of the pass before, so that what is minimized approaches the
+# distance in pixels.
 def fit_homography(source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Fit a projective transform by the normalised direct linear transform.
-
-    The direct linear transform minimizes Σ w d² |H p / d - q|² with the projective depth
-    d = h₃ · p: an algebraic error. Each further pass divides by the depth of the pass before, so
-    that what is minimized approaches the distance in pixels.
-
-    References
-    ----------
-    Hartley 1997, doi:10.1109/34.601246.
-    """
+    """Fit a projective transform by the normalised direct linear transform."""
     normalize_source, normalize_target = _normalisation(source), _normalisation(target)
     p = transform_points(normalize_source, source)
     q = transform_points(normalize_target, target)
-    one, zero = np.ones(len(p)), np.zeros((len(p), 3))
-    points = np.column_stack([p, one])
-    depth = one
-    for _ in range(3):
+    depth, zero = np.ones(len(p)), np.zeros((len(p), 3))
+    points = np.column_stack([p, depth])
+    for _ in range(HOMOGRAPHY_PASSES):
         root = (np.sqrt(weights) / depth)[:, None]
-        rows = np.vstack(
-            [
-                root * np.hstack([points, zero, -q[:, :1] * points]),
-                root * np.hstack([zero, points, -q[:, 1:] * points]),
-            ]
-        )
+        down = root * np.hstack([points, zero, -q[:, :1] * points])
+        across = root * np.hstack([zero, points, -q[:, 1:] * points])
+        rows = np.vstack([down, across])
         transform = np.linalg.eigh(rows.T @ rows)[1][:, 0].reshape(3, 3)
         depth = points @ transform[2]
     transform = np.linalg.inv(normalize_target) @ transform @ normalize_source
@@ -103,72 +97,39 @@ def _normalisation(points: np.ndarray) -> np.ndarray:
 # A linear motion model is the set of transforms M(p) = M₀ + Σ p_k G_k. Each generator G_k is the
 # derivative by one parameter: a shift along y or x, a magnification, a rotation, or one element of
 # the linear part. Mapped coordinates are linear in p, and so is the joint solve.
-def _element(row: int, column: int) -> np.ndarray:
-    matrix = np.zeros((3, 3))
-    matrix[row, column] = 1
-    return matrix
-
-
-_SHIFT_Y, _SHIFT_X = _element(0, 2), _element(1, 2)
-_SCALE, _ROTATION = _element(0, 0) + _element(1, 1), _element(1, 0) - _element(0, 1)
-_AFFINE = [_element(row, column) for row in (0, 1) for column in (0, 1, 2)]
-_PROJECTIVE_ROW = _element(2, 2)
+_E = np.eye(9).reshape(3, 3, 3, 3)  # _E[i, j] is 1 in row i and column j, and 0 elsewhere
+_SHIFTS = _E[:2, 2]
+_SCALE, _ROTATION = _E[0, 0] + _E[1, 1], _E[1, 0] - _E[0, 1]
+_AFFINE = _E[:2].reshape(6, 3, 3)
 
 
 @dataclass(frozen=True, eq=False)
 class MotionModel:
-    """A kind of motion between two planes.
-
-    Parameters
-    ----------
-    parameter_count : int
-    least_squares : callable
-        (N, 2) source, (N, 2) target, (N,) weights → (3, 3): the exact weighted fit.
-    ecc_type : int
-        The model by which ``cv2.findTransformECC`` approximates this one.
-    origin : (3, 3) array
-        M₀ of a linear model.
-    generators : (parameter_count, 3, 3) array
-        G_k of a linear model, M(p) = M₀ + Σ p_k G_k; empty where transforms are not linear in
-        their parameters.
-    """
+    """A kind of motion between two planes."""
 
     parameter_count: int
+    # Source, target and weights → transform: the exact weighted fit.
     least_squares: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-    ecc_type: int
-    origin: np.ndarray
-    generators: np.ndarray
+    ecc_type: int  # the model by which cv2.findTransformECC approximates this one
+    origin: np.ndarray  # (3, 3), M₀ of a linear model
+    generators: np.ndarray  # (parameter_count, 3, 3), G_k of a linear model; else empty
 
     @property
     def is_linear(self) -> bool:
         """Whether the model has generators."""
         return len(self.generators) > 0
 
+    # Iteratively re-weighted least squares. With the error e_i of a match in units of its standard
+    # deviation and the median error s, its weight is w_i / (1 + (e_i / 2 s)²): a Cauchy weight,
+    # which falls off with the square of the error.
     def fit(self, source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Fit the model to matches of which some may be wrong.
-
-        Iteratively re-weighted least squares. With the error e_i of a match in units of its
-        standard deviation and the median error s, its weight is w_i / (1 + (e_i / 2 s)²): a Cauchy
-        weight, which falls off with the square of the error.
-
-        Parameters
-        ----------
-        source, target : (N, 2) array
-            Matched points (y, x), in pixels.
-        weights : (N,) array
-            Inverse variances w_i of the matches, up to a common factor.
-
-        Returns
-        -------
-        (3, 3) float64
-        """
+        """Fit the model to matches of which some may be wrong."""
         robust_weights = weights
-        transform = np.eye(3)
         for _ in range(REWEIGHTING_STEPS):
             transform = self.least_squares(source, target, robust_weights)
             distances = np.hypot(*(transform_points(transform, source) - target).T)
             errors = distances * np.sqrt(weights)
-            scale = max(float(np.median(errors)), 1e-6)
+            scale = max(float(np.median(errors)), ERROR_FLOOR_PX)
             robust_weights = weights / (1 + (errors / (2 * scale)) ** 2)
         return transform
 
@@ -178,26 +139,19 @@ class MotionModel:
         grid = np.column_stack([y.ravel(), x.ravel()])
         return self.least_squares(grid, transform_points(transform, grid), np.ones(len(grid)))
 
+    # n ln σ² + k ln n (Schwarz 1978, doi:10.1214/aos/1176344136), with n coordinates, k parameters
+    # and the variance σ² of the errors. Errors are clipped at three standard deviations (from their
+    # median), so that a few wrong matches do not decide.
     def information_criterion(
         self, transform: np.ndarray, source: np.ndarray, target: np.ndarray, weights: np.ndarray
     ) -> float:
-        """Return the Bayesian information criterion of a fit: lower is better.
-
-        n ln σ² + k ln n, with n coordinates, k parameters and the variance σ² of the errors.
-
-        References
-        ----------
-        Schwarz 1978, doi:10.1214/aos/1176344136.
-        """
+        """Return the Bayesian information criterion of a fit: lower is better."""
         distances = transform_points(transform, source) - target
-        errors = (distances * np.sqrt(weights)[:, None]).ravel()
-        # Errors are clipped at three standard deviations (from their median), so that a few wrong
-        # matches do not decide.
-        deviation = np.median(np.abs(errors)) / 0.6745 + ERROR_FLOOR_PX
-        clipped = np.minimum(np.abs(errors), 3 * deviation)
+        errors = np.abs((distances * np.sqrt(weights)[:, None]).ravel())
+        deviation = np.median(errors) / 0.6745 + ERROR_FLOOR_PX
+        variance = np.mean(np.minimum(errors, 3 * deviation) ** 2) + ERROR_FLOOR_PX**2
         count = len(errors)
-        log_variance = np.log(np.mean(clipped**2) + ERROR_FLOOR_PX**2)
-        return float(count * log_variance + self.parameter_count * np.log(count))
+        return float(count * np.log(variance) + self.parameter_count * np.log(count))
 
     def matrix(self, parameters: np.ndarray) -> np.ndarray:
         """Return the transform M(p) of a linear model."""
@@ -218,45 +172,23 @@ class MotionModel:
         return np.array(sorted(self.generators, key=lambda matrix: bool(matrix[:, :2].any())))
 
     def increment(self, step: np.ndarray, radius: float, shape: tuple[int, int]) -> np.ndarray:
-        """Return the transform of a small step about the centre of a plane.
+        """Return the transform of a small step about the centre of a plane of `shape`.
 
-        Parameters
-        ----------
-        step : (P,) array
-            Along `step_generators`, in pixels: shifts, then displacements at distance `radius`
-            from the centre.
-        radius : float
-            In pixels.
-        shape : (int, int)
-            Height and width of the plane.
+        (P,) `step` is along `step_generators`, in pixels: shifts, then displacements at the
+        distance `radius` from the centre.
         """
         derivative = np.tensordot(step, self.step_generators, 1)
-        transform = np.eye(3)
-        transform[:2, :2] += derivative[:2, :2] / radius
         centre = (np.array(shape) - 1) / 2
-        transform[:2, 2] = centre - transform[:2, :2] @ centre + derivative[:2, 2]
+        transform = _affine(np.eye(2) + derivative[:2, :2] / radius, centre, centre)
+        transform[:2, 2] += derivative[:2, 2]
         return transform
 
 
 MOTIONS: dict[Motion, MotionModel] = {
-    "translation": MotionModel(
-        2, fit_translation, cv2.MOTION_TRANSLATION, np.eye(3), np.array([_SHIFT_Y, _SHIFT_X])
+    "translation": MotionModel(2, fit_translation, cv2.MOTION_TRANSLATION, np.eye(3), _SHIFTS),
+    "similarity": MotionModel(  # cv2 has none: its affine result is projected
+        4, fit_similarity, cv2.MOTION_AFFINE, _E[2, 2], np.array([_SCALE, _ROTATION, *_SHIFTS])
     ),
-    "similarity": MotionModel(
-        4,
-        fit_similarity,
-        cv2.MOTION_AFFINE,  # cv2 has no similarity: its affine result is projected
-        _PROJECTIVE_ROW,
-        np.array([_SCALE, _ROTATION, _SHIFT_Y, _SHIFT_X]),
-    ),
-    "affine": MotionModel(6, fit_affine, cv2.MOTION_AFFINE, _PROJECTIVE_ROW, np.array(_AFFINE)),
-    "homography": MotionModel(
-        8, fit_homography, cv2.MOTION_HOMOGRAPHY, _PROJECTIVE_ROW, np.empty((0, 3, 3))
-    ),
+    "affine": MotionModel(6, fit_affine, cv2.MOTION_AFFINE, _E[2, 2], _AFFINE),
+    "homography": MotionModel(8, fit_homography, cv2.MOTION_HOMOGRAPHY, _E[2, 2], _E[:0, 0]),
 }
-
-
-def rms_distance(transform: np.ndarray, source: np.ndarray, target: np.ndarray) -> float:
-    """Return the root mean square distance of mapped `source` points to `target`, in pixels."""
-    distances = transform_points(transform, source) - target
-    return float(np.sqrt(np.mean(np.sum(distances**2, axis=1))))

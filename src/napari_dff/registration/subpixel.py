@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from napari_dff.imaging.warp import evaluate_spline, project_point, spline_coefficients
-from napari_dff.registration.motion import MotionModel, transform_points
+from napari_dff.registration.motion import MotionModel, corner_points, transform_points
 from napari_dff.runtime.jit import inline_kernel, kernel
 
 BAND_PX = (1.5, 4.0)  # standard deviations of the two Gaussians of the band-pass filter
@@ -31,26 +31,15 @@ class BandpassImage(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """Pixels of the fixed plane at which two planes are compared.
+    """Pixels of the fixed plane at which two planes are compared."""
 
-    Attributes
-    ----------
-    y, x : (N,) float32
-        In pixels.
-    radius : float
-        Half the longer side of the plane, in pixels.
-    displacements : (P - 2, 2, N) float32
-        G_k r: displacement (y, x) of each sample by a unit step of each parameter after the two
-        shifts, for which it is (1, 0) and (0, 1).
-    values, gradient_y, gradient_x : (N,) float32
-        Of the fixed plane.
-    """
-
-    y: np.ndarray
+    y: np.ndarray  # (N,) float32, in pixels
     x: np.ndarray
-    radius: float
+    radius: float  # half the longer side of the plane, in pixels
+    # (P - 2, 2, N) float32, G_k r: displacement (y, x) by a unit step of each parameter after the
+    # two shifts, whose displacements are (1, 0) and (0, 1).
     displacements: np.ndarray
-    values: np.ndarray
+    values: np.ndarray  # (N,) float32, of the fixed plane
     gradient_y: np.ndarray
     gradient_x: np.ndarray
 
@@ -72,60 +61,39 @@ def bandpass(image: np.ndarray) -> BandpassImage:
 # m_T(r) becomes m_T(r - δ(r)). To first order, with a factor g for the exposure,
 #     g m_T(r) - f(r) = ∇I(r) · δ(r) = Σ p_k J_k(r),    J_k(r) = ∇I(r) · G_k r.
 # ∇I is the mean of the gradients of g m_T and of f. That makes the step exact to second order and
-# treats both planes alike, though they are blurred differently (Benhimane & Malis 2004). Weighted
-# least squares give
+# treats both planes alike, though they are blurred differently (Benhimane & Malis 2004,
+# doi:10.1109/IROS.2004.1389474). Weighted least squares give
 #     (J W Jᵀ) p = J W (g m_T - f).
 # W are Cauchy weights with the scale s from the median residual: dust on the sensor, which does not
-# move with the specimen, has large residuals and hardly counts. The covariance of p is
+# move with the specimen, has large residuals and small weights. The covariance of p is
 # s² (J W Jᵀ)⁻¹; the square root of its trace is the deviation of the transform.
 #
 # r is measured from the centre of the plane in units of half its longer side, so that every p_k is
 # in pixels. Samples lie on a grid: pixels closer together than the finer blur are redundant.
 def refine_pair(
-    moving: BandpassImage, fixed: BandpassImage, start: np.ndarray, model: MotionModel
+    moving: BandpassImage,
+    fixed: BandpassImage,
+    start: np.ndarray,  # (3, 3), moving plane → fixed plane, correct within a few pixels
+    model: MotionModel,  # a linear one
 ) -> tuple[np.ndarray, float]:
-    """Refine the transform from one plane to another.
+    """Return the refined (3, 3) transform and its standard deviation in pixels.
 
-    Parameters
-    ----------
-    moving, fixed : BandpassImage
-    start : (3, 3) array
-        (y, x, 1) of the moving plane → (y, x, 1) of the fixed plane, within a few pixels.
-    model : MotionModel
-        A linear one.
-
-    Returns
-    -------
-    (3, 3) float64
-    float
-        Standard deviation in pixels; infinite, with `start`, where the planes overlap too little
-        or the iteration diverges.
-
-    References
-    ----------
-    Benhimane & Malis 2004, doi:10.1109/IROS.2004.1389474.
+    `start` and infinity where the planes overlap too little or the iteration diverges.
     """
     shape = (fixed.values.shape[0], fixed.values.shape[1])
     samples = _sample_fixed(fixed, model)
     transform = start.copy()
     deviation = np.inf
     for _ in range(MAX_ITERATIONS):
-        values, gradient_y, gradient_x, covered = _resample(
-            moving.coefficients,
-            moving.gradient_y,
-            moving.gradient_x,
-            samples.y,
-            samples.x,
-            np.linalg.inv(transform),
-        )
+        inverse = np.linalg.inv(transform)
+        values, down, across, covered = _resample(*moving[1:], samples.y, samples.x, inverse)
         if covered.mean() < MIN_OVERLAP:
             return start, np.inf
-        products = (values * samples.values)[covered].sum()
-        gain = float(products / max((values[covered] ** 2).sum(), 1e-12))
+        gain = (values * samples.values)[covered].sum() / max((values[covered] ** 2).sum(), 1e-12)
         gain = float(np.clip(gain, 0.25, 4))
         residuals = (gain * values - samples.values)[covered]
-        down = (gain * gradient_y + samples.gradient_y) / 2
-        across = (gain * gradient_x + samples.gradient_x) / 2
+        down = (gain * down + samples.gradient_y) / 2
+        across = (gain * across + samples.gradient_x) / 2
         columns = [down, across, *(down * v + across * u for v, u in samples.displacements)]
         jacobian = np.stack([column[covered] for column in columns])
         scale = 1.4826 * np.median(np.abs(residuals)) + 1e-9
@@ -145,50 +113,27 @@ def refine_pair(
     return transform, max(deviation, MIN_DEVIATION_PX)
 
 
-def corner_points(shape: tuple[int, int]) -> np.ndarray:
-    """Return the centres of the four corner pixels of a plane: (4, 2) float64."""
-    bottom, right = shape[0] - 1.0, shape[1] - 1.0
-    return np.array([[0, 0], [0, right], [bottom, 0], [bottom, right]], dtype=np.float64)
-
-
 def _sample_fixed(fixed: BandpassImage, model: MotionModel) -> Samples:
     height, width = fixed.values.shape
     spacing = max(1, round(np.sqrt(height * width / SAMPLE_COUNT)))
     edge = min(EDGE_PX, height // 4, width // 4)
     rows, columns = (np.arange(edge, size - edge, spacing) for size in (height, width))
-    grid = np.meshgrid(rows, columns, indexing="ij")
+    grid = tuple(np.meshgrid(rows, columns, indexing="ij"))
+    values = [part[grid].ravel() for part in (fixed.values, fixed.gradient_y, fixed.gradient_x)]
     y, x = (part.ravel().astype(np.float32) for part in grid)
     radius = max(height, width) / 2
-    v = (y - (height - 1) / 2) / np.float32(radius)
-    u = (x - (width - 1) / 2) / np.float32(radius)
-    generators = model.step_generators[2:, :2, :2].astype(np.float32)
-    displacements = generators @ np.stack([v, u])
-    values, gradient_y, gradient_x = (
-        part[np.ix_(rows, columns)].ravel()
-        for part in (fixed.values, fixed.gradient_y, fixed.gradient_x)
-    )
-    return Samples(y, x, radius, displacements, values, gradient_y, gradient_x)
+    r = np.stack([y - (height - 1) / 2, x - (width - 1) / 2]) / np.float32(radius)
+    displacements = model.step_generators[2:, :2, :2].astype(np.float32) @ r
+    return Samples(y, x, radius, displacements, *values)
 
 
 @kernel
 def _resample(coefficients, gradient_y, gradient_x, y, x, inverse):  # type: ignore[no-untyped-def]
-    """Resample an image and its gradient at places of the fixed plane.
+    """Resample a (Y, X) float32 image m and its gradient at (N,) float32 pixels of another.
 
-    Parameters
-    ----------
-    coefficients, gradient_y, gradient_x : (Y, X) float32
-        Of the moving plane.
-    y, x : (N,) float32
-        Places in the fixed plane, in pixels.
-    inverse : (3, 3) float64
-        (y, x, 1) of the fixed plane → of the moving plane, linear.
-
-    Returns
-    -------
-    values, gradient_y, gradient_x : (N,) float32
-        m(B r) by cubic splines, and Bᵀ ∇m(B r) by bilinear interpolation, with B = `inverse`.
-    covered : (N,) bool
-        Whether the place lies in the moving plane; all else is 0 where it does not.
+    (3, 3) float64 `inverse` B maps a pixel r to m; it is linear. Returns (N,) float32 m(B r), by
+    cubic splines, and both components of Bᵀ ∇m(B r), by bilinear interpolation, and (N,) bool
+    whether B r is in the image. Where it is not, all else is 0.
     """
     rows, columns = coefficients.shape
     values, down = np.zeros(len(y), np.float32), np.zeros(len(y), np.float32)
