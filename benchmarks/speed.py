@@ -231,7 +231,8 @@ def engines() -> None:
         shape = " × ".join(map(str, focus.shape))
         print(f"| refine {name} {shape} | default | {seconds:.2f} | |", flush=True)
         weights = pair_weights(normalized_guide(truth.sharp, focus.shape[1:], None), 1.0)
-        terms = data_term(estimate, focus, compute_noise(focus)), *weights
+        in_focus = np.isfinite(estimate.uncertainty)
+        terms = data_term(focus, estimate.index, in_focus, *compute_noise(focus)), *weights
         start = time.perf_counter()
         cut = labelling_energy(*terms, alpha_expansion(*terms, no_progress))
         seconds = time.perf_counter() - start

@@ -153,7 +153,9 @@ def test_message_passing_is_within_three_percent_of_the_graph_cut(surface):
     focus = focus_measure(surface.stack.planes, aggregation="window", window=3)
     estimate = depth_map(focus)
     guide = np.zeros(focus.shape[1:], np.float32)
-    terms = data_term(estimate, focus, compute_noise(focus)), *pair_weights(guide, 1.0)
+    in_focus = np.isfinite(estimate.uncertainty)
+    cost = data_term(focus, estimate.index, in_focus, *compute_noise(focus))
+    terms = cost, *pair_weights(guide, 1.0)
     cut = labelling_energy(*terms, alpha_expansion(*terms, no_progress))
     found = minimize_energy(*terms)
     assert found.bound <= cut

@@ -12,7 +12,6 @@ from napari_dff.curve.peak import CURVE_PEAK, LORENTZIAN_ERROR, SHOULDER
 from napari_dff.curve.search import HIGHEST_PEAK, find_peaks
 from napari_dff.focus import balance, splines
 from napari_dff.fusion import fuse as fusion
-from napari_dff.model.depth_map import DepthMap
 from napari_dff.refinement.energy import (
     COST_SCALE,
     MAX_DATA_COST,
@@ -149,7 +148,6 @@ def test_the_data_term_is_a_drop_in_standard_deviations(curves):
     noise = Noise(*(np.full(curves.shape[1:], v, np.float32) for v in (0.02, 0.1)))
     index = curves.argmax(axis=0).astype(np.uint16)
     uncertainty = np.where(np.arange(70) < 60, 1.0, np.inf).astype(np.float32) * np.ones((20, 1))
-    estimate = DepthMap(index, index.astype(np.float32), uncertainty.astype(np.float32))
     best = np.maximum(curves.max(axis=0), 0)
 
     def variance(value):
@@ -159,7 +157,8 @@ def test_the_data_term_is_a_drop_in_standard_deviations(curves):
     spread = variance(best) + variance(curves) + MODEL_ERROR_LN**2
     truth = COST_SCALE * np.minimum(np.log(best / curves) ** 2 / 2 / spread, MAX_DATA_COST)
     truth[:, :, 60:] = 0
-    np.testing.assert_allclose(data_term(estimate, curves, noise), truth.transpose(1, 2, 0), atol=1)
+    cost = data_term(curves, index, np.isfinite(uncertainty), *noise)
+    np.testing.assert_allclose(cost, truth.transpose(1, 2, 0), atol=1)
 
 
 def test_inactive_pixels_keep_their_label_and_active_ones_come_near_their_best(rng):

@@ -1,23 +1,14 @@
-"""The energy that graph cut and message passing minimise, and depth from its labels.
-
-A labelling gives each pixel p a plane l_p, its label. Its energy is
+"""The energy of planes (labels) that graph cut and message passing minimise, and depth from labels.
 
     E(l) = Σ_p D_p(l_p) + Σ_{p~q} w_pq · min(|l_p - l_q|, K)
 
-over pixels p and pairs p~q of neighbours in a row or a column; K is `MAX_STEP_PLANES`.
+over pixels p and pairs p~q of neighbours in a row or a column, where l_p is the plane of pixel p, D
+the data term, w_pq = smoothness · g_pq, g the similarity in the guide, and K = `MAX_STEP_PLANES`.
+docs/methods.md, "Energy of planes", derives D.
 
-- Data term D_p(k), a negative log-likelihood. Let F be the focus curve of p, m its sharpest plane
-  and d = ln F(m) - ln F(k). If d is normally distributed with variance σ², the log-likelihood of
-  "plane k is as sharp as plane m" is -d² / 2σ² plus a constant. At r times the noise floor, ln F
-  varies by s² (2r - 1) / r², where s is the fluctuation (see `napari_dff.curve`); σ² is the sum of
-  that for the planes m and k and of `MODEL_ERROR_LN`². D_p is truncated at `MAX_DATA_COST`, because
-  some curves are simply wrong.
-- Pair weight w_pq = smoothness · g_pq, where g_pq falls from 1 to `MIN_SIMILARITY` with the
-  difference of the guide image (see `guide_similarity`). A truncated linear cost is a metric, which
-  both solvers need.
-
-Costs are integers, because the graph cut library needs them: `COST_SCALE` is 1 unit of
--ln(likelihood).
+Costs are integers, in 1 / `COST_SCALE` of -ln(likelihood), because the graph cut library needs
+them. In the kernels, `focus` is (Z, Y, X) float32, `cost` is (Y, X, Z), `right` and `down` are w of
+each pixel and its right and its lower neighbour, (Y, X).
 """
 
 from __future__ import annotations
@@ -27,7 +18,7 @@ import numpy as np
 from napari_dff.curve.noise import Noise
 from napari_dff.curve.peak import CURVE_PEAK, locate_peak
 from napari_dff.model.depth_map import DepthMap
-from napari_dff.refinement.context import HintField
+from napari_dff.refinement.context import RefinementContext
 from napari_dff.runtime.jit import kernel
 
 COST_SCALE = 100  # integer cost of 1 unit of -ln(likelihood)
@@ -39,21 +30,29 @@ MIN_SIMILARITY = 0.1  # of neighbours across the strongest edge of the guide
 HARD_CONSTRAINT_COST = 1_000_000  # more than the data term and all neighbours together
 
 
-def data_term(
-    estimate: DepthMap, curves: np.ndarray, noise: Noise, mask: np.ndarray | None = None
-) -> np.ndarray:
-    """Return the data term of each plane, (Y, X, Z) int32, from (Z, Y, X) float32 `curves`.
+def energy_terms(
+    estimate: DepthMap,
+    curves: np.ndarray,  # (Z, Y, X) float32
+    noise: Noise,
+    context: RefinementContext,
+    active: np.ndarray | bool = True,  # (Y, X) bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return data term, (Y, X, Z), and w to the right and down, (Y, X), with hints; all int32.
 
-    It is 0 where a pixel is never in focus, or not in `mask`; m is ``estimate.index``.
+    The data term of pixels that are not `active` is 0.
     """
-    in_focus = np.isfinite(estimate.uncertainty)
-    if mask is not None:
-        in_focus &= mask
-    return _data_term(curves, estimate.index, in_focus, *noise)
+    in_focus = np.isfinite(estimate.uncertainty) & active
+    cost = data_term(curves, estimate.index, in_focus, *noise)
+    if context.hint_field is not None:
+        target, influence = context.hint_field
+        weight = np.float32(COST_SCALE * context.smoothness)
+        _add_hint_costs(cost, target.index, influence, weight)
+    return cost, *pair_weights(context.guide, context.smoothness)
 
 
 @kernel
-def _data_term(focus, index, in_focus, floor, fluctuation):  # type: ignore[no-untyped-def]
+def data_term(focus, index, in_focus, floor, fluctuation):  # type: ignore[no-untyped-def]
+    """Return the data term, (Y, X, Z) int32, for the sharpest planes `index`, 0 if not in focus."""
     count, height, width = focus.shape
     cost = np.zeros((height, width, count), np.int32)
     for y in range(height):
@@ -73,17 +72,11 @@ def _data_term(focus, index, in_focus, floor, fluctuation):  # type: ignore[no-u
     return cost
 
 
-def apply_hints_to_costs(unary: np.ndarray, hint_field: HintField, smoothness: float) -> None:
-    """Mix the costs of the hints into the (Y, X, Z) int32 data term, in place."""
-    weight = np.float32(COST_SCALE * smoothness)
-    _apply_hints(unary, hint_field.target.index, hint_field.influence, weight)
-
-
 # With influence a and hinted plane h, the cost of plane k becomes
 #     (1 - a) D(k) + a · smoothness · min(|k - h|, K),
 # as if the hint were a neighbour. A hard constraint (a = 1) forbids all other planes.
 @kernel
-def _apply_hints(cost, planes, influence, weight):  # type: ignore[no-untyped-def]
+def _add_hint_costs(cost, planes, influence, weight):  # type: ignore[no-untyped-def]
     height, width, count = cost.shape
     for y in range(height):
         for x in range(width):
@@ -98,9 +91,10 @@ def _apply_hints(cost, planes, influence, weight):  # type: ignore[no-untyped-de
                     cost[y, x, k] = np.int32((1 - share) * cost[y, x, k] + share * hint_cost)
 
 
-def pair_weights(guide: np.ndarray, smoothness: float) -> list[np.ndarray]:
+def pair_weights(guide: np.ndarray, smoothness: float) -> tuple[np.ndarray, np.ndarray]:
     """Return w of each pixel and its right and its lower neighbour, (Y, X) int32 each."""
-    return [np.rint(COST_SCALE * smoothness * g).astype(np.int32) for g in guide_similarity(guide)]
+    right, down = (COST_SCALE * smoothness * g for g in guide_similarity(guide))
+    return np.rint(right).astype(np.int32), np.rint(down).astype(np.int32)
 
 
 def guide_similarity(guide: np.ndarray) -> list[np.ndarray]:
@@ -142,25 +136,15 @@ def inconsistent_pixels(estimate: DepthMap) -> np.ndarray:
     return inconsistent
 
 
-def depth_from_labels(
-    estimate: DepthMap,
-    curves: np.ndarray,  # (Z, Y, X) float32
-    noise: Noise,
-    positions: np.ndarray,  # (Z,) float64
-    labels: np.ndarray,  # (Y, X) int32
-) -> DepthMap:
-    """Return the depth of the peak of each focus curve nearest to its label."""
-    return DepthMap(*_depth_from_labels(curves, positions, *noise, labels, *estimate))
-
-
 # A pixel keeps the estimate where its label is at most one plane from it. Elsewhere it gets the
 # highest local maximum of its curve within one plane of the label, with an uncertainty of at least
 # half the distance of planes, because the curve has a higher peak elsewhere. Without such a
 # maximum, or where it is never in focus, depth is the position of the label.
 @kernel
-def _depth_from_labels(  # type: ignore[no-untyped-def]
+def depth_from_labels(  # type: ignore[no-untyped-def]
     focus, positions, floor, fluctuation, labels, old_index, old_depth, old_uncertainty
 ):
+    """Return index, depth and uncertainty of the peak of each focus curve nearest to its label."""
     count, height, width = focus.shape
     index = np.empty((height, width), np.uint16)
     depth = np.empty((height, width), np.float32)

@@ -10,13 +10,7 @@ import numpy as np
 
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.refinement.context import RefinementContext
-from napari_dff.refinement.energy import (
-    MAX_STEP_PLANES,
-    apply_hints_to_costs,
-    data_term,
-    depth_from_labels,
-    pair_weights,
-)
+from napari_dff.refinement.energy import MAX_STEP_PLANES, depth_from_labels, energy_terms
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import full_window
 
@@ -30,12 +24,8 @@ class GraphCutMissing(ImportError):
 def graph_cut(estimate: DepthMap, context: RefinementContext, progress: Progress) -> DepthMap:
     """Choose the plane of every pixel by alpha-expansion, then the depth between planes."""
     curves, noise = context.volume.read(full_window(estimate.depth.shape))
-    unary = data_term(estimate, curves, noise)
-    if context.hint_field is not None:
-        apply_hints_to_costs(unary, context.hint_field, context.smoothness)
-    right, down = pair_weights(context.guide, context.smoothness)
-    labels = alpha_expansion(unary, right, down, progress)
-    return depth_from_labels(estimate, curves, noise, context.positions, labels)
+    labels = alpha_expansion(*energy_terms(estimate, curves, noise, context), progress)
+    return DepthMap(*depth_from_labels(curves, context.positions, *noise, labels, *estimate))
 
 
 def alpha_expansion(

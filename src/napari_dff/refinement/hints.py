@@ -1,12 +1,22 @@
 """Hints: pixels whose plane is known, or that are known to be never in focus.
 
-A hint is a hard constraint at its own pixel. Around it, it is a soft constraint whose influence
-falls to 0 at a geodesic distance of `RANGE_PX`, for which the edges of the guide are barriers, and
-which is smaller the better the pixel's own depth is known. Each refinement step applies the
-resulting `HintField` in its own terms.
+A hint is a hard constraint at its own pixel. Around it, it is a soft constraint of influence u · a.
+
+- a = (1 - (d / `RANGE_PX`)²)² falls with the geodesic distance d to the hint (biweight). The length
+  of a step to a neighbouring pixel is 1, or √2 along a diagonal, plus
+  `RANGE_PX` · min(|difference of the guide| / `EDGE_CONTRAST`, 1)⁴: edges are barriers.
+- u = σ² / (σ² + σ_h²) compares the variances of the pixel's depth and of the hint. σ_h is the
+  distance of planes / √12, the standard deviation of a uniform distribution between two planes.
+  u = 1 where the pixel is never in focus.
+
+References
+----------
+Criminisi, Sharp & Blake 2008, doi:10.1007/978-3-540-88682-2_9 (geodesic distance).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,22 +32,21 @@ RANGE_PX = 24  # geodesic distance at which the influence of a hint is 0
 MIN_FILL_INFLUENCE = 0.5  # above it, pixels of unknown depth take the values of the hint
 
 
-def checked_hints(name: str, hints: np.ndarray | None, shape: tuple[int, int, int]) -> np.ndarray:
-    """Return `hints` as (Y, X) int32, all `NO_HINT` when None.
+def checked_plane(name: str, values: Any, shape: tuple[int, int, int]) -> np.ndarray:
+    """Return an array; ValueError unless it fits the planes of a focus volume of `shape`."""
+    array = as_numbers(name, values)
+    if array.shape != shape[1:]:
+        raise ValueError(
+            f"{name} must have the shape (Y, X) of the focus volume, {shape[1:]}, got {array.shape}"
+        )
+    return array
 
-    Raises
-    ------
-    ValueError
-        Unless they are plane indices, `NO_HINT` or `BACKGROUND`, for a (Z, Y, X) `shape`.
-    """
+
+def checked_hints(name: str, hints: np.ndarray | None, shape: tuple[int, int, int]) -> np.ndarray:
+    """Return `hints` as (Y, X) int32, all `NO_HINT` when None; ValueError if they are invalid."""
     if hints is None:
         return np.full(shape[1:], NO_HINT, np.int32)
-    values = as_numbers(name, hints)
-    if values.shape != shape[1:]:
-        raise ValueError(
-            f"{name} must have the shape (Y, X) of the focus volume, {shape[1:]}, "
-            f"got {values.shape}"
-        )
+    values = checked_plane(name, hints, shape)
     if values.dtype.kind not in "iu":
         raise ValueError(f"{name} must be plane indices, integers, got {values.dtype}")
     low, high = int(values.min()), int(values.max())
@@ -54,14 +63,8 @@ def apply_hints(
 ) -> tuple[DepthMap, HintField]:
     """Return a start for the refinement steps, and the constraints that hold during them.
 
-    The start is `estimate` with two changes. A pixel that is never in focus takes the plane of a
-    hint whose influence is above `MIN_FILL_INFLUENCE`. Around a background hint, pixels whose depth
-    is badly known become never in focus.
-
-    A constraint has the influence u · a. Here a is the geodesic influence of the nearest hint (see
-    `geodesic_influence`), and u = σ² / (σ² + σ_h²) compares the variance of the pixel's depth to
-    that of the hint; u = 1 where the pixel is never in focus. σ_h is the distance of planes / √12:
-    the standard deviation of a uniform distribution between two planes.
+    In the start, a pixel that is never in focus has the plane of a hint with a large influence, and
+    a pixel whose depth is badly known near a background hint is never in focus.
     """
     nearest, influence = geodesic_influence(hints, guide)
     plane = np.maximum(nearest, 0)
@@ -70,8 +73,8 @@ def apply_hints(
     never_in_focus = np.isinf(estimate.uncertainty)
     badly_known = inconsistent_pixels(estimate) | (estimate.uncertainty > spacing.mean())
     background = nearest == BACKGROUND
-    removed = background & badly_known & (influence > MIN_FILL_INFLUENCE)
-    removed |= hints == BACKGROUND
+    near = influence > MIN_FILL_INFLUENCE
+    removed = (background & badly_known & near) | (hints == BACKGROUND)
     influence[background] = 0
     variance = np.where(never_in_focus, np.float32(0), estimate.uncertainty) ** 2
     share = np.where(never_in_focus, np.float32(1), variance / (variance + uncertainty**2))
@@ -86,8 +89,10 @@ def apply_hints(
     return start, HintField(target, influence)
 
 
-def apply_hard_constraints(depth_map: DepthMap, hint_field: HintField) -> DepthMap:
+def apply_hard_constraints(depth_map: DepthMap, hint_field: HintField | None) -> DepthMap:
     """Return `depth_map` with the target values where the influence is 1."""
+    if hint_field is None:
+        return depth_map
     hard = hint_field.influence == 1
     parts = zip(hint_field.target, depth_map, strict=True)
     return DepthMap(*(np.where(hard, target, part) for target, part in parts))
@@ -101,16 +106,7 @@ def add_hard_constraints(hint_field: HintField, other: HintField) -> HintField:
 
 
 def geodesic_influence(hints: np.ndarray, guide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the nearest hint of every pixel, (Y, X) int32, and its influence, float32, 0 … 1.
-
-    The influence is the biweight (1 - (d / RANGE_PX)²)² of the geodesic distance d. The length of a
-    step to a neighbouring pixel is 1, or √2 along a diagonal, plus
-    ``RANGE_PX · min(|difference of the guide| / EDGE_CONTRAST, 1)⁴``.
-
-    References
-    ----------
-    Criminisi, Sharp & Blake 2008, doi:10.1007/978-3-540-88682-2_9.
-    """
+    """Return the nearest hint of every pixel, (Y, X) int32, and its influence a, (Y, X) float32."""
     nearest = hints.copy()
     distance = np.where(hints == NO_HINT, np.float32(RANGE_PX), np.float32(0))
     for window in windows_around(hints != NO_HINT, RANGE_PX):
@@ -120,10 +116,10 @@ def geodesic_influence(hints: np.ndarray, guide: np.ndarray) -> tuple[np.ndarray
 
 @kernel
 def _propagate(guide, distance, nearest, top, bottom, left, right):  # type: ignore[no-untyped-def]
-    """Compute geodesic distances in a window by raster scans (chamfer algorithm).
+    """Compute geodesic distances in a window by raster scans (chamfer algorithm), in place.
 
-    Scans alternate between the top left and the bottom right corner, each with the four neighbours
-    that it has passed, until two in a row shorten no distance.
+    Scans start from the top left and the bottom right corner in turn. Each looks at the four
+    neighbours that it has passed. The last two shorten no distance.
     """
     limit = np.float32(RANGE_PX)
     scans_left, sign = 2, -1

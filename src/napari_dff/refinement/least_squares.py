@@ -4,15 +4,11 @@ With depths d in planes, the refined depth v minimises
 
     Q(v) = Σ_p t_p (v_p - d_p)² + Σ_{p~q} c_pq (v_p - v_q)²
 
-- t_p = 1 / (N σ_p²), where σ_p is the standard deviation of d_p from the noise of its focus curve.
-  The curves of N = `CORRELATED_PX` pixels come from the same window of the focus measure and have
-  the same error.
-- c_pq = smoothness / s² · g_pq · min(f_p, f_q), where s is the typical slope: steps between
-  neighbours are taken for normally distributed with standard deviation s. g_pq is the similarity of
-  the two pixels in the guide image, f the diffusivity (see `diffusivity`). c_pq is 0 where depths
-  differ by more than `SURFACE_STEP_PLANES`.
-
-Where t and c are constant, v is d averaged over a length λ = √(c / t) in pixels.
+with the data weights t_p = 1 / (N σ_p²) and the couplings c_pq = smoothness / s² · g_pq ·
+min(f_p, f_q), where σ is the standard deviation from noise alone, s the typical slope, g the
+similarity in the guide and f the diffusivity. docs/methods.md, "Least squares", derives them
+(Farbman et al. 2008, doi:10.1145/1360612.1360666). Where t and c are constant, v is d averaged over
+a length λ = √(c / t) in pixels.
 """
 
 from __future__ import annotations
@@ -24,7 +20,7 @@ from napari_dff.curve.volume import focus_windows
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.stack import fractional_plane_index
 from napari_dff.refinement.context import HintField, RefinementContext
-from napari_dff.refinement.energy import guide_similarity
+from napari_dff.refinement.energy import guide_similarity, neighbour_differences
 from napari_dff.refinement.multigrid import solve_least_squares
 from napari_dff.refinement.plane_statistics import (
     SURFACE_STEP_PLANES,
@@ -51,12 +47,8 @@ MAPS_PER_WINDOW = 16  # float32 (Y, X) arrays of a window in memory at a time
 def least_squares(estimate: DepthMap, context: RefinementContext, progress: Progress) -> DepthMap:
     """Smooth the depth by weighted least squares.
 
-    Pixels that are never in focus follow their neighbours alone. The variance of the others falls
-    by √(1 + λ² / `CORRELATION_LENGTH_PX`²): with the number of independent errors along λ.
-
-    References
-    ----------
-    Farbman et al. 2008, doi:10.1145/1360612.1360666.
+    The variance falls by √(1 + λ² / `CORRELATION_LENGTH_PX`²), with the number of independent
+    errors along λ.
     """
     in_focus = np.isfinite(estimate.uncertainty)
     if not in_focus.any() and context.slope is None:
@@ -67,18 +59,17 @@ def least_squares(estimate: DepthMap, context: RefinementContext, progress: Prog
     deviation, weight, right, down, squared_length = (np.empty(shape, np.float32) for _ in range(5))
 
     def compute_weights(window: Window) -> None:
-        here = window.slices
-        noise = noise_deviation(estimate, context.volume, context.positions, window)
-        deviation[here] = noise / spacing
-        weight[here] = 1 / (CORRELATED_PX * np.maximum(deviation[here], MIN_DEVIATION_PLANES) ** 2)
-        weight[here][~in_focus[here]] = NO_FOCUS_WEIGHT
+        noise = noise_deviation(estimate, context.volume, context.positions, window) / spacing
+        t = 1 / (CORRELATED_PX * np.maximum(noise, MIN_DEVIATION_PLANES) ** 2)
+        deviation[window.slices] = noise
+        weight[window.slices] = np.where(in_focus[window.slices], t, np.float32(NO_FOCUS_WEIGHT))
 
     def compute_couplings(window: Window) -> None:
         outer = window.expand(DIFFUSIVITY_MARGIN_PX, shape)
         around, inner, here = outer.slices, window.slices_in(outer), window.slices
         smooth = diffusivity(depth[around], weight[around], slope)
-        weights = couplings(depth[around], context.guide[around], smooth, strength)
-        right[here], down[here] = (part[inner] for part in weights)
+        c = couplings(depth[around], context.guide[around], smooth, strength)
+        right[here], down[here] = (part[inner] for part in c)
         squared_length[here] = smooth[inner] * strength / weight[here]
 
     run_parallel(compute_weights, focus_windows(context.volume), progress, desc="Weights")
@@ -88,8 +79,7 @@ def least_squares(estimate: DepthMap, context: RefinementContext, progress: Prog
         apply_hints_to_weights(depth, weight, context.hint_field, spacing, strength)
     parts = plan_windows(shape, MAPS_PER_WINDOW, DIFFUSIVITY_MARGIN_PX)
     run_parallel(compute_couplings, parts, progress, desc="Couplings")
-    right[:, -1] = 0
-    down[-1] = 0
+    right[:, -1], down[-1] = 0, 0
     np.maximum(weight, MIN_RELATIVE_WEIGHT * strength, out=weight)
     values = solve_least_squares(depth, weight, right, down, progress=progress) * spacing
     index = np.rint(fractional_plane_index(values, context.positions)).astype(np.uint16)
@@ -97,29 +87,18 @@ def least_squares(estimate: DepthMap, context: RefinementContext, progress: Prog
     return DepthMap(index, values, estimate.uncertainty / reduction)
 
 
+# With influence a and hinted depth h, the term t (v - d)² becomes t (1 - a) (v - d)² +
+# t_h (v - h)²: one term of the summed weight around the weighted mean of d and h. For soft
+# constraints t_h = c (a / `HINT_RANGE_PX`)², so that λ is `HINT_RANGE_PX` at a = 1. They leave out
+# depths on other surfaces, which differ from h by more than `SURFACE_STEP_PLANES`.
 def apply_hints_to_weights(
-    depth: np.ndarray,
-    weight: np.ndarray,
+    depth: np.ndarray,  # (Y, X) float32, planes
+    weight: np.ndarray,  # (Y, X) float32
     hint_field: HintField,
-    spacing: np.float32,
-    strength: np.float32,
+    spacing: np.float32,  # of planes, in the unit of ``hint_field.target.depth``
+    strength: np.float32,  # smoothness / s², the largest c
 ) -> None:
-    """Mix the hints into `depth`, in planes, and its `weight`, in place.
-
-    With influence a and hinted depth h, the term t (v - d)² becomes t (1 - a) (v - d)² +
-    t_h (v - h)², which is one term of the summed weight around the weighted mean of d and h. For
-    soft constraints t_h = c (a / `HINT_RANGE_PX`)², so that λ is `HINT_RANGE_PX` at a = 1. They
-    leave depths out that differ from h by more than `SURFACE_STEP_PLANES`: another surface.
-
-    Parameters
-    ----------
-    depth, weight : (Y, X) float32 arrays
-    hint_field : HintField
-    spacing : float32
-        Distance of planes in the unit of ``hint_field.target.depth``.
-    strength : float32
-        smoothness / s², the largest c.
-    """
+    """Mix the hints into `depth` and its `weight`, in place."""
     target = hint_field.target.depth / spacing
     hard = hint_field.influence == 1
     same_surface = np.abs(depth - target) <= SURFACE_STEP_PLANES
@@ -134,47 +113,26 @@ def apply_hints_to_weights(
 
 
 def couplings(
-    depth: np.ndarray, guide: np.ndarray, smooth: np.ndarray, strength: np.float32
+    depth: np.ndarray,  # (Y, X) float32, planes
+    guide: np.ndarray,  # (Y, X) float32, 0 … 1
+    smooth: np.ndarray,  # (Y, X) float32, f
+    strength: np.float32,  # smoothness / s²
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return c of each pixel and its right and its lower neighbour, (Y, X) float32 each.
-
-    Parameters
-    ----------
-    depth : (Y, X) float32 array
-        In planes.
-    guide : (Y, X) float32 array
-        0 … 1.
-    smooth : (Y, X) float32 array
-        Diffusivity.
-    strength : float32
-        smoothness / s².
-    """
+    """Return c of each pixel and its right and its lower neighbour, (Y, X) float32 each."""
     right, down = (strength * part for part in guide_similarity(guide))
     right[:, :-1] *= np.minimum(smooth[:, :-1], smooth[:, 1:])
     down[:-1] *= np.minimum(smooth[:-1], smooth[1:])
-    right[:, :-1][np.abs(np.diff(depth, axis=1)) > SURFACE_STEP_PLANES] = 0
-    down[:-1][np.abs(np.diff(depth, axis=0)) > SURFACE_STEP_PLANES] = 0
+    for c, step in zip((right, down), neighbour_differences(depth), strict=True):
+        c[np.abs(step) > SURFACE_STEP_PLANES] = 0
     return right, down
 
 
-def diffusivity(depth: np.ndarray, weight: np.ndarray, slope: float) -> np.ndarray:
-    """Return f, (Y, X) float32: 1 where the surface is as flat as usual, near 0 at steps.
-
-    ``f = (1 + max(|∇d|² - n², 0) / k²)⁻²``, where ∇d is the slope of the smoothed depth, n the
-    slope that noise causes and k = `STEEP_FACTOR` · s + `STEEP_OFFSET`. An error σ that is alike
-    over `CORRELATION_LENGTH_PX` looks like a slope of n = σ / `CORRELATION_LENGTH_PX`.
-
-    Parameters
-    ----------
-    depth, weight : (Y, X) float32 arrays
-        d, in planes, and t.
-    slope : float
-        Typical slope s, planes per pixel.
-
-    References
-    ----------
-    Perona & Malik 1990, doi:10.1109/34.56205.
-    """
+def diffusivity(
+    depth: np.ndarray,  # (Y, X) float32, d in planes
+    weight: np.ndarray,  # (Y, X) float32, t
+    slope: float,  # s, planes per pixel
+) -> np.ndarray:
+    """Return f, (Y, X) float32: 1 where the surface is as flat as usual, near 0 at steps."""
     weight = weight + np.float32(1e-6)
     mean = _blur(weight * depth) / _blur(weight)
     gradient_y, gradient_x = np.gradient(mean)

@@ -7,13 +7,7 @@ import numpy as np
 
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.refinement.context import RefinementContext, crop_depth_map
-from napari_dff.refinement.energy import (
-    apply_hints_to_costs,
-    data_term,
-    depth_from_labels,
-    inconsistent_pixels,
-    pair_weights,
-)
+from napari_dff.refinement.energy import depth_from_labels, energy_terms, inconsistent_pixels
 from napari_dff.refinement.trws import minimize_energy
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.threads import run_parallel
@@ -45,12 +39,9 @@ def message_passing(estimate: DepthMap, context: RefinementContext, progress: Pr
         if not active[window.slices_in(outer)].any():
             return
         curves, noise = local.volume.read(full_window(outer.shape))
-        unary = data_term(initial, curves, noise, active)
-        if local.hint_field is not None:
-            apply_hints_to_costs(unary, local.hint_field, context.smoothness)
-        right, down = pair_weights(local.guide, context.smoothness)
-        labels = minimize_energy(unary, right, down, SWEEP_PAIRS, active, initial.index).labels
-        solution = depth_from_labels(initial, curves, noise, context.positions, labels)
+        terms = energy_terms(initial, curves, noise, local, active)
+        labels = minimize_energy(*terms, SWEEP_PAIRS, active, initial.index).labels
+        solution = depth_from_labels(curves, context.positions, *noise, labels, *initial)
         for part, values in zip(result, solution, strict=True):
             part[window.slices] = values[window.slices_in(outer)]
 

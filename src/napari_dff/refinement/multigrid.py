@@ -1,27 +1,20 @@
 """Multigrid: weighted least squares on a grid of pixels that are coupled to their neighbours.
 
-The minimum over all v of
-
-    Q(v) = Σ_p t_p (v_p - d_p)² + Σ_{p~q} c_pq (v_p - v_q)²
-
-solves one linear equation for each pixel p,
+Q of `least_squares` is least where, for each pixel p,
 
     (t_p + Σ_q c_pq) v_p - Σ_q c_pq v_q = t_p d_p    (left side (A v)_p, right side r_p)
 
-Red-black successive over-relaxation solves it for one pixel after the other: first all pixels of
-one colour of a chessboard, which are not coupled to each other, then those of the other colour. It
-removes the error between neighbours quickly, but the error over long distances slowly. That error
-is removed on coarser grids: blocks of 2 × 2 pixels move together by steps s. With P s the steps of
-all pixels,
+Red-black successive over-relaxation solves it for all pixels of one colour of a chessboard, which
+are not coupled to each other, then for those of the other colour. It removes errors over short
+distances. Those over long distances are removed on coarser grids, by equal steps s of blocks of
+2 × 2 pixels: (Pᵀ A P) s = Pᵀ (r - A v), where P s are the steps of all pixels. Pᵀ A P has the same
+form: t of a block is the sum over its pixels, c of two blocks the sum over the pairs across their
+border. So the same code solves it, recursively (V-cycle), at a cost of O(pixels) for each cycle.
+No step raises Q, because over-relaxation is by less than 2.
 
-    Q(v + P s) is least where (Pᵀ A P) s = Pᵀ (r - A v).
-
-Pᵀ A P has the same form on the grid of blocks: t of a block is the sum over its pixels, c of two
-blocks is the sum over the pairs across their border, pairs within a block do not count. So the
-same code solves it, recursively (V-cycle). No step raises Q: over-relaxation by less than 2 lowers
-it, and a coarse step from s = 0 lowers it too. One cycle costs O(pixels).
-
-Arrays have a border of one pixel in which all weights are 0, so that loops need no bounds.
+Arrays are float32 and have a border of one pixel in which all weights are 0, so that loops need no
+bounds. In the kernels, `target` is r, `data` t, and `right` and `down` are c of each pixel and its
+right and its lower neighbour.
 
 References
 ----------
@@ -30,7 +23,8 @@ Trottenberg, Oosterlee & Schüller 2001, Multigrid, appendix A (aggregates of 2 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,36 +41,23 @@ MIN_PARALLEL_PX = 1 << 18  # on smaller grids, threads take longer to start than
 
 
 class GridWeights(NamedTuple):
-    """Weights of Q on one grid, (Y + 2, X + 2) float32 each, 0 in the border."""
+    """Weights of Q on one grid, (Y + 2, X + 2) float32 each."""
 
-    data: np.ndarray  # t_p
-    right: np.ndarray  # c of the pixel and its right neighbour
-    down: np.ndarray  # c of the pixel and its lower neighbour
+    data: np.ndarray
+    right: np.ndarray
+    down: np.ndarray
 
 
 def solve_least_squares(
-    depth: np.ndarray,
-    data: np.ndarray,
-    right: np.ndarray,
-    down: np.ndarray,
+    depth: np.ndarray,  # (Y, X) float32, d
+    data: np.ndarray,  # (Y, X) float32, t, above 0
+    right: np.ndarray,  # (Y, X) float32, 0 in the last column
+    down: np.ndarray,  # (Y, X) float32, 0 in the last row
     *,
     cycles: int = CYCLES,
     progress: Progress = no_progress,
 ) -> np.ndarray:
-    """Return the v of least Q, (Y, X) float32, after `cycles` V-cycles that start from `depth`.
-
-    Parameters
-    ----------
-    depth : (Y, X) float32 array
-        d.
-    data : (Y, X) float32 array
-        t, above 0.
-    right, down : (Y, X) float32 arrays
-        c of each pixel and its right and its lower neighbour; 0 in the last column and row.
-    cycles : int
-    progress : Progress
-        Called with the cycles; may raise to cancel.
-    """
+    """Return the v of least Q, (Y, X) float32, after `cycles` V-cycles that start from `depth`."""
     levels = [GridWeights(*(np.pad(part, 1) for part in (data, right, down)))]
     while max(levels[-1].data.shape) > COARSEST_SIDE_PX:
         levels.append(_coarsen(levels[-1]))
@@ -98,37 +79,33 @@ def _coarsen(fine: GridWeights) -> GridWeights:
 
 
 def _v_cycle(values: np.ndarray, target: np.ndarray, levels: list[GridWeights]) -> None:
-    """Improve `values` on the first of `levels`, in place; `target` is the right side r."""
+    """Improve `values` on the first of `levels`, in place."""
     weights, height = levels[0], len(target)
     rows = BAND_ROWS if target.size >= MIN_PARALLEL_PX else height
     bands = [(top, min(top + rows, height - 1)) for top in range(1, height - 1, rows)]
 
-    def relax() -> None:
-        for colour in SWEEPS * (0, 1):
+    def run(work: Callable[..., None], *args: Any) -> None:
+        def run_band(band: tuple[int, int]) -> None:
+            work(values, target, *weights, *band, *args)
 
-            def relax_band(band: tuple[int, int], colour: int = colour) -> None:
-                _relax(values, target, *weights, colour, *band)
+        run_parallel(run_band, bands, no_progress, desc="")
 
-            run_parallel(relax_band, bands, no_progress, desc="")
-
-    relax()
+    for colour in SWEEPS * (0, 1):
+        run(_relax, colour)
     if len(levels) > 1:
         residual = np.zeros_like(target)
-
-        def compute_residual(band: tuple[int, int]) -> None:
-            _compute_residual(values, target, *weights, *band, residual)
-
-        run_parallel(compute_residual, bands, no_progress, desc="")
+        run(_compute_residual, residual)
         coarse_target, steps = (np.zeros_like(levels[1].data) for _ in range(2))
         _add_to_blocks(residual, coarse_target, 1, 1)
         _v_cycle(steps, coarse_target, levels[1:])
         _move_blocks(values, steps)
-        relax()
+        for colour in SWEEPS * (0, 1):
+            run(_relax, colour)
 
 
 @inline_kernel
 def _row_residual(values, target, data, right, down, y, residual, diagonal):  # type: ignore[no-untyped-def]
-    """Compute r - A v and the diagonal of A in row `y`, (X,) each."""
+    """Compute r - A v and the diagonal of A in row `y`, (X,) each, in place."""
     for x in range(1, values.shape[1] - 1):
         left, upper = right[y, x - 1], down[y - 1, x]
         diagonal[x] = data[y, x] + left + right[y, x] + upper + down[y, x]
@@ -138,7 +115,7 @@ def _row_residual(values, target, data, right, down, y, residual, diagonal):  # 
 
 
 @kernel
-def _relax(values, target, data, right, down, colour, start, stop):  # type: ignore[no-untyped-def]
+def _relax(values, target, data, right, down, start, stop, colour):  # type: ignore[no-untyped-def]
     """Over-relax the pixels of one colour in rows `start` to `stop`."""
     width = values.shape[1]
     residual, diagonal = np.empty(width, np.float32), np.empty(width, np.float32)

@@ -24,29 +24,19 @@ MEDIAN_OF_ABS_NORMAL = 0.6745  # median of |x| for a standard normal x
 
 
 def typical_slope(depth: np.ndarray, deviation: np.ndarray) -> float:
-    """Return the standard deviation of the surface's slope in planes per pixel.
+    """Return the standard deviation of the surface's slope, in planes per pixel.
 
-    Slopes are measured in rows and columns over `SLOPE_BASE_PX`, between the half of all pixels
-    whose depth is best known. Their median absolute value is scaled to the standard deviation of a
-    normal distribution.
-
-    Parameters
-    ----------
-    depth : (Y, X) float32 array
-        In planes.
-    deviation : (Y, X) float32 array
-        Standard deviation of `depth`, inf where never in focus.
+    It is estimated from the median absolute slope, as if slopes were normally distributed, along
+    rows and columns between the half of all pixels whose depth is best known. `depth` and its
+    standard `deviation` are (Y, X) float32, in planes.
     """
     stride = max(1, int(np.sqrt(depth.size / SAMPLE_SIZE_PX)))
     sample = deviation[::stride, ::stride]
     well_known = deviation <= np.median(sample[np.isfinite(sample)])
+    first, second = np.s_[:-SLOPE_BASE_PX:stride, ::stride], np.s_[SLOPE_BASE_PX::stride, ::stride]
     slopes = []
-    for axis in (0, 1):
-        a, b = ([slice(None, None, stride)] * 2 for _ in range(2))
-        a[axis] = slice(SLOPE_BASE_PX, None, stride)
-        b[axis] = slice(None, -SLOPE_BASE_PX, stride)
-        steps = np.abs(depth[tuple(a)] - depth[tuple(b)])
-        steps = steps[well_known[tuple(a)] & well_known[tuple(b)]]
+    for values, mask in ((depth, well_known), (depth.T, well_known.T)):
+        steps = np.abs(values[second] - values[first])[mask[second] & mask[first]]
         steps = steps[steps < SURFACE_STEP_PLANES]
         slopes.append(np.median(steps) / SLOPE_BASE_PX if steps.size else 0.0)
     return max(float(np.mean(slopes)) / MEDIAN_OF_ABS_NORMAL, MIN_SLOPE)
@@ -74,8 +64,8 @@ def noise_deviation(
 ) -> np.ndarray:
     """Return the standard deviation of the depth in `window` that noise causes; inf: no focus.
 
-    Without the scatter that the uncertainty of the estimate contains. Scatter is large at steps
-    of the surface, and they would be smoothed away.
+    It does not contain the scatter about a smooth surface, as the uncertainty of the estimate does:
+    steps of the surface, where scatter is large, would be smoothed away.
     """
     curves, noise = volume.read(window)
     deviation = peak_uncertainty(curves, positions, estimate.index[window.slices], *noise)
@@ -92,10 +82,7 @@ def guide_range(image: np.ndarray) -> tuple[float, float]:
 def normalized_guide(
     guide: np.ndarray | None, shape: tuple[int, ...], limits: tuple[float, float] | None
 ) -> np.ndarray:
-    """Return `guide` in grey, (Y, X) float32, scaled from `limits` to 0 … 1 and clipped.
-
-    `limits` are its `guide_range` when None. 0 everywhere where there is no guide.
-    """
+    """Return `guide` in grey, (Y, X) float32, scaled from `limits` (its `guide_range`) to 0 … 1."""
     if guide is None:
         return np.zeros(shape, dtype=np.float32)
     values = as_numbers("guide", guide)

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from napari_dff.curve.volume import FocusVolume, as_focus_volume
 from napari_dff.model import checks
-from napari_dff.model.checks import as_numbers, check_finite
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import SMOOTHNESS, Refinement
 from napari_dff.model.stack import validate_positions
@@ -30,6 +29,7 @@ from napari_dff.refinement.hints import (
     apply_hard_constraints,
     apply_hints,
     checked_hints,
+    checked_plane,
     windows_around,
 )
 from napari_dff.refinement.least_squares import least_squares
@@ -143,11 +143,11 @@ def refine_volume(
 ) -> DepthMap:
     """Refine with a focus volume that need not be in memory; see `refine`.
 
-    For one tile of a plane, `shared` are the statistics of the whole plane, and `fixed` constrains
-    the pixels of finished tiles to their result, which the neighbouring pixels then continue.
+    For one tile of a plane, `shared` are statistics of the whole plane, and `fixed` are constraints
+    that keep the result of finished tiles, so that the neighbouring pixels continue it.
     """
     steps = _steps_of(refinement, smoothness)
-    slope, guide_range = (None, None) if shared is None else shared
+    slope, guide_range = shared or (None, None)
     image = normalized_guide(guide, volume.shape[1:], guide_range)
     context = RefinementContext(volume, positions, image, smoothness, slope=slope)
     hints = checked_hints("hints", hints, volume.shape)
@@ -156,8 +156,7 @@ def refine_volume(
     changed = hints != checked_hints("previous.hints", previous.hints, volume.shape)
     parts = windows_around(changed, RANGE_PX + MESSAGE_MARGIN_PX + LEAST_SQUARES_MARGIN_PX)
     if parts and least_squares in steps:
-        slope = sample_typical_slope(estimate, volume, positions)
-        context = context._replace(slope=slope)
+        context = context._replace(slope=sample_typical_slope(estimate, volume, positions))
     result = DepthMap(*(part.copy() for part in previous.result))
     for window in parts:
         rim = HintField(crop_depth_map(result, window), _rim(window, changed.shape))
@@ -193,10 +192,6 @@ def _run_steps(
         estimate, hint_field = apply_hints(estimate, hints, context.guide, context.positions)
         if fixed is not None:
             hint_field = add_hard_constraints(hint_field, fixed)
-    if hint_field is None:
-        for step in steps:
-            estimate = step(estimate, context, progress)
-        return estimate
     context = context._replace(hint_field=hint_field)
     estimate = apply_hard_constraints(estimate, hint_field)
     for step in steps:
@@ -220,18 +215,11 @@ def _rim(window: Window, shape: tuple[int, ...]) -> np.ndarray:
 def _checked_depth_map(name: str, depth_map: DepthMap, shape: tuple[int, int, int]) -> DepthMap:
     """Return `depth_map` with its dtypes; ValueError unless it fits a focus volume of `shape`."""
     checks.check_type(name, depth_map, DepthMap)
-    index, depth, uncertainty = (as_numbers(name, part) for part in depth_map)
-    for part in (index, depth, uncertainty):
-        if part.shape != shape[1:]:
-            raise ValueError(
-                f"{name} must have the shape (Y, X) of the focus volume, {shape[1:]}, "
-                f"got {part.shape}"
-            )
+    index, depth, uncertainty = (checked_plane(name, part, shape) for part in depth_map)
     if index.min() < 0 or index.max() >= shape[0]:
         raise ValueError(f"{name}.index must be from 0 to {shape[0] - 1}, got {index.max()}")
-    check_finite(f"{name}.depth", depth)
+    checks.check_finite(f"{name}.depth", depth)
     if not (uncertainty >= 0).all():
         raise ValueError(f"{name}.uncertainty must be at least 0, got {uncertainty.min()}")
-    return DepthMap(
-        index.astype(np.uint16), depth.astype(np.float32), uncertainty.astype(np.float32)
-    )
+    depth, uncertainty = depth.astype(np.float32), uncertainty.astype(np.float32)
+    return DepthMap(index.astype(np.uint16), depth, uncertainty)

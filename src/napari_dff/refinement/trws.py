@@ -1,34 +1,24 @@
 """Sequential tree-reweighted message passing (TRW-S): minimise the energy of all labels.
 
-The energy (see `napari_dff.refinement.energy`) couples all pixels, but on a single row or column of
-pixels it is minimised exactly by dynamic programming. The rows and columns are the trees of TRW-S:
-each pixel lies on two of them, and each tree gets half of the pixel's cost θ_p. The sum of the
-least energies of the trees is a lower bound of E, and every message moves costs between the trees
-so that this bound does not fall.
-
-Message from p to its neighbour q, for every plane k of q:
+The message from pixel p to its neighbour q is, for every plane k of q,
 
     M_pq(k) = min_j [ θ_p(j) / 2 - M_qp(j) + w_pq · min(|j - k|, K) ] - δ
     θ_p     = D_p + Σ M_rp over all neighbours r
 
 where δ is the least value of the bracket's first two terms. A forward sweep visits the pixels row
 by row from the top left corner and updates the messages to the right and down; a backward sweep
-returns and updates those to the left and up. So each pair needs one message at a time, (Z,), which
-`_update_message` replaces by that of the opposite direction. The lower bound is the sum, over a
-backward sweep, of all min θ_p and all δ.
+returns and updates those to the left and up. So each pair needs one message at a time, (Z,). After
+each pair of sweeps labels are read off. At the end, rows and then columns get their exact optimum
+with all others fixed (Viterbi). docs/methods.md, "Message passing", explains why this lowers E, the
+lower bound, and the minimum over j. It costs O(pixels · planes) for each sweep.
 
-The minimum over j needs no loop over pairs of planes. With steps truncated at K = 4 it is the
-lesser of two: δ + 4 w, and the least cost with steps of up to 3 planes, which is built from steps
-of up to 1 plane and then of 2 planes.
-
-After each pair of sweeps labels are read off pixel by pixel. At the end whole rows and then whole
-columns get their exact optimum with all others fixed (Viterbi), which never raises the energy.
-The cost is O(pixels · planes) for each sweep.
+In the kernels, the terms are those of `energy`, in float32; `right_message` and `down_message` are
+the messages between each pixel and its right and its lower neighbour, (Y, X, Z) float32; `active`
+is (Y, X) bool and `labels` (Y, X) int32.
 
 References
 ----------
 Kolmogorov 2006, doi:10.1109/TPAMI.2006.200.
-Felzenszwalb & Huttenlocher 2006, doi:10.1007/s11263-006-7899-4 (minimum over j).
 """
 
 from __future__ import annotations

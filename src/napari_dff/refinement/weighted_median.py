@@ -1,14 +1,13 @@
 """Weighted median of the depth of neighbours that look alike and whose depth is well known.
 
-The median of depth over a square of pixels is read off a histogram of votes. A neighbour q votes
-for its depth with the weight exp(-|g_q - g_p| / `GUIDE_SCALE`) · `MAX_VOTES` / (1 + (σ_q / 0.2)²),
-where g is the guide and σ the uncertainty in planes. The first factor depends on the pixel p in the
-middle. Therefore the histogram has two dimensions, `DEPTH_BINS` by `GUIDE_BINS`, with votes of the
-second factor only; the first is applied to the sums over `GUIDE_BINS` when they are compared.
+A neighbour q of pixel p votes for its depth with the weight exp(-|g_q - g_p| / `GUIDE_SCALE`) n_q,
+n_q = `MAX_VOTES` / (1 + (σ_q / `CONFIDENT_PLANES`)²), where g is the guide and σ the uncertainty in
+planes. The votes n are counted in a histogram of depth and guide. The first factor, which depends
+on p, is applied to the sums over guide bins when they are compared.
 
 The square slides along a row: a column of votes is added on the right, one removed on the left. The
-bin of the median moves little from pixel to pixel, so it is tracked up or down from the last one.
-The time per pixel grows with the radius only by the columns, not by the area of the square.
+bin of the median is tracked up or down from that of the last pixel. The time per pixel grows with
+the side of the square, not with its area.
 
 References
 ----------
@@ -38,10 +37,9 @@ MAPS_PER_WINDOW = 8  # float32 (Y, X) arrays of a window in memory at a time
 
 
 def weighted_median(estimate: DepthMap, context: RefinementContext, progress: Progress) -> DepthMap:
-    """Replace each depth by the weighted median of the depths around it.
+    """Replace each depth by the weighted median of a square around it, if any pixel there votes.
 
-    Pixels that are never in focus do not vote. A pixel without votes around it keeps its depth. The
-    square is 7 × 7 pixels at smoothness 1, and its area grows in proportion to smoothness.
+    The square is 7 × 7 pixels at smoothness 1, and its area grows in proportion to smoothness.
     """
     spacing = np.abs(np.diff(context.positions)).mean()
     deviation = estimate.uncertainty / np.float32(CONFIDENT_PLANES * spacing)
@@ -54,11 +52,8 @@ def weighted_median(estimate: DepthMap, context: RefinementContext, progress: Pr
 
     def fill(window: Window) -> None:
         outer = window.expand(radius, shape)
-        cropped_depth, cropped_votes, cropped_bins = (
-            np.ascontiguousarray(part[outer.slices]) for part in (estimate.depth, votes, guide_bins)
-        )
-        medians = weighted_medians(cropped_depth, cropped_votes, cropped_bins, radius)
-        depth[window.slices] = medians[window.slices_in(outer)]
+        d, n, g = (part[outer.slices].copy() for part in (estimate.depth, votes, guide_bins))
+        depth[window.slices] = weighted_medians(d, n, g, radius)[window.slices_in(outer)]
 
     parts = plan_windows(shape, MAPS_PER_WINDOW, radius)
     run_parallel(fill, parts, progress, desc="Weighted median")
@@ -66,19 +61,16 @@ def weighted_median(estimate: DepthMap, context: RefinementContext, progress: Pr
     return DepthMap(index, depth, estimate.uncertainty)
 
 
-def apply_hints_to_votes(
-    votes: np.ndarray, estimate: DepthMap, hint_field: HintField
-) -> np.ndarray:
+def apply_hints_to_votes(votes: np.ndarray, estimate: DepthMap, hints: HintField) -> np.ndarray:
     """Return `votes`, (Y, X) int32, changed by the hints.
 
     A soft constraint of influence a leaves a pixel the share 1 - a of its votes. A pixel that is
-    never in focus and already has the depth of the hint gets the share a of `MAX_VOTES`.
+    never in focus and was filled with the depth of the hint gets the share a of `MAX_VOTES`.
     """
-    soft = hint_field.influence < 1
-    filled = soft & np.isinf(estimate.uncertainty) & (estimate.depth == hint_field.target.depth)
-    share = np.where(soft, 1 - hint_field.influence, 1)
-    changed = np.where(filled, MAX_VOTES * hint_field.influence, votes * share)
-    return np.rint(changed).astype(np.int32)
+    soft = hints.influence < 1
+    filled = soft & np.isinf(estimate.uncertainty) & (estimate.depth == hints.target.depth)
+    own_votes = votes * np.where(soft, 1 - hints.influence, 1)
+    return np.rint(np.where(filled, MAX_VOTES * hints.influence, own_votes)).astype(np.int32)
 
 
 def weighted_medians(
@@ -89,7 +81,7 @@ def weighted_medians(
 ) -> np.ndarray:  # (Y, X) float32
     """Return weighted medians of `depth` over squares of 2 · `radius` + 1 pixels.
 
-    To the accuracy of `DEPTH_BINS`: the median is the mean of all votes in the bin of the median.
+    They are the mean of all votes in the bin of the median.
     """
     low, high = float(depth.min()), float(depth.max())
     scale = (DEPTH_BINS - 1) / max(high - low, 1e-12)
