@@ -25,22 +25,12 @@ BLOCK = 64  # curves that are sorted together, by vector operations
 
 # Noise model
 # -----------
-# A focus measure is a local mean of N squared filter responses. Out of focus these are noise alone,
-# of mean energy F₀ (the floor). In focus, signal is added: F = S + F₀. The sum of N squared normal
-# numbers whose mean is not 0 has the variance of the noncentral χ² distribution,
-#     Var F = (2 / N) (F₀² + 2 S F₀) = f² F₀ (2 F - F₀),    f² = 2 / N,
-# so that with r = F / F₀ the standard deviation of ln F is
+# A focus measure is a mean of squared noise out of focus (the floor F₀), plus signal in focus. With
+# the fluctuation f and r = F / F₀, the standard deviation of ln F is
 #     f √(2 r - 1) / r.                                                                          (1)
-# f is the fluctuation of a curve of noise (r = 1). F₀ and f are estimated from the volume itself;
-# no property of the camera or the operator has to be known:
-# - ln F₀: mean of the lower half of the logarithms of a curve. A peak fills less than half of it.
-# - f²: from second differences d = l₋ - 2 l + l₊ of the logarithms, Var d = (1 + 4 + 1) f². The
-#   median of d² is 0.4549 · 6 f² for normal numbers, and ignores the few planes of the peak, where
-#   the curve itself bends. One curve has too few planes for a precise f²: it is averaged by a
-#   Gaussian over the pixels around.
-# A peak is detected if it exceeds F₀ exp(z f). With Φ(z - 0.8)ⁿ = 1 - α, the maximum of n planes of
-# noise exceeds that in a share α of the pixels. 0.8: the floor, as the mean of the lower half, lies
-# 0.8 fluctuations below the mean.
+# ln F₀ is the mean of the lower half of a curve's logarithms. f² is the median of their squared
+# second differences over 6 · 0.4549, averaged over the pixels around. A peak is detected if it
+# exceeds F₀ exp(z f). Derived in docs/methods.md, "Noise of a focus curve".
 # Cost: one logarithm a value, and two sorts. A sorting network has no branches and the same pairs
 # for all curves, so that it sorts `BLOCK` curves at a time by vector operations.
 
@@ -55,24 +45,20 @@ class Noise(NamedTuple):
 def compute_noise(focus: np.ndarray, sigma: float = NOISE_SIGMA_PX) -> Noise:
     """Return the noise of (Z, Y, X) float32 curves, averaged by a Gaussian of `sigma` pixels."""
     count, height, width = focus.shape
-    floor, variance, extent = (np.empty((height, width), np.float32) for _ in range(3))
+    statistics = np.empty((3, height, width), np.float32)
+    networks = sorting_network(count), sorting_network(count - 2)
     for top in range(0, height, ROWS_PER_CHUNK):
         rows = slice(top, top + ROWS_PER_CHUNK)
         logarithms = np.log(np.maximum(focus[:, rows], TINY)).reshape(count, -1)
-        _log_statistics(
-            logarithms,
-            sorting_network(count),
-            sorting_network(count - 2),
-            *(part[rows].reshape(-1) for part in (floor, variance, extent)),
-        )
+        _log_statistics(logarithms, networks, *(part[rows].reshape(-1) for part in statistics))
+    floor, variance, extent = statistics
     # Saturated or black pixels have constant curves: they must not lower their neighbours' noise.
     weight = (extent > MIN_LOG_RANGE).astype(np.float32)
     size = (2 * round(NOISE_RADIUS_PX / NOISE_SIGMA_PX * sigma) + 1,) * 2
     weighted = cv2.GaussianBlur(weight * variance, size, sigma)
     total = cv2.GaussianBlur(weight, size, sigma)
-    return Noise(
-        np.exp(floor), np.sqrt(np.where(total > 1e-3, weighted / np.maximum(total, 1e-3), variance))
-    )
+    variance = np.where(total > 1e-3, weighted / np.maximum(total, 1e-3), variance)
+    return Noise(np.exp(floor), np.sqrt(variance))
 
 
 def detection_z_score(plane_count: int) -> float:
@@ -119,12 +105,10 @@ def _sort_columns(rows, network):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _log_statistics(  # type: ignore[no-untyped-def]
-    logarithms, network, network_of_differences, floor, variance, extent
-):
+def _log_statistics(logarithms, networks, floor, variance, extent):  # type: ignore[no-untyped-def]
     """Write ln F₀, f² and the range of (Z, N) float32 `logarithms` to three (N,) float32 arrays.
 
-    The networks are those of Z and of Z - 2 values.
+    `networks` sort Z and Z - 2 values.
     """
     count, pixels = logarithms.shape
     half, middle = (count + 1) // 2, (count - 2) // 2
@@ -146,8 +130,8 @@ def _log_statistics(  # type: ignore[no-untyped-def]
         for k in range(count - 2):
             for p in range(BLOCK):
                 squares[k, p] = (rows[k, p] - 2 * rows[k + 1, p] + rows[k + 2, p]) ** 2
-        _sort_columns(rows, network)
-        _sort_columns(squares, network_of_differences)
+        _sort_columns(rows, networks[0])
+        _sort_columns(squares, networks[1])
         total[:] = 0
         for k in range(half):
             for p in range(BLOCK):

@@ -18,19 +18,12 @@ TINY = 1e-30
 
 # Peak models
 # -----------
-# Under defocus the energy of fine texture falls like a squared Lorentzian,
-#     F(z) = A / (1 + ((z - z₀) / w)²)².
-# Each model is a parabola t(z) = c₀ + c₁ z + c₂ z² of a transformed measure, so that its vertex
-# z₀ = -c₁ / 2 c₂ follows in closed form:
-#     parabola    t = F
-#     gaussian    t = ln F         (Nayar & Nakagawa 1994, doi:10.1109/34.308479)
-#     lorentzian  t = -F^(-1/2)
-# Through three planes the parabola is exact (`_parabola_vertex`). "curve" fits t = F^(-1/2) to all
-# planes of the peak by weighted least squares (`_fit_peak`).
-# The noise of t is that of ln F, equation (1) of `curve.noise`, times |dt / d ln F|: F, 1 and
-# F^(-1/2) / 2. c is linear in t, so the uncertainty of the vertex follows to first order from
-#     dz₀ = -dc₁ / 2 c₂ + c₁ dc₂ / 2 c₂².
-# It is limited to half the distance between the neighbouring planes.
+# Each model is a parabola t(z) = c₀ + c₁ z + c₂ z² of a transformed measure, with its vertex at
+# z₀ = -c₁ / 2 c₂: t is F (parabola), ln F (gaussian) or -F^(-1/2) (lorentzian) through three planes
+# (`_parabola_vertex`), or F^(-1/2) fitted to all planes of the peak (curve, `_fit_peak`). The
+# uncertainty follows to first order from the noise of t, which is equation (1) of `curve.noise`
+# times |dt / d ln F|. It is limited to half the distance between the neighbouring planes.
+# Derived in docs/methods.md, "Position and uncertainty of a peak".
 
 
 # Transform of the measure, its inverse, and the power of the measure by which errors of t are
@@ -101,15 +94,11 @@ def _peak_extent(curve, k):  # type: ignore[no-untyped-def]
 # Weighted least squares of all planes of a peak
 # ----------------------------------------------
 # Of v = F / F_k and u = (z - z_k) / scale, t = v^(-1/2) = c₀ + c₁ u + c₂ u² is fitted with weights
-#     w = 4 v / (ρ² + h²),
-# since Var t = (dt / dv)² Var v = ρ² / 4 v. ρ² = f² (2 - s) s is the variance of ln F, with
-# s = F₀ / F, and h = `LORENTZIAN_ERROR` limits the weight of planes without noise.
-# With the moments S_n = Σ w uⁿ and R_n = Σ w t uⁿ, the normal equations are
-#     [S₀ S₁ S₂; S₁ S₂ S₃; S₂ S₃ S₄] c = R,
-# solved by Cramer's rule: c₁ = a · R / det and c₂ = b · R / det with the rows a, b of the adjugate.
-# The error of the vertex is du = g · Σ w dt (1, u, u²) with g = (-a / 2 c₂ + c₁ b / 2 c₂²) / det,
-# and its variance, from the noise ρ² alone (h² is no noise), is
-#     Σ_ij g_i g_j N_(i+j),    N_n = Σ w² uⁿ ρ² / 4 v.
+#     w = 4 v / (ρ² + h²),    ρ² = Var ln F = f² (2 - s) s,    s = F₀ / F.
+# With the moments S_n = Σ w uⁿ and R_n = Σ w t uⁿ, Cramer's rule yields c₁ = a · R / det and
+# c₂ = b · R / det, with the rows a, b of the adjugate of [S₀ S₁ S₂; S₁ S₂ S₃; S₂ S₃ S₄]. The vertex
+# has the variance Σ_ij g_i g_j N_(i+j) with N_n = Σ w² uⁿ ρ² / 4 v and
+# g = (-a / 2 c₂ + c₁ b / 2 c₂²) / det. Derived in docs/methods.md.
 # Cost: 13 sums over the planes of one peak, no array is allocated.
 
 

@@ -19,9 +19,7 @@ DIP_FLUCTUATIONS = 3  # depth of the dip that separates two peaks, in fluctuatio
 
 
 @kernel
-def find_peaks(  # type: ignore[no-untyped-def]
-    focus, positions, model, preference, floor, fluctuation, z_score
-):
+def find_peaks(focus, positions, model, preference, floor, fluctuation, z_score):  # type: ignore[no-untyped-def]
     """Return plane, position and standard uncertainty of one peak of every curve.
 
     They are (Y, X) uint16, float32 and float32; the uncertainty is inf where no peak is detected.
@@ -30,21 +28,17 @@ def find_peaks(  # type: ignore[no-untyped-def]
     """
     _, height, width = focus.shape
     index = np.empty((height, width), np.uint16)
-    position = np.empty((height, width), np.float32)
-    uncertainty = np.empty((height, width), np.float32)
+    position, uncertainty = np.empty((2, height, width), np.float32)
     best = np.empty(width, np.int32)
     for y in range(height):
         argmax_in_row(focus, y, best)
         for x in range(width):
-            curve, k = focus[:, y, x], int(best[x])
-            threshold = detection_threshold(floor[y, x], fluctuation[y, x], z_score)
+            curve, k, noise = focus[:, y, x], int(best[x]), (floor[y, x], fluctuation[y, x])
+            threshold = detection_threshold(*noise, z_score)
             if preference != HIGHEST_PEAK:
                 k = _find_outermost_peak(curve, k, preference, threshold, fluctuation[y, x])
-            vertex, deviation = locate_peak(
-                curve, k, positions, model, floor[y, x], fluctuation[y, x]
-            )
             index[y, x] = k
-            position[y, x] = vertex
+            position[y, x], deviation = locate_peak(curve, k, positions, model, *noise)
             uncertainty[y, x] = deviation if curve[k] > threshold else np.inf
     return index, position, uncertainty
 
@@ -62,10 +56,9 @@ def peak_uncertainty(focus, positions, index, floor, fluctuation):  # type: igno
             curve = focus[:, y, x]
             top = int(index[y, x])
             low, high = max(top - 1, 0), min(top + 1, count - 1)
+            noise = floor[y, x], fluctuation[y, x]
             if curve[top] >= curve[low] and curve[top] >= curve[high]:
-                _, out[y, x] = locate_peak(
-                    curve, top, positions, CURVE_PEAK, floor[y, x], fluctuation[y, x]
-                )
+                _, out[y, x] = locate_peak(curve, top, positions, CURVE_PEAK, *noise)
             else:
                 out[y, x] = abs(positions[high] - positions[low]) / (high - low)
     return out
@@ -112,9 +105,7 @@ def _find_outermost_peak(curve, best, direction, threshold, fluctuation):  # typ
 
 
 @kernel
-def find_strongest_peaks(  # type: ignore[no-untyped-def]
-    focus, positions, floor, fluctuation, z_score, max_count
-):
+def find_strongest_peaks(focus, positions, floor, fluctuation, z_score, max_count):  # type: ignore[no-untyped-def]
     """Return positions and strengths of the highest detected peaks of every curve.
 
     Both are (max_count, Y, X) float32, the strongest peak first. Strength is the peak over the
@@ -125,9 +116,8 @@ def find_strongest_peaks(  # type: ignore[no-untyped-def]
     strength = np.zeros((max_count, height, width), np.float32)
     for y in range(height):
         for x in range(width):
-            curve = focus[:, y, x]
-            level = floor[y, x]
-            threshold = detection_threshold(level, fluctuation[y, x], z_score)
+            curve, level, spread = focus[:, y, x], floor[y, x], fluctuation[y, x]
+            threshold = detection_threshold(level, spread, z_score)
             for k in range(count):
                 previous = curve[k - 1] if k > 0 else np.float32(-1)
                 following = curve[k + 1] if k < count - 1 else np.float32(-1)
@@ -143,7 +133,5 @@ def find_strongest_peaks(  # type: ignore[no-untyped-def]
                     strength[j, y, x] = strength[j - 1, y, x]
                     depth[j, y, x] = depth[j - 1, y, x]
                 strength[rank, y, x] = ratio
-                depth[rank, y, x], _ = locate_peak(
-                    curve, k, positions, CURVE_PEAK, level, fluctuation[y, x]
-                )
+                depth[rank, y, x], _ = locate_peak(curve, k, positions, CURVE_PEAK, level, spread)
     return depth, strength

@@ -27,11 +27,9 @@ class FocusVolume(Protocol):
     @property
     def shape(self) -> tuple[int, int, int]:
         """Z, Y, X."""
-        ...
 
     def read(self, window: Window) -> tuple[np.ndarray, Noise]:
         """Return the curves in `window`, (Z, Y, X) float32, and their noise."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -60,19 +58,14 @@ class QuantizedFocusVolume:
     """
 
     def __init__(self, source: FocusVolume) -> None:
-        self._source = source
+        self._source, self.shape = source, source.shape
         self._codes = np.empty(source.shape, np.uint8)
         self._maximum, self._floor, self._fluctuation = (
             np.full(source.shape[1:], np.nan, np.float32) for _ in range(3)
         )
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Z, Y, X."""
-        return self._source.shape
-
     def read(self, window: Window) -> tuple[np.ndarray, Noise]:
-        """Return the curves in `window` and their noise; compute those not yet kept."""
+        """Return the curves in `window` and their noise."""
         here = window.slices
         if np.isnan(self._maximum[here]).any():
             curves, noise = self._source.read(window)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -48,36 +47,19 @@ def balanced_windows(operator: SampledOperator, window: Window) -> np.ndarray:
 
 # Adaptive windows
 # ----------------
-# Small windows resolve detail, large ones reduce noise. At each scale s the balanced curves C_s,
-# divided by their maximum, have a peak of uncertainty σ_s (in planes, inf if not detected). The
-# texture mask T_s is 1 where the second moment of the focus energy is at most `MAX_MOMENTS`, and 0
-# where the energy is that of surrounding texture. A scale takes the share
-#     a_s = T_s / (1 + (σ_s / σ_target)⁴),    at the last scale a_s = T_s [σ_s < ∞],
-# of the weight that smaller scales leave, so that the passage between scales is smooth:
-#     w_s = a_s Π_(r < s) (1 - a_r).
-# What remains after the last scale, Π (1 - a_r), is added to the first scale at which the peak is
-# detected. Where no scale detects one, the curve of the largest window is used, flattened:
-# refinement needs the order of its planes, but noise must not be taken for a peak.
-# The result Σ w_s C_s is multiplied by the maximum at the first scale, since energies of different
-# scales do not compare. C_s are normalized before they are upsampled and mixed, because a mean
-# weighted by energy would shift the centroid again.
+# Small windows resolve detail, large ones reduce noise. With the uncertainty σ_s of the peak in
+# planes (inf if not detected) and the texture mask T_s (second moment ≤ `MAX_MOMENTS`), scale s has
+#     w_s = a_s Π_(r < s) (1 - a_r),    a_s = T_s / (1 + (σ_s / σ_target)⁴), last: T_s [σ_s < ∞],
+# as its weight. What remains is added to the first scale at which the peak is detected. Where no
+# scale detects one, the curve of the last is used, flattened. The mean of the normalized balanced
+# curves is multiplied by the maximum at the first scale. docs/methods.md, "Adaptive windows".
 # Shares are smooth, so σ_s is computed on 2 × 2 means of samples where the window is wide.
 # Cost: about 1 / s² of the first scale for scale s, none if no pixel has weight left.
 
 
-class _Scale(NamedTuple):
-    """Normalized curves (Z, Y / step, X / step) of `outer`, and what `window` takes of them."""
-
-    volume: np.ndarray
-    step: int
-    outer: Window
-    weight: np.ndarray  # (Y, X)
-    is_first_detection: np.ndarray  # (Y, X) bool
-
-
 def adaptive_windows(operator: SampledOperator, window: Window) -> np.ndarray:
     """Return the measure averaged over balanced windows, larger where noise is stronger."""
-    scales = []
+    scales = []  # curves, their step and window, weight, and where they detect a peak first
     remaining = np.ones(window.shape, np.float32)
     undetected = np.ones(window.shape, bool)
     for scale, max_moment in zip(SCALES, MAX_MOMENTS, strict=True):
@@ -97,18 +79,16 @@ def adaptive_windows(operator: SampledOperator, window: Window) -> np.ndarray:
         share, detection = textured * upsample(maps, block * step, window, outer)
         is_first_detection = undetected & (detection > 0.5)
         undetected &= ~is_first_detection
-        scales.append(_Scale(volume, step, outer, remaining * share, is_first_detection))
+        scales.append((volume, step, outer, remaining * share, is_first_detection))
         remaining = remaining * (1 - share)
         remaining[(remaining < MIN_REMAINING_WEIGHT) & ~undetected] = 0
         if not remaining.any():
             break
-    out = np.empty((len(volume), *window.shape), np.float32)
-    for k, (volume, step, outer, weight, is_first_detection) in enumerate(scales):
+    out = np.zeros((len(volume), *window.shape), np.float32)
+    for volume, step, outer, weight, is_first_detection in scales:
         weight = unit * ~undetected * (weight + remaining * is_first_detection)
-        add_upsampled(out, weight, volume, step, window, outer, overwrite=k == 0)
-    volume, step, outer = scales[-1][:3]
-    flat = _flatten(volume)
-    add_upsampled(out, unit * undetected, flat, step, window, outer, overwrite=False)
+        add_upsampled(out, weight, volume, step, window, outer)
+    add_upsampled(out, unit * undetected, _flatten(volume), step, window, outer)
     return out
 
 

@@ -16,19 +16,13 @@ TINY = np.float32(1e-30)
 
 # Balancing
 # ---------
-# A focus measure F is the focus energy E averaged over a window around the pixel x. Its peak is at
-# the depth of the centroid of E in the window, not of x. On a slope with uneven texture that is the
-# largest error of all. For a Gaussian window of variance s²,
-#     F(x) = ∫ G(y - x) E(y) dy,    ∇F = ∫ (y - x) / s² · G E dy,
-# so that the centroid c follows from F itself,
-#     c(x) - x = s² ∇F / F = s² ∇ ln F,
-# and from ∇²F in the same way the second moment about x, relative to that of even texture, 2 s²:
-#     m(x) = 1 + s² ∇²F / 2 F.
-# m ≫ 1 where the energy lies around the pixel, which has no texture of its own.
-# The balanced curve of x is the curve at the p whose centroid is x, p + s² ∇ ln F(p) = x. It is
-# found by the damped fixed-point iteration p ← (p + x - s² ∇ ln F(p)) / 2.
-# Derivatives are taken in the plane of each pixel's maximum, where the signal is strongest, and
-# one p serves all planes: a curve is moved as a whole.
+# The peak of a focus curve is at the depth of the centroid c of the focus energy in the window, not
+# of the pixel x. For a Gaussian window of variance s², c and the second moment m about x, relative
+# to that of even texture, follow from the measure F itself:
+#     c(x) - x = s² ∇ ln F,    m(x) = 1 + s² ∇²F / 2 F.
+# The balanced curve of x is the curve at the p whose centroid is x, found by the damped fixed-point
+# iteration p ← (p + x - s² ∇ ln F(p)) / 2. Derivatives are taken in the plane of each pixel's
+# maximum; a curve is moved as a whole. Derived in docs/methods.md, "Balanced windows".
 
 
 def balance_radius(variance: float) -> int:

@@ -18,13 +18,10 @@ SPLINE_VARIANCE = 1 / 3  # samples², of the cubic B-spline that upsamples
 
 # Scales and steps
 # ----------------
-# At scale s the operator is applied to planes averaged over s × s pixels, so that its `sigma` is s
-# times as wide on the planes. Its averaging window is s (window - 1) + 1 pixels wide there.
-# A measure averaged over a wide window is smooth: it is computed at every `step`-th pixel only, and
-# upsampled by cubic B-splines. `step` is the largest power of 2, up to `GRID_PX`, for which the
-# window has a variance of at least `MIN_SAMPLE_VARIANCE` samples².
-# Averaging and upsampling are filters too, whose variance is subtracted: (1 - 1 / s²) / 12 averaged
-# pixels² of the box of s × s pixels from sigma², `SPLINE_VARIANCE` from that of the window.
+# At scale s the operator is applied to planes averaged over s × s pixels. A measure averaged over a
+# wide window is smooth: it is computed at every `step`-th pixel only, and upsampled by cubic
+# B-splines. The variance that this averaging and upsampling add is subtracted from `sigma`² and
+# from the variance of the window. docs/methods.md, "Sampling of the focus measure".
 
 
 @dataclass(frozen=True)

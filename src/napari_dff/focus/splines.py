@@ -11,22 +11,17 @@ SPLINE_RADIUS = 2  # samples around a pixel that its spline depends on
 
 # Cubic B-splines
 # ---------------
-# The samples are the coefficients of the spline, without the usual prefilter: it smooths (variance
-# 1/3 sample², which `focus.sampling` subtracts from the window beforehand) and, as B-splines are
-# positive, never goes below 0. Sample i is the mean of the pixels i · step … (i + 1) · step - 1, so
-# its centre is at pixel (i + 1/2) · step - 1/2. Pixel q of a sample (its phase, 0 … step - 1) is
-# at t = frac((q + 1/2) / step - 1/2) between two centres, and takes the four samples around it by
-#     (1 - t)³ / 6,   (4 - 6 t² + 3 t³) / 6,   1 - (the others),   t³ / 6.
-# They begin at i - 2 in the first half of sample i, at i - 1 in the second half: at
-# i + (2 q + 1) // step in a row that is padded by two samples.
-# Along X first, then along Y: 4 + 4 multiplications a pixel instead of 16.
+# The samples are the coefficients of the spline, without the usual prefilter. Sample i is the mean
+# of the pixels i · step … (i + 1) · step - 1. Pixel q of a sample (its phase, 0 … step - 1) is at
+# t = frac((q + 1/2) / step - 1/2) between two centres. The four samples around it begin at
+# i + (2 q + 1) // step in a row that is padded by two samples. docs/methods.md, "Sampling of the
+# focus measure". Along X first, then along Y: 4 + 4 multiplications a pixel instead of 16.
 
 
 def upsample(volume: np.ndarray, step: int, window: Window, outer: Window) -> np.ndarray:
     """Return (Z, Y / step, X / step) samples of `outer` at all pixels of `window`: (Z, Y, X)."""
-    out = np.empty((len(volume), *window.shape), np.float32)
-    weight = np.ones(window.shape, np.float32)
-    add_upsampled(out, weight, volume, step, window, outer, overwrite=True)
+    out = np.zeros((len(volume), *window.shape), np.float32)
+    add_upsampled(out, np.ones(window.shape, np.float32), volume, step, window, outer)
     return out
 
 
@@ -37,27 +32,24 @@ def add_upsampled(
     step: int,
     window: Window,
     outer: Window,
-    *,
-    overwrite: bool,
 ) -> None:
-    """Add `weight` times the upsampled volume to `out`, or overwrite it."""
-    if not overwrite and not weight.any():
+    """Add `weight` times the upsampled volume to `out`."""
+    if not weight.any():
         return
     rows, columns = window.slices_in(outer)
     if step == 1:
-        part = weight * volume[:, rows, columns]
-        np.copyto(out, part) if overwrite else np.add(out, part, out=out)
+        out += weight * volume[:, rows, columns]
         return
     t = (np.arange(step) + 0.5) / step - 0.5
     t -= np.floor(t)
     taps = np.stack([(1 - t) ** 3, 4 - 6 * t**2 + 3 * t**3, 0 * t, t**3]) / 6
     taps[2] = 1 - taps.sum(axis=0)
     first_sample = rows.start // step, columns.start // step
-    _add_splines(out, weight, volume, taps.astype(np.float32), *first_sample, overwrite)
+    _add_splines(out, weight, volume, taps.astype(np.float32), *first_sample)
 
 
 @kernel
-def _add_splines(out, weight, volume, taps, top, left, overwrite):  # type: ignore[no-untyped-def]
+def _add_splines(out, weight, volume, taps, top, left):  # type: ignore[no-untyped-def]
     """Compute `add_upsampled` for a step above 1; samples beyond the border repeat it.
 
     (4, step) float32 `taps` are the weights of the four samples around a pixel, for each phase;
@@ -88,9 +80,5 @@ def _add_splines(out, weight, volume, taps, top, left, overwrite):  # type: igno
             line0, line1 = lines[first], lines[first + 1]
             line2, line3 = lines[first + 2], lines[first + 3]
             row, w = out[k, y], weight[y]
-            if overwrite:
-                for x in range(width):
-                    row[x] = w[x] * (a * line0[x] + b * line1[x] + c * line2[x] + d * line3[x])
-            else:
-                for x in range(width):
-                    row[x] += w[x] * (a * line0[x] + b * line1[x] + c * line2[x] + d * line3[x])
+            for x in range(width):
+                row[x] += w[x] * (a * line0[x] + b * line1[x] + c * line2[x] + d * line3[x])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,10 @@ Index = tuple[int, ...]  # along the leading axes
 
 @dataclass(frozen=True, eq=False)
 class Acquisition:
-    """Focal stacks along named leading axes, as times and channels; nothing is read yet.
+    """Focal stacks along named leading axes, such as time and channel; nothing is read yet.
 
-    Every stack is reconstructed on its own, but channels share the depth of the focus channel:
-    results have length 1 along the channel axis, see `result_shape`.
+    Each stack is reconstructed separately, but channels share the depth of the focus channel, so
+    that results have length 1 along the channel axis.
 
     Parameters
     ----------
@@ -31,8 +32,8 @@ class Acquisition:
         numpy, memory map, zarr or dask, with the leading axes `axes`.
     positions : (Z,) or (…, Z) array
         Focus position of each plane in `unit`, strictly rising or falling along Z; for all stacks,
-        or for each index along the leading axes, with or without the channel axis. Becomes
-        (…, Z) float64 with the leading axes but the channel axis.
+        or for each index along the leading axes, with or without the channel axis. The attribute
+        is (…, Z) float64 with all leading axes but the channel axis.
     pixel_size : (float, float)
         Height and width of a pixel, in `unit`.
     unit : str
@@ -72,30 +73,26 @@ class Acquisition:
         object.__setattr__(self, "positions", self._positions_per_stack())
         count = 1 if self.channel_axis is None else shape[self.channel_axis]
         if len(self.channels) != count:
-            raise ValueError(
-                f"channels must be one name for each of the {count}, got {self.channels}"
-            )
+            raise ValueError(f"channels must be {count} names, one for each, got {self.channels}")
         if not 0 <= self.focus_channel < count:
             raise ValueError(f"focus channel must be 0 to {count - 1}, got {self.focus_channel}")
         self.stack()  # checks planes, positions and unit
 
     def _positions_per_stack(self) -> np.ndarray:
-        count, channel = self.data.shape[len(self.axes)], self.channel_axis
-        full = (*self.leading_shape, count)
-        per_stack = (*self.drop_channel(self.leading_shape), count)
+        leading, count = self.leading_shape, self.data.shape[len(self.axes)]
         positions: np.ndarray = np.asarray(self.positions, dtype=np.float64)
-        has_channels = channel is not None and positions.ndim == len(full)
-        expected = (count,) if positions.ndim == 1 else full if has_channels else per_stack
-        fits = len(expected) == positions.ndim and positions.shape[-1] == count
-        sizes = zip(positions.shape, expected, strict=False)
-        if not fits or any(n not in (1, size) for n, size in sizes):
-            raise ValueError(
-                f"positions must be one number per plane, ({count},) or {per_stack}, "
-                f"got shape {positions.shape}"
-            )
-        if channel is not None and has_channels:
-            positions = np.take(positions, 0, axis=channel)
-        return np.broadcast_to(positions, per_stack).copy()
+        per_stack = shape = (*self.drop_channel(leading), count)
+        channel = self.channel_axis if positions.ndim == len(leading) + 1 else None
+        if channel is not None:
+            shape = (*leading, count)
+        if positions.ndim in (1, len(shape)) and positions.shape[-1] == count:
+            with contextlib.suppress(ValueError):  # of a shape that does not fit
+                positions = np.broadcast_to(positions, shape)
+                return (positions if channel is None else positions.take(0, axis=channel)).copy()
+        raise ValueError(
+            f"positions must be one number per plane, ({count},) or {per_stack}, "
+            f"got shape {positions.shape}"
+        )
 
     @property
     def leading_shape(self) -> Index:
@@ -110,7 +107,7 @@ class Acquisition:
     @property
     def result_shape(self) -> Index:
         """Lengths of the leading axes of a result: 1 for the channel axis."""
-        return self.without_channel(self.leading_shape, fill=1)
+        return self.with_channel(self.leading_shape, 1)
 
     @property
     def indices(self) -> list[Index]:
@@ -128,16 +125,12 @@ class Acquisition:
         return [c for c in range(len(self.channels)) if c != self.focus_channel]
 
     def with_channel(self, index: Index, channel: int) -> Index:
-        """Return `index` with that channel."""
+        """Return `index` with another channel; that of a result has channel 0."""
         return tuple(channel if i == self.channel_axis else n for i, n in enumerate(index))
 
     def focus_index(self, index: Index) -> Index:
         """Return `index` with the focus channel."""
         return self.with_channel(index, self.focus_channel)
-
-    def without_channel(self, index: Index, fill: int = 0) -> Index:
-        """Return the index of the result that belongs to the stack at `index`."""
-        return tuple(fill if i == self.channel_axis else n for i, n in enumerate(index))
 
     def drop_channel(self, index: Index) -> Index:
         """Return `index` without its entry for the channel axis."""
@@ -145,7 +138,7 @@ class Acquisition:
 
     def stack(self, *index: int) -> FocalStack:
         """Return the focal stack at `index`, not read yet; missing indices are 0."""
-        index = (*index, *(0,) * (len(self.axes) - len(index)))
+        index += (0,) * (len(self.axes) - len(index))
         positions = self.positions[self.drop_channel(index)]
         return FocalStack(take(self.data, index), positions, self.pixel_size, self.unit)
 
@@ -163,11 +156,11 @@ class Acquisition:
             yield index, with_location(progress, self.describe(index))
 
     def describe(self, index: Index) -> str:
-        """Return an index in words: "time 3 of 20, position 1 of 2"."""
+        """Return the index of a result in words, see `describe_index`."""
         return describe_index(self.axes, index, self.result_shape)
 
     def join(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """Return one array of those computed at each index, with the leading axes of results."""
+        """Return one array of the results at all `indices`, with their leading axes."""
         return np.stack(parts).reshape(*self.result_shape, *parts[0].shape)
 
     def channel(self, wanted: str | int | None) -> int:
@@ -180,13 +173,11 @@ class Acquisition:
         """
         if wanted is None and len(self.channels) == 1:
             return 0
-        if isinstance(wanted, int) and 0 <= wanted < len(self.channels):
-            return wanted
-        if isinstance(wanted, str):
-            if self.channels.count(wanted) == 1:
-                return self.channels.index(wanted)
-            if wanted.isdecimal() and int(wanted) < len(self.channels):
-                return int(wanted)
+        if isinstance(wanted, str) and self.channels.count(wanted) == 1:
+            return self.channels.index(wanted)
+        number = int(wanted) if isinstance(wanted, str) and wanted.isdecimal() else wanted
+        if isinstance(number, int) and 0 <= number < len(self.channels):
+            return number
         names = ", ".join(f"{i} {name}".strip() for i, name in enumerate(self.channels))
         if wanted is None:
             raise ValueError(f"the focus channel must be chosen, of {names}")
@@ -199,11 +190,7 @@ def channel_axis(axes: Sequence[str]) -> int | None:
 
 
 def describe_index(axes: Sequence[str], index: Sequence[int], shape: Sequence[int]) -> str:
-    """Return an index along the leading axes in words: "time 3 of 20, position 1 of 2".
-
-    Axes of length 1 are left out.
-    """
+    """Return an index in words, without axes of length 1: "time 3 of 20, position 1 of 2"."""
+    axes = [AXIS_WORDS.get(name, name) for name in axes]
     parts = zip(axes, index, shape, strict=False)
-    return ", ".join(
-        f"{AXIS_WORDS.get(name, name)} {i + 1} of {n}" for name, i, n in parts if n > 1
-    )
+    return ", ".join(f"{name} {i + 1} of {n}" for name, i, n in parts if n > 1)

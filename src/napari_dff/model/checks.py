@@ -1,12 +1,11 @@
 """Checks of arguments at public functions. Errors name the argument and its value.
 
-numpy is imported where it is needed: `model.recipe` uses this module, and reading a recipe or
-printing the help of the command line loads no numerical library.
+`model.recipe` needs this module, and must not load numpy: two functions import it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,47 +16,36 @@ MAX_MAGNITUDE = 1e12  # of a grey level or a length: float32 holds its cube
 
 
 class Range(NamedTuple):
-    """Allowed values of a numeric setting: `low` to `high`, both included.
-
-    If `low` is an int, the values are integers at multiples of `step` above it. Otherwise `step` is
-    only the increment of the form's spin box.
-    """
+    """Allowed values of a numeric setting, `low` to `high`: integers if `low` is an int."""
 
     low: float
     high: float
-    step: float
-
-    @property
-    def is_integer(self) -> bool:
-        """Whether only integers are allowed."""
-        return isinstance(self.low, int)
+    step: float  # distance between the allowed integers; for floats that of the form's spin box
 
     @property
     def kind(self) -> str:
         """Kind of number in words, for messages and documentation."""
-        if not self.is_integer:
+        if isinstance(self.low, float):
             return "a number"
         return "an odd number" if self.step == 2 else "a whole number"
 
     def check(self, name: str, value: Any) -> float:
         """Return `value` as a Python int or float; raise ValueError if it is not allowed."""
-        number = Integral if self.is_integer else Real
-        valid = isinstance(value, number) and not isinstance(value, bool)
-        if valid and self.low <= value <= self.high:
-            if not self.is_integer:
+        low, high, step = self
+        is_float = isinstance(low, float)
+        is_number = isinstance(value, Real if is_float else Integral)
+        if is_number and not isinstance(value, bool) and low <= value <= high:
+            if is_float:
                 return float(value)
-            if (value - self.low) % self.step == 0:
+            if (value - low) % step == 0:
                 return int(value)
-        raise ValueError(
-            f"{name} must be {self.kind} from {self.low:g} to {self.high:g}, got {value!r}"
-        )
+        raise ValueError(f"{name} must be {self.kind} from {low:g} to {high:g}, got {value!r}")
 
 
-def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """Raise a ValueError unless `value` is one of `choices`."""
-    names = list(choices)
-    if not (isinstance(value, str) and value in names):
-        raise ValueError(f"{name} must be one of {', '.join(names)}, got {value!r}")
+    if not (isinstance(value, str) and value in choices):
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def check_type(name: str, value: Any, kind: type) -> None:
@@ -89,10 +77,7 @@ def check_finite(name: str, values: np.ndarray, where: str = "") -> None:
     low, high = float(values.min(initial=0)), float(values.max(initial=0))
     if low >= -MAX_MAGNITUDE and high <= MAX_MAGNITUDE:
         return
-    bad = int(np.count_nonzero(~np.isfinite(values)))
-    if bad:
+    if bad := np.count_nonzero(~np.isfinite(values)):
         raise ValueError(f"{name} must be finite, got {bad} NaN or infinite values{where}")
-    raise ValueError(
-        f"{name} must be from {-MAX_MAGNITUDE:g} to {MAX_MAGNITUDE:g}, "
-        f"got {max(high, low, key=abs):g}{where}"
-    )
+    limit, value = MAX_MAGNITUDE, max(high, low, key=abs)
+    raise ValueError(f"{name} must be from {-limit:g} to {limit:g}, got {value:g}{where}")

@@ -145,6 +145,6 @@ class Recipe:
 
     def flags(self) -> list[str]:
         """Return the command-line flags of all settings that differ from their defaults."""
-        changed = [field for field in fields(self) if getattr(self, field.name) != field.default]
-        pairs = [(f"--{field.name}", str(getattr(self, field.name))) for field in changed]
-        return [word for pair in pairs for word in pair]
+        values = [(field, getattr(self, field.name)) for field in fields(self)]
+        changed = [(f"--{field.name}", str(v)) for field, v in values if v != field.default]
+        return [word for pair in changed for word in pair]

@@ -27,17 +27,15 @@ def validate_planes(planes: Any) -> Any:
     if not hasattr(planes, "shape"):
         planes = as_numbers("planes", planes)
     shape, dtype = tuple(planes.shape), np.dtype(planes.dtype)
-    if not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)):
-        raise ValueError(
-            f"planes must have axes (Z, Y, X), or (Z, Y, X, 3) for colour, got shape {shape}"
-        )
-    if shape[0] < MIN_PLANES:
-        raise ValueError(f"planes must be at least {MIN_PLANES} along Z, got {shape[0]}")
-    if min(shape[1:3]) < MIN_SIDE_PX:
-        raise ValueError(
-            f"planes must be at least {MIN_SIDE_PX} × {MIN_SIDE_PX} pixels, "
-            f"got {shape[1]} × {shape[2]}"
-        )
+    if len(shape) not in (3, 4) or shape[3:] not in ((), (3,)):
+        axes = "(Z, Y, X), or (Z, Y, X, 3) for colour"
+        raise ValueError(f"planes must have axes {axes}, got shape {shape}")
+    count, height, width = shape[:3]
+    if count < MIN_PLANES:
+        raise ValueError(f"planes must be at least {MIN_PLANES} along Z, got {count}")
+    if min(height, width) < MIN_SIDE_PX:
+        least = f"{MIN_SIDE_PX} × {MIN_SIDE_PX}"
+        raise ValueError(f"planes must be at least {least} pixels, got {height} × {width}")
     if dtype.kind not in "uif" or dtype.itemsize > 8:
         raise ValueError(f"planes must be integers or floats (uint8, uint16, float32), got {dtype}")
     if np.ma.is_masked(planes):
@@ -54,17 +52,16 @@ def validate_positions(positions: npt.ArrayLike | None, count: int) -> np.ndarra
         return np.arange(count, dtype=np.float64)
     values = as_numbers("positions", positions).astype(np.float64)
     if values.shape != (count,):
-        raise ValueError(
-            f"positions must hold one number a plane, ({count},), got shape {values.shape}"
-        )
+        expected = f"one number a plane, ({count},)"
+        raise ValueError(f"positions must hold {expected}, got shape {values.shape}")
     check_finite("positions", values)
     steps = np.diff(values.astype(np.float32))  # the dtype of depth maps
     monotonic = steps * np.sign(steps[0]) > 0
     if not monotonic.all():
-        k = int(np.argmin(monotonic))
+        first, then = values[np.argmin(monotonic) :][:2]
         raise ValueError(
             "positions must rise (or fall) from plane to plane, in float32, "
-            f"got {values[k]:g} and then {values[k + 1]:g}"
+            f"got {first:g} and then {then:g}"
         )
     return values
 
@@ -121,12 +118,8 @@ class FocalStack:
     unit: str = "pixel"
 
     def __post_init__(self) -> None:
-        planes = validate_planes(self.planes)
-        values = {
-            "planes": planes,
-            "positions": validate_positions(self.positions, planes.shape[0]),
-            "pixel_size": validate_pixel_size(self.pixel_size),
-            "unit": validate_unit(self.unit),
-        }
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+        object.__setattr__(self, "planes", validate_planes(self.planes))
+        positions = validate_positions(self.positions, self.planes.shape[0])
+        object.__setattr__(self, "positions", positions)
+        object.__setattr__(self, "pixel_size", validate_pixel_size(self.pixel_size))
+        object.__setattr__(self, "unit", validate_unit(self.unit))

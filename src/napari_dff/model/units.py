@@ -1,45 +1,32 @@
 """Units of length: spellings in files, names in napari, and symbols for display."""
 
-UNIT_NAMES = {
-    "µm": "micrometer",
-    "μm": "micrometer",  # the Greek letter, not the sign
-    "um": "micrometer",
-    "micron": "micrometer",
-    "microns": "micrometer",
-    "\\u00b5m": "micrometer",  # ImageJ escapes the sign, or the letter, in either case
-    "\\u00B5m": "micrometer",
-    "\\u03bcm": "micrometer",
-    "\\u03BCm": "micrometer",
-    "pm": "picometer",
-    "Å": "angstrom",
-    "nm": "nanometer",
-    "mm": "millimeter",
-    "cm": "centimeter",
-    "m": "meter",
+UNITS = {  # symbol: name in napari, and power of ten of the metre
+    "pm": ("picometer", -12),
+    "Å": ("angstrom", -10),
+    "nm": ("nanometer", -9),
+    "µm": ("micrometer", -6),
+    "mm": ("millimeter", -3),
+    "cm": ("centimeter", -2),
+    "m": ("meter", 0),
 }
-EXPONENTS = {
-    "picometer": -12,
-    "angstrom": -10,
-    "nanometer": -9,
-    "micrometer": -6,
-    "millimeter": -3,
-    "centimeter": -2,
-    "meter": 0,
-}
+EXPONENTS = dict(UNITS.values())
+# The Greek letter instead of the sign, and both as ImageJ escapes them.
+MICROMETER = ("μm", r"\u00b5m", r"\u00B5m", r"\u03bcm", r"\u03BCm", "um", "micron", "microns")
+NAMES = {symbol: name for symbol, (name, _) in UNITS.items()}
+NAMES |= dict.fromkeys(MICROMETER, "micrometer")
 
 
 def normalize_unit(text: object) -> str | None:
     """Return the napari name of a unit of length ("µm" → "micrometer"), or None if unknown."""
     word = str(text).strip()
-    return word if word in EXPONENTS else UNIT_NAMES.get(word)
+    return word if word in EXPONENTS else NAMES.get(word)
 
 
 def validate_unit(unit: object) -> str:
     """Return the napari name of `unit`, or "pixel"; raise ValueError for an unknown unit."""
-    name = "pixel" if unit == "pixel" else normalize_unit(unit)
-    if name is None:
-        raise ValueError(f"unit must be pixel, {', '.join(EXPONENTS)}, got {unit!r}")
-    return name
+    if name := "pixel" if unit == "pixel" else normalize_unit(unit):
+        return name
+    raise ValueError(f"unit must be pixel, {', '.join(EXPONENTS)}, got {unit!r}")
 
 
 def conversion_factor(source: str, target: str) -> float:
@@ -50,7 +37,7 @@ def conversion_factor(source: str, target: str) -> float:
 
 def unit_symbol(unit: str) -> str:
     """Return the symbol of a napari unit ("micrometer" → "µm"), or the unit itself if unknown."""
-    return next((short for short, name in UNIT_NAMES.items() if name == unit), unit)
+    return next((short for short, (name, _) in UNITS.items() if name == unit), unit)
 
 
 def depth_unit_symbol(unit: str) -> str:

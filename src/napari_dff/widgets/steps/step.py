@@ -164,7 +164,7 @@ class StepWidget(StepForm):
             preview_source = self.preview_source(source)
             if preview_source is not source:
                 acquisition = self.axes.acquisition(preview_source, acquisition.focus_channel)
-            index = acquisition.without_channel(index_in_view(self._viewer, source))
+            index = acquisition.with_channel(index_in_view(self._viewer, source), 0)
             arrays = self.input_arrays(preview_source, layers, acquisition.focus_index(index))
             inputs = StackInput(acquisition.focus_stack(index), recipe, arrays)
         except ValueError as error:
