@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from napari_dff.model.recipe import Peak
@@ -12,6 +10,8 @@ from napari_dff.runtime.jit import inline_kernel
 ARGMAX_PEAK, PARABOLA_PEAK, GAUSSIAN_PEAK, LORENTZIAN_PEAK, CURVE_PEAK = range(5)
 _NAMES: tuple[Peak, ...] = ("argmax", "parabola", "gaussian", "lorentzian", "curve")
 PEAK_MODELS: dict[Peak, int] = {name: model for model, name in enumerate(_NAMES)}
+# Each model is a parabola of F^power; of ln F for power 0.
+POWERS: dict[Peak, float] = {"parabola": 1, "gaussian": 0, "lorentzian": -0.5, "curve": -0.5}
 SHOULDER = 0.3  # of a peak's value: a fit of the peak takes the planes above this
 LORENTZIAN_ERROR = 0.1  # of ln(measure): deviation of a noise-free curve from a squared Lorentzian
 TINY = 1e-30
@@ -26,22 +26,6 @@ TINY = 1e-30
 # Derived in docs/methods.md, "Position and uncertainty of a peak".
 
 
-# Transform of the measure, its inverse, and the power of the measure by which errors of t are
-# weighted, so that they count as errors of the measure.
-_Transform = Callable[[np.ndarray], np.ndarray]
-_SQUARED_LORENTZIAN: tuple[_Transform, _Transform, float] = (
-    lambda values: values**-0.5,
-    lambda t: np.where(t > 0, t, np.nan) ** -2,
-    1.5,
-)
-_LINEAR_FORMS: dict[Peak, tuple[_Transform, _Transform, float]] = {
-    "parabola": (np.asarray, np.asarray, 0),
-    "gaussian": (np.log, np.exp, 1),
-    "lorentzian": _SQUARED_LORENTZIAN,
-    "curve": _SQUARED_LORENTZIAN,
-}
-
-
 def evaluate_fitted_peak(
     curve: np.ndarray, positions: np.ndarray, k: int, vertex: float, peak: Peak, where: np.ndarray
 ) -> np.ndarray:
@@ -54,10 +38,14 @@ def evaluate_fitted_peak(
         return np.full(len(where), np.nan)
     first, last = _peak_extent(curve, k) if peak == "curve" else (k - 1, k + 1)
     values = np.maximum(curve[first : last + 1].astype(np.float64) / curve[k], 1e-12)
-    transform, inverse, power = _LINEAR_FORMS[peak]
+    power = POWERS[peak]
+    t, weight = values**power if power else np.log(values), values ** (1 - power)
     squared_distance = (positions[first : last + 1] - vertex) ** 2
-    bend, height = np.polyfit(squared_distance, transform(values), 1, w=values**power)
-    return curve[k] * inverse(height + bend * (where - vertex) ** 2)
+    bend, height = np.polyfit(squared_distance, t, 1, w=weight)  # errors of t count as those of F
+    fit = height + bend * (where - vertex) ** 2
+    if power < 0:
+        fit = np.where(fit > 0, fit, np.nan)
+    return curve[k] * (fit ** (1 / power) if power else np.exp(fit))
 
 
 @inline_kernel

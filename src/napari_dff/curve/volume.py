@@ -9,7 +9,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from napari_dff.curve.noise import NOISE_RADIUS_PX, NOISE_SIGMA_PX, Noise, compute_noise
+from napari_dff.curve.noise import NOISE_RADIUS_PX, NOISE_SIGMA_PX, TINY, Noise, compute_noise
 from napari_dff.model.checks import as_numbers
 from napari_dff.model.stack import MIN_PLANES
 from napari_dff.runtime.jit import kernel
@@ -18,7 +18,6 @@ from napari_dff.runtime.windows import Window, plan_windows
 VOLUMES_PER_WINDOW = 2.2  # float32 volumes of a window in memory while its focus is measured
 WINDOW_MARGIN_PX = 20  # typical margin of a window whose focus is measured
 CODES_PER_E_FOLD = 20.0  # quantization of ln(measure): steps of 5 %, rounded to within 2.5 %
-TINY = np.float32(1e-30)
 
 
 class FocusVolume(Protocol):
@@ -60,9 +59,8 @@ class QuantizedFocusVolume:
     def __init__(self, source: FocusVolume) -> None:
         self._source, self.shape = source, source.shape
         self._codes = np.empty(source.shape, np.uint8)
-        self._maximum, self._floor, self._fluctuation = (
-            np.full(source.shape[1:], np.nan, np.float32) for _ in range(3)
-        )
+        maps = np.full((3, *source.shape[1:]), np.nan, np.float32)
+        self._maximum, self._floor, self._fluctuation = maps
 
     def read(self, window: Window) -> tuple[np.ndarray, Noise]:
         """Return the curves in `window` and their noise."""
@@ -106,10 +104,8 @@ def as_focus_volume(focus: np.ndarray) -> FocusVolume:
     with np.errstate(over="ignore"):  # what becomes infinite is refused
         values = np.ascontiguousarray(as_numbers("focus", focus), dtype=np.float32)
     if values.ndim != 3 or len(values) < MIN_PLANES or values.size == 0:
-        raise ValueError(
-            f"focus must have axes (Z, Y, X) with at least {MIN_PLANES} planes, "
-            f"got shape {values.shape}"
-        )
+        axes = f"(Z, Y, X) with at least {MIN_PLANES} planes"
+        raise ValueError(f"focus must have axes {axes}, got shape {values.shape}")
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and np.isfinite(high)):
         raise ValueError(f"focus must be finite and at least 0, got values from {low} to {high}")

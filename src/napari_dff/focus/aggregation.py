@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from math import ceil, sqrt
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from napari_dff.curve.noise import NOISE_RADIUS_PX, NOISE_SIGMA_PX, compute_noise, detection_z_score
 from napari_dff.curve.peak import CURVE_PEAK
 from napari_dff.curve.search import HIGHEST_PEAK, find_peaks
-from napari_dff.focus.balance import balance, balance_radius
+from napari_dff.focus.balance import MAX_SHIFT_SIGMAS, balance
 from napari_dff.focus.sampling import SampledOperator
 from napari_dff.focus.splines import SPLINE_RADIUS, add_upsampled, upsample
 from napari_dff.imaging.images import block_means
@@ -118,7 +119,8 @@ def guided_filter(operator: SampledOperator, window: Window) -> np.ndarray:
 
 def balanced_radius(operator: SampledOperator, scale: int = 1) -> int:
     """Return how far from a pixel, in pixels, its balanced curve depends on the measure."""
-    return operator.step(scale) * (balance_radius(operator.variance(scale)) + 2 * SPLINE_RADIUS)
+    samples = ceil(MAX_SHIFT_SIGMAS * sqrt(operator.variance(scale))) + 3
+    return operator.step(scale) * (samples + 2 * SPLINE_RADIUS)
 
 
 def _normalize_curves(volume: np.ndarray) -> np.ndarray:

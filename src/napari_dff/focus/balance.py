@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from math import ceil, sqrt
-
 import cv2
 import numpy as np
 
+from napari_dff.curve.noise import TINY
 from napari_dff.curve.search import argmax_in_row
 from napari_dff.runtime.jit import kernel
 
 MAX_SHIFT_SIGMAS = 1.5  # standard deviations of the window by which it may be shifted
 FIXED_POINT_ITERATIONS = 3
-TINY = np.float32(1e-30)
 
 # Balancing
 # ---------
@@ -23,11 +21,6 @@ TINY = np.float32(1e-30)
 # The balanced curve of x is the curve at the p whose centroid is x, found by the damped fixed-point
 # iteration p ← (p + x - s² ∇ ln F(p)) / 2. Derivatives are taken in the plane of each pixel's
 # maximum; a curve is moved as a whole. Derived in docs/methods.md, "Balanced windows".
-
-
-def balance_radius(variance: float) -> int:
-    """Return how many pixels from a pixel its balanced curve depends on the volume."""
-    return ceil(MAX_SHIFT_SIGMAS * sqrt(variance)) + 3
 
 
 def balance(volume: np.ndarray, variance: float) -> tuple[np.ndarray, np.ndarray]:

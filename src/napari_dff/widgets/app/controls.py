@@ -51,7 +51,7 @@ def push_button(text: str, tooltip: str, slot: Callable[[], object]) -> PushButt
 
 def spin_box(label: str, value: float, limits: Range, tooltip: str) -> ValueWidget[Any]:
     """Return a field for a number within limits, an integer if they are integers."""
-    kind: type[Any] = SpinBox if limits.is_integer else FloatSpinBox
+    kind: type[Any] = FloatSpinBox if isinstance(limits.low, float) else SpinBox
     low, high, step = limits
     return kind(label=label, value=value, min=low, max=high, step=step, tooltip=tooltip)
 
