@@ -1,6 +1,6 @@
 """Depth map and all-in-focus image from the focus volume."""
 
-from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from napari.layers import Image, Layer
@@ -10,8 +10,6 @@ from napari_dff.model.depth_map import DepthMap
 from napari_dff.pipeline.driver import fuse_by_recipe
 from napari_dff.runtime.progress import Progress
 from napari_dff.widgets.app.layers import require_layer
-from napari_dff.widgets.app.maps import Maps
-from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.steps.maps_step import MapsStep
 from napari_dff.widgets.steps.step import StackInput
 
@@ -30,16 +28,7 @@ class DepthWidget(MapsStep):
     def compute_stack(self, inputs: StackInput, progress: Progress) -> tuple[DepthMap, np.ndarray]:
         """Return the depth at the peaks of the focus curves, and the image there."""
         stack, recipe, arrays = inputs
-        depth = depth_map(
-            arrays["focus"],
-            stack.positions,
-            peak=recipe.peak,
-            prefer=recipe.prefer,
-            progress=progress,
-        )
+        settings: dict[str, Any] = {"peak": recipe.peak, "prefer": recipe.prefer}
+        depth = depth_map(arrays["focus"], stack.positions, **settings, progress=progress)
         depth.uncertainty[~arrays["valid"]] = np.inf
         return depth, fuse_by_recipe(recipe, stack, depth.depth, progress)
-
-    def add_layers(self, run: RunLayers, result: Maps) -> Iterator[None]:
-        """Add the four layers."""
-        yield from self.add_maps(run, result)

@@ -1,12 +1,12 @@
 """Focus measure: how sharp each pixel is in each plane."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import psutil
 
-from napari_dff.model.acquisition import Acquisition
 from napari_dff.pipeline.driver import measure_by_recipe
 from napari_dff.pipeline.preview import measure_region
 from napari_dff.runtime.progress import Progress
@@ -26,17 +26,21 @@ class FocusWidget(StepWidget):
 
     def compute(self, inputs: RunInput, progress: Progress) -> np.ndarray:
         """Return the focus volumes of all stacks, (…, Z, Y, X) float32."""
-        acquisition = inputs.acquisition
-        _check_memory(acquisition)
-        volumes: np.ndarray | None = None
+        acquisition, count = inputs.acquisition, len(inputs.acquisition.indices)
+        stack_shape = acquisition.data.shape[len(acquisition.axes) :][:3]
+        shape = (*acquisition.result_shape, *stack_shape)
+        needed, free = 4 * math.prod(shape) / 1e9, psutil.virtual_memory().available / 1e9
+        if needed > free:
+            raise ValueError(
+                f"the focus volume needs {needed:.1f} GB of memory, and {free:.1f} GB are free: "
+                "'Depth from focus, all steps' does without it"
+            )
+        volumes = np.empty(shape if count > 1 else (), np.float32)
         for index, located in acquisition.iterate(progress):
             volume = measure_by_recipe(inputs.recipe, acquisition.focus_stack(index), located)
-            if not acquisition.axes:
-                return volume
-            if volumes is None:
-                volumes = np.empty((*acquisition.result_shape, *volume.shape), volume.dtype)
+            if count == 1:  # without a copy
+                return volume.reshape(shape)
             volumes[index] = volume
-        assert volumes is not None  # an acquisition has at least one stack
         return volumes
 
     def compute_preview(
@@ -50,18 +54,6 @@ class FocusWidget(StepWidget):
         """Add the focus volume."""
         run.show("focus", result, **_look(result))
         yield
-
-
-def _check_memory(acquisition: Acquisition) -> None:
-    """Raise ValueError if the focus volumes do not fit into memory."""
-    shape = acquisition.focus_stack(acquisition.indices[0]).planes.shape[:3]
-    needed = 4.0 * np.prod(acquisition.result_shape) * np.prod(shape, dtype=float)
-    free = psutil.virtual_memory().available
-    if needed > free:
-        raise ValueError(
-            f"the focus volume needs {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are "
-            "free: 'Depth from focus, all steps' does without it"
-        )
 
 
 def _look(volume: np.ndarray) -> dict[str, Any]:

@@ -3,21 +3,16 @@
 from collections.abc import Callable
 
 import numpy as np
-from magicgui.widgets import ComboBox, PushButton, Widget
+from magicgui.widgets import ComboBox, Widget
 from napari.layers import Image, Labels, Layer, Points
 from napari.viewer import Viewer
 
 from napari_dff.model.acquisition import channel_axis
 from napari_dff.refinement import BACKGROUND, NO_HINT
+from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.axes import leading_axis_names
+from napari_dff.widgets.app.controls import push_button
 from napari_dff.widgets.app.geometry import placement
-from napari_dff.widgets.app.layers import (
-    METADATA_KEY,
-    plane_shape,
-    planes_of,
-    role_of,
-    stack_name_of,
-)
 
 SHARP, BACKGROUND_CHOICE = "sharp in the plane shown", "background: never sharp"
 POINT_DIAMETER_PX = 3
@@ -39,7 +34,7 @@ class HintsForm:
         self.layer = ComboBox(
             label="hints", choices=self._hint_layers, nullable=True, tooltip=TOOLTIP
         )
-        self.new = PushButton(text="New hints", tooltip="Add a layer of points and click on it.")
+        self.new = push_button("New hints", "Add a layer of points and click on it.", self._on_new)
         self.new_points = ComboBox(
             label="new points say",
             choices=[SHARP, BACKGROUND_CHOICE],
@@ -47,27 +42,14 @@ class HintsForm:
         )
         self.new_points.enabled = False
         self.widgets: list[Widget] = [self.layer, self.new_points, self.new]
-        self.new.changed.connect(self._on_new)
         self.new_points.changed.connect(self._set_default)
         self.layer.changed.connect(self._on_layer)
-        self._events = viewer.layers.events.inserted, viewer.layers.events.removed
-        for event in self._events:
-            event.connect(self._update_choices)
-        self.layer.reset_choices()
-
-    def close(self) -> None:
-        """Stop following the layers."""
-        for event in self._events:
-            event.disconnect(self._update_choices)
-
-    def _update_choices(self, _: object) -> None:
-        self.layer.reset_choices()
 
     def _hint_layers(self, _: object) -> list[Layer]:
         return [
             layer
             for layer in self._viewer.layers
-            if isinstance(layer, Points | Labels) and role_of(layer) in ("", "hints")
+            if isinstance(layer, Points | Labels) and layers.role_of(layer) in ("", "hints")
         ]
 
     def _on_new(self) -> None:
@@ -76,8 +58,8 @@ class HintsForm:
             return
         points = self._viewer.add_points(
             np.empty((0, source.ndim)),
-            name=f"hints · {stack_name_of(source)}",
-            metadata={METADATA_KEY: {"role": "hints"}},
+            name=f"hints · {layers.stack_name_of(source)}",
+            metadata={layers.METADATA_KEY: {"role": "hints"}},
             size=POINT_DIAMETER_PX,
             features={"background": np.empty(0, dtype=bool)},
             feature_defaults={"background": False},
@@ -101,81 +83,58 @@ class HintsForm:
             points.selected_data = set()
 
 
-def hints_of(layer: Layer, source: Image, index: tuple[int, ...] = ()) -> np.ndarray:
-    """Return the hints for one stack as `refine` takes them.
+def hints_of(layer: Points | Labels, source: Image, index: tuple[int, ...] = ()) -> np.ndarray:
+    """Return the hints for the stack at `index` as `refine` takes them, (Y, X) int32.
 
-    Parameters
-    ----------
-    layer : Points or Labels
-        A point applies to the pixels that it covers.
-    source : Image
-    index : tuple of int
-        The stack along the axes of `source` before Z. Hints of all channels apply.
-
-    Returns
-    -------
-    (Y, X) int32
-        Plane index, `BACKGROUND` or `NO_HINT`.
-
-    Raises
-    ------
-    ValueError
-        If the layer does not fit the stack.
+    Hints of all channels apply. ValueError if the layer does not fit the stack.
     """
-    hints = np.full(plane_shape(source), NO_HINT, np.int32)
-    if isinstance(layer, Points):
-        _draw_points(hints, layer, source, index)
-    else:
-        _draw_labels(hints, layer, source, index)
+    hints = np.full(layers.plane_shape(source), NO_HINT, np.int32)
+    draw: Callable[..., None] = _draw_points if isinstance(layer, Points) else _draw_labels
+    draw(hints, layer, source, index)
     return hints
 
 
 def _draw_points(hints: np.ndarray, points: Points, source: Image, index: tuple[int, ...]) -> None:
     """Set `hints`, (Y, X), within the disc of each point, later points over earlier ones."""
-    z, channel = len(index), channel_axis(leading_axis_names(source))
-    planes = planes_of(source).shape[z]
-    is_background = np.zeros(len(points.data), bool)
-    if "background" in points.features:
-        is_background = points.features["background"].to_numpy(dtype=bool)
+    z, names = len(index), leading_axis_names(source)
+    axes = [axis for axis in range(z) if axis != channel_axis(names)]
+    planes = layers.planes_of(source).shape[z]
+    nowhere = np.zeros(len(points.data))
+    is_background = np.asarray(points.features.get("background", nowhere), dtype=bool)
     in_all_stacks = points.ndim < source.ndim
     if in_all_stacks and not is_background.all():
-        axes = ", ".join([*(name.upper() for name in leading_axis_names(source)), "Z", "Y", "X"])
+        needed = ", ".join([*names, "z", "y", "x"]).upper()
         raise ValueError(
-            f"layer {points.name!r} must have points with {axes}, so that each is in a plane, "
+            f"layer {points.name!r} must have points with {needed}, so that each is in a plane, "
             f"got {points.ndim} axes"
         )
     pixels_per_unit = float(points.scale[-1] / source.scale[-1])
     rows, columns = np.ogrid[: hints.shape[0], : hints.shape[1]]
     for point, size, background in zip(points.data, points.size, is_background, strict=True):
-        position = np.asarray(source.world_to_data(points.data_to_world(point)))
-        point_index = np.rint(position[:z]).astype(int)
-        if not in_all_stacks and any(
-            axis != channel and point_index[axis] != index[axis] for axis in range(z)
-        ):
+        position = np.rint(source.world_to_data(points.data_to_world(point))).astype(int)
+        if not in_all_stacks and any(position[axis] != index[axis] for axis in axes):
             continue
-        plane = 0 if in_all_stacks else int(np.rint(position[z]))
+        plane = 0 if in_all_stacks else position[z]
         if not background and not 0 <= plane < planes:
             raise ValueError(
                 f"points of {points.name!r} must lie in planes 0 to {planes - 1}, got {plane}"
             )
-        centre = np.rint(position[-2:])
         radius = max(float(np.mean(size)) * pixels_per_unit / 2, 0.5)
-        disc = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 <= radius**2
+        disc = (rows - position[-2]) ** 2 + (columns - position[-1]) ** 2 <= radius**2
         hints[disc] = BACKGROUND if background else plane
 
 
 def _draw_labels(hints: np.ndarray, layer: Labels, source: Image, index: tuple[int, ...]) -> None:
     """Set `hints`, (Y, X), where there are labels in any plane; background over sharp."""
-    labels, shape = np.asarray(layer.data), planes_of(source).shape[: source.ndim]
+    labels, shape = np.asarray(layer.data), layers.planes_of(source).shape[: source.ndim]
     if labels.shape != shape:
         raise ValueError(
             f"labels {layer.name!r} must cover the stack, {shape}, got shape {labels.shape}"
         )
     channel = channel_axis(leading_axis_names(source))
     labels = labels[tuple(slice(None) if axis == channel else i for axis, i in enumerate(index))]
-    if channel is not None and labels.ndim > 3:
+    if channel is not None:
         labels = labels.max(axis=0)
     sharp = labels == SHARP_LABEL
-    is_sharp = sharp.any(axis=0)
-    hints[is_sharp] = sharp.argmax(axis=0)[is_sharp]
+    hints[sharp.any(axis=0)] = sharp.argmax(axis=0)[sharp.any(axis=0)]
     hints[(labels == BACKGROUND_LABEL).any(axis=0)] = BACKGROUND

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from napari.layers import Layer
@@ -18,7 +18,7 @@ from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window, full_window
 from napari_dff.widgets.app.layer_data import picture_look
 from napari_dff.widgets.app.layers import plugin_metadata
-from napari_dff.widgets.app.maps import Maps, maps_of
+from napari_dff.widgets.app.maps import maps_of
 from napari_dff.widgets.app.preview import PreviewImage
 from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.steps.step import RunInput, StackInput, StepWidget
@@ -26,6 +26,8 @@ from napari_dff.widgets.steps.step import RunInput, StackInput, StepWidget
 
 class MapsStep(StepWidget):
     """A step that computes a depth map and an all-in-focus image from other layers."""
+
+    prefix: ClassVar[str] = ""  # of the roles of its layers
 
     def focus_channel(self, layers: dict[str, Layer]) -> int | None:
         """Return the focus channel of the focus volume."""
@@ -40,18 +42,15 @@ class MapsStep(StepWidget):
         acquisition, recipe = inputs.acquisition, inputs.recipe
         sink = ArraySink(acquisition)
         for index, located in acquisition.iterate(progress):
-            stack_inputs = inputs.at(index)
-            depth, image = self.compute_stack(stack_inputs, located)
-            depth = DepthMap(*(np.array(values) for values in depth))  # may be those of a layer
-            images = [
-                fuse_by_recipe(
-                    recipe, acquisition.channel_stack(index, channel), depth.depth, located
-                )
-                for channel in acquisition.other_channels
-            ]
+            stack, arrays = acquisition.focus_stack(index), inputs.arrays[index]
+            depth, image = self.compute_stack(StackInput(stack, recipe, arrays), located)
+            depth = DepthMap(*map(np.array, depth))  # copies, as these may be data of a layer
+            others = [acquisition.channel_stack(index, c) for c in acquisition.other_channels]
+            images = [fuse_by_recipe(recipe, other, depth.depth, located) for other in others]
             images.insert(acquisition.focus_channel, image)
-            window, valid = full_window(depth.depth.shape), stack_inputs.arrays["valid"]
-            sink.write_tile(index, TileResult(window, depth, depth, tuple(images), valid))
+            window = full_window(depth.depth.shape)
+            tile = TileResult(window, depth, depth, tuple(images), arrays["valid"])
+            sink.write_tile(index, tile)
         return maps_of(sink, acquisition)
 
     def compute_preview(
@@ -59,8 +58,7 @@ class MapsStep(StepWidget):
     ) -> Sequence[PreviewImage]:
         """Return image and depth of a window, from the same window of the layers."""
         stack, recipe, arrays = inputs
-        height, width = stack.planes.shape[1:3]
-        outer = window.expand(MARGIN_PX, (height, width))
+        outer = window.expand(MARGIN_PX, stack.planes.shape[1:3])
         parts = {role: np.asarray(array[(..., *outer.slices)]) for role, array in arrays.items()}
         part = replace(stack, planes=read_window(stack.planes, outer))
         depth, image = self.compute_stack(StackInput(part, recipe, parts), progress)
@@ -71,12 +69,10 @@ class MapsStep(StepWidget):
             depth_preview(stack, depth.depth[inner]),
         ]
 
-    def add_maps(
-        self, run: RunLayers, maps: Maps, prefix: str = "", **metadata: Any
-    ) -> Iterator[None]:
-        """Add the four layers, and show advice from the share of pixels in focus."""
-        yield from run.show_maps(maps, prefix, metadata)
-        self.show_advice(advice(maps.coverage))
+    def add_layers(self, run: RunLayers, result: Any, **metadata: Any) -> Iterator[None]:
+        """Add the four layers of `Maps`, and show advice from the share of pixels in focus."""
+        yield from run.show_maps(result, self.prefix, metadata)
+        self.show_advice(advice(result.coverage))
 
 
 def depth_preview(stack: FocalStack, depth: np.ndarray) -> PreviewImage:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from napari.layers import Image, Layer
+from napari.layers import Image
 
 from napari_dff.pipeline.driver import run
 from napari_dff.pipeline.preview import reconstruct_region
@@ -21,22 +21,12 @@ from napari_dff.widgets.steps.step import RunInput, StackInput
 
 
 class ReconstructionResult(NamedTuple):
-    """The result of all steps.
-
-    Attributes
-    ----------
-    maps : Maps
-    planes : (…, Z, Y, X[, 3]) array, optional
-        Aligned planes; None if all planes are as they were.
-    transforms : (…, Z, 3, 3) float64
-    valid : (…, Y, X) bool
-        Where every plane has data.
-    """
+    """The result of all steps."""
 
     maps: Maps
-    planes: Any
-    transforms: np.ndarray
-    valid: np.ndarray
+    planes: Any  # (…, Z, Y, X[, 3]) aligned array; None if all planes are as they were
+    transforms: np.ndarray  # (…, Z, 3, 3) float64
+    valid: np.ndarray  # (…, Y, X) bool: where every plane has data
 
 
 class ReconstructWidget(MapsStep):
@@ -47,18 +37,19 @@ class ReconstructWidget(MapsStep):
     more_settings = ("motion", "exposure", "operator", "aggregation", "peak", "prefer", "fusion")
     prefers_aligned = False
     skipped_fields = ()
+    prefix = "refined "
 
     def compute(self, inputs: RunInput, progress: Progress) -> ReconstructionResult:
         """Run the whole recipe on every stack: as `depth_from_focus`, with all channels."""
         acquisition, recipe = inputs.acquisition, inputs.recipe
-        planes = None
-        if recipe.registration != "none" or recipe.exposure != "keep":
-            planes = AlignedPlanes(acquisition)
+        unchanged = recipe.registration == "none" and recipe.exposure == "keep"
+        planes = None if unchanged else AlignedPlanes(acquisition)
         sink = ArraySink(acquisition, planes=planes)
         run(acquisition, recipe, sink, progress=progress)
         aligned = None if planes is None or planes.is_identity else planes.join()
-        maps = maps_of(sink, acquisition)
-        return ReconstructionResult(maps, aligned, sink.transforms, sink.valid)
+        return ReconstructionResult(
+            maps_of(sink, acquisition), aligned, sink.transforms, sink.valid
+        )
 
     def compute_preview(
         self, inputs: StackInput, window: Window, progress: Progress
@@ -70,30 +61,19 @@ class ReconstructWidget(MapsStep):
         )
         return [depth_preview(stack, region.depth.depth)]
 
-    def preview_source(self, source: Image) -> Image:
+    def preview_source(self, source: Image) -> tuple[Image, str]:
         """Return the planes that a run has aligned with the present settings, else the stack."""
-        return self._aligned_layer() or source
-
-    def preview_note(self) -> str:
-        """Return whether a run transforms the planes or their brightness before."""
-        settings = self.form.value()
+        settings, aligned = self.form.value(), find_layer(self._viewer, "aligned", source)
+        if aligned is not None:
+            used, channel = settings_of(aligned), plugin_metadata(aligned).get("focus_channel")
+            same = all(used.get(name) == settings[name] for name in ALIGNMENT_SETTINGS)
+            if same and channel in (None, self.axes.focus.value):
+                return aligned, ""
         unchanged = settings["registration"] == "none" and settings["exposure"] == "keep"
-        if unchanged or self._aligned_layer() is not None:
-            return ""
-        return ", of the planes as they are: Run aligns them first"
+        return source, "" if unchanged else ", of the planes as they are: Run aligns them first"
 
-    def _aligned_layer(self) -> Layer | None:
-        """Return the planes that a run has aligned with the present settings, if any."""
-        aligned, settings = find_layer(self._viewer, "aligned", self.stack.value), self.form.value()
-        if aligned is None:
-            return None
-        used, channel = settings_of(aligned), plugin_metadata(aligned).get("focus_channel")
-        same = all(used.get(name) == settings[name] for name in ALIGNMENT_SETTINGS)
-        return aligned if same and channel in (None, self.axes.focus.value) else None
-
-    def add_layers(self, run: RunLayers, result: ReconstructionResult) -> Iterator[None]:
+    def add_layers(self, run: RunLayers, result: Any, **metadata: Any) -> Iterator[None]:
         """Add the aligned planes and the four layers of the refined depth map."""
         if result.planes is not None:
             yield from add_alignment(run, result.planes, result.transforms, result.valid)
-        transforms = result.transforms
-        yield from self.add_maps(run, result.maps, prefix="refined ", transforms=transforms)
+        yield from super().add_layers(run, result.maps, transforms=result.transforms)

@@ -16,7 +16,6 @@ from napari_dff.refinement import NO_HINT, PreviousResult
 from napari_dff.runtime.progress import Progress
 from napari_dff.widgets.app.freshness import version
 from napari_dff.widgets.app.layers import plugin_metadata, require_layer
-from napari_dff.widgets.app.maps import Maps
 from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.steps.hints import HintsForm, hints_of
 from napari_dff.widgets.steps.maps_step import MapsStep
@@ -34,18 +33,15 @@ class RefineWidget(MapsStep):
     main_settings = ("refinement", "smoothness")
     more_settings = ("fusion",)
     has_focus_channel = False
+    prefix = "refined "
 
     def __init__(self, viewer: Viewer) -> None:
         self.hints = HintsForm(viewer, lambda: self.stack.value)
         # Of the newest run and of the one in preparation: a key that is equal as long as nothing
         # but the hints has changed.
-        self._previous: tuple[Any, PreviousResult] | None = None
+        self._previous: tuple[Any, PreviousResult | None] = (None, None)
         self._prepared: tuple[Any, np.ndarray | None] = (None, None)
         super().__init__(viewer)
-
-    def _close(self) -> None:
-        super()._close()
-        self.hints.close()
 
     def extra_widgets(self) -> list[Widget]:
         """Return those for the hints."""
@@ -63,9 +59,8 @@ class RefineWidget(MapsStep):
 
     def command_caveat(self) -> str:
         """Return what the command line does not contain, such as the hints."""
-        return super().command_caveat() or (
-            "the hints" if self.hints.layer.value is not None else ""
-        )
+        hints = "" if self.hints.layer.value is None else "the hints"
+        return super().command_caveat() or hints
 
     def setting_changes(self, layer: Layer) -> str:
         """Describe changes of settings and hints."""
@@ -92,31 +87,23 @@ class RefineWidget(MapsStep):
         """Return the refined depth and the image there."""
         stack, recipe, arrays = inputs
         labels, focus = arrays["plane index"], arrays["focus"]
-        index = np.where(labels > 0, labels.astype(np.int64) - 1, 0).astype(np.uint16)
         # Label 0 is "never in focus": the index there is that of the highest focus measure.
-        index[labels == 0] = focus.argmax(axis=0)[labels == 0]
-        estimate = DepthMap(index, arrays["depth"], arrays["uncertainty"])
-        previous = None
-        if self._previous is not None and self._previous[0] == self._prepared[0]:
-            previous = self._previous[1]
-            if previous.hints.shape != index.shape:  # this is a preview, of a window
-                previous = None
+        index = np.where(labels > 0, labels.astype(np.int64) - 1, focus.argmax(axis=0))
+        estimate = DepthMap(index.astype(np.uint16), arrays["depth"], arrays["uncertainty"])
+        key, previous = self._previous
+        is_preview = previous is not None and previous.hints.shape != index.shape  # of a window
+        if key != self._prepared[0] or is_preview:
+            previous = None
+        hints, guide = arrays.get("hints"), arrays["all in focus"]
         refined = refine_by_recipe(
-            recipe,
-            stack,
-            estimate,
-            focus,
-            arrays["all in focus"],
-            progress,
-            hints=arrays.get("hints"),
-            previous=previous,
+            recipe, stack, estimate, focus, guide, progress, hints=hints, previous=previous
         )
         return refined, fuse_by_recipe(recipe, stack, refined.depth, progress)
 
-    def add_layers(self, run: RunLayers, result: Maps) -> Iterator[None]:
+    def add_layers(self, run: RunLayers, result: Any, **metadata: Any) -> Iterator[None]:
         """Add the four layers, and remember the result of a single stack for the next hints."""
-        yield from self.add_maps(run, result, prefix="refined ")
-        self._previous = None
+        yield from super().add_layers(run, result)
+        self._previous = (None, None)
         if run.source.ndim == 3:
             key, hints = self._prepared
             if hints is None:

@@ -32,15 +32,11 @@ Index = tuple[int, ...]  # of one stack, along the axes before Z
 
 
 class StackInput(NamedTuple):
-    """What the result of one stack is computed from.
-
-    `arrays` are the data of the input layers by their role, and "valid", (Y, X) bool: where every
-    plane has data.
-    """
+    """What the result of one stack is computed from."""
 
     stack: FocalStack
     recipe: Recipe
-    arrays: dict[str, np.ndarray]
+    arrays: dict[str, np.ndarray]  # of the layers, by role; "valid": where every plane has data
 
 
 class RunInput(NamedTuple):
@@ -49,10 +45,6 @@ class RunInput(NamedTuple):
     acquisition: Acquisition
     recipe: Recipe
     arrays: dict[Index, dict[str, np.ndarray]]
-
-    def at(self, index: Index) -> StackInput:
-        """Return the input of one stack."""
-        return StackInput(self.acquisition.focus_stack(index), self.recipe, self.arrays[index])
 
 
 class StepWidget(StepForm):
@@ -75,19 +67,17 @@ class StepWidget(StepForm):
             self, f"{self.title}: the whole stack.", undone=lambda: self.show_advice([])
         )
         self.run, self.cancel, self.undo = self._controls.buttons
-        fields = [self.stack, *self.axes.widgets, *self.extra_widgets(), *self.form.widgets]
-        if self.has_preview:
-            fields.append(self.preview)
+        inputs = [self.stack, *self.axes.widgets, *self.extra_widgets()]
+        preview = [self.preview] if self.has_preview else []
+        fields = labelled_column(*inputs, *self.form.widgets, *preview)
         labels = self.status, self.advice, self.freshness.label
-        self.extend([labelled_column(*fields), self._controls.row, *labels, self.recipe_file])
+        self.extend([fields, self._controls.row, *labels, self.recipe_file])
         self.form.expand(False)
         self.advice.visible = self.freshness.label.visible = False
         self._connect_signals()
-
-    def _connect_signals(self) -> None:
-        super()._connect_signals()
         self.run.changed.connect(self._start)
-        self._connect(self._viewer.dims.events.current_step, self._on_slider)
+        self._connect(viewer.layers.events.removed, self._on_removed)
+        self._connect(viewer.dims.events.current_step, self._on_slider)
 
     # What a subclass defines ---------------------------------------------------------------------
 
@@ -117,13 +107,9 @@ class StepWidget(StepForm):
         """Return images of a window with the same values as a run gives; in a thread."""
         raise NotImplementedError
 
-    def preview_source(self, source: Image) -> Image:
-        """Return the stack layer from which the preview is computed."""
-        return source
-
-    def preview_note(self) -> str:
-        """Return what the status adds about a preview."""
-        return ""
+    def preview_source(self, source: Image) -> tuple[Image, str]:
+        """Return the stack layer from which the preview is computed, and a note for the status."""
+        return source, ""
 
     # ---------------------------------------------------------------------------------------------
 
@@ -138,7 +124,6 @@ class StepWidget(StepForm):
 
     def _on_removed(self, event: Any) -> None:
         self._preview.hide_if_of(event.value)
-        super()._on_removed(event)
 
     def _on_slider(self, _: Any = None) -> None:
         """Update the preview if the sliders show another stack of the layer."""
@@ -161,7 +146,7 @@ class StepWidget(StepForm):
             return None
         try:
             source, layers, acquisition, recipe = self._collect()
-            preview_source = self.preview_source(source)
+            preview_source, note = self.preview_source(source)
             if preview_source is not source:
                 acquisition = self.axes.acquisition(preview_source, acquisition.focus_channel)
             index = acquisition.with_channel(index_in_view(self._viewer, source), 0)
@@ -174,31 +159,27 @@ class StepWidget(StepForm):
         def compute(window: Window, progress: Progress) -> Sequence[PreviewImage]:
             return self.compute_preview(inputs, window, progress)
 
-        return PreviewRequest(source, compute, self.preview_note())
+        return PreviewRequest(source, compute, note)
 
     @show_errors
     def _start(self) -> None:
         if self.busy:
             return
         source, layers, acquisition, recipe = self._collect()
-        arrays = {
-            i: self.input_arrays(source, layers, acquisition.focus_index(i))
-            for i in acquisition.indices
-        }
+        indices = {i: acquisition.focus_index(i) for i in acquisition.indices}
+        arrays = {i: self.input_arrays(source, layers, at) for i, at in indices.items()}
         metadata: dict[str, Any] = {"recipe": asdict(recipe)}
         if len(acquisition.channels) > 1:
             metadata["focus_channel"] = acquisition.focus_channel
             own = {**plugin_metadata(source), "focus_channel": acquisition.focus_channel}
             source.metadata = {**source.metadata, METADATA_KEY: own}
-        all_inputs, settings = [source, *layers.values()], self.form.value()
-        run = RunLayers(self._viewer, source, settings, all_inputs, self.title, metadata)
-        inputs = RunInput(acquisition, recipe, arrays)
+        inputs, used = RunInput(acquisition, recipe, arrays), [source, *layers.values()]
+        run = RunLayers(self._viewer, source, self.form.value(), used, self.title, metadata)
         self._preview.hide()
 
         def compute(progress: Progress) -> Any:
             result = self.compute(inputs, progress)
-            # Import here, not in the main thread, what napari imports for its first Labels layer.
-            Labels(np.zeros((1, 1), np.uint8))
+            Labels(np.zeros((1, 1), np.uint8))  # imports what the main thread would wait for
             return result
 
         self._controls.start([run], compute, lambda result: self._add_layers(run, result))

@@ -52,7 +52,7 @@ class StepForm(TaskWidget):
                 widget.changed.connect(self._on_change)
         self.busyChanged.connect(self.freshness.update)
         self._connect(layers.events.inserted, self._on_inserted)
-        self._connect(layers.events.removed, self._on_removed)
+        self._connect(layers.events.removed, self.freshness.update)
         self._connect(layers.selection.events.active, self._on_selected)
 
     # What a subclass may define ------------------------------------------------------------------
@@ -89,14 +89,13 @@ class StepForm(TaskWidget):
 
     def command(self) -> str:
         """Return the command line that runs this recipe on the file of the stack."""
-        source, arguments = self.stack.value, ["STACK"]
+        source, channel, arguments = self.stack.value, self.axes.focus.value, ["STACK"]
         if source is not None:
             arguments = stack_arguments(source_of(self._viewer, source) or source)
-            channel = self.axes.focus.value
             if channel is None:
                 channel = plugin_metadata(source).get("focus_channel")
-            if channel is not None:
-                arguments += ["--focus-channel", str(channel)]
+        if channel is not None:
+            arguments += ["--focus-channel", str(channel)]
         words = ["napari-dff", "run", *arguments, "--out", "results", *self.recipe().flags()]
         return shlex.join(words)
 
@@ -109,21 +108,16 @@ class StepForm(TaskWidget):
             layers = [source, *self.input_layers(source).values()]
         except ValueError:
             layers = [source]
-        settings: dict[str, Any] = {}
-        for layer in layers:
-            settings |= settings_of(layer)
-        return settings
+        return {name: value for layer in layers for name, value in settings_of(layer).items()}
 
     def _results(self) -> list[Layer]:
         """Return the layers that this step has made from the chosen stack."""
         source = self.stack.value
-        if source is None:
-            return []
+        made = self.title, None if source is None else str(source.unique_id)
         return [
             layer
             for layer in self._viewer.layers
-            if plugin_metadata(layer).get("step") == self.title
-            and plugin_metadata(layer).get("source") == str(source.unique_id)
+            if (plugin_metadata(layer).get("step"), plugin_metadata(layer).get("source")) == made
         ]
 
     def _on_change(self, _: Any = None) -> None:
@@ -131,9 +125,6 @@ class StepForm(TaskWidget):
 
     def _on_inserted(self, event: Any) -> None:
         self._added_layer = event.value
-        self.freshness.update()
-
-    def _on_removed(self, event: Any) -> None:
         self.freshness.update()
 
     def _on_selected(self, event: Any) -> None:
