@@ -3,7 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
-from magicgui.widgets import Container, FloatSpinBox, Label, PushButton, SpinBox, Table, Widget
+from magicgui.widgets import (
+    ComboBox,
+    Container,
+    FloatSpinBox,
+    Label,
+    PushButton,
+    SpinBox,
+    Table,
+    Widget,
+)
 from magicgui.widgets.bases import ValueWidget
 from qtpy.QtWidgets import QLabel, QSizePolicy, QStyledItemDelegate
 
@@ -54,6 +63,11 @@ def spin_box(label: str, value: float, limits: Range, tooltip: str) -> ValueWidg
     kind: type[Any] = FloatSpinBox if isinstance(limits.low, float) else SpinBox
     low, high, step = limits
     return kind(label=label, value=value, min=low, max=high, step=step, tooltip=tooltip)
+
+
+def combo_box(label: str, choices: Any, tooltip: str, **settings: Any) -> ComboBox:
+    """Return a choice; `choices` are a list, or a function of the widget that returns one."""
+    return ComboBox(label=label, choices=choices, tooltip=tooltip, **settings)
 
 
 def wrapping_label(text: str = "") -> Label:

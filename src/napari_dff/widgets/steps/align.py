@@ -38,11 +38,9 @@ class StackReport(NamedTuple):
 class AlignmentResult(NamedTuple):
     """The aligned planes of all stacks."""
 
-    acquisition: Acquisition
-    planes: Any  # (…, Z, Y, X[, 3]) array
+    planes: Any  # (…, Z, Y, X[, 3]) array; None if all planes are as they were
     transforms: np.ndarray  # (…, Z, 3, 3) float64
     valid: np.ndarray  # (…, Y, X) bool: where every plane has data
-    reports: dict[Index, StackReport]
 
 
 class AlignWidget(StepWidget):
@@ -57,8 +55,8 @@ class AlignWidget(StepWidget):
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
-        self._reports: dict[Index, StackReport] = {}
-        self._reported: tuple[Image, Acquisition] | None = None  # the layer and its stacks
+        self._reports: dict[Index, StackReport] = {}  # of the stacks of a layer, by leading index
+        self._reported: Image | None = None  # this layer
         self._visible_report: StackReport | None = None
         self.report = read_only_table((*COLUMNS, *DETAILS))
         self.report.native.setMaximumHeight(180)
@@ -66,10 +64,16 @@ class AlignWidget(StepWidget):
         self.append(self.report)
         self.native.layout().addWidget(self.plot)
 
-    def compute(self, inputs: RunInput, progress: Progress) -> AlignmentResult:
-        """Return the aligned planes; other channels get the transforms of the focus channel."""
+    def compute(
+        self, inputs: RunInput, progress: Progress
+    ) -> tuple[AlignmentResult, np.ndarray, dict[Index, StackReport]]:
+        """Return the aligned planes, the matches as vectors, and the reports of all stacks.
+
+        Other channels get the transforms of the focus channel.
+        """
         acquisition, recipe = inputs.acquisition, inputs.recipe
-        aligned, transforms, valid, reports = AlignedPlanes(acquisition), [], [], {}
+        aligned, transforms, valid = AlignedPlanes(acquisition), [], []
+        reports: dict[Index, StackReport] = {}
         for index, located in acquisition.iterate(progress):
             planes = acquisition.focus_stack(index).planes
             shape = planes.shape[1:3]
@@ -85,29 +89,31 @@ class AlignWidget(StepWidget):
                 other = align_by_recipe(planes, recipe, lazy.transforms, located)
                 aligned.write(index, channel, other, progress=located)
             motion = quality.decompose_transforms(lazy.transforms, shape)
-            reports[index] = StackReport(acquisition.describe(index), lazy.report, motion)
+            report = StackReport(acquisition.describe(index), lazy.report, motion)
+            channels = range(len(acquisition.channels))
+            reports |= {acquisition.with_channel(index, c): report for c in channels}
             transforms.append(lazy.transforms)
             valid.append(valid_pixels)
-        joined = acquisition.join(transforms), acquisition.join(valid)
-        return AlignmentResult(acquisition, aligned.join(), *joined, reports)
+        joined = aligned.join(), acquisition.join(transforms), acquisition.join(valid)
+        return AlignmentResult(*joined), match_vectors(reports, acquisition), reports
 
-    def add_layers(self, run: RunLayers, result: AlignmentResult) -> Iterator[None]:
+    def add_layers(self, run: RunLayers, result: Any) -> Iterator[None]:
         """Add the aligned planes and the matches, and fill the table and the plot."""
-        matches = match_vectors(result.reports, result.acquisition)
-        yield from add_alignment(run, result.planes, result.transforms, result.valid, matches)
-        self._reports, self._reported = result.reports, (run.source, result.acquisition)
+        alignment, matches, reports = result
+        if len(matches):
+            run.show("matches", matches, "vectors", edge_width=0.6, visible=False)
+            yield
+        yield from add_alignment(run, alignment)
+        self._reports, self._reported = reports, run.source
         self._on_slider()
 
     def _on_slider(self, _: Any = None) -> None:
         """Show the report of the stack in view."""
         super()._on_slider()
-        if self._reported is None:
-            return
-        source, acquisition = self._reported
-        if source not in self._viewer.layers:
+        if self._reported is None or self._reported not in self._viewer.layers:
             self._reports, self._reported = {}, None
             return
-        report = self._reports.get(acquisition.without_channel(index_in_view(self._viewer, source)))
+        report = self._reports.get(index_in_view(self._viewer, self._reported))
         if report is None or report is self._visible_report:
             return
         self._visible_report = report
@@ -136,20 +142,11 @@ class AlignWidget(StepWidget):
         self.plot.follow_theme()
 
 
-def add_alignment(
-    run: RunLayers,
-    planes: Any,
-    transforms: np.ndarray,
-    valid: np.ndarray,
-    matches: np.ndarray | None = None,
-) -> Iterator[None]:
-    """Add a layer of aligned planes and, if there are any, one of the matches."""
-    if matches is not None and len(matches):
-        run.show("matches", matches, "vectors", edge_width=0.6, visible=False)
-        yield
+def add_alignment(run: RunLayers, result: AlignmentResult) -> Iterator[None]:
+    """Add a layer of aligned planes."""
     settings = {key: value for key, value in run.settings.items() if key in ALIGNMENT_SETTINGS}
-    metadata = {"transforms": transforms, "valid": valid, "settings": settings}
-    run.show("aligned", planes, metadata=metadata, **stack_look(run.source))
+    metadata = {"transforms": result.transforms, "valid": result.valid, "settings": settings}
+    run.show("aligned", result.planes, metadata=metadata, **stack_look(run.source))
     yield
 
 
@@ -159,10 +156,10 @@ def match_vectors(reports: dict[Index, StackReport], acquisition: Acquisition) -
     They are starts and displacements along the D axes (…, Z, Y, X) of the layer, in pixels.
     """
     parts = [np.zeros((0, 2, len(acquisition.axes) + 3))]
-    for index, report in reports.items():
-        for plane in report.planes:
+    for index in map(acquisition.focus_index, acquisition.indices):
+        for plane in reports[index].planes:
             part = np.zeros((len(plane.points), *parts[0].shape[1:]))
-            part[:, 0, :-2] = *acquisition.focus_index(index), plane.plane
+            part[:, 0, :-2] = *index, plane.plane
             part[:, 0, -2:], part[:, 1, -2:] = plane.points, plane.displacements
             parts.append(part)
     return np.concatenate(parts)

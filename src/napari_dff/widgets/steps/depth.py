@@ -7,7 +7,6 @@ from napari.layers import Image, Layer
 
 from napari_dff.depth.estimation import depth_map
 from napari_dff.model.depth_map import DepthMap
-from napari_dff.pipeline.driver import fuse_by_recipe
 from napari_dff.runtime.progress import Progress
 from napari_dff.widgets.app.layers import require_layer
 from napari_dff.widgets.steps.maps_step import MapsStep
@@ -25,10 +24,10 @@ class DepthWidget(MapsStep):
         """Return the focus volume."""
         return {"focus": require_layer(self._viewer, "focus", source, "Focus measure")}
 
-    def compute_stack(self, inputs: StackInput, progress: Progress) -> tuple[DepthMap, np.ndarray]:
-        """Return the depth at the peaks of the focus curves, and the image there."""
+    def compute_stack(self, inputs: StackInput, progress: Progress) -> DepthMap:
+        """Return the depth at the peaks of the focus curves."""
         stack, recipe, arrays = inputs
         settings: dict[str, Any] = {"peak": recipe.peak, "prefer": recipe.prefer}
         depth = depth_map(arrays["focus"], stack.positions, **settings, progress=progress)
         depth.uncertainty[~arrays["valid"]] = np.inf
-        return depth, fuse_by_recipe(recipe, stack, depth.depth, progress)
+        return depth

@@ -1,7 +1,7 @@
 """Focus measure: how sharp each pixel is in each plane."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app.layer_data import subsample
 from napari_dff.widgets.app.preview import PreviewImage
 from napari_dff.widgets.app.runs import RunLayers
-from napari_dff.widgets.steps.step import RunInput, StackInput, StepWidget
+from napari_dff.widgets.steps.step import Previews, RunInput, StackInput, StepWidget
 
 
 class FocusWidget(StepWidget):
@@ -43,9 +43,7 @@ class FocusWidget(StepWidget):
             volumes[index] = volume
         return volumes
 
-    def compute_preview(
-        self, inputs: StackInput, window: Window, progress: Progress
-    ) -> Sequence[PreviewImage]:
+    def compute_preview(self, inputs: StackInput, window: Window, progress: Progress) -> Previews:
         """Return the focus volume of a window."""
         volume = measure_region(inputs.stack, inputs.recipe, window)
         return [PreviewImage("preview focus", volume, _look(volume))]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
-from magicgui.widgets import ComboBox, Widget
+from magicgui.widgets import Widget
 from napari.layers import Image, Labels, Layer, Points
 from napari.viewer import Viewer
 
@@ -11,7 +11,7 @@ from napari_dff.model.acquisition import channel_axis
 from napari_dff.refinement import BACKGROUND, NO_HINT
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.axes import leading_axis_names
-from napari_dff.widgets.app.controls import push_button
+from napari_dff.widgets.app.controls import combo_box, push_button
 from napari_dff.widgets.app.geometry import placement
 
 SHARP, BACKGROUND_CHOICE = "sharp in the plane shown", "background: never sharp"
@@ -31,15 +31,10 @@ class HintsForm:
 
     def __init__(self, viewer: Viewer, source: Callable[[], Image | None]) -> None:
         self._viewer, self._source = viewer, source
-        self.layer = ComboBox(
-            label="hints", choices=self._hint_layers, nullable=True, tooltip=TOOLTIP
-        )
+        self.layer = combo_box("hints", self._hint_layers, TOOLTIP, nullable=True)
         self.new = push_button("New hints", "Add a layer of points and click on it.", self._on_new)
-        self.new_points = ComboBox(
-            label="new points say",
-            choices=[SHARP, BACKGROUND_CHOICE],
-            tooltip="The meaning of the next points.",
-        )
+        meanings = [SHARP, BACKGROUND_CHOICE]
+        self.new_points = combo_box("new points say", meanings, "The meaning of the next points.")
         self.new_points.enabled = False
         self.widgets: list[Widget] = [self.layer, self.new_points, self.new]
         self.new_points.changed.connect(self._set_default)

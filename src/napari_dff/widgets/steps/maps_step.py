@@ -1,11 +1,10 @@
 """Base of the steps whose result is a depth map and an all-in-focus image."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
-from napari.layers import Layer
 
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.stack import FocalStack
@@ -17,11 +16,10 @@ from napari_dff.runtime.lazy import read_window
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window, full_window
 from napari_dff.widgets.app.layer_data import picture_look
-from napari_dff.widgets.app.layers import plugin_metadata
 from napari_dff.widgets.app.maps import maps_of
 from napari_dff.widgets.app.preview import PreviewImage
 from napari_dff.widgets.app.runs import RunLayers
-from napari_dff.widgets.steps.step import RunInput, StackInput, StepWidget
+from napari_dff.widgets.steps.step import Previews, RunInput, StackInput, StepWidget
 
 
 class MapsStep(StepWidget):
@@ -29,12 +27,8 @@ class MapsStep(StepWidget):
 
     prefix: ClassVar[str] = ""  # of the roles of its layers
 
-    def focus_channel(self, layers: dict[str, Layer]) -> int | None:
-        """Return the focus channel of the focus volume."""
-        return plugin_metadata(layers["focus"]).get("focus_channel") if "focus" in layers else None
-
-    def compute_stack(self, inputs: StackInput, progress: Progress) -> tuple[DepthMap, np.ndarray]:
-        """Return the depth map and the all-in-focus image of one stack; in a thread."""
+    def compute_stack(self, inputs: StackInput, progress: Progress) -> DepthMap:
+        """Return the depth map of one stack; in a thread."""
         raise NotImplementedError
 
     def compute(self, inputs: RunInput, progress: Progress) -> Any:
@@ -43,30 +37,28 @@ class MapsStep(StepWidget):
         sink = ArraySink(acquisition)
         for index, located in acquisition.iterate(progress):
             stack, arrays = acquisition.focus_stack(index), inputs.arrays[index]
-            depth, image = self.compute_stack(StackInput(stack, recipe, arrays), located)
+            depth = self.compute_stack(StackInput(stack, recipe, arrays), located)
             depth = DepthMap(*map(np.array, depth))  # copies, as these may be data of a layer
-            others = [acquisition.channel_stack(index, c) for c in acquisition.other_channels]
-            images = [fuse_by_recipe(recipe, other, depth.depth, located) for other in others]
-            images.insert(acquisition.focus_channel, image)
-            window = full_window(depth.depth.shape)
-            tile = TileResult(window, depth, depth, tuple(images), arrays["valid"])
-            sink.write_tile(index, tile)
+            channels = range(len(acquisition.channels))
+            stacks = [acquisition.channel_stack(index, channel) for channel in channels]
+            images = tuple(fuse_by_recipe(recipe, each, depth.depth, located) for each in stacks)
+            window, valid = full_window(depth.depth.shape), arrays["valid"]
+            sink.write_tile(index, TileResult(window, depth, depth, images, valid))
         return maps_of(sink, acquisition)
 
-    def compute_preview(
-        self, inputs: StackInput, window: Window, progress: Progress
-    ) -> Sequence[PreviewImage]:
+    def compute_preview(self, inputs: StackInput, window: Window, progress: Progress) -> Previews:
         """Return image and depth of a window, from the same window of the layers."""
         stack, recipe, arrays = inputs
         outer = window.expand(MARGIN_PX, stack.planes.shape[1:3])
         parts = {role: np.asarray(array[(..., *outer.slices)]) for role, array in arrays.items()}
         part = replace(stack, planes=read_window(stack.planes, outer))
-        depth, image = self.compute_stack(StackInput(part, recipe, parts), progress)
+        depth = self.compute_stack(StackInput(part, recipe, parts), progress).depth
+        image = fuse_by_recipe(recipe, part, depth, progress)
         inner = window.slices_in(outer)
         look = picture_look(image[inner], rgb=image.ndim == 3)
         return [
             PreviewImage("preview all in focus", image[inner], look),
-            depth_preview(stack, depth.depth[inner]),
+            depth_preview(stack, depth[inner]),
         ]
 
     def add_layers(self, run: RunLayers, result: Any, **metadata: Any) -> Iterator[None]:

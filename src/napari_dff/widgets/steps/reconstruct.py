@@ -1,9 +1,8 @@
 """The form that runs all steps."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
-import numpy as np
 from napari.layers import Image
 
 from napari_dff.pipeline.driver import run
@@ -13,20 +12,10 @@ from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app.layers import find_layer, plugin_metadata, settings_of
 from napari_dff.widgets.app.maps import Maps, maps_of
-from napari_dff.widgets.app.preview import PreviewImage
 from napari_dff.widgets.app.runs import RunLayers
-from napari_dff.widgets.steps.align import ALIGNMENT_SETTINGS, add_alignment
+from napari_dff.widgets.steps.align import ALIGNMENT_SETTINGS, AlignmentResult, add_alignment
 from napari_dff.widgets.steps.maps_step import MapsStep, depth_preview
-from napari_dff.widgets.steps.step import RunInput, StackInput
-
-
-class ReconstructionResult(NamedTuple):
-    """The result of all steps."""
-
-    maps: Maps
-    planes: Any  # (…, Z, Y, X[, 3]) aligned array; None if all planes are as they were
-    transforms: np.ndarray  # (…, Z, 3, 3) float64
-    valid: np.ndarray  # (…, Y, X) bool: where every plane has data
+from napari_dff.widgets.steps.step import Previews, RunInput, StackInput
 
 
 class ReconstructWidget(MapsStep):
@@ -39,7 +28,7 @@ class ReconstructWidget(MapsStep):
     skipped_fields = ()
     prefix = "refined "
 
-    def compute(self, inputs: RunInput, progress: Progress) -> ReconstructionResult:
+    def compute(self, inputs: RunInput, progress: Progress) -> tuple[Maps, AlignmentResult]:
         """Run the whole recipe on every stack: as `depth_from_focus`, with all channels."""
         acquisition, recipe = inputs.acquisition, inputs.recipe
         unchanged = recipe.registration == "none" and recipe.exposure == "keep"
@@ -47,13 +36,10 @@ class ReconstructWidget(MapsStep):
         sink = ArraySink(acquisition, planes=planes)
         run(acquisition, recipe, sink, progress=progress)
         aligned = None if planes is None or planes.is_identity else planes.join()
-        return ReconstructionResult(
-            maps_of(sink, acquisition), aligned, sink.transforms, sink.valid
-        )
+        alignment = AlignmentResult(aligned, sink.transforms, sink.valid)
+        return maps_of(sink, acquisition), alignment
 
-    def compute_preview(
-        self, inputs: StackInput, window: Window, progress: Progress
-    ) -> Sequence[PreviewImage]:
+    def compute_preview(self, inputs: StackInput, window: Window, progress: Progress) -> Previews:
         """Return the depth of a window, from the planes as they are in the layer."""
         stack, recipe, arrays = inputs
         region = reconstruct_region(
@@ -74,6 +60,7 @@ class ReconstructWidget(MapsStep):
 
     def add_layers(self, run: RunLayers, result: Any, **metadata: Any) -> Iterator[None]:
         """Add the aligned planes and the four layers of the refined depth map."""
-        if result.planes is not None:
-            yield from add_alignment(run, result.planes, result.transforms, result.valid)
-        yield from super().add_layers(run, result.maps, transforms=result.transforms)
+        maps, alignment = result
+        if alignment.planes is not None:
+            yield from add_alignment(run, alignment)
+        yield from super().add_layers(run, maps, transforms=alignment.transforms)

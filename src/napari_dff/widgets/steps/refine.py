@@ -11,7 +11,7 @@ from napari.viewer import Viewer
 
 from napari_dff.imaging.images import luminance
 from napari_dff.model.depth_map import DepthMap
-from napari_dff.pipeline.driver import fuse_by_recipe, refine_by_recipe
+from napari_dff.pipeline.driver import refine_by_recipe
 from napari_dff.refinement import NO_HINT, PreviousResult
 from napari_dff.runtime.progress import Progress
 from napari_dff.widgets.app.freshness import version
@@ -19,7 +19,7 @@ from napari_dff.widgets.app.layers import plugin_metadata, require_layer
 from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.steps.hints import HintsForm, hints_of
 from napari_dff.widgets.steps.maps_step import MapsStep
-from napari_dff.widgets.steps.step import Index, StackInput
+from napari_dff.widgets.steps.step import Arrays, Index, StackInput
 
 
 class RefineWidget(MapsStep):
@@ -70,9 +70,7 @@ class RefineWidget(MapsStep):
             return "other hints"
         return super().setting_changes(layer)
 
-    def input_arrays(
-        self, source: Image, layers: dict[str, Layer], index: Index
-    ) -> dict[str, np.ndarray]:
+    def input_arrays(self, source: Image, layers: dict[str, Layer], index: Index) -> Arrays:
         """Return the data of the layers; the guide image in grey, the hints as (Y, X) int32."""
         others = {role: layer for role, layer in layers.items() if role != "hints"}
         arrays = super().input_arrays(source, others, index)
@@ -83,8 +81,8 @@ class RefineWidget(MapsStep):
         self._prepared = key, arrays.get("hints")
         return arrays
 
-    def compute_stack(self, inputs: StackInput, progress: Progress) -> tuple[DepthMap, np.ndarray]:
-        """Return the refined depth and the image there."""
+    def compute_stack(self, inputs: StackInput, progress: Progress) -> DepthMap:
+        """Return the refined depth."""
         stack, recipe, arrays = inputs
         labels, focus = arrays["plane index"], arrays["focus"]
         # Label 0 is "never in focus": the index there is that of the highest focus measure.
@@ -95,10 +93,9 @@ class RefineWidget(MapsStep):
         if key != self._prepared[0] or is_preview:
             previous = None
         hints, guide = arrays.get("hints"), arrays["all in focus"]
-        refined = refine_by_recipe(
+        return refine_by_recipe(
             recipe, stack, estimate, focus, guide, progress, hints=hints, previous=previous
         )
-        return refined, fuse_by_recipe(recipe, stack, refined.depth, progress)
 
     def add_layers(self, run: RunLayers, result: Any, **metadata: Any) -> Iterator[None]:
         """Add the four layers, and remember the result of a single stack for the next hints."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -29,6 +30,8 @@ from napari_dff.widgets.app.task_widget import show_errors
 from napari_dff.widgets.steps.step_form import StepForm
 
 Index = tuple[int, ...]  # of one stack, along the axes before Z
+Arrays = dict[str, np.ndarray]  # data of layers by role; "valid": where every plane has data
+Previews = Sequence[PreviewImage]
 
 
 class StackInput(NamedTuple):
@@ -36,7 +39,7 @@ class StackInput(NamedTuple):
 
     stack: FocalStack
     recipe: Recipe
-    arrays: dict[str, np.ndarray]  # of the layers, by role; "valid": where every plane has data
+    arrays: Arrays
 
 
 class RunInput(NamedTuple):
@@ -44,7 +47,7 @@ class RunInput(NamedTuple):
 
     acquisition: Acquisition
     recipe: Recipe
-    arrays: dict[Index, dict[str, np.ndarray]]
+    arrays: dict[Index, Arrays]
 
 
 class StepWidget(StepForm):
@@ -81,17 +84,11 @@ class StepWidget(StepForm):
 
     # What a subclass defines ---------------------------------------------------------------------
 
-    def input_arrays(
-        self, source: Image, layers: dict[str, Layer], index: Index
-    ) -> dict[str, np.ndarray]:
-        """Return the data of these layers for one stack; see `StackInput`. In the main thread."""
+    def input_arrays(self, source: Image, layers: dict[str, Layer], index: Index) -> Arrays:
+        """Return the data of these layers for one stack; in the main thread."""
         arrays = {role: result_values(layer, index) for role, layer in layers.items()}
         arrays["valid"] = valid_mask(source, index)
         return arrays
-
-    def focus_channel(self, layers: dict[str, Layer]) -> int | None:
-        """Return the focus channel that these layers define, if any."""
-        return None
 
     def compute(self, inputs: RunInput, progress: Progress) -> Any:
         """Return the result of all stacks; in a thread."""
@@ -101,9 +98,7 @@ class StepWidget(StepForm):
         """Add the layers of the result, one at each step of the iterator."""
         raise NotImplementedError
 
-    def compute_preview(
-        self, inputs: StackInput, window: Window, progress: Progress
-    ) -> Sequence[PreviewImage]:
+    def compute_preview(self, inputs: StackInput, window: Window, progress: Progress) -> Previews:
         """Return images of a window with the same values as a run gives; in a thread."""
         raise NotImplementedError
 
@@ -139,7 +134,9 @@ class StepWidget(StepForm):
         """Return the stack layer, the other input layers, the stacks, and the recipe."""
         source = require_stack(self.stack.value)
         recipe, layers = self.recipe(), self.input_layers(source)
-        return source, layers, self.axes.acquisition(source, self.focus_channel(layers)), recipe
+        # A step that uses the focus volume has its focus channel.
+        channel = plugin_metadata(layers.get("focus", source)).get("focus_channel")
+        return source, layers, self.axes.acquisition(source, channel), recipe
 
     def _prepare_preview(self) -> PreviewRequest | None:
         if self.stack.value is None or self.busy:
@@ -155,11 +152,7 @@ class StepWidget(StepForm):
         except ValueError as error:
             self.show_status(f"no preview: {error}")
             return None
-
-        def compute(window: Window, progress: Progress) -> Sequence[PreviewImage]:
-            return self.compute_preview(inputs, window, progress)
-
-        return PreviewRequest(source, compute, note)
+        return PreviewRequest(source, partial(self.compute_preview, inputs), note)
 
     @show_errors
     def _start(self) -> None:

@@ -131,10 +131,9 @@ class StepForm(TaskWidget):
         """Show the settings of a result of this step that the user selects."""
         layer = event.value
         added, self._added_layer = self._added_layer, None
-        if layer is None or layer is added:  # napari selects each added layer
-            return
-        metadata = plugin_metadata(layer)
-        if self.busy or metadata.get("step") != self.title:
+        metadata = {} if layer is None else plugin_metadata(layer)
+        # napari selects each added layer.
+        if layer is added or self.busy or metadata.get("step") != self.title:
             return
         source = layer_by_id(self._viewer, metadata.get("source", ""))
         if source is not None and source in self.stack.choices:

@@ -1,16 +1,15 @@
 """Figure and movie: the planes beside the all-in-focus image, and a figure for print."""
 
 import contextlib
-from typing import Any
 
-from magicgui.widgets import ComboBox
-from napari.layers import Image, Layer, Shapes
+from napari.layers import Image, Shapes
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
 
 from napari_dff.io.writers import figure as figures
 from napari_dff.model.checks import Range
-from napari_dff.widgets.app.controls import button_row, labelled_column, push_button, spin_box
+from napari_dff.widgets.app import controls
+from napari_dff.widgets.app.controls import combo_box, push_button, spin_box
 from napari_dff.widgets.app.layers import find_layer, input_stack_of, source_of
 from napari_dff.widgets.app.series import stack_in_view
 from napari_dff.widgets.app.task_widget import show_errors
@@ -31,17 +30,13 @@ class FigureWidget(Tool):
         self._timer = QTimer()
         self._timer.setInterval(PLANE_DURATION_MS)
         self._timer.timeout.connect(self._show_next_plane)
-        # While playing: what is restored afterwards.
-        self._visibility: dict[Layer, bool] = {}
-        self._view: tuple[Any, ...] = ()  # centre and zoom of the camera, step of the sliders
+        self._restore = contextlib.ExitStack()  # the view as it was before playing
         self.line = self.layer_combo_box(
             Shapes,
             "profile along",
             "Shapes layer with a line: its profile becomes a panel. None: no profile.",
         )
-        self.colormap = ComboBox(
-            label="colormap", choices=COLORMAPS, tooltip="Colormap of the depth in the figure."
-        )
+        self.colormap = combo_box("colormap", COLORMAPS, "Colormap of the depth in the figure.")
         self.inches = spin_box("width (inch)", 7.0, Range(2.0, 20.0, 0.5), "Width of the figure.")
         self.play = push_button(
             "Play", "Show the planes in turn beside the all-in-focus image.", self._on_play
@@ -50,8 +45,8 @@ class FigureWidget(Tool):
         self.figure = push_button(
             "Save figure…", "Save image, depth and profile as PNG, SVG or PDF.", self._on_figure
         )
-        fields = labelled_column(self.input_layer, self.line, self.colormap, self.inches)
-        self.extend([fields, button_row(self.play, self.movie, self.figure), self.status])
+        fields = controls.labelled_column(self.input_layer, self.line, self.colormap, self.inches)
+        self.extend([fields, controls.button_row(self.play, self.movie, self.figure), self.status])
         self.update_choices()
 
     def _close(self) -> None:
@@ -77,7 +72,7 @@ class FigureWidget(Tool):
 
     @show_errors
     def _on_play(self) -> None:
-        if self._visibility:
+        if self.play.text == "Stop":
             self.play.text = "Play"
             self._stop()
             return
@@ -86,13 +81,13 @@ class FigureWidget(Tool):
         picture = find_layer(viewer, "refined all in focus", source) or find_layer(
             viewer, "all in focus", source
         )
-        self._visibility = {layer: layer.visible for layer in viewer.layers}
-        camera = viewer.scene.camera
-        self._view = camera.center, camera.zoom, viewer.dims.current_step
+        camera, grid, dims = viewer.scene.camera, viewer.canvas.grid, viewer.dims
+        view = (dims, "current_step"), (camera, "zoom"), (camera, "center"), (grid, "enabled")
+        for owner, name in (*view, *((layer, "visible") for layer in viewer.layers)):
+            self._restore.callback(setattr, owner, name, getattr(owner, name))
         for layer in viewer.layers:
             layer.visible = layer is stack or layer is picture
-        viewer.dims.ndisplay = 2
-        viewer.canvas.grid.enabled = True
+        dims.ndisplay, grid.enabled = 2, True
         viewer.reset_view()
         self.play.text = "Stop"
         self._timer.start()
@@ -100,14 +95,7 @@ class FigureWidget(Tool):
     def _stop(self) -> None:
         """Stop playing and restore the view."""
         self._timer.stop()
-        if not self._visibility:
-            return
-        self._viewer.canvas.grid.enabled = False
-        for layer, visible in self._visibility.items():
-            layer.visible = visible
-        self._visibility = {}
-        camera = self._viewer.scene.camera
-        camera.center, camera.zoom, self._viewer.dims.current_step = self._view
+        self._restore.close()
 
     def _show_next_plane(self) -> None:
         dims = self._viewer.dims

@@ -48,14 +48,13 @@ class InspectorWidget(TaskWidget):
             value=False, text="logarithmic", tooltip="Show focus on a logarithmic axis."
         )
         self.clear_button = push_button("Clear", "Remove all curves.", self._on_clear)
-        self.show_status(INSTRUCTION)
-        row = button_row(self.go_to_plane, self.logarithmic, self.clear_button)
-        self.extend([self.status, row])
+        buttons = button_row(self.go_to_plane, self.logarithmic, self.clear_button)
+        self.extend([self.status, buttons])
         self.plot = Canvas(viewer, height=260)
         self.native.layout().insertWidget(0, self.plot, 1)
         self.logarithmic.changed.connect(self._draw)
         viewer.mouse_drag_callbacks.append(self._on_mouse)
-        self._draw()
+        self._on_clear()
 
     def inspect(self, source: Image, pixel: Pixel, add: bool = False) -> None:
         """Show the focus curve of a pixel of a stack; with `add`, beside the present ones."""
@@ -98,19 +97,15 @@ class InspectorWidget(TaskWidget):
 
     def _source(self) -> Image | None:
         """Return the input stack of the selected layer, else of the topmost layer that has one."""
-        for layer in self._selected_first(self._viewer.layers):
-            if role_of(layer) or layers.is_stack(layer):
-                source = layers.input_stack_of(self._viewer, layer)
-                if source is not None and source.ndim >= 3:
-                    return source
-        return None
+        candidates = self._selected_first(self._viewer.layers)
+        sources = (layers.input_stack_of(self._viewer, layer) for layer in candidates)
+        return next((source for source in sources if source is not None and source.ndim >= 3), None)
 
     def _recipe(self, source: Image) -> Recipe:
         """Return the settings of the selected or topmost result of a stack, else the defaults."""
-        for layer in self._selected_first(self._results(source)):
-            if role_of(layer).endswith(layers.RESULT_ROLES):
-                return Recipe.from_dict(settings_of(layer))
-        return Recipe.from_dict(settings_of(source))
+        candidates = self._selected_first(self._results(source))
+        results = (each for each in candidates if role_of(each).endswith(layers.RESULT_ROLES))
+        return Recipe.from_dict(settings_of(next(results, source)))
 
     def _selected_first(self, choices: Sequence[Layer]) -> list[Layer]:
         """Return the selected layer, if any, and then the others from the topmost down."""
@@ -170,14 +165,14 @@ class InspectorWidget(TaskWidget):
         }
 
     def _describe(self, pixel: Pixel, curve: FocusCurve) -> str:
-        unit, ratio = self._unit, float(curve.focus.max()) / curve.detection_threshold
-        result = (
-            f"sharpest in plane {curve.plane}, depth {curve.depth:.4g} ± {curve.uncertainty:.2g} "
-            f"{unit} by its own curve"
-            if np.isfinite(curve.uncertainty)
-            else f"never in focus: its highest peak, in plane {curve.plane}, is {ratio:.2f} times "
-            "the detection threshold"
-        )
+        unit = self._unit
+        if np.isfinite(curve.uncertainty):
+            value = f"{curve.depth:.4g} ± {curve.uncertainty:.2g} {unit}"
+            result = f"sharpest in plane {curve.plane}, depth {value} by its own curve"
+        else:
+            ratio = curve.focus.max() / curve.detection_threshold
+            value = f"{ratio:.2f} times the detection threshold"
+            result = f"never in focus: its highest peak, in plane {curve.plane}, is {value}"
         sentences = [f"Row {pixel[0]}, column {pixel[1]}: {result}."]
         if len(curve.others):
             sentences.append(f"Second peak at {curve.others[0]:.4g} {unit}.")

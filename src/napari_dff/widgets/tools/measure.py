@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from magicgui.widgets import ComboBox, Widget
+from magicgui.widgets import Widget
 from napari.layers import Points, Shapes
 from napari.viewer import Viewer
 
@@ -16,7 +16,7 @@ from napari_dff.surface.levelling import DEGREE
 from napari_dff.surface.profile import WIDTH
 from napari_dff.widgets.app import controls, geometry
 from napari_dff.widgets.app.canvas import COLOURS, Canvas
-from napari_dff.widgets.app.controls import push_button, spin_box
+from napari_dff.widgets.app.controls import combo_box, push_button, spin_box
 from napari_dff.widgets.app.layers import plane_shape, settings_of, source_of
 from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.app.task_widget import show_errors
@@ -69,15 +69,12 @@ class MeasureWidget(Tool):
 
     def _settings(self) -> list[Widget]:
         """Create the widgets of the settings."""
-        self.measure = ComboBox(
-            label="measure", choices=list(MEASUREMENTS), tooltip="\n".join(INSTRUCTIONS.values())
-        )
+        tooltip = "\n".join(INSTRUCTIONS.values())
+        self.measure = combo_box("measure", list(MEASUREMENTS), tooltip)
         self.shapes = self.layer_combo_box(
             Shapes, "drawn on", "Shapes layer with the areas and lines."
         )
-        self.levelling = ComboBox(
-            label="levelling", choices=list(LEVELLINGS), value="plane", tooltip=LEVELLING_TOOLTIP
-        )
+        self.levelling = combo_box("levelling", list(LEVELLINGS), LEVELLING_TOOLTIP, value="plane")
         self.degree = spin_box("degree", 2, DEGREE, "Degree of the polynomial.")
         self.plane_points = self.layer_combo_box(
             Points, "points", "Points layer with the three points of the plane."

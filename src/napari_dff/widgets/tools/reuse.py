@@ -62,7 +62,7 @@ class ReuseWidget(Tool):
         self.input_layer.changed.connect(lambda: self.targets.reset_choices())
         self.run.changed.connect(self._start)
 
-    def input_choices(self) -> list[Layer]:
+    def input_choices(self, _: Any = None) -> list[Layer]:
         """Return aligned stacks, then depth layers."""
         aligned = [layer for layer in self._viewer.layers if role_of(layer) == "aligned"]
         return [*aligned, *depth_layers(self._viewer)]

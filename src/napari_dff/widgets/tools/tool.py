@@ -8,6 +8,7 @@ from napari.layers import Image, Layer
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QFileDialog
 
+from napari_dff.widgets.app.controls import combo_box
 from napari_dff.widgets.app.task_widget import TaskWidget
 from napari_dff.widgets.app.worker import DONE
 from napari_dff.widgets.tools.heights import Heights, depth_layers, heights_of
@@ -21,14 +22,12 @@ class Tool(TaskWidget):
 
     def __init__(self, viewer: Viewer, label: str, tooltip: str) -> None:
         super().__init__(viewer)
-        self.input_layer = ComboBox(
-            label=label, choices=lambda _: self.input_choices(), nullable=True, tooltip=tooltip
-        )
+        self.input_layer = combo_box(label, self.input_choices, tooltip, nullable=True)
         self.stack_in_words = ""  # the stack that was used, of a layer with several
         self._connect(viewer.layers.events.inserted, self.update_choices)
         self._connect(viewer.layers.events.removed, self.update_choices)
 
-    def input_choices(self) -> list[Layer]:
+    def input_choices(self, _: Any = None) -> list[Layer]:
         """Return the layers to choose from, the newest last."""
         return depth_layers(self._viewer)
 
@@ -51,7 +50,7 @@ class Tool(TaskWidget):
         def choices(_: Any) -> list[Layer]:
             return [layer for layer in self._viewer.layers if isinstance(layer, kind)]
 
-        return ComboBox(label=label, choices=choices, nullable=True, tooltip=tooltip)
+        return combo_box(label, choices, tooltip, nullable=True)
 
     def update_choices(self, _: Any = None) -> None:
         """Offer the layers that are in the viewer now."""
