@@ -7,7 +7,7 @@ import numpy as np
 from napari.layers import Image
 from napari.viewer import Viewer
 
-from napari_dff.model.acquisition import Acquisition
+from napari_dff.model.acquisition import Acquisition, Index
 from napari_dff.pipeline import quality
 from napari_dff.pipeline.driver import align_by_recipe
 from napari_dff.pipeline.sinks import AlignedPlanes
@@ -19,7 +19,7 @@ from napari_dff.widgets.app.controls import read_only_table
 from napari_dff.widgets.app.geometry import index_in_view
 from napari_dff.widgets.app.layers import stack_look
 from napari_dff.widgets.app.runs import RunLayers
-from napari_dff.widgets.steps.step import Index, RunInput, StepWidget
+from napari_dff.widgets.steps.step import RunInput, StepWidget
 
 ALIGNMENT_SETTINGS = ("registration", "motion", "exposure")
 COLUMNS = ("plane", "down (px)", "right (px)", "magnification", "residual (px)")
@@ -108,7 +108,6 @@ class AlignWidget(StepWidget):
         self._on_slider()
 
     def _on_slider(self, _: Any = None) -> None:
-        """Show the report of the stack in view."""
         super()._on_slider()
         if self._reported is None or self._reported not in self._viewer.layers:
             self._reports, self._reported = {}, None

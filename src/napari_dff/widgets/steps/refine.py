@@ -10,6 +10,7 @@ from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
 from napari_dff.imaging.images import luminance
+from napari_dff.model.acquisition import Index
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.pipeline.driver import refine_by_recipe
 from napari_dff.refinement import NO_HINT, PreviousResult
@@ -19,7 +20,7 @@ from napari_dff.widgets.app.layers import plugin_metadata, require_layer
 from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.steps.hints import HintsForm, hints_of
 from napari_dff.widgets.steps.maps_step import MapsStep
-from napari_dff.widgets.steps.step import Arrays, Index, StackInput
+from napari_dff.widgets.steps.step import Arrays, StackInput
 
 
 class RefineWidget(MapsStep):

@@ -9,7 +9,7 @@ import numpy as np
 from napari.layers import Image, Labels, Layer
 from napari.viewer import Viewer
 
-from napari_dff.model.acquisition import Acquisition
+from napari_dff.model.acquisition import Acquisition, Index
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.stack import FocalStack
 from napari_dff.runtime.progress import Progress
@@ -29,7 +29,6 @@ from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.app.task_widget import show_errors
 from napari_dff.widgets.steps.step_form import StepForm
 
-Index = tuple[int, ...]  # of one stack, along the axes before Z
 Arrays = dict[str, np.ndarray]  # data of layers by role; "valid": where every plane has data
 Previews = Sequence[PreviewImage]
 
@@ -54,8 +53,8 @@ class StepWidget(StepForm):
     """One step: choose a stack and settings, look at the preview, and run.
 
     A subclass defines its settings (`main_settings`, `more_settings`), the layers that it needs
-    besides the stack (`input_layers`), the computation in a thread (`compute`), its layers
-    (`add_layers`), and its preview (`compute_preview`).
+    besides the stack (`input_layers`), the computation (`compute`), its layers (`add_layers`), and
+    its preview (`compute_preview`).
     """
 
     has_preview: ClassVar[bool] = True
@@ -82,8 +81,6 @@ class StepWidget(StepForm):
         self._connect(viewer.layers.events.removed, self._on_removed)
         self._connect(viewer.dims.events.current_step, self._on_slider)
 
-    # What a subclass defines ---------------------------------------------------------------------
-
     def input_arrays(self, source: Image, layers: dict[str, Layer], index: Index) -> Arrays:
         """Return the data of these layers for one stack; in the main thread."""
         arrays = {role: result_values(layer, index) for role, layer in layers.items()}
@@ -106,8 +103,6 @@ class StepWidget(StepForm):
         """Return the stack layer from which the preview is computed, and a note for the status."""
         return source, ""
 
-    # ---------------------------------------------------------------------------------------------
-
     def show_advice(self, sentences: Sequence[str]) -> None:
         """Show advice about the quality of a result."""
         self.advice.value = " ".join(sentences)
@@ -121,7 +116,6 @@ class StepWidget(StepForm):
         self._preview.hide_if_of(event.value)
 
     def _on_slider(self, _: Any = None) -> None:
-        """Update the preview if the sliders show another stack of the layer."""
         source = self.stack.value
         if source is None or source.ndim <= 3 or source not in self._viewer.layers:
             return

@@ -55,8 +55,6 @@ class StepForm(TaskWidget):
         self._connect(layers.events.removed, self.freshness.update)
         self._connect(layers.selection.events.active, self._on_selected)
 
-    # What a subclass may define ------------------------------------------------------------------
-
     def extra_widgets(self) -> list[Widget]:
         """Return widgets for further inputs, the same ones at each call."""
         return []
@@ -79,8 +77,6 @@ class StepForm(TaskWidget):
         if source is None:
             return ""
         return command_line_caveat(source_of(self._viewer, source) or source)
-
-    # ---------------------------------------------------------------------------------------------
 
     def recipe(self) -> Recipe:
         """Return the recipe of the results: this form and the settings of earlier steps."""

@@ -31,11 +31,8 @@ class FigureWidget(Tool):
         self._timer.setInterval(PLANE_DURATION_MS)
         self._timer.timeout.connect(self._show_next_plane)
         self._restore = contextlib.ExitStack()  # the view as it was before playing
-        self.line = self.layer_combo_box(
-            Shapes,
-            "profile along",
-            "Shapes layer with a line: its profile becomes a panel. None: no profile.",
-        )
+        tooltip = "Shapes layer with a line: its profile becomes a panel. None: no profile."
+        self.line = self.layer_box(Shapes, "profile along", tooltip)
         self.colormap = combo_box("colormap", COLORMAPS, "Colormap of the depth in the figure.")
         self.inches = spin_box("width (inch)", 7.0, Range(2.0, 20.0, 0.5), "Width of the figure.")
         self.play = push_button(
@@ -93,7 +90,6 @@ class FigureWidget(Tool):
         self._timer.start()
 
     def _stop(self) -> None:
-        """Stop playing and restore the view."""
         self._timer.stop()
         self._restore.close()
 

@@ -30,19 +30,15 @@ class Heights(NamedTuple):
     stack_in_words: str  # as "time 3 of 20"; empty if there is only one stack
 
 
-def depth_layers(viewer: Viewer) -> list[Layer]:
-    """Return the depth layers of this plugin without previews, the newest last."""
-    roles = ("depth", "refined depth", "levelled depth")
-    return [layer for layer in viewer.layers if role_of(layer) in roles]
-
-
 def heights_of(viewer: Viewer, layer: Image) -> Heights:
     """Return the heights of a depth layer in view; ValueError without a known unit."""
-    uncertainty = related_values(viewer, layer, "uncertainty")
-    heights = values_in_view(viewer, layer).astype(np.float32)
+    in_view, uncertainty = (
+        index_in_view(viewer, layer),
+        related_values(viewer, layer, "uncertainty"),
+    )
+    heights = layers.result_values(layer, in_view).astype(np.float32)
     if uncertainty is not None:
         heights = np.where(np.isfinite(uncertainty), heights, np.float32(np.nan))
-    in_view, shape = index_in_view(viewer, layer), layers.leading_shape(layer)
     return Heights(
         layer,
         heights,
@@ -51,7 +47,7 @@ def heights_of(viewer: Viewer, layer: Image) -> Heights:
         layers.pixel_size_of(layer),
         validate_unit(layers.unit_of(layer)),
         _index_of_stack(viewer, layer),
-        describe_index(layer.axis_labels, in_view, shape),
+        describe_index(layer.axis_labels, in_view, layers.leading_shape(layer)),
     )
 
 
@@ -59,11 +55,6 @@ def _index_of_stack(viewer: Viewer, layer: Layer) -> tuple[int, ...]:
     """Return which stack a depth layer shows, along the axes of the stack layer before Z."""
     index = plugin_metadata(layer).get("place")  # of a levelled depth, which is of one stack only
     return index_in_view(viewer, layer) if index is None else tuple(index)
-
-
-def values_in_view(viewer: Viewer, layer: Layer) -> np.ndarray:  # (Y, X)
-    """Return the values of a depth layer in view."""
-    return layers.result_values(layer, index_in_view(viewer, layer))
 
 
 def related_values(viewer: Viewer, layer: Layer, role: str) -> np.ndarray | None:  # (Y, X[, 3])

@@ -44,9 +44,8 @@ class InspectorWidget(TaskWidget):
         self.go_to_plane = CheckBox(
             value=True, text="go to the sharpest plane", tooltip="Show that plane of the stack."
         )
-        self.logarithmic = CheckBox(
-            value=False, text="logarithmic", tooltip="Show focus on a logarithmic axis."
-        )
+        tooltip = "Show focus on a logarithmic axis."
+        self.logarithmic = CheckBox(value=False, text="logarithmic", tooltip=tooltip)
         self.clear_button = push_button("Clear", "Remove all curves.", self._on_clear)
         buttons = button_row(self.go_to_plane, self.logarithmic, self.clear_button)
         self.extend([self.status, buttons])
@@ -118,8 +117,7 @@ class InspectorWidget(TaskWidget):
         return [layer for layer in candidates if plugin_metadata(layer).get("source") in sources]
 
     def _show(self, source: Image, pixel: Pixel, curve: FocusCurve, add: bool) -> None:
-        previous = self.curves[-(MAX_CURVES - 1) :] if add else []
-        self.curves = [*previous, (pixel, curve)]
+        self.curves = [*(self.curves if add else []), (pixel, curve)][-MAX_CURVES:]
         self._unit = depth_unit_symbol(str(source.units[-1]))
         self._layer_depths = self._depths_in_layers(source, pixel)
         self._mark_pixels(source)
@@ -131,7 +129,6 @@ class InspectorWidget(TaskWidget):
             self._viewer.dims.set_point(self._viewer.dims.ndim - 3, world[-3])
 
     def _mark_pixels(self, source: Image) -> None:
-        """Mark the pixels in the viewer, in the colours of their curves."""
         pixels = np.array([pixel for pixel, _ in self.curves], dtype=float)
         colours = list(COLOURS[: len(pixels)])
         if self._markers is not None and self._markers in self._viewer.layers:

@@ -17,7 +17,7 @@ from napari_dff.surface.profile import WIDTH
 from napari_dff.widgets.app import controls, geometry
 from napari_dff.widgets.app.canvas import COLOURS, Canvas
 from napari_dff.widgets.app.controls import combo_box, push_button, spin_box
-from napari_dff.widgets.app.layers import plane_shape, settings_of, source_of
+from napari_dff.widgets.app.layers import plane_shape, result_values, source_of
 from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.app.task_widget import show_errors
 from napari_dff.widgets.tools import heights as height_data
@@ -48,7 +48,7 @@ class MeasureWidget(Tool):
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer, "depth", "The depth layer to measure.")
         self.measurement: Measurement | None = None
-        settings = controls.labelled_column(self.input_layer, *self._settings())
+        settings = controls.labelled_column(self.input_layer, *self._create_settings())
         self.draw = push_button("Draw", "Draw on the chosen or on a new layer.", self._on_draw)
         self.run = push_button("Measure", "Measure what is drawn.", self._on_run)
         self.keep = push_button(
@@ -67,16 +67,13 @@ class MeasureWidget(Tool):
         self.measure.changed.connect(self._show_relevant_settings)
         self.levelling.changed.connect(self._show_relevant_settings)
 
-    def _settings(self) -> list[Widget]:
-        """Create the widgets of the settings."""
+    def _create_settings(self) -> list[Widget]:
         tooltip = "\n".join(INSTRUCTIONS.values())
         self.measure = combo_box("measure", list(MEASUREMENTS), tooltip)
-        self.shapes = self.layer_combo_box(
-            Shapes, "drawn on", "Shapes layer with the areas and lines."
-        )
+        self.shapes = self.layer_box(Shapes, "drawn on", "Shapes layer with the areas and lines.")
         self.levelling = combo_box("levelling", list(LEVELLINGS), LEVELLING_TOOLTIP, value="plane")
         self.degree = spin_box("degree", 2, DEGREE, "Degree of the polynomial.")
-        self.plane_points = self.layer_combo_box(
+        self.plane_points = self.layer_box(
             Points, "points", "Points layer with the three points of the plane."
         )
         self.profile_width = spin_box(
@@ -98,7 +95,6 @@ class MeasureWidget(Tool):
         self.show_status(INSTRUCTIONS[kind])
 
     def _on_mouse_move(self, viewer: Viewer, event: Any) -> None:
-        """Show the height under the cursor."""
         layer = self.input_layer.value
         if layer is None or layer not in viewer.layers:
             return
@@ -108,7 +104,8 @@ class MeasureWidget(Tool):
             return
         uncertainties = height_data.related_values(viewer, layer, "uncertainty")
         unit = depth_unit_symbol(str(layer.units[-1]))
-        height = f"{float(height_data.values_in_view(viewer, layer)[pixel]):.4g}"
+        values = result_values(layer, geometry.index_in_view(viewer, layer))
+        height = f"{float(values[pixel]):.4g}"
         if uncertainties is None:
             height += f" {unit}"
         elif np.isfinite(uncertainty := float(uncertainties[pixel])):
@@ -172,7 +169,7 @@ class MeasureWidget(Tool):
         layer = measurement.heights.layer
         source = source_of(self._viewer, layer) or layer
         low, high = np.nanpercentile(measurement.levelled, (0.5, 99.5))
-        RunLayers(self._viewer, source, settings_of(layer), [layer]).show(
+        RunLayers(self._viewer, source, {}, [layer]).show(
             "levelled depth",
             measurement.levelled,
             metadata={"place": measurement.heights.stack_index},

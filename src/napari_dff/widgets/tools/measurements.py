@@ -41,8 +41,7 @@ class MeasurementInput(NamedTuple):
         return surface.level(self.heights.heights, where=self.mask, **self.levelling).heights
 
 
-def measure_roughness(inputs: MeasurementInput) -> Measurement:
-    """Measure the roughness of the areas, or of everything, by ISO 25178."""
+def _measure_roughness(inputs: MeasurementInput) -> Measurement:
     heights, levelled, mask = inputs.heights, inputs.levelled(), inputs.mask
     arguments = levelled, heights.pixel_size, heights.unit
     quantities = surface.roughness(*arguments, uncertainty=heights.uncertainty, where=mask)
@@ -51,8 +50,7 @@ def measure_roughness(inputs: MeasurementInput) -> Measurement:
     return Measurement(heights, quantities, levelled)
 
 
-def measure_profile(inputs: MeasurementInput) -> Measurement:
-    """Measure the profile along the last line."""
+def _measure_profile(inputs: MeasurementInput) -> Measurement:
     heights, levelled = inputs.heights, inputs.levelled()
     line, width, uncertainty = inputs.lines[-1], inputs.profile_width_px, heights.uncertainty
     profile = surface.profile(
@@ -71,16 +69,14 @@ def measure_profile(inputs: MeasurementInput) -> Measurement:
     return Measurement(heights, tuple(quantities), levelled, profile)
 
 
-def measure_step_height(inputs: MeasurementInput) -> Measurement:
-    """Measure how high the second area lies above the first one."""
+def _measure_step_height(inputs: MeasurementInput) -> Measurement:
     heights, (first, second, *_) = inputs.heights, inputs.areas
     arguments = heights.heights, first, second & ~first, heights.pixel_size, heights.unit
     quantities = surface.step_height(*arguments, uncertainty=heights.uncertainty)
     return Measurement(heights, quantities, heights.heights)
 
 
-def measure_volume(inputs: MeasurementInput) -> Measurement:
-    """Measure the volumes above and below a level, within the areas or everywhere."""
+def _measure_volume(inputs: MeasurementInput) -> Measurement:
     heights, levelled = inputs.heights, inputs.levelled()
     arguments = levelled, heights.pixel_size, heights.unit
     settings: dict[str, Any] = {"uncertainty": heights.uncertainty, "where": inputs.mask}
@@ -89,8 +85,8 @@ def measure_volume(inputs: MeasurementInput) -> Measurement:
 
 
 MEASUREMENTS: dict[str, Callable[[MeasurementInput], Measurement]] = {
-    "roughness": measure_roughness,
-    "profile": measure_profile,
-    "step height": measure_step_height,
-    "volume": measure_volume,
+    "roughness": _measure_roughness,
+    "profile": _measure_profile,
+    "step height": _measure_step_height,
+    "volume": _measure_volume,
 }

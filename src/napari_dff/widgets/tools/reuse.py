@@ -21,7 +21,6 @@ from napari_dff.widgets.app.layers import plugin_metadata, role_of, settings_of
 from napari_dff.widgets.app.run_controls import RunControls
 from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.app.task_widget import show_errors
-from napari_dff.widgets.tools.heights import depth_layers
 from napari_dff.widgets.tools.tool import Tool
 
 
@@ -65,7 +64,7 @@ class ReuseWidget(Tool):
     def input_choices(self, _: Any = None) -> list[Layer]:
         """Return aligned stacks, then depth layers."""
         aligned = [layer for layer in self._viewer.layers if role_of(layer) == "aligned"]
-        return [*aligned, *depth_layers(self._viewer)]
+        return [*aligned, *super().input_choices()]
 
     def _targets(self, _: Any) -> list[Layer]:
         """Return other stacks of the shape and the leading axes of the chosen layer."""
@@ -90,10 +89,10 @@ class ReuseWidget(Tool):
     @show_errors
     def _start(self) -> None:
         result, used = self._result_to_apply(), self.input_layer.value
-        targets, settings = self.targets.value, settings_of(used)
+        targets = self.targets.value
         if not targets:
             raise ValueError("no stacks chosen: select those to apply the result to")
-        runs = [RunLayers(self._viewer, each, settings, [each, used]) for each in targets]
+        runs = [RunLayers(self._viewer, each, {}, [each, used]) for each in targets]
         stacks = [(layers.planes_of(each), _stack_numbers(each)) for each in targets]
 
         def compute(progress: Progress) -> list[np.ndarray]:
@@ -154,8 +153,7 @@ def _apply(
         if result.depth is not None:
             number %= len(result.depth)
             depth, positions = result.depth[number], result.positions[number]
-            settings = {"fusion": result.fusion, "progress": progress}
-            image = all_in_focus(image, depth, positions, **settings)
+            image = all_in_focus(image, depth, positions, fusion=result.fusion, progress=progress)
         images.append(np.asarray(image))
     return np.stack(images).reshape(*numbers.shape, *images[0].shape)
 

@@ -15,7 +15,7 @@ from napari_dff.model.checks import Range
 from napari_dff.surface import Mesh, mesh, texture
 from napari_dff.surface.mesh import FACE_COUNT
 from napari_dff.widgets.app.controls import button_row, labelled_column, push_button, spin_box
-from napari_dff.widgets.app.layers import find_layer, role_of, settings_of, source_of
+from napari_dff.widgets.app.layers import find_layer, role_of, source_of
 from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.app.task_widget import show_errors
 from napari_dff.widgets.tools.heights import Heights
@@ -36,11 +36,8 @@ class SurfaceWidget(Tool):
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer, "depth", "The depth layer to show.")
         self._hidden_layers: list[Layer] = []  # while the surface is shown
-        self.drape = CheckBox(
-            value=True,
-            text="drape the all-in-focus image",
-            tooltip="Use the image as texture. Otherwise the surface is coloured by height.",
-        )
+        tooltip = "Use the image as texture. Otherwise the surface is coloured by height."
+        self.drape = CheckBox(value=True, text="drape the all-in-focus image", tooltip=tooltip)
         self.exaggeration = FloatSlider(
             label="exaggeration",
             value=1.0,
@@ -84,7 +81,7 @@ class SurfaceWidget(Tool):
             viewer.layers.remove(old)
             yield
         look |= {"scale": (1, 1, 1), "translate": (0.0, *depth.translate[-2:])}
-        run = RunLayers(viewer, source, settings_of(depth), [depth])
+        run = RunLayers(viewer, source, {}, [depth])
         shown = run.show("surface", data, "surface", **look)
         if viewer.dims.ndisplay == 2:
             self._hidden_layers = [

@@ -9,9 +9,10 @@ from napari.viewer import Viewer
 from qtpy.QtWidgets import QFileDialog
 
 from napari_dff.widgets.app.controls import combo_box
+from napari_dff.widgets.app.layers import role_of
 from napari_dff.widgets.app.task_widget import TaskWidget
 from napari_dff.widgets.app.worker import DONE
-from napari_dff.widgets.tools.heights import Heights, depth_layers, heights_of
+from napari_dff.widgets.tools.heights import Heights, heights_of
 
 
 class Tool(TaskWidget):
@@ -29,7 +30,8 @@ class Tool(TaskWidget):
 
     def input_choices(self, _: Any = None) -> list[Layer]:
         """Return the layers to choose from, the newest last."""
-        return depth_layers(self._viewer)
+        roles = ("depth", "refined depth", "levelled depth")
+        return [layer for layer in self._viewer.layers if role_of(layer) in roles]
 
     def depth_layer(self) -> Image:
         """Return the chosen depth layer; ValueError if there is none."""
@@ -44,7 +46,7 @@ class Tool(TaskWidget):
         self.stack_in_words = heights.stack_in_words
         return heights
 
-    def layer_combo_box(self, kind: type, label: str, tooltip: str) -> ComboBox:
+    def layer_box(self, kind: type, label: str, tooltip: str) -> ComboBox:
         """Return a choice among the layers of one class, none at first."""
 
         def choices(_: Any) -> list[Layer]:
