@@ -109,11 +109,11 @@ class StepForm(TaskWidget):
     def _results(self) -> list[Layer]:
         """Return the layers that this step has made from the chosen stack."""
         source = self.stack.value
-        made = self.title, None if source is None else str(source.unique_id)
+        origin = self.title, None if source is None else str(source.unique_id)
         return [
             layer
             for layer in self._viewer.layers
-            if (plugin_metadata(layer).get("step"), plugin_metadata(layer).get("source")) == made
+            if (plugin_metadata(layer).get("step"), plugin_metadata(layer).get("source")) == origin
         ]
 
     def _on_change(self, _: Any = None) -> None:
