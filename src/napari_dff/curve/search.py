@@ -93,13 +93,10 @@ def _find_outermost_peak(curve, best, direction, threshold, fluctuation):  # typ
     dip = np.exp(-DIP_FLUCTUATIONS * max(fluctuation, MIN_FLUCTUATION))
     while k != best:
         neighbour = max(curve[max(k - 1, 0)], curve[min(k + 1, count - 1)])
-        high_enough = curve[k] > threshold and curve[k] > MIN_PEAK_SHARE * curve[best]
-        if high_enough and curve[k] >= neighbour:
-            lowest = curve[k]
-            for j in range(min(k, best), max(k, best) + 1):
-                lowest = min(lowest, curve[j])
-            if lowest < dip * curve[k]:
-                return k
+        is_high = curve[k] > threshold and curve[k] > MIN_PEAK_SHARE * curve[best]
+        is_peak = is_high and curve[k] >= neighbour
+        if is_peak and curve[min(k, best) : max(k, best) + 1].min() < dip * curve[k]:
+            return k
         k += direction
     return best
 

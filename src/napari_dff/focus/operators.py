@@ -57,8 +57,7 @@ def source(text: str) -> Callable[[Measure], Measure]:
 @source("Marr & Hildreth 1980, doi:10.1098/rspb.1980.0020.")
 def log(plane: Image, sigma: float, window: float, step: int = 1) -> Image:
     """Energy of the Laplacian of Gaussian: mean of (∇² G_σ * I)² [LAP1 after a Gaussian]."""
-    response = cv2.Laplacian(gaussian_blur(plane, sigma), cv2.CV_32F)
-    return windowed_mean(response**2, window, step)
+    return windowed_mean(cv2.Laplacian(gaussian_blur(plane, sigma), cv2.CV_32F) ** 2, window, step)
 
 
 @source("Subbarao, Choi & Nikzad 1993, doi:10.1117/12.147706.")
@@ -78,8 +77,8 @@ def modified_laplacian(plane: Image, sigma: float, window: float, step: int = 1)
 def diagonal_laplacian(plane: Image, sigma: float, window: float, step: int = 1) -> Image:
     """Modified Laplacian with both diagonals, these divided by √2 [LAP3]."""
     blurred, fall = gaussian_blur(plane, sigma), np.diag([-1.0, 2.0, -1.0])
-    total = np.abs(cv2.filter2D(blurred, cv2.CV_32F, fall))
-    total += np.abs(cv2.filter2D(blurred, cv2.CV_32F, np.fliplr(fall).copy()))
+    kernels = fall, np.fliplr(fall).copy()
+    total = np.sum([np.abs(cv2.filter2D(blurred, cv2.CV_32F, k)) for k in kernels], axis=0)
     diagonals = windowed_mean(total, window, step) / np.float32(2**0.5)
     return modified_laplacian(plane, sigma, window, step) + diagonals
 
@@ -97,8 +96,7 @@ def ring_difference(plane: Image, sigma: float, window: float, step: int = 1) ->
     The disc has the radius `sigma` (at least the pixel itself), the ring twice to three times that:
     the gap between them separates sharp edges from slightly blurred ones.
     """
-    response = cv2.filter2D(plane, cv2.CV_32F, ring_kernel(sigma))
-    return windowed_mean(response**2, window, step)
+    return windowed_mean(cv2.filter2D(plane, cv2.CV_32F, ring_kernel(sigma)) ** 2, window, step)
 
 
 @source("Krotkov 1988, doi:10.1007/BF00127822.")

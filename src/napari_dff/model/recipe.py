@@ -14,46 +14,24 @@ from napari_dff.model import checks
 Registration = Literal["joint", "sift", "ecc", "none"]
 Motion = Literal["auto", "translation", "similarity", "affine", "homography"]
 Exposure = Literal["keep", "equal"]
-Operator = Literal[
-    "log",
-    "laplacian",
-    "modified_laplacian",
-    "diagonal_laplacian",
-    "laplacian_variance",
-    "ring_difference",
-    "tenengrad",
-    "tenengrad_variance",
-    "gradient_energy",
-    "gaussian_derivative",
-    "brenner",
-    "wavelet_sum",
-    "wavelet_variance",
-    "wavelet_ratio",
-    "variance",
-    "normalised_variance",
-    "third_moment",
-    "vollath",
-    "dct_energy",
-    "dct_reduced",
-    "helmli",
-    "steerable",
-    "contrast",
-    "curvature",
+_Laplacian = Literal[
+    "log", "laplacian", "modified_laplacian", "diagonal_laplacian", "laplacian_variance"
 ]
+_Gradient = Literal[
+    "tenengrad", "tenengrad_variance", "gradient_energy", "gaussian_derivative", "brenner"
+]
+_Wavelet = Literal["wavelet_sum", "wavelet_variance", "wavelet_ratio"]
+_Statistic = Literal["variance", "normalised_variance", "third_moment", "vollath"]
+_Cosine = Literal["dct_energy", "dct_reduced"]
+_Other = Literal["helmli", "steerable", "contrast", "curvature"]
+Operator = Literal[_Laplacian, "ring_difference", _Gradient, _Wavelet, _Statistic, _Cosine, _Other]
 SIGMA = checks.Range(0.0, 32.0, 0.1)  # pixels
 WINDOW = checks.Range(1, 255, 2)  # pixels
 Aggregation = Literal["adaptive", "balanced", "window", "guided"]
 Peak = Literal["curve", "lorentzian", "gaussian", "parabola", "argmax"]
 Prefer = Literal["sharpest", "first", "last"]
-Refinement = Literal[
-    "message_passing+least_squares",
-    "graph_cut+weighted_median",
-    "message_passing",
-    "graph_cut",
-    "least_squares",
-    "weighted_median",
-    "none",
-]
+_Step = Literal["message_passing", "graph_cut", "least_squares", "weighted_median", "none"]
+Refinement = Literal["message_passing+least_squares", "graph_cut+weighted_median", _Step]
 SMOOTHNESS = checks.Range(0.0, 100.0, 0.1)
 Fusion = Literal["noise_aware", "linear", "nearest", "pyramid"]
 
