@@ -19,7 +19,7 @@ class ImageMetadata:
     dtype: np.dtype[Any]  # converted to the byte order of the machine
     pixel_size: tuple[float, float]  # height and width, in `unit`
     unit: str  # of length, as napari spells it, or "pixel"
-    positions: tuple[float, ...] = ()  # focus position of each plane along Z, in `unit`
+    positions: np.ndarray | None = None  # of focus, in `unit`: (Z,), or of all axes before Y
     channels: tuple[str, ...] = ()  # names along C
     record: Mapping[str, Any] | None = None  # provenance, as JSON
 
@@ -48,6 +48,13 @@ class ImageMetadata:
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
+    def first_positions(self) -> list[float]:
+        """Focus position of each plane of the first stack; empty without an axis Z."""
+        if self.positions is None:
+            return []
+        return list(self.positions[(0,) * (self.positions.ndim - 1)].tolist())
+
+    @property
     def plane_distance(self) -> float:
-        """Mean distance of neighbouring planes in `unit`."""
-        return abs(float(np.diff(self.positions).mean()))
+        """Mean distance of neighbouring planes of the first stack in `unit`."""
+        return abs(float(np.diff(self.first_positions).mean()))

@@ -16,6 +16,7 @@ from napari_dff.io.writers.images import write_image, write_stack
 if TYPE_CHECKING:
     from napari_dff.synthetic import GroundTruth
 
+BUNDLED_FOLDER = Path(str(files("napari_dff"))) / "sample_data"
 SAMPLE_NAMES = ("rough_surface", "cell_sheet", "machined_part", "bare_patch")
 
 
@@ -23,7 +24,7 @@ def sample_path(name: str) -> Path:
     """Return the path of the bundled focal stack `name` of `SAMPLE_NAMES`."""
     if name not in SAMPLE_NAMES:
         raise ValueError(f"name must be one of {', '.join(SAMPLE_NAMES)}, got {name!r}")
-    return _bundled_folder() / f"{name}.ome.tif"
+    return BUNDLED_FOLDER / f"{name}.ome.tif"
 
 
 def write_sample(
@@ -46,7 +47,7 @@ def copy_sample(name: str, folder: str | os.PathLike[str], *, overwrite: bool = 
     """Copy the files of a bundled sample into `folder`; errors as of `write_sample`."""
     with _sample_folder(name, folder, overwrite) as staging:
         for file in _file_names(name):
-            shutil.copyfile(_bundled_folder() / file, staging / file)
+            shutil.copyfile(BUNDLED_FOLDER / file, staging / file)
 
 
 def _file_names(name: str) -> list[str]:
@@ -60,7 +61,7 @@ def _sample_folder(
 
     def check(target: Path) -> None:
         for path in (target / file for file in _file_names(name)):
-            bundled = _bundled_folder() / path.name
+            bundled = BUNDLED_FOLDER / path.name
             if overwrite or not os.path.lexists(path):
                 continue
             if not bundled.is_file() or compute_digest(bundled) != compute_digest(path):
@@ -70,7 +71,3 @@ def _sample_folder(
                 )
 
     return write_folder(Path(folder), _file_names(name), check)
-
-
-def _bundled_folder() -> Path:
-    return Path(str(files("napari_dff"))) / "sample_data"

@@ -36,24 +36,21 @@ class Calibration:
         Focus positions are used if complete and strictly monotonic at every time, else the step.
         Without either, the pixel size is not used: depth and width would have two units.
         """
-        positions = self._valid_positions(times, planes)
         indices = np.tile(np.arange(planes, dtype=np.float64), (times, 1))
-        if positions is None and self.step is not None:
-            positions = self.start + self.step * indices
-        if positions is None:
-            return {"positions": indices, "pixel_size": (1.0, 1.0), "unit": "pixel"}
-        return {"positions": positions, "pixel_size": self.pixel_size, "unit": self.unit}
-
-    def _valid_positions(self, times: int, planes: int) -> np.ndarray | None:
+        calibrated = {"pixel_size": self.pixel_size, "unit": self.unit}
         positions = self.focus_positions
-        if positions is None or positions.size != times * planes:
-            return None
-        if positions.shape != (times, planes) and 1 not in positions.shape:
-            return None
-        positions = positions.reshape(times, planes)  # T in the file may be planes
-        steps = np.diff(positions, axis=1)
-        monotonic = (steps > 0).all(axis=1) | (steps < 0).all(axis=1)
-        return positions if monotonic.all() else None
+        if (
+            positions is not None
+            and positions.size == times * planes
+            and (1 in positions.shape or positions.shape == (times, planes))
+        ):
+            positions = positions.reshape(times, planes)  # T in the file may be planes
+            steps = np.diff(positions, axis=1)
+            if ((steps > 0).all(axis=1) | (steps < 0).all(axis=1)).all():
+                return {"positions": positions, **calibrated}
+        if self.step is not None:
+            return {"positions": self.start + self.step * indices, **calibrated}
+        return {"positions": indices, "pixel_size": (1.0, 1.0), "unit": "pixel"}
 
 
 UNCALIBRATED = Calibration()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import math
 import os
@@ -91,7 +90,7 @@ def _source(path: Path, name: str, group: Any) -> Source:
         path.name,
         name or str(image.name or ""),
         tuple(str(channel.get("label", "")) for channel in channels),
-        _with_focus_positions(_calibrate(image, axes), group),
+        _calibrate(image, axes, group),
         warnings,
     )
 
@@ -125,15 +124,6 @@ def _chunk_warnings(path: Path, array: Any) -> tuple[str, ...]:
     )
 
 
-def _with_focus_positions(calibration: Calibration, group: Any) -> Calibration:
-    """Add the focus position of every plane, where written by napari-dff."""
-    provenance = dict(group.attrs).get(ZARR_RECORD_KEY)
-    positions = provenance.get("positions") if isinstance(provenance, dict) else None
-    if calibration.unit == "pixel" or not positions or np.ndim(positions) != 1:
-        return calibration
-    return dataclasses.replace(calibration, focus_positions=np.array([positions], float))
-
-
 def _axis_letter(name: object, kind: str | None) -> str:
     """Return the letter of an axis by its type, else by its name, else its name."""
     word = str(name or "")
@@ -141,8 +131,11 @@ def _axis_letter(name: object, kind: str | None) -> str:
     return AXIS_TYPES.get(kind or "") or (word.upper() if is_letter else word)
 
 
-def _calibrate(image: Any, axes: tuple[str, ...]) -> Calibration:
-    """Combine scales and translations of the full resolution, then of the whole image."""
+def _calibrate(image: Any, axes: tuple[str, ...], group: Any) -> Calibration:
+    """Combine scales and translations of the full resolution, then of the whole image.
+
+    napari-dff also writes the focus position of every plane.
+    """
     scale, shift = [1.0] * len(axes), [0.0] * len(axes)
     first, then = image.datasets[0].coordinateTransformations, image.coordinateTransformations
     for transform in (*first, *(then or ())):
@@ -156,9 +149,15 @@ def _calibrate(image: Any, axes: tuple[str, ...]) -> Calibration:
         else:  # parameters in a separate array are not supported
             return UNCALIBRATED
     sizes = (Length(size, axis.unit) for size, axis in zip(scale, image.axes, strict=True))
-    by_axis = dict(zip(axes, sizes, strict=True))
+    lengths = dict(zip(axes, sizes, strict=True))
+    z, y, x = (lengths.get(axis) for axis in "ZYX")
     start = dict(zip(axes, shift, strict=True)).get("Z", 0.0)
-    return make_calibration(*(by_axis.get(axis) for axis in "ZYX"), start=start)
+    record = group.attrs.get(ZARR_RECORD_KEY)
+    positions = record.get("positions") if isinstance(record, dict) else None
+    if x is None or not positions or np.ndim(positions) != 1:
+        return make_calibration(z, y, x, start=start)
+    focus_positions = np.array([positions], float), x.unit
+    return make_calibration(z, y, x, start=start, focus_positions=focus_positions)
 
 
 def _attributes(group: Any) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 
 from napari_dff.io.atomic import write_file
 from napari_dff.io.file_checks import check_space
 from napari_dff.io.image_metadata import ImageMetadata
-from napari_dff.io.writers.tiff import OmeTiffWriter, write_tiff
+from napari_dff.io.writers.tiff import OmeTiffWriter, imwrite_settings
 from napari_dff.io.writers.zarr_store import OmeZarrWriter
 from napari_dff.model.stack import FocalStack
 from napari_dff.runtime.windows import full_window
@@ -47,7 +48,7 @@ def write_stack(
         If the file cannot be written; nothing is changed then.
     """
     planes, axes = stack.planes, "ZYXS"[: len(stack.planes.shape)]
-    calibration = stack.pixel_size, stack.unit, tuple(map(float, stack.positions))
+    calibration = stack.pixel_size, stack.unit, stack.positions
     metadata = ImageMetadata(axes, tuple(planes.shape), planes.dtype, *calibration, record=record)
     write_array(Path(path), planes, metadata, **settings)
 
@@ -71,23 +72,19 @@ def write_array(
     data: Any,
     metadata: ImageMetadata,
     *,
-    positions: np.ndarray | None = None,
-    display_range: tuple[float, float] | None = None,
+    display_range: tuple[float, float] | None = None,  # of all channels
     **settings: Any,
 ) -> None:
-    """Write an array that `metadata` describes, plane by plane unless there are `settings`.
-
-    `positions` and `display_range` are those of all stacks and channels, where they are known.
-    """
+    """Write an array that `metadata` describes, plane by plane unless there are `settings`."""
     is_zarr = path.suffix == ".zarr"
     if settings and is_zarr:
         raise ValueError(f"settings must be none for OME-Zarr, got {', '.join(settings)}")
     with write_file(path) as new:
         if settings:
-            write_tiff(new, np.asarray(data), metadata, **settings)
+            tifffile.imwrite(new, np.asarray(data), **imwrite_settings(metadata), **settings)
             return
         check_space(path.parent, metadata.nbytes)
-        file = OmeZarrWriter(new, metadata) if is_zarr else OmeTiffWriter(new, metadata, positions)
+        file = (OmeZarrWriter if is_zarr else OmeTiffWriter)(new, metadata)
         for index in np.ndindex(metadata.leading_shape):
             plane = np.asarray(data[index]).astype(metadata.dtype, copy=False)
             file.write(plane, full_window(metadata.plane_shape), index)

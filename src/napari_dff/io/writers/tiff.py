@@ -1,4 +1,4 @@
-"""OME-TIFF files, written at once or window by window."""
+"""OME-TIFF files, written window by window, and their metadata."""
 
 from __future__ import annotations
 
@@ -22,14 +22,11 @@ class OmeTiffWriter:
 
     Written by seek and write, not through a memory map: a full disk then raises an OSError instead
     of killing the process, and written data does not count as memory of this process.
-    `positions` are the focus positions of all planes, if they differ between the Z-stacks.
     """
 
-    def __init__(
-        self, path: Path, metadata: ImageMetadata, positions: np.ndarray | None = None
-    ) -> None:
+    def __init__(self, path: Path, metadata: ImageMetadata) -> None:
         self._path, self._metadata = path, metadata
-        settings = _imwrite_settings(metadata, positions)
+        settings = imwrite_settings(metadata)
         settings |= {"shape": metadata.shape, "dtype": metadata.dtype, "returnoffset": True}
         offset_and_size: Any = tifffile.imwrite(path, **settings)
         self._offset: int = offset_and_size[0]
@@ -62,14 +59,8 @@ class OmeTiffWriter:
         return self._offset + number * self._metadata.nbytes // math.prod(leading_shape)
 
 
-def write_tiff(path: Path, data: np.ndarray, metadata: ImageMetadata, **settings: Any) -> None:
-    """Write an array at once; `settings` are passed to `tifffile.imwrite`, e.g. ``compression``."""
-    tifffile.imwrite(path, data, **_imwrite_settings(metadata), **settings)
-
-
-def _imwrite_settings(
-    metadata: ImageMetadata, positions: np.ndarray | None = None
-) -> dict[str, Any]:
+def imwrite_settings(metadata: ImageMetadata) -> dict[str, Any]:
+    """Return the arguments of `tifffile.imwrite` for an OME-TIFF."""
     if metadata.dtype.name not in OME_DTYPES:
         raise ValueError(
             f"OME-TIFF can't hold {metadata.dtype}: write OME-Zarr, or planes of float32"
@@ -82,20 +73,19 @@ def _imwrite_settings(
     return {
         "ome": True,
         "photometric": "rgb" if metadata.is_colour else "minisblack",
-        "metadata": ome | _physical_sizes(metadata, positions),
+        "metadata": ome | _physical_sizes(metadata),
     }
 
 
-def _physical_sizes(metadata: ImageMetadata, positions: np.ndarray | None) -> dict[str, Any]:
+def _physical_sizes(metadata: ImageMetadata) -> dict[str, Any]:
     if metadata.unit == "pixel":
         return {}
     symbol, (height, width) = unit_symbol(metadata.unit), metadata.pixel_size
     lengths = {"X": width, "Y": height}
     planes: dict[str, Any] = {}
-    if metadata.positions:
+    if metadata.positions is not None:
         lengths["Z"] = metadata.plane_distance
-        z = np.asarray(metadata.positions if positions is None else positions)
-        z = np.broadcast_to(z, metadata.leading_shape).ravel()
+        z = np.broadcast_to(metadata.positions, metadata.leading_shape).ravel()
         planes["Plane"] = {"PositionZ": z.tolist(), "PositionZUnit": [symbol] * z.size}
     sizes = {f"PhysicalSize{axis}": length for axis, length in lengths.items()}
     return sizes | {f"PhysicalSize{axis}Unit": symbol for axis in lengths} | planes

@@ -83,9 +83,9 @@ def _axes_and_shape(metadata: ImageMetadata) -> tuple[str, tuple[int, ...]]:
 def _attributes(path: Path, metadata: ImageMetadata) -> dict[str, Any]:
     from ome_zarr_models.v04.image import ImageAttrs
 
-    axes, _ = _axes_and_shape(metadata)
+    (axes, _), positions = _axes_and_shape(metadata), metadata.first_positions
     spacing = dict(zip("yx", metadata.pixel_size, strict=True))
-    if metadata.positions:
+    if positions:
         spacing["z"] = metadata.plane_distance
     unit = {} if metadata.unit == "pixel" else {"unit": metadata.unit}
     axis_list = [
@@ -95,8 +95,8 @@ def _attributes(path: Path, metadata: ImageMetadata) -> dict[str, Any]:
     transforms: list[dict[str, Any]] = [
         {"type": "scale", "scale": [float(spacing.get(a, 1.0)) for a in axes]}
     ]
-    if metadata.positions:
-        origin = [metadata.positions[0] if a == "z" else 0.0 for a in axes]
+    if positions:
+        origin = [positions[0] if a == "z" else 0.0 for a in axes]
         transforms.append({"type": "translation", "translation": origin})
     image = {
         "version": "0.4",
@@ -109,9 +109,7 @@ def _attributes(path: Path, metadata: ImageMetadata) -> dict[str, Any]:
         full_range = _dtype_range(metadata.dtype) or (0.0, 1.0)
         attributes |= _omero_channels(metadata, [full_range] * max(1, len(metadata.channels)))
     ImageAttrs.model_validate(attributes)
-    record = dict(metadata.record or {})
-    if metadata.positions:
-        record["positions"] = list(metadata.positions)
+    record = {**(metadata.record or {}), **({"positions": positions} if positions else {})}
     return attributes | ({ZARR_RECORD_KEY: record} if record else {})
 
 

@@ -84,14 +84,14 @@ def _write_layer(path: Path, layer: Image | Labels) -> str:
         _file_dtype(layer),
         pixel_size_of(layer),
         unit if unit in EXPONENTS else "pixel",
-        positions=() if positions is None else tuple(positions[(0,) * (positions.ndim - 1)]),
+        positions,
         channels=_channel_names(layer) if "C" in axes.letters else (),
         record=_layer_record(layer, axes),
     )
     limits: tuple[float, float] | None = None
     if "C" in axes.letters and isinstance(layer, Image) and not layer.rgb:
         limits = float(layer.contrast_limits[0]), float(layer.contrast_limits[1])
-    write_array(path, data, metadata, positions=positions, display_range=limits)
+    write_array(path, data, metadata, display_range=limits)
     return str(path)
 
 
