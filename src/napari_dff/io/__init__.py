@@ -1,4 +1,4 @@
-"""Everything that touches the disk: focal stacks in, results out."""
+"""Read focal stacks and results; write results, images, tables, meshes and figures."""
 
 from napari_dff.io.file_checks import folder_names
 from napari_dff.io.readers.acquisitions import read_acquisitions, read_stack

@@ -1,7 +1,7 @@
 """Checks before anything is written, which protect the files of the user.
 
-The record of a result lists the digest of each of its files. A file that is not in the record of
-its folder, or was changed since, belongs to the user; so does a file that a run reads.
+The record of a result lists the digest of each of its files. A file belongs to the user if the
+record of its folder does not list it, if it was changed since, or if it is an input of a run.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def check_not_input(
 ) -> None:
     """Raise a ValueError if files called `names` in `folders` would replace one of `input_files`.
 
-    Also if a folder is one of them, e.g. one of frames, or lies in a Zarr among them. `label` is
-    their name in the message.
+    A folder must not be an input itself, as a folder of frames is, nor lie within a Zarr that is
+    one. `label` names the input in the message.
     """
     paths = {path for file in input_files for path in _absolute_paths(file)}
     protected = paths.union(*(path.parents for path in paths))

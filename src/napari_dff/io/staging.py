@@ -86,7 +86,7 @@ def recover(target: Path, names: Collection[str], current: Path | None = None) -
         if lock is None:
             continue
         same_target, unlocked, done = _is_staging_of(staging, target), None, False
-        # its own process may remove it meanwhile
+        # the process that holds the lock may remove the folder meanwhile
         with lock, contextlib.suppress(FileNotFoundError):
             unlocked = lock_file(lock)
             if unlocked and _is_own(staging, lock):

@@ -16,6 +16,7 @@ RENAMED_MODULES = {
     "acquisition": "model.acquisition",
     "io.axes": "io.readers.axes",
     "io.meshes": "io.writers.meshes",
+    "io.pictures": "io.writers.figure",
     "io.reading": "io",
     "io.tables": "io.writers.tables",
     "io.writing": "io",

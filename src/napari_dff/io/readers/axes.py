@@ -150,7 +150,7 @@ def _positions(source: Source, axes: str | None) -> list[Acquisition]:
 
 
 def _axis_names(source: Source, axes: str | None) -> tuple[str, ...]:
-    """Return the name of each axis, by the user or else by the file."""
+    """Return the name of each axis: from `axes`, the choice of the user, or else from the file."""
     if axes is None:
         return source.axes
     shape = source.data.shape

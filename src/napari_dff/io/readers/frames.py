@@ -51,29 +51,30 @@ def frames_source(folder: Path) -> Source:
         hint = f"; name stacks in its folders as '{folder.name}/*'" if has_folders else ""
         kinds = ", ".join(sorted(FRAME_SUFFIXES))
         raise StackError(f"folder {folder.name} holds no image files ({kinds}){hint}")
-    types: dict[int, _FrameType] = {}
+    types: dict[Path, _FrameType] = {}
     messages: list[str] = []
 
-    def inspect(i: int) -> None:
-        types[i] = _frame_type(paths[i], messages)
+    def inspect(path: Path) -> None:
+        types[path] = _frame_type(path, messages)
 
-    run_parallel(inspect, range(len(paths)), no_progress, desc="Reading")
-    first = types[0]
+    run_parallel(inspect, paths, no_progress, desc="Reading")
+    first = types[paths[0]]
 
-    def check(i: int, frame_type: _FrameType) -> None:
+    def check(path: Path, frame_type: _FrameType) -> None:
         if frame_type != first:
             raise StackError(
                 f"frames must have one shape and type: {paths[0].name} is {first}, "
-                f"{paths[i].name} is {frame_type}"
+                f"{path.name} is {frame_type}"
             )
 
     def read(block_id: tuple[int, ...]) -> np.ndarray:
-        frame = _read_frame(paths[block_id[0]])
-        check(block_id[0], _FrameType(frame.shape, frame.dtype))
+        path = paths[block_id[0]]
+        frame = _read_frame(path)
+        check(path, _FrameType(frame.shape, frame.dtype))
         return frame[np.newaxis]
 
-    for i in range(1, len(paths)):
-        check(i, types[i])
+    for path in paths:
+        check(path, types[path])
     check_memory(paths[0].name, first.shape, first.dtype)
     import dask.array as da  # 0.3 s, needed only here
 

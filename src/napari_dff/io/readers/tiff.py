@@ -125,7 +125,7 @@ def _ome_images(path: Path, root: ElementTree.Element | None) -> list[ElementTre
 def _take_image(
     series: tifffile.TiffPageSeries, images: list[ElementTree.Element]
 ) -> ElementTree.Element | None:
-    """Remove the Image of a series from `images` and return it; some have no series."""
+    """Return the next of `images` that fits a series, and remove it and those before it."""
     sizes = dict(zip(series.axes, series.shape, strict=True))
     for i, image in enumerate(images):
         pixels = image.find("{*}Pixels")

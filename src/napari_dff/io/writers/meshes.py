@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,11 @@ def save_mesh(
     which the existing OBJ does not refer.
     """
     path = Path(path).absolute()
-    suffix = path.suffix.lower()
-    if suffix not in MESH_ENCODERS:
+    encode = MESH_ENCODERS.get(path.suffix.lower())
+    if encode is None:
         raise ValueError(f"path must end in {', '.join(MESH_ENCODERS)}, got {path.name!r}")
     checks.check_type("mesh", mesh, Mesh)
-    image = None if texture is None else as_texture(texture)
-    files = MESH_ENCODERS[suffix](path, mesh, image)
+    files = encode(path, mesh, None if texture is None else as_texture(texture))
     _check_companions(path, files)
     # the last context exits first: files are moved in the order of `files`
     with contextlib.ExitStack() as stack:
@@ -67,9 +66,8 @@ def _ply(path: Path, mesh: Mesh, image: np.ndarray | None) -> dict[str, bytes]:
         columns = (mesh.texcoords[:, 0] * width).astype(int)
         rows = ((1 - mesh.texcoords[:, 1]) * height).astype(int)
         colours = image[np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)]
-        trimesh_mesh.visual.vertex_colors = np.broadcast_to(
-            colours.reshape(len(colours), -1), (len(colours), 3)
-        )
+        rgb = np.broadcast_to(colours.reshape(len(colours), -1), (len(colours), 3))
+        trimesh_mesh.visual.vertex_colors = rgb
     return {path.name: trimesh_mesh.export(file_type="ply")}
 
 
@@ -96,11 +94,7 @@ def _obj(path: Path, mesh: Mesh, image: np.ndarray | None) -> dict[str, bytes]:
     return {**files, path.name: text.encode()}
 
 
-MESH_ENCODERS: dict[str, Callable[[Path, Mesh, np.ndarray | None], dict[str, bytes]]] = {
-    ".ply": _ply,
-    ".obj": _obj,
-    ".stl": _stl,
-}
+MESH_ENCODERS = {".ply": _ply, ".obj": _obj, ".stl": _stl}
 
 
 def _to_trimesh(mesh: Mesh) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,12 +33,8 @@ FORMATS: dict[str, tuple[str, type[OmeTiffWriter] | type[OmeZarrWriter]]] = {
     "ome-tiff": (".tif", OmeTiffWriter),
     "ome-zarr": (".ome.zarr", OmeZarrWriter),
 }
-RESULT_NAMES = {name + suffix for name in records.IMAGE_NAMES for suffix, _ in FORMATS.values()} | {
-    "recipe.json",
-    "transforms.json",
-    "preview.png",
-    records.PROVENANCE_FILE,
-}
+RESULT_NAMES = {name + suffix for name in records.IMAGE_NAMES for suffix, _ in FORMATS.values()}
+RESULT_NAMES |= {"recipe.json", "transforms.json", "preview.png", records.PROVENANCE_FILE}
 THUMBNAIL_WIDTH_PX = 440  # about the width of a map in the preview
 BLOCK_MEAN_DTYPES = ("uint8", "uint16", "int16", "float32", "float64")  # supported by cv2.resize
 DISPLAY_PERCENTILES = (0.2, 99.8)
@@ -143,10 +140,7 @@ class ResultFiles:
     def __enter__(self) -> Self:
         suffix, open_writer = FORMATS[self._format]
         images = {name: self._image_metadata(name) for name in records.IMAGE_NAMES}
-
-        def check(folder: Path) -> None:
-            check_own(folder, RESULT_NAMES, self._overwrite)
-
+        check = functools.partial(check_own, names=RESULT_NAMES, overwrite=self._overwrite)
         with contextlib.ExitStack() as stack:
             self._staging = stack.enter_context(write_folder(self._folder, RESULT_NAMES, check))
             check_space(self._folder, sum(metadata.nbytes for metadata in images.values()))
