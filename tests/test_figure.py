@@ -51,16 +51,17 @@ def test_a_failed_write_keeps_the_old_figure(tmp_path, content, suffix, monkeypa
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
-def test_a_movie_is_read_back(tmp_path, surface):
+def test_a_movie_is_read_back(tmp_path, surface, monkeypatch):
+    monkeypatch.setattr("napari_dff.io.writers.figure.MAX_MOVIE_PX", 48)
     stack = FocalStack(surface.stack.planes, surface.stack.positions, (1, 1), "micrometer")
-    images = list(movie_frames(stack, surface.sharp, side=48))
+    images = list(movie_frames(stack, surface.sharp))
     assert images[0].shape == (48, 96, 3)
     write_movie(tmp_path / "movie.tif", images)
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "movie.tif"), np.stack(images))
-    write_movie(tmp_path / "movie.gif", images, seconds=0.2)
+    write_movie(tmp_path / "movie.gif", images)
     with Image.open(tmp_path / "movie.gif") as movie:
         assert movie.n_frames == 12
-        assert movie.info["duration"] == 200
+        assert movie.info["duration"] == 150
 
 
 @pytest.mark.parametrize("write", [write_figure, write_movie])

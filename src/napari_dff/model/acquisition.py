@@ -173,15 +173,21 @@ class Acquisition:
         """
         if wanted is None and len(self.channels) == 1:
             return 0
-        if isinstance(wanted, str) and self.channels.count(wanted) == 1:
-            return self.channels.index(wanted)
-        number = int(wanted) if isinstance(wanted, str) and wanted.isdecimal() else wanted
-        if isinstance(number, int) and 0 <= number < len(self.channels):
-            return number
+        index = find_index(wanted, self.channels)
+        if index is not None:
+            return index
         names = ", ".join(f"{i} {name}".strip() for i, name in enumerate(self.channels))
         if wanted is None:
             raise ValueError(f"the focus channel must be chosen, of {names}")
         raise ValueError(f"the focus channel must be one of {names}, got {wanted!r}")
+
+
+def find_index(wanted: str | int | None, names: Sequence[str]) -> int | None:
+    """Return the index of a name that occurs once, or an index itself; None if there is none."""
+    if isinstance(wanted, str) and names.count(wanted) == 1:
+        return names.index(wanted)
+    number = int(wanted) if isinstance(wanted, str) and wanted.isdecimal() else wanted
+    return number if isinstance(number, int) and 0 <= number < len(names) else None
 
 
 def channel_axis(axes: Sequence[str]) -> int | None:

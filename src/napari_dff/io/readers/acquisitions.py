@@ -16,7 +16,7 @@ from napari_dff.io.readers.bioio_files import BIOIO_PLUGINS, bioio_sources
 from napari_dff.io.readers.frames import FRAME_SUFFIXES, frames_source
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES, tiff_sources
 from napari_dff.io.readers.zarr_store import is_zarr, zarr_sources
-from napari_dff.model.acquisition import Acquisition
+from napari_dff.model.acquisition import Acquisition, find_index
 from napari_dff.model.stack import FocalStack
 from napari_dff.model.units import conversion_factor
 
@@ -110,7 +110,11 @@ def read_stack(
     acquisitions = _read_all(Path(path), axes, spacing)
     if position is not None:
         names = [each.name for each in acquisitions]
-        acquisitions = (acquisitions[_position_index(position, names)],)
+        index = find_index(position, names)
+        if index is None:
+            choices = _abbreviate(names) if len(names) > 1 else "0"
+            raise ValueError(f"position must be one of {choices}, got {position!r}")
+        acquisitions = (acquisitions[index],)
     _check_choice(Path(path), acquisitions, time, channel)
     acquisition = acquisitions[0]
     if time is not None and not 0 <= time < acquisition.times:
@@ -194,18 +198,6 @@ def _check_choice(
     if counts:
         choice = f"choose one with {_join_words(counts)}"
         raise StackError(f"{path.name} holds {_join_words(counts.values())}: {choice}")
-
-
-def _position_index(position: str | int, names: list[str]) -> int:
-    """Return the index of a position, by its name or its index."""
-    if isinstance(position, str) and names.count(position) == 1:
-        return names.index(position)
-    if isinstance(position, int) or position.isdecimal():
-        number = int(position)
-        if 0 <= number < len(names):
-            return number
-    choices = _abbreviate(names) if len(names) > 1 else "0"
-    raise ValueError(f"position must be one of {choices}, got {position!r}")
 
 
 def _abbreviate(names: Sequence[str]) -> str:

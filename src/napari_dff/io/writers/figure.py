@@ -26,6 +26,8 @@ PROFILE_HEIGHT_IN = 1.9
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 MOVIE_SUFFIXES = (".gif", ".tif")
 FIGURE_DPI = 300
+MAX_MOVIE_PX = 480  # height and width of each of the two images
+FRAME_DURATION_MS = 150  # of a GIF
 
 
 def preview_figure(
@@ -135,11 +137,9 @@ def draw_profile(axes: Axes, values: Profile, unit: str, name: str, colour: str 
     axes.set_ylabel(f"{name} ({depth_unit_symbol(unit)})")
 
 
-def movie_frames(
-    stack: FocalStack, picture: np.ndarray, *, side: int = 480
-) -> Iterator[np.ndarray]:
-    """Yield each plane next to the all-in-focus image: 8-bit RGB, at most `side` px per image."""
-    step = max(1, -(-max(stack.planes.shape[1:3]) // side))
+def movie_frames(stack: FocalStack, picture: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield each plane next to the all-in-focus image, as 8-bit RGB."""
+    step = max(1, -(-max(stack.planes.shape[1:3]) // MAX_MOVIE_PX))
     right = _displayed(picture, step)
     low, high = np.percentile(picture, (0.2, 99.8))
     span = max(float(high - low), 1e-12)
@@ -164,18 +164,13 @@ def write_figure(path: str | os.PathLike[str], figure: Figure) -> None:
         figure.savefig(new, dpi=FIGURE_DPI)
 
 
-def write_movie(
-    path: str | os.PathLike[str], frames: Iterable[np.ndarray], *, seconds: float = 0.15
-) -> None:
-    """Write 8-bit colour frames as animated GIF or multi-page TIFF, complete or not at all.
-
-    `seconds` is the duration of a frame of a GIF.
-    """
+def write_movie(path: str | os.PathLike[str], frames: Iterable[np.ndarray]) -> None:
+    """Write 8-bit colour frames as animated GIF or multi-page TIFF, complete or not at all."""
     import imageio.v3 as iio
 
     path = _check_suffix(path, MOVIE_SUFFIXES)
     is_gif = path.suffix.lower() == ".gif"
-    settings: dict[str, Any] = {"duration": 1000 * seconds, "loop": 0} if is_gif else {}
+    settings: dict[str, Any] = {"duration": FRAME_DURATION_MS, "loop": 0} if is_gif else {}
     frames = list(frames)
     if not frames:
         raise ValueError("frames must be one at least, got none")
