@@ -28,6 +28,14 @@ FS_IMMUTABLE_OR_APPEND = 0x10 | 0x20
 BSD_IMMUTABLE_OR_APPEND = 0x00060006  # UF_ and SF_ flags, also of macOS
 
 
+def check_suffix(path: str | os.PathLike[str], suffixes: Collection[str]) -> Path:
+    """Return the absolute path; ValueError unless it ends in one of `suffixes`, in any case."""
+    path = Path(path).absolute()
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"path must end in {', '.join(suffixes)}, got {path.name!r}")
+    return path
+
+
 def check_space(folder: Path, needed: int) -> None:
     """Raise an OSError unless `needed` bytes are free on the disk of `folder`."""
     existing = _nearest_existing(folder)

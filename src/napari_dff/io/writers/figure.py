@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -15,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from napari_dff.io.atomic import write_file
+from napari_dff.io.file_checks import check_suffix
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.stack import FocalStack
 from napari_dff.model.units import depth_unit_symbol, unit_symbol
@@ -42,29 +42,23 @@ def preview_figure(
     """
     uncertainty = np.ma.masked_invalid(depth_map.uncertainty)
     depth = np.ma.array(depth_map.depth, mask=uncertainty.mask)
-    never = float(np.mean(np.ma.getmaskarray(uncertainty)))
-    ends = float(np.min(positions)), float(np.max(positions))
-    unit = depth_unit_symbol(unit)
     high = float(np.percentile(uncertainty.compressed(), 99)) if uncertainty.count() else 1.0
-
+    title = f"uncertainty ({np.mean(np.ma.getmaskarray(uncertainty)):.0%} never in focus)"
+    unit, ends = depth_unit_symbol(unit), (float(np.min(positions)), float(np.max(positions)))
+    panels: tuple[tuple[str, np.ndarray, str, tuple[Any, Any], str], ...] = (
+        ("all in focus", _displayed(picture, 1), "gray", (None, None), ""),
+        ("depth", depth, "viridis", ends, f"depth ({unit})"),
+        (title, uncertainty, "magma", (0, high), f"one standard deviation ({unit})"),
+    )
     height, width = depth.shape
     panel_height, total_width = PANEL_IN * height / width, 3 * PANEL_IN + 2 * GAP_IN
     figure = Figure(figsize=(total_width, panel_height + TITLE_IN))
     FigureCanvasAgg(figure)
-    panels: tuple[tuple[str, np.ndarray, dict[str, Any], str], ...] = (
-        ("all in focus", _displayed(picture, 1), {"cmap": "gray"}, ""),
-        ("depth", depth, {"cmap": "viridis", "vmin": ends[0], "vmax": ends[1]}, f"depth ({unit})"),
-        (
-            f"uncertainty ({never:.0%} never in focus)",
-            uncertainty,
-            {"cmap": "magma", "vmin": 0, "vmax": high},
-            f"one standard deviation ({unit})",
-        ),
-    )
     fraction = panel_height / (panel_height + TITLE_IN)
-    for k, (title, image, style, label) in enumerate(panels):
+    for k, (title, image, colormap, limits, label) in enumerate(panels):
         left = k * PANEL_IN + max(k - 1, 0) * GAP_IN
         panel = figure.add_axes((left / total_width, 0, 0.98 * PANEL_IN / total_width, fraction))
+        style: dict[str, Any] = {"cmap": colormap, "vmin": limits[0], "vmax": limits[1]}
         artist = panel.imshow(image, interpolation="nearest", aspect="auto", **style)
         panel.set_title(title)
         panel.set_axis_off()
@@ -93,16 +87,17 @@ def publication_figure(
 
     `width` is in inches. The size of text does not depend on it.
     """
-    step = max(1, content.depth.shape[1] // (2 * PANEL_WIDTH_PX))
     rows, columns = content.depth.shape
+    step = max(1, columns // (2 * PANEL_WIDTH_PX))
     extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
     ratio = rows * content.pixel_size[0] / (columns * content.pixel_size[1])
-    height = width / 2 * ratio + (PROFILE_HEIGHT_IN if content.line is not None else 0.0)
-    figure = Figure(figsize=(width, height + 0.3), layout="constrained")
+    mosaic: list[Any] = [["picture", "depth"]]
+    heights = [width / 2 * ratio]
+    if content.line is not None:
+        mosaic.append(["profile", "profile"])
+        heights.append(PROFILE_HEIGHT_IN)
+    figure = Figure(figsize=(width, sum(heights) + 0.3), layout="constrained")
     FigureCanvasAgg(figure)
-    rows_of_panels = 1 + (content.line is not None)
-    mosaic: list[Any] = [["picture", "depth"], ["profile", "profile"]][:rows_of_panels]
-    heights = [width / 2 * ratio, PROFILE_HEIGHT_IN][:rows_of_panels]
     panels: dict[str, Axes] = figure.subplot_mosaic(mosaic, height_ratios=heights)
     square: dict[str, Any] = {"extent": extent, "interpolation": "nearest"}
     panels["picture"].imshow(_displayed(content.picture, step), cmap="gray", **square)
@@ -120,9 +115,8 @@ def publication_figure(
     bar = panels["depth"].inset_axes((1.03, 0.0, 0.05, 1.0))  # as high as the panel
     figure.colorbar(image, cax=bar, label=f"depth ({depth_unit_symbol(content.unit)})")
     if content.line is not None:
-        along = profile(
-            content.depth, content.line, content.pixel_size, uncertainty=content.uncertainty
-        )
+        lengths, uncertainty = content.pixel_size, content.uncertainty
+        along = profile(content.depth, content.line, lengths, uncertainty=uncertainty)
         draw_profile(panels["profile"], along, content.unit, "depth")
     return figure
 
@@ -159,7 +153,7 @@ def movie_frames(stack: FocalStack, picture: np.ndarray) -> Iterator[np.ndarray]
 
 def write_figure(path: str | os.PathLike[str], figure: Figure) -> None:
     """Write a figure as PNG, SVG (with text as text) or PDF, complete or not at all."""
-    path = _check_suffix(path, FIGURE_SUFFIXES)
+    path = check_suffix(path, FIGURE_SUFFIXES)
     with write_file(path) as new, rc_context({"svg.fonttype": "none"}):
         figure.savefig(new, dpi=FIGURE_DPI)
 
@@ -168,7 +162,7 @@ def write_movie(path: str | os.PathLike[str], frames: Iterable[np.ndarray]) -> N
     """Write 8-bit colour frames as animated GIF or multi-page TIFF, complete or not at all."""
     import imageio.v3 as iio
 
-    path = _check_suffix(path, MOVIE_SUFFIXES)
+    path = check_suffix(path, MOVIE_SUFFIXES)
     is_gif = path.suffix.lower() == ".gif"
     settings: dict[str, Any] = {"duration": FRAME_DURATION_MS, "loop": 0} if is_gif else {}
     frames = list(frames)
@@ -176,13 +170,6 @@ def write_movie(path: str | os.PathLike[str], frames: Iterable[np.ndarray]) -> N
         raise ValueError("frames must be one at least, got none")
     with write_file(path) as new:
         iio.imwrite(new, np.stack(frames), **settings)
-
-
-def _check_suffix(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> Path:
-    path = Path(path).absolute()
-    if path.suffix.lower() not in suffixes:
-        raise ValueError(f"path must end in {', '.join(suffixes)}, got {path.name!r}")
-    return path
 
 
 def _scale_bar(panel: Axes, columns: int, rows: int, content: FigureContent) -> None:

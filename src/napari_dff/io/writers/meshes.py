@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_dff.io.atomic import write_file
+from napari_dff.io.file_checks import check_suffix
 from napari_dff.model import checks
 from napari_dff.surface import Mesh
 from napari_dff.surface import texture as as_texture
@@ -33,12 +34,10 @@ def save_mesh(
     vertex; an STL ignores it. FileExistsError if the MTL or PNG of an OBJ would replace a file to
     which the existing OBJ does not refer.
     """
-    path = Path(path).absolute()
-    encode = MESH_ENCODERS.get(path.suffix.lower())
-    if encode is None:
-        raise ValueError(f"path must end in {', '.join(MESH_ENCODERS)}, got {path.name!r}")
+    path = check_suffix(path, MESH_ENCODERS)
     checks.check_type("mesh", mesh, Mesh)
-    files = encode(path, mesh, None if texture is None else as_texture(texture))
+    image = None if texture is None else as_texture(texture)
+    files = MESH_ENCODERS[path.suffix.lower()](path, mesh, image)
     _check_companions(path, files)
     # the last context exits first: files are moved in the order of `files`
     with contextlib.ExitStack() as stack:
