@@ -1,4 +1,4 @@
-"""Bad input gets one sentence that names it; what is odd but can be used gives the right result."""
+"""Invalid input is refused with one sentence; unusual but valid input gives the right result."""
 
 import json
 import os
@@ -48,33 +48,35 @@ from napari_dff.refinement import PreviousResult
 PLANES = synthetic.rough_surface(size=48, planes=7, seed=1).stack.planes
 FLOATS = PLANES.astype(np.float32)
 SHAPE = PLANES.shape[1:]
-STILL = np.tile(np.eye(3), (7, 1, 1))
+IDENTITIES = np.tile(np.eye(3), (7, 1, 1))
 TILTED = np.add.outer(np.arange(20.0), np.arange(30.0))
-EVERYWHERE = np.ones(TILTED.shape, bool)
+ALL_PIXELS = np.ones(TILTED.shape, bool)
 SPOT = np.isin(np.arange(48), (23, 24, 25, 26))
-LEFT = np.broadcast_to(np.arange(48) < 24, PLANES.shape)
-PLAIN = Recipe(registration="none")
-ours = pytest.mark.filterwarnings("error", "default::DeprecationWarning")  # of libraries loaded
+LEFT_HALF = np.broadcast_to(np.arange(48) < 24, PLANES.shape)
+UNALIGNED = Recipe(registration="none")
+warnings_are_errors = pytest.mark.filterwarnings(
+    "error", "default::DeprecationWarning"
+)  # of libraries loaded
 
 
-def spoilt(value, dtype=np.float32):
-    """Planes with one pixel that is `value`."""
+def planes_with(value, dtype=np.float32):
+    """Return planes with one pixel that is `value`."""
     planes = PLANES.astype(dtype)
     planes[3, 20, 20] = value
     return planes
 
 
 @pytest.fixture(scope="module")
-def found():
-    """Focus volume, estimate and result of the planes."""
+def results():
+    """Focus volume, estimate and reconstruction of the planes."""
     focus = focus_measure(PLANES)
-    made = depth_from_focus(FocalStack(PLANES), PLAIN)
-    return SimpleNamespace(focus=focus, estimate=depth_map(focus), result=made)
+    result = depth_from_focus(FocalStack(PLANES), UNALIGNED)
+    return SimpleNamespace(focus=focus, estimate=depth_map(focus), result=result)
 
 
-# What can't be ----------------------------------------------------------------------------------
+# Invalid arguments -------------------------------------------------------------------------------
 
-PLANES_REFUSED = {
+INVALID_PLANES = {
     "nothing": (None, "planes must be numbers, got None"),
     "text": ("planes", "planes must be numbers, got 'planes'"),
     "one number": (3, "planes must have axes (Z, Y, X), or (Z, Y, X, 3) for colour, got shape ()"),
@@ -95,16 +97,22 @@ PLANES_REFUSED = {
     "dates": (PLANES.astype("M8[s]"), "got datetime64[s]"),
     "longdouble": (PLANES.astype(np.longdouble), "got float128"),
     "masked values": (np.ma.masked_less(PLANES, PLANES.min() + 1), "got 1 masked values"),
-    "NaN": (spoilt(np.nan), "planes must be finite, got 1 NaN or infinite values in plane 3"),
-    "infinity": (spoilt(-np.inf), "planes must be finite, got 1 NaN or infinite values in plane 3"),
-    "1e30": (spoilt(1e30), "planes must be from -1e+12 to 1e+12, got 1e+30 in plane 3"),
-    "-1e300": (spoilt(-1e300, float), "planes must be from -1e+12 to 1e+12, got -1e+300 in plane"),
-    "uint64 beyond 1e12": (spoilt(2**63, np.uint64), "got 9.22337e+18 in plane 3"),
+    "NaN": (planes_with(np.nan), "planes must be finite, got 1 NaN or infinite values in plane 3"),
+    "infinity": (
+        planes_with(-np.inf),
+        "planes must be finite, got 1 NaN or infinite values in plane 3",
+    ),
+    "1e30": (planes_with(1e30), "planes must be from -1e+12 to 1e+12, got 1e+30 in plane 3"),
+    "-1e300": (
+        planes_with(-1e300, float),
+        "planes must be from -1e+12 to 1e+12, got -1e+300 in plane",
+    ),
+    "uint64 beyond 1e12": (planes_with(2**63, np.uint64), "got 9.22337e+18 in plane 3"),
     "all black": (0 * PLANES, "planes have no contrast anywhere"),
     "all saturated": (np.full_like(PLANES, 65535), "planes have no contrast anywhere"),
     "constant": (np.full_like(FLOATS, 0.3), "planes have no contrast anywhere"),
 }
-USES = {
+FUNCTIONS_OF_PLANES = {
     "align": align,
     "focus_measure": focus_measure,
     "depth_from_focus": lambda planes: depth_from_focus(FocalStack(planes)),
@@ -112,54 +120,54 @@ USES = {
 }
 
 
-def refused(work, words):
-    """`work` ends in one sentence with these words, and warns of nothing."""
+def assert_refused(call, message):
+    """Check that `call` raises a ValueError with one line that has this text, and does not warn."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(ValueError, match=re.escape(words)) as caught:
-            work()
-    assert "\n" not in str(caught.value)
+        with pytest.raises(ValueError, match=re.escape(message)) as error:
+            call()
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("planes", "use"),
     [
         (planes, use)
-        for planes, (_, words) in PLANES_REFUSED.items()
-        for use in USES
-        if not (use == "all_in_focus" and "contrast" in words)
+        for planes, (_, message) in INVALID_PLANES.items()
+        for use in FUNCTIONS_OF_PLANES
+        if not (use == "all_in_focus" and "contrast" in message)
     ],
 )
-def test_planes_that_cant_be(planes, use):
-    given, words = PLANES_REFUSED[planes]
-    refused(lambda: USES[use](given), words)
+def test_invalid_planes_are_refused_with_a_reason(planes, use):
+    invalid, message = INVALID_PLANES[planes]
+    assert_refused(lambda: FUNCTIONS_OF_PLANES[use](invalid), message)
 
 
 def stack(**settings):
     return lambda f: FocalStack(PLANES, **settings)
 
 
-def run(**settings):
-    return lambda f: depth_from_focus(FocalStack(PLANES), PLAIN, **settings)
+def run_with(**settings):
+    return lambda f: depth_from_focus(FocalStack(PLANES), UNALIGNED, **settings)
 
 
 def recipe(**settings):
     return lambda f: Recipe.from_dict(settings)
 
 
-def refining(**settings):
+def refine_with(**settings):
     return lambda f: refine(f.estimate, f.focus, **settings)
 
 
-def estimated(**parts):
+def refine_estimate_with(**parts):
     return lambda f: refine(f.estimate._replace(**parts), f.focus)
 
 
-def levelled(**settings):
+def level_with(**settings):
     return lambda f: surface.level(TILTED, levelling="three_points", **settings)
 
 
-def along(line, **settings):
+def profile_along(line, **settings):
     return lambda f: surface.profile(TILTED, line, (1, 1), **settings)
 
 
@@ -167,7 +175,7 @@ def nan(*shape):
     return np.full(shape, np.nan)
 
 
-REFUSED = {
+INVALID_ARGUMENTS = {
     "positions of another number": (
         stack(positions=[1, 2]),
         "positions must hold one number a plane, (7,), got shape (2,)",
@@ -216,25 +224,31 @@ REFUSED = {
         "recipe must be a Recipe, got dict",
     ),
     "transforms of fewer planes": (
-        run(transforms=STILL[:6]),
+        run_with(transforms=IDENTITIES[:6]),
         "transforms must be one 3 × 3 matrix for each of the 7 planes, got shape (6, 3, 3)",
     ),
-    "one transform": (run(transforms=np.eye(3)), "got shape (3, 3)"),
-    "transforms with NaN": (run(transforms=nan(7, 3, 3)), "got [[nan, nan, nan], [nan, nan, nan]"),
+    "one transform": (run_with(transforms=np.eye(3)), "got shape (3, 3)"),
+    "transforms with NaN": (
+        run_with(transforms=nan(7, 3, 3)),
+        "got [[nan, nan, nan], [nan, nan, nan]",
+    ),
     "transforms that are singular": (
-        lambda f: resample(PLANES, STILL * [1, 0, 1]),
+        lambda f: resample(PLANES, IDENTITIES * [1, 0, 1]),
         "transforms must have inverses, got [[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]",
     ),
-    "transforms in words": (run(transforms="none"), "transforms must be numbers, got 'none'"),
-    "transforms in uneven rows": (run(transforms=[[1], [2, 3]]), "transforms must be numbers in"),
+    "transforms in words": (run_with(transforms="none"), "transforms must be numbers, got 'none'"),
+    "transforms in uneven rows": (
+        run_with(transforms=[[1], [2, 3]]),
+        "transforms must be numbers in",
+    ),
     "planes with contrast of 1e-30": (
         lambda f: depth_from_focus(FocalStack(FLOATS * np.float32(1e-35))),
         "planes have no contrast anywhere, none above 1e-12: there is nothing to focus on",
     ),
-    "0 megabytes": (run(megabytes=0), "megabytes must be at least"),
-    "-1 megabytes": (run(megabytes=-1), "megabytes must be a number from 0 to 1e+09, got -1"),
-    "NaN megabytes": (run(megabytes=np.nan), "got nan"),
-    "megabytes in words": (run(megabytes="2GB"), "got '2GB'"),
+    "0 megabytes": (run_with(megabytes=0), "megabytes must be at least"),
+    "-1 megabytes": (run_with(megabytes=-1), "megabytes must be a number from 0 to 1e+09, got -1"),
+    "NaN megabytes": (run_with(megabytes=np.nan), "got nan"),
+    "megabytes in words": (run_with(megabytes="2GB"), "got '2GB'"),
     "a reference beyond the planes": (
         lambda f: align(PLANES, reference=7),
         "reference must be a whole number from 0 to 6, got 7",
@@ -307,35 +321,56 @@ REFUSED = {
         "estimate must have the shape (Y, X) of the focus volume, (48, 48), got (47, 48)",
     ),
     "an estimate of more planes": (
-        estimated(index=np.full(SHAPE, 7)),
+        refine_estimate_with(index=np.full(SHAPE, 7)),
         "estimate.index must be from 0 to 6, got 7",
     ),
-    "an estimate with NaN": (estimated(depth=nan(*SHAPE)), "estimate.depth must be finite, got 23"),
+    "an estimate with NaN": (
+        refine_estimate_with(depth=nan(*SHAPE)),
+        "estimate.depth must be finite, got 23",
+    ),
     "a negative uncertainty": (
-        estimated(uncertainty=np.full(SHAPE, -1.0)),
+        refine_estimate_with(uncertainty=np.full(SHAPE, -1.0)),
         "estimate.uncertainty must be at least 0, got -1.0",
     ),
-    "an uncertainty of NaN": (estimated(uncertainty=nan(*SHAPE)), "at least 0, got nan"),
-    "an unknown refinement": (refining(refinement="x"), "refinement must be none, or message_pass"),
-    "a negative smoothness": (refining(smoothness=-1), "smoothness must be a number from 0 to 100"),
+    "an uncertainty of NaN": (refine_estimate_with(uncertainty=nan(*SHAPE)), "at least 0, got nan"),
+    "an unknown refinement": (
+        refine_with(refinement="x"),
+        "refinement must be none, or message_pass",
+    ),
+    "a negative smoothness": (
+        refine_with(smoothness=-1),
+        "smoothness must be a number from 0 to 100",
+    ),
     "a guide of another size": (
-        refining(guide=PLANES[0, 1:]),
+        refine_with(guide=PLANES[0, 1:]),
         "guide must have the shape of a plane, (48, 48), got (47, 48)",
     ),
-    "a guide of two channels": (refining(guide=np.zeros((48, 48, 2))), "got (48, 48, 2)"),
-    "planes for a guide": (refining(guide=PLANES), "got (7, 48, 48)"),
-    "a guide with NaN": (refining(guide=spoilt(np.nan)[3]), "guide must be finite, got 1 NaN"),
-    "a complex guide": (refining(guide=PLANES[0] * 1j), "guide must be numbers, got complex128"),
-    "a guide of 1e300": (refining(guide=PLANES[0] * 1e295), "guide must be from -1e+12 to 1e+12"),
-    "hints of another size": (refining(hints=np.zeros((3, 3), int)), "hints must have the shape"),
-    "hints with fractions": (refining(hints=np.zeros(SHAPE)), "hints must be plane indices, int"),
+    "a guide of two channels": (refine_with(guide=np.zeros((48, 48, 2))), "got (48, 48, 2)"),
+    "planes for a guide": (refine_with(guide=PLANES), "got (7, 48, 48)"),
+    "a guide with NaN": (
+        refine_with(guide=planes_with(np.nan)[3]),
+        "guide must be finite, got 1 NaN",
+    ),
+    "a complex guide": (refine_with(guide=PLANES[0] * 1j), "guide must be numbers, got complex128"),
+    "a guide of 1e300": (
+        refine_with(guide=PLANES[0] * 1e295),
+        "guide must be from -1e+12 to 1e+12",
+    ),
+    "hints of another size": (
+        refine_with(hints=np.zeros((3, 3), int)),
+        "hints must have the shape",
+    ),
+    "hints with fractions": (
+        refine_with(hints=np.zeros(SHAPE)),
+        "hints must be plane indices, int",
+    ),
     "hints beyond the planes": (
-        refining(hints=np.full(SHAPE, 7)),
+        refine_with(hints=np.full(SHAPE, 7)),
         "hints must be plane indices fr",
     ),
-    "hints in words": (refining(hints="here"), "hints must be numbers, got 'here'"),
+    "hints in words": (refine_with(hints="here"), "hints must be numbers, got 'here'"),
     "an earlier result that is none": (
-        refining(previous=()),
+        refine_with(previous=()),
         "previous must be a PreviousResult, got tuple",
     ),
     "an earlier result of other planes": (
@@ -356,9 +391,9 @@ REFUSED = {
         lambda f: all_in_focus(PLANES, np.zeros(SHAPE), fusion="mean"),
         "fusion must be one of noise_aware, linear, nearest, pyramid, got 'mean'",
     ),
-    "two points": (levelled(points=[(1, 2), (3, 4)]), "points must be three (row, column) pairs"),
-    "points in words": (levelled(points="here"), "points must be numbers, got 'here'"),
-    "a point far away": (levelled(points=[(1, 1), (9, 2), (3, 1e300)]), "points must lie inside"),
+    "two points": (level_with(points=[(1, 2), (3, 4)]), "points must be three (row, column) pairs"),
+    "points in words": (level_with(points="here"), "points must be numbers, got 'here'"),
+    "a point far away": (level_with(points=[(1, 1), (9, 2), (3, 1e300)]), "points must lie inside"),
     "a degree of 9": (
         lambda f: surface.level(TILTED, levelling="polynomial", degree=9),
         "degree must be a whole number from 1 to 5, got 9",
@@ -367,7 +402,7 @@ REFUSED = {
         lambda f: surface.roughness(TILTED, (1, 1), where=TILTED),
         "where must be a bool mask of shape (20, 30), got float64 of shape (20, 30)",
     ),
-    "an empty region": (lambda f: surface.level(TILTED, where=~EVERYWHERE), "inside the region"),
+    "an empty region": (lambda f: surface.level(TILTED, where=~ALL_PIXELS), "inside the region"),
     "uncertainty of another size": (
         lambda f: surface.volume(TILTED, (1, 1), uncertainty=TILTED[1:]),
         "uncertainty must have the shape of heights, (20, 30), got (19, 30)",
@@ -375,16 +410,19 @@ REFUSED = {
     "a level in words": (lambda f: surface.volume(TILTED, (1, 1), level="0"), "got '0'"),
     "a unit of roughness": (lambda f: surface.roughness(TILTED, (1, 1), "?"), "unit must be pixel"),
     "flats that overlap": (
-        lambda f: surface.step_height(TILTED, EVERYWHERE, EVERYWHERE, (1, 1)),
+        lambda f: surface.step_height(TILTED, ALL_PIXELS, ALL_PIXELS, (1, 1)),
         "first and second must not overlap, got 600 pixels in both",
     ),
-    "a line of one point": (along([(1, 1)]), "line must have two vertices that differ"),
-    "a line in words": (along("here"), "line must be numbers, got 'here'"),
+    "a line of one point": (profile_along([(1, 1)]), "line must have two vertices that differ"),
+    "a line in words": (profile_along("here"), "line must be numbers, got 'here'"),
     "a line to the moon": (
-        along([(1, 1), (4e11, 1)]),
+        profile_along([(1, 1), (4e11, 1)]),
         "line must be (row, column) pairs up to 300",
     ),
-    "a line of no width": (along([(1, 1), (9, 9)], width=0), "width must be a whole number from 1"),
+    "a line of no width": (
+        profile_along([(1, 1), (9, 9)], width=0),
+        "width must be a whole number from 1",
+    ),
     "a mesh of no faces": (
         lambda f: surface.mesh(TILTED, (1, 1), faces=0),
         "faces must be a whole",
@@ -410,7 +448,7 @@ REFUSED = {
         "file_format must be one of ome-tiff, ome-zarr, got 'png'",
     ),
 }
-HEIGHTS_REFUSED = {
+INVALID_HEIGHTS = {
     "in a list": (TILTED.tolist(), "heights must be an array, NaN where unknown, got list"),
     "None": (None, "heights must be an array, NaN where unknown, got NoneType"),
     "masked": (np.ma.masked_less(TILTED, 3), "NaN where unknown, got MaskedArray"),
@@ -421,7 +459,7 @@ HEIGHTS_REFUSED = {
     "of objects": (TILTED.astype(object), "heights must be numbers, got object"),
     "of 1e300": (TILTED * 1e300, "heights must be from -1e+12 to 1e+12, got 4.8e+301"),
 }
-ON_HEIGHTS = {
+FUNCTIONS_OF_HEIGHTS = {
     "level": surface.level,
     "mesh": lambda heights: surface.mesh(heights, (1, 1)),
     "profile": lambda heights: surface.profile(heights, [(1, 1), (9, 9)], (1, 1)),
@@ -430,40 +468,40 @@ ON_HEIGHTS = {
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
-def test_what_cant_be(what, found, tmp_path, monkeypatch):
+@pytest.mark.parametrize("case", INVALID_ARGUMENTS)
+def test_invalid_arguments_are_refused_with_a_reason(case, results, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    work, words = REFUSED[what]
-    refused(lambda: work(found), words)
+    call, message = INVALID_ARGUMENTS[case]
+    assert_refused(lambda: call(results), message)
     assert not os.listdir()
 
 
-@pytest.mark.parametrize("use", ON_HEIGHTS)
-@pytest.mark.parametrize("heights", HEIGHTS_REFUSED)
-def test_heights_that_cant_be(heights, use):
-    given, words = HEIGHTS_REFUSED[heights]
-    refused(lambda: ON_HEIGHTS[use](given), words)
+@pytest.mark.parametrize("use", FUNCTIONS_OF_HEIGHTS)
+@pytest.mark.parametrize("heights", INVALID_HEIGHTS)
+def test_invalid_heights_are_refused_with_a_reason(heights, use):
+    invalid, message = INVALID_HEIGHTS[heights]
+    assert_refused(lambda: FUNCTIONS_OF_HEIGHTS[use](invalid), message)
 
 
-def test_every_public_function_is_tried():
-    """Those that read are tried in test_io_reading.py."""
-    tried = Path(__file__).read_text(encoding="utf-8")
+def test_every_public_function_is_called_with_invalid_arguments():
+    """Functions that read files are tested in test_io_reading.py."""
+    source = Path(__file__).read_text(encoding="utf-8")
     functions = [n for n in napari_dff.__all__ if n[0].islower() and not n.startswith("read_")]
     functions += [n for n in surface.__all__ if n[0].islower() and n != "further_parameters"]
-    assert not [name for name in functions if f"{name}(" not in tried]
+    assert not [name for name in functions if f"{name}(" not in source]
 
 
-# What can -----------------------------------------------------------------------------------------
+# Unusual but valid arguments ----------------------------------------------------------------------
 
-EIGHT = (PLANES // 512).astype(np.int8)
-USABLE = {  # planes, and what they are the same as
-    "int8": (EIGHT, EIGHT),
-    "negative int8": (EIGHT - np.int8(100), EIGHT),
+INT8_PLANES = (PLANES // 512).astype(np.int8)
+PLANES_OF_OTHER_TYPES = {  # planes, and planes with the same depth
+    "int8": (INT8_PLANES, INT8_PLANES),
+    "negative int8": (INT8_PLANES - np.int8(100), INT8_PLANES),
     "int16": ((PLANES // 2).astype(np.int16), PLANES // 2),
     "uint32": (PLANES.astype(np.uint32) << 8, FLOATS),
     "int64": (PLANES.astype(np.int64), FLOATS),
     "uint64": (PLANES.astype(np.uint64), FLOATS),
-    "float16": (EIGHT.astype(np.float16), EIGHT),
+    "float16": (INT8_PLANES.astype(np.float16), INT8_PLANES),
     "float64": (FLOATS.astype(np.float64), FLOATS),
     "big-endian": (PLANES.astype(">u2"), FLOATS),
     "big-endian floats": (FLOATS.astype(">f4"), FLOATS),
@@ -479,23 +517,27 @@ USABLE = {  # planes, and what they are the same as
 }
 
 
-@ours
-@pytest.mark.parametrize("planes", USABLE)
-def test_odd_planes_have_the_same_depth(planes):
-    given, same = USABLE[planes]
-    made = depth_from_focus(FocalStack(given), PLAIN)
-    known = depth_from_focus(FocalStack(np.asarray(same, np.float32)), PLAIN)
-    both = np.isfinite(made.estimate.uncertainty) & np.isfinite(known.estimate.uncertainty)
+@warnings_are_errors
+@pytest.mark.parametrize("planes", PLANES_OF_OTHER_TYPES)
+def test_planes_of_any_type_and_memory_order_give_the_same_depth(planes):
+    unusual, usual = PLANES_OF_OTHER_TYPES[planes]
+    result = depth_from_focus(FocalStack(unusual), UNALIGNED)
+    expected = depth_from_focus(FocalStack(np.asarray(usual, np.float32)), UNALIGNED)
+    both = np.isfinite(result.estimate.uncertainty) & np.isfinite(expected.estimate.uncertainty)
     assert both.mean() > 0.9
-    np.testing.assert_allclose(made.estimate.depth[both], known.estimate.depth[both], atol=0.01)
-    moved = np.abs(made.refined.depth - known.refined.depth)
-    assert np.percentile(moved[both], 99) < 0.1  # the picture that guides is rounded to its dtype
-    assert made.all_in_focus.dtype == np.asarray(given).dtype.newbyteorder("=")
+    np.testing.assert_allclose(
+        result.estimate.depth[both], expected.estimate.depth[both], atol=0.01
+    )
+    difference = np.abs(result.refined.depth - expected.refined.depth)
+    assert (
+        np.percentile(difference[both], 99) < 0.1
+    )  # the picture that guides is rounded to its dtype
+    assert result.all_in_focus.dtype == np.asarray(unusual).dtype.newbyteorder("=")
 
 
-ODD = {
-    "half black": np.where(LEFT, 0, PLANES),
-    "half saturated": np.where(LEFT, 65535, PLANES),
+UNUSUAL_PLANES = {
+    "half black": np.where(LEFT_HALF, 0, PLANES),
+    "half saturated": np.where(LEFT_HALF, 65535, PLANES),
     "a black plane": PLANES * (np.arange(7) != 3)[:, None, None].astype(np.uint16),
     "a saturated plane": np.maximum(PLANES, 65535 * (np.arange(7) == 3)[:, None, None]),
     "nothing but noise": np.random.default_rng(0).integers(0, 65535, PLANES.shape, np.uint16),
@@ -515,42 +557,42 @@ RECIPES = {
 }
 
 
-@ours
+@warnings_are_errors
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("planes", ODD)
-def test_odd_planes_give_no_warning_and_finite_depth(planes, recipe, tmp_path):
-    made = depth_from_focus(FocalStack(ODD[planes]), RECIPES[recipe])
-    positions = made.stack.positions
-    for part in (made.estimate, made.refined):
+@pytest.mark.parametrize("planes", UNUSUAL_PLANES)
+def test_unusual_planes_give_finite_depth_and_no_warning(planes, recipe, tmp_path):
+    result = depth_from_focus(FocalStack(UNUSUAL_PLANES[planes]), RECIPES[recipe])
+    positions = result.stack.positions
+    for part in (result.estimate, result.refined):
         assert positions[0] <= part.depth.min() <= part.depth.max() <= positions[-1]
         assert part.index.max() < 7
         assert (part.uncertainty > 0).all()
-    assert np.isfinite(made.all_in_focus).all()
+    assert np.isfinite(result.all_in_focus).all()
     if recipe == "plain":
-        save_reconstruction(made, tmp_path / "out", file_format="ome-zarr")
-        assert len(list(movie_frames(made.stack, made.all_in_focus))) == 7
+        save_reconstruction(result, tmp_path / "out", file_format="ome-zarr")
+        assert len(list(movie_frames(result.stack, result.all_in_focus))) == 7
 
 
 @pytest.mark.parametrize("half", ["half black", "half saturated"])
-def test_advice_says_that_half_is_never_in_focus(half):
-    made = depth_from_focus(FocalStack(ODD[half]), PLAIN)
-    never = np.isinf(made.estimate.uncertainty)
+def test_advice_reports_that_half_is_never_in_focus(half):
+    result = depth_from_focus(FocalStack(UNUSUAL_PLANES[half]), UNALIGNED)
+    never = np.isinf(result.estimate.uncertainty)
     assert never[:, :16].mean() > 0.8 > 0.1 > never[:, 32:].mean()
-    told = quality.advice(quality.coverage(made.estimate, 7))
-    assert "Much is never in focus" in told[-1]
+    sentences = quality.advice(quality.coverage(result.estimate, 7))
+    assert "Much is never in focus" in sentences[-1]
 
 
-@ours
-def test_positions_of_any_size_give_the_same_planes(found):
+@warnings_are_errors
+def test_the_plane_index_does_not_depend_on_the_scale_of_positions(results):
     uneven = np.array([0, 1, 4, 9, 16, 25, 36.0])
-    known = found.estimate.index
+    expected = results.estimate.index
     for positions in (range(7), 7 - np.arange(7), np.arange(7) * 1e-9, 1e10 * uneven, uneven + 1e4):
-        made = depth_map(found.focus, positions)
-        np.testing.assert_array_equal(made.index, known)
-        assert np.isfinite(made.depth).all()
+        result = depth_map(results.focus, positions)
+        np.testing.assert_array_equal(result.index, expected)
+        assert np.isfinite(result.depth).all()
 
 
-def test_units_are_understood_as_files_write_them():
+def test_unit_symbols_are_converted_to_unit_names():
     for text, unit in (
         ("µm", "micrometer"),
         ("um", "micrometer"),
@@ -560,34 +602,36 @@ def test_units_are_understood_as_files_write_them():
         assert FocalStack(PLANES, unit=text).unit == unit
 
 
-def test_numbers_of_numpy_make_a_recipe_that_can_be_saved(tmp_path):
-    odd = Recipe(
+def test_a_recipe_of_numpy_scalars_can_be_saved(tmp_path):
+    recipe = Recipe(
         sigma=np.float32(1.5), window=np.int64(9), smoothness=np.uint8(1), operator=np.str_("log")
     )
-    assert odd == Recipe(sigma=1.5)
-    write_recipe(tmp_path / "recipe.json", odd)
+    assert recipe == Recipe(sigma=1.5)
+    write_recipe(tmp_path / "recipe.json", recipe)
     assert json.loads((tmp_path / "recipe.json").read_text())["sigma"] == 1.5
     assert align(PLANES, registration="none", reference=np.int64(2)).transforms.shape == (7, 3, 3)
 
 
-@ours
-def test_odd_estimates_guides_and_hints_are_understood(found):
-    known = refine(found.estimate, found.focus, guide=PLANES[3], hints=np.full(SHAPE, -1))
-    wide = DepthMap(*(part.astype(">f8") for part in found.estimate))
-    wide = wide._replace(index=found.estimate.index.astype(np.int64).tolist())
-    made = refine(wide, found.focus.astype(float), guide=PLANES[3].tolist())
-    for one, other in zip(known, made, strict=True):
+@warnings_are_errors
+def test_estimates_guides_and_hints_of_any_dtype_give_the_same_result(results):
+    expected = refine(results.estimate, results.focus, guide=PLANES[3], hints=np.full(SHAPE, -1))
+    float64_estimate = DepthMap(*(part.astype(">f8") for part in results.estimate))
+    float64_estimate = float64_estimate._replace(
+        index=results.estimate.index.astype(np.int64).tolist()
+    )
+    result = refine(float64_estimate, results.focus.astype(float), guide=PLANES[3].tolist())
+    for one, other in zip(expected, result, strict=True):
         np.testing.assert_array_equal(one, other)
-    never = found.estimate._replace(uncertainty=np.full(SHAPE, np.inf, np.float32))
-    assert np.isinf(refine(never, found.focus, guide=np.ones(SHAPE)).uncertainty).all()
+    unfocused = results.estimate._replace(uncertainty=np.full(SHAPE, np.inf, np.float32))
+    assert np.isinf(refine(unfocused, results.focus, guide=np.ones(SHAPE)).uncertainty).all()
 
 
-@ours
-def test_pictures_of_a_result_that_is_never_in_focus(found, tmp_path):
-    made = found.result
-    nowhere = made.refined._replace(uncertainty=np.full(SHAPE, np.inf))
+@warnings_are_errors
+def test_figures_of_a_result_that_is_never_in_focus_are_written(results, tmp_path):
+    result = results.result
+    unfocused = result.refined._replace(uncertainty=np.full(SHAPE, np.inf))
     black = np.zeros(SHAPE, np.uint8)
-    write_figure(tmp_path / "a.png", preview_figure(black, nowhere, np.arange(7.0), "pixel"))
+    write_figure(tmp_path / "a.png", preview_figure(black, unfocused, np.arange(7.0), "pixel"))
     write_figure(
         tmp_path / "b.png",
         publication_figure(FigureContent(black, nan(*SHAPE), (1e-6, 1e-6), "meter")),
@@ -600,7 +644,7 @@ def test_pictures_of_a_result_that_is_never_in_focus(found, tmp_path):
 QUICK = ["--registration", "none", "--refinement", "none", "--quiet"]
 RUN = ["run", "a.tif", "--out", "out", *QUICK]
 BATCH = ["batch", "a.tif", "--out", "out", *QUICK]
-COMMANDS_REFUSED = {
+INVALID_COMMANDS = {
     "no such file": (["run", "no.tif", "--out", "out"], "there is no file or folder 'no.tif'"),
     "no such file for info": (["info", "no.tif"], "there is no file or folder 'no.tif'"),
     "a file that is no stack": (["info", "words.txt"], "words.txt"),
@@ -691,7 +735,7 @@ COMMANDS_REFUSED = {
     "a batch with no recipe": ([*BATCH, "--recipe", "no.json"], "no.json"),
     "a sample in a file": (["sample", "bare_patch", "--out", "words.txt"], "words.txt"),
 }
-COMMANDS_UNKNOWN = {
+COMMANDS_WITH_USAGE_ERRORS = {
     "no command": ([], "run, batch, info, sample"),
     "an unknown command": (["walk"], "walk"),
     "nothing to run": (["run"], "--out PATH"),
@@ -711,7 +755,7 @@ COMMANDS_UNKNOWN = {
     "a flag without a value": ([*RUN, "--recipe"], "Missing value for argument '--recipe'"),
     "an unknown sample": (["sample", "moon", "--out", "out"], "invalid choice 'moon'"),
     "nowhere for a sample": (["sample", "bare_patch"], "--out PATH"),
-    "nothing to tell about": (["info"], "PATH"),
+    "no stack for info": (["info"], "PATH"),
 }
 
 
@@ -721,129 +765,133 @@ def write(path, planes, **metadata):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def input_folder(tmp_path_factory):
     """A folder with files of all kinds; "done" is the result of a run."""
-    where = tmp_path_factory.mktemp("äöü and 漢字")
+    folder = tmp_path_factory.mktemp("äöü and 漢字")
     lengths = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 2}
-    write(where / "a.tif", PLANES, **lengths)
-    write(where / "large.tif", synthetic.rough_surface(size=64, planes=7).stack.planes, **lengths)
-    write(where / "two.tif", PLANES[:2])
-    write(where / "black.tif", 0 * PLANES)
-    write(where / "nan.tif", spoilt(np.nan))
-    tifffile.imwrite(where / "truth.tif", PLANES > 9, photometric="minisblack")
-    (where / "half.tif").write_bytes((where / "a.tif").read_bytes()[:9000])
-    (where / "empty.tif").touch()
-    (where / "empty").mkdir()
-    (where / "words.txt").write_text("words")
-    write_recipe(where / "recipe.json", PLAIN)
+    write(folder / "a.tif", PLANES, **lengths)
+    write(folder / "large.tif", synthetic.rough_surface(size=64, planes=7).stack.planes, **lengths)
+    write(folder / "two.tif", PLANES[:2])
+    write(folder / "black.tif", 0 * PLANES)
+    write(folder / "nan.tif", planes_with(np.nan))
+    tifffile.imwrite(folder / "truth.tif", PLANES > 9, photometric="minisblack")
+    (folder / "half.tif").write_bytes((folder / "a.tif").read_bytes()[:9000])
+    (folder / "empty.tif").touch()
+    (folder / "empty").mkdir()
+    (folder / "words.txt").write_text("words")
+    write_recipe(folder / "recipe.json", UNALIGNED)
     texts = {
         "deep": "[" * 100_000,
         "misspelt": '{"sigmma": 1.0}',
         "wide": '{"window": 1001}',
         "newer": '{"napari_dff": "99.0", "telepathy": true}',
-        "moves": json.dumps({"transforms": STILL[:3].tolist()}),
-        "singular": json.dumps({"transforms": (0 * STILL).tolist()}),
+        "moves": json.dumps({"transforms": IDENTITIES[:3].tolist()}),
+        "singular": json.dumps({"transforms": (0 * IDENTITIES).tolist()}),
     }
     for name, text in texts.items():
-        (where / f"{name}.json").write_text(text)
-    assert main(["run", str(where / "a.tif"), "--out", str(where / "done"), *QUICK]) == 0
-    return where
+        (folder / f"{name}.json").write_text(text)
+    assert main(["run", str(folder / "a.tif"), "--out", str(folder / "done"), *QUICK]) == 0
+    return folder
 
 
-def everything(folder):
+def modification_times(folder):
     return {path: path.stat().st_mtime_ns for path in Path(folder).rglob("*")}
 
 
-@pytest.mark.parametrize("what", COMMANDS_REFUSED)
-def test_a_command_that_cant_be_is_one_sentence(what, place, monkeypatch, capsys):
-    words, sentence = COMMANDS_REFUSED[what]
-    monkeypatch.chdir(place)
-    before = everything(".")
-    assert main(words) == 2
-    said = capsys.readouterr()
-    told = [line for line in said.err.splitlines() if "%|" not in line]  # no bars
-    assert len(told) == 1, said.err
-    assert told[0].startswith("napari-dff: ")
-    assert sentence in told[0]
-    assert said.out == ""
-    assert everything(".") == before
+@pytest.mark.parametrize("case", INVALID_COMMANDS)
+def test_an_invalid_command_prints_one_sentence_and_writes_nothing(
+    case, input_folder, monkeypatch, capsys
+):
+    arguments, sentence = INVALID_COMMANDS[case]
+    monkeypatch.chdir(input_folder)
+    files_before = modification_times(".")
+    assert main(arguments) == 2
+    output = capsys.readouterr()
+    lines = [line for line in output.err.splitlines() if "%|" not in line]  # no bars
+    assert len(lines) == 1, output.err
+    assert lines[0].startswith("napari-dff: ")
+    assert sentence in lines[0]
+    assert output.out == ""
+    assert modification_times(".") == files_before
 
 
-@pytest.mark.parametrize("what", COMMANDS_UNKNOWN)
-def test_a_command_that_is_unknown_is_in_a_box(what, place, monkeypatch, capsys):
-    words, sentence = COMMANDS_UNKNOWN[what]
-    monkeypatch.chdir(place)
-    before = everything(".")
+@pytest.mark.parametrize("case", COMMANDS_WITH_USAGE_ERRORS)
+def test_a_usage_error_is_printed_in_a_box_and_writes_nothing(
+    case, input_folder, monkeypatch, capsys
+):
+    arguments, sentence = COMMANDS_WITH_USAGE_ERRORS[case]
+    monkeypatch.chdir(input_folder)
+    files_before = modification_times(".")
     with pytest.raises(SystemExit) as stop:
-        main(words)
+        main(arguments)
     assert stop.value.code == 2
-    said = capsys.readouterr()
-    assert sentence in " ".join(said.err.replace("│", " ").split())
-    assert said.out == ""
-    assert everything(".") == before
+    output = capsys.readouterr()
+    assert sentence in " ".join(output.err.replace("│", " ").split())
+    assert output.out == ""
+    assert modification_times(".") == files_before
 
 
-def test_a_scheduler_that_isnt_there_is_given_up(place, monkeypatch, capsys):
+def test_a_scheduler_that_does_not_answer_is_reported(input_folder, monkeypatch, capsys):
     distributed = pytest.importorskip("distributed", reason="extra distributed is not installed")
     client = distributed.Client
     monkeypatch.setattr(distributed, "Client", lambda at, **how: client(at, **how | {"timeout": 1}))
-    monkeypatch.chdir(place)
-    before = everything(".")
+    monkeypatch.chdir(input_folder)
+    files_before = modification_times(".")
     for address in ("tcp://127.0.0.1:1", "here"):
         assert main([*BATCH, "--scheduler", address]) == 2
-        (told,) = capsys.readouterr().err.splitlines()
-        assert told.startswith("napari-dff: ")
-        assert address in told
-    assert everything(".") == before
+        (message,) = capsys.readouterr().err.splitlines()
+        assert message.startswith("napari-dff: ")
+        assert address in message
+    assert modification_times(".") == files_before
 
 
-def test_one_bad_stack_of_a_batch_is_told_by_its_name(place, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(place)
+def test_failed_stacks_of_a_batch_are_reported_by_name(input_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(input_folder)
     patterns = ["black.tif", "half.tif", "empty", "recipe.json"]
-    words = ["batch", *patterns, "--out", str(tmp_path / "out"), *QUICK, "--workers", "1"]
-    assert main(words) == 1
-    said = capsys.readouterr()
-    told = [line for line in said.err.splitlines() if line.startswith("failed: ")]
-    assert len(told) == 4
+    arguments = ["batch", *patterns, "--out", str(tmp_path / "out"), *QUICK, "--workers", "1"]
+    assert main(arguments) == 1
+    output = capsys.readouterr()
+    lines = [line for line in output.err.splitlines() if line.startswith("failed: ")]
+    assert len(lines) == 4
     for name in patterns:
-        assert any(f"{place / name}: " in line for line in told)
-    assert "4 failed" in said.out
+        assert any(f"{input_folder / name}: " in line for line in lines)
+    assert "4 failed" in output.out
     assert sorted(os.listdir(tmp_path / "out")) == ["summary.csv", "summary.json"]
 
 
-def test_memory_that_is_full_is_a_sentence(place, monkeypatch, capsys):
-    def full(*_, **__):
+def test_a_memory_error_is_reported_in_one_sentence(input_folder, monkeypatch, capsys):
+    def raise_memory_error(*_, **__):
         raise MemoryError("Unable to allocate 9 TiB")
 
-    monkeypatch.chdir(place)
-    monkeypatch.setattr(napari_dff.batch.job.Job, "run", full)
+    monkeypatch.chdir(input_folder)
+    monkeypatch.setattr(napari_dff.batch.job.Job, "run", raise_memory_error)
     assert main(RUN) == 2
-    told = (
+    message = (
         "napari-dff: memory is full (Unable to allocate 9 TiB): give --memory 1GB, say, to work in"
     )
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_what_is_a_bug_shows_its_traceback(place, monkeypatch):
-    def wrong(*_, **__):
+def test_an_unexpected_error_shows_its_traceback(input_folder, monkeypatch):
+    def raise_key_error(*_, **__):
         raise KeyError("a bug")
 
-    monkeypatch.chdir(place)
-    monkeypatch.setattr(napari_dff.batch.job.Job, "run", wrong)
+    monkeypatch.chdir(input_folder)
+    monkeypatch.setattr(napari_dff.batch.job.Job, "run", raise_key_error)
     with pytest.raises(KeyError):
         main(RUN)
 
 
-def test_a_warning_is_a_sentence_too(place, monkeypatch, capsys):
-    def doubtful(*_, **__):
+def test_a_warning_and_an_error_are_printed_on_one_line_each(input_folder, monkeypatch, capsys):
+    def warn_and_raise(*_, **__):
         warnings.warn("this is doubtful", stacklevel=1)
         raise ValueError("and that is wrong,\nfor two reasons")
 
-    monkeypatch.chdir(place)
-    monkeypatch.setattr(napari_dff.batch.job.Job, "run", doubtful)
+    monkeypatch.chdir(input_folder)
+    monkeypatch.setattr(napari_dff.batch.job.Job, "run", warn_and_raise)
     assert main(RUN) == 2
-    told = capsys.readouterr().err.splitlines()
-    assert told == [
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
         "napari-dff: this is doubtful",
         "napari-dff: and that is wrong, for two reasons",
     ]
@@ -854,16 +902,16 @@ def test_help_shows_no_default_where_there_is_none(capsys):
         with pytest.raises(SystemExit) as stop:
             main([command, "--help"])
         assert stop.value.code == 0
-        told = capsys.readouterr().out
-        for wart in ("None", "''", "(default: )", "[["):
-            assert wart not in told
-        assert "--memory SIZE" in told
-        assert "--recipe PATH" in told
+        text = capsys.readouterr().out
+        for wrong in ("None", "''", "(default: )", "[["):
+            assert wrong not in text
+        assert "--memory SIZE" in text
+        assert "--recipe PATH" in text
 
 
-def test_names_that_the_terminal_has_no_letters_for_are_printed(place):
+def test_characters_that_the_terminal_cannot_encode_are_escaped(input_folder):
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
-    words = [sys.executable, "-m", "napari_dff", "info", str(place / "a.tif")]
-    done = subprocess.run(words, env=environment, capture_output=True, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert b"planes      7 of 48 \\xd7 48 pixels, uint16" in done.stdout
+    arguments = [sys.executable, "-m", "napari_dff", "info", str(input_folder / "a.tif")]
+    process = subprocess.run(arguments, env=environment, capture_output=True, check=False)
+    assert (process.returncode, process.stderr) == (0, b"")
+    assert b"planes      7 of 48 \\xd7 48 pixels, uint16" in process.stdout

@@ -11,8 +11,8 @@ from napari_dff import Recipe
 from napari_dff.cli.program import main
 from napari_dff.io import read_recipe, sample_path, write_recipe
 
-BARE = str(sample_path("bare_patch"))
-QUICK = ["--registration", "none", "--refinement", "none", "--quiet"]
+BARE_PATCH = str(sample_path("bare_patch"))
+FAST_OPTIONS = ["--registration", "none", "--refinement", "none", "--quiet"]
 
 
 def test_importing_loads_no_qt_and_no_napari():
@@ -21,23 +21,26 @@ def test_importing_loads_no_qt_and_no_napari():
         "napari_dff.depth_from_focus; napari_dff.align;"
         "print([m for m in ('napari', 'qtpy', 'magicgui') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == "[]"
 
 
-def test_help_loads_no_numerics():
-    """Reading the help, or a recipe, takes no longer than Python itself."""
+def test_help_loads_no_numerical_libraries():
     code = (
         "import sys, contextlib, io; import napari_dff; from napari_dff.cli.program import main\n"
         "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
         "    main(['run', '--help'])\n"
         "print([m for m in ('numpy', 'numba', 'cv2', 'scipy', 'matplotlib') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == "[]"
 
 
-def test_every_choice_of_the_recipe_has_its_function():
+def test_every_choice_of_the_recipe_has_a_function():
     from napari_dff import focus, refinement
     from napari_dff.curve.peak import PEAK_MODELS
     from napari_dff.depth.estimation import PREFERENCES
@@ -66,79 +69,89 @@ def test_every_setting_is_a_flag_with_its_default(capsys):
         assert f"(default: {field.default})" in text[flag:].split(" --")[0]
 
 
-def test_run_writes_everything(tmp_path, capsys):
+def test_run_writes_all_result_files(tmp_path, capsys):
     out = tmp_path / "new folder" / "ergebnis ü"
-    assert main(["run", BARE, "--out", str(out), *QUICK[:-1]]) == 0
+    assert main(["run", BARE_PATCH, "--out", str(out), *FAST_OPTIONS[:-1]]) == 0
     assert {p.name for p in out.iterdir()} == {
         "depth.tif", "index.tif", "uncertainty.tif", "all_in_focus.tif", "recipe.json",
         "preview.png", "provenance.json", "transforms.json",
     }  # fmt: skip
     assert "depth of" in capsys.readouterr().out
-    truth = tifffile.imread(BARE.replace(".ome.tif", ".depth.tif"))
-    known = np.isfinite(tifffile.imread(out / "uncertainty.tif"))
-    error = np.abs(tifffile.imread(out / "depth.tif") - truth)[known]
+    truth = tifffile.imread(BARE_PATCH.replace(".ome.tif", ".depth.tif"))
+    in_focus = np.isfinite(tifffile.imread(out / "uncertainty.tif"))
+    error = np.abs(tifffile.imread(out / "depth.tif") - truth)[in_focus]
     assert np.median(error) < 0.1
 
 
-def test_flags_win_over_the_recipe_file(tmp_path):
+def test_options_override_the_recipe_file(tmp_path):
     recipe = tmp_path / "mine.json"
     recipe.write_text('{"sigma": 1.5, "window": 11, "registration": "none", "refinement": "none"}')
-    arguments = ["run", BARE, "--out", str(tmp_path / "o"), "--recipe", str(recipe), "--quiet"]
+    arguments = [
+        "run",
+        BARE_PATCH,
+        "--out",
+        str(tmp_path / "o"),
+        "--recipe",
+        str(recipe),
+        "--quiet",
+    ]
     assert main([*arguments, "--window", "7"]) == 0
     used = read_recipe(tmp_path / "o" / "recipe.json")
     assert (used.sigma, used.window, used.registration) == (1.5, 7, "none")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["run", "no such", "--out", "x"], "there is no file or folder 'no such'"),
-        (["run", BARE, "--out", "x", "--window", "8"], "window must be an odd number"),
-        (["run", BARE, "--out", "x", "--recipe", "no.json"], "no.json"),
-        (["run", BARE, "--out", "x", "--spacing", "1", "2"], "one or three positive lengths"),
+        (["run", BARE_PATCH, "--out", "x", "--window", "8"], "window must be an odd number"),
+        (["run", BARE_PATCH, "--out", "x", "--recipe", "no.json"], "no.json"),
+        (["run", BARE_PATCH, "--out", "x", "--spacing", "1", "2"], "one or three positive lengths"),
         (["info", "no such"], "there is no file or folder"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(arguments, words, capsys, tmp_path, monkeypatch):
+def test_invalid_input_is_reported_in_one_sentence_with_exit_code_2(
+    arguments, message, capsys, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     try:
         code = main(arguments)
     except SystemExit as stop:
         code = stop.code
     assert code == 2
-    said = capsys.readouterr()
-    assert words in " ".join((said.err + said.out).replace("│", " ").split())
-    assert "Traceback" not in said.err
+    output = capsys.readouterr()
+    assert message in " ".join((output.err + output.out).replace("│", " ").split())
+    assert "Traceback" not in output.err
     assert not list(tmp_path.iterdir())
 
 
-def test_motions_of_one_run_are_used_in_another(tmp_path):
+def test_transforms_of_one_run_are_used_in_another(tmp_path):
     part = str(sample_path("machined_part"))
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
     assert main(["run", part, "--out", one, "--refinement", "none", "--quiet"]) == 0
-    moved = ["--transforms", one + "/transforms.json"]
-    assert main(["run", part, "--out", two, *QUICK, *moved]) == 0
+    transforms = ["--transforms", one + "/transforms.json"]
+    assert main(["run", part, "--out", two, *FAST_OPTIONS, *transforms]) == 0
     for name in ("depth.tif", "all_in_focus.tif"):
         first, second = (tifffile.imread(f"{folder}/{name}") for folder in (one, two))
         np.testing.assert_array_equal(first, second)
 
 
-def test_info_and_sample(tmp_path, capsys):
+def test_sample_writes_files_that_info_describes(tmp_path, capsys):
     assert main(["sample", "bare_patch", "--out", str(tmp_path)]) == 0
     assert main(["info", str(tmp_path / "bare_patch.ome.tif")]) == 0
-    said = capsys.readouterr().out
-    assert "20 of 224 × 224 pixels, uint8" in said
-    assert "0 to 19 µm" in said
+    output = capsys.readouterr().out
+    assert "20 of 224 × 224 pixels, uint8" in output
+    assert "0 to 19 µm" in output
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_recipe_is_the_same_as_its_flags(tmp_path):
+def test_options_made_from_a_recipe_give_that_recipe(tmp_path):
     recipe = Recipe(window=15, sigma=2.5, operator="tenengrad", refinement="none")
     write_recipe(tmp_path / "recipe.json", recipe)
     assert read_recipe(tmp_path / "recipe.json") == recipe
-    given = ["--registration", "none", *recipe.flags()]
+    options = ["--registration", "none", *recipe.flags()]
     stack, out = str(sample_path("cell_sheet")), str(tmp_path / "out")
-    assert main(["run", stack, "--out", out, "--quiet", *given]) == 0
+    assert main(["run", stack, "--out", out, "--quiet", *options]) == 0
     run = read_recipe(tmp_path / "out" / "recipe.json")
     assert run == dataclasses.replace(recipe, registration="none")
     assert Recipe().flags() == []

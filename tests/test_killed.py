@@ -1,7 +1,6 @@
-"""Killed at any moment: a folder is as before or all new, the next run goes on, nothing piles up.
+"""A process that is killed leaves the old or the new result; the next run removes its leftovers.
 
-What is killed are forks of a process of its own, which has loaded everything already; of a batch it
-is the real program, all of it or a part.
+Forks of a process that has loaded all libraries are killed; of a batch, the program or a worker.
 """
 
 import csv
@@ -36,19 +35,19 @@ pytestmark = [
     pytest.mark.endurance,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="what is killed here is a fork"),
 ]
-STEPS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}  # of which Python tells
+FILE_OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}  # audit events
 IMAGES = ("depth.tif", "index.tif", "uncertainty.tif", "all_in_focus.tif")
-QUICK = ["--registration", "none", "--refinement", "none", "--quiet"]
+FAST_OPTIONS = ["--registration", "none", "--refinement", "none", "--quiet"]
 
 
 @pytest.fixture(scope="module")
-def elsewhere():
-    """Call a function in a process of its own, which has no threads and may be forked."""
+def in_subprocess():
+    """Call a function in a process that has no threads, so that it can fork."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         yield lambda function, *arguments: pool.submit(function, *arguments).result()
 
 
-def forked(work) -> int:
+def fork(work) -> int:
     pid = os.fork()
     if pid == 0:
         try:
@@ -60,44 +59,44 @@ def forked(work) -> int:
     return pid
 
 
-def ended(pid: int) -> bool:
-    """Wait for it; whether it ended by itself, and well, or was killed."""
+def wait_for_end(pid: int) -> bool:
+    """Wait for the end of a process; return False if it was killed."""
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     assert code in (0, -signal.SIGKILL)
     return code == 0
 
 
-def killed_before(step: int, work) -> bool:
-    """Let `work` be killed before its n-th step on the disk; whether it has that many."""
+def kill_before_operation(step: int, work) -> bool:
+    """Kill `work` before its n-th file operation; return False if it has fewer."""
     steps = itertools.count()
 
     def hook(event, _):
-        if event in STEPS and next(steps) == step:
+        if event in FILE_OPERATIONS and next(steps) == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def hooked():
         sys.addaudithook(hook)
         work()
 
-    return not ended(forked(hooked))
+    return not wait_for_end(fork(hooked))
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """All files below a folder."""
-    every = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in every}
+    """Return the content of all files below a folder."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-def left_in(folder: Path) -> list[Path]:
-    """What isn't finished; may vanish meanwhile."""
-    every = (Path(root, name) for root, names, _ in os.walk(folder) for name in names)
-    return [path for path in every if path.name.endswith(STAGING_SUFFIX)]
+def staging_folders(folder: Path) -> list[Path]:
+    """Return the staging folders of unfinished writes, which may disappear meanwhile."""
+    paths = (Path(root, name) for root, names, _ in os.walk(folder) for name in names)
+    return [path for path in paths if path.name.endswith(STAGING_SUFFIX)]
 
 
 NAMES = ("depth.tif", "index.tif", PROVENANCE_FILE, "recipe.json", "map.zarr", "picture.zarr")
 
 
-def small_result(place: Path, version: str) -> None:
+def write_small_result(place: Path, version: str) -> None:
     for name in ("depth.tif", "index.tif", PROVENANCE_FILE, "recipe.json"):
         (place / name).write_text(f"{version} {name}")
     (place / "map.zarr" / "0").mkdir(parents=True)
@@ -106,17 +105,17 @@ def small_result(place: Path, version: str) -> None:
 
 def write(folder: Path, version: str) -> None:
     with write_folder(folder, NAMES) as place:
-        small_result(place, version)
+        write_small_result(place, version)
 
 
 def write_zarr(path: Path, version: str) -> None:
     with write_file(path) as new:
         new.mkdir()
-        small_result(new, version)
+        write_small_result(new, version)
 
 
-def made(root: Path, target: Path, writer, old: bool) -> dict[str, bytes]:
-    """A target as it is before; its content."""
+def prepare_target(root: Path, target: Path, writer, old: bool) -> dict[str, bytes]:
+    """Create the target as it is before the write; return its content."""
     target.parent.mkdir(parents=True)
     if old:
         writer(target, "old")
@@ -128,18 +127,18 @@ def made(root: Path, target: Path, writer, old: bool) -> dict[str, bytes]:
     return content(root)
 
 
-def kill_at_every_step(root: Path, name: str, writer, old: bool) -> list[int]:
-    """Kill a write at every step, and what the next one does about it at every step of that."""
+def kill_at_every_operation(root: Path, name: str, writer, old: bool) -> list[int]:
+    """Kill a write at every operation, and the recovery from it at every operation."""
     place = root / "expected"
-    expected = [made(place, place / "in" / name, writer, old)]
+    expected = [prepare_target(place, place / "in" / name, writer, old)]
     writer(place / "in" / name, "new")
     expected.append(content(place))
     kills = [0, 0, 0]  # of the write; those that left a mixture; of what finished that
     for step in itertools.count():
         place = root / str(step)
         target = place / "in" / name
-        assert made(place, target, writer, old) == expected[0]
-        if not killed_before(step, partial(writer, target, "new")):
+        assert prepare_target(place, target, writer, old) == expected[0]
+        if not kill_before_operation(step, partial(writer, target, "new")):
             assert content(place) == expected[1]
             return kills
         kills[0] += 1
@@ -149,12 +148,12 @@ def kill_at_every_step(root: Path, name: str, writer, old: bool) -> list[int]:
             assert not (target / PROVENANCE_FILE).exists()
             kills[1] += 1
             for again in itertools.count():
-                if not killed_before(again, partial(recover, target, NAMES)):
+                if not kill_before_operation(again, partial(recover, target, NAMES)):
                     break
                 kills[2] += 1
         recover(target, NAMES)
         assert content(place) in expected
-        assert not left_in(place)
+        assert not staging_folders(place)
     return kills
 
 
@@ -163,106 +162,114 @@ def kill_at_every_step(root: Path, name: str, writer, old: bool) -> list[int]:
     [(write, False), (write, True), (write_zarr, False)],
     ids=["a new folder", "a folder over an old one", "a new Zarr"],
 )
-def test_killed_before_any_step_it_is_the_old_or_the_new(elsewhere, tmp_path, writer, old):
-    kills = elsewhere(kill_at_every_step, tmp_path, "out.zarr", writer, old)
+def test_a_write_killed_before_any_operation_leaves_the_old_or_the_new_result(
+    in_subprocess, tmp_path, writer, old
+):
+    kills = in_subprocess(kill_at_every_operation, tmp_path, "out.zarr", writer, old)
     assert kills[0] > 20
     assert (kills[1] > 0) == old
 
 
-def save(path: Path, seed: int) -> Path:
+def save_stack(path: Path, seed: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     planes = synthetic.rough_surface(size=48, planes=7, seed=seed).stack.planes
     tifffile.imwrite(path, planes, photometric="minisblack")
     return path
 
 
-def images(folder: Path) -> dict[str, bytes]:
-    """What the files of a result hold: they also tell when they were made."""
-    held = {name: tifffile.imread(folder / name).tobytes() for name in IMAGES}
+def result_content(folder: Path) -> dict[str, bytes]:
+    """Return the content of the files of a result, without their dates."""
+    images = {name: tifffile.imread(folder / name).tobytes() for name in IMAGES}
     texts = {name: (folder / name).read_bytes() for name in ("recipe.json", "transforms.json")}
-    return held | texts | {"preview.png": b"" * (folder / "preview.png").exists()}
+    return images | texts | {"preview.png": b"" * (folder / "preview.png").exists()}
 
 
-def run_killed(root: Path, seed: int, kills: int) -> dict[str, int]:
+def kill_runs_at_random(root: Path, seed: int, kills: int) -> dict[str, int]:
     """Kill runs over the results of another recipe, at random times."""
-    stack, out, chance = save(root / "stack.tif", 1), root / "there" / "out", random.Random(seed)
+    stack, out, chance = (
+        save_stack(root / "stack.tif", 1),
+        root / "there" / "out",
+        random.Random(seed),
+    )
     out.parent.mkdir()
 
     def run(window: int, folder: Path = out):
-        words = ["run", str(stack), "--out", str(folder), "--window", str(window), *QUICK]
-        assert cli.main([*words, "--threads", "1"]) == 0  # more could not be forked
+        command = ["run", str(stack), "--out", str(folder), "--window", str(window), *FAST_OPTIONS]
+        assert cli.main([*command, "--threads", "1"]) == 0  # more could not be forked
 
-    wanted = {}
+    expected = {}
     for window in (9, 21):
         run(window, root / f"wanted {window}")
-        wanted[window] = images(root / f"wanted {window}")
-    assert all(wanted[9][name] != wanted[21][name] for name in IMAGES)
+        expected[window] = result_content(root / f"wanted {window}")
+    assert all(expected[9][name] != expected[21][name] for name in IMAGES)
     start = time.monotonic()
     run(9)
     whole = time.monotonic() - start
     state, counts = 9, {"old": 0, "new": 0, "left over": 0}
     for kill in range(kills):
         other = 30 - state
-        before, dead = content(out), set(left_in(out.parent))
-        pid = forked(lambda window=other: run(window))
+        before, dead = content(out), set(staging_folders(out.parent))
+        pid = fork(lambda window=other: run(window))
         moving = 0.02 if kill % 2 else 0.5  # seconds; on a busy machine files take long to sync
         sign, delay = (("", whole), ("new", whole / 2), ("old", moving))[kill % 3]
         end, seen = time.monotonic() + 20 * whole, False
         while sign and not seen and time.monotonic() < end:
-            seen = any((place / sign).exists() for place in set(left_in(out.parent)) - dead)
+            seen = any((place / sign).exists() for place in set(staging_folders(out.parent)) - dead)
         time.sleep(chance.uniform(0, delay))
         os.kill(pid, signal.SIGKILL)
-        ended(pid)
-        places = left_in(out.parent)
+        wait_for_end(pid)
+        places = staging_folders(out.parent)
         counts["left over"] += bool(places)
         if any((place / MOVES).exists() for place in places):
             recover(out, RESULT_NAMES)
-        assert not seen or not dead & set(places)  # it has cleared up before it began
+        assert not seen or not dead & set(places)  # leftovers are removed first
         if content(out) == before:
             counts["old"] += 1
         else:
-            assert images(out) == wanted[other]
+            assert result_content(out) == expected[other]
             counts["new"] += 1
             state = other
     run(30 - state)
-    assert images(out) == wanted[30 - state]
-    assert not left_in(out.parent)
+    assert result_content(out) == expected[30 - state]
+    assert not staging_folders(out.parent)
     return counts
 
 
-def test_a_run_killed_at_random_leaves_the_old_or_the_new(elsewhere, tmp_path, effort):
-    counts = elsewhere(run_killed, tmp_path, 7, 9 * effort)
+def test_a_run_killed_at_random_leaves_the_old_or_the_new_result(in_subprocess, tmp_path, effort):
+    counts = in_subprocess(kill_runs_at_random, tmp_path, 7, 9 * effort)
     assert counts["old"] > 0
     assert counts["new"] > 0
     assert counts["left over"] > 0
 
 
-def done_here(pattern: str, out: Path, window: int) -> dict[Path, dict[str, bytes]]:
-    """The results of a batch, without workers."""
+def run_batch_in_process(pattern: str, out: Path, window: int) -> dict[Path, dict[str, bytes]]:
+    """Compute a batch without workers; return its results."""
     job = Job(Recipe(registration="none", refinement="none", window=window))
     tasks, _ = make_tasks([pattern], out, job)
     assert {run_task(task).state for task in tasks} == {"done"}
-    return {task.folder.relative_to(out): images(task.folder) for task in tasks}
+    return {task.folder.relative_to(out): result_content(task.folder) for task in tasks}
 
 
-def workers_of(process: psutil.Process) -> list[psutil.Process]:
+def worker_processes(process: psutil.Process) -> list[psutil.Process]:
     return [p for p in process.children() if "spawn_main" in " ".join(p.cmdline())]
 
 
-def begun(words: list[str]) -> psutil.Popen:
+def start_program(command: list[str]) -> psutil.Popen:
     quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return psutil.Popen(words, start_new_session=True, **quiet)
+    return psutil.Popen(command, start_new_session=True, **quiet)
 
 
-def test_a_batch_killed_in_whole_or_part_goes_on(elsewhere, tmp_path, effort):
+def test_a_batch_continues_after_its_program_or_a_worker_was_killed(
+    in_subprocess, tmp_path, effort
+):
     chance, out, pattern = random.Random(5), tmp_path / "out", str(tmp_path / "in" / "*.tif")
     for seed in range(4):
-        save(tmp_path / "in" / f"{seed}.tif", seed)
-    new = elsewhere(done_here, pattern, tmp_path / "wanted", 21)
+        save_stack(tmp_path / "in" / f"{seed}.tif", seed)
+    new = in_subprocess(run_batch_in_process, pattern, tmp_path / "wanted", 21)
     for _ in range(effort):
         shutil.rmtree(out, ignore_errors=True)
-        old = elsewhere(done_here, pattern, out, 9)
-        words = [
+        old = in_subprocess(run_batch_in_process, pattern, out, 9)
+        command = [
             sys.executable,
             "-m",
             "napari_dff",
@@ -271,27 +278,27 @@ def test_a_batch_killed_in_whole_or_part_goes_on(elsewhere, tmp_path, effort):
             "--out",
             str(out),
         ]
-        words += [*QUICK, "--window", "21", "--workers", str(min(effort, 2))]
+        command += [*FAST_OPTIONS, "--window", "21", "--workers", str(min(effort, 2))]
         for victim in ("program", "worker") if effort == 1 else ("all", "program", "worker"):
-            process = begun(words)
-            while not left_in(out) and process.poll() is None:
+            process = start_program(command)
+            while not staging_folders(out) and process.poll() is None:
                 time.sleep(0.01)
             time.sleep(chance.uniform(0, 0.1))
-            workers = workers_of(process)
+            workers = worker_processes(process)
             if victim == "all":
                 os.killpg(process.pid, signal.SIGKILL)
             elif victim == "program":
                 process.kill()
             elif workers:
                 chance.choice(workers).kill()
-            told = process.communicate(timeout=60)
-            assert not psutil.wait_procs(workers, timeout=10)[1]  # none goes on alone
+            output = process.communicate(timeout=60)
+            assert not psutil.wait_procs(workers, timeout=10)[1]  # workers end with their parent
             for folder in old:
                 recover(out / folder, RESULT_NAMES)
-                assert images(out / folder) in (old[folder], new[folder])
-        assert process.returncode == 0, told
-        assert not left_in(out)
-        assert {folder: images(out / folder) for folder in new} == new
+                assert result_content(out / folder) in (old[folder], new[folder])
+        assert process.returncode == 0, output
+        assert not staging_folders(out)
+        assert {folder: result_content(out / folder) for folder in new} == new
         with (out / "summary.csv").open(encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         assert {row["state"] for row in rows} <= {"done", "found"}

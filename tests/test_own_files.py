@@ -1,4 +1,4 @@
-"""A user's own files are never deleted, replaced or planted, whatever lies beside a result."""
+"""Files of the user are never deleted or replaced, whatever lies beside a result."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ from napari_dff.io.writers.result_files import RESULT_NAMES
 from napari_dff.surface import Mesh
 from napari_dff.widgets.files.reader import reader
 
-QUICK = ["--registration", "none", "--refinement", "none", "--quiet"]
+FAST_OPTIONS = ["--registration", "none", "--refinement", "none", "--quiet"]
 PLANES = np.random.default_rng(5).integers(0, 255, (5, 64, 64)).astype(np.uint8)
 
 
@@ -43,26 +43,26 @@ def stack(tmp_path):
     return path
 
 
-def run(stack, out, *more) -> int:
-    return main(["run", str(stack), "--out", str(out), *QUICK, *more])
+def run(stack, out, *options) -> int:
+    return main(["run", str(stack), "--out", str(out), *FAST_OPTIONS, *options])
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    every = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in every}
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-def error_of(capsys) -> str:
+def error_line(capsys) -> str:
     (line,) = capsys.readouterr().err.splitlines()
     return line
 
 
-# 1. Staging folders that nobody left
+# 1. Staging folders that no run has left
 
 
-def old_journal(there, names):
-    """As the program wrote it before; its names were obeyed."""
-    return {"inside": False, "there": there, "names": names}
+def journal_of_version_0_1(directory, names):
+    """Return a journal in the format of version 0.1."""
+    return {"inside": False, "there": directory, "names": names}
 
 
 def journal(old, new):
@@ -70,47 +70,53 @@ def journal(old, new):
 
 
 JOURNALS = {
-    "of the old kind": old_journal(["thesis.docx", "photos"], [".bashrc"]),
-    "names beside": journal(["thesis.docx", "photos"], [".bashrc"]),
-    "names above": journal(["../thesis.docx"], ["../.bashrc"]),
+    "of version 0.1": journal_of_version_0_1(["thesis.docx", "photos"], [".bashrc"]),
+    "names of files beside": journal(["thesis.docx", "photos"], [".bashrc"]),
+    "names of files above": journal(["../thesis.docx"], ["../.bashrc"]),
     "absolute names": journal(["/etc/hostname"], ["/tmp/.bashrc"]),
     "names of a result": journal(["depth.tif"], ["depth.tif"]),
     "empty": None,
     "no JSON": "{",
     "no names": [],
-    "names that are none": {"old": 3, "new": None},
+    "no lists of names": {"old": 3, "new": None},
 }
 
 
-def plant(folder: Path, moves, *, inode: bool) -> Path:
-    """Put a staging folder for `folder/results` there, as somebody might."""
-    place = folder / f".results-aaaaaaaa{STAGING_SUFFIX}"
-    (place / "old").mkdir(parents=True)
-    (place / "new").mkdir()
-    (place / "new" / ".bashrc").write_text("planted")
-    (place / "new" / "depth.tif").write_text("planted")
-    (place / LOCK).write_text(str(place.lstat().st_ino) if inode else "")
-    text = "" if moves is None else moves if isinstance(moves, str) else json.dumps(moves)
-    (place / MOVES).write_text(text)
-    return place
+def write_fake_staging_folder(parent: Path, recorded_moves, *, inode: bool) -> Path:
+    """Write a staging folder of `parent/results` that no run has created."""
+    folder = parent / f".results-aaaaaaaa{STAGING_SUFFIX}"
+    (folder / "old").mkdir(parents=True)
+    (folder / "new").mkdir()
+    (folder / "new" / ".bashrc").write_text("planted")
+    (folder / "new" / "depth.tif").write_text("planted")
+    (folder / LOCK).write_text(str(folder.lstat().st_ino) if inode else "")
+    text = (
+        ""
+        if recorded_moves is None
+        else recorded_moves
+        if isinstance(recorded_moves, str)
+        else json.dumps(recorded_moves)
+    )
+    (folder / MOVES).write_text(text)
+    return folder
 
 
-@pytest.mark.parametrize("inode", [False, True], ids=["unpacked", "made here"])
+@pytest.mark.parametrize("inode", [False, True], ids=["copied", "with the number of its lock"])
 @pytest.mark.parametrize("kind", JOURNALS)
-def test_a_planted_journal_is_never_obeyed(stack, tmp_path, recwarn, kind, inode):
+def test_a_journal_that_no_run_has_written_is_ignored(stack, tmp_path, recwarn, kind, inode):
     home = tmp_path / "home"
     (home / "photos").mkdir(parents=True)
     (home / "photos" / "1.jpg").write_text("mine")
     (home / "thesis.docx").write_text("mine")
     assert run(stack, home / "results") == 0
-    place = plant(home, JOURNALS[kind], inode=inode)
+    staging_folder = write_fake_staging_folder(home, JOURNALS[kind], inode=inode)
     before = content(home)
     assert run(stack, tmp_path / "other", "--depth-from", str(home / "results")) == 0
     for path in (home / "results", home, home / "photos"):
         reader(str(path))
     assert not recwarn.list
     assert content(home) == before
-    with pytest.warns(UserWarning, match=str(place)):  # it is named, and the run goes on
+    with pytest.warns(UserWarning, match=str(staging_folder)):  # and the run continues
         save_reconstruction(depth_from_focus(FocalStack(PLANES)), home / "results")
     after = content(home)
     assert after.keys() == before.keys()
@@ -119,30 +125,32 @@ def test_a_planted_journal_is_never_obeyed(stack, tmp_path, recwarn, kind, inode
 
 
 def test_a_staging_folder_of_another_user_is_left_alone(tmp_path, monkeypatch):
-    place = plant(tmp_path, journal([], ["depth.tif"]), inode=True)
-    monkeypatch.setattr(os, "geteuid", lambda: place.lstat().st_uid + 1)
+    staging_folder = write_fake_staging_folder(tmp_path, journal([], ["depth.tif"]), inode=True)
+    monkeypatch.setattr(os, "geteuid", lambda: staging_folder.lstat().st_uid + 1)
     with write_folder(tmp_path / "results", RESULT_NAMES) as new:
         (new / "index.tif").write_text("mine")
-    assert (place / "new" / "depth.tif").exists()
+    assert (staging_folder / "new" / "depth.tif").exists()
     assert content(tmp_path / "results") == {"index.tif": b"mine"}
 
 
 def test_a_link_or_a_pipe_in_the_place_of_a_staging_folder_or_lock_is_left_alone(tmp_path):
-    elsewhere = plant(tmp_path / "elsewhere", journal([], ["depth.tif"]), inode=True)
+    target = write_fake_staging_folder(
+        tmp_path / "elsewhere", journal([], ["depth.tif"]), inode=True
+    )
     link = tmp_path / f".results-aaaaaaaa{STAGING_SUFFIX}"
-    link.symlink_to(elsewhere)
+    link.symlink_to(target)
     pipe = tmp_path / f".results-bbbbbbbb{STAGING_SUFFIX}"
     pipe.mkdir()
     os.mkfifo(pipe / LOCK)
     with write_folder(tmp_path / "results", RESULT_NAMES) as new:
         (new / "index.tif").write_text("mine")
-    assert (elsewhere / "new" / "depth.tif").exists()
+    assert (target / "new" / "depth.tif").exists()
     assert link.is_symlink()
     assert pipe.is_dir()
 
 
 def interrupted_run(folder: Path, monkeypatch, *names: str) -> None:
-    """Leave what a run leaves that is killed after its first move into `folder`."""
+    """Leave the files of a run that was killed after its first move into `folder`."""
     calls, real = iter(range(100)), os.replace
 
     def replace(source, target):
@@ -150,19 +158,19 @@ def interrupted_run(folder: Path, monkeypatch, *names: str) -> None:
             raise KeyboardInterrupt
         real(source, target)
 
-    def back(moves):
+    def interrupt(moves):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(staging.os, "replace", replace)
-        patch.setattr(staging, "reversed", back, raising=False)
+        patch.setattr(staging, "reversed", interrupt, raising=False)
         with contextlib.suppress(KeyboardInterrupt), write_folder(folder, RESULT_NAMES) as new:
             for name in names:
                 (new / name).write_text("new")
     assert has_interrupted_moves(folder)
 
 
-def test_an_interrupted_run_is_finished_by_the_next_one_and_by_no_reader(
+def test_an_interrupted_run_is_finished_by_the_next_run_and_not_by_a_reader(
     stack, tmp_path, capsys, monkeypatch
 ):
     out = tmp_path / "out"
@@ -173,13 +181,13 @@ def test_an_interrupted_run_is_finished_by_the_next_one_and_by_no_reader(
     before = content(tmp_path)
     assert reader(str(out)) is None or content(tmp_path) == before
     assert run(stack, tmp_path / "x", "--depth-from", str(out)) == 2
-    assert "a run was interrupted while it moved its result there" in error_of(capsys)
+    assert "a run was interrupted while it moved its result there" in error_line(capsys)
     assert content(tmp_path) == before
     with write_folder(out, RESULT_NAMES, lambda folder: None):
         assert content(out) == {"depth.tif": b"new", "provenance.json": b"new"}
 
 
-def test_a_file_that_came_after_an_interrupted_run_is_not_moved_away(tmp_path, monkeypatch):
+def test_a_file_written_after_an_interrupted_run_is_not_moved(tmp_path, monkeypatch):
     out = tmp_path / "out"
     out.mkdir()
     (out / "depth.tif").write_text("old")
@@ -195,32 +203,32 @@ def test_a_file_that_came_after_an_interrupted_run_is_not_moved_away(tmp_path, m
 
 
 def test_leftovers_of_killed_runs_under_other_names_are_removed(tmp_path):
-    place, lock = staging.create_staging_folder(tmp_path / "earlier")
-    (place / "new").mkdir()
-    (place / "new" / "depth.tif").write_text("half")
-    running, held = staging.create_staging_folder(tmp_path / "other")
+    leftover, lock = staging.create_staging_folder(tmp_path / "earlier")
+    (leftover / "new").mkdir()
+    (leftover / "new" / "depth.tif").write_text("half")
+    running, running_lock = staging.create_staging_folder(tmp_path / "other")
     lock.close()
     with write_folder(tmp_path / "out", ["a"]) as new:
         (new / "a").write_text("a")
-    assert not place.exists()
+    assert not leftover.exists()
     assert running.exists()
-    held.close()
+    running_lock.close()
 
 
 # 2. Files that no run has written
 
 
-FOREIGN = ["depth.tif", "preview.png", "recipe.json", "index.ome.zarr/0", "provenance.json"]
+USER_FILES = ["depth.tif", "preview.png", "recipe.json", "index.ome.zarr/0", "provenance.json"]
 
 
-@pytest.mark.parametrize("name", FOREIGN)
-def test_files_of_the_users_own_are_replaced_only_with_overwrite(stack, tmp_path, capsys, name):
+@pytest.mark.parametrize("name", USER_FILES)
+def test_files_of_the_user_are_replaced_only_with_overwrite(stack, tmp_path, capsys, name):
     out = tmp_path / "out"
     (out / name).parent.mkdir(parents=True)
     (out / name).write_text("{}")
-    for words in ([], ["--file_format", "ome-zarr"]):
-        assert run(stack, out, *words) == 2
-        assert f"{out} holds {name.split('/')[0]}, which no run of" in error_of(capsys)
+    for options in ([], ["--file_format", "ome-zarr"]):
+        assert run(stack, out, *options) == 2
+        assert f"{out} holds {name.split('/')[0]}, which no run of" in error_line(capsys)
         assert content(out) == {name: b"{}"}
     result = depth_from_focus(FocalStack(PLANES), Recipe(refinement="none"))
     with pytest.raises(FileExistsError, match="overwrite=True"):
@@ -231,45 +239,53 @@ def test_files_of_the_users_own_are_replaced_only_with_overwrite(stack, tmp_path
 
 
 @pytest.mark.parametrize("name", ["depth.tif", "preview.png", "recipe.json"])
-def test_a_file_of_a_result_that_was_changed_is_the_users_own(stack, tmp_path, capsys, name):
+def test_a_result_file_that_was_changed_belongs_to_the_user(stack, tmp_path, capsys, name):
     out = tmp_path / "out"
     assert run(stack, out) == 0
     (out / name).write_bytes((out / name).read_bytes() + b" ")
     before = content(out)
     assert run(stack, out) == 2
-    assert f"{out} holds {name}, which no run" in error_of(capsys)
+    assert f"{out} holds {name}, which no run" in error_line(capsys)
     assert content(out) == before
 
 
-def test_an_older_result_that_is_replaced_is_named(stack, tmp_path, capsys):
-    words = ["run", str(stack), "--out", str(tmp_path / "out"), *QUICK[:-1]]
-    assert main(words) == 0
+def test_an_earlier_result_that_is_replaced_is_named(stack, tmp_path, capsys):
+    arguments = ["run", str(stack), "--out", str(tmp_path / "out"), *FAST_OPTIONS[:-1]]
+    assert main(arguments) == 0
     assert "replaces" not in capsys.readouterr().err
-    assert main([*words, "--file_format", "ome-zarr"]) == 0
+    assert main([*arguments, "--file_format", "ome-zarr"]) == 0
     assert f"out: replaces the result of {stack}\n" in capsys.readouterr().err
     assert not (tmp_path / "out" / "depth.tif").exists()
-    words = ["batch", str(stack), "--out", str(tmp_path / "all"), *QUICK[:-1], "--workers", "1"]
-    assert main(words) == 0
-    assert main([*words, "--window", "11"]) == 0
+    arguments = [
+        "batch",
+        str(stack),
+        "--out",
+        str(tmp_path / "all"),
+        *FAST_OPTIONS[:-1],
+        "--workers",
+        "1",
+    ]
+    assert main(arguments) == 0
+    assert main([*arguments, "--window", "11"]) == 0
     assert f"replaced the result of {stack}" in capsys.readouterr().err
     with (tmp_path / "all" / "summary.json").open() as file:
         assert [row["replaced"] for row in json.load(file)["stacks"]] == [str(stack)]
 
 
 @pytest.mark.parametrize("name", ["summary.csv", "summary.json"])
-def test_a_summary_of_the_users_own_is_kept(stack, tmp_path, capsys, name):
+def test_a_summary_that_no_batch_has_written_is_kept(stack, tmp_path, capsys, name):
     out = tmp_path / "out"
     out.mkdir()
     (out / name).write_text("my own")
-    words = ["batch", str(stack), "--out", str(out), *QUICK, "--workers", "1"]
-    assert main(words) == 2
-    assert f"{out} holds {name}, which no run" in error_of(capsys)
+    arguments = ["batch", str(stack), "--out", str(out), *FAST_OPTIONS, "--workers", "1"]
+    assert main(arguments) == 2
+    assert f"{out} holds {name}, which no run" in error_line(capsys)
     assert content(out) == {name: b"my own"}
-    assert main([*words, "--overwrite"]) == 0
-    assert main(words) == 0
+    assert main([*arguments, "--overwrite"]) == 0
+    assert main(arguments) == 0
     with (out / "summary.csv").open("a") as file:
         file.write("my remarks")
-    assert main(words) == 2
+    assert main(arguments) == 2
 
 
 def test_samples_replace_only_the_bundled_files(tmp_path, capsys):
@@ -277,7 +293,7 @@ def test_samples_replace_only_the_bundled_files(tmp_path, capsys):
         copy_sample("cell_sheet", tmp_path)
     (tmp_path / "cell_sheet.ome.tif").write_text("my own")
     assert main(["sample", "cell_sheet", "--out", str(tmp_path)]) == 2
-    assert "cell_sheet.ome.tif is not the bundled file: write elsewhere" in error_of(capsys)
+    assert "cell_sheet.ome.tif is not the bundled file: write elsewhere" in error_line(capsys)
     assert main(["sample", "cell_sheet", "--out", str(tmp_path), "--overwrite"]) == 0
 
 
@@ -290,17 +306,17 @@ def test_a_texture_never_replaces_a_picture_that_belongs_to_no_mesh(tmp_path):
         save_mesh(tmp_path / "part.obj", mesh, texture=picture)
     assert content(tmp_path) == {"part.png": b"my own"}
     (tmp_path / "part.png").unlink()
-    for _ in range(2):  # its own it replaces
+    for _ in range(2):  # its own texture is replaced
         save_mesh(tmp_path / "part.obj", mesh, texture=picture)
     assert len(content(tmp_path)) == 3
 
 
-# … nor files that are being read, with or without --overwrite
+# Files that are read are not replaced, with or without --overwrite
 
 
 @pytest.fixture
-def parts(tmp_path):
-    """An OME-TIFF in two files, one of which is called as a result is."""
+def split_ome_tiff(tmp_path):
+    """Return the folder of an OME-TIFF in two files, one of them with the name of a result."""
     folder = tmp_path / "set"
     folder.mkdir()
     uuids = [f"urn:uuid:0000000{i}-0000-0000-0000-000000000000" for i in range(2)]
@@ -324,33 +340,37 @@ def parts(tmp_path):
     return folder
 
 
-def test_no_part_of_a_set_that_is_read_is_replaced(parts, capsys):
-    before = content(parts)
-    assert read_stack(parts / "first.ome.tif").planes.shape == (6, 64, 64)
-    for words in ([], ["--overwrite"]):
-        assert run(parts / "first.ome.tif", parts, *words) == 2
-        assert f"out must be another folder than that of the planes, got {parts}" in error_of(
-            capsys
+def test_no_file_of_an_input_of_several_files_is_replaced(split_ome_tiff, capsys):
+    before = content(split_ome_tiff)
+    assert read_stack(split_ome_tiff / "first.ome.tif").planes.shape == (6, 64, 64)
+    for options in ([], ["--overwrite"]):
+        assert run(split_ome_tiff / "first.ome.tif", split_ome_tiff, *options) == 2
+        assert (
+            f"out must be another folder than that of the planes, got {split_ome_tiff}"
+            in error_line(capsys)
         )
-        assert content(parts) == before
-    shutil.copytree(parts, parts / "deeper" / "depth.tif")
-    assert run(parts / "deeper" / "depth.tif" / "first.ome.tif", parts / "deeper") == 2
+        assert content(split_ome_tiff) == before
+    shutil.copytree(split_ome_tiff, split_ome_tiff / "deeper" / "depth.tif")
+    assert (
+        run(split_ome_tiff / "deeper" / "depth.tif" / "first.ome.tif", split_ome_tiff / "deeper")
+        == 2
+    )
 
 
 @pytest.mark.parametrize("name", ["preview.png", "transforms.json", "depth.tif"])
-def test_a_folder_of_frames_that_is_named_as_a_result_stays(tmp_path, capsys, name):
+def test_a_folder_of_frames_with_the_name_of_a_result_is_kept(tmp_path, capsys, name):
     frames = tmp_path / name
     frames.mkdir()
     for i, plane in enumerate(PLANES):
         tifffile.imwrite(frames / f"{i}.tif", plane)
     before = content(tmp_path)
-    for words in ([], ["--overwrite"]):
-        assert run(frames, tmp_path, *words) == 2
-        assert "out must be another folder than that of the planes" in error_of(capsys)
+    for options in ([], ["--overwrite"]):
+        assert run(frames, tmp_path, *options) == 2
+        assert "out must be another folder than that of the planes" in error_line(capsys)
     assert content(tmp_path) == before
 
 
-def test_frames_that_are_links_into_the_output_folder_stay(tmp_path, capsys):
+def test_frames_that_are_links_into_the_output_folder_are_kept(tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "frames").mkdir()
     for i, plane in enumerate(PLANES):
@@ -359,47 +379,54 @@ def test_frames_that_are_links_into_the_output_folder_stay(tmp_path, capsys):
     (tmp_path / "frames" / "2.tif").symlink_to(tmp_path / "out" / "depth.tif")
     before = content(tmp_path)
     assert run(tmp_path / "frames", tmp_path / "out", "--overwrite") == 2
-    assert "out must be another folder than that of the planes" in error_of(capsys)
+    assert "out must be another folder than that of the planes" in error_line(capsys)
     assert content(tmp_path) == before
 
 
-def test_what_is_read_beside_the_planes_is_no_target_either(stack, tmp_path, capsys):
+def test_other_inputs_than_the_planes_are_not_replaced(stack, tmp_path, capsys):
     earlier = tmp_path / "earlier"
     assert run(stack, earlier) == 0
     before = content(earlier)
-    for flag, path, what in (
+    for flag, path, name in (
         ("--depth-from", earlier, "depth_from"),
         ("--transforms", earlier / "transforms.json", "transforms"),
     ):
         assert run(stack, earlier, flag, str(path), "--overwrite") == 2
-        assert f"out must be another folder than that of {what}" in error_of(capsys)
+        assert f"out must be another folder than that of {name}" in error_line(capsys)
     assert content(earlier) == before
     assert run(stack, earlier, "--recipe", str(earlier / "recipe.json")) == 0
     (tmp_path / "mine").mkdir()
     shutil.copy(earlier / "recipe.json", tmp_path / "mine")
     recipe = str(tmp_path / "mine" / "recipe.json")
     assert run(stack, tmp_path / "mine", "--recipe", recipe, "--overwrite") == 2
-    assert "out must be another folder than that of the recipe" in error_of(capsys)
+    assert "out must be another folder than that of the recipe" in error_line(capsys)
 
 
-def test_a_batch_puts_no_result_among_the_frames_of_another_stack(tmp_path, capsys):
+def test_a_batch_writes_no_result_among_the_frames_of_another_stack(tmp_path, capsys):
     folder = tmp_path / "in"
     (folder / "a").mkdir(parents=True)
     tifffile.imwrite(folder / "a.tif", PLANES, photometric="minisblack")
     for i, plane in enumerate(PLANES):
         tifffile.imwrite(folder / "a" / f"{i}.tif", plane)
     before = content(tmp_path)
-    words = ["batch", str(folder / "a.tif"), str(folder / "a"), "--out", str(folder), *QUICK]
-    assert main([*words, "--overwrite"]) == 2
-    assert "out must be another folder than that of the planes" in error_of(capsys)
+    arguments = [
+        "batch",
+        str(folder / "a.tif"),
+        str(folder / "a"),
+        "--out",
+        str(folder),
+        *FAST_OPTIONS,
+    ]
+    assert main([*arguments, "--overwrite"]) == 2
+    assert "out must be another folder than that of the planes" in error_line(capsys)
     assert content(tmp_path) == before
 
 
 # 3. Paths in metadata
 
 
-def crafted(path: Path, name: str) -> None:
-    """A TIFF whose OME metadata says that its plane is in the file `name`."""
+def write_tiff_with_reference(path: Path, name: str) -> None:
+    """Write a TIFF with OME metadata by which its plane is in the file `name`."""
     xml = (
         '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
         'UUID="urn:uuid:00000000-0000-0000-0000-000000000001"><Image ID="Image:0">'
@@ -412,8 +439,8 @@ def crafted(path: Path, name: str) -> None:
 
 
 @pytest.fixture
-def secret(tmp_path):
-    """A file outside of the folder of those that name it."""
+def outside_file(tmp_path):
+    """Return an OME-TIFF outside the folder of the files that refer to it."""
     (tmp_path / "secret").mkdir()
     xml = (
         '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
@@ -428,7 +455,7 @@ def secret(tmp_path):
 
 
 def error_in_napari(path: Path) -> str:
-    """The sentence that napari shows for a file or folder."""
+    """Return the message that napari shows for a file or folder."""
     read = reader(str(path))
     assert read is not None
     with pytest.raises(StackError) as error:
@@ -437,114 +464,124 @@ def error_in_napari(path: Path) -> str:
 
 
 @pytest.mark.parametrize("absolute", [False, True])
-def test_a_frame_that_names_a_file_elsewhere_is_refused(tmp_path, secret, capsys, absolute):
+def test_a_frame_that_refers_to_a_file_outside_its_folder_is_refused(
+    tmp_path, outside_file, capsys, absolute
+):
     frames = tmp_path / "frames"
     frames.mkdir()
     for i in range(4):
-        crafted(frames / f"{i}.tif", str(secret) if absolute else "../secret/s.ome.tif")
+        write_tiff_with_reference(
+            frames / f"{i}.tif", str(outside_file) if absolute else "../secret/s.ome.tif"
+        )
     assert run(frames, tmp_path / "out") == 2
-    assert "which isn't in its folder" in error_of(capsys)
+    assert "which isn't in its folder" in error_line(capsys)
     assert "which isn't in its folder" in error_in_napari(frames)
 
 
 @pytest.mark.parametrize("name", ["depth", "index", "uncertainty"])
-def test_a_result_that_names_a_file_elsewhere_is_refused(stack, tmp_path, secret, capsys, name):
+def test_a_result_that_refers_to_a_file_outside_its_folder_is_refused(
+    stack, tmp_path, outside_file, capsys, name
+):
     out = tmp_path / "result"
     assert run(stack, out) == 0
-    crafted(out / f"{name}.tif", "../secret/s.ome.tif")
+    write_tiff_with_reference(out / f"{name}.tif", "../secret/s.ome.tif")
     assert run(stack, tmp_path / "other", "--depth-from", str(out)) == 2
-    assert "which isn't in its folder" in error_of(capsys)
+    assert "which isn't in its folder" in error_line(capsys)
     assert not (tmp_path / "other").exists()
     assert "which isn't in its folder" in error_in_napari(out)
 
 
-def test_zarr_that_names_an_array_elsewhere_is_refused(tmp_path, capsys):
+def test_a_zarr_that_refers_to_an_array_outside_its_folder_is_refused(tmp_path, capsys):
     write_stack(tmp_path / "secret.ome.zarr", FocalStack(PLANES))
     write_stack(tmp_path / "a.ome.zarr", FocalStack(PLANES))
     attributes = tmp_path / "a.ome.zarr" / ".zattrs"
     text = attributes.read_text()
-    changed = text.replace('"path": "0"', '"path": "../secret.ome.zarr/0"')
-    assert changed != text
-    attributes.write_text(changed)
+    new_text = text.replace('"path": "0"', '"path": "../secret.ome.zarr/0"')
+    assert new_text != text
+    attributes.write_text(new_text)
     assert run(tmp_path / "a.ome.zarr", tmp_path / "out") == 2
-    assert "a.ome.zarr" in error_of(capsys)
+    assert "a.ome.zarr" in error_line(capsys)
 
 
-# 4. A finished result is kept, and leftovers of ended runs are removed
+# 4. A finished result is kept, and leftovers of killed runs are removed
 
 
 @pytest.fixture
-def immutable(tmp_path):
+def make_immutable(tmp_path):
     """Make a file immutable; skips where the file system has no such attribute."""
-    changed = []
+    paths = []
 
     def change(path: Path) -> None:
         if not shutil.which("chattr") or subprocess.run(["chattr", "+i", path]).returncode:
             pytest.skip("files can't be made immutable here")
-        changed.append(path)
+        paths.append(path)
 
     yield change
-    for path in changed:
+    for path in paths:
         subprocess.run(["chattr", "-i", path], check=True)
 
 
 @pytest.mark.parametrize("name", ["depth.tif", "preview.png", ""])
-def test_an_immutable_target_is_said_before_any_work(
-    stack, tmp_path, capsys, monkeypatch, immutable, name
+def test_an_immutable_target_is_reported_before_the_run(
+    stack, tmp_path, capsys, monkeypatch, make_immutable, name
 ):
     out = tmp_path / "out"
     assert run(stack, out) == 0
     before = content(out)
-    immutable(out / name)
-    monkeypatch.setattr("napari_dff.batch.job.run", lambda *_, **__: pytest.fail("it has begun"))
+    make_immutable(out / name)
+    monkeypatch.setattr(
+        "napari_dff.batch.job.run", lambda *_, **__: pytest.fail("the run has started")
+    )
     capsys.readouterr()
     assert run(stack, out) == 2
-    error = error_of(capsys)
+    error = error_line(capsys)
     assert "immutable" in error if name else "can't be written" in error
     assert content(out) == before
 
 
-def test_a_read_only_target_is_said_before_any_work(stack, tmp_path, capsys, monkeypatch):
+def test_a_read_only_target_is_reported_before_the_run(stack, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     assert run(stack, out) == 0
     (out / "depth.tif").chmod(0o444)
     before = content(out)
-    monkeypatch.setattr("napari_dff.batch.job.run", lambda *_, **__: pytest.fail("it has begun"))
-    for words in ([], ["--overwrite"]):
-        assert run(stack, out, *words) == 2
-        assert "depth.tif can't be replaced: it is read-only" in error_of(capsys)
+    monkeypatch.setattr(
+        "napari_dff.batch.job.run", lambda *_, **__: pytest.fail("the run has started")
+    )
+    for options in ([], ["--overwrite"]):
+        assert run(stack, out, *options) == 2
+        assert "depth.tif can't be replaced: it is read-only" in error_line(capsys)
     assert content(out) == before
 
 
-def test_a_result_that_cannot_be_moved_in_is_kept(stack, tmp_path, capsys, immutable):
-    out, real = tmp_path / "out", depth_from_focus(FocalStack(PLANES))
-    save_reconstruction(real, out)
+def test_a_result_that_cannot_replace_the_old_one_is_kept(stack, tmp_path, capsys, make_immutable):
+    out, result = tmp_path / "out", depth_from_focus(FocalStack(PLANES))
+    save_reconstruction(result, out)
     before = content(out)
     with pytest.raises(PermissionError, match=r"the finished result is in .*out-finished"):
-        save_and_freeze(real, out, immutable)
+        save_with_immutable_file(result, out, make_immutable)
     assert content(out) == before
-    kept = content(tmp_path / "out-finished")
-    assert kept.keys() == before.keys()
+    finished = content(tmp_path / "out-finished")
+    assert finished.keys() == before.keys()
     assert run(stack, tmp_path / "x", "--depth-from", str(tmp_path / "out-finished")) == 0
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def save_and_freeze(result, out, immutable):
+def save_with_immutable_file(result, out, make_immutable):
     """Save a result, and make a file of the old one immutable while it is written."""
     from napari_dff.io.writers import result_files as results
 
-    written = results.write_record
+    write_real_record = results.write_record
 
     def write_record(*arguments):
-        written(*arguments)
-        immutable(out / "index.tif")
+        write_real_record(*arguments)
+        make_immutable(out / "index.tif")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(results, "write_record", write_record)
         save_reconstruction(result, out)
 
 
-def test_a_file_that_comes_during_a_run_is_kept_and_the_result_too(tmp_path):
+def test_a_file_written_during_a_run_and_the_result_are_both_kept(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
 
@@ -581,14 +618,16 @@ def test_signals_clean_up_as_ctrl_c_does(tmp_path, command, name):
     planes = np.random.default_rng(1).integers(0, 255, (12, 700, 700)).astype(np.uint8)
     tifffile.imwrite(tmp_path / "stack.tif", planes, photometric="minisblack")
     out = tmp_path / "there" / "out"
-    words = [sys.executable, "-m", "napari_dff", command, str(tmp_path / "stack.tif")]
-    words += ["--out", str(out), "--quiet"] + ["--workers", "1"] * (command == "batch")
+    command = [sys.executable, "-m", "napari_dff", command, str(tmp_path / "stack.tif")]
+    command += ["--out", str(out), "--quiet"] + ["--workers", "1"] * (command == "batch")
     number = getattr(signal, name)
     process = subprocess.Popen(
-        words,
+        command,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # in the background it is ignored
+        preexec_fn=lambda: signal.signal(
+            number, signal.SIG_DFL
+        ),  # background processes of a shell ignore it
     )
     end = time.monotonic() + 60
     while time.monotonic() < end and process.poll() is None:
