@@ -1,4 +1,8 @@
-"""Run the tasks of a batch in processes on this machine or on the workers of a Dask cluster."""
+"""Run the tasks of a batch in processes on this machine or on the workers of a Dask cluster.
+
+The processes are no Dask cluster: other users of the machine could connect to its scheduler and run
+code in them, and every user of `batch` would need the package distributed.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,8 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    as_completed,
-    wait,
-)
+from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -53,10 +49,7 @@ def run_tasks(tasks: Sequence[Task], *, workers: int = 1, scheduler: str = "") -
 def worker_counts(
     workers: int | None, threads: int | None, tasks: int, scheduler: str = ""
 ) -> tuple[int, int]:
-    """Return the number of workers, and of threads of each; by default they share all cores.
-
-    On a cluster, a worker has one thread by default.
-    """
+    """Return the number of workers, and of threads of each: they share all cores by default."""
     for name, value in (("workers", workers), ("threads", threads)):
         if value is not None:
             WORKER_RANGE.check(name, value)
@@ -86,37 +79,30 @@ def _run_until_worker_dies(
     remaining: deque[Task], workers: int
 ) -> Generator[Outcome, None, list[Task]]:
     """Run tasks until none remains or a worker dies; return those that were running then."""
-    running: dict[Future[Outcome], Task] = {}
-    with _process_pool(workers) as pool:
-        try:
-            while remaining or running:
-                while remaining and len(running) < workers:
-                    future = pool.submit(run_task, remaining[0])
-                    running[future] = remaining.popleft()
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    outcome = future.result()
-                    del running[future]
-                    yield outcome
-        except BrokenProcessPool:
-            pass
-    for future in [future for future in running if not future.exception()]:
-        del running[future]
-        yield future.result()
-    return list(running.values())
-
-
-@contextmanager
-def _process_pool(workers: int) -> Iterator[Executor]:
+    running: dict[futures.Future[Outcome], Task] = {}
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_initialize_worker)
+    pool = futures.ProcessPoolExecutor(workers, context, initializer=_initialize_worker)
     try:
-        yield pool
+        while remaining or running:
+            while remaining and len(running) < workers:
+                future = pool.submit(run_task, remaining[0])
+                running[future] = remaining.popleft()
+            for future in futures.wait(running, return_when=futures.FIRST_COMPLETED).done:
+                outcome = future.result()
+                del running[future]
+                yield outcome
+    except BrokenProcessPool:
+        pass
     except KeyboardInterrupt:  # results in progress are dropped: nothing of them is visible yet
         for process in list((pool._processes or {}).values()):
             process.terminate()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+    for future in [future for future in running if not future.exception()]:
+        del running[future]
+        yield future.result()
+    return list(running.values())
 
 
 def _initialize_worker() -> None:
@@ -144,21 +130,6 @@ def _exit_with_parent() -> None:
 
 
 def _run_on_cluster(tasks: Sequence[Task], scheduler: str) -> Iterator[Outcome]:
-    with _cluster(scheduler) as executor:
-        futures = {executor.submit(run_task, task): task for task in tasks}
-        try:
-            for future in as_completed(futures):
-                try:
-                    yield future.result()
-                except Exception as error:  # of the cluster: `run_task` returns its own errors
-                    yield futures[future].outcome("failed", why=f"{WORKER_DIED}: {error}")
-        finally:
-            for future in futures:
-                future.cancel()
-
-
-@contextmanager
-def _cluster(scheduler: str) -> Iterator[Executor]:
     try:
         from distributed import Client
     except ImportError as error:
@@ -171,4 +142,14 @@ def _cluster(scheduler: str) -> Iterator[Executor]:
             client.wait_for_workers(1, timeout=FIRST_WORKER_TIMEOUT_S)
         except TimeoutError as error:
             raise OSError(f"scheduler {scheduler} has no workers") from error
-        yield client.get_executor(pure=False, retries=0)
+        executor = client.get_executor(pure=False, retries=0)
+        running = {executor.submit(run_task, task): task for task in tasks}
+        try:
+            for future in futures.as_completed(running):
+                try:
+                    yield future.result()
+                except Exception as error:  # of the cluster: `run_task` returns its own errors
+                    yield running[future].outcome("failed", why=f"{WORKER_DIED}: {error}")
+        finally:
+            for future in running:
+                future.cancel()

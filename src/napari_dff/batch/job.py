@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,11 @@ from napari_dff.io import DepthFiles, ResultFiles
 from napari_dff.io.file_checks import check_not_input
 from napari_dff.io.writers.file_sink import FileSink
 from napari_dff.io.writers.result_files import RESULT_NAMES, FileFormat
-from napari_dff.model.acquisition import Acquisition, Index
+from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.recipe import Recipe
 from napari_dff.pipeline.driver import run
 from napari_dff.pipeline.planning import Plan, make_plan, seconds_of
 from napari_dff.pipeline.quality import Coverage
-from napari_dff.pipeline.tile import DepthReader
 from napari_dff.runtime.progress import Progress
 
 
@@ -43,20 +42,16 @@ class Job:
 
     def plan(self, acquisition: Acquisition) -> Plan:
         """Return the plan for the stack of one time."""
-        return make_plan(
-            acquisition.stack(0, self.focus_channel(acquisition)).planes,
-            self._remaining_recipe(),
-            megabytes=self.megabytes,
-            other_channels=len(acquisition.channels) - 1,
-            on_disk=True,
-        )
+        planes = acquisition.stack(0, self.focus_channel(acquisition)).planes
+        others, megabytes = len(acquisition.channels) - 1, self.megabytes
+        recipe = self._remaining_recipe()
+        return make_plan(planes, recipe, megabytes=megabytes, other_channels=others, on_disk=True)
 
     def seconds(self, acquisition: Acquisition, plan: Plan) -> float:
         """Estimate the duration of a run, from a small part of it."""
         stack = acquisition.stack(0, self.focus_channel(acquisition))
-        others = len(acquisition.channels) - 1
-        seconds = seconds_of(stack, self._remaining_recipe(), plan, other_channels=others)
-        return acquisition.times * seconds
+        others, recipe = len(acquisition.channels) - 1, self._remaining_recipe()
+        return acquisition.times * seconds_of(stack, recipe, plan, other_channels=others)
 
     def run(
         self,
@@ -74,22 +69,21 @@ class Job:
         self._check_transforms(acquisition)
         check_not_input([folder], RESULT_NAMES, acquisition.files)
         inputs, transforms = dict(source), self.transforms
-        depth: Callable[[Index], DepthReader] | None = None
+        options: dict[str, Any] = {"plan": plan, "progress": progress}
         if transforms is not None:
             inputs["transforms"] = transforms
         if self.depth_from is not None:
             inputs["depth_from"] = str(self.depth_from)
             check_not_input([folder], RESULT_NAMES, [self.depth_from], "depth_from")
             files = DepthFiles(self.depth_from, acquisition)
+            options["depth"] = files.at
             transforms = files.transforms if transforms is None else transforms
-            depth = files.at
         settings: dict[str, Any] = {"file_format": self.file_format, "overwrite": self.overwrite}
-        earlier: dict[str, Any] = {"transforms": transforms, "depth": depth}
         with ResultFiles(
             folder, acquisition, self.recipe, inputs, digest=digest, **settings
         ) as result_files:
             sink = FileSink(result_files)
-            run(acquisition, self.recipe, sink, **earlier, plan=plan, progress=progress)
+            run(acquisition, self.recipe, sink, transforms=transforms, **options)
         return sink.coverage()
 
     def at(self, position: str) -> Job:

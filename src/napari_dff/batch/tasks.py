@@ -36,7 +36,7 @@ from napari_dff.runtime.threads import ThreadLimits, set_thread_limits
 DEPTH_FILE_PREFIXES = ("depth", "index", "uncertainty", "transforms")  # used by depth_from
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Task:
     """One focal stack with all its channels."""
 
@@ -91,18 +91,9 @@ def make_tasks(
         position_names = folder_names([acquisition.name for acquisition in acquisitions])
         for position, position_name in enumerate(position_names):
             folder, times = out.absolute() / name / position_name, acquisitions[position].times
-            tasks += [
-                Task(
-                    path=path,
-                    axes=axes,
-                    spacing=spacing,
-                    position=position,
-                    time=t,
-                    folder=folder / f"time_{t:03d}" if times > 1 else folder,
-                    job=job.at(position_name),
-                )
-                for t in range(times)
-            ]
+            for t in range(times):
+                target = folder / f"time_{t:03d}" if times > 1 else folder
+                tasks.append(Task(path, axes, spacing, position, t, target, job.at(position_name)))
     check_not_input([task.folder for task in tasks], RESULT_NAMES, input_files)
     check_not_input([out], SUMMARY_NAMES, input_files)
     return tasks, failures
@@ -174,8 +165,8 @@ def _depth_file_digests(folder: Path) -> dict[str, str]:
 def _match_paths(patterns: Sequence[str]) -> dict[Path, str]:
     """Return all paths that match, each with a unique name for its result.
 
-    The name is the path below the fixed part of the pattern, without suffixes. If names are equal,
-    it is the path below the common folder of all; if still equal, with suffixes.
+    The name is the path below the part without wildcards, without suffixes. If names are equal, it
+    is the path below the common folder of all paths; if still equal, with suffixes.
     """
     below_pattern: dict[Path, Path] = {}
     for pattern in patterns:

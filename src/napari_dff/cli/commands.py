@@ -36,7 +36,6 @@ def run(
     *,
     out: Path,
     settings: tyro.conf.OmitArgPrefixes[Recipe] = DEFAULT_RECIPE,
-    recipe: Annotated[Path | None, metavar("PATH")] = None,
     reading: tyro.conf.OmitArgPrefixes[ReadingOptions] = DEFAULT_READING,
     processing: tyro.conf.OmitArgPrefixes[ProcessingOptions] = DEFAULT_PROCESSING,
     quiet: bool = False,
@@ -54,13 +53,11 @@ def run(
         Folder for depth, index, uncertainty and all_in_focus (.tif or .ome.zarr), recipe.json,
         provenance.json, transforms.json and preview.png.
     settings
-        The recipe.
-    recipe
-        JSON file with settings, as a run writes it; other options override it.
+        The recipe; overrides --recipe.
     reading
         How to read the planes.
     processing
-        Input from earlier runs, resources and output.
+        Recipe file, input from earlier runs, resources and output.
     quiet
         Show no progress.
     """
@@ -74,7 +71,7 @@ def run(
     set_thread_limits(ThreadLimits(threads=processing.threads))
     job, acquisitions = processing.job(settings), reading.read(stack)
     names = folder_names([acquisition.name for acquisition in acquisitions])
-    processing.check_inputs([out / name for name in names], recipe)
+    processing.check_inputs([out / name for name in names])
     with notify_when_compiling(lambda: None if quiet else print(COMPILING, file=sys.stderr)):
         for acquisition, name in zip(acquisitions, names, strict=True):
             _run_position(job.at(name), acquisition, out / name, stack.absolute(), quiet)
@@ -163,7 +160,6 @@ def batch(
     *,
     out: Path,
     settings: tyro.conf.OmitArgPrefixes[Recipe] = DEFAULT_RECIPE,
-    recipe: Annotated[Path | None, metavar("PATH")] = None,
     reading: tyro.conf.OmitArgPrefixes[ReadingOptions] = DEFAULT_READING,
     processing: tyro.conf.OmitArgPrefixes[ProcessingOptions] = DEFAULT_PROCESSING,
     workers: Annotated[int | None, metavar("INT")] = None,
@@ -183,9 +179,7 @@ def batch(
     out
         Folder for all results and summary.csv.
     settings
-        The recipe.
-    recipe
-        JSON file with settings, as a run writes it; other options override it.
+        The recipe; overrides --recipe.
     reading
         How to read the planes.
     processing
@@ -207,7 +201,7 @@ def batch(
     check_summary(out, processing.overwrite)
     job, axes, spacing = processing.job(settings), reading.axes or None, reading.spacing or None
     tasks, failures = make_tasks(stacks, out, job, axes=axes, spacing=spacing)
-    processing.check_inputs([task.folder for task in tasks], recipe)
+    processing.check_inputs([task.folder for task in tasks])
     tasks, workers = share_resources(tasks, workers, processing.threads, scheduler)
     outcomes, code = _run_batch(tasks, failures, workers, scheduler, quiet)
     write_summary(out, outcomes, processing.overwrite)
@@ -246,7 +240,7 @@ def _run_batch(
                 bar.update()
         except KeyboardInterrupt as error:
             print("napari-dff: interrupted; the same command continues the batch", file=sys.stderr)
-            code = 128 + getattr(error, "signal", signal.SIGINT)
+            code = 128 + next(iter(error.args), signal.SIGINT)
     return outcomes, code
 
 

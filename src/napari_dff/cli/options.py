@@ -49,10 +49,12 @@ class ReadingOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProcessingOptions:
-    """Input from earlier runs, resources and output, in addition to the recipe.
+    """Recipe file, input from earlier runs, resources and output.
 
     Parameters
     ----------
+    recipe
+        JSON file with settings, as a run writes it; other options override it.
     focus_channel
         Name or number of the channel from which depth is computed; required if there are several.
         Every channel gets an all-in-focus image.
@@ -71,6 +73,7 @@ class ProcessingOptions:
         Replace files in the output folder that no run has written, or that were changed since, too.
     """
 
+    recipe: Annotated[Path | None, metavar("PATH")] = None
     focus_channel: Annotated[str, metavar("NAME")] = ""
     transforms: Annotated[Path | None, metavar("PATH")] = None
     depth_from: Annotated[Path | None, metavar("PATH")] = None
@@ -79,13 +82,13 @@ class ProcessingOptions:
     file_format: Literal["ome-tiff", "ome-zarr"] = "ome-tiff"
     overwrite: bool = False
 
-    def job(self, recipe: Recipe) -> "Job":
-        """Return the job with these options and `recipe`."""
+    def job(self, settings: Recipe) -> "Job":
+        """Return the job with these options and settings."""
         from napari_dff.batch.job import Job
         from napari_dff.io import read_transforms
 
         return Job(
-            recipe,
+            settings,
             channel=self.focus_channel or None,
             transforms=None if self.transforms is None else read_transforms(self.transforms),
             depth_from=None if self.depth_from is None else self.depth_from.absolute(),
@@ -94,7 +97,7 @@ class ProcessingOptions:
             overwrite=self.overwrite,
         )
 
-    def check_inputs(self, folders: Sequence[Path], recipe: Path | None) -> None:
+    def check_inputs(self, folders: Sequence[Path]) -> None:
         """Raise a ValueError if results in `folders` would replace transforms or recipe.
 
         The recipe of an earlier result may be replaced together with that result.
@@ -104,8 +107,8 @@ class ProcessingOptions:
 
         if self.transforms is not None:
             check_not_input(folders, RESULT_NAMES, [self.transforms], "transforms")
-        if recipe is not None and foreign_files(recipe.parent, [recipe.name]):
-            check_not_input(folders, RESULT_NAMES, [recipe], "the recipe")
+        if self.recipe is not None and foreign_files(self.recipe.parent, [self.recipe.name]):
+            check_not_input(folders, RESULT_NAMES, [self.recipe], "the recipe")
 
 
 DEFAULT_READING = ReadingOptions()

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except (KeyboardInterrupt, Cancelled) as error:
         print("napari-dff: cancelled; incomplete results were not written", file=sys.stderr)
-        return 128 + getattr(error, "signal", signal.SIGINT)
+        return 128 + next(iter(error.args), signal.SIGINT)
     return code or 0
 
 
@@ -53,22 +53,14 @@ def program() -> None:
     for name in ("SIGTERM", "SIGHUP"):  # sent by cluster schedulers and closed terminals
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _raise_terminated)
+            signal.signal(number, _interrupt)
     code = main()
     gc.freeze()  # skips the garbage collection at exit, which takes 0.3 s
     sys.exit(code)
 
 
-class Terminated(KeyboardInterrupt):
-    """The process received a signal to end other than that of Ctrl-C."""
-
-    def __init__(self, signal: int) -> None:
-        super().__init__()
-        self.signal = signal
-
-
-def _raise_terminated(number: int, _: object) -> None:
-    raise Terminated(number)
+def _interrupt(number: int, _: object) -> None:
+    raise KeyboardInterrupt(number)
 
 
 def _error_message(error: Exception) -> str:

@@ -6,6 +6,7 @@ Only `run` and `tile.compute_tile` define the order of the steps.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,14 +21,13 @@ from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.result import Reconstruction
 from napari_dff.model.stack import MIN_CONTRAST, NO_CONTRAST_MESSAGE, FocalStack
+from napari_dff.pipeline import tile
 from napari_dff.pipeline.planning import Plan, make_plan
 from napari_dff.pipeline.sinks import ArraySink, Sink
-from napari_dff.pipeline.tile import AlignedStack, DepthReader, compute_tiles, focus_settings
-from napari_dff.refinement import PreviousResult, refine
+from napari_dff.refinement import refine
 from napari_dff.registration import LazyAlignedStack, align_lazily, load_aligned
 from napari_dff.runtime.lazy import load_planes
 from napari_dff.runtime.progress import Progress, no_progress
-from napari_dff.runtime.windows import Window
 
 
 def depth_from_focus(
@@ -84,7 +84,7 @@ def depth_from_focus(
 class _SingleStackSink(ArraySink):
     planes: Any = None  # aligned
 
-    def finish_stack(self, index: Index, stack: AlignedStack, progress: Progress) -> None:
+    def finish_stack(self, index: Index, stack: tile.AlignedStack, progress: Progress) -> None:
         super().finish_stack(index, stack, progress)
         self.planes = stack.planes
 
@@ -95,7 +95,7 @@ def run(
     sink: Sink,
     *,
     transforms: np.ndarray | None = None,  # (Z, 3, 3), or with all leading axes but the channel
-    depth: Callable[[Index], DepthReader] | None = None,
+    depth: Callable[[Index], tile.DepthReader] | None = None,
     plan: Plan | None = None,  # of each stack; from the free memory if None
     progress: Progress = no_progress,
 ) -> None:
@@ -128,13 +128,13 @@ def _align_stack(
     transforms: np.ndarray | None,
     plan: Plan,
     progress: Progress,
-) -> AlignedStack:
+) -> tile.AlignedStack:
     """Align a stack, in memory if the plan has a single tile; other channels move with it."""
     planes = load_planes(stack.planes, progress) if plan.fits_in_memory else stack.planes
     lazy = align_by_recipe(planes, recipe, transforms, progress)
     others = tuple(align_by_recipe(c, recipe, lazy.transforms, progress) for c in other_channels)
     alignment = dataclasses.replace(lazy, planes=stack.planes)
-    aligned = AlignedStack(planes, stack.positions, others, alignment=alignment)
+    aligned = tile.AlignedStack(planes, stack.positions, others, alignment=alignment)
     if lazy.is_identity and (plan.fits_in_memory or not isinstance(planes, np.ndarray)):
         return aligned
     if not plan.fits_in_memory:  # reads copies of the windows, so that a memory map can be released
@@ -143,22 +143,8 @@ def _align_stack(
     return aligned._replace(planes=planes, valid=lambda window: valid[window.slices])
 
 
-def align_by_recipe(
-    planes: Any, recipe: Recipe, transforms: np.ndarray | None, progress: Progress
-) -> LazyAlignedStack:
-    """Call `align_lazily` with the settings of a recipe."""
-    return align_lazily(
-        planes,
-        registration=recipe.registration,
-        motion=recipe.motion,
-        exposure=recipe.exposure,
-        transforms=transforms,
-        progress=progress,
-    )
-
-
 def write_tiles(
-    stack: AlignedStack,
+    stack: tile.AlignedStack,
     recipe: Recipe,
     plan: Plan,
     sink: Sink,
@@ -166,18 +152,31 @@ def write_tiles(
     focus_channel: int,
     progress: Progress,
 ) -> None:
-    """Write the tiles of one stack, their images in the order of the channels."""
+    """Compute and write the tiles of one stack, with images in the order of the channels.
 
-    def read_depth(window: Window) -> DepthMap:
-        return sink.depth_map(index, window)
-
-    flat = True
-    for tile in compute_tiles(stack, recipe, plan.windows, read_depth, progress):
-        focus, *others = tile.images
+    The refined depth of earlier tiles is the boundary condition of the next.
+    """
+    count, shared, flat = len(plan.windows), None, True
+    if count > 1 and tile.has_refinement(recipe) and stack.known_depth is None:
+        shared = tile.estimate_shared(stack, recipe, progress)
+    for i, window in enumerate(plan.windows):
+        located = progress
+        if count > 1:
+            located = tile.with_trimming(progress, f"tile {i + 1} of {count}")
+        result = tile.compute_tile(
+            stack,
+            recipe,
+            window,
+            margin=tile.tile_margin(recipe),
+            progress=located,
+            shared=shared,
+            earlier=functools.partial(sink.depth_map, index) if i else None,
+        )
+        focus, *others = result.images
         flat = flat and _is_flat(focus)
         images = (*others[:focus_channel], focus, *others[focus_channel:])
-        sink.write_tile(index, tile._replace(images=images))
-        del tile, focus, others, images  # or they stay in memory while the next tile is computed
+        sink.write_tile(index, result._replace(images=images))
+        del result, focus, others, images  # or they stay in memory while the next tile is computed
     if flat and all(_is_flat(np.asarray(stack.planes[i])) for i in range(len(stack.positions))):
         raise ValueError(NO_CONTRAST_MESSAGE)
 
@@ -186,9 +185,17 @@ def _is_flat(image: np.ndarray) -> bool:
     return float(image.max()) - float(image.min()) < MIN_CONTRAST
 
 
+def align_by_recipe(
+    planes: Any, recipe: Recipe, transforms: np.ndarray | None, progress: Progress
+) -> LazyAlignedStack:
+    """Call `align_lazily` with the settings of a recipe."""
+    settings = tile.settings_of(recipe, "registration", "motion", "exposure")
+    return align_lazily(planes, **settings, transforms=transforms, progress=progress)
+
+
 def measure_by_recipe(recipe: Recipe, stack: FocalStack, progress: Progress) -> np.ndarray:
     """Call `focus_measure` with the settings of a recipe."""
-    return focus_measure(stack.planes, **focus_settings(recipe), progress=progress)
+    return focus_measure(stack.planes, **tile.focus_settings(recipe), progress=progress)
 
 
 def refine_by_recipe(
@@ -198,26 +205,16 @@ def refine_by_recipe(
     focus: np.ndarray,
     guide: np.ndarray,
     progress: Progress,
-    hints: np.ndarray | None = None,
-    previous: PreviousResult | None = None,
+    **hints: Any,  # `hints` and `previous`
 ) -> DepthMap:
     """Call `refine` with the settings of a recipe."""
-    return refine(
-        estimate,
-        focus,
-        stack.positions,
-        refinement=recipe.refinement,
-        smoothness=recipe.smoothness,
-        guide=guide,
-        hints=hints,
-        previous=previous,
-        progress=progress,
-    )
+    settings = {**tile.settings_of(recipe, "refinement", "smoothness"), **hints}
+    return refine(estimate, focus, stack.positions, guide=guide, progress=progress, **settings)
 
 
 def fuse_by_recipe(
     recipe: Recipe, stack: FocalStack, depth: np.ndarray, progress: Progress
 ) -> np.ndarray:
     """Call `all_in_focus` with the settings of a recipe."""
-    settings: dict[str, Any] = {"fusion": recipe.fusion, "progress": progress}
+    settings = {**tile.settings_of(recipe, "fusion"), "progress": progress}
     return all_in_focus(stack.planes, depth, stack.positions, **settings)

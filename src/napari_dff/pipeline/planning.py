@@ -15,14 +15,7 @@ from napari_dff.curve.volume import VOLUMES_PER_WINDOW, WINDOW_MARGIN_PX
 from napari_dff.model import checks
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.stack import FocalStack
-from napari_dff.pipeline.tile import (
-    MARGIN_PX,
-    AlignedStack,
-    compute_tile,
-    focus_margin,
-    has_refinement,
-    tile_margin,
-)
+from napari_dff.pipeline import tile
 from napari_dff.refinement.message_passing import MESSAGE_MARGIN_PX, MESSAGE_VOLUMES
 from napari_dff.registration import LazyAlignedStack, estimate_transforms
 from napari_dff.registration.downsampling import MAX_SIDE_PX
@@ -89,7 +82,7 @@ def make_plan(
     fixed = base + model.results()
     sides = range(MIN_TILE_PX, max(*model.shape, MIN_TILE_PX) + TILE_STEP_PX, TILE_STEP_PX)
     plans = [
-        Plan(tiles, max(fixed + model.tile(tiles), base + model.alignment()))
+        Plan(tiles, max(fixed + model.largest_tile(tiles), base + model.alignment()))
         for tiles in (window_grid(model.shape, side) for side in sides)
     ]
     fitting = [plan for plan in plans if plan.megabytes <= limit]
@@ -121,8 +114,8 @@ def seconds_of(stack: FocalStack, recipe: Recipe, plan: Plan, *, other_channels:
     """Estimate the duration of a run from the time that a part of it takes."""
     alignment_seconds, transforms = _time_alignment(stack.planes, recipe)
     lazy = LazyAlignedStack(stack.planes, transforms)
-    aligned = AlignedStack(lazy, stack.positions, (lazy,) * other_channels, lazy.valid)
-    shape, margin = aligned.shape, tile_margin(recipe)
+    aligned = tile.AlignedStack(lazy, stack.positions, (lazy,) * other_channels, lazy.valid)
+    shape, margin = aligned.shape, tile.tile_margin(recipe)
     height, width = (min(max(w.shape[k] for w in plan.windows), TRIAL_SIDE_PX) for k in (0, 1))
     top = (shape[0] - height) // 2 // GRID_PX * GRID_PX
     left = (shape[1] - width) // 2 // GRID_PX * GRID_PX
@@ -130,14 +123,14 @@ def seconds_of(stack: FocalStack, recipe: Recipe, plan: Plan, *, other_channels:
 
     def time_tile(window: Window) -> float:
         settings: dict[str, Any] = {"margin": margin, "progress": no_progress}
-        return _timed(lambda: compute_tile(aligned, recipe, window, **settings))[0]
+        return _timed(lambda: tile.compute_tile(aligned, recipe, window, **settings))[0]
 
     def pixels(windows: list[Window], margin: int) -> float:
         return float(sum(np.prod(window.expand(margin, shape).shape) for window in windows))
 
     time_tile(Window(top, top + GRID_PX, left, left + GRID_PX))  # compiles and loads
     # The time for reading is proportional to the pixels that are read, the rest to those computed.
-    source_margin = margin + focus_margin(recipe)
+    source_margin = margin + tile.focus_margin(recipe)
     reading = _timed(lambda: read_window(lazy, trial.expand(source_margin, shape)))[0]
     reading *= 1 + other_channels
     work = TRIAL_TIME_FACTOR * max(time_tile(trial) - reading, 0.0)
@@ -181,7 +174,7 @@ class _MemoryModel:
         self._colours = int(np.prod(planes.shape[3:]))
         self._voxel_bytes = np.dtype(planes.dtype).itemsize * self._colours
         self._recipe, self._others, self._on_disk = recipe, other_channels, on_disk
-        self._refines = has_refinement(recipe)
+        self._refines = tile.has_refinement(recipe)
         self._lazy = isinstance(planes, np.memmap) or not isinstance(planes, np.ndarray)
         self._resamples = recipe.registration != "none" or recipe.exposure != "keep"
 
@@ -193,10 +186,11 @@ class _MemoryModel:
         work = self._maps(self.shape) + self._windows(self.shape)
         return float(max(planes + work, self._lazy * planes / max(copies, 1) + self.alignment()))
 
-    def tile(self, tiles: list[Window]) -> float:
+    def largest_tile(self, tiles: list[Window]) -> float:
         """The largest tile with its margins."""
-        side = max(max(tile.shape) for tile in tiles) + 2 * tile_margin(self._recipe) + GRID_PX
-        source_side = side + 2 * focus_margin(self._recipe)
+        margin = 2 * tile.tile_margin(self._recipe) + GRID_PX
+        side = max(max(window.shape) for window in tiles) + margin
+        source_side = side + 2 * tile.focus_margin(self._recipe)
         height, width = self.shape
         outer = min(side, height), min(side, width)
         source = min(source_side, height), min(source_side, width)
@@ -228,7 +222,7 @@ class _MemoryModel:
         """All windows in progress, in the step that needs most."""
         values = [
             _window_values(shape, round(VOLUMES_PER_WINDOW * self._count), WINDOW_MARGIN_PX),
-            _window_values(shape, FUSION_IMAGES * self._colours, MARGIN_PX),
+            _window_values(shape, FUSION_IMAGES * self._colours, tile.MARGIN_PX),
         ]
         if self._refines and "message_passing" in self._recipe.refinement:
             planes = MESSAGE_VOLUMES * self._count

@@ -51,13 +51,11 @@ class ArraySink:
 
     def write_tile(self, index: Index, tile: TileResult) -> None:
         """Copy a tile into the arrays; those of a single full plane are taken over."""
-        results = self._acquisition.result_shape
-        for name, values in tile.refined._asdict().items():
-            self._store(name, results, index, tile.window, values)
+        results = {**tile.refined._asdict(), "valid": tile.valid}
         if self._keep_estimate and tile.refined is not tile.estimate:
-            for name, values in tile.estimate._asdict().items():
-                self._store(f"estimate {name}", results, index, tile.window, values)
-        self._store("valid", results, index, tile.window, tile.valid)
+            results |= {f"estimate {name}": v for name, v in tile.estimate._asdict().items()}
+        for name, values in results.items():
+            self._store(name, self._acquisition.result_shape, index, tile.window, values)
         for channel, image in enumerate(tile.images):
             where = self._acquisition.with_channel(index, channel)
             self._store("images", self._acquisition.leading_shape, where, tile.window, image)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -75,10 +75,14 @@ def has_refinement(recipe: Recipe) -> bool:
     return recipe.refinement != "none" and recipe.smoothness > 0
 
 
+def settings_of(recipe: Recipe, *names: str) -> dict[str, Any]:
+    """Return settings of a recipe as keyword arguments."""
+    return {name: getattr(recipe, name) for name in names}
+
+
 def focus_settings(recipe: Recipe) -> dict[str, Any]:
     """Return the settings of `focus_measure`."""
-    names = ("operator", "sigma", "window", "aggregation")
-    return {name: getattr(recipe, name) for name in names}
+    return settings_of(recipe, "operator", "sigma", "window", "aggregation")
 
 
 def focus_margin(recipe: Recipe) -> int:
@@ -89,34 +93,6 @@ def focus_margin(recipe: Recipe) -> int:
 def tile_margin(recipe: Recipe) -> int:
     """Return how many pixels around a tile are computed with it."""
     return REFINEMENT_MARGIN_PX if has_refinement(recipe) else NOISE_MARGIN_PX
-
-
-def compute_tiles(
-    stack: AlignedStack,
-    recipe: Recipe,
-    windows: Sequence[Window],
-    read_depth: DepthReader,
-    progress: Progress,
-) -> Iterator[TileResult]:
-    """Yield the tiles in `windows`, which cover the plane row by row.
-
-    `read_depth` returns the refined depth of earlier tiles: the boundary condition of the next.
-    """
-    margin = tile_margin(recipe)
-    if len(windows) == 1:
-        yield compute_tile(stack, recipe, windows[0], margin=margin, progress=progress)
-        return
-    trim_malloc()
-    shared = None
-    if has_refinement(recipe) and stack.known_depth is None:
-        shared = _estimate_shared(stack, recipe, _trimming(progress, "sample of the plane"))
-    for i, window in enumerate(windows):
-        located = _trimming(progress, f"tile {i + 1} of {len(windows)}")
-        earlier = read_depth if i else None
-        yield compute_tile(
-            stack, recipe, window, margin=margin, progress=located, shared=shared, earlier=earlier
-        )
-        trim_malloc()
 
 
 def compute_tile(
@@ -138,7 +114,7 @@ def compute_tile(
     inner, valid = window.slices_in(outer), stack.valid(outer)
 
     def fuse(planes: np.ndarray, depth: DepthMap) -> np.ndarray:
-        settings: dict[str, Any] = {"fusion": recipe.fusion, "progress": progress}
+        settings = {**settings_of(recipe, "fusion"), "progress": progress}
         return all_in_focus(planes, depth.depth, stack.positions, **settings)
 
     if stack.known_depth is not None:
@@ -180,8 +156,9 @@ def focus_volume(planes: np.ndarray, recipe: Recipe, window: Window, source: Win
     return FocusVolumeView(volume, Window(rows.start, rows.stop, columns.start, columns.stop))
 
 
-def _estimate_shared(stack: AlignedStack, recipe: Recipe, progress: Progress) -> SharedStatistics:
+def estimate_shared(stack: AlignedStack, recipe: Recipe, progress: Progress) -> SharedStatistics:
     """Estimate what all tiles share from small tiles, evenly spaced over the plane."""
+    progress = with_trimming(progress, "sample of the plane")
     spacing = np.abs(np.diff(stack.positions)).mean()
     unrefined = dataclasses.replace(recipe, refinement="none")
     height, width = (min(SAMPLE_SIDE_PX, size) for size in stack.shape)
@@ -216,8 +193,9 @@ def _fixed_depth(earlier: DepthReader, window: Window, outer: Window) -> HintFie
     return HintField(earlier(outer), influence)
 
 
-def _trimming(progress: Progress, where: str) -> Progress:
-    """Return a progress that names the tile, and returns free memory to the system at each step."""
+def with_trimming(progress: Progress, where: str) -> Progress:
+    """Return free memory to the system, and a progress that names the tile and does so, too."""
+    trim_malloc()
     located = with_location(progress, where)
 
     def wrap(items: Sequence[T], /, *, desc: str) -> Iterable[T]:
