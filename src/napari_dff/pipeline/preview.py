@@ -19,7 +19,7 @@ from napari_dff.model.stack import FocalStack
 from napari_dff.pipeline import tile
 from napari_dff.runtime.lazy import read_window
 from napari_dff.runtime.progress import Progress, no_progress
-from napari_dff.runtime.windows import GRID_PX, Window, full_window
+from napari_dff.runtime.windows import Window, full_window
 
 MAX_OTHER_PEAKS = 3
 FIT_SAMPLES_PER_PLANE = 20  # at which the fitted peak is evaluated
@@ -136,12 +136,11 @@ def focus_curve(stack: FocalStack, recipe: Recipe, row: int, column: int) -> Foc
     height, width = stack.planes.shape[1:3]
     if not (0 <= row < height and 0 <= column < width):
         raise ValueError(f"pixel must lie in the {height} × {width} pixels, got ({row}, {column})")
-    top, left = row // GRID_PX * GRID_PX, column // GRID_PX * GRID_PX
-    cell = Window(top, min(top + GRID_PX, height), left, min(left + GRID_PX, width))
+    pixel = Window(row, row + 1, column, column + 1)
+    cell = pixel.expand(0, (height, width))
     curves, noise = _read_curves(stack, recipe, cell)
-    pixel = Window(row, row + 1, column, column + 1).slices_in(cell)
-    curves = np.ascontiguousarray(curves[(..., *pixel)])
-    noise = Noise(*(np.ascontiguousarray(part[pixel]) for part in noise))
+    curves = np.ascontiguousarray(curves[(..., *pixel.slices_in(cell))])
+    noise = Noise(*(np.ascontiguousarray(part[pixel.slices_in(cell)]) for part in noise))
     z_score, positions = detection_z_score(len(curves)), stack.positions
     model, preference = PEAK_MODELS[recipe.peak], PREFERENCES[recipe.prefer]
     peak = find_peaks(curves, positions, model, preference, *noise, z_score)
@@ -152,8 +151,8 @@ def focus_curve(stack: FocalStack, recipe: Recipe, row: int, column: int) -> Foc
     floor, fluctuation = (part[0, 0].item() for part in noise)
     threshold, curve = detection_threshold(floor, fluctuation, z_score), curves[:, 0, 0]
     fit_positions = np.linspace(positions[0], positions[-1], FIT_SAMPLES_PER_PLANE * len(positions))
-    first = positions[max(plane - FIT_RADIUS_PLANES, 0)]
-    last = positions[min(plane + FIT_RADIUS_PLANES, len(positions) - 1)]
+    near_peak = positions[max(plane - FIT_RADIUS_PLANES, 0) : plane + FIT_RADIUS_PLANES + 1]
+    first, last = near_peak[0], near_peak[-1]
     fit_positions = fit_positions[(fit_positions - first) * (fit_positions - last) <= 0]
     values = evaluate_fitted_peak(curve, positions, plane, depth, recipe.peak, fit_positions)
     fit = np.stack([fit_positions, values])

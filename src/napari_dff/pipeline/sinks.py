@@ -45,20 +45,22 @@ class ArraySink:
     ) -> None:
         self._acquisition, self._keep_estimate = acquisition, keep_estimate
         self._planes = planes
-        self._plane = tuple(acquisition.data.shape[len(acquisition.axes) + 1 :][:2])
+        self._size = tuple(acquisition.data.shape[len(acquisition.axes) + 1 :][:2])
         self._arrays: dict[str, np.ndarray] = {}
-        self._transforms: dict[Index, np.ndarray] = {}
 
     def write_tile(self, index: Index, tile: TileResult) -> None:
         """Copy a tile into the arrays; those of a single full plane are taken over."""
+        acquisition, pixels = self._acquisition, tile.window.slices
         results = {**tile.refined._asdict(), "valid": tile.valid}
         if self._keep_estimate and tile.refined is not tile.estimate:
             results |= {f"estimate {name}": v for name, v in tile.estimate._asdict().items()}
         for name, values in results.items():
-            self._store(name, self._acquisition.result_shape, index, tile.window, values)
+            self._store(name, (*acquisition.result_shape, *self._size), (*index, *pixels), values)
         for channel, image in enumerate(tile.images):
-            where = self._acquisition.with_channel(index, channel)
-            self._store("images", self._acquisition.leading_shape, where, tile.window, image)
+            shape = (*acquisition.leading_shape, *self._size, *image.shape[2:])
+            self._store(
+                "images", shape, (*acquisition.with_channel(index, channel), *pixels), image
+            )
 
     def depth_map(self, index: Index, window: Window) -> DepthMap:
         """Return the refined depth map of a window."""
@@ -68,9 +70,10 @@ class ArraySink:
         """Keep the transforms, and pass the aligned planes on."""
         if stack.alignment is None:
             return
-        self._transforms[index] = stack.alignment.transforms
+        acquisition, transforms = self._acquisition, stack.alignment.transforms
+        shape = (*acquisition.result_shape, *transforms.shape)
+        self._store("transforms", shape, index, transforms)
         if self._planes is not None:
-            acquisition = self._acquisition
             loaded = stack.planes if isinstance(stack.planes, np.ndarray) else None
             self._planes.write(index, acquisition.focus_channel, stack.alignment, loaded, progress)
             others = zip(acquisition.other_channels, stack.other_channels, strict=True)
@@ -101,18 +104,19 @@ class ArraySink:
     @property
     def transforms(self) -> np.ndarray:
         """Transforms of the planes of every stack, (…, Z, 3, 3) float64."""
-        return self._acquisition.join([self._transforms[i] for i in self._acquisition.indices])
+        return self._arrays["transforms"]
 
-    def _store(
-        self, name: str, leading: Index, index: Index, window: Window, values: np.ndarray
-    ) -> None:
-        shape = (*leading, *self._plane, *values.shape[2:])
-        if values.size == np.prod(shape):
-            self._arrays[name] = values.reshape(shape)
-            return
-        if name not in self._arrays:
-            self._arrays[name] = np.zeros(shape, values.dtype)
-        self._arrays[name][index][window.slices] = values
+    def _store(self, name: str, shape: Index, index: Any, values: np.ndarray) -> None:
+        self._arrays[name] = _insert(self._arrays.get(name), shape, index, values)
+
+
+def _insert(array: np.ndarray | None, shape: Index, index: Any, values: np.ndarray) -> np.ndarray:
+    """Return the array with `values` at `index`; it is allocated unless they fill `shape` alone."""
+    if values.size == np.prod(shape):
+        return values.reshape(shape)
+    array = np.zeros(shape, values.dtype) if array is None else array
+    array[index] = values
+    return array
 
 
 class AlignedPlanes:
@@ -143,12 +147,7 @@ class AlignedPlanes:
             self._lazy[where] = aligned
             return
         planes = load_aligned(aligned, progress)[0] if loaded is None else loaded
-        if planes.size == np.prod(self._shape):
-            self._array = planes.reshape(self._shape)
-            return
-        if self._array is None:
-            self._array = np.empty(self._shape, self._dtype)
-        self._array[where] = planes
+        self._array = _insert(self._array, self._shape, where, planes)
 
     def join(self) -> Any:
         """Return all of them with the axes of the acquisition: numpy, or dask if lazy."""
