@@ -135,22 +135,22 @@ def info(
     for i, acquisition in enumerate(reading.read(stack)):
         if i:
             print()
-        times, channels, planes, *size = acquisition.data.shape
-        colour = ", colour" if len(size) == 3 else ""
-        if acquisition.name:
-            print(f"position    {acquisition.name}")
-        if times > 1:
-            print(f"times       {times}")
-        if channels > 1:
-            names = (f"{k} {name}".strip() for k, name in enumerate(acquisition.channels))
-            print(f"channels    {', '.join(names)}")
-        dtype = acquisition.data.dtype
-        print(f"planes      {planes} of {size[0]} × {size[1]} pixels, {dtype}{colour}")
+        data, unit = acquisition.data, acquisition.unit
+        times, channels, planes, rows, columns, *colour = data.shape
+        names = (f"{k} {name}".strip() for k, name in enumerate(acquisition.channels))
         first, last = acquisition.positions[0, [0, -1]]
-        print(f"positions   {first:g} to {last:g} {depth_unit_symbol(acquisition.unit)}")
         height, width = acquisition.pixel_size
-        print(f"pixel size  {height:g} × {width:g} {unit_symbol(acquisition.unit)}")
-        print(f"memory      {acquisition.data.nbytes / 1e6:.1f} MB")
+        kind = f"{data.dtype}, colour" if colour else data.dtype
+        lines = {
+            "position": acquisition.name,
+            "times": times if times > 1 else "",
+            "channels": ", ".join(names) if channels > 1 else "",
+            "planes": f"{planes} of {rows} × {columns} pixels, {kind}",
+            "positions": f"{first:g} to {last:g} {depth_unit_symbol(unit)}",
+            "pixel size": f"{height:g} × {width:g} {unit_symbol(unit)}",
+            "memory": f"{data.nbytes / 1e6:.1f} MB",
+        }
+        print(*(f"{label:<12}{text}" for label, text in lines.items() if text), sep="\n")
 
 
 def batch(

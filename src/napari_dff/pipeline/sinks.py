@@ -58,9 +58,8 @@ class ArraySink:
             self._store(name, (*acquisition.result_shape, *self._size), (*index, *pixels), values)
         for channel, image in enumerate(tile.images):
             shape = (*acquisition.leading_shape, *self._size, *image.shape[2:])
-            self._store(
-                "images", shape, (*acquisition.with_channel(index, channel), *pixels), image
-            )
+            where = acquisition.with_channel(index, channel)
+            self._store("images", shape, (*where, *pixels), image)
 
     def depth_map(self, index: Index, window: Window) -> DepthMap:
         """Return the refined depth map of a window."""
