@@ -33,7 +33,7 @@ from napari_dff.model.recipe import Recipe
 
 pytestmark = [
     pytest.mark.endurance,
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="what is killed here is a fork"),
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="the tests kill forks"),
 ]
 FILE_OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}  # audit events
 IMAGES = ("depth.tif", "index.tif", "uncertainty.tif", "all_in_focus.tif")
@@ -96,16 +96,16 @@ def staging_folders(folder: Path) -> list[Path]:
 NAMES = ("depth.tif", "index.tif", PROVENANCE_FILE, "recipe.json", "map.zarr", "picture.zarr")
 
 
-def write_small_result(place: Path, version: str) -> None:
+def write_small_result(folder: Path, version: str) -> None:
     for name in ("depth.tif", "index.tif", PROVENANCE_FILE, "recipe.json"):
-        (place / name).write_text(f"{version} {name}")
-    (place / "map.zarr" / "0").mkdir(parents=True)
-    (place / "map.zarr" / "0" / f"of {version}").write_text(version)
+        (folder / name).write_text(f"{version} {name}")
+    (folder / "map.zarr" / "0").mkdir(parents=True)
+    (folder / "map.zarr" / "0" / f"of {version}").write_text(version)
 
 
 def write(folder: Path, version: str) -> None:
-    with write_folder(folder, NAMES) as place:
-        write_small_result(place, version)
+    with write_folder(folder, NAMES) as new:
+        write_small_result(new, version)
 
 
 def write_zarr(path: Path, version: str) -> None:
@@ -129,31 +129,31 @@ def prepare_target(root: Path, target: Path, writer, old: bool) -> dict[str, byt
 
 def kill_at_every_operation(root: Path, name: str, writer, old: bool) -> list[int]:
     """Kill a write at every operation, and the recovery from it at every operation."""
-    place = root / "expected"
-    expected = [prepare_target(place, place / "in" / name, writer, old)]
-    writer(place / "in" / name, "new")
-    expected.append(content(place))
-    kills = [0, 0, 0]  # of the write; those that left a mixture; of what finished that
+    step_root = root / "expected"
+    expected = [prepare_target(step_root, step_root / "in" / name, writer, old)]
+    writer(step_root / "in" / name, "new")
+    expected.append(content(step_root))
+    kills = [0, 0, 0]  # of writes; of writes that left old and new files; of recoveries
     for step in itertools.count():
-        place = root / str(step)
-        target = place / "in" / name
-        assert prepare_target(place, target, writer, old) == expected[0]
+        step_root = root / str(step)
+        target = step_root / "in" / name
+        assert prepare_target(step_root, target, writer, old) == expected[0]
         if not kill_before_operation(step, partial(writer, target, "new")):
-            assert content(place) == expected[1]
+            assert content(step_root) == expected[1]
             return kills
         kills[0] += 1
-        there = content(place)
-        visible = {k: v for k, v in there.items() if STAGING_SUFFIX not in k}
-        if visible not in expected:  # no reader takes it for a result
+        files = content(step_root)
+        visible = {k: v for k, v in files.items() if STAGING_SUFFIX not in k}
+        if visible not in expected:  # readers refuse it
             assert not (target / PROVENANCE_FILE).exists()
             kills[1] += 1
-            for again in itertools.count():
-                if not kill_before_operation(again, partial(recover, target, NAMES)):
+            for recovery_step in itertools.count():
+                if not kill_before_operation(recovery_step, partial(recover, target, NAMES)):
                     break
                 kills[2] += 1
         recover(target, NAMES)
-        assert content(place) in expected
-        assert not staging_folders(place)
+        assert content(step_root) in expected
+        assert not staging_folders(step_root)
     return kills
 
 
@@ -204,25 +204,28 @@ def kill_runs_at_random(root: Path, seed: int, kills: int) -> dict[str, int]:
     assert all(expected[9][name] != expected[21][name] for name in IMAGES)
     start = time.monotonic()
     run(9)
-    whole = time.monotonic() - start
+    duration = time.monotonic() - start
     state, counts = 9, {"old": 0, "new": 0, "left over": 0}
     for kill in range(kills):
         other = 30 - state
-        before, dead = content(out), set(staging_folders(out.parent))
+        before, earlier_folders = content(out), set(staging_folders(out.parent))
         pid = fork(lambda window=other: run(window))
-        moving = 0.02 if kill % 2 else 0.5  # seconds; on a busy machine files take long to sync
-        sign, delay = (("", whole), ("new", whole / 2), ("old", moving))[kill % 3]
-        end, seen = time.monotonic() + 20 * whole, False
-        while sign and not seen and time.monotonic() < end:
-            seen = any((place / sign).exists() for place in set(staging_folders(out.parent)) - dead)
+        move_delay = 0.02 if kill % 2 else 0.5  # seconds; on a busy machine files take long to sync
+        file_name, delay = (("", duration), ("new", duration / 2), ("old", move_delay))[kill % 3]
+        end, reached = time.monotonic() + 20 * duration, False
+        while file_name and not reached and time.monotonic() < end:
+            reached = any(
+                (path / file_name).exists()
+                for path in set(staging_folders(out.parent)) - earlier_folders
+            )
         time.sleep(chance.uniform(0, delay))
         os.kill(pid, signal.SIGKILL)
         wait_for_end(pid)
-        places = staging_folders(out.parent)
-        counts["left over"] += bool(places)
-        if any((place / MOVES).exists() for place in places):
+        folders = staging_folders(out.parent)
+        counts["left over"] += bool(folders)
+        if any((path / MOVES).exists() for path in folders):
             recover(out, RESULT_NAMES)
-        assert not seen or not dead & set(places)  # leftovers are removed first
+        assert not reached or not earlier_folders & set(folders)  # leftovers are removed first
         if content(out) == before:
             counts["old"] += 1
         else:

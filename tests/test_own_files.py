@@ -134,9 +134,7 @@ def test_a_staging_folder_of_another_user_is_left_alone(tmp_path, monkeypatch):
 
 
 def test_a_link_or_a_pipe_in_the_place_of_a_staging_folder_or_lock_is_left_alone(tmp_path):
-    target = write_fake_staging_folder(
-        tmp_path / "elsewhere", journal([], ["depth.tif"]), inode=True
-    )
+    target = write_fake_staging_folder(tmp_path / "target", journal([], ["depth.tif"]), inode=True)
     link = tmp_path / f".results-aaaaaaaa{STAGING_SUFFIX}"
     link.symlink_to(target)
     pipe = tmp_path / f".results-bbbbbbbb{STAGING_SUFFIX}"
