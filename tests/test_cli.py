@@ -43,7 +43,7 @@ def test_help_loads_no_numerical_libraries():
 def test_every_choice_of_the_recipe_has_a_function():
     from napari_dff import focus, refinement
     from napari_dff.curve.peak import PEAK_MODELS
-    from napari_dff.depth.estimation import PREFERENCES
+    from napari_dff.curve.search import PREFERENCES
     from napari_dff.fusion import fuse as fusion
     from napari_dff.model import recipe
     from napari_dff.registration.matching import MATCHERS

@@ -11,9 +11,11 @@ import numpy as np
 
 from napari_dff.curve.noise import MIN_FLUCTUATION, detection_threshold
 from napari_dff.curve.peak import CURVE_PEAK, locate_peak
+from napari_dff.model.recipe import Prefer
 from napari_dff.runtime.jit import inline_kernel, kernel
 
 HIGHEST_PEAK, FIRST_PEAK, LAST_PEAK = 0, 1, -1  # the last two are also directions of search
+PREFERENCES: dict[Prefer, int] = {"sharpest": HIGHEST_PEAK, "first": FIRST_PEAK, "last": LAST_PEAK}
 MIN_PEAK_SHARE = 0.05  # of the highest peak: lower ones are not taken as the first or last peak
 DIP_FLUCTUATIONS = 3  # depth of the dip that separates two peaks, in fluctuations
 

@@ -10,13 +10,7 @@ import numpy.typing as npt
 
 from napari_dff.curve.noise import detection_z_score
 from napari_dff.curve.peak import PEAK_MODELS
-from napari_dff.curve.search import (
-    FIRST_PEAK,
-    HIGHEST_PEAK,
-    LAST_PEAK,
-    find_peaks,
-    find_strongest_peaks,
-)
+from napari_dff.curve.search import PREFERENCES, find_peaks, find_strongest_peaks
 from napari_dff.curve.volume import FocusVolume, as_focus_volume, focus_windows
 from napari_dff.model import checks
 from napari_dff.model.depth_map import DepthMap
@@ -30,7 +24,6 @@ SCATTER_SIGMA_PX = 5.0  # standard deviation of the Gaussian average that scatte
 SCATTER_RADIUS_PX = 60  # how far from a pixel its scatter depends on the depth: 3 such averages
 SCATTER_MAPS = 8  # (Y, X) float32 arrays of a window in memory while scatter is computed
 SCATTER_ERROR_FLOOR_PLANES = 0.05  # least error of a depth as a weight
-PREFERENCES: dict[Prefer, int] = {"sharpest": HIGHEST_PEAK, "first": FIRST_PEAK, "last": LAST_PEAK}
 
 
 class FocusPeaks(NamedTuple):

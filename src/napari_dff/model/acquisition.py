@@ -89,10 +89,8 @@ class Acquisition:
             with contextlib.suppress(ValueError):  # of a shape that does not fit
                 positions = np.broadcast_to(positions, shape)
                 return (positions if channel is None else positions.take(0, axis=channel)).copy()
-        raise ValueError(
-            f"positions must be one number per plane, ({count},) or {per_stack}, "
-            f"got shape {positions.shape}"
-        )
+        expected = f"one number per plane, ({count},) or {per_stack}"
+        raise ValueError(f"positions must be {expected}, got shape {positions.shape}")
 
     @property
     def leading_shape(self) -> Index:

@@ -59,21 +59,18 @@ def validate_positions(positions: npt.ArrayLike | None, count: int) -> np.ndarra
     monotonic = steps * np.sign(steps[0]) > 0
     if not monotonic.all():
         first, then = values[np.argmin(monotonic) :][:2]
-        raise ValueError(
-            "positions must rise (or fall) from plane to plane, in float32, "
-            f"got {first:g} and then {then:g}"
-        )
+        rule = "rise (or fall) from plane to plane, in float32"
+        raise ValueError(f"positions must {rule}, got {first:g} and then {then:g}")
     return values
 
 
 def validate_pixel_size(pixel_size: Any) -> tuple[float, float]:
     """Return height and width of a pixel; ValueError unless they are positive lengths."""
     size = as_numbers("pixel_size", pixel_size)
-    if size.shape != (2,) or not ((size >= 1 / MAX_MAGNITUDE) & (size <= MAX_MAGNITUDE)).all():
-        raise ValueError(
-            f"pixel_size must be two positive lengths, {1 / MAX_MAGNITUDE:g} to {MAX_MAGNITUDE:g}, "
-            f"got {pixel_size}"
-        )
+    low, high = 1 / MAX_MAGNITUDE, MAX_MAGNITUDE
+    if size.shape != (2,) or not ((size >= low) & (size <= high)).all():
+        lengths = f"two positive lengths, {low:g} to {high:g}"
+        raise ValueError(f"pixel_size must be {lengths}, got {pixel_size}")
     return float(size[0]), float(size[1])
 
 

@@ -11,8 +11,7 @@ import numpy as np
 
 from napari_dff.curve.noise import Noise, detection_threshold, detection_z_score
 from napari_dff.curve.peak import PEAK_MODELS, evaluate_fitted_peak
-from napari_dff.curve.search import find_peaks, find_strongest_peaks
-from napari_dff.depth.estimation import PREFERENCES
+from napari_dff.curve.search import PREFERENCES, find_peaks, find_strongest_peaks
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.stack import FocalStack
