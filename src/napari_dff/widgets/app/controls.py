@@ -3,17 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from magicgui.widgets import (
-    ComboBox,
-    Container,
-    FloatSpinBox,
-    Label,
-    PushButton,
-    SpinBox,
-    Table,
-    Widget,
-)
-from magicgui.widgets.bases import ValueWidget
+from magicgui.widgets import ComboBox, Container, FloatSpinBox, Label, PushButton, SpinBox, Table
+from magicgui.widgets.bases import ValueWidget, Widget
 from qtpy.QtWidgets import QLabel, QSizePolicy, QStyledItemDelegate
 
 from napari_dff.model.checks import Range

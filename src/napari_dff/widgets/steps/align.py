@@ -64,13 +64,8 @@ class AlignWidget(StepWidget):
         self.append(self.report)
         self.native.layout().addWidget(self.plot)
 
-    def compute(
-        self, inputs: RunInput, progress: Progress
-    ) -> tuple[AlignmentResult, np.ndarray, dict[Index, StackReport]]:
-        """Return the aligned planes, the matches as vectors, and the reports of all stacks.
-
-        Other channels get the transforms of the focus channel.
-        """
+    def compute(self, inputs: RunInput, progress: Progress) -> Any:
+        """Return the aligned planes, the matches as vectors, and the reports by leading index."""
         acquisition, recipe = inputs.acquisition, inputs.recipe
         aligned, transforms, valid = AlignedPlanes(acquisition), [], []
         reports: dict[Index, StackReport] = {}
@@ -78,13 +73,12 @@ class AlignWidget(StepWidget):
             planes = acquisition.focus_stack(index).planes
             shape = planes.shape[1:3]
             lazy = align_by_recipe(planes, recipe, None, located)
-            loaded = None
             if aligned.in_memory:
-                loaded, valid_pixels = load_aligned(lazy, located)
+                loaded, mask = load_aligned(lazy, located)
             else:
-                valid_pixels = lazy.valid(full_window(shape))
+                loaded, mask = None, lazy.valid(full_window(shape))
             aligned.write(index, acquisition.focus_channel, lazy, loaded, located)
-            for channel in acquisition.other_channels:
+            for channel in acquisition.other_channels:  # get the transforms of the focus channel
                 planes = acquisition.channel_stack(index, channel).planes
                 other = align_by_recipe(planes, recipe, lazy.transforms, located)
                 aligned.write(index, channel, other, progress=located)
@@ -93,7 +87,7 @@ class AlignWidget(StepWidget):
             channels = range(len(acquisition.channels))
             reports |= {acquisition.with_channel(index, c): report for c in channels}
             transforms.append(lazy.transforms)
-            valid.append(valid_pixels)
+            valid.append(mask)
         joined = aligned.join(), acquisition.join(transforms), acquisition.join(valid)
         return AlignmentResult(*joined), match_vectors(reports, acquisition), reports
 
@@ -109,7 +103,7 @@ class AlignWidget(StepWidget):
 
     def _on_slider(self, _: Any = None) -> None:
         super()._on_slider()
-        if self._reported is None or self._reported not in self._viewer.layers:
+        if self._reported not in self._viewer.layers:
             self._reports, self._reported = {}, None
             return
         report = self._reports.get(index_in_view(self._viewer, self._reported))
@@ -150,10 +144,7 @@ def add_alignment(run: RunLayers, result: AlignmentResult) -> Iterator[None]:
 
 
 def match_vectors(reports: dict[Index, StackReport], acquisition: Acquisition) -> np.ndarray:
-    """Return the displacements of the inliers as napari's vectors, (N, 2, D) float64.
-
-    They are starts and displacements along the D axes (…, Z, Y, X) of the layer, in pixels.
-    """
+    """Return starts and displacements of the inliers along the D axes, (N, 2, D), in pixels."""
     parts = [np.zeros((0, 2, len(acquisition.axes) + 3))]
     for index in map(acquisition.focus_index, acquisition.indices):
         for plane in reports[index].planes:

@@ -24,13 +24,10 @@ TOOLTIP = (
 
 
 class HintsForm:
-    """Choice of a layer with hints, of what new points mean, and a button for a new layer.
+    """Choice of a layer with hints, of what new points mean, and a button for a new layer."""
 
-    `source` returns the stack layer.
-    """
-
-    def __init__(self, viewer: Viewer, source: Callable[[], Image | None]) -> None:
-        self._viewer, self._source = viewer, source
+    def __init__(self, viewer: Viewer, stack: Callable[[], Image | None]) -> None:
+        self._viewer, self._stack = viewer, stack
         self.layer = combo_box("hints", self._hint_layers, TOOLTIP, nullable=True)
         self.new = push_button("New hints", "Add a layer of points and click on it.", self._on_new)
         meanings = [SHARP, BACKGROUND_CHOICE]
@@ -48,7 +45,7 @@ class HintsForm:
         ]
 
     def _on_new(self) -> None:
-        source = self._source()
+        source = self._stack()
         if source is None:
             return
         points = self._viewer.add_points(

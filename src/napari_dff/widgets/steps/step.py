@@ -117,7 +117,7 @@ class StepWidget(StepForm):
 
     def _on_slider(self, _: Any = None) -> None:
         source = self.stack.value
-        if source is None or source.ndim <= 3 or source not in self._viewer.layers:
+        if source not in self._viewer.layers or source.ndim <= 3:
             return
         index = index_in_view(self._viewer, source)
         if index != self._index:

@@ -1,6 +1,7 @@
 """Figure and movie: the planes beside the all-in-focus image, and a figure for print."""
 
 import contextlib
+from functools import partial
 
 from napari.layers import Image, Shapes
 from napari.viewer import Viewer
@@ -75,9 +76,8 @@ class FigureWidget(Tool):
             return
         viewer, stack = self._viewer, self._stack()
         source = source_of(viewer, self.depth_layer())
-        picture = find_layer(viewer, "refined all in focus", source) or find_layer(
-            viewer, "all in focus", source
-        )
+        pictures = (find_layer(viewer, f"{p}all in focus", source) for p in ("refined ", ""))
+        picture = next((layer for layer in pictures if layer is not None), None)
         camera, grid, dims = viewer.scene.camera, viewer.canvas.grid, viewer.dims
         view = (dims, "current_step"), (camera, "zoom"), (camera, "center"), (grid, "enabled")
         for owner, name in (*view, *((layer, "visible") for layer in viewer.layers)):
@@ -112,12 +112,8 @@ class FigureWidget(Tool):
 
     @show_errors
     def _on_figure(self) -> None:
-        content = self._content()
-        path = self.ask_save_path("Save figure", "figure.png", figures.FIGURE_SUFFIXES)
         settings = {"colormap": self.colormap.value, "width": self.inches.value}
+        draw = partial(figures.publication_figure, self._content(), **settings)
+        path = self.ask_save_path("Save figure", "figure.png", figures.FIGURE_SUFFIXES)
         if path is not None:
-
-            def save(_: object) -> None:
-                figures.write_figure(path, figures.publication_figure(content, **settings))
-
-            self.start_task(save)
+            self.start_task(lambda _: figures.write_figure(path, draw()))

@@ -32,23 +32,16 @@ class Heights(NamedTuple):
 
 def heights_of(viewer: Viewer, layer: Image) -> Heights:
     """Return the heights of a depth layer in view; ValueError without a known unit."""
-    in_view, uncertainty = (
-        index_in_view(viewer, layer),
-        related_values(viewer, layer, "uncertainty"),
-    )
+    in_view = index_in_view(viewer, layer)
+    uncertainty = related_values(viewer, layer, "uncertainty")
     heights = layers.result_values(layer, in_view).astype(np.float32)
     if uncertainty is not None:
         heights = np.where(np.isfinite(uncertainty), heights, np.float32(np.nan))
-    return Heights(
-        layer,
-        heights,
-        uncertainty,
-        related_values(viewer, layer, "all in focus"),
-        layers.pixel_size_of(layer),
-        validate_unit(layers.unit_of(layer)),
-        _index_of_stack(viewer, layer),
-        describe_index(layer.axis_labels, in_view, layers.leading_shape(layer)),
-    )
+    picture = related_values(viewer, layer, "all in focus")
+    size, unit = layers.pixel_size_of(layer), validate_unit(layers.unit_of(layer))
+    words = describe_index(layer.axis_labels, in_view, layers.leading_shape(layer))
+    index = _index_of_stack(viewer, layer)
+    return Heights(layer, heights, uncertainty, picture, size, unit, index, words)
 
 
 def _index_of_stack(viewer: Viewer, layer: Layer) -> tuple[int, ...]:

@@ -26,10 +26,7 @@ Pixel = tuple[int, int]  # row and column
 
 
 class InspectorWidget(TaskWidget):
-    """Shows the focus curve of the clicked pixel, its peaks, and the depth in the layers.
-
-    Works on the stack and on every layer made from it. The viewer goes to the sharpest plane.
-    """
+    """Shows the focus curve of a pixel that is clicked in a stack or in a layer made from it."""
 
     title = "Focus curve"
 
@@ -185,7 +182,8 @@ class InspectorWidget(TaskWidget):
             label = f"({row}, {column})" if len(self.curves) > 1 else "focus"
             _draw_curve(axes, curve, colour, label)
         if self.curves:
-            depths = {"estimate": (curve.depth, curve.uncertainty), **self._layer_depths}
+            depths = {name: depth for name, (depth, _) in self._layer_depths.items()}
+            depths = {"estimate": curve.depth, **depths}
             _draw_details(axes, curve, colour, depths)  # of the newest
             axes.set_xlabel(f"position ({self._unit})")
             axes.set_yscale("log" if self.logarithmic.value else "linear")
@@ -223,13 +221,11 @@ def _draw_curve(axes: Axes, curve: FocusCurve, colour: str, label: str) -> None:
         axes.axvspan(*limits, color=colour, alpha=0.35, lw=0)
 
 
-def _draw_details(
-    axes: Axes, curve: FocusCurve, colour: str, depths: dict[str, tuple[float, float]]
-) -> None:
-    """Draw the threshold, the second peak, and lines at the depths (value and uncertainty)."""
+def _draw_details(axes: Axes, curve: FocusCurve, colour: str, depths: dict[str, float]) -> None:
+    """Draw the threshold, the second peak, and lines at the depths."""
     axes.axhline(curve.detection_threshold, color=colour, ls=":", lw=1, label="detection threshold")
     if len(curve.others):
         axes.axvline(curve.others[0], color=COLOURS[1], ls="-.", lw=1, label="second peak")
-    for name, (depth, _) in depths.items():
+    for name, depth in depths.items():
         style = "--" if name == "estimate" else "-"
         axes.axvline(depth, color=COLOURS[4], ls=style, lw=1, label=name)

@@ -96,7 +96,7 @@ class MeasureWidget(Tool):
 
     def _on_mouse_move(self, viewer: Viewer, event: Any) -> None:
         layer = self.input_layer.value
-        if layer is None or layer not in viewer.layers:
+        if layer not in viewer.layers:
             return
         pixel = geometry.pixel_at(viewer, layer, event)
         if pixel is None:

@@ -60,11 +60,9 @@ class SurfaceWidget(Tool):
 
     @show_errors
     def _on_run(self) -> None:
-        heights, faces = self.heights(), self.faces.value
-        self.start_task(
-            lambda _: mesh(heights.heights, heights.pixel_size, faces=faces),
-            lambda surface: self._show_surface(heights, surface),
-        )
+        heights = self.heights()
+        compute = partial(mesh, heights.heights, heights.pixel_size, faces=self.faces.value)
+        self.start_task(lambda _: compute(), partial(self._show_surface, heights))
 
     def _show_surface(self, heights: Heights, surface: Mesh) -> Iterator[None]:
         """Add the Surface layer, hide all others, and look at it from the side."""
@@ -82,11 +80,10 @@ class SurfaceWidget(Tool):
             yield
         look |= {"scale": (1, 1, 1), "translate": (0.0, *depth.translate[-2:])}
         run = RunLayers(viewer, source, {}, [depth])
-        shown = run.show("surface", data, "surface", **look)
+        visible = [layer for layer in viewer.layers if layer.visible]
+        run.show("surface", data, "surface", **look)
         if viewer.dims.ndisplay == 2:
-            self._hidden_layers = [
-                layer for layer in viewer.layers if layer.visible and layer is not shown
-            ]
+            self._hidden_layers = visible
             for layer in self._hidden_layers:
                 layer.visible = False
             viewer.dims.ndisplay = 3
@@ -119,12 +116,12 @@ class SurfaceWidget(Tool):
 
     @show_errors
     def _on_export(self) -> None:
-        heights, faces = self.heights(), self.faces.value
+        heights = self.heights()
         path = self.ask_save_path("Save mesh", "surface.obj", tuple(MESH_ENCODERS))
         if path is None:
             return
         image = heights.picture if self.drape.value else None
-        compute_mesh = partial(mesh, heights.heights, heights.pixel_size, faces=faces)
+        compute_mesh = partial(mesh, heights.heights, heights.pixel_size, faces=self.faces.value)
         self.start_task(lambda _: save_mesh(path, compute_mesh(), texture=image))
 
 
