@@ -18,8 +18,8 @@ SHARP, BACKGROUND_CHOICE = "sharp in the plane shown", "background: never sharp"
 POINT_DIAMETER_PX = 3
 SHARP_LABEL, BACKGROUND_LABEL = 1, 2  # in a Labels layer
 TOOLTIP = (
-    "Known depths: points, each in the plane in which it is sharp (or marked as background); or "
-    "labels, 1 painted in the plane in which it is sharp and 2 on background."
+    "Known depths. Points: each in the plane in which it is sharp, or marked as background. "
+    "Labels: 1 in the plane in which a pixel is sharp, 2 on background in any plane."
 )
 
 

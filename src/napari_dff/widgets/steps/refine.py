@@ -26,7 +26,7 @@ from napari_dff.widgets.steps.step import Arrays, StackInput
 class RefineWidget(MapsStep):
     """Computes the refined depth, uncertainty, plane index and all-in-focus image.
 
-    Where only the hints differ from the newest run, only the depth around them is solved again.
+    If only the hints have changed since the newest run, only the depth around them is computed.
     """
 
     title = "Refine"
@@ -38,8 +38,8 @@ class RefineWidget(MapsStep):
 
     def __init__(self, viewer: Viewer) -> None:
         self.hints = HintsForm(viewer, lambda: self.stack.value)
-        # Of the newest run and of the one in preparation: a key that is equal as long as nothing
-        # but the hints has changed.
+        # A key and the result of the newest run, a key and the hints of the next one. The keys are
+        # equal if only the hints have changed.
         self._previous: tuple[Any, PreviousResult | None] = (None, None)
         self._prepared: tuple[Any, np.ndarray | None] = (None, None)
         super().__init__(viewer)

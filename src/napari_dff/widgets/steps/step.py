@@ -172,7 +172,7 @@ class StepWidget(StepForm):
         self._controls.start([run], compute, lambda result: self._add_layers(run, result))
 
     def _add_layers(self, run: RunLayers, result: Any) -> Iterator[None]:
-        """Add the layers and keep the selection, so that selecting a result is a change."""
+        """Add the layers and restore the selection: `_on_selected` follows the user only."""
         active = self._viewer.layers.selection.active
         yield from self.add_layers(run, result)
         if active in self._viewer.layers:

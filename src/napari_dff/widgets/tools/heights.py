@@ -53,7 +53,7 @@ def _index_of_stack(viewer: Viewer, layer: Layer) -> tuple[int, ...]:
 def related_values(viewer: Viewer, layer: Layer, role: str) -> np.ndarray | None:  # (Y, X[, 3])
     """Return the uncertainty or the all-in-focus image that belongs to a depth layer in view.
 
-    `role` is without "refined". To a levelled depth belongs the refined one if there is any.
+    `role` is without "refined". For a levelled depth it is the refined one, if there is one.
     """
     prefixes = {"refined depth": ["refined "], "levelled depth": ["refined ", ""]}
     source = plugin_metadata(layer).get("source")

@@ -127,14 +127,14 @@ class ReuseWidget(Tool):
 
 
 def _result_shape(layer: Layer, min_length: int = 1) -> tuple[int, ...]:
-    """Return the lengths of the leading axes, 1 for channels; without axes that are shorter."""
+    """Return the lengths of the leading axes, 1 for channels, that are at least `min_length`."""
     channel = channel_axis(parse_axis_labels(layer.axis_labels) or ())
     lengths = (1 if i == channel else n for i, n in enumerate(layers.leading_shape(layer)))
     return tuple(n for n in lengths if n >= min_length)
 
 
 def _stack_numbers(layer: Layer) -> np.ndarray:
-    """Return for each leading index the number of the result that applies: channels share it."""
+    """Return the number of the result for each leading index; all channels have the same."""
     shape = _result_shape(layer)
     numbers = np.arange(math.prod(shape)).reshape(shape)
     return np.broadcast_to(numbers, layers.leading_shape(layer))
@@ -147,7 +147,8 @@ def _apply(
     images = []
     for index, number in np.ndenumerate(numbers):
         image = take(planes, index)
-        if result.transforms is not None:  # % because a single one applies to all
+        # The remainder is 0 where there is a single result, which applies to all stacks.
+        if result.transforms is not None:
             transforms = result.transforms[number % len(result.transforms)]
             image, _ = resample(image, transforms, progress=progress)
         if result.depth is not None:

@@ -41,7 +41,7 @@ class Tool(TaskWidget):
         return layer
 
     def heights(self) -> Heights:
-        """Return the heights in view, whose stack the status will name."""
+        """Return the heights in view; the status at the end of a task names their stack."""
         heights = heights_of(self._viewer, self.depth_layer())
         self.stack_in_words = heights.stack_in_words
         return heights
