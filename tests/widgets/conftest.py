@@ -129,8 +129,7 @@ def person(viewer, qtbot):
 def notifications(monkeypatch):
     """Return the list of the error notifications."""
     messages = []
-    for module in ("app.task_widget", "app.worker"):
-        monkeypatch.setattr(f"napari_dff.widgets.{module}.show_error", messages.append)
+    monkeypatch.setattr("napari_dff.widgets.app.task_widget.show_error", messages.append)
     return messages
 
 

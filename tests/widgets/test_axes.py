@@ -20,10 +20,9 @@ from napari_dff.depth import depth_map
 from napari_dff.model.stack import FocalStack
 from napari_dff.pipeline import driver as pipeline
 from napari_dff.pipeline.preview import focus_curve
-from napari_dff.widgets.app.axes import parse_axes, parse_axis_labels
+from napari_dff.widgets.app.axes import acquisition_of, parse_axes, parse_axis_labels
 from napari_dff.widgets.app.layers import plugin_metadata
 from napari_dff.widgets.app.preview import OFF, VIEW
-from napari_dff.widgets.app.series import acquisition_of
 
 AT = 10 + 2.0 * np.arange(8)
 STILL = Recipe(registration="none")
@@ -109,7 +108,7 @@ def test_every_time_gets_its_own_depth_and_all_channels_an_image_there(person, s
         assert picture.get_value(world, world=True) == picture.data[at[0], at[1], 0, at[3], at[4]]
     assert plugin_metadata(depth)["focus_channel"] == 1
     widget.axes.focus.value = 0
-    assert "another focus channel" in widget.freshness.label.value
+    assert "another focus channel" in widget.freshness.value
     assert "--focus-channel 0" in widget.command()
     person.undo(widget)
     assert person.roles() == {"mine"}

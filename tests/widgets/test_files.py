@@ -11,8 +11,8 @@ from napari_dff import Recipe, depth_from_focus, synthetic
 from napari_dff.cli.program import main
 from napari_dff.io import save_reconstruction, write_image, write_stack
 from napari_dff.model.stack import FocalStack
+from napari_dff.widgets.app.axes import acquisition_of
 from napari_dff.widgets.app.layers import is_stack, plugin_metadata, role_of, settings_of
-from napari_dff.widgets.app.series import acquisition_of
 from napari_dff.widgets.files.layer_writer import SaveError
 from napari_dff.widgets.files.reader import reader
 from napari_dff.widgets.files.result_writer import write_results

@@ -45,7 +45,7 @@ def test_clicked_points_are_hard_constraints(person, ready, bare):
     places = np.argwhere(hints == 7)
     assert np.abs(places - 30).max() <= 3
     assert np.abs(np.argwhere(hints == BACKGROUND) - (70, 66)).max() <= 3
-    assert "has changed" not in widget.freshness.label.value  # the result has no hints
+    assert "has changed" not in widget.freshness.value  # the result has no hints
 
     person.run(widget)
     depth, doubt = person.layer("refined depth"), person.layer("refined uncertainty")
@@ -63,7 +63,7 @@ def test_clicked_points_are_hard_constraints(person, ready, bare):
     assert not np.array_equal(depth.data, before)
     points.selected_data = {0, 1}
     points.remove_selected()
-    assert "'hints · mine' has changed since" in widget.freshness.label.value
+    assert "'hints · mine' has changed since" in widget.freshness.value
     person.run(widget)
     assert np.percentile(np.abs(depth.data - before) / 2.0, 99) < 0.05
 

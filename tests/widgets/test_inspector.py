@@ -6,7 +6,7 @@ import pytest
 
 from napari_dff import Recipe
 from napari_dff.pipeline.preview import focus_curve
-from napari_dff.widgets.app.series import acquisition_of
+from napari_dff.widgets.app.axes import acquisition_of
 
 
 def wait_for_curves(person, widget, count=1):

@@ -9,7 +9,7 @@ import pytest
 from qtpy.QtCore import QThreadPool
 
 from napari_dff import synthetic
-from napari_dff.widgets.app import worker
+from napari_dff.widgets.app import task_widget
 from napari_dff.widgets.app.preview import VIEW
 from napari_dff.widgets.app.runs import RunLayers
 
@@ -153,7 +153,7 @@ def test_the_stack_may_change_or_vanish_during_a_run(person, blocked, notificati
         blocked.go.set()
         person.wait(widget)
         assert status in widget.status.value, name
-        assert fresh in widget.freshness.label.value, name
+        assert fresh in widget.freshness.value, name
         assert ("focus" in person.roles()) == (status == "done"), name
         assert len(notifications) == (status != "done"), name
         notifications.clear()
@@ -176,7 +176,7 @@ def settled(person):
     """Wait until nothing is computed and no layers are added or removed."""
     assert QThreadPool.globalInstance().waitForDone(10_000)
     person.qtbot.wait(20)
-    person.qtbot.waitUntil(lambda: not worker._updates)
+    person.qtbot.waitUntil(lambda: not task_widget._updates)
 
 
 def test_docks_may_be_closed_during_a_run(person, blocked, tiny):
@@ -214,7 +214,7 @@ def test_a_dock_may_be_closed_while_layers_are_added_or_undone(person, tiny):
             person.press(widget.undo)
         else:
             person.press(widget.run)
-            person.qtbot.waitUntil(lambda: len(person.viewer.layers) > 1)
+            person.qtbot.waitUntil(lambda: len(person.viewer.layers) > 1, timeout=60_000)
         close(person, widget)
         settled(person)
         assert person.roles() in ({"mine"}, {"mine"} | REFINED)
@@ -286,7 +286,7 @@ def test_the_viewer_may_be_closed_during_a_run(person, blocked, tiny, moment):
         person.press(all_.run)
     elif moment == "showing":
         person.press(all_.run)
-        person.qtbot.waitUntil(lambda: len(person.viewer.layers) > 1)
+        person.qtbot.waitUntil(lambda: len(person.viewer.layers) > 1, timeout=60_000)
     else:
         person.run(all_)
         person.press(all_.undo)

@@ -24,21 +24,21 @@ def steps(person, surface):
 
 def test_a_result_is_out_of_date_when_its_input_or_settings_have_changed(person, steps):
     source, focus, depth = steps
-    assert depth.freshness.label.value == ""
+    assert depth.freshness.value == ""
     depth.form.settings["peak"].value = "gaussian"
-    assert "other settings: peak curve → gaussian" in depth.freshness.label.value
+    assert "other settings: peak curve → gaussian" in depth.freshness.value
     depth.form.settings["peak"].value = "curve"
-    assert depth.freshness.label.value == ""
+    assert depth.freshness.value == ""
     focus.form.settings["window"].value = 15
-    assert "window 9 → 15" in focus.freshness.label.value
+    assert "window 9 → 15" in focus.freshness.value
     person.run(focus)
-    assert focus.freshness.label.value == ""
-    assert "'focus · mine' has changed since" in depth.freshness.label.value
+    assert focus.freshness.value == ""
+    assert "'focus · mine' has changed since" in depth.freshness.value
     person.undo(focus)
-    assert depth.freshness.label.value == ""  # up to date again
+    assert depth.freshness.value == ""  # up to date again
     source.data = source.data.copy()
-    assert "'mine' has changed since" in focus.freshness.label.value
-    assert "out of date" in depth.freshness.label.value
+    assert "'mine' has changed since" in focus.freshness.value
+    assert "out of date" in depth.freshness.value
 
 
 def test_undo_removes_added_layers(person, steps):

@@ -1,15 +1,15 @@
-"""The axes of a stack layer: named by the labels of the layer or by the user, never guessed.
-
-The leading axes are those before Z, Y, X.
-"""
+"""The axes of a stack layer, named by its labels or by the user, and the acquisition in it."""
 
 import re
 from collections.abc import Sequence
 
 from napari.layers import Image, Layer
+from napari.viewer import Viewer
 
-from napari_dff.model.acquisition import CHANNEL_LABELS
-from napari_dff.widgets.app.layers import leading_shape, plugin_metadata
+from napari_dff.model.acquisition import CHANNEL_LABELS, Acquisition, channel_axis
+from napari_dff.model.stack import FocalStack
+from napari_dff.widgets.app import layers
+from napari_dff.widgets.app.geometry import index_in_view
 
 SPATIAL = ("z", "y", "x")
 UNNAMED_AXIS = re.compile(r"\s*(axis|dim)?[\s_]*-?\d*\s*")  # napari's own labels
@@ -17,19 +17,17 @@ UNNAMED_AXIS = re.compile(r"\s*(axis|dim)?[\s_]*-?\d*\s*")  # napari's own label
 
 def leading_axis_names(layer: Image) -> tuple[str, ...]:
     """Return the names of the leading axes of a stack layer; ValueError if they have none."""
-    if layer.ndim <= 3:
-        return ()
-    names = parse_axis_labels(layer.axis_labels)
+    names = parse_axis_labels(layer.axis_labels) if layer.ndim > 3 else ()
     if names is None:
         raise ValueError(axes_request(layer))
     return names
 
 
 def parse_axis_labels(labels: Sequence[str]) -> tuple[str, ...] | None:
-    """Return the names of the leading axes in lower case; None if the labels leave doubt.
+    """Return the names of the leading axes, those before Z, Y, X, in lower case.
 
-    They do so if a leading axis has no name, two have the same or two are channels, or if the last
-    axes have names other than z, y, x.
+    None if one of them has no name, two have the same or two are channels, or if the last axes have
+    names other than z, y, x.
     """
     names = tuple(re.sub(r"[\s,;]+", "_", label.strip().lower()) for label in labels)
     leading, last = names[:-3], names[-3:]
@@ -51,7 +49,7 @@ def axes_request(layer: Layer) -> str:
 
 
 def format_axes(labels: Sequence[str]) -> str:
-    """Return the axes as a user writes them, "T C Z Y X"; "" if the labels leave doubt."""
+    """Return the axes as a user writes them, "T C Z Y X"; "" if the labels do not name them."""
     names = parse_axis_labels(labels)
     axes = () if names is None else (*names, *SPATIAL)
     return " ".join(name.upper() if len(name) == 1 else name for name in axes)
@@ -60,10 +58,7 @@ def format_axes(labels: Sequence[str]) -> str:
 def parse_axes(text: str, layer: Layer) -> tuple[str, ...]:
     """Return labels for all axes of a layer from "T C Z Y X", "tczyx" or "time z y x".
 
-    Raises
-    ------
-    ValueError
-        If they do not fit the layer.
+    ValueError if they do not fit the layer.
     """
     words = [word for word in re.split(r"[\s,;]+", text.lower()) if word]
     if len(words) == 1 and len(words[0]) == layer.ndim:
@@ -73,10 +68,48 @@ def parse_axes(text: str, layer: Layer) -> tuple[str, ...]:
     return tuple(words)
 
 
-def channel_titles(layer: Image, axis: int) -> list[str]:
-    """Return number and name of each channel: "0 DAPI"; the number alone if there are no names."""
-    count = leading_shape(layer)[axis]
-    names = list(plugin_metadata(layer).get("channels", ()))
-    if len(names) != count:
-        names = [""] * count
+def channel_titles(layer: Image) -> list[str]:
+    """Return number and name of each channel, "0 DAPI"; none without a channel axis."""
+    axis = channel_axis(parse_axis_labels(layer.axis_labels) or ())
+    names = () if axis is None else layers.channel_names(layer, layers.leading_shape(layer)[axis])
     return [f"{i} {name}".strip() for i, name in enumerate(names)]
+
+
+def acquisition_of(layer: Image | None, focus_channel: int | None = None) -> Acquisition:
+    """Return the focal stacks in an Image layer.
+
+    ValueError if it has none, its axes have no names, or no one of several channels is chosen.
+    """
+    layer = layers.require_stack(layer)
+    axes = leading_axis_names(layer)
+    axis = channel_axis(axes)
+    count = 1 if axis is None else layers.leading_shape(layer)[axis]
+    if count == 1:
+        focus_channel = 0
+    if focus_channel is None:
+        raise ValueError(
+            f"choose the focus channel of {layer.name!r}: which of its {count} channels the depth "
+            "is computed from"
+        )
+    return Acquisition(
+        layers.planes_of(layer),
+        layers.positions_of(layer),
+        layers.pixel_size_of(layer),
+        layers.unit_of(layer),
+        channels=("",) * count,
+        axes=axes,
+        focus_channel=focus_channel,
+    )
+
+
+def stack_in_view(viewer: Viewer, layer: Image, *, focus: bool = True) -> FocalStack:
+    """Return the stack of a layer at the position of the sliders.
+
+    With `focus`, it is that of the focus channel, if this is known; else of the channel in view.
+    """
+    index = index_in_view(viewer, layers.require_stack(layer))
+    axis = channel_axis(leading_axis_names(layer))
+    channel = None if axis is None else index[axis]
+    if focus:
+        channel = layers.plugin_metadata(layer).get("focus_channel", channel)
+    return acquisition_of(layer, channel).focus_stack(index)

@@ -14,23 +14,15 @@ COLOURS = ("#4c9be8", "#f2a33c", "#6cc27a", "#d678c4", "#e0605c", "#a08be0")
 class Canvas(FigureCanvasQTAgg):
     """A matplotlib canvas that follows the viewer's theme.
 
-    Parameters
-    ----------
-    viewer : napari Viewer
-    rows : int
-        Number of plots, one above the other, that share the x-axis.
-    height : int
-        Minimum height in pixels.
+    It has `rows` plots, one above the other, that share the x-axis; `height` is the minimum.
     """
 
     def __init__(self, viewer: Viewer, rows: int = 1, height: int = 240) -> None:
         super().__init__(Figure(figsize=(3, 2), layout="constrained"))  # type: ignore[no-untyped-call]
         self._viewer = viewer
-        self.axes: list[Axes] = list(
-            self.figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
-        )
-        self.setMinimumHeight(height)
-        self.setMinimumWidth(240)
+        plots = self.figure.subplots(rows, 1, sharex=True, squeeze=False)
+        self.axes: list[Axes] = list(plots[:, 0])
+        self.setMinimumSize(240, height)
         viewer.events.theme.connect(self.follow_theme)
         self.destroyed.connect(lambda: viewer.events.theme.disconnect(self.follow_theme))
         self.follow_theme()
@@ -53,15 +45,12 @@ class Canvas(FigureCanvasQTAgg):
         for axes in self.axes:
             axes.set_facecolor(back)
             axes.tick_params(colors=front, labelsize=8)
-            for part in (axes.xaxis.label, axes.yaxis.label):
-                part.set_color(front)
-                part.set_fontsize(9)
-            name = axes.get_title(loc="left")
-            axes.set_title(name, loc="left", color=front, fontsize=8, pad=2)
-            for spine in axes.spines.values():
-                spine.set_color(front)
-            legend = axes.get_legend()
-            if legend is not None:
+            for label in (axes.xaxis.label, axes.yaxis.label):
+                label.set(color=front, fontsize=9)
+            title = axes.get_title(loc="left")
+            axes.set_title(title, loc="left", color=front, fontsize=8, pad=2)
+            axes.spines[:].set_color(front)
+            if (legend := axes.get_legend()) is not None:
                 legend.get_frame().set(facecolor=back, edgecolor="none", alpha=0.7)
                 for text in legend.get_texts():
                     text.set(color=front, fontsize=8)

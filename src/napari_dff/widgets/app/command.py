@@ -23,7 +23,11 @@ def stack_arguments(stack: Image) -> list[str]:
         path = path.parent  # napari stacked the frames of this folder
     if _is_as_in_file(stack):
         return [str(path)]
-    arguments = [str(path), *_axes_arguments(stack)]
+    names = parse_axis_labels(stack.axis_labels) or ()
+    letters = [AXIS_LETTERS.get(name, name.upper()) for name in names]
+    arguments = [str(path)]
+    if letters and set(letters) <= set("PTC"):  # the command line has letters for all of them
+        arguments += ["--axes", "".join(letters) + "ZYX"]
     try:
         axes = zip(stack.scale[-3:], stack.units[-3:], strict=True)
         spacing = [abs(step) * (1 * unit).to("micrometer").m for step, unit in axes]
@@ -51,10 +55,3 @@ def _is_as_in_file(stack: Image) -> bool:
     units = tuple(str(unit) for unit in stack.units)
     same = (np.allclose(getattr(stack, name), in_file[name]) for name in ("scale", "translate"))
     return all(same) and units == tuple(in_file["units"])
-
-
-def _axes_arguments(stack: Image) -> list[str]:
-    """Return the option for the axes, if the command line has letters for all of them."""
-    names = parse_axis_labels(stack.axis_labels) or ()
-    letters = [AXIS_LETTERS.get(name, name.upper()) for name in names]
-    return ["--axes", "".join(letters) + "ZYX"] if letters and set(letters) <= set("PTC") else []

@@ -4,12 +4,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from magicgui.widgets import Label
 from napari.layers import Layer
 from napari.viewer import Viewer
 from psygnal import SignalInstance
 
-from napari_dff.widgets.app.controls import wrapping_label
 from napari_dff.widgets.app.layers import layer_by_id, plugin_metadata
 
 CHANGE_EVENTS = ("data", "paint", "features", "scale", "translate", "units")  # of a layer
@@ -41,10 +39,8 @@ def set_edit_count(layer: Layer, count: int) -> None:
 
 
 def _count_edit(event: Any) -> None:
-    layer = event.source
-    if layer in _edit_counts:
-        _edit_counts[layer] += 1
-        layers_changed.emit()
+    _edit_counts[event.source] += 1
+    layers_changed.emit()
 
 
 def outdated_reason(viewer: Viewer, layer: Layer) -> str:
@@ -60,34 +56,14 @@ def outdated_reason(viewer: Viewer, layer: Layer) -> str:
     return ""
 
 
-class FreshnessLabel:
-    """A label that warns when a result of a step is out of date.
+def freshness_warning(
+    viewer: Viewer, results: Iterable[Layer], setting_changes: Callable[[Layer], str]
+) -> str:
+    """Return which result of a form is out of date, and why; empty if none is.
 
-    `results` returns the layers to check. `setting_changes` describes how the form differs from the
-    settings of a layer; empty if it does not.
+    `setting_changes` describes how the form differs from the settings of a result.
     """
-
-    def __init__(
-        self,
-        viewer: Viewer,
-        results: Callable[[], Iterable[Layer]],
-        setting_changes: Callable[[Layer], str],
-    ) -> None:
-        self._viewer, self._results, self._setting_changes = viewer, results, setting_changes
-        self.label: Label = wrapping_label()
-        layers_changed.connect(self.update)
-
-    def update(self) -> None:
-        """Check the results."""
-        warning = ""
-        for layer in self._results():
-            if reason := outdated_reason(self._viewer, layer) or self._setting_changes(layer):
-                warning = f"⚠ {layer.name!r} is out of date: {reason}"
-                break
-        if self.label.value != warning:
-            self.label.value = warning
-        self.label.visible = bool(warning)
-
-    def close(self) -> None:
-        """Stop checking."""
-        layers_changed.disconnect(self.update)
+    for layer in results:
+        if reason := outdated_reason(viewer, layer) or setting_changes(layer):
+            return f"⚠ {layer.name!r} is out of date: {reason}"
+    return ""

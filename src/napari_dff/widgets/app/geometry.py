@@ -12,33 +12,23 @@ from napari_dff.widgets.app.layers import leading_shape, plane_shape, planes_of,
 
 def index_in_view(viewer: Viewer, layer: Layer) -> tuple[int, ...]:
     """Return the index along the leading axes of a layer at which the sliders are."""
-    count = len(leading_shape(layer))
-    if not count:
+    shape = leading_shape(layer)
+    if not shape:
         return ()
-    shape = np.array(planes_of(layer).shape[:count])
-    at = np.rint(np.asarray(layer.world_to_data(viewer.dims.point))[:count]).astype(int)
-    return tuple(int(i) for i in np.clip(at, 0, shape - 1))
+    index = np.rint(layer.world_to_data(viewer.dims.point)[: len(shape)]).astype(int)
+    return tuple(np.clip(index, 0, np.subtract(shape, 1)).tolist())
 
 
 def placement(
     source: Layer,
-    axes: int,
-    window: Window | None = None,
-    shape: tuple[int, ...] | None = None,
+    axes: int,  # of the data, which are the last ones of the stack
+    window: Window | None = None,  # of the planes, if the data cover only that
+    shape: tuple[int, ...] | None = None,  # of the data
 ) -> dict[str, Any]:
     """Return scale, translation etc. of data that lie on a stack.
 
-    Parameters
-    ----------
-    source : Layer
-        The stack.
-    axes : int
-        Number of axes of the data, which are the last ones of the stack.
-    window : Window, optional
-        Of the planes, if the data cover only that.
-    shape : tuple of int, optional
-        Of the data. Along an axis of length 1 they extend over the whole stack: a depth map
-        lies in all planes and is visible at every position of the sliders.
+    Along an axis of length 1, data with a `shape` extend over the whole stack, so that a depth map
+    is visible at every position of the sliders.
     """
     last = slice(-axes, None)
     corner, extent = np.zeros(axes), np.ones(axes)
@@ -64,21 +54,17 @@ def pixel_at(viewer: Viewer, source: Layer, event: Any) -> tuple[int, int] | Non
     position = _surface_point(viewer, event) if viewer.dims.ndisplay == 3 else event.position
     if position is None:
         return None
-    row, column = (int(np.rint(v)) for v in np.asarray(source.world_to_data(position))[-2:])
+    row, column = np.rint(source.world_to_data(position)[-2:]).astype(int).tolist()
     height, width = plane_shape(source)
     return (row, column) if 0 <= row < height and 0 <= column < width else None
 
 
 def _surface_point(viewer: Viewer, event: Any) -> np.ndarray | None:
     """Return the point in the world of a surface under the mouse, in 3-D; None if none is."""
+    view = {"view_direction": event.view_direction, "dims_displayed": list(event.dims_displayed)}
     for layer in reversed(viewer.layers):
         if role_of(layer) == "surface" and layer.visible:
-            hit = layer.get_value(
-                event.position,
-                view_direction=event.view_direction,
-                dims_displayed=list(event.dims_displayed),
-                world=True,
-            )
+            hit = layer.get_value(event.position, **view, world=True)
             if hit is not None and hit[1] is not None:
                 corners = layer.vertices[layer.faces[hit[1]]]
                 return np.asarray(layer.data_to_world(corners.mean(axis=0)))
@@ -87,8 +73,8 @@ def _surface_point(viewer: Viewer, event: Any) -> np.ndarray | None:
 
 def window_in_view(source: Layer, max_side: int) -> Window | None:
     """Return the window of the planes in view, of at most `max_side` pixels a side; or None."""
-    corners = np.asarray(source.corner_pixels)[:, -2:]
-    return _centred_window(corners[0], corners[1] + 1, plane_shape(source), max_side)
+    first, last = np.asarray(source.corner_pixels)[:, -2:]
+    return _centred_window(first, last + 1, plane_shape(source), max_side)
 
 
 def window_in_rectangle(source: Layer, shapes: Layer | None, max_side: int) -> Window | None:
@@ -96,7 +82,7 @@ def window_in_rectangle(source: Layer, shapes: Layer | None, max_side: int) -> W
     if shapes is None or not len(shapes.data):
         return None
     world = [shapes.data_to_world(corner) for corner in shapes.data[-1]]
-    corners = np.array([np.asarray(source.world_to_data(point))[-2:] for point in world])
+    corners = np.array([source.world_to_data(point)[-2:] for point in world])
     first, last = np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0))
     return _centred_window(first, last, plane_shape(source), max_side)
 
@@ -105,13 +91,9 @@ def _centred_window(
     first: np.ndarray, last: np.ndarray, shape: tuple[int, int], max_side: int
 ) -> Window | None:
     """Return the window from `first` to `last` (exclusive), or the centre of a larger one."""
-    ends = []
-    for low, high, size in zip(first, last, shape, strict=True):
-        low, high = max(int(low), 0), min(int(high), size)
-        if high - low > max_side:
-            low = (low + high - max_side) // 2
-            high = low + max_side
-        if high - low < 1:
-            return None
-        ends += [low, high]
-    return Window(*ends).expand(0, shape)
+    low, high = np.maximum(first, 0).astype(int), np.minimum(last, shape).astype(int)
+    low = np.where(high - low > max_side, (low + high - max_side) // 2, low)
+    high = np.minimum(high, low + max_side)
+    if (high <= low).any():
+        return None
+    return Window(*np.stack([low, high], axis=1).ravel().tolist()).expand(0, shape)

@@ -76,42 +76,37 @@ def plane_shape(layer: Layer) -> tuple[int, int]:
     return int(shape[-2]), int(shape[-1])
 
 
-def at_index(values: np.ndarray, index: tuple[int, ...], trailing: int) -> np.ndarray:
-    """Return the part of `values` at an index along the leading axes.
+def channel_names(layer: Layer, count: int) -> tuple[str, ...]:
+    """Return the names of the channels; empty ones if there is not one for each."""
+    names = tuple(map(str, plugin_metadata(layer).get("channels", ())))
+    return names if len(names) == count else ("",) * count
 
-    `values` have the leading axes and `trailing` others, or only these. A leading axis of length 1
-    holds for all indices.
+
+def at_index(values: np.ndarray, index: tuple[int, ...], trailing: int) -> np.ndarray:
+    """Return the part of `values` at an index along the leading axes; length 1 holds for all.
+
+    `values` have the leading axes and `trailing` others, or only these.
     """
     shape = values.shape[: values.ndim - trailing]
     if len(shape) not in (0, len(index)):
         raise ValueError(f"there must be {len(index)} axes before the last {trailing}, got {shape}")
-    return np.asarray(values[_broadcast_index(index, shape)])
+    return np.asarray(values[tuple(i if n > 1 else 0 for i, n in zip(index, shape, strict=False))])
 
 
 def result_values(layer: Layer, index: tuple[int, ...]) -> np.ndarray:
     """Return a result at an index along the leading axes: (Y, X[, 3]), or (Z, Y, X)."""
     values = layer.data
-    if not index or values.ndim < len(index) + 3:
-        return np.asarray(values)
-    values = values[_broadcast_index(index, values.shape[: len(index)])]
-    return np.asarray(values[0] if len(values) == 1 else values)
-
-
-def _broadcast_index(index: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the index in axes of which those of length 1 hold for all indices."""
-    return tuple(i if n > 1 else 0 for i, n in zip(index, shape, strict=False))
+    if index and values.ndim >= len(index) + 3:
+        values = at_index(values, index, values.ndim - len(index))
+        values = values[0] if len(values) == 1 else values
+    return np.asarray(values)
 
 
 def positions_of(layer: Layer) -> np.ndarray:
-    """Return the focus positions of the planes of a stack layer, in its unit.
+    """Return the focus positions of the planes of a stack layer, in its unit: (Z,) or (…, Z).
 
     These are the positions in the file, while the scale and translation of the layer agree with
     them; otherwise multiples of the scale.
-
-    Returns
-    -------
-    (Z,) or (…, Z) float64
-        With the leading axes if the positions differ along them.
     """
     z, count = layer.ndim - 3, planes_of(layer).shape[layer.ndim - 3]
     step, first = float(layer.scale[z]), float(layer.translate[z])
@@ -135,9 +130,8 @@ def require_stack(layer: Image | None) -> Image:
     if layer is None:
         raise ValueError("no stack: open a focal stack (File ▸ Open Sample has some) and choose it")
     if layer.ndim < 3:
-        raise ValueError(
-            f"layer {layer.name!r} must be a stack with axes Z, Y, X, got {layer.ndim} axes"
-        )
+        axes = f"{layer.ndim} axes"
+        raise ValueError(f"layer {layer.name!r} must be a stack with axes Z, Y, X, got {axes}")
     return layer
 
 
@@ -150,9 +144,8 @@ def unit_of(layer: Layer) -> str:
     """Return the unit of Z, Y and X of a layer; ValueError if they differ."""
     units = [str(unit) for unit in layer.units[-3:]]
     if len(set(units)) > 1:
-        raise ValueError(
-            f"layer {layer.name!r} must have one unit for Z, Y and X, got {', '.join(units)}"
-        )
+        names = ", ".join(units)
+        raise ValueError(f"layer {layer.name!r} must have one unit for Z, Y and X, got {names}")
     return units[0]
 
 
@@ -168,14 +161,10 @@ def source_of(viewer: Viewer, layer: Layer) -> Layer | None:
 
 
 def valid_mask(source: Layer, index: tuple[int, ...] = ()) -> np.ndarray:
-    """Return the pixels that have data in every plane of a stack: (Y, X) bool.
-
-    At the rim of an aligned stack, planes lack data.
-    """
+    """Return the pixels that have data in every plane of a stack, (Y, X) bool."""
     valid = plugin_metadata(source).get("valid")
-    if valid is None:
-        return np.ones(plane_shape(source), bool)
-    return at_index(np.asarray(valid), index, 2)
+    everywhere = np.ones(plane_shape(source), bool)
+    return everywhere if valid is None else at_index(np.asarray(valid), index, 2)
 
 
 def input_stack_of(viewer: Viewer, layer: Layer) -> Layer | None:
@@ -190,10 +179,9 @@ def input_stack_of(viewer: Viewer, layer: Layer) -> Layer | None:
 
 def find_layer(viewer: Viewer, role: str, source: Layer) -> Layer | None:
     """Return the layer of this role that was computed from `source`; None if there is none."""
-    for layer in viewer.layers:
-        if role_of(layer) == role and plugin_metadata(layer).get("source") == str(source.unique_id):
-            return layer
-    return None
+    source_id = str(source.unique_id)
+    results = (each for each in viewer.layers if plugin_metadata(each).get("source") == source_id)
+    return next((layer for layer in results if role_of(layer) == role), None)
 
 
 def require_layer(viewer: Viewer, role: str, source: Layer, step: str) -> Layer:
@@ -201,12 +189,11 @@ def require_layer(viewer: Viewer, role: str, source: Layer, step: str) -> Layer:
     layer = find_layer(viewer, role, source)
     if layer is None:
         raise ValueError(f"{source.name!r} has no layer {role!r} yet: run {step!r} first")
-    shape, stack_shape = layer.data.shape[: layer.ndim], planes_of(source).shape[: source.ndim]
-    lengths = zip(reversed(shape), reversed(stack_shape), strict=False)
-    if not all(n in (1, full) for n, full in lengths):
+    shape, full = layer.data.shape[: layer.ndim], planes_of(source).shape[: source.ndim]
+    if any(n not in (1, m) for n, m in zip(reversed(shape), reversed(full), strict=False)):
         raise ValueError(
-            f"the shape of {layer.name!r}, {shape}, does not fit that of {source.name!r}, "
-            f"{stack_shape}: run {step!r} again"
+            f"the shape of {layer.name!r}, {shape}, does not fit that of {source.name!r}, {full}: "
+            f"run {step!r} again"
         )
     return layer
 

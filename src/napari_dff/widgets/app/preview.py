@@ -15,8 +15,9 @@ from napari_dff.pipeline.tile import MARGIN_PX
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app.geometry import placement, window_in_rectangle, window_in_view
+from napari_dff.widgets.app.layer_data import layer_on_stack
 from napari_dff.widgets.app.layers import METADATA_KEY, plane_shape, role_of, stack_name_of
-from napari_dff.widgets.app.worker import BackgroundTask, update_layers
+from napari_dff.widgets.app.task_widget import BackgroundTask, update_layers
 
 MAX_SIDE_PX = 464 - 2 * MARGIN_PX  # the margin is computed as well
 MIN_SIDE_PX = 16
@@ -33,17 +34,17 @@ class PreviewImage(NamedTuple):
 
 
 class PreviewRequest(NamedTuple):
-    """The stack layer of a preview, the computation in a thread, and a note for the status."""
+    """The stack layer of a preview, its computation, and a note for the status."""
 
     source: Image
-    compute: Callable[[Window, Progress], Sequence[PreviewImage]]
+    compute: Callable[[Window, Progress], Sequence[PreviewImage]]  # in a thread
     note: str
 
 
 class Preview:
     """Computes a part of the planes in the background and shows it on the stack.
 
-    `choice` is the widget that turns it on; `prepare` returns None if there is nothing to preview.
+    `choice` turns it on; `prepare` returns None if there is nothing to preview.
     """
 
     def __init__(
@@ -62,11 +63,10 @@ class Preview:
         )
         self._task: BackgroundTask | None = None
         self._restart = False  # when the running task ends
-        self._layers = PreviewLayers(viewer)
-        self._rectangle = PreviewRectangle(viewer, self.request)
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(START_DELAY_MS)
+        self._layers: list[Layer] = []  # that show the preview on `_source`
+        self._source: Layer | None = None
+        self._connected_rectangle: Shapes | None = None
+        self._timer = QTimer(singleShot=True, interval=START_DELAY_MS)  # type: ignore[call-arg]
         self._timer.timeout.connect(self._start)
         self.choice.changed.connect(self._on_choice)
         self._camera_events = viewer.scene.camera.events.center, viewer.scene.camera.events.zoom
@@ -83,11 +83,13 @@ class Preview:
         self._timer.stop()
         if self._task is not None:
             self._task.cancel()
-        self._layers.hide()
+        # Not removed: napari's canvas can crash without a layer that was visible in 2-D and 3-D.
+        for layer in self._layers:
+            layer.visible = False
 
     def hide_if_of(self, source: Layer) -> None:
         """Hide the preview if it lies on this layer, which was removed."""
-        if source is self._layers.source:
+        if source is self._source:
             self.hide()
 
     def close(self) -> None:
@@ -96,18 +98,18 @@ class Preview:
             self._timer.stop()
         if self._task is not None:
             self._task.abandon()
-        update_layers(self._layers.remove())
+        update_layers(self._remove_layers())
         for event in self._camera_events:
             event.disconnect(self._on_camera)
 
     def _on_choice(self) -> None:
         if self.choice.value == OFF:
             self.hide()
-            self._rectangle.hide()
+            if (shapes := self._rectangle_layer()) is not None:
+                shapes.visible = False
             self._show_status("preview off")
         elif self.choice.value == RECTANGLE:
-            request = None if self._rectangle.layer() is not None else self._prepare()
-            self._rectangle.draw(None if request is None else request.source)
+            self._draw_rectangle()
         self.request()
 
     def _on_camera(self, _: Any) -> None:
@@ -122,28 +124,27 @@ class Preview:
         request = self._prepare() if self.choice.value != OFF else None
         if request is None:
             return
-        source, in_view = request.source, self.choice.value == VIEW
         if self._viewer.dims.ndisplay == 3:
             self._show_status("no preview in 3-D")
             return
-        window = (
-            window_in_view(source, MAX_SIDE_PX)
-            if in_view
-            else window_in_rectangle(source, self._rectangle.layer(), MAX_SIDE_PX)
-        )
+        source = request.source
+        if self.choice.value == VIEW:
+            window, place = window_in_view(source, MAX_SIDE_PX), "in view"
+        else:
+            window = window_in_rectangle(source, self._rectangle_layer(), MAX_SIDE_PX)
+            place = "in the rectangle"
         if window is None or min(window.shape) < MIN_SIDE_PX:
-            place = "in view" if in_view else "in the rectangle"
             self._show_status(f"no preview: nothing of the stack is {place}")
             return
         start_s = time.perf_counter()
 
         def show(images: Sequence[PreviewImage]) -> None:
+            if source not in self._viewer.layers or self.choice.value == OFF:
+                return
             self._show(source, window, images)
-            seconds = time.perf_counter() - start_s
-            height, width = window.shape
-            self._show_status(
-                f"preview of {height} × {width} pixels in {seconds:.2f} s{request.note}"
-            )
+            seconds, (height, width) = time.perf_counter() - start_s, window.shape
+            size = f"{height} × {width} pixels"
+            self._show_status(f"preview of {size} in {seconds:.2f} s{request.note}")
 
         self._task = BackgroundTask(
             "Preview",
@@ -153,7 +154,6 @@ class Preview:
             self._task_finished,
             quiet=True,
         )
-        self._task.start()
 
     def _task_finished(self) -> None:
         self._task = None
@@ -162,38 +162,50 @@ class Preview:
             self._start()
 
     def _show(self, source: Image, window: Window, images: Sequence[PreviewImage]) -> None:
-        if source not in self._viewer.layers or self.choice.value == OFF:
-            return
-        active = self._viewer.layers.selection.active
-        self._layers.show(source, window, images)
-        if self.choice.value == RECTANGLE:
-            self._rectangle.raise_to_top()
-        if active is not None and active in self._viewer.layers:
-            self._viewer.layers.selection.active = active
+        """Update the layers, or add them, so that they lie on a window of `source`."""
+        viewer_layers = self._viewer.layers
+        active, earlier = viewer_layers.selection.active, self._layers
+        self._source, self._layers = source, []
+        for image in images:
+            look = {"window": window, **image.look}
+            data, look, _ = layer_on_stack(source, image.role, image.data, **look)
+            layer = next((each for each in viewer_layers if role_of(each) == image.role), None)
+            if layer is not None and (layer.data.ndim, layer.rgb) != (data.ndim, look["rgb"]):
+                viewer_layers.remove(layer)
+                layer = None
+            if layer is None:
+                layer = self._viewer.add_layer(Layer.create(data, look, "image"))
+            else:
+                layer.data, layer.visible = data, True
+                for key, value in look.items():
+                    if key not in ("rgb", "colormap", "visible"):  # the user may have changed them
+                        setattr(layer, key, value)
+            self._layers.append(layer)
+        for layer in earlier:
+            layer.visible = layer in self._layers
+        shapes = self._rectangle_layer()
+        if shapes is not None and self.choice.value == RECTANGLE:
+            viewer_layers.move(viewer_layers.index(shapes), len(viewer_layers))  # stays visible
+            if shapes.mode == "add_rectangle":
+                shapes.mode = "select"
+        if active is not None and active in viewer_layers:
+            viewer_layers.selection.active = active
 
-
-class PreviewRectangle:
-    """The Shapes layer in which the user draws the rectangle to preview."""
-
-    def __init__(self, viewer: Viewer, changed: Callable[[Any], None]) -> None:
-        self._viewer, self._changed = viewer, changed
-        self._connected: Shapes | None = None
-
-    def layer(self) -> Shapes | None:
-        """Return the layer, which another form may have added."""
-        roles = {role_of(layer): layer for layer in self._viewer.layers}
-        shapes = roles.get("preview region")
-        if shapes is not None and shapes is not self._connected:
-            shapes.events.data.connect(self._changed)
-            self._connected = shapes
+    def _rectangle_layer(self) -> Shapes | None:
+        """Return the layer with the rectangle to preview, which another form may have added."""
+        shapes = {role_of(x): x for x in self._viewer.layers}.get("preview region")
+        if shapes is not None and shapes is not self._connected_rectangle:
+            shapes.events.data.connect(self.request)
+            self._connected_rectangle = shapes
         return shapes
 
-    def draw(self, source: Image | None) -> None:
-        """Let the user draw a rectangle, in a new layer on `source` if there is none yet."""
-        shapes = self.layer()
+    def _draw_rectangle(self) -> None:
+        """Let the user draw a rectangle, in a new layer on the stack if there is none yet."""
+        shapes = self._rectangle_layer()
         if shapes is None:
-            if source is None:
+            if (request := self._prepare()) is None:
                 return
+            source = request.source
             shapes = self._viewer.add_shapes(
                 ndim=2,
                 name=f"preview region · {stack_name_of(source)}",
@@ -207,71 +219,7 @@ class PreviewRectangle:
         self._viewer.layers.selection.active = shapes
         shapes.mode = "add_rectangle"
 
-    def hide(self) -> None:
-        """Hide the layer, if there is one."""
-        shapes = self.layer()
-        if shapes is not None:
-            shapes.visible = False
-
-    def raise_to_top(self) -> None:
-        """Move the layer above all others, so that it stays visible, and select shapes in it."""
-        shapes, layers = self.layer(), self._viewer.layers
-        if shapes is not None:
-            layers.move(layers.index(shapes), len(layers))
-            if shapes.mode == "add_rectangle":
-                shapes.mode = "select"
-
-
-class PreviewLayers:
-    """The image layers of a preview, and the stack layer that they lie on."""
-
-    def __init__(self, viewer: Viewer) -> None:
-        self.source: Layer | None = None
-        self._viewer = viewer
-        self._layers: list[Layer] = []
-
-    def show(self, source: Image, window: Window, images: Sequence[PreviewImage]) -> None:
-        """Update the layers, or add them, so that they lie on a window of `source`."""
-        earlier, self._layers, self.source = self._layers, [], source
-        existing = {
-            role_of(layer): layer
-            for layer in self._viewer.layers
-            if role_of(layer).startswith("preview ") and isinstance(layer, Image)
-        }
-        name = stack_name_of(source)
-        for role, data, look in images:
-            rgb = bool(look.get("rgb", False))
-            settings = {"name": f"{role} · {name}", **placement(source, data.ndim - rgb, window)}
-            layer = existing.get(role)
-            if layer is not None and (layer.data.ndim != data.ndim or layer.rgb != rgb):
-                self._viewer.layers.remove(layer)
-                layer = None
-            if layer is None:
-                metadata = {METADATA_KEY: {"role": role, "root": name}}
-                settings |= {"rgb": False, "metadata": metadata, **look}
-                layer = Layer.create(data, settings, "image")
-                self._viewer.add_layer(layer)
-            else:
-                layer.data = data
-                layer.visible = True
-                for key, value in {**settings, **look}.items():
-                    if key not in ("rgb", "colormap", "visible"):  # the user may have changed them
-                        setattr(layer, key, value)
-            self._layers.append(layer)
-        for layer in earlier:
-            layer.visible = layer in self._layers
-
-    def hide(self) -> None:
-        """Hide the layers.
-
-        They are not removed: napari's canvas can crash where a layer is removed that was visible
-        both in 2-D and in 3-D.
-        """
-        for layer in self._layers:
-            layer.visible = False
-
-    def remove(self) -> Iterator[None]:
-        """Remove the layers, one at each step of the iterator."""
+    def _remove_layers(self) -> Iterator[None]:
         for layer in self._layers:
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)

@@ -1,68 +1,44 @@
-"""The layers of one run: added or updated on their source, and undone."""
+"""The layers of one run, added or updated on their source, and the buttons that run and undo."""
 
 import contextlib
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
-from types import SimpleNamespace
+from functools import reduce
+from operator import or_
 from typing import Any, Literal
 
 import numpy as np
+from magicgui.widgets import PushButton
 from napari.layers import Layer
 from napari.viewer import Viewer
 
+from napari_dff.runtime.progress import Progress
+from napari_dff.widgets.app import layers
+from napari_dff.widgets.app.controls import button_row, push_button
 from napari_dff.widgets.app.freshness import edit_count, layers_changed, set_edit_count, version
 from napari_dff.widgets.app.layer_data import layer_on_stack
-from napari_dff.widgets.app.layers import (
-    METADATA_KEY,
-    find_layer,
-    is_stack,
-    planes_of,
-    plugin_metadata,
-    positions_of,
-    settings_of,
-)
-from napari_dff.widgets.app.maps import Maps
-from napari_dff.widgets.app.worker import update_layers
+from napari_dff.widgets.app.task_widget import TaskWidget, update_layers
 
-PLACEMENT = ("scale", "translate", "rotate", "affine", "units", "axis_labels")
+CONTENTS = ("data", "scale", "translate", "rotate", "affine", "units", "axis_labels")
 
 
 class RunLayers:
-    """The layers of one run, which can be undone.
-
-    Parameters
-    ----------
-    viewer : napari Viewer
-    source : Layer
-        The layer that the results lie on, in general the stack.
-    settings : dict
-        Settings of this run; those of `inputs` are added.
-    inputs : sequence of Layer
-        All layers that the result is computed from.
-    step : str
-        Title of the form.
-    metadata : dict
-        Further metadata of all layers.
-    """
+    """The layers of one run, which can be undone."""
 
     def __init__(
         self,
         viewer: Viewer,
-        source: Layer,
-        settings: dict[str, Any],
-        inputs: Sequence[Layer],
-        step: str = "",
-        metadata: dict[str, Any] | None = None,
+        source: Layer,  # on which the results lie, in general the stack
+        settings: dict[str, Any],  # of this run; those of the inputs are added
+        inputs: Sequence[Layer],  # all layers that the result is computed from
+        step: str = "",  # title of the form
+        metadata: dict[str, Any] | None = None,  # further ones of all layers
     ) -> None:
         self._viewer, self.source = viewer, source
-        self._shape = planes_of(source).shape
+        self._shape = layers.planes_of(source).shape
         self._layers: list[Layer] = []
         self._undo_actions: list[Callable[[], None]] = []
-        self.settings: dict[str, Any] = {}
-        for layer in inputs:
-            self.settings |= settings_of(layer)
-        self.settings |= settings
+        self.settings = reduce(or_, [*map(layers.settings_of, inputs), settings])
         self._metadata = {
             "source": str(source.unique_id),
             "run": uuid.uuid4().hex,
@@ -82,32 +58,17 @@ class RunLayers:
         metadata: dict[str, Any] | None = None,
         **look: Any,
     ) -> Layer:
-        """Show data exactly on the source: in the layer of this role, or in a new one.
+        """Show data on the source, as in `layer_on_stack`: in the layer of this role, or a new one.
 
-        A layer that is updated keeps its name, and a colormap and contrast limits that the user has
-        chosen.
-
-        Parameters
-        ----------
-        role, kind : str
-        data : array or tuple
-            With all or the last axes of the source; length 1 where the data are constant.
-        metadata : dict
-            Further metadata of this layer.
-        **look
-            Attributes of a new layer.
-
-        Raises
-        ------
-        ValueError
-            If the source was removed, or has planes of another shape now.
+        An updated layer keeps its name, and colormap and contrast limits that the user has chosen.
+        ValueError if the source was removed, or has planes of another shape now.
         """
         self._check_source()
         limits = look.get("contrast_limits")
         own = {"limits": limits, **self._metadata, **(metadata or {})}
         new = Layer.create(*layer_on_stack(self.source, role, data, kind, own, **look))
-        old = find_layer(self._viewer, role, self.source)
-        if old is not None and _same_kind(old, new):
+        old = layers.find_layer(self._viewer, role, self.source)
+        if old is not None and _kind(old) == _kind(new):
             self._update(old, new, limits)
             layer = old
         else:
@@ -118,18 +79,10 @@ class RunLayers:
         layers_changed.emit()
         return layer
 
-    def show_maps(
-        self, maps: Maps, prefix: str = "", metadata: dict[str, Any] | None = None
-    ) -> Iterator[None]:
-        """Show the layers of a depth map and its image, one at each step of the iterator."""
-        for role, data, kind, look in maps.layers:
-            self.show(f"{prefix}{role}", data, kind, metadata=metadata, **look)
-            yield
-
     def is_superseded(self) -> bool:
         """Return whether a newer run has updated layers of this one."""
-        layers = [layer for layer in self._layers if layer in self._viewer.layers]
-        return any(plugin_metadata(layer).get("run") != self._metadata["run"] for layer in layers)
+        own, run = set(self._layers) & set(self._viewer.layers), self._metadata["run"]
+        return any(layers.plugin_metadata(layer).get("run") != run for layer in own)
 
     def undo(self) -> Iterator[None]:
         """Restore the layers as they were before, one at each step of the iterator."""
@@ -142,8 +95,7 @@ class RunLayers:
         source = self.source
         if source not in self._viewer.layers:
             raise ValueError(f"layer {source.name!r} was removed meanwhile: no result to put on it")
-        shape = planes_of(source).shape
-        if shape != self._shape:
+        if (shape := layers.planes_of(source).shape) != self._shape:
             raise ValueError(
                 f"layer {source.name!r} got other planes meanwhile, {shape} instead of "
                 f"{self._shape}: no result to put on it"
@@ -151,79 +103,113 @@ class RunLayers:
 
     def _update(self, layer: Layer, new: Layer, limits: tuple[float, float] | None) -> None:
         self._undo_actions.append(_restore_action(layer))
-        old_limits = plugin_metadata(layer).get("limits")
-        _copy_data(new, layer)
+        old_limits = layers.plugin_metadata(layer).get("limits")
+        for name in CONTENTS:
+            setattr(layer, name, getattr(new, name))
         by_user = old_limits is not None and not np.allclose(layer.contrast_limits, old_limits)
         if limits is not None and not by_user:
             layer.contrast_limits = limits
-        layer.metadata = {**layer.metadata, METADATA_KEY: plugin_metadata(new)}
+        layer.metadata = {**layer.metadata, layers.METADATA_KEY: layers.plugin_metadata(new)}
 
     def _add(self, new: Layer, old: Layer | None) -> None:
         """Add a layer, in place of one of another kind if there is one."""
-        layers = self._viewer.layers
+        viewer_layers = self._viewer.layers
         if old is not None:
-            index = layers.index(old)
-            layers.remove(old)
-            self._undo_actions.append(lambda: layers.insert(index, old))
-        self._undo_actions.append(lambda: layers.remove(new) if new in layers else None)
+            index = viewer_layers.index(old)
+            viewer_layers.remove(old)
+            self._undo_actions.append(lambda: viewer_layers.insert(index, old))
+        self._undo_actions.append(
+            lambda: viewer_layers.remove(new) if new in viewer_layers else None
+        )
         self._viewer.add_layer(new)
 
 
-def add_or_undo(steps: Iterator[None], runs: Sequence[RunLayers]) -> Iterator[None]:
-    """Run steps that add layers; after an error, undo those that were added, and raise it."""
-    try:
-        yield from steps
-    except Exception:
+class RunControls:
+    """Run, Cancel and Undo of a form, which itself connects the signal of Run.
+
+    `undone` is called when Undo undoes something.
+    """
+
+    def __init__(
+        self, form: TaskWidget, tooltip: str, undone: Callable[[], None] = lambda: None
+    ) -> None:
+        self._form, self._undone = form, undone
+        self._runs: Sequence[RunLayers] = ()  # the newest, which Undo takes back
+        self.run = PushButton(text="Run", tooltip=tooltip)
+        self.cancel = push_button("Cancel", "Stop; no layer changes.", form.cancel_task)
+        restore = "Restore the layers as they were before Run."
+        self.undo = push_button("Undo", restore, self.undo_last)
+        self.buttons = self.run, self.cancel, self.undo
+        self.row = button_row(*self.buttons)
+        self._enable(busy=False)
+        form.busyChanged.connect(self._enable)
+
+    def start(
+        self,
+        runs: Sequence[RunLayers],
+        compute: Callable[[Progress], Any],
+        add_layers: Callable[[Any], Iterator[None]],
+    ) -> None:
+        """Compute in the background, then add the layers of the result to `runs`, or none."""
+
+        def done(result: Any) -> Iterator[None]:
+            try:
+                yield from add_layers(result)
+            except Exception:
+                yield from self._restore(runs)
+                raise
+            self._runs = runs
+
+        self._form.start_task(compute, done)
+
+    def undo_last(self) -> None:
+        """Undo the newest run, unless another form has changed its layers since."""
+        if self._form.busy or not self._runs:
+            return
+        if any(run.is_superseded() for run in self._runs):
+            self._form.show_status(
+                "not undone: a newer run has changed these layers; undo that first"
+            )
+            return
+        runs, self._runs = self._runs, ()
+        self.undo.enabled = False
+        self._undone()
+        update_layers(self._restore(runs))
+
+    def _restore(self, runs: Sequence[RunLayers]) -> Iterator[None]:
         for run in runs:
             yield from run.undo()
-        raise
-
-
-def undo_runs(runs: Sequence[RunLayers], show_status: Callable[[str], None]) -> None:
-    """Undo runs, one layer after the other, and then show a sentence."""
-
-    def finished() -> None:
         with contextlib.suppress(RuntimeError):  # the form is closed and its label deleted
-            show_status("undone: the layers are as they were before")
+            self._form.show_status("undone: the layers are as they were before")
 
-    update_layers(chain.from_iterable(run.undo() for run in runs), finished)
+    def _enable(self, busy: bool) -> None:
+        self.run.enabled, self.cancel.enabled = not busy, busy
+        self.undo.enabled = bool(self._runs) and not busy
 
 
 def _stack_metadata(source: Layer) -> dict[str, Any]:
     """Return the metadata of a stack that its results keep, to save them as a run does."""
     keys = ("channels", "focus_channel", "input", "transforms")
-    metadata = {key: value for key, value in plugin_metadata(source).items() if key in keys}
-    if is_stack(source):
-        metadata["positions"] = positions_of(source)
+    metadata = {key: value for key, value in layers.plugin_metadata(source).items() if key in keys}
+    if layers.is_stack(source):
+        metadata["positions"] = layers.positions_of(source)
         metadata.setdefault("input", {"path": source.source.path or "", "layer": source.name})
     return metadata
 
 
-def _copy_data(new: Any, layer: Layer) -> None:
-    """Give a layer the data and the placement of `new`, a layer or a snapshot of one."""
-    layer.data = new.data
-    for name in PLACEMENT:
-        setattr(layer, name, getattr(new, name))
-
-
 def _restore_action(layer: Layer) -> Callable[[], None]:
     """Return a function that restores the present contents of a layer."""
-    count, metadata = edit_count(layer), dict(layer.metadata)
-    snapshot = SimpleNamespace(
-        data=layer.data, **{name: getattr(layer, name) for name in PLACEMENT}
-    )
-    limits = getattr(layer, "contrast_limits", None)
+    count, names = edit_count(layer), (*CONTENTS, "contrast_limits")
+    contents = {name: getattr(layer, name) for name in names if hasattr(layer, name)}
+    contents["metadata"] = dict(layer.metadata)
 
     def restore() -> None:
-        _copy_data(snapshot, layer)
-        if limits is not None:
-            layer.contrast_limits = limits
-        layer.metadata = metadata
+        for name, value in contents.items():
+            setattr(layer, name, value)
         set_edit_count(layer, count)
 
     return restore
 
 
-def _same_kind(old: Layer, new: Layer) -> bool:
-    same_colour = getattr(old, "rgb", False) == getattr(new, "rgb", False)
-    return type(old) is type(new) and old.ndim == new.ndim and same_colour
+def _kind(layer: Layer) -> tuple[type, int, bool]:
+    return type(layer), layer.ndim, getattr(layer, "rgb", False)

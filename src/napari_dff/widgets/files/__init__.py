@@ -1,1 +1,1 @@
-"""The reader, writers and samples that the plugin contributes to napari."""
+"""The reader, the samples and the writers that the plugin contributes to napari."""

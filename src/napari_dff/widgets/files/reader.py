@@ -1,22 +1,33 @@
-"""Reader of files in napari: focal stacks with their metadata, and results.
+"""Reader of focal stacks and results in napari, and the sample data.
 
 The reader declines files that napari's own reader opens as well.
 """
 
+import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from napari.utils.notifications import show_error
 
-from napari_dff.io import StackError, frames_in, read_acquisitions
+from napari_dff.io import StackError, frames_in, read_acquisitions, sample_path
+from napari_dff.io.readers import results
+from napari_dff.io.readers.axes import reason
 from napari_dff.io.readers.bioio_files import BIOIO_PLUGINS
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES
 from napari_dff.io.readers.tiff_opening import open_tiff
 from napari_dff.io.readers.zarr_store import is_zarr
 from napari_dff.model.stack import MIN_PLANES
-from napari_dff.widgets.app.layer_data import LayerData, stack_layer, stack_title
-from napari_dff.widgets.files.results import is_result, result_layers
+from napari_dff.widgets.app.layer_data import (
+    MAX_LOADED_BYTES,
+    RESULT_IMAGES,
+    LayerData,
+    run_layers,
+    saved_layer,
+    stack_layer,
+    stack_title,
+)
 
 Reader = Callable[[str | Sequence[str]], list[LayerData]]
 
@@ -25,8 +36,8 @@ def reader(path: str | Sequence[str]) -> Reader | None:
     """Return the function that reads `path`; None if it holds neither focal stack nor result."""
     if not isinstance(path, str):  # several files, which napari stacks itself
         return None
-    if is_result(Path(path)):
-        return _read_result
+    if _is_result(Path(path)):
+        return lambda path: _result_layers(Path(str(path)))
     return _read_stacks if _may_hold_stacks(Path(path)) else None
 
 
@@ -49,37 +60,32 @@ def _read_stacks(path: str | Sequence[str]) -> list[LayerData]:
     return [stack_layer(each, stack_title(path, each.name), path) for each in acquisitions]
 
 
-def _read_result(path: str | Sequence[str]) -> list[LayerData]:
-    return result_layers(Path(str(path)))
-
-
 def _may_hold_stacks(path: Path) -> bool:
     """Return whether `path` looks like focal stacks, by its name and headers."""
-    if path.is_dir():
-        return _may_be_zarr_stack(path) if is_zarr(path) else len(frames_in(path)) >= MIN_PLANES
     suffix = path.suffix.lower()
-    return suffix in BIOIO_PLUGINS or (suffix in TIFF_SUFFIXES and _may_be_tiff_stack(path))
-
-
-def _may_be_tiff_stack(path: Path) -> bool:
-    """Return whether a TIFF has planes along Z, or along axes without a name."""
+    if path.is_dir() and not is_zarr(path):
+        return len(frames_in(path)) >= MIN_PLANES
+    if path.is_dir():
+        has_planes = _is_zarr_stack
+    elif suffix in TIFF_SUFFIXES:
+        has_planes = _is_tiff_stack
+    else:
+        return suffix in BIOIO_PLUGINS
     try:
-        with open_tiff(path, []) as (tif, _):
-            axes = [axis for each in tif.series for axis in zip(each.axes, each.shape, strict=True)]
+        return has_planes(path)
     except Exception:  # damaged, in one of many ways: `read_acquisitions` raises why
-        return path.is_file()
+        return path.exists()
+
+
+def _is_tiff_stack(path: Path) -> bool:
+    """Return whether a TIFF has planes along Z, or along axes without a name."""
+    with open_tiff(path, []) as (tif, _):
+        axes = [axis for each in tif.series for axis in zip(each.axes, each.shape, strict=True)]
     return not axes or any(n >= MIN_PLANES and name not in "TCYXSRP" for name, n in axes)
 
 
-def _may_be_zarr_stack(path: Path) -> bool:
+def _is_zarr_stack(path: Path) -> bool:
     """Return whether Zarr holds a bare array of planes, or an image with an axis z."""
-    try:
-        return _has_planes(path)
-    except Exception:  # damaged, in one of many ways: `read_acquisitions` raises why
-        return True
-
-
-def _has_planes(path: Path) -> bool:
     import zarr  # 0.3 s, needed only here
 
     node = zarr.open(path, mode="r")
@@ -92,3 +98,74 @@ def _has_planes(path: Path) -> bool:
     axes = ome["multiscales"][0].get("axes", ["z"])
     names = [axis.get("name") if isinstance(axis, dict) else axis for axis in axes]
     return "z" in names or not set(names) <= set("tcyx")
+
+
+def _is_result(path: Path) -> bool:
+    """Return whether a path is the folder of a result, one of its images, or a saved layer."""
+    if _is_plain_folder(path):
+        return bool(_result_folders(path))
+    record = results.read_image_record(path)
+    return "layer" in record or ("recipe" in record and _image_name(path) is not None)
+
+
+def _result_layers(path: Path) -> list[LayerData]:
+    """Return the layers of a result; StackError if a file of it is damaged."""
+    try:
+        if _is_plain_folder(path):
+            return [layer for folder in _result_folders(path) for layer in _folder_layers(folder)]
+        record, image = results.read_image_record(path), _load(path)
+        if "layer" in record:
+            return [saved_layer(image, record, path)]
+        name = _image_name(path) or "depth"
+        file = results.find_image(path.parent, "uncertainty") if name == "index" else None
+        return run_layers({name: image}, record, path.parent, _load(file))
+    except Exception as error:  # each decoder raises errors of its own
+        raise StackError(f"{path.name} holds no result of a run: {reason(error)}") from error
+
+
+def _folder_layers(folder: Path) -> list[LayerData]:
+    record = results.read_provenance(folder)
+    transforms = folder / "transforms.json"
+    if transforms.exists():
+        record["transforms"] = json.loads(transforms.read_text(encoding="utf-8"))["transforms"]
+    files = {name: results.find_image(folder, name) for name in RESULT_IMAGES}
+    images = {name: _load(file) for name, file in files.items() if file}
+    return run_layers(images, record, folder, images.get("uncertainty"))
+
+
+def _load(path: Path | None) -> Any:
+    return None if path is None else results.read_image(path, MAX_LOADED_BYTES)
+
+
+def _is_plain_folder(path: Path) -> bool:
+    return path.is_dir() and path.suffix != ".zarr"
+
+
+def _result_folders(path: Path) -> list[Path]:
+    """Return the folder itself if it is a result, or the results in it.
+
+    Results beside frames of a stack, and those of a batch, are not opened together.
+    """
+    if results.is_result_folder(path):
+        return [path]
+    if frames_in(path) or (path / "summary.csv").exists():
+        return []
+    return sorted(filter(results.is_result_folder, path.iterdir()))
+
+
+def _image_name(path: Path) -> str | None:
+    """Return which image of a result a file is, by its name; None for other files."""
+    return next((name for name in RESULT_IMAGES if name in path.name), None)
+
+
+def sample(name: str) -> list[LayerData]:
+    """Return the bundled focal stack `name` as an image layer with its scale and units."""
+    path = sample_path(name)
+    (acquisition,) = read_acquisitions(path)
+    return [stack_layer(acquisition, name.replace("_", " "), str(path))]
+
+
+rough_surface = partial(sample, "rough_surface")
+cell_sheet = partial(sample, "cell_sheet")
+machined_part = partial(sample, "machined_part")
+bare_patch = partial(sample, "bare_patch")

@@ -15,8 +15,7 @@ from napari_dff.pipeline.tile import MARGIN_PX, TileResult
 from napari_dff.runtime.lazy import read_window
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window, full_window
-from napari_dff.widgets.app.layer_data import picture_look
-from napari_dff.widgets.app.maps import maps_of
+from napari_dff.widgets.app.layer_data import maps_of, picture_look
 from napari_dff.widgets.app.preview import PreviewImage
 from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.steps.step import Previews, RunInput, StackInput, StepWidget
@@ -63,7 +62,9 @@ class MapsStep(StepWidget):
 
     def add_layers(self, run: RunLayers, result: Any, **metadata: Any) -> Iterator[None]:
         """Add the four layers of `Maps`, and show advice from the share of pixels in focus."""
-        yield from run.show_maps(result, self.prefix, metadata)
+        for role, data, kind, look in result.layers:
+            run.show(f"{self.prefix}{role}", data, kind, metadata=metadata, **look)
+            yield
         self.show_advice(advice(result.coverage))
 
 

@@ -10,8 +10,8 @@ from napari_dff.pipeline.preview import reconstruct_region
 from napari_dff.pipeline.sinks import AlignedPlanes, ArraySink
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window
+from napari_dff.widgets.app.layer_data import Maps, maps_of
 from napari_dff.widgets.app.layers import find_layer, plugin_metadata, settings_of
-from napari_dff.widgets.app.maps import Maps, maps_of
 from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.steps.align import ALIGNMENT_SETTINGS, AlignmentResult, add_alignment
 from napari_dff.widgets.steps.maps_step import MapsStep, depth_preview

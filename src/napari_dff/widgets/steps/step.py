@@ -24,8 +24,7 @@ from napari_dff.widgets.app.layers import (
     valid_mask,
 )
 from napari_dff.widgets.app.preview import Preview, PreviewImage, PreviewRequest
-from napari_dff.widgets.app.run_controls import RunControls
-from napari_dff.widgets.app.runs import RunLayers
+from napari_dff.widgets.app.runs import RunControls, RunLayers
 from napari_dff.widgets.app.task_widget import show_errors
 from napari_dff.widgets.steps.step_form import StepForm
 
@@ -72,10 +71,10 @@ class StepWidget(StepForm):
         inputs = [self.stack, *self.axes.widgets, *self.extra_widgets()]
         preview = [self.preview] if self.has_preview else []
         fields = labelled_column(*inputs, *self.form.widgets, *preview)
-        labels = self.status, self.advice, self.freshness.label
+        labels = self.status, self.advice, self.freshness
         self.extend([fields, self._controls.row, *labels, self.recipe_file])
         self.form.expand(False)
-        self.advice.visible = self.freshness.label.visible = False
+        self.advice.visible = self.freshness.visible = False
         self._connect_signals()
         self.run.changed.connect(self._start)
         self._connect(viewer.layers.events.removed, self._on_removed)

@@ -9,12 +9,12 @@ from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
 from napari_dff.model.recipe import Recipe
-from napari_dff.widgets.app.axes_form import AxesForm
 from napari_dff.widgets.app.command import command_line_caveat, stack_arguments
-from napari_dff.widgets.app.freshness import FreshnessLabel
+from napari_dff.widgets.app.controls import wrapping_label
+from napari_dff.widgets.app.freshness import freshness_warning, layers_changed
 from napari_dff.widgets.app.layers import layer_by_id, plugin_metadata, settings_of, source_of
 from napari_dff.widgets.app.recipe_form import RecipeFileButtons, RecipeForm
-from napari_dff.widgets.app.stack_choice import StackComboBox
+from napari_dff.widgets.app.stack_form import AxesForm, StackComboBox
 from napari_dff.widgets.app.task_widget import TaskWidget
 
 
@@ -34,7 +34,7 @@ class StepForm(TaskWidget):
         self.stack = StackComboBox(viewer, prefer_aligned=self.prefers_aligned)
         self.axes = AxesForm(self.show_status, self._on_change, focus=self.has_focus_channel)
         self.form = RecipeForm(self.main_settings, self.more_settings)
-        self.freshness = FreshnessLabel(viewer, self._results, self.setting_changes)
+        self.freshness = wrapping_label()
         self.recipe_file = RecipeFileButtons(
             self.recipe,
             self.form.setValue,
@@ -50,9 +50,10 @@ class StepForm(TaskWidget):
         for widget in (self.stack, *self.extra_widgets()):
             if isinstance(widget, ValueWidget):
                 widget.changed.connect(self._on_change)
-        self.busyChanged.connect(self.freshness.update)
+        self.busyChanged.connect(self._update_freshness)
+        self._connect(layers_changed, self._update_freshness)
         self._connect(layers.events.inserted, self._on_inserted)
-        self._connect(layers.events.removed, self.freshness.update)
+        self._connect(layers.events.removed, self._update_freshness)
         self._connect(layers.selection.events.active, self._on_selected)
 
     def extra_widgets(self) -> list[Widget]:
@@ -116,12 +117,17 @@ class StepForm(TaskWidget):
             if (plugin_metadata(layer).get("step"), plugin_metadata(layer).get("source")) == origin
         ]
 
+    def _update_freshness(self, _: Any = None) -> None:
+        results = self._results()
+        self.freshness.value = freshness_warning(self._viewer, results, self.setting_changes)
+        self.freshness.visible = bool(self.freshness.value)
+
     def _on_change(self, _: Any = None) -> None:
-        self.freshness.update()
+        self._update_freshness()
 
     def _on_inserted(self, event: Any) -> None:
         self._added_layer = event.value
-        self.freshness.update()
+        self._update_freshness()
 
     def _on_selected(self, event: Any) -> None:
         """Show the settings of a result of this step that the user selects."""
@@ -149,4 +155,3 @@ class StepForm(TaskWidget):
         super()._close()
         self.axes.close()
         self.stack.disconnect_viewer()
-        self.freshness.close()

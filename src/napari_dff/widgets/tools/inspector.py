@@ -13,11 +13,11 @@ from napari_dff.model.recipe import Recipe
 from napari_dff.model.units import depth_unit_symbol
 from napari_dff.pipeline.preview import FocusCurve, focus_curve
 from napari_dff.widgets.app import layers
+from napari_dff.widgets.app.axes import stack_in_view
 from napari_dff.widgets.app.canvas import COLOURS, Canvas
 from napari_dff.widgets.app.controls import button_row, push_button
 from napari_dff.widgets.app.geometry import index_in_view, pixel_at, placement
 from napari_dff.widgets.app.layers import plugin_metadata, role_of, settings_of
-from napari_dff.widgets.app.series import stack_in_view
 from napari_dff.widgets.app.task_widget import TaskWidget
 
 INSTRUCTION = "Click on a pixel to see its focus curve; Shift-click keeps it and adds another."

@@ -18,8 +18,7 @@ from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.axes import parse_axis_labels
 from napari_dff.widgets.app.controls import labelled_column
 from napari_dff.widgets.app.layers import plugin_metadata, role_of, settings_of
-from napari_dff.widgets.app.run_controls import RunControls
-from napari_dff.widgets.app.runs import RunLayers
+from napari_dff.widgets.app.runs import RunControls, RunLayers
 from napari_dff.widgets.app.task_widget import show_errors
 from napari_dff.widgets.tools.tool import Tool
 

@@ -10,8 +10,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_dff.widgets.app.controls import combo_box
 from napari_dff.widgets.app.layers import role_of
-from napari_dff.widgets.app.task_widget import TaskWidget
-from napari_dff.widgets.app.worker import DONE
+from napari_dff.widgets.app.task_widget import DONE, TaskWidget
 from napari_dff.widgets.tools.heights import Heights, heights_of
 
 

@@ -1,36 +1,73 @@
-"""Questions about a stack with leading axes: the names of its axes, and the focus channel."""
+"""Form for the focal stack that a step works on: which one, its axes and its focus channel."""
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from magicgui.widgets import ComboBox, LineEdit, Widget
-from napari.layers import Image
+from napari.layers import Image, Layer
+from napari.viewer import Viewer
 
-from napari_dff.model.acquisition import Acquisition, channel_axis
-from napari_dff.widgets.app.axes import (
-    axes_request,
-    channel_titles,
-    format_axes,
-    parse_axes,
-    parse_axis_labels,
-)
-from napari_dff.widgets.app.layers import leading_shape, plugin_metadata
-from napari_dff.widgets.app.series import acquisition_of
+from napari_dff.model.acquisition import Acquisition
+from napari_dff.widgets.app import axes
+from napari_dff.widgets.app.layers import is_stack, plugin_metadata, role_of
+
+
+class StackComboBox(ComboBox):
+    """A choice among the focal stacks in the viewer; the newest one at first.
+
+    `prefer_aligned` chooses the aligned planes of the chosen stack as soon as there are any.
+    Otherwise results of this plugin are not chosen at first.
+    """
+
+    def __init__(self, viewer: Viewer, *, prefer_aligned: bool) -> None:
+        self._viewer, self._prefer_aligned = viewer, prefer_aligned
+        super().__init__(
+            label="stack",
+            choices=self._stacks,
+            nullable=True,
+            tooltip="The focal stack: an image with axes Z, Y, X, or several stacks along axes "
+            "before these.",
+        )
+        self.reset_choices()
+        self._choose_newest([x for x in self._stacks() if prefer_aligned or not role_of(x)])
+        viewer.layers.events.inserted.connect(self._on_inserted)
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    def disconnect_viewer(self) -> None:
+        """Stop following the layers."""
+        self._viewer.layers.events.inserted.disconnect(self._on_inserted)
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
+
+    def _stacks(self, _: Any = None) -> list[Layer]:
+        return [layer for layer in self._viewer.layers if is_stack(layer)]
+
+    def _choose_newest(self, stacks: list[Layer]) -> None:
+        if stacks:
+            self.value = stacks[-1]
+
+    def _on_inserted(self, event: Any) -> None:
+        layer, chosen = event.value, self.value
+        if not is_stack(layer):
+            return
+        self.reset_choices()
+        chosen_id = None if chosen is None else str(chosen.unique_id)
+        is_aligned = plugin_metadata(layer).get("source") == chosen_id  # planes of the chosen one
+        if chosen is None or (self._prefer_aligned and is_aligned):
+            self.value = layer
+
+    def _on_removed(self, event: Any) -> None:
+        if is_stack(event.value):
+            self.reset_choices()
+            if self.value is None:
+                self._choose_newest(self._stacks())
 
 
 class AxesForm:
     """Names of the axes and focus channel of a stack; hidden for a stack without leading axes.
 
-    The names become the labels of the layer, so that the user enters them once.
-
-    Parameters
-    ----------
-    show_status : callable
-        Called with a sentence for the user.
-    on_change : callable
-        Called when the user has changed an answer.
-    focus : bool
-        Ask for the focus channel too.
+    The names become the labels of the layer, so that the user enters them once. `on_change` is
+    called when the user has changed one of the two, and `focus` asks for the focus channel too.
     """
 
     def __init__(
@@ -58,7 +95,7 @@ class AxesForm:
         self.focus.changed.connect(lambda _: on_change())
 
     def show(self, layer: Image | None) -> None:
-        """Show the answers for a stack, and ask for the names of its axes if they are missing."""
+        """Show names and channel of a stack, and request the names if they are missing."""
         if layer is not self._layer:
             self.close()
             self._layer = layer
@@ -69,7 +106,7 @@ class AxesForm:
         self.refresh()
         unnamed = layer is not None and layer.ndim > 3 and not self.names.value
         if layer is not None and unnamed:
-            self._show_status(axes_request(layer))
+            self._show_status(axes.axes_request(layer))
         elif self._request_shown:
             self._show_status("ready")
         self._request_shown = unnamed
@@ -79,7 +116,7 @@ class AxesForm:
         layer = self._layer
         has_leading = layer is not None and layer.ndim > 3
         with self._blocked_signals():
-            self.names.value = format_axes(layer.axis_labels) if layer and has_leading else ""
+            self.names.value = axes.format_axes(layer.axis_labels) if layer and has_leading else ""
             self.focus.reset_choices()
             self.choose(None if layer is None else plugin_metadata(layer).get("focus_channel"))
         self.names.visible, self.focus.visible = has_leading, self.several
@@ -87,7 +124,7 @@ class AxesForm:
     @property
     def several(self) -> bool:
         """Whether there are several channels to choose from."""
-        return self._asks_channel and len(self._channels()) > 1
+        return self._asks_channel and bool(self._channels())
 
     def choose(self, channel: int | None) -> None:
         """Choose a focus channel, if the stack has it."""
@@ -95,13 +132,13 @@ class AxesForm:
             self.focus.value = channel
 
     def acquisition(self, layer: Image, focus: int | None = None) -> Acquisition:
-        """Return the stacks in a layer; ValueError if an answer is missing.
+        """Return the stacks in a layer; ValueError if a name or the channel is missing.
 
         `focus` is the focus channel for a form that does not ask for it.
         """
         if layer.ndim > 3:
-            parse_axes(self.names.value, layer)
-        return acquisition_of(layer, self.focus.value if self._asks_channel else focus)
+            axes.parse_axes(self.names.value, layer)
+        return axes.acquisition_of(layer, self.focus.value if self._asks_channel else focus)
 
     def close(self) -> None:
         """Stop following the stack."""
@@ -115,12 +152,11 @@ class AxesForm:
             yield
 
     def _apply_names(self, text: str) -> None:
-        """Give the layer the labels that the user has entered."""
         layer = self._layer
         if layer is None or layer.ndim <= 3:
             return
         try:
-            labels = parse_axes(text, layer)
+            labels = axes.parse_axes(text, layer)
         except ValueError as error:
             self._show_status(str(error))
             return
@@ -135,10 +171,5 @@ class AxesForm:
         self._on_change()
 
     def _channels(self, _: object = None) -> list[tuple[str, int]]:
-        """Return titles and numbers of the channels, if there are several."""
-        layer = self._layer
-        names = None if layer is None or layer.ndim <= 3 else parse_axis_labels(layer.axis_labels)
-        axis = channel_axis(names or ())
-        if layer is None or axis is None or leading_shape(layer)[axis] < 2:
-            return []
-        return [(title, i) for i, title in enumerate(channel_titles(layer, axis))]
+        titles = [] if self._layer is None else axes.channel_titles(self._layer)
+        return [(title, i) for i, title in enumerate(titles)] if len(titles) > 1 else []
