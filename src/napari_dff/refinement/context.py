@@ -1,9 +1,7 @@
 """Types that the refinement steps share. No numerics: every other module imports this one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -53,17 +51,15 @@ class RefinementContext(NamedTuple):
     hint_field: HintField | None = None
     slope: float | None = None  # typical slope, planes per pixel; None: estimate it
 
-    def crop(self, window: Window) -> RefinementContext:
+    def crop(self, window: Window) -> Self:
         """Return the context of the pixels in `window`."""
-        hint_field = self.hint_field
-        if hint_field is not None:
-            influence = np.ascontiguousarray(hint_field.influence[window.slices])
-            hint_field = HintField(crop_depth_map(hint_field.target, window), influence)
-        return self._replace(
-            volume=FocusVolumeView(self.volume, window),
-            guide=np.ascontiguousarray(self.guide[window.slices]),
-            hint_field=hint_field,
-        )
+        hints = self.hint_field
+        if hints is not None:
+            influence = np.ascontiguousarray(hints.influence[window.slices])
+            hints = HintField(crop_depth_map(hints.target, window), influence)
+        guide = np.ascontiguousarray(self.guide[window.slices])
+        volume = FocusVolumeView(self.volume, window)
+        return self._replace(volume=volume, guide=guide, hint_field=hints)
 
 
 RefinementStep = Callable[[DepthMap, RefinementContext, Progress], DepthMap]

@@ -11,15 +11,15 @@ them. In the kernels, `focus` is (Z, Y, X) float32, `cost` is (Y, X, Z), `right`
 each pixel and its right and its lower neighbour, (Y, X).
 """
 
-from __future__ import annotations
+from collections.abc import Callable
 
 import numpy as np
 
-from napari_dff.curve.noise import Noise
 from napari_dff.curve.peak import CURVE_PEAK, locate_peak
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.refinement.context import RefinementContext
 from napari_dff.runtime.jit import kernel
+from napari_dff.runtime.windows import full_window
 
 COST_SCALE = 100  # integer cost of 1 unit of -ln(likelihood)
 MAX_DATA_COST = 6.0  # units of -ln(likelihood)
@@ -28,26 +28,22 @@ MAX_STEP_PLANES = 4  # a larger step between neighbours costs no more; `trws` is
 EDGE_CONTRAST = 0.05  # share of the guide's range: a step of this size lets depth jump
 MIN_SIMILARITY = 0.1  # of neighbours across the strongest edge of the guide
 HARD_CONSTRAINT_COST = 1_000_000  # more than the data term and all neighbours together
+Solver = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # cost, right, down → labels
 
 
-def energy_terms(
-    estimate: DepthMap,
-    curves: np.ndarray,  # (Z, Y, X) float32
-    noise: Noise,
-    context: RefinementContext,
-    active: np.ndarray | bool = True,  # (Y, X) bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return data term, (Y, X, Z), and w to the right and down, (Y, X), with hints; all int32.
-
-    The data term of pixels that are not `active` is 0.
-    """
+def choose_planes(
+    estimate: DepthMap, context: RefinementContext, solve: Solver, active: np.ndarray | bool = True
+) -> DepthMap:
+    """Return the depth at the planes that `solve` chooses; the data term is 0 if not `active`."""
+    curves, noise = context.volume.read(full_window(estimate.depth.shape))
     in_focus = np.isfinite(estimate.uncertainty) & active
     cost = data_term(curves, estimate.index, in_focus, *noise)
     if context.hint_field is not None:
         target, influence = context.hint_field
         weight = np.float32(COST_SCALE * context.smoothness)
         _add_hint_costs(cost, target.index, influence, weight)
-    return cost, *pair_weights(context.guide, context.smoothness)
+    labels = solve(cost, *pair_weights(context.guide, context.smoothness))
+    return DepthMap(*_depth_from_labels(curves, context.positions, *noise, labels, *estimate))
 
 
 @kernel
@@ -74,7 +70,7 @@ def data_term(focus, index, in_focus, floor, fluctuation):  # type: ignore[no-un
 
 # With influence a and hinted plane h, the cost of plane k becomes
 #     (1 - a) D(k) + a · smoothness · min(|k - h|, K),
-# as if the hint were a neighbour. A hard constraint (a = 1) forbids all other planes.
+# as if the hint were a neighbour. A hard constraint (a = 1) excludes all other planes.
 @kernel
 def _add_hint_costs(cost, planes, influence, weight):  # type: ignore[no-untyped-def]
     height, width, count = cost.shape
@@ -141,22 +137,17 @@ def inconsistent_pixels(estimate: DepthMap) -> np.ndarray:
 # half the distance of planes, because the curve has a higher peak elsewhere. Without such a
 # maximum, or where it is never in focus, depth is the position of the label.
 @kernel
-def depth_from_labels(  # type: ignore[no-untyped-def]
+def _depth_from_labels(  # type: ignore[no-untyped-def]
     focus, positions, floor, fluctuation, labels, old_index, old_depth, old_uncertainty
 ):
     """Return index, depth and uncertainty of the peak of each focus curve nearest to its label."""
     count, height, width = focus.shape
-    index = np.empty((height, width), np.uint16)
-    depth = np.empty((height, width), np.float32)
-    uncertainty = np.empty((height, width), np.float32)
+    index, depth, uncertainty = old_index.copy(), old_depth.copy(), old_uncertainty.copy()
     for y in range(height):
         for x in range(width):
             curve, label = focus[:, y, x], labels[y, x]
             in_focus = old_uncertainty[y, x] < np.inf
             if in_focus and abs(label - np.int64(old_index[y, x])) <= 1:
-                index[y, x] = old_index[y, x]
-                depth[y, x] = old_depth[y, x]
-                uncertainty[y, x] = old_uncertainty[y, x]
                 continue
             best = -1
             if in_focus:

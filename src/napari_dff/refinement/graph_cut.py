@@ -4,17 +4,16 @@ An expansion move lets any pixels change to one label, all at once. A graph cut 
 and no move raises the energy (Boykov, Veksler & Zabih 2001, doi:10.1109/34.969114).
 """
 
-from __future__ import annotations
+from functools import partial
 
 import numpy as np
 
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.refinement.context import RefinementContext
-from napari_dff.refinement.energy import MAX_STEP_PLANES, depth_from_labels, energy_terms
+from napari_dff.refinement.energy import MAX_STEP_PLANES, choose_planes
 from napari_dff.runtime.progress import Progress
-from napari_dff.runtime.windows import full_window
 
-MAX_PASSES = 4
+MAX_PASSES = 4  # over all labels
 
 
 class GraphCutMissing(ImportError):
@@ -23,20 +22,15 @@ class GraphCutMissing(ImportError):
 
 def graph_cut(estimate: DepthMap, context: RefinementContext, progress: Progress) -> DepthMap:
     """Choose the plane of every pixel by alpha-expansion, then the depth between planes."""
-    curves, noise = context.volume.read(full_window(estimate.depth.shape))
-    labels = alpha_expansion(*energy_terms(estimate, curves, noise, context), progress)
-    return DepthMap(*depth_from_labels(curves, context.positions, *noise, labels, *estimate))
+    return choose_planes(estimate, context, partial(alpha_expansion, progress=progress))
 
 
 def alpha_expansion(
-    unary: np.ndarray,  # (Y, X, Z) int32
-    right: np.ndarray,  # (Y, X) int32
-    down: np.ndarray,  # (Y, X) int32
-    progress: Progress,
-) -> np.ndarray:  # (Y, X) int32
-    """Return labels that no move improves, or those after `MAX_PASSES` passes over all labels.
+    unary: np.ndarray, right: np.ndarray, down: np.ndarray, progress: Progress
+) -> np.ndarray:
+    """Return labels, (Y, X) int32, that no move improves, or those after `MAX_PASSES`.
 
-    The start is the cheapest plane of each pixel.
+    The start is the cheapest plane of each pixel. `unary` is (Y, X, Z) int32.
     """
     try:
         import gco

@@ -1,20 +1,9 @@
 """Hints: pixels whose plane is known, or that are known to be never in focus.
 
-A hint is a hard constraint at its own pixel. Around it, it is a soft constraint of influence u · a.
-
-- a = (1 - (d / `RANGE_PX`)²)² falls with the geodesic distance d to the hint (biweight). The length
-  of a step to a neighbouring pixel is 1, or √2 along a diagonal, plus
-  `RANGE_PX` · min(|difference of the guide| / `EDGE_CONTRAST`, 1)⁴: edges are barriers.
-- u = σ² / (σ² + σ_h²) compares the variances of the pixel's depth and of the hint. σ_h is the
-  distance of planes / √12, the standard deviation of a uniform distribution between two planes.
-  u = 1 where the pixel is never in focus.
-
-References
-----------
-Criminisi, Sharp & Blake 2008, doi:10.1007/978-3-540-88682-2_9 (geodesic distance).
+A hint is a hard constraint at its own pixel. Around it, it is a soft constraint of influence u · a:
+a = (1 - (d / `RANGE_PX`)²)² falls with the geodesic distance d to the hint, u with the accuracy of
+the pixel's own depth. docs/methods.md, "Hints", defines d and u.
 """
-
-from __future__ import annotations
 
 from typing import Any
 
@@ -23,7 +12,7 @@ import numpy as np
 
 from napari_dff.model.checks import as_numbers
 from napari_dff.model.depth_map import DepthMap
-from napari_dff.refinement.context import BACKGROUND, NO_HINT, HintField
+from napari_dff.refinement.context import BACKGROUND, NO_HINT, HintField, RefinementContext
 from napari_dff.refinement.energy import EDGE_CONTRAST, inconsistent_pixels
 from napari_dff.runtime.jit import kernel
 from napari_dff.runtime.windows import GRID_PX, Window
@@ -59,14 +48,15 @@ def checked_hints(name: str, hints: np.ndarray | None, shape: tuple[int, int, in
 
 
 def apply_hints(
-    estimate: DepthMap, hints: np.ndarray, guide: np.ndarray, positions: np.ndarray
+    estimate: DepthMap, hints: np.ndarray, context: RefinementContext, fixed: HintField | None
 ) -> tuple[DepthMap, HintField]:
-    """Return a start for the refinement steps, and the constraints that hold during them.
+    """Return a start for the refinement steps, and the constraints, also those of `fixed`.
 
     In the start, a pixel that is never in focus has the plane of a hint with a large influence, and
     a pixel whose depth is badly known near a background hint is never in focus.
     """
-    nearest, influence = geodesic_influence(hints, guide)
+    positions = context.positions
+    nearest, influence = geodesic_influence(hints, context.guide)
     plane = np.maximum(nearest, 0)
     spacing = np.abs(np.gradient(positions))
     uncertainty = (spacing / np.sqrt(12)).astype(np.float32)[plane]
@@ -86,7 +76,9 @@ def apply_hints(
         np.where(filled, target.depth, estimate.depth),
         np.where(removed, np.float32(np.inf), estimate.uncertainty),
     )
-    return start, HintField(target, influence)
+    if fixed is not None:
+        influence = np.where(fixed.influence == 1, np.float32(1), influence)
+    return start, HintField(apply_hard_constraints(target, fixed), influence)
 
 
 def apply_hard_constraints(depth_map: DepthMap, hint_field: HintField | None) -> DepthMap:
@@ -96,13 +88,6 @@ def apply_hard_constraints(depth_map: DepthMap, hint_field: HintField | None) ->
     hard = hint_field.influence == 1
     parts = zip(hint_field.target, depth_map, strict=True)
     return DepthMap(*(np.where(hard, target, part) for target, part in parts))
-
-
-def add_hard_constraints(hint_field: HintField, other: HintField) -> HintField:
-    """Return `hint_field` with the hard constraints of `other` in addition."""
-    hard = other.influence == 1
-    influence = np.where(hard, np.float32(1), hint_field.influence)
-    return HintField(apply_hard_constraints(hint_field.target, other), influence)
 
 
 def geodesic_influence(hints: np.ndarray, guide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -118,8 +103,7 @@ def geodesic_influence(hints: np.ndarray, guide: np.ndarray) -> tuple[np.ndarray
 def _propagate(guide, distance, nearest, top, bottom, left, right):  # type: ignore[no-untyped-def]
     """Compute geodesic distances in a window by raster scans (chamfer algorithm), in place.
 
-    Scans start from the top left and the bottom right corner in turn. Each looks at the four
-    neighbours that it has passed. The last two shorten no distance.
+    Scans start at the top left and the bottom right in turn, until two in a row change nothing.
     """
     limit = np.float32(RANGE_PX)
     scans_left, sign = 2, -1

@@ -8,10 +8,9 @@ with the data weights t_p = 1 / (N σ_p²) and the couplings c_pq = smoothness /
 min(f_p, f_q), where σ is the standard deviation from noise alone, s the typical slope, g the
 similarity in the guide and f the diffusivity. docs/methods.md, "Least squares", derives them
 (Farbman et al. 2008, doi:10.1145/1360612.1360666). Where t and c are constant, v is d averaged over
-a length λ = √(c / t) in pixels.
+a length λ = √(c / t) in pixels. Arrays are (Y, X) float32, depths are in planes, `strength` is
+smoothness / s², and `smooth` is f.
 """
-
-from __future__ import annotations
 
 import cv2
 import numpy as np
@@ -76,7 +75,7 @@ def least_squares(estimate: DepthMap, context: RefinementContext, progress: Prog
     slope = context.slope or typical_slope(depth, deviation)
     strength = np.float32(context.smoothness / slope**2)
     if context.hint_field is not None:
-        apply_hints_to_weights(depth, weight, context.hint_field, spacing, strength)
+        apply_hints_to_weights(depth, weight, context.hint_field, float(spacing), strength)
     parts = plan_windows(shape, MAPS_PER_WINDOW, DIFFUSIVITY_MARGIN_PX)
     run_parallel(compute_couplings, parts, progress, desc="Couplings")
     right[:, -1], down[-1] = 0, 0
@@ -92,18 +91,13 @@ def least_squares(estimate: DepthMap, context: RefinementContext, progress: Prog
 # constraints t_h = c (a / `HINT_RANGE_PX`)², so that λ is `HINT_RANGE_PX` at a = 1. They leave out
 # depths on other surfaces, which differ from h by more than `SURFACE_STEP_PLANES`.
 def apply_hints_to_weights(
-    depth: np.ndarray,  # (Y, X) float32, planes
-    weight: np.ndarray,  # (Y, X) float32
-    hint_field: HintField,
-    spacing: np.float32,  # of planes, in the unit of ``hint_field.target.depth``
-    strength: np.float32,  # smoothness / s², the largest c
+    depth: np.ndarray, weight: np.ndarray, hints: HintField, spacing: float, strength: np.float32
 ) -> None:
-    """Mix the hints into `depth` and its `weight`, in place."""
-    target = hint_field.target.depth / spacing
-    hard = hint_field.influence == 1
+    """Mix the hints into `depth` and its `weight`, in place; `spacing` is that of planes."""
+    target, hard = hints.target.depth / spacing, hints.influence == 1
     same_surface = np.abs(depth - target) <= SURFACE_STEP_PLANES
-    affected = hard | ((hint_field.influence > 0) & same_surface)
-    influence = hint_field.influence[affected]
+    affected = hard | ((hints.influence > 0) & same_surface)
+    influence = hints.influence[affected]
     own_weight = weight[affected] * (1 - influence)
     soft_weight = strength * (influence / HINT_RANGE_PX) ** 2
     hint_weight = np.where(hard[affected], HARD_CONSTRAINT_WEIGHT * strength, soft_weight)
@@ -113,10 +107,7 @@ def apply_hints_to_weights(
 
 
 def couplings(
-    depth: np.ndarray,  # (Y, X) float32, planes
-    guide: np.ndarray,  # (Y, X) float32, 0 … 1
-    smooth: np.ndarray,  # (Y, X) float32, f
-    strength: np.float32,  # smoothness / s²
+    depth: np.ndarray, guide: np.ndarray, smooth: np.ndarray, strength: np.float32
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return c of each pixel and its right and its lower neighbour, (Y, X) float32 each."""
     right, down = (strength * part for part in guide_similarity(guide))
@@ -127,11 +118,7 @@ def couplings(
     return right, down
 
 
-def diffusivity(
-    depth: np.ndarray,  # (Y, X) float32, d in planes
-    weight: np.ndarray,  # (Y, X) float32, t
-    slope: float,  # s, planes per pixel
-) -> np.ndarray:
+def diffusivity(depth: np.ndarray, weight: np.ndarray, slope: float) -> np.ndarray:
     """Return f, (Y, X) float32: 1 where the surface is as flat as usual, near 0 at steps."""
     weight = weight + np.float32(1e-6)
     mean = _blur(weight * depth) / _blur(weight)

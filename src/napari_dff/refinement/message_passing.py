@@ -1,17 +1,15 @@
 """Message passing: choose the plane of every pixel where neighbours do not agree already."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.refinement.context import RefinementContext, crop_depth_map
-from napari_dff.refinement.energy import depth_from_labels, energy_terms, inconsistent_pixels
+from napari_dff.refinement.energy import choose_planes, inconsistent_pixels
 from napari_dff.refinement.trws import minimize_energy
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.threads import run_parallel
-from napari_dff.runtime.windows import Window, full_window, plan_windows
+from napari_dff.runtime.windows import Window, plan_windows
 
 SWEEP_PAIRS = 2  # more lower the energy, but do not change the depth
 ACTIVE_RADIUS_PX = 8  # of the square around an inconsistent pixel that is solved with it
@@ -38,10 +36,11 @@ def message_passing(estimate: DepthMap, context: RefinementContext, progress: Pr
             active = (active | (influence > 0)) & (influence < 1)  # hard constraints are settled
         if not active[window.slices_in(outer)].any():
             return
-        curves, noise = local.volume.read(full_window(outer.shape))
-        terms = energy_terms(initial, curves, noise, local, active)
-        labels = minimize_energy(*terms, SWEEP_PAIRS, active, initial.index).labels
-        solution = depth_from_labels(curves, context.positions, *noise, labels, *initial)
+
+        def solve(cost: np.ndarray, right: np.ndarray, down: np.ndarray) -> np.ndarray:
+            return minimize_energy(cost, right, down, SWEEP_PAIRS, active, initial.index).labels
+
+        solution = choose_planes(initial, local, solve, active)
         for part, values in zip(result, solution, strict=True):
             part[window.slices] = values[window.slices_in(outer)]
 

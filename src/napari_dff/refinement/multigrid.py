@@ -1,30 +1,19 @@
 """Multigrid: weighted least squares on a grid of pixels that are coupled to their neighbours.
 
-Q of `least_squares` is least where, for each pixel p,
+Q of `least_squares` is least where A v = r:
 
-    (t_p + Σ_q c_pq) v_p - Σ_q c_pq v_q = t_p d_p    (left side (A v)_p, right side r_p)
+    (t_p + Σ_q c_pq) v_p - Σ_q c_pq v_q = t_p d_p    for each pixel p with neighbours q
 
-Red-black successive over-relaxation solves it for all pixels of one colour of a chessboard, which
-are not coupled to each other, then for those of the other colour. It removes errors over short
-distances. Those over long distances are removed on coarser grids, by equal steps s of blocks of
-2 × 2 pixels: (Pᵀ A P) s = Pᵀ (r - A v), where P s are the steps of all pixels. Pᵀ A P has the same
-form: t of a block is the sum over its pixels, c of two blocks the sum over the pairs across their
-border. So the same code solves it, recursively (V-cycle), at a cost of O(pixels) for each cycle.
-No step raises Q, because over-relaxation is by less than 2.
+Red-black over-relaxation removes the errors over short distances, equal steps of blocks of 2 × 2
+pixels those over long distances; docs/methods.md, "Multigrid". A cycle costs O(pixels).
 
 Arrays are float32 and have a border of one pixel in which all weights are 0, so that loops need no
 bounds. In the kernels, `target` is r, `data` t, and `right` and `down` are c of each pixel and its
 right and its lower neighbour.
-
-References
-----------
-Trottenberg, Oosterlee & Schüller 2001, Multigrid, appendix A (aggregates of 2 × 2).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -38,14 +27,7 @@ OVERRELAXATION = 1.7
 COARSEST_SIDE_PX = 8  # the grid is halved while a side is longer
 BAND_ROWS = 64  # that one thread takes at a time
 MIN_PARALLEL_PX = 1 << 18  # on smaller grids, threads take longer to start than to work
-
-
-class GridWeights(NamedTuple):
-    """Weights of Q on one grid, (Y + 2, X + 2) float32 each."""
-
-    data: np.ndarray
-    right: np.ndarray
-    down: np.ndarray
+GridWeights = list[np.ndarray]  # t, c to the right, c down: (Y + 2, X + 2) float32 each
 
 
 def solve_least_squares(
@@ -58,8 +40,8 @@ def solve_least_squares(
     progress: Progress = no_progress,
 ) -> np.ndarray:
     """Return the v of least Q, (Y, X) float32, after `cycles` V-cycles that start from `depth`."""
-    levels = [GridWeights(*(np.pad(part, 1) for part in (data, right, down)))]
-    while max(levels[-1].data.shape) > COARSEST_SIDE_PX:
+    levels = [[np.pad(part, 1) for part in (data, right, down)]]
+    while max(levels[-1][0].shape) > COARSEST_SIDE_PX:
         levels.append(_coarsen(levels[-1]))
     values, target = np.pad(depth, 1, mode="edge"), np.pad(data * depth, 1)
     for _ in progress(range(cycles), desc="Least squares"):
@@ -70,11 +52,11 @@ def solve_least_squares(
 
 def _coarsen(fine: GridWeights) -> GridWeights:
     """Return the weights of Pᵀ A P on the grid of 2 × 2 blocks."""
-    height, width = (-(-(size - 2) // 2) + 2 for size in fine.data.shape)
-    coarse = GridWeights(*(np.zeros((height, width), np.float32) for _ in fine))
-    _add_to_blocks(fine.data, coarse.data, 1, 1)
-    _add_to_blocks(fine.right, coarse.right, 1, 2)  # every second column: across a border
-    _add_to_blocks(fine.down, coarse.down, 2, 1)
+    shape = [-(-(size - 2) // 2) + 2 for size in fine[0].shape]
+    coarse = [np.zeros(shape, np.float32) for _ in fine]
+    steps = (1, 1), (1, 2), (2, 1)  # every second column, or row: the pairs across a border
+    for values, sums, (row_step, column_step) in zip(fine, coarse, steps, strict=True):
+        _add_to_blocks(values, sums, row_step, column_step)
     return coarse
 
 
@@ -95,7 +77,7 @@ def _v_cycle(values: np.ndarray, target: np.ndarray, levels: list[GridWeights]) 
     if len(levels) > 1:
         residual = np.zeros_like(target)
         run(_compute_residual, residual)
-        coarse_target, steps = (np.zeros_like(levels[1].data) for _ in range(2))
+        coarse_target, steps = (np.zeros_like(levels[1][0]) for _ in range(2))
         _add_to_blocks(residual, coarse_target, 1, 1)
         _v_cycle(steps, coarse_target, levels[1:])
         _move_blocks(values, steps)

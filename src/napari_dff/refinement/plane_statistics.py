@@ -1,7 +1,5 @@
 """Statistics of a whole plane: the typical slope of the surface, and the range of the guide."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

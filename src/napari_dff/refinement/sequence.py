@@ -1,7 +1,5 @@
 """Refinement: apply the steps of a recipe to a depth map, one after the other."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 
@@ -25,7 +23,6 @@ from napari_dff.refinement.context import (
 from napari_dff.refinement.graph_cut import graph_cut
 from napari_dff.refinement.hints import (
     RANGE_PX,
-    add_hard_constraints,
     apply_hard_constraints,
     apply_hints,
     checked_hints,
@@ -189,9 +186,7 @@ def _run_steps(
     """Apply the steps with `hints` and `fixed` as constraints, which hold after every step."""
     hint_field = fixed
     if (hints != NO_HINT).any():
-        estimate, hint_field = apply_hints(estimate, hints, context.guide, context.positions)
-        if fixed is not None:
-            hint_field = add_hard_constraints(hint_field, fixed)
+        estimate, hint_field = apply_hints(estimate, hints, context, fixed)
     context = context._replace(hint_field=hint_field)
     estimate = apply_hard_constraints(estimate, hint_field)
     for step in steps:
@@ -205,10 +200,9 @@ def _rim(window: Window, shape: tuple[int, ...]) -> np.ndarray:
     Hints outside the window influence no pixel farther in.
     """
     rim = np.ones(window.shape, np.float32)
-    top, left = (RANGE_PX if start > 0 else 0 for start in (window.top, window.left))
-    bottom = window.shape[0] - (RANGE_PX if window.bottom < shape[0] else 0)
-    right = window.shape[1] - (RANGE_PX if window.right < shape[1] else 0)
-    rim[top:bottom, left:right] = 0
+    sides = zip(window, (0, shape[0], 0, shape[1]), strict=True)
+    top, bottom, left, right = (0 if side == border else RANGE_PX for side, border in sides)
+    rim[top : len(rim) - bottom, left : rim.shape[1] - right] = 0
     return rim
 
 

@@ -7,10 +7,8 @@ The message from pixel p to its neighbour q is, for every plane k of q,
 
 where δ is the least value of the bracket's first two terms. A forward sweep visits the pixels row
 by row from the top left corner and updates the messages to the right and down; a backward sweep
-returns and updates those to the left and up. So each pair needs one message at a time, (Z,). After
-each pair of sweeps labels are read off. At the end, rows and then columns get their exact optimum
-with all others fixed (Viterbi). docs/methods.md, "Message passing", explains why this lowers E, the
-lower bound, and the minimum over j. It costs O(pixels · planes) for each sweep.
+returns and updates those to the left and up. So each pair needs one message at a time, (Z,). A
+sweep costs O(pixels · planes). docs/methods.md, "Message passing", derives it.
 
 In the kernels, the terms are those of `energy`, in float32; `right_message` and `down_message` are
 the messages between each pixel and its right and its lower neighbour, (Y, X, Z) float32; `active`
@@ -20,8 +18,6 @@ References
 ----------
 Kolmogorov 2006, doi:10.1109/TPAMI.2006.200.
 """
-
-from __future__ import annotations
 
 from typing import NamedTuple
 
@@ -59,11 +55,8 @@ def minimize_energy(
     """
     cost = unary.astype(np.float32)
     right, down = right.astype(np.float32), down.astype(np.float32)
-    if active is None:
-        active = np.ones(right.shape, bool)
-    if start is None:
-        start = unary.argmin(axis=2)
-    active, start = np.ascontiguousarray(active), start.astype(np.int32)
+    active = np.ones(right.shape, bool) if active is None else active
+    start = (unary.argmin(axis=2) if start is None else start).astype(np.int32)
     _move_pairs_to_costs(cost, right, down, active, start)
     messages = np.zeros_like(cost), np.zeros_like(cost)  # to the right, or from there; down
     terms = cost, right, down
@@ -122,17 +115,13 @@ def _update_message(theta, message, weight, near, far):  # type: ignore[no-untyp
     return least
 
 
-@inline_kernel
-def _padded_costs(count):  # type: ignore[no-untyped-def]
-    return np.full(count + 2 * PADDING_PLANES, LARGE_COST)
-
-
 @kernel
 def _sweep(cost, right, down, right_message, down_message, active, backward):  # type: ignore[no-untyped-def]
     """Update the messages of a forward or backward sweep; return the lower bound if backward."""
     height, width, count = cost.shape
     zero, theta = np.zeros(count, np.float32), np.empty(count, np.float32)
-    near, far = _padded_costs(count), _padded_costs(count)
+    near = np.full(count + 2 * PADDING_PLANES, LARGE_COST)
+    far = near.copy()
     bound = 0.0
     for i in range(height):
         y = height - 1 - i if backward else i
@@ -189,7 +178,8 @@ def _optimize_rows(cost, right, down, active, labels):  # type: ignore[no-untype
     """
     height, width, count = cost.shape
     paths, doubled = np.empty((width, count), np.float32), np.empty(count, np.float32)
-    near, far = _padded_costs(count), _padded_costs(count)
+    near = np.full(count + 2 * PADDING_PLANES, LARGE_COST)
+    far = near.copy()
     for y in range(height):
         for x in range(width):
             path, own = paths[x], cost[y, x]

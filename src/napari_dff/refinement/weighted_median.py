@@ -7,20 +7,14 @@ on p, is applied to the sums over guide bins when they are compared.
 
 The square slides along a row: a column of votes is added on the right, one removed on the left. The
 bin of the median is tracked up or down from that of the last pixel. The time per pixel grows with
-the side of the square, not with its area.
-
-References
-----------
-Zhang, Xu & Jia 2014, doi:10.1109/CVPR.2014.361 (joint histogram, median tracking).
+the side of the square, not with its area (Zhang, Xu & Jia 2014, doi:10.1109/CVPR.2014.361).
 """
-
-from __future__ import annotations
 
 import numpy as np
 
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.stack import fractional_plane_index
-from napari_dff.refinement.context import HintField, RefinementContext
+from napari_dff.refinement.context import RefinementContext
 from napari_dff.runtime.jit import inline_kernel, kernel
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.threads import run_parallel
@@ -45,7 +39,12 @@ def weighted_median(estimate: DepthMap, context: RefinementContext, progress: Pr
     deviation = estimate.uncertainty / np.float32(CONFIDENT_PLANES * spacing)
     votes = np.rint(MAX_VOTES / (deviation**2 + 1)).astype(np.int32)
     if context.hint_field is not None:
-        votes = apply_hints_to_votes(votes, estimate, context.hint_field)
+        # A soft constraint of influence a leaves a pixel the share 1 - a of its votes. A pixel that
+        # is never in focus and was filled with the depth of the hint has a · MAX_VOTES.
+        target, a = context.hint_field
+        filled = (a < 1) & np.isinf(estimate.uncertainty) & (estimate.depth == target.depth)
+        own_votes = votes * np.where(a < 1, 1 - a, 1)
+        votes = np.rint(np.where(filled, MAX_VOTES * a, own_votes)).astype(np.int32)
     guide_bins = np.rint((GUIDE_BINS - 1) * context.guide).astype(np.int32)
     radius = int(np.clip(np.rint(RADIUS_PX * np.sqrt(context.smoothness)), 1, MAX_RADIUS_PX))
     depth, shape = np.empty_like(estimate.depth), estimate.depth.shape
@@ -61,27 +60,12 @@ def weighted_median(estimate: DepthMap, context: RefinementContext, progress: Pr
     return DepthMap(index, depth, estimate.uncertainty)
 
 
-def apply_hints_to_votes(votes: np.ndarray, estimate: DepthMap, hints: HintField) -> np.ndarray:
-    """Return `votes`, (Y, X) int32, changed by the hints.
-
-    A soft constraint of influence a leaves a pixel the share 1 - a of its votes. A pixel that is
-    never in focus and was filled with the depth of the hint gets the share a of `MAX_VOTES`.
-    """
-    soft = hints.influence < 1
-    filled = soft & np.isinf(estimate.uncertainty) & (estimate.depth == hints.target.depth)
-    own_votes = votes * np.where(soft, 1 - hints.influence, 1)
-    return np.rint(np.where(filled, MAX_VOTES * hints.influence, own_votes)).astype(np.int32)
-
-
 def weighted_medians(
-    depth: np.ndarray,  # (Y, X) float32
-    votes: np.ndarray,  # (Y, X) int32, at least 0
-    guide_bins: np.ndarray,  # (Y, X) int32, 0 … GUIDE_BINS - 1
-    radius: int,
-) -> np.ndarray:  # (Y, X) float32
-    """Return weighted medians of `depth` over squares of 2 · `radius` + 1 pixels.
+    depth: np.ndarray, votes: np.ndarray, guide_bins: np.ndarray, radius: int
+) -> np.ndarray:
+    """Return the mean of the votes in the bin of each weighted median, (Y, X) float32.
 
-    They are the mean of all votes in the bin of the median.
+    `depth` is (Y, X) float32, `votes` and `guide_bins` are (Y, X) int32.
     """
     low, high = float(depth.min()), float(depth.max())
     scale = (DEPTH_BINS - 1) / max(high - low, 1e-12)

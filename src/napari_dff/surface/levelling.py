@@ -1,7 +1,5 @@
 """Levelling: subtraction of the form (plane or polynomial) from a height map."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -57,10 +55,6 @@ def level(
         Pixels to which plane and polynomial are fitted; all when None. The form is subtracted
         from all pixels.
 
-    Returns
-    -------
-    LevelledHeights
-
     Raises
     ------
     ValueError
@@ -102,7 +96,7 @@ def _polynomial(heights: np.ndarray, mask: np.ndarray, degree: int) -> np.ndarra
 
 
 def _legendre(mask: np.ndarray, degree: int) -> np.ndarray:
-    """Return Legendre polynomials, (N, degree + 1); -1 and 1 are the ends of `mask`, (N,) bool."""
+    """Return Legendre polynomials, (N, degree + 1), on -1 … 1 between the ends of `mask`, (N,)."""
     first, last = np.flatnonzero(mask)[[0, -1]]
     argument = (np.arange(len(mask)) - (first + last) / 2) / max((last - first) / 2, 0.5)
     return np.polynomial.legendre.legvander(argument, degree)

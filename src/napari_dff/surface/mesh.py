@@ -1,7 +1,5 @@
 """Triangle mesh of a height map, and its texture."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -56,10 +54,6 @@ def mesh(
         Pixels to triangulate; all when None.
     faces : int
         Maximum number of faces, at least 2.
-
-    Returns
-    -------
-    Mesh
 
     Raises
     ------

@@ -1,7 +1,5 @@
 """Height profiles along a line."""
 
-from __future__ import annotations
-
 import itertools
 from typing import NamedTuple
 

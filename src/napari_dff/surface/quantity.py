@@ -1,7 +1,5 @@
 """A measured quantity: value, unit and uncertainty."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from napari_dff.model.units import depth_unit_symbol, unit_symbol, validate_unit
@@ -31,18 +29,10 @@ class Quantity(NamedTuple):
     meaning: str
 
 
-class Symbols(NamedTuple):
-    """Symbols of the units that are derived from a unit of length."""
-
-    height: str
-    length: str
-    area: str
-    volume: str
-
-
-def symbols(unit: str) -> Symbols:
-    """Return the symbols for a napari unit. For "pixel", heights are in planes."""
+def symbols(unit: str) -> dict[str, str]:
+    """Return the symbols of height, length, area and volume for a napari unit of length."""
     unit = validate_unit(unit)
     height, length = depth_unit_symbol(unit), unit_symbol(unit)
     area = f"{length}²"
-    return Symbols(height, length, area, f"{length}³" if height == length else f"{height}·{area}")
+    volume = f"{length}³" if height == length else f"{height}·{area}"
+    return {"height": height, "length": length, "area": area, "volume": volume}

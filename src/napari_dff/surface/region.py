@@ -1,7 +1,5 @@
 """Validation of height maps and regions, and their known pixels."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from napari_dff.model.checks import as_numbers, check_finite
@@ -12,9 +10,7 @@ CORRELATED_PIXELS = 25
 
 
 def known_pixels(
-    heights: np.ndarray,  # (Y, X)
-    where: np.ndarray | None = None,  # (Y, X)
-    uncertainty: np.ndarray | None = None,  # (Y, X)
+    heights: np.ndarray, where: np.ndarray | None = None, uncertainty: np.ndarray | None = None
 ) -> np.ndarray:
     """Return the pixels in `where` with finite height and finite uncertainty: (Y, X) bool.
 

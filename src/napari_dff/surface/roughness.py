@@ -1,7 +1,5 @@
 """Areal roughness parameters of ISO 25178-2."""
 
-from __future__ import annotations
-
 import warnings
 from importlib import import_module
 
@@ -79,7 +77,7 @@ def roughness(
         sq_deviation = _deviation(np.ones_like(z) if flat else z / sq, deviation)
         noise = f"; the noise alone would give {np.sqrt(np.mean(deviation**2)):.3g}"
 
-    high = symbols(unit).height
+    high = symbols(unit)["height"]
     quantities = [
         Quantity("Sa", sa, high, sa_deviation, "arithmetic mean height"),
         Quantity("Sq", sq, high, sq_deviation, f"root mean square height{noise}"),
@@ -169,12 +167,12 @@ def further_parameters(
         surface = surfalize.Surface(filled, step_x=size[1], step_y=size[0], mask=~mask)
         values = [float(getattr(surface, name)()) for name, _, _ in _FURTHER]
     return tuple(
-        Quantity(name, value, getattr(units, kind, kind), None, meaning)
+        Quantity(name, value, units.get(kind, kind), None, meaning)
         for value, (name, kind, meaning) in zip(values, _FURTHER, strict=True)
     )
 
 
-_FURTHER = (  # name, unit or field of `Symbols`, meaning
+_FURTHER = (  # name, unit or key of `symbols`, meaning
     ("Sal", "length", "shortest distance at which the autocorrelation falls to 0.2"),
     ("Str", "", "texture aspect ratio: 1 for an isotropic surface, near 0 with a lay"),
     ("Sk", "height", "height of the core"),

@@ -1,7 +1,5 @@
 """Step heights and volumes."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from napari_dff.model import checks
@@ -86,7 +84,7 @@ def step_height(
         deviation = uncertainty[rows, columns].astype(np.float64)
         variance = max(variance, CORRELATED_PIXELS * float(np.sum((influence * deviation) ** 2)))
 
-    symbol, scatter = symbols(unit).height, (squares / count) ** 0.5
+    symbol, scatter = symbols(unit)["height"], (squares / count) ** 0.5
     quantities = [
         Quantity("step height", float(step), symbol, float(np.sqrt(variance)), "second over first"),
         Quantity("scatter", scatter, symbol, None, "root mean square about planes"),
@@ -148,8 +146,8 @@ def volume(
     area = float(np.count_nonzero(above) * pixel)
     unknown = float(((mask.size if where is None else np.count_nonzero(where)) - over.size) * pixel)
     return (
-        Quantity("volume above", up, units.volume, deviations[0], "between level and peaks"),
-        Quantity("volume below", down, units.volume, deviations[1], "between level and pits"),
-        Quantity("area above", area, units.area, None, "projected area higher than the level"),
-        Quantity("area unknown", unknown, units.area, None, "part of no other quantity"),
+        Quantity("volume above", up, units["volume"], deviations[0], "between level and peaks"),
+        Quantity("volume below", down, units["volume"], deviations[1], "between level and pits"),
+        Quantity("area above", area, units["area"], None, "projected area higher than the level"),
+        Quantity("area unknown", unknown, units["area"], None, "part of no other quantity"),
     )
