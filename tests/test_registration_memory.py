@@ -18,7 +18,6 @@ from napari_dff.registration import (
     joint,
     resample,
 )
-from napari_dff.registration.downsampling import downsample, read_downsampled
 from napari_dff.registration.motion import MOTIONS
 from napari_dff.runtime.threads import ThreadLimits, set_thread_limits
 from napari_dff.runtime.windows import Window, full_window
@@ -215,11 +214,11 @@ def test_downsampling_in_strips_equals_downsampling_at_once(chunks, colours, rng
     planes = rng.integers(0, 60000, (3, 153, 101, colours or 1)).astype(np.uint16)
     planes = planes if colours else planes[..., 0]
     lazy = Lazy(planes, chunks)
-    small = read_downsampled(lazy, 1, 5, as_grey=True)
+    small = downsampling.read(lazy, 1, 5, as_grey=True)
     assert small.shape == (30, 20)
-    np.testing.assert_array_equal(small, downsample(luminance(planes[1]), 5))
+    np.testing.assert_array_equal(small, downsampling.downsample(luminance(planes[1]), 5))
     assert sum(shape[0] for _, shape in lazy.reads) == 150
-    in_colour = read_downsampled(planes, 2, 5)
+    in_colour = downsampling.read(planes, 2, 5)
     assert in_colour.shape == (30, 20, 3)[: planes.ndim - 1]
     assert in_colour.dtype == np.float32
     means = planes[2, :150, :100].reshape(30, 5, 20, 5, -1).mean(axis=(1, 3))
@@ -231,7 +230,7 @@ def test_whole_chunks_are_read(rng, monkeypatch):
     planes = rng.integers(0, 60000, (3, 160, 128)).astype(np.uint16)
     for chunks, height in ((None, 8), ((1, 32, 32), 32), (((1, 1, 1), (160,), (128,)), 160)):
         lazy = Lazy(planes, chunks)
-        read_downsampled(lazy, 0, 4)
+        downsampling.read(lazy, 0, 4)
         assert {shape[0] for _, shape in lazy.reads} == {height}
 
 

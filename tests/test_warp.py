@@ -8,7 +8,7 @@ from napari_dff.imaging.warp import (
     warp,
     warp_window,
 )
-from napari_dff.registration.downsampling import downsampling_factor
+from napari_dff.registration import downsampling
 from napari_dff.runtime.windows import Window, full_window
 
 
@@ -63,4 +63,4 @@ def test_a_window_across_the_horizon_needs_the_whole_image():
 
 def test_the_downsampling_factor_limits_the_longer_side_and_keeps_the_shorter():
     shapes = [(90, 100), (101, 50), (300, 299), (16, 900)]
-    assert [downsampling_factor(shape, 100) for shape in shapes] == [1, 2, 3, 2]
+    assert [downsampling.compute_factor(shape, 100) for shape in shapes] == [1, 2, 3, 2]

@@ -15,7 +15,7 @@ MAX_SIDE_PX = 1024  # longer side of the planes that are compared
 STRIP_VALUES = 1 << 22  # numbers that are read and downsampled at a time, about
 
 
-def downsampling_factor(shape: tuple[int, ...], max_side: int) -> int:
+def compute_factor(shape: tuple[int, ...], max_side: int) -> int:
     """Return the factor by which the longer side of (Y, X) images becomes `max_side` or less.
 
     The shorter side stays `MIN_SIDE_PX` or more.
@@ -38,7 +38,7 @@ def upsampling_matrix(factor: int) -> np.ndarray:
     return np.array([[factor, 0, offset], [0, factor, offset], [0, 0, 1.0]])
 
 
-def read_downsampled(planes: Any, i: int, factor: int, *, as_grey: bool = False) -> np.ndarray:
+def read(planes: Any, i: int, factor: int, *, as_grey: bool = False) -> np.ndarray:
     """Return plane `i` of (Z, Y, X[, 3]) `planes`, downsampled by `factor`.
 
     float32, or the dtype of the planes where the factor is 1 and they are not converted to grey.

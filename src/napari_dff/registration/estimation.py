@@ -18,12 +18,6 @@ from napari_dff.imaging.warp import valid_mask, warp
 from napari_dff.model.checks import Range, check_choice
 from napari_dff.model.recipe import Motion, Registration
 from napari_dff.registration import downsampling
-from napari_dff.registration.downsampling import (
-    downsample,
-    downsampling_factor,
-    read_downsampled,
-    upsampling_matrix,
-)
 from napari_dff.registration.joint import refine_jointly
 from napari_dff.registration.matching import MATCHERS, Candidates
 from napari_dff.registration.motion import MOTIONS, transform_points
@@ -57,22 +51,24 @@ def estimate_transforms(
     reference = int(Range(0, count - 1, 1).check("reference", reference))
     if registration == "none":
         return np.tile(np.eye(3), (count, 1, 1)), tuple(PlaneReport(i, i) for i in range(count))
-    factor = downsampling_factor(planes.shape[1:3], downsampling.MAX_SIDE_PX)
+    factor = downsampling.compute_factor(planes.shape[1:3], downsampling.MAX_SIDE_PX)
     images = _read_normalized(planes, factor, progress)
     find_candidates, keypoint_counts = MATCHERS[registration](images, motion, progress)
     match_pair = functools.cache(find_candidates)
-    outwards = [*range(reference + 1, count), *range(reference - 1, -1, -1)]
-    neighbours = [(i, i - 1 if i > reference else i + 1) for i in outwards]
+    neighbours = [(i, i - 1) for i in range(reference + 1, count)]
+    neighbours += [(i, i + 1) for i in range(reference - 1, -1, -1)]
     run_parallel(lambda pair: match_pair(*pair), neighbours, progress, desc="Matching planes")
     if motion == "auto":
         motion = _select_model([match_pair(*pair) for pair in neighbours])
-    model = MOTIONS[motion]
-    transforms, chain_reports = _compose(images, match_pair, motion, outwards, reference, progress)
+    transforms, chain_reports = _compose(
+        images, match_pair, motion, neighbours, reference, progress
+    )
     matched = [i for i, r in enumerate(chain_reports) if r.outcome != Outcome.NOT_MATCHED]
-    if registration == "joint" and model.is_linear:
+    model = MOTIONS[motion]
+    if registration == "joint" and len(model.generators):
         transforms = refine_jointly(images, transforms, matched, reference, model, progress)
     _interpolate_unmatched(transforms, matched)
-    upsampling = upsampling_matrix(factor)
+    upsampling = downsampling.upsampling_matrix(factor)
     reports = (
         report._replace(
             keypoints=keypoints,
@@ -95,7 +91,7 @@ def _read_normalized(planes: Any, factor: int, progress: Progress) -> np.ndarray
     images = np.empty((count, height // factor, width // factor), dtype=np.float32)
 
     def read(i: int) -> None:
-        images[i] = read_downsampled(planes, i, factor, as_grey=True)
+        images[i] = downsampling.read(planes, i, factor, as_grey=True)
 
     run_parallel(read, range(count), progress, desc="Reading")
     sample = images[:, ::4, ::4].ravel()
@@ -114,7 +110,7 @@ def _read_normalized(planes: Any, factor: int, progress: Progress) -> np.ndarray
 def _select_model(candidates: list[Candidates]) -> Motion:
     """Return the motion model with the smallest information criterion, summed over all pairs."""
     pairs = [pair for pair in candidates if pair.transforms and len(pair.matches.source)]
-    if not pairs:  # without points to count: a similarity is what stages and lenses do
+    if not pairs:  # no points to compare: stages and lenses cause similarities
         return "similarity"
 
     def score(name: Motion) -> float:
@@ -128,33 +124,36 @@ def _compose(
     images: np.ndarray,
     match_pair: Callable[[int, int], Candidates],
     motion: Motion,
-    outwards: list[int],
+    neighbours: list[tuple[int, int]],
     reference: int,
     progress: Progress,
 ) -> tuple[np.ndarray, list[PlaneReport]]:
     """Compose verified transforms to the reference plane, and report on each plane.
 
-    A plane that cannot be matched to the last matched plane is matched to the one before that.
-    Planes that cannot be matched at all have the identity.
+    A plane that cannot be matched to the last matched plane is matched to the one before that. If
+    that fails too, its transform is the identity.
     """
-    factor = downsampling_factor(images.shape[1:], VERIFICATION_SIDE_PX)
-    upsampling = upsampling_matrix(factor)
-    small = [cv2.GaussianBlur(downsample(p, factor), (0, 0), VERIFICATION_BLUR_PX) for p in images]
+    factor = downsampling.compute_factor(images.shape[1:], VERIFICATION_SIDE_PX)
+    upsampling = downsampling.upsampling_matrix(factor)
+    small = [
+        cv2.GaussianBlur(downsampling.downsample(p, factor), (0, 0), VERIFICATION_BLUR_PX)
+        for p in images
+    ]
     transforms = np.tile(np.eye(3), (len(images), 1, 1))
     reports = {reference: PlaneReport(reference, reference, model="reference")}
-    matched = {1: [reference], -1: [reference]}
-    for i in progress(outwards, desc="Checking planes"):
-        side = 1 if i > reference else -1
-        fallback = "nothing to match: moves with its neighbour"
-        reports[i] = PlaneReport(i, i - side, fallback=fallback, outcome=Outcome.NOT_MATCHED)
-        for j in matched[side][: -MAX_NEIGHBOURS - 1 : -1]:
+    matched = {1: [reference], -1: [reference]}  # after the reference plane, and before it
+    fallback = "nothing to match: moves with its neighbour"
+    for i, neighbour in progress(neighbours, desc="Checking planes"):
+        reports[i] = PlaneReport(i, neighbour, fallback=fallback, outcome=Outcome.NOT_MATCHED)
+        matched_planes = matched[i - neighbour]
+        for j in matched_planes[: -MAX_NEIGHBOURS - 1 : -1]:
             candidates = match_pair(i, j)
             if candidates.transforms:
                 name = _verify(candidates, motion, small[i], small[j], upsampling)
                 step = candidates.transforms[name] if name else np.eye(3)
                 transforms[i] = transforms[j] @ step
                 reports[i] = _report(i, j, candidates, name, motion)
-                matched[side].append(i)
+                matched_planes.append(i)
                 break
     return transforms, [reports[i] for i in sorted(reports)]
 

@@ -9,11 +9,6 @@ import numpy as np
 
 from napari_dff.imaging.warp import valid_mask
 from napari_dff.registration import downsampling
-from napari_dff.registration.downsampling import (
-    downsampling_factor,
-    read_downsampled,
-    upsampling_matrix,
-)
 from napari_dff.registration.lazy_stack import LazyAlignedStack
 from napari_dff.runtime.progress import Progress, no_progress
 from napari_dff.runtime.threads import run_parallel
@@ -37,8 +32,8 @@ def estimate_gains(
     1 if there is no pixel where all planes have data. A black plane has the gain of its neighbour.
     """
     count = len(transforms)
-    factor = downsampling_factor(planes.shape[1:3], downsampling.MAX_SIDE_PX)
-    upsampling = upsampling_matrix(factor)
+    factor = downsampling.compute_factor(planes.shape[1:3], downsampling.MAX_SIDE_PX)
+    upsampling = downsampling.upsampling_matrix(factor)
     small_transforms = np.linalg.inv(upsampling) @ transforms @ upsampling
     valid = np.ones([size // factor for size in planes.shape[1:3]], dtype=bool)
     for matrix in small_transforms:
@@ -49,7 +44,7 @@ def estimate_gains(
     samples: list[Any] = [None] * count
 
     def sample(i: int) -> None:
-        small = read_downsampled(planes, i, factor)[None]
+        small = downsampling.read(planes, i, factor)[None]
         aligned = LazyAlignedStack(small, small_transforms[[i]])[0]
         blurred = cv2.GaussianBlur(aligned.astype(np.float32), (0, 0), BLUR_PX)
         # float64, since the ratio to a nearly black pixel overflows float32.

@@ -88,20 +88,18 @@ def _compare_near_planes(
     return [pairs[pair] for pair in near]
 
 
-# Unknown are the transforms T_i from every plane i to the reference plane, for which T = I. A pair
-# with the measured transform P from plane a to plane b asks that T_a = T_b P. Its misfit is how far
-# apart the two sides map the four corners c of the plane:
+# Global least squares over pairs (Preibisch et al. 2009, doi:10.1093/bioinformatics/btp184). The
+# unknowns are the transforms T_i from every plane i to the reference plane, for which T = I. A pair
+# with the measured transform P from plane a to plane b requires T_a = T_b P. Its misfit at a corner
+# c of the plane,
 #     r(c) = T_a c - T_b (P c),
-# which is linear in the parameters of T_a and T_b (see `MotionModel.linear_system`). What is
-# minimized is Σ w Σ_c |r(c)|² over all pairs, with
-#     w = 1 / (σ² + median σ²) · 1 / (1 + (R / 2 s)²).
-# The first factor is the inverse variance of the pair, with a common term so that no pair that
-# happens to fit perfectly dominates. The second is a Cauchy weight, renewed in every pass, with the
-# root mean square misfit R of the pair and the median s of all R: pairs that disagree with the
-# others count less. The dense system has 8 rows a pair: thousands of rows, which cost little.
-#
-# Preibisch et al. 2009, doi:10.1093/bioinformatics/btp184 (global least squares over pairs);
-# Holland & Welsch 1977, doi:10.1080/03610927708827533 (re-weighting).
+# is linear in the parameters of T_a and T_b (see `MotionModel.linear_system`). The sum over all
+# pairs Σ w Σ_c |r(c)|² is minimized, with
+#     w = 1 / (σ² + median² σ) · 1 / (1 + (R / 2 s)²).
+# The first factor is the inverse variance of the pair; the median limits the weight of a pair that
+# fits perfectly by chance. The second is a Cauchy weight (Holland & Welsch 1977,
+# doi:10.1080/03610927708827533), computed again in every pass, with the root mean square misfit R
+# of the pair and the median s of all R. The dense system has 8 rows for each pair.
 def solve(
     pairs: list[PairTransform],
     chain: np.ndarray,
@@ -116,12 +114,11 @@ def solve(
     pairs = [pair for pair in pairs if np.isfinite(pair.deviation)]
     unknown = sorted({i for pair in pairs for i in (pair.moving, pair.fixed)} - {reference})
     result = chain.copy()
-    if not pairs or not unknown:
+    if not unknown:
         return result
     design, target = _linear_system(pairs, unknown, model, corner_points(shape))
-    variances = np.array([pair.deviation for pair in pairs]) ** 2
-    base = 1 / (variances + np.median([pair.deviation for pair in pairs]) ** 2)
-    weights = base
+    deviations = np.array([pair.deviation for pair in pairs])
+    weights = base = 1 / (deviations**2 + np.median(deviations) ** 2)
     for _ in range(REWEIGHTING_STEPS):
         root = np.repeat(np.sqrt(weights), len(target) // len(pairs))
         solution = np.linalg.lstsq(root[:, None] * design, root * target, rcond=None)[0]
@@ -130,7 +127,7 @@ def solve(
         scale = max(float(np.median(lengths)), 1e-6)
         weights = base / (1 + (lengths / (2 * scale)) ** 2)
     for i, parameters in zip(unknown, solution.reshape(len(unknown), -1), strict=True):
-        result[i] = model.matrix(parameters)
+        result[i] = model.origin + np.tensordot(parameters, model.generators, 1)
     return result
 
 
@@ -143,10 +140,8 @@ def _linear_system(
     design = np.zeros((len(pairs), 2 * len(corners), count * len(unknown)))
     target = np.zeros((len(pairs), 2 * len(corners)))
     for k, pair in enumerate(pairs):
-        for plane, points, sign in (
-            (pair.moving, corners, 1.0),
-            (pair.fixed, transform_points(pair.transform, corners), -1.0),
-        ):
+        mapped = transform_points(pair.transform, corners)
+        for plane, points, sign in ((pair.moving, corners, 1.0), (pair.fixed, mapped, -1.0)):
             if plane in column:
                 terms, constant = model.linear_system(points)
                 design[k, :, column[plane] : column[plane] + count] += sign * terms

@@ -114,11 +114,6 @@ class MotionModel:
     origin: np.ndarray  # (3, 3), M₀ of a linear model
     generators: np.ndarray  # (parameter_count, 3, 3), G_k of a linear model; else empty
 
-    @property
-    def is_linear(self) -> bool:
-        """Whether the model has generators."""
-        return len(self.generators) > 0
-
     # Iteratively re-weighted least squares. With the error e_i of a match in units of its standard
     # deviation and the median error s, its weight is w_i / (1 + (e_i / 2 s)²): a Cauchy weight,
     # which falls off with the square of the error.
@@ -152,10 +147,6 @@ class MotionModel:
         variance = np.mean(np.minimum(errors, 3 * deviation) ** 2) + ERROR_FLOOR_PX**2
         count = len(errors)
         return float(count * np.log(variance) + self.parameter_count * np.log(count))
-
-    def matrix(self, parameters: np.ndarray) -> np.ndarray:
-        """Return the transform M(p) of a linear model."""
-        return np.asarray(self.origin + np.tensordot(parameters, self.generators, 1))
 
     def linear_system(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return A (2 N, P) and b (2 N,) with which `points` are mapped to A p + b.
