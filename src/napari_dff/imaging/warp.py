@@ -77,10 +77,7 @@ def spline_coefficients(image: np.ndarray) -> np.ndarray:
     """Return the (Y, X) float32 cubic B-spline coefficients of an image, mirrored at its border."""
     from scipy import ndimage  # takes 0.1 s
 
-    filtered: np.ndarray = ndimage.spline_filter(
-        image.astype(np.float32), order=3, output=np.float32, mode="mirror"
-    )
-    return filtered
+    return ndimage.spline_filter(image.astype(np.float32), 3, output=np.float32, mode="mirror")
 
 
 def valid_mask(transform: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -25,7 +25,7 @@ from napari_dff.pipeline import tile
 from napari_dff.pipeline.planning import Plan, make_plan
 from napari_dff.pipeline.sinks import ArraySink, Sink
 from napari_dff.refinement import refine
-from napari_dff.registration import LazyAlignedStack, align_lazily, load_aligned
+from napari_dff.registration import align_lazily, load_aligned
 from napari_dff.runtime.lazy import load_planes
 from napari_dff.runtime.progress import Progress, no_progress
 
@@ -131,8 +131,11 @@ def _align_stack(
 ) -> tile.AlignedStack:
     """Align a stack, in memory if the plan has a single tile; other channels move with it."""
     planes = load_planes(stack.planes, progress) if plan.fits_in_memory else stack.planes
-    lazy = align_by_recipe(planes, recipe, transforms, progress)
-    others = tuple(align_by_recipe(c, recipe, lazy.transforms, progress) for c in other_channels)
+    lazy = align_lazily(planes, recipe, transforms=transforms, progress=progress)
+    others = tuple(
+        align_lazily(c, recipe, transforms=lazy.transforms, progress=progress)
+        for c in other_channels
+    )
     alignment = dataclasses.replace(lazy, planes=stack.planes)
     aligned = tile.AlignedStack(planes, stack.positions, others, alignment=alignment)
     if lazy.is_identity and (plan.fits_in_memory or not isinstance(planes, np.ndarray)):

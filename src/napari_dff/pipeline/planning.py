@@ -149,10 +149,9 @@ def _time_alignment(planes: Any, recipe: Recipe) -> tuple[float, np.ndarray]:
     first = max(0, (count - TRIAL_PLANES) // 2)
     some = planes[first : first + TRIAL_PLANES]
     noise = np.random.default_rng(0).random((4, 64, 64), np.float32)
-    settings: dict[str, Any] = {"registration": recipe.registration, "motion": recipe.motion}
-    estimate_transforms(noise, **settings)  # compiles and loads
+    estimate_transforms(noise, recipe)  # compiles and loads
     with contextlib.suppress(ValueError):  # these planes may have no contrast where others have
-        trial_seconds, (trial, _) = _timed(lambda: estimate_transforms(some, **settings))
+        trial_seconds, (trial, _) = _timed(lambda: estimate_transforms(some, recipe))
         seconds = trial_seconds * count / len(trial)
         if not np.allclose(trial, np.eye(3), rtol=0, atol=1e-9):
             transforms[:, 0, 2] = 0.5

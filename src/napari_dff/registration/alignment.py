@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from napari_dff.model import checks
-from napari_dff.model.recipe import Exposure, Motion, Registration
+from napari_dff.model.recipe import Exposure, Motion, Recipe, Registration
 from napari_dff.model.stack import validate_planes
 from napari_dff.registration.estimation import estimate_transforms
 from napari_dff.registration.exposure import estimate_gains
@@ -87,40 +86,30 @@ def align(
     Barath et al. 2020, doi:10.1109/CVPR42600.2020.00138 (MAGSAC++).
     Evangelidis & Psarakis 2008, doi:10.1109/TPAMI.2008.113 (ECC).
     """
-    aligned = align_lazily(
-        validate_planes(planes),
-        registration=registration,
-        motion=motion,
-        reference=reference,
-        exposure=exposure,
-        progress=progress,
-    )
+    planes = validate_planes(planes)
+    recipe = Recipe(registration=registration, motion=motion, exposure=exposure)
+    aligned = align_lazily(planes, recipe, reference=reference, progress=progress)
     out, valid = load_aligned(aligned, progress)
     return Alignment(out, aligned.transforms, valid, aligned.report)
 
 
 def align_lazily(
     planes: Any,  # (Z, Y, X[, 3])
+    recipe: Recipe,
     *,
-    registration: Registration = "joint",
-    motion: Motion = "auto",
     reference: int | None = None,
-    exposure: Exposure = "keep",
     transforms: np.ndarray | None = None,
     progress: Progress = no_progress,
 ) -> LazyAlignedStack:
-    """Return aligned planes that are resampled where and when they are read, as `align` does.
+    """Return planes aligned with the settings of a recipe, resampled where and when they are read.
 
     With known `transforms` nothing is estimated, and the report is empty.
     """
-    checks.check_choice("exposure", exposure, get_args(Exposure))
     report: tuple[PlaneReport, ...] = ()
     if transforms is None:
-        transforms, report = estimate_transforms(
-            planes, registration=registration, motion=motion, reference=reference, progress=progress
-        )
+        transforms, report = estimate_transforms(planes, recipe, reference, progress=progress)
     aligned = LazyAlignedStack(planes, transforms, report=report)
-    if exposure == "keep":
+    if recipe.exposure == "keep":
         return aligned
     gains = estimate_gains(planes, aligned.transforms, reference=reference, progress=progress)
     return dataclasses.replace(aligned, gains=gains)

@@ -30,11 +30,8 @@ def downsample(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def upsampling_matrix(factor: int) -> np.ndarray:
-    """Return the transform from downsampled to full coordinates.
-
-    Integers are the centres of pixels: the centre of the first block is at (factor - 1) / 2.
-    """
-    offset = (factor - 1) / 2
+    """Return the transform from downsampled to full coordinates."""
+    offset = (factor - 1) / 2  # centre of the first block; coordinates 0, 1, … are pixel centres
     return np.array([[factor, 0, offset], [0, factor, offset], [0, 0, 1.0]])
 
 

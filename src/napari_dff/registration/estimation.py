@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 import cv2
 import numpy as np
 
 from napari_dff.imaging.warp import valid_mask, warp
-from napari_dff.model.checks import Range, check_choice
-from napari_dff.model.recipe import Motion, Registration
+from napari_dff.model.checks import Range
+from napari_dff.model.recipe import Motion, Recipe
 from napari_dff.registration import downsampling
 from napari_dff.registration.joint import refine_jointly
 from napari_dff.registration.matching import MATCHERS, Candidates
@@ -33,19 +33,16 @@ MAX_NEIGHBOURS = 2  # planes towards the reference that are tried before a plane
 
 def estimate_transforms(
     planes: Any,  # (Z, Y, X[, 3])
-    *,
-    registration: Registration = "joint",
-    motion: Motion = "auto",
+    recipe: Recipe,
     reference: int | None = None,
+    *,
     progress: Progress = no_progress,
 ) -> tuple[np.ndarray, tuple[PlaneReport, ...]]:
     """Return the (Z, 3, 3) transforms and the reports of `align`, without resampling any plane.
 
     Each plane is read once, in strips; grey planes of `MAX_SIDE_PX` are kept in memory.
     """
-    check_choice("registration", registration, get_args(Registration))
-    check_choice("motion", motion, get_args(Motion))
-    count = planes.shape[0]
+    registration, motion, count = recipe.registration, recipe.motion, planes.shape[0]
     if reference is None:
         reference = count // 2
     reference = int(Range(0, count - 1, 1).check("reference", reference))
@@ -100,11 +97,9 @@ def _read_normalized(planes: Any, factor: int, progress: Progress) -> np.ndarray
         low, high = np.float32(sample.min()), np.float32(sample.max())
     if high <= low:
         raise ValueError("planes have no contrast anywhere: there is nothing to align")
-    for image in images:
-        image -= low
-        image /= high - low
-        np.clip(image, 0, 1, out=image)
-    return images
+    images -= low
+    images /= high - low
+    return np.clip(images, 0, 1, out=images)
 
 
 def _select_model(candidates: list[Candidates]) -> Motion:
@@ -134,11 +129,8 @@ def _compose(
     that fails too, its transform is the identity.
     """
     factor = downsampling.compute_factor(images.shape[1:], VERIFICATION_SIDE_PX)
-    upsampling = downsampling.upsampling_matrix(factor)
-    small = [
-        cv2.GaussianBlur(downsampling.downsample(p, factor), (0, 0), VERIFICATION_BLUR_PX)
-        for p in images
-    ]
+    small = (downsampling.downsample(image, factor) for image in images)
+    blurred = [cv2.GaussianBlur(image, (0, 0), VERIFICATION_BLUR_PX) for image in small]
     transforms = np.tile(np.eye(3), (len(images), 1, 1))
     reports = {reference: PlaneReport(reference, reference, model="reference")}
     matched = {1: [reference], -1: [reference]}  # after the reference plane, and before it
@@ -149,7 +141,7 @@ def _compose(
         for j in matched_planes[: -MAX_NEIGHBOURS - 1 : -1]:
             candidates = match_pair(i, j)
             if candidates.transforms:
-                name = _verify(candidates, motion, small[i], small[j], upsampling)
+                name = _verify(candidates, motion, blurred[i], blurred[j], factor)
                 step = candidates.transforms[name] if name else np.eye(3)
                 transforms[i] = transforms[j] @ step
                 reports[i] = _report(i, j, candidates, name, motion)
@@ -159,17 +151,13 @@ def _compose(
 
 
 def _verify(
-    candidates: Candidates,
-    motion: Motion,
-    moving: np.ndarray,
-    fixed: np.ndarray,
-    upsampling: np.ndarray,
+    candidates: Candidates, motion: Motion, moving: np.ndarray, fixed: np.ndarray, factor: int
 ) -> Motion | None:
     """Return the most general model, up to `motion`, that lowers the difference of two planes.
 
-    It is the mean absolute difference of the blurred planes where both have data.
+    It is the mean absolute difference of the planes, downsampled by `factor`, where both have data.
     """
-    names = list(MOTIONS)
+    upsampling, names = downsampling.upsampling_matrix(factor), list(MOTIONS)
     for name in names[names.index(motion) :: -1]:
         if name not in candidates.transforms:
             continue
@@ -189,8 +177,7 @@ def _report(
     source, target, _, count = candidates.matches
     if model is None:
         fallback = f"no motion lowers the difference to plane {j}"
-        outcome = Outcome.NO_MOTION_NEEDED
-        return PlaneReport(i, j, matches=count, fallback=fallback, outcome=outcome)
+        return PlaneReport(i, j, matches=count, fallback=fallback, outcome=Outcome.NO_MOTION_NEEDED)
     report = PlaneReport(i, j, 0, count, len(source), model=model)
     if len(source):
         errors = transform_points(candidates.transforms[model], source) - target

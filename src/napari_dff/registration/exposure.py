@@ -41,16 +41,15 @@ def estimate_gains(
     gains = np.ones((count, *planes.shape[3:]))
     if not valid.any():
         return gains
-    samples: list[Any] = [None] * count
 
-    def sample(i: int) -> None:
+    def sample(i: int) -> np.ndarray:
         small = downsampling.read(planes, i, factor)[None]
         aligned = LazyAlignedStack(small, small_transforms[[i]])[0]
         blurred = cv2.GaussianBlur(aligned.astype(np.float32), (0, 0), BLUR_PX)
         # float64, since the ratio to a nearly black pixel overflows float32.
-        samples[i] = blurred[valid][::SAMPLE_SPACING].astype(np.float64)
+        return blurred[valid][::SAMPLE_SPACING].astype(np.float64)
 
-    run_parallel(sample, range(count), progress, desc="Comparing light")
+    samples = run_parallel(sample, range(count), progress, desc="Comparing light")
     bright = [i for i in range(count) if (np.median(samples[i], axis=0) > 0).all()]
     if not bright:
         return gains

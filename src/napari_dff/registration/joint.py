@@ -46,9 +46,8 @@ def refine_jointly(
     Identities where no corner of any plane moves by `MIN_TRAVEL_PX`.
     """
     pairs = _compare_near_planes(images, chain, matched, model, progress)
-    shape = images[0].shape
-    transforms = solve(pairs, chain, reference, model, shape)
-    corners = corner_points(shape)
+    transforms = solve(pairs, chain, reference, model, images[0].shape)
+    corners = corner_points(images[0].shape)
     travel = max(np.abs(transform_points(transforms[i], corners) - corners).max() for i in matched)
     return np.tile(np.eye(3), (len(chain), 1, 1)) if travel < MIN_TRAVEL_PX else transforms
 

@@ -60,11 +60,9 @@ class LazyAlignedStack:
                 f"transforms must be one 3 × 3 matrix for each of the {count} planes, "
                 f"got shape {transforms.shape}"
             )
-        for i, matrix in enumerate(transforms):
-            if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < MIN_DETERMINANT:
-                raise ValueError(
-                    f"transforms must have inverses, got {matrix.tolist()} for plane {i}"
-                )
+        for i, m in enumerate(transforms):
+            if not np.isfinite(m).all() or abs(np.linalg.det(m)) < MIN_DETERMINANT:
+                raise ValueError(f"transforms must have inverses, got {m.tolist()} for plane {i}")
         object.__setattr__(self, "transforms", transforms)
         if self.gains is None:
             return
@@ -164,8 +162,7 @@ class LazyAlignedStack:
 def load_aligned(aligned: LazyAlignedStack, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
     """Return all planes in memory, (Z, Y, X[, 3]), and where every plane has data, (Y, X) bool."""
     out = np.empty(aligned.shape, dtype=aligned.dtype)
-    size = (aligned.shape[1], aligned.shape[2])
-    valid = np.empty(size, dtype=bool)
+    valid = np.empty(aligned._size, dtype=bool)
 
     def resample_plane(i: int) -> None:
         out[i] = aligned[i]
@@ -175,7 +172,7 @@ def load_aligned(aligned: LazyAlignedStack, progress: Progress) -> tuple[np.ndar
         valid[window.slices] = aligned.valid(window)
 
     run_parallel(resample_plane, range(len(aligned)), progress, desc="Resampling")
-    run_parallel(fill_valid, plan_windows(size, 1), no_progress, desc="")
+    run_parallel(fill_valid, plan_windows(aligned._size, 1), no_progress, desc="")
     return out, valid
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from napari_dff.model.recipe import Motion
 from napari_dff.registration import downsampling
+from napari_dff.registration.downsampling import MAX_SIDE_PX
 from napari_dff.registration.motion import MOTIONS, MotionModel, transform_points
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.threads import run_parallel
@@ -160,21 +162,17 @@ def feature_matcher(
 
     Up to `max_count` features a plane are detected at a longer side of `max_side` pixels.
     """
-    keypoints: dict[int, Keypoints] = {}
-
-    def detect(i: int) -> None:
-        keypoints[i] = detect_keypoints(images[i], max_side, max_count)
+    detect = functools.partial(detect_keypoints, max_side=max_side, max_count=max_count)
+    keypoints = run_parallel(detect, list(images), progress, desc="Finding features")
 
     def match_pair(plane: int, neighbour: int) -> Candidates:
         matches = match_keypoints(keypoints[plane], keypoints[neighbour])
         if len(matches.source) < MIN_MATCHES:
             return Candidates({}, matches)
-        return Candidates(
-            {name: model.fit(*matches[:3]) for name, model in MOTIONS.items()}, matches
-        )
+        fits = {name: model.fit(*matches[:3]) for name, model in MOTIONS.items()}
+        return Candidates(fits, matches)
 
-    run_parallel(detect, range(len(images)), progress, desc="Finding features")
-    return match_pair, [len(keypoints[i].points) for i in range(len(images))]
+    return match_pair, [len(plane.points) for plane in keypoints]
 
 
 def intensity_matcher(images: np.ndarray, motion: Motion) -> Matcher:
@@ -195,8 +193,6 @@ def intensity_matcher(images: np.ndarray, motion: Motion) -> Matcher:
 # Joint registration refines the transforms by grey levels: few features at a coarse scale suffice.
 MATCHERS: dict[str, Callable[[np.ndarray, Motion, Progress], Matcher]] = {
     "joint": lambda images, _, progress: feature_matcher(images, 384, 1000, progress),
-    "sift": lambda images, _, progress: feature_matcher(
-        images, downsampling.MAX_SIDE_PX, 4000, progress
-    ),
+    "sift": lambda images, _, progress: feature_matcher(images, MAX_SIDE_PX, 4000, progress),
     "ecc": lambda images, motion, _: intensity_matcher(images, motion),
 }

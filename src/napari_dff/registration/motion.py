@@ -149,10 +149,7 @@ class MotionModel:
         return float(count * np.log(variance) + self.parameter_count * np.log(count))
 
     def linear_system(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return A (2 N, P) and b (2 N,) with which `points` are mapped to A p + b.
-
-        The mapped coordinates are all y, then all x. For linear models.
-        """
+        """Return A (2 N, P) and b (2 N,): M(p) maps `points` to A p + b, all y, then all x."""
         homogeneous = np.column_stack([points, np.ones(len(points))])
         terms = self.generators[:, :2] @ homogeneous.T
         return terms.reshape(len(terms), -1).T, (self.origin[:2] @ homogeneous.T).ravel()

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 from napari_dff.runtime.progress import Progress
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class ThreadLimits(NamedTuple):
@@ -46,21 +47,18 @@ def thread_count() -> int:
 
 
 def run_parallel(
-    work: Callable[[T], object], items: Sequence[T], progress: Progress, *, desc: str
-) -> None:
-    """Call `work`, which stores its own result, with every item on `thread_count` threads.
+    work: Callable[[T], R], items: Sequence[T], progress: Progress, *, desc: str
+) -> list[R]:
+    """Return the results of `work` for all items, computed on `thread_count` threads.
 
     The first error, or an exception from `progress`, ends the loop after the items in progress.
     """
     if len(items) == 1:
-        for item in progress(items, desc=desc):
-            work(item)
-        return
+        return [work(item) for item in progress(items, desc=desc)]
     with ThreadPoolExecutor(thread_count()) as pool:
         futures = [pool.submit(work, item) for item in items]
         try:
-            for future in progress(futures, desc=desc):
-                future.result()
+            return [future.result() for future in progress(futures, desc=desc)]
         finally:
             for future in futures:
                 future.cancel()

@@ -1,9 +1,4 @@
-"""Focal stacks rendered from a known depth, the ground truth for tests and benchmarks.
-
-`render_opaque` and `render_fluorescent` compute noise-free planes with defocus from a sharp image
-and its depth. `photograph` adds the noise of a camera. `SCENES` are complete stacks whose depth,
-sharp image and motion are known.
-"""
+"""Focal stacks rendered from a known depth, the ground truth for tests and benchmarks."""
 
 from napari_dff.synthetic.camera import apply_motion, drift, photograph, record_without_noise
 from napari_dff.synthetic.rendering import Aperture, blur, render_fluorescent, render_opaque

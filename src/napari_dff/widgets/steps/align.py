@@ -9,9 +9,8 @@ from napari.viewer import Viewer
 
 from napari_dff.model.acquisition import Acquisition, Index
 from napari_dff.pipeline import quality
-from napari_dff.pipeline.driver import align_by_recipe
 from napari_dff.pipeline.sinks import AlignedPlanes
-from napari_dff.registration import PlaneReport, load_aligned
+from napari_dff.registration import PlaneReport, align_lazily, load_aligned
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import full_window
 from napari_dff.widgets.app.canvas import COLOURS, Canvas
@@ -72,7 +71,7 @@ class AlignWidget(StepWidget):
         for index, located in acquisition.iterate(progress):
             planes = acquisition.focus_stack(index).planes
             shape = planes.shape[1:3]
-            lazy = align_by_recipe(planes, recipe, None, located)
+            lazy = align_lazily(planes, recipe, progress=located)
             if aligned.in_memory:
                 loaded, mask = load_aligned(lazy, located)
             else:
@@ -80,7 +79,7 @@ class AlignWidget(StepWidget):
             aligned.write(index, acquisition.focus_channel, lazy, loaded, located)
             for channel in acquisition.other_channels:  # get the transforms of the focus channel
                 planes = acquisition.channel_stack(index, channel).planes
-                other = align_by_recipe(planes, recipe, lazy.transforms, located)
+                other = align_lazily(planes, recipe, transforms=lazy.transforms, progress=located)
                 aligned.write(index, channel, other, progress=located)
             motion = quality.decompose_transforms(lazy.transforms, shape)
             report = StackReport(acquisition.describe(index), lazy.report, motion)
