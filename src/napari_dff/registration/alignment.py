@@ -86,9 +86,8 @@ def align(
     Barath et al. 2020, doi:10.1109/CVPR42600.2020.00138 (MAGSAC++).
     Evangelidis & Psarakis 2008, doi:10.1109/TPAMI.2008.113 (ECC).
     """
-    planes = validate_planes(planes)
     recipe = Recipe(registration=registration, motion=motion, exposure=exposure)
-    aligned = align_lazily(planes, recipe, reference=reference, progress=progress)
+    aligned = align_lazily(validate_planes(planes), recipe, reference=reference, progress=progress)
     out, valid = load_aligned(aligned, progress)
     return Alignment(out, aligned.transforms, valid, aligned.report)
 
