@@ -188,14 +188,6 @@ def _is_flat(image: np.ndarray) -> bool:
     return float(image.max()) - float(image.min()) < MIN_CONTRAST
 
 
-def align_by_recipe(
-    planes: Any, recipe: Recipe, transforms: np.ndarray | None, progress: Progress
-) -> LazyAlignedStack:
-    """Call `align_lazily` with the settings of a recipe."""
-    settings = tile.settings_of(recipe, "registration", "motion", "exposure")
-    return align_lazily(planes, **settings, transforms=transforms, progress=progress)
-
-
 def measure_by_recipe(recipe: Recipe, stack: FocalStack, progress: Progress) -> np.ndarray:
     """Call `focus_measure` with the settings of a recipe."""
     return focus_measure(stack.planes, **tile.focus_settings(recipe), progress=progress)
