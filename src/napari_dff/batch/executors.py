@@ -4,8 +4,6 @@ The processes are no Dask cluster: other users of the machine could connect to i
 code in them, and every user of `batch` would need the package distributed.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -1,12 +1,10 @@
 """Reconstruct the acquisition of one position into files, for `run` and `batch`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -86,7 +84,7 @@ class Job:
             run(acquisition, self.recipe, sink, transforms=transforms, **options)
         return sink.coverage()
 
-    def at(self, position: str) -> Job:
+    def at(self, position: str) -> Self:
         """Return the job for a position: with its own folder in `depth_from`, if that exists."""
         if self.depth_from is None or not position or not (self.depth_from / position).is_dir():
             return self

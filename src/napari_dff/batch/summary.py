@@ -1,7 +1,5 @@
 """Summary of a batch: one row for each stack, as summary.csv and summary.json."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple

@@ -4,8 +4,6 @@ The digest of a result covers the planes, their calibration and all settings. A 
 recognized by it, so that an interrupted batch continues where it stopped.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import glob
 import hashlib

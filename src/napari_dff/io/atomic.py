@@ -14,8 +14,6 @@ moved in when they are complete:
 Reading never recovers and never writes anything.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

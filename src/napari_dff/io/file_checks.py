@@ -4,8 +4,6 @@ The record of a result lists the digest of each of its files. A file belongs to 
 record of its folder does not list it, if it was changed since, or if it is an input of a run.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -1,7 +1,5 @@
 """Metadata of an image file."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

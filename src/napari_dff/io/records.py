@@ -1,7 +1,5 @@
 """The records of a result, and JSON files."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The bundled focal stacks."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from contextlib import AbstractContextManager
@@ -28,7 +26,7 @@ def sample_path(name: str) -> Path:
 
 
 def write_sample(
-    name: str, truth: GroundTruth, folder: str | os.PathLike[str], *, overwrite: bool = False
+    name: str, truth: "GroundTruth", folder: str | os.PathLike[str], *, overwrite: bool = False
 ) -> None:
     """Write a rendered focal stack, its true depth and its true all-in-focus image.
 

@@ -3,8 +3,6 @@
 `napari_dff.io.atomic` describes their content.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

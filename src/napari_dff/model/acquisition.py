@@ -1,7 +1,5 @@
 """Focal stacks that were taken together: at all times, positions and channels."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 `model.recipe` needs this module, and must not load numpy: two functions import it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -54,7 +52,7 @@ def check_type(name: str, value: Any, kind: type) -> None:
         raise ValueError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
 
 
-def as_numbers(name: str, values: Any) -> np.ndarray:
+def as_numbers(name: str, values: Any) -> "np.ndarray":
     """Return `values` as an array of real numbers; ValueError if they are none."""
     import numpy as np
 
@@ -68,7 +66,7 @@ def as_numbers(name: str, values: Any) -> np.ndarray:
     return array
 
 
-def check_finite(name: str, values: np.ndarray, where: str = "") -> None:
+def check_finite(name: str, values: "np.ndarray", where: str = "") -> None:
     """Raise a ValueError unless all `values` are finite and within ±`MAX_MAGNITUDE`."""
     import numpy as np
 

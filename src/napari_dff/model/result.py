@@ -1,7 +1,5 @@
 """Result of all steps."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

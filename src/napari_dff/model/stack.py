@@ -1,7 +1,5 @@
 """A focal stack: planes of one field, taken at many focus positions."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -3,8 +3,6 @@
 Only `run` and `tile.compute_tile` define the order of the steps.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable

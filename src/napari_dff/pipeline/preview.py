@@ -3,8 +3,6 @@
 Only pixels around the window are read, so that it is fast on stacks of any size.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

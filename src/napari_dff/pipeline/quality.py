@@ -1,7 +1,5 @@
 """Quality of an alignment and of the depth coverage, as numbers and as advice in sentences."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

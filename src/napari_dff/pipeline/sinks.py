@@ -1,7 +1,5 @@
 """Where a run writes its results: the protocol, and results in memory."""
 
-from __future__ import annotations
-
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,7 +39,7 @@ class ArraySink:
         acquisition: Acquisition,
         *,
         keep_estimate: bool = False,  # the depth map before refinement too
-        planes: AlignedPlanes | None = None,  # takes the aligned planes of all channels
+        planes: "AlignedPlanes | None" = None,  # takes the aligned planes of all channels
     ) -> None:
         self._acquisition, self._keep_estimate = acquisition, keep_estimate
         self._planes = planes

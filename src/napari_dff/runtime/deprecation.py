@@ -1,7 +1,5 @@
 """Modules and names of version 0.1 that were renamed: they warn, and work until version 1.0."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 import warnings

@@ -4,8 +4,6 @@ They release the interpreter lock and start no threads of their own: windows run
 Compiled code is cached beside the source or, where that is read-only, in the user's cache folder.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import warnings

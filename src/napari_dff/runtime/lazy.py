@@ -1,7 +1,5 @@
 """Lazy arrays: read planes, or windows of planes, into memory."""
 
-from __future__ import annotations
-
 import mmap
 import sys
 from typing import Any

@@ -1,7 +1,5 @@
 """Return freed memory to the operating system; glibc would keep it for later allocations."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import functools

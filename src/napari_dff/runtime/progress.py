@@ -5,8 +5,6 @@ caller decides what the user sees: nothing, a bar in the terminal or a bar in na
 that raises `Cancelled` ends the computation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 

@@ -1,7 +1,5 @@
 """Threads: how many work at a time, and a parallel loop over them."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Sequence

@@ -4,8 +4,6 @@ A step computes one window of all planes. If it needs pixels around the window, 
 window and gets that much from the step before. No other code handles borders.
 """
 
-from __future__ import annotations
-
 import itertools
 from typing import NamedTuple
 
@@ -37,7 +35,7 @@ class Window(NamedTuple):
         """Index of the window in a plane."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
-    def expand(self, margin: int, shape: tuple[int, int]) -> Window:
+    def expand(self, margin: int, shape: tuple[int, int]) -> "Window":
         """Add `margin` pixels on every side, then round out to `GRID_PX`, within a plane."""
         top, left = (max(0, (i - margin) // GRID_PX * GRID_PX) for i in (self.top, self.left))
         bottom, right = (
@@ -46,7 +44,7 @@ class Window(NamedTuple):
         )
         return Window(top, bottom, left, right)
 
-    def slices_in(self, outer: Window) -> tuple[slice, slice]:
+    def slices_in(self, outer: "Window") -> tuple[slice, slice]:
         """Index of this window in an array that covers `outer`."""
         rows = slice(self.top - outer.top, self.bottom - outer.top)
         return rows, slice(self.left - outer.left, self.right - outer.left)

@@ -1,7 +1,5 @@
 """Read focal stacks."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.util
 import os

@@ -1,7 +1,5 @@
 """Arrange arrays with axes named by the file or the user as (T, C, Z, Y, X[, 3])."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import math

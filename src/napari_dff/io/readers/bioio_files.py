@@ -1,7 +1,5 @@
 """Files of microscopes, through bioio if it is installed."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 from pathlib import Path

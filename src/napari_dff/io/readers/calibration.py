@@ -1,7 +1,5 @@
 """Focus positions and pixel size from the metadata of a file."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Folders with one image per plane, read on demand."""
 
-from __future__ import annotations
-
 import io
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Read results: the files that a run wrote into a folder, and images of them alone."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

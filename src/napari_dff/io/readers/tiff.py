@@ -1,7 +1,5 @@
 """TIFF: multi-page files, ImageJ hyperstacks, OME-TIFF in one or several files."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Open TIFF files. Metadata and page offsets are checked before pixels are read."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import math

@@ -1,7 +1,5 @@
 """OME-Zarr 0.4 and 0.5 (images, bioformats2raw, plates), and bare Zarr arrays."""
 
-from __future__ import annotations
-
 import importlib
 import math
 import os

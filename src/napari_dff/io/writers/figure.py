@@ -1,7 +1,5 @@
 """Figures and movies of a result: drawn in memory, and written to files."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Sink that writes the results of a run to files."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from napari_dff.io.writers.result_files import ResultFiles

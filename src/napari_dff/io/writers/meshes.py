@@ -1,7 +1,5 @@
 """Write meshes as PLY, OBJ and STL."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Collection

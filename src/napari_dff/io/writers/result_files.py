@@ -1,7 +1,5 @@
 """Result files: written window by window, and visible only when all of them are complete."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import os

@@ -1,7 +1,5 @@
 """Write tables as CSV."""
 
-from __future__ import annotations
-
 import csv
 import os
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """OME-TIFF files, written window by window, and their metadata."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

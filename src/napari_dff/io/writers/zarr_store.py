@@ -3,8 +3,6 @@
 zarr and ome_zarr_models take 0.5 s to import, therefore only where they are used.
 """
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
 from threading import Lock
