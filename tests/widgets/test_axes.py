@@ -59,7 +59,7 @@ def stack(planes):
 
 def ready(widget, **settings):
     """A widget with its focus channel chosen."""
-    if widget.axes.several:
+    if widget.axes.has_channel_choice:
         widget.axes.focus.value = 1
     for name, value in settings.items():
         widget.form.settings[name].value = value

@@ -21,17 +21,17 @@ from napari_dff.runtime.progress import Progress, no_progress
 from napari_dff.runtime.threads import run_parallel
 from napari_dff.runtime.windows import Window, full_window, plan_windows
 
-BLEND_SIGMAS_PLANES = (0.0, 0.7, 1.2)  # of the blends of `blend_by_noise`; 0 is linear
-DETAIL_SIGMA_PX = 1.5  # of the window in which `blend_by_noise` compares detail with noise
+BLEND_SIGMAS_PLANES = (0.0, 0.7, 1.2)  # widths of the three blends of `blend_by_noise`; 0 is linear
+DETAIL_SIGMA_PX = 1.5  # of the window in which detail is compared with noise
 NOISE_SIGMA_PX = 8.0  # of the window over which noise is averaged
 NOISE_STEP_PX = 4  # between the samples of the noise map
-DEPTH_STEPS_PER_PLANE = 256  # to which depth is rounded in blends
+DEPTH_STEPS_PER_PLANE = 256  # the weights of blends are tabulated at these steps
 BLEND_RADIUS_PLANES = 4  # planes on either side of the depth in a blend
 MARGINS_PX: dict[Fusion, int] = {"noise_aware": 36, "linear": 0, "nearest": 0, "pyramid": 0}
 IMAGES_PER_WINDOW = 20  # float32 images of a window in memory while it is fused
 MAX_PYRAMID_LEVELS = 5
-MIN_PYRAMID_SIZE_PX = 16  # of an image that is divided further
-FINEST_SIGMA_PLANES, SIGMA_GROWTH = 0.4, 1.5  # of blends in the pyramid, and factor for each level
+MIN_PYRAMID_SIZE_PX = 16  # smaller images get no coarser level
+FINEST_SIGMA_PLANES, SIGMA_GROWTH = 0.4, 1.5  # pyramid: width at level 0, factor of each level
 TINY = np.float32(1e-12)
 KERNEL_DTYPES = (np.uint8, np.uint16, np.float32)  # blended without a conversion first
 
@@ -51,7 +51,7 @@ def all_in_focus(
     planes : (Z, Y, X) or (Z, Y, X, 3) array
         Any integer or float type, loaded if lazy.
     depth : (Y, X) float array
-        In the unit of `positions`; limited to the first and last plane.
+        In the unit of `positions`; clipped to the range of the planes.
     positions : (Z,) array, optional
         Focus position of each plane, strictly increasing or decreasing; default 0 … Z-1.
     fusion : {"noise_aware", "linear", "nearest", "pyramid"}
@@ -85,13 +85,13 @@ def all_in_focus(
         )
     check_finite("depth", depth)
     planes = load_planes(planes, progress)
-    at = validate_positions(positions, len(planes))
+    z = validate_positions(positions, len(planes))
     out = np.empty(planes.shape[1:], planes.dtype)
     shape, margin = planes.shape[1:3], MARGINS_PX[fusion]
 
     def fill(window: Window) -> None:
         outer = window.expand(margin, shape)
-        index = fractional_plane_index(depth[outer.slices], at)
+        index = fractional_plane_index(depth[outer.slices], z)
         image = FUSIONS[fusion](_PlaneWindow(planes, outer), index)
         out[window.slices] = as_dtype(image[window.slices_in(outer)], out.dtype)
 
@@ -116,7 +116,7 @@ class _PlaneWindow(NamedTuple):
         """Return all planes, (Z, Y, X, C) of their own dtype; ValueError unless finite."""
         if self.planes.dtype.kind == "f":
             for k in range(len(self.planes)):
-                read_plane(self.planes, k, self.window.slices)
+                read_plane(self.planes, k, self.window.slices)  # raises the error
         values: np.ndarray = self.planes[(slice(None), *self.window.slices)]
         return values if values.ndim == 4 else values[..., None]
 
@@ -129,7 +129,7 @@ class _PlaneWindow(NamedTuple):
 def nearest_plane(stack: _PlaneWindow, index: np.ndarray) -> np.ndarray:
     """Return each pixel from the plane nearest to its depth.
 
-    Like all fusions, from (Y, X) float32 `index`, the fractional plane index of the depth.
+    As in all fusions, (Y, X) float32 `index` is the fractional plane index of the depth.
     """
     return stack.take(np.rint(index).astype(np.intp))
 
@@ -212,7 +212,7 @@ def _blend(values, index, weights):  # type: ignore[no-untyped-def]
     -------
     (blends, Y, X, C) float32
     (Y, X) int64
-        Row of the second axis of `weights` for each pixel.
+        Index along the second axis of `weights`, for each pixel.
     """
     count, height, width, channels = values.shape
     blend_count, _, size = weights.shape
@@ -242,7 +242,7 @@ def _blend(values, index, weights):  # type: ignore[no-untyped-def]
 
 
 def blend_pyramids(stack: _PlaneWindow, index: np.ndarray) -> np.ndarray:
-    """Return a Laplacian pyramid blended around the depth, coarser levels from more planes."""
+    """Return the image of a Laplacian pyramid whose coarser levels blend more planes."""
     sums: list[np.ndarray] = []
     totals: list[np.ndarray] = []
     for k in range(len(stack.planes)):

@@ -20,7 +20,7 @@ from napari_dff.refinement.message_passing import MESSAGE_MARGIN_PX, MESSAGE_VOL
 from napari_dff.registration import LazyAlignedStack, estimate_transforms
 from napari_dff.registration.downsampling import MAX_SIDE_PX
 from napari_dff.runtime.lazy import read_window
-from napari_dff.runtime.memory import limit_malloc_arenas, trim_malloc
+from napari_dff.runtime.memory import configure_malloc, trim_malloc
 from napari_dff.runtime.progress import no_progress
 from napari_dff.runtime.threads import thread_count
 from napari_dff.runtime.windows import GRID_PX, Window, full_window, plan_windows, window_grid
@@ -78,7 +78,7 @@ def make_plan(
     in_memory = isinstance(planes, np.ndarray) and not isinstance(planes, np.memmap)
     if untiled <= limit or (in_memory and megabytes is None):
         return Plan([full_window(model.shape)], untiled)
-    limit_malloc_arenas()
+    configure_malloc()
     fixed = base + model.results()
     sides = range(MIN_TILE_PX, max(*model.shape, MIN_TILE_PX) + TILE_STEP_PX, TILE_STEP_PX)
     plans = [

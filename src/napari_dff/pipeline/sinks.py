@@ -27,7 +27,7 @@ class Sink(Protocol):
         ...
 
     def finish_stack(self, index: Index, stack: AlignedStack, progress: Progress) -> None:
-        """Take what else is known of a stack, after all its tiles."""
+        """Take the transforms and aligned planes of a stack, after all its tiles."""
         ...
 
 
@@ -38,7 +38,7 @@ class ArraySink:
         self,
         acquisition: Acquisition,
         *,
-        keep_estimate: bool = False,  # the depth map before refinement too
+        keep_estimate: bool = False,  # also keep the depth map before refinement
         planes: "AlignedPlanes | None" = None,  # takes the aligned planes of all channels
     ) -> None:
         self._acquisition, self._keep_estimate = acquisition, keep_estimate
@@ -47,7 +47,7 @@ class ArraySink:
         self._arrays: dict[str, np.ndarray] = {}
 
     def write_tile(self, index: Index, tile: TileResult) -> None:
-        """Copy a tile into the arrays; those of a single full plane are taken over."""
+        """Copy a tile into the arrays; if it is all of a result, its arrays are kept instead."""
         acquisition, pixels = self._acquisition, tile.window.slices
         results = {**tile.refined._asdict(), "valid": tile.valid}
         if self._keep_estimate and tile.refined is not tile.estimate:
@@ -64,7 +64,7 @@ class ArraySink:
         return DepthMap(*(values[index][window.slices] for values in self.refined))
 
     def finish_stack(self, index: Index, stack: AlignedStack, progress: Progress) -> None:
-        """Keep the transforms, and pass the aligned planes on."""
+        """Keep the transforms, and the aligned planes if there is a place for them."""
         if stack.alignment is None:
             return
         acquisition, transforms = self._acquisition, stack.alignment.transforms
@@ -84,7 +84,7 @@ class ArraySink:
 
     @property
     def estimate(self) -> DepthMap | None:
-        """Depth maps before refinement; None if they are those after it, or were not kept."""
+        """Depth maps before refinement; None if they were not kept, or nothing was refined."""
         names = [f"estimate {name}" for name in DepthMap._fields]
         return DepthMap(*map(self._arrays.__getitem__, names)) if names[0] in self._arrays else None
 
@@ -108,7 +108,7 @@ class ArraySink:
 
 
 def _insert(array: np.ndarray | None, shape: Index, index: Any, values: np.ndarray) -> np.ndarray:
-    """Return the array with `values` at `index`; it is allocated unless they fill `shape` alone."""
+    """Return `array` (new if None) with `values` at `index`; `values` itself if it is all of it."""
     if values.size == np.prod(shape):
         return values.reshape(shape)
     array = np.zeros(shape, values.dtype) if array is None else array
@@ -124,7 +124,7 @@ class AlignedPlanes:
         self._shape, self._dtype = tuple(data.shape), np.dtype(data.dtype)
         size = np.prod(self._shape, dtype=float) * self._dtype.itemsize
         self.in_memory = bool(size <= MAX_ALIGNED_FRACTION * psutil.virtual_memory().available)
-        self.is_identity = True  # all planes are as they were
+        self.is_identity = True  # no plane was changed
         self._acquisition = acquisition
         self._array: np.ndarray | None = None
         self._lazy: dict[Index, Any] = {}
@@ -137,7 +137,7 @@ class AlignedPlanes:
         loaded: np.ndarray | None = None,
         progress: Progress = no_progress,
     ) -> None:
-        """Take the planes of one channel; `loaded` are these planes in memory, where they are."""
+        """Take the planes of one channel; `loaded` are the same planes if already in memory."""
         where = self._acquisition.with_channel(index, channel)
         self.is_identity = self.is_identity and aligned.is_identity
         if not self.in_memory:
@@ -147,7 +147,7 @@ class AlignedPlanes:
         self._array = _insert(self._array, self._shape, where, planes)
 
     def join(self) -> Any:
-        """Return all of them with the axes of the acquisition: numpy, or dask if lazy."""
+        """Return all planes, with the axes of the acquisition: a numpy array, or dask if lazy."""
         if self._array is not None:
             return self._array
         import dask.array as da  # takes 0.3 s

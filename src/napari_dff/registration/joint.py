@@ -1,8 +1,8 @@
-"""Joint registration: sub-pixel transforms of near pairs of planes, solved as one system.
+"""Joint registration: sub-pixel transforms between nearby planes, solved as one system.
 
-In a chain of neighbours, errors accumulate. So every plane is compared with the next three, from
-the chain as the start, and the transforms that agree best with all comparisons are found by one
-system of robust least squares.
+In a chain of transforms between neighbours, errors accumulate. So every plane is compared with the
+next three, with the transforms of the chain as start values. One system of robust least squares
+gives the transforms that agree best with all comparisons.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from napari_dff.runtime.threads import run_parallel, thread_count
 
 T = TypeVar("T")
 PLANE_GAPS = (1, 2, 3)  # distances in planes of the pairs that are compared
-MIN_BLOCK_PLANES = 4  # planes compared at a time with those after them; one a core if that is more
+MIN_BLOCK_PLANES = 4  # planes compared at a time, each with the next three; at least one a thread
 REWEIGHTING_STEPS = 10
-MIN_TRAVEL_PX = 0.1  # less is not corrected: resampling would cost more than it gains
+MIN_MOTION_PX = 0.1  # less is not corrected: resampling would cost more than it gains
 
 
 class PairTransform(NamedTuple):
@@ -36,20 +36,20 @@ class PairTransform(NamedTuple):
 def refine_jointly(
     images: np.ndarray,  # (Z, Y, X) float32
     chain: np.ndarray,  # (Z, 3, 3), from which the comparisons start
-    matched: list[int],  # planes whose transform is known; the others keep theirs
+    matched: list[int],  # planes to refine; the others keep their transform in `chain`
     reference: int,
     model: MotionModel,  # a linear one
     progress: Progress,
 ) -> np.ndarray:
     """Return the (Z, 3, 3) transforms of all planes to the reference plane, refined together.
 
-    Identities where no corner of any plane moves by `MIN_TRAVEL_PX`.
+    All are identities if no corner of any plane moves by `MIN_MOTION_PX` or more.
     """
     pairs = _compare_near_planes(images, chain, matched, model, progress)
     transforms = solve(pairs, chain, reference, model, images[0].shape)
     corners = corner_points(images[0].shape)
-    travel = max(np.abs(transform_points(transforms[i], corners) - corners).max() for i in matched)
-    return np.tile(np.eye(3), (len(chain), 1, 1)) if travel < MIN_TRAVEL_PX else transforms
+    motion = max(np.abs(transform_points(transforms[i], corners) - corners).max() for i in matched)
+    return np.tile(np.eye(3), (len(chain), 1, 1)) if motion < MIN_MOTION_PX else transforms
 
 
 def _compare_near_planes(
@@ -73,7 +73,7 @@ def _compare_near_planes(
         start = np.linalg.inv(chain[b]) @ chain[a]
         pairs[pair] = PairTransform(a, b, *refine_pair(bands[a], bands[b], start, model))
 
-    def advance(items: Sequence[T], /, *, desc: str) -> Iterator[T]:
+    def count_all(items: Sequence[T], /, *, desc: str) -> Iterator[T]:  # one count for all blocks
         return (item for item, _ in zip(items, ticks, strict=False))
 
     size = max(MIN_BLOCK_PLANES, thread_count())
@@ -82,8 +82,8 @@ def _compare_near_planes(
         needed = matched[first : first + size + max(PLANE_GAPS)]
         bands = {i: bands[i] for i in needed if i in bands}
         run_parallel(filter_plane, [i for i in needed if i not in bands], no_progress, desc="")
-        run_parallel(compare, [pair for pair in near if pair[0] in block], advance, desc="")
-    next(ticks, None)
+        run_parallel(compare, [pair for pair in near if pair[0] in block], count_all, desc="")
+    next(ticks, None)  # ends the progress
     return [pairs[pair] for pair in near]
 
 
@@ -94,9 +94,9 @@ def _compare_near_planes(
 #     r(c) = T_a c - T_b (P c),
 # is linear in the parameters of T_a and T_b (see `MotionModel.linear_system`). The sum over all
 # pairs Σ w Σ_c |r(c)|² is minimized, with
-#     w = 1 / (σ² + median² σ) · 1 / (1 + (R / 2 s)²).
-# The first factor is the inverse variance of the pair; the median limits the weight of a pair that
-# fits perfectly by chance. The second is a Cauchy weight (Holland & Welsch 1977,
+#     w = 1 / (σ² + (median σ)²) · 1 / (1 + (R / (2 s))²).
+# σ is the deviation of the pair; its median over all pairs limits the weight of one that fits
+# perfectly by chance. The second factor is a Cauchy weight (Holland & Welsch 1977,
 # doi:10.1080/03610927708827533), computed again in every pass, with the root mean square misfit R
 # of the pair and the median s of all R. The dense system has 8 rows for each pair.
 def solve(
@@ -133,7 +133,7 @@ def solve(
 def _linear_system(
     pairs: list[PairTransform], unknown: list[int], model: MotionModel, corners: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return A and b such that A p - b are the misfits of all pairs, corner by corner."""
+    """Return A, b: A p - b are the misfits, pair by pair: y of all corners, then x of all."""
     count = model.parameter_count
     column = {plane: count * k for k, plane in enumerate(unknown)}
     design = np.zeros((len(pairs), 2 * len(corners), count * len(unknown)))

@@ -17,7 +17,7 @@ from napari_dff.runtime.progress import Progress, no_progress
 from napari_dff.runtime.threads import run_parallel
 from napari_dff.runtime.windows import Window, full_window, plan_windows
 
-MAX_BLOCK_PX = 1024  # longest side of what is resampled at a time
+MAX_BLOCK_PX = 1024  # longer side of the blocks that are resampled at a time
 IDENTITY_TOLERANCE = 1e-9  # largest element of the difference to the identity
 MIN_DETERMINANT = 1e-12  # of a transform that can be inverted
 
@@ -26,9 +26,9 @@ MIN_DETERMINANT = 1e-12  # of a transform that can be inverted
 class LazyAlignedStack:
     """Planes that are resampled, and brought to one exposure, where and when they are read.
 
-    Each pixel is resampled once, by cubic splines, and has the same value whether a window is read
-    or all. Of a lazy array no more is read than the window needs. Borders are repeated where a
-    plane has no data.
+    Each pixel is resampled once, by cubic splines, and has the same value in a window as in the
+    whole plane. Only the part of a lazy array that a window needs is read. Borders are repeated
+    where a plane has no data.
 
     Parameters
     ----------
@@ -37,14 +37,14 @@ class LazyAlignedStack:
     transforms : (Z, 3, 3) array
         (y, x, 1) of a plane → (y, x, 1) of the result, as in `Alignment`.
     gains : (Z,) or (Z, 3) array, optional
-        Factors of the exposure of each plane, or of each of its channels; 1 when None.
+        By which the values of each plane, or of each of its channels, are multiplied; 1 when None.
     report : tuple of PlaneReport
         How each plane was aligned; empty where the transforms were known.
 
     Raises
     ------
     ValueError
-        When `transforms` or `gains` are not of as many planes, or a transform has no inverse.
+        When `transforms` or `gains` do not fit the planes, or a transform has no inverse.
     """
 
     planes: Any
@@ -104,11 +104,11 @@ class LazyAlignedStack:
         top, bottom, rows = _bounds(y, self.shape[1])
         left, right, columns = _bounds(x, self.shape[2])
         window, within = Window(top, bottom, left, right), (rows, columns, *channels)
-        index = range(len(self))[plane]
-        if isinstance(index, int):
-            return self._read(index, window)[within]
-        out = np.empty((len(index), *window.shape, *self.shape[3:]), dtype=self.dtype)
-        for k, i in enumerate(index):
+        planes = range(len(self))[plane]
+        if isinstance(planes, int):
+            return self._read(planes, window)[within]
+        out = np.empty((len(planes), *window.shape, *self.shape[3:]), dtype=self.dtype)
+        for k, i in enumerate(planes):
             out[k] = self._read(i, window)
         return out[(slice(None), *within)]
 
@@ -135,7 +135,7 @@ class LazyAlignedStack:
         return np.linalg.inv(self.transforms[i])
 
     def _read(self, i: int, window: Window) -> np.ndarray:
-        """Return one window of one plane."""
+        """Return a window of plane `i`, resampled in blocks from the `part` of it that is read."""
         out = np.empty((*window.shape, *self.shape[3:]), dtype=self.dtype)
         if not out.size:
             return out
@@ -177,7 +177,7 @@ def load_aligned(aligned: LazyAlignedStack, progress: Progress) -> tuple[np.ndar
 
 
 def _bounds(index: Any, size: int) -> tuple[int, int, Any]:
-    """Return the range start, stop that an integer or slice covers, and its index therein."""
+    """Return start and stop of the range that an integer or slice covers, and its index in it."""
     places = range(size)[index]
     if isinstance(places, int):
         return places, places + 1, 0

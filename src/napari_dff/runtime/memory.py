@@ -8,14 +8,14 @@ from napari_dff.runtime.threads import thread_count
 
 # Parameters of mallopt(3)
 M_ARENA_MAX, M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -8, -1, -3
-NOT_GLIBC = contextlib.suppress(OSError, AttributeError, TypeError)
-MMAP_THRESHOLD_BYTES = 32 << 20  # larger blocks are mapped, and unmapped when they are freed
+IGNORE_MISSING_GLIBC = contextlib.suppress(OSError, AttributeError, TypeError)
+MMAP_THRESHOLD_BYTES = 32 << 20  # larger blocks are mapped one by one, and unmapped when freed
 
 
 @functools.cache
-def limit_malloc_arenas() -> None:
-    """Let glibc have no more arenas than threads: those of ended threads keep their memory."""
-    with NOT_GLIBC:
+def configure_malloc() -> None:
+    """Let glibc map large blocks and have at most one arena a thread: arenas keep freed memory."""
+    with IGNORE_MISSING_GLIBC:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_ARENA_MAX, thread_count())
         libc.mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
@@ -24,5 +24,5 @@ def limit_malloc_arenas() -> None:
 
 def trim_malloc() -> None:
     """Return free memory to the operating system, if malloc is glibc's."""
-    with NOT_GLIBC:
+    with IGNORE_MISSING_GLIBC:
         ctypes.CDLL(None).malloc_trim(0)

@@ -29,9 +29,9 @@ def read_acquisitions(
 ) -> tuple[Acquisition, ...]:
     """Return every position in a file or folder, with all times and channels, loaded on demand.
 
-    Uncompressed TIFF is memory-mapped; planes of other files are decoded on access. Lengths are
-    from the metadata of OME, ImageJ, OME-Zarr or bioio. Without the distance of planes and the
-    pixel size, focus positions are plane indices and the unit is "pixel".
+    Uncompressed TIFF is memory-mapped; planes of other files are decoded on access. Plane
+    distance and pixel size are from the metadata of OME, ImageJ, OME-Zarr or bioio. If either is
+    missing, focus positions are plane indices and the unit is "pixel".
 
     Axes are from the metadata too. A single unnamed axis, of a multi-page TIFF or a folder of
     frames, is the focus axis; several unnamed axes must be named with `axes`.
@@ -44,9 +44,9 @@ def read_acquisitions(
         its plugins read, for example CZI, ND2 and LIF.
     axes : str, optional
         Letters for the axes of the array in the file, or for those longer than 1, in order:
-        P (position), T, C, Z, Y, X and S (samples of colour). Overrides the file's.
+        P (position), T, C, Z, Y, X and S (samples of colour). Overrides those in the file.
     spacing : float or (float, float, float), optional
-        Distance of planes, or of planes, rows and columns, in micrometer; overrides the file's.
+        Distance of planes, or of planes, rows and columns, in micrometer; overrides the metadata.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def read_acquisitions(
     Warns
     -----
     UserWarning
-        If the file may be damaged, or has invalid lengths, which are not used.
+        If the file may be damaged, or its calibration is invalid and not used.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def read_stack(
             choices = _abbreviate(names) if len(names) > 1 else "0"
             raise ValueError(f"position must be one of {choices}, got {position!r}")
         acquisitions = (acquisitions[index],)
-    _check_choice(Path(path), acquisitions, time, channel)
+    _check_unique(Path(path), acquisitions, time, channel)
     acquisition = acquisitions[0]
     if time is not None and not 0 <= time < acquisition.times:
         raise ValueError(f"time must be 0 to {acquisition.times - 1}, got {time}")
@@ -123,7 +123,7 @@ def read_stack(
 def _read_all(
     path: Path, axes: str | None, spacing: float | Sequence[float] | None
 ) -> tuple[Acquisition, ...]:
-    """Return all positions; warn the caller of the public function of doubtful content."""
+    """Return all positions; warn, at the call of the public function, if content is doubtful."""
     letters = None if axes is None else check_axes(axes)
     sources = _sources(path)
     acquisitions = make_acquisitions(sources, letters)
@@ -154,7 +154,7 @@ def _sources(path: Path) -> list[Source]:
         raise StackError(f"{path.name} is a single image: give the folder with one image per plane")
     microscope = suffix in BIOIO_PLUGINS or suffix in MICROSCOPE_SUFFIXES
     if microscope or importlib.util.find_spec("bioio") is not None:
-        return bioio_sources(path)
+        return bioio_sources(path)  # its error names what to install
     raise StackError(
         f"{path.name} is neither a folder of frames nor TIFF or OME-Zarr; "
         "put one image per plane in a folder, or save the stack as TIFF"
@@ -176,14 +176,14 @@ def _with_spacing(acquisition: Acquisition, spacing: float | Sequence[float]) ->
         )
     else:
         step *= conversion_factor("micrometer", acquisition.unit)
-    planes = np.tile(np.arange(acquisition.data.shape[2]), (acquisition.times, 1))
-    return dataclasses.replace(acquisition, positions=step * planes)
+    indices = np.tile(np.arange(acquisition.data.shape[2]), (acquisition.times, 1))
+    return dataclasses.replace(acquisition, positions=step * indices)
 
 
-def _check_choice(
+def _check_unique(
     path: Path, acquisitions: tuple[Acquisition, ...], time: int | None, channel: str | int | None
 ) -> None:
-    """Raise StackError with the numbers of positions, times and channels if ambiguous."""
+    """Raise StackError if several positions, times or channels are left to choose from."""
     first, counts = acquisitions[0], {}
     if len(acquisitions) > 1:
         names = _abbreviate([each.name for each in acquisitions])

@@ -1,4 +1,4 @@
-"""Layers of the plugin: what their metadata store, and the focal stack in a layer."""
+"""Layers of the plugin: their metadata, how they belong together, and stacks in layers."""
 
 from collections.abc import Sequence
 from typing import Any, TypedDict
@@ -8,7 +8,7 @@ from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
 METADATA_KEY = "napari-dff"
-RESULT_ROLES = ("focus", "depth", "uncertainty", "all in focus")  # endings; others are stacks
+RESULT_ROLES = ("focus", "depth", "uncertainty", "all in focus")  # how roles of results end
 
 
 class PluginMetadata(TypedDict, total=False):
@@ -16,7 +16,7 @@ class PluginMetadata(TypedDict, total=False):
 
     role: str  # what the layer is, for example "refined depth"; stacks from files have none
     root: str  # name of the original stack
-    source: str  # unique id of the stack that it lies on, or the file that it was read from
+    source: str  # unique id of the stack it was computed from, or the folder it was read from
     step: str  # title of the form that computed it
     run: str  # id of the run that computed it
     inputs: dict[str, str]  # versions of the input layers, by their unique id
@@ -28,9 +28,9 @@ class PluginMetadata(TypedDict, total=False):
     valid: Any  # pixels that have data in all aligned planes, (Y, X) or (…, Y, X) bool
     channels: Sequence[str]  # their names
     focus_channel: int  # the channel that the depth was computed from
-    input: dict[str, Any]  # where the planes came from, as of `io.records.describe_planes`
+    input: dict[str, Any]  # the file of the planes, as described by `io.records.describe_planes`
     in_file: dict[str, Any]  # scale, translation and units as the file has them
-    place: Sequence[int]  # index along the leading axes of the stack, of a single plane
+    place: Sequence[int]  # of a single plane: its index along the leading axes of the stack
 
 
 def plugin_metadata(layer: Layer) -> PluginMetadata:
@@ -55,7 +55,7 @@ def is_stack(layer: Layer) -> bool:
 
 
 def planes_of(layer: Image) -> Any:
-    """Return the planes of a stack layer at full resolution, which may be lazy."""
+    """Return the planes of a stack layer at full resolution, possibly a lazy array."""
     return layer.data[0] if layer.multiscale else layer.data
 
 
@@ -77,15 +77,15 @@ def plane_shape(layer: Layer) -> tuple[int, int]:
 
 
 def channel_names(layer: Layer, count: int) -> tuple[str, ...]:
-    """Return the names of the channels; empty ones if there is not one for each."""
+    """Return the names of `count` channels; empty names if another number is stored."""
     names = tuple(map(str, plugin_metadata(layer).get("channels", ())))
     return names if len(names) == count else ("",) * count
 
 
 def at_index(values: np.ndarray, index: tuple[int, ...], trailing: int) -> np.ndarray:
-    """Return the part of `values` at an index along the leading axes; length 1 holds for all.
+    """Return the part of `values` at an index along the leading axes; length 1 fits all indices.
 
-    `values` have the leading axes and `trailing` others, or only these.
+    `values` have the leading axes and `trailing` others, or only the others.
     """
     shape = values.shape[: values.ndim - trailing]
     if len(shape) not in (0, len(index)):
@@ -98,15 +98,14 @@ def result_values(layer: Layer, index: tuple[int, ...]) -> np.ndarray:
     values = layer.data
     if index and values.ndim >= len(index) + 3:
         values = at_index(values, index, values.ndim - len(index))
-        values = values[0] if len(values) == 1 else values
+        values = values[0] if len(values) == 1 else values  # Z of a map has length 1
     return np.asarray(values)
 
 
 def positions_of(layer: Layer) -> np.ndarray:
     """Return the focus positions of the planes of a stack layer, in its unit: (Z,) or (…, Z).
 
-    These are the positions in the file, while the scale and translation of the layer agree with
-    them; otherwise multiples of the scale.
+    The stored ones while scale and translation of the layer agree with them, else regular ones.
     """
     z, count = layer.ndim - 3, planes_of(layer).shape[layer.ndim - 3]
     step, first = float(layer.scale[z]), float(layer.translate[z])
@@ -155,7 +154,7 @@ def layer_by_id(viewer: Viewer, unique_id: str) -> Layer | None:
 
 
 def source_of(viewer: Viewer, layer: Layer) -> Layer | None:
-    """Return the stack that a result was computed from; a stack itself; None if it is gone."""
+    """Return the stack that a layer was computed from, or an original stack itself, else None."""
     source_id = plugin_metadata(layer).get("source")
     return layer_by_id(viewer, source_id) if source_id else (layer if is_stack(layer) else None)
 
@@ -199,5 +198,5 @@ def require_layer(viewer: Viewer, role: str, source: Layer, step: str) -> Layer:
 
 
 def stack_name_of(source: Layer) -> str:
-    """Return the name of the stack for names of results; of an aligned one, the original's."""
+    """Return the name of the original stack, which the names of results contain."""
     return str(plugin_metadata(source).get("root", source.name))

@@ -119,10 +119,10 @@ class AxesForm:
             self.names.value = axes.format_axes(layer.axis_labels) if layer and has_leading else ""
             self.focus.reset_choices()
             self.choose(None if layer is None else plugin_metadata(layer).get("focus_channel"))
-        self.names.visible, self.focus.visible = has_leading, self.several
+        self.names.visible, self.focus.visible = has_leading, self.has_channel_choice
 
     @property
-    def several(self) -> bool:
+    def has_channel_choice(self) -> bool:
         """Whether there are several channels to choose from."""
         return self._asks_channel and bool(self._channels())
 
@@ -165,7 +165,7 @@ class AxesForm:
                 layer.axis_labels = labels
         with self._blocked_signals():
             self.focus.reset_choices()
-        self.focus.visible = self.several
+        self.focus.visible = self.has_channel_choice
         self._request_shown = False
         self._show_status("ready")
         self._on_change()

@@ -23,7 +23,7 @@ from napari_dff.widgets.steps.step import RunInput, StepWidget
 ALIGNMENT_SETTINGS = ("registration", "motion", "exposure")
 COLUMNS = ("plane", "down (px)", "right (px)", "magnification", "residual (px)")
 DETAILS = ("inliers", "matches", "keypoints", "model", "fallback")  # columns from PlaneReport
-PLOT_TITLES = ("shift (px)", "growth (%)", "residual (px)")
+PLOT_TITLES = ("shift (px)", "magnification - 1 (%)", "residual (px)")
 
 
 class StackReport(NamedTuple):
@@ -37,7 +37,7 @@ class StackReport(NamedTuple):
 class AlignmentResult(NamedTuple):
     """The aligned planes of all stacks."""
 
-    planes: Any  # (…, Z, Y, X[, 3]) array; None if all planes are as they were
+    planes: Any  # (…, Z, Y, X[, 3]) array; None if no plane was changed
     transforms: np.ndarray  # (…, Z, 3, 3) float64
     valid: np.ndarray  # (…, Y, X) bool: where every plane has data
 
@@ -50,12 +50,12 @@ class AlignWidget(StepWidget):
     more_settings = ("exposure",)
     prefers_aligned = False
     skipped_fields = ("refinement",)
-    has_preview = False  # a transform needs the whole plane
+    has_preview = False  # a transform is computed from whole planes
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
-        self._reports: dict[Index, StackReport] = {}  # of the stacks of a layer, by leading index
-        self._reported: Image | None = None  # this layer
+        self._reports: dict[Index, StackReport] = {}  # by index along the leading axes
+        self._reported_layer: Image | None = None  # whose stacks have these reports
         self._visible_report: StackReport | None = None
         self.report = read_only_table((*COLUMNS, *DETAILS))
         self.report.native.setMaximumHeight(180)
@@ -64,7 +64,7 @@ class AlignWidget(StepWidget):
         self.native.layout().addWidget(self.plot)
 
     def compute(self, inputs: RunInput, progress: Progress) -> Any:
-        """Return the aligned planes, the matches as vectors, and the reports by leading index."""
+        """Return the aligned planes, the matches as vectors, and the reports by index."""
         acquisition, recipe = inputs.acquisition, inputs.recipe
         aligned, transforms, valid = AlignedPlanes(acquisition), [], []
         reports: dict[Index, StackReport] = {}
@@ -77,7 +77,7 @@ class AlignWidget(StepWidget):
             else:
                 loaded, mask = None, lazy.valid(full_window(shape))
             aligned.write(index, acquisition.focus_channel, lazy, loaded, located)
-            for channel in acquisition.other_channels:  # get the transforms of the focus channel
+            for channel in acquisition.other_channels:  # take the transforms of the focus channel
                 planes = acquisition.channel_stack(index, channel).planes
                 other = align_lazily(planes, recipe, transforms=lazy.transforms, progress=located)
                 aligned.write(index, channel, other, progress=located)
@@ -97,15 +97,15 @@ class AlignWidget(StepWidget):
             run.show("matches", matches, "vectors", edge_width=0.6, visible=False)
             yield
         yield from add_alignment(run, alignment)
-        self._reports, self._reported = reports, run.source
+        self._reports, self._reported_layer = reports, run.source
         self._on_slider()
 
     def _on_slider(self, _: Any = None) -> None:
         super()._on_slider()
-        if self._reported not in self._viewer.layers:
-            self._reports, self._reported = {}, None
+        if self._reported_layer not in self._viewer.layers:
+            self._reports, self._reported_layer = {}, None
             return
-        report = self._reports.get(index_in_view(self._viewer, self._reported))
+        report = self._reports.get(index_in_view(self._viewer, self._reported_layer))
         if report is None or report is self._visible_report:
             return
         self._visible_report = report
@@ -119,18 +119,18 @@ class AlignWidget(StepWidget):
 
     def _draw(self, report: StackReport) -> None:
         self.plot.clear()
-        shift, growth, residual = self.plot.axes
+        shift, magnification, residual = self.plot.axes
         motion, failed = report.motion, quality.failed_planes(report.planes)
         for colour, name, values in zip(COLOURS, ("down", "right"), motion.shift.T, strict=False):
             shift.plot(values, ".-", color=colour, label=name)
         shift.legend(ncols=2, loc="upper right")
-        growth.plot(100 * (motion.magnification - 1), ".-", color=COLOURS[2])
+        magnification.plot(100 * (motion.magnification - 1), ".-", color=COLOURS[2])
         residual.plot([plane.residual for plane in report.planes], ".-", color=COLOURS[3])
         for axes, title in zip(self.plot.axes, PLOT_TITLES, strict=True):
             axes.set_title(title, loc="left")
             for plane in failed:
                 axes.axvline(plane, color=COLOURS[4], linestyle=":")
-        residual.set_xlabel("plane (dotted: fell back)" if failed else "plane")
+        residual.set_xlabel("plane (dotted: see fallback)" if failed else "plane")
         self.plot.follow_theme()
 
 
@@ -143,7 +143,7 @@ def add_alignment(run: RunLayers, result: AlignmentResult) -> Iterator[None]:
 
 
 def match_vectors(reports: dict[Index, StackReport], acquisition: Acquisition) -> np.ndarray:
-    """Return starts and displacements of the inliers along the D axes, (N, 2, D), in pixels."""
+    """Return the inliers as napari vectors, (N, 2, D) in pixels: positions and displacements."""
     parts = [np.zeros((0, 2, len(acquisition.axes) + 3))]
     for index in map(acquisition.focus_index, acquisition.indices):
         for plane in reports[index].planes:

@@ -24,13 +24,13 @@ class StepForm(TaskWidget):
     main_settings: ClassVar[tuple[str, ...]]
     more_settings: ClassVar[tuple[str, ...]] = ()  # in the collapsed part of the form
     prefers_aligned: ClassVar[bool] = True
-    has_focus_channel: ClassVar[bool] = True  # False where an input layer defines it
+    has_focus_channel: ClassVar[bool] = True  # False where an input layer has it
     # Recipe fields that are "none" unless an earlier step has set them.
     skipped_fields: ClassVar[tuple[str, ...]] = ("registration", "refinement")
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
-        self._added_layer: Layer | None = None  # until napari has selected it
+        self._added_layer: Layer | None = None  # napari selects it after its event `inserted`
         self.stack = StackComboBox(viewer, prefer_aligned=self.prefers_aligned)
         self.axes = AxesForm(self.show_status, self._on_change, focus=self.has_focus_channel)
         self.form = RecipeForm(self.main_settings, self.more_settings)
@@ -57,7 +57,7 @@ class StepForm(TaskWidget):
         self._connect(layers.selection.events.active, self._on_selected)
 
     def extra_widgets(self) -> list[Widget]:
-        """Return widgets for further inputs, the same ones at each call."""
+        """Return the widgets of further inputs: the same objects at each call."""
         return []
 
     def input_layers(self, source: Image) -> dict[str, Layer]:
@@ -67,20 +67,20 @@ class StepForm(TaskWidget):
     def setting_changes(self, layer: Layer) -> str:
         """Describe how the form differs from the settings of a result; empty if it does not."""
         channel = plugin_metadata(layer).get("focus_channel")
-        if self.axes.several and channel not in (None, self.axes.focus.value):
+        if self.axes.has_channel_choice and channel not in (None, self.axes.focus.value):
             return "another focus channel"
         changes = self.form.differences(settings_of(layer))
         return f"other settings: {changes}" if changes else ""
 
     def command_caveat(self) -> str:
-        """Return what the command line does not contain; empty if nothing."""
+        """Return, in words, what `command` cannot express of the stack; empty if nothing."""
         source = self.stack.value
         if source is None:
             return ""
         return command_line_caveat(source_of(self._viewer, source) or source)
 
     def recipe(self) -> Recipe:
-        """Return the recipe of the results: this form and the settings of earlier steps."""
+        """Return the settings of this form and of the earlier steps as one recipe."""
         skipped = dict.fromkeys(self.skipped_fields, "none")
         return Recipe.from_dict({**skipped, **self._earlier_settings(), **self.form.value()})
 
@@ -103,7 +103,7 @@ class StepForm(TaskWidget):
             return {}
         try:
             layers = [source, *self.input_layers(source).values()]
-        except ValueError:
+        except ValueError:  # an input layer is missing
             layers = [source]
         return {name: value for layer in layers for name, value in settings_of(layer).items()}
 
@@ -134,7 +134,7 @@ class StepForm(TaskWidget):
         layer = event.value
         added, self._added_layer = self._added_layer, None
         metadata = {} if layer is None else plugin_metadata(layer)
-        # napari selects each added layer.
+        # napari selects each layer that it adds: this is no choice of the user.
         if layer is added or self.busy or metadata.get("step") != self.title:
             return
         source = layer_by_id(self._viewer, metadata.get("source", ""))
