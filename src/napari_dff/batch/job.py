@@ -66,22 +66,20 @@ class Job:
         acquisition = dataclasses.replace(acquisition, focus_channel=channel)
         self._check_transforms(acquisition)
         check_not_input([folder], RESULT_NAMES, acquisition.files)
-        inputs, transforms = dict(source), self.transforms
-        options: dict[str, Any] = {"plan": plan, "progress": progress}
+        inputs, transforms, depth = dict(source), self.transforms, None
         if transforms is not None:
             inputs["transforms"] = transforms
         if self.depth_from is not None:
             inputs["depth_from"] = str(self.depth_from)
             check_not_input([folder], RESULT_NAMES, [self.depth_from], "depth_from")
             files = DepthFiles(self.depth_from, acquisition)
-            options["depth"] = files.at
+            depth = files.at
             transforms = files.transforms if transforms is None else transforms
-        settings: dict[str, Any] = {"file_format": self.file_format, "overwrite": self.overwrite}
-        with ResultFiles(
-            folder, acquisition, self.recipe, inputs, digest=digest, **settings
-        ) as result_files:
-            sink = FileSink(result_files)
-            run(acquisition, self.recipe, sink, transforms=transforms, **options)
+        output: dict[str, Any] = {"file_format": self.file_format, "overwrite": self.overwrite}
+        options: dict[str, Any] = {"transforms": transforms, "depth": depth, "plan": plan}
+        with ResultFiles(folder, acquisition, self.recipe, inputs, digest=digest, **output) as out:
+            sink = FileSink(out)
+            run(acquisition, self.recipe, sink, progress=progress, **options)
         return sink.coverage()
 
     def at(self, position: str) -> Self:
@@ -93,14 +91,11 @@ class Job:
     def _check_transforms(self, acquisition: Acquisition) -> None:
         if self.transforms is None:
             return
-        wanted = acquisition.positions.shape
-        shape = self.transforms.shape[:-2]
-        if shape not in (wanted, wanted[1:]):
-            times = f"{shape[0]} times of " if len(shape) == 2 else ""
-            raise ValueError(
-                f"transforms must be of {wanted[1]} planes, at one time or at {wanted[0]}, "
-                f"got {times}{shape[-1]} planes"
-            )
+        shape, (times, planes) = self.transforms.shape[:-2], acquisition.positions.shape
+        if shape not in ((times, planes), (planes,)):
+            got = f"{shape[0]} times of {shape[1]}" if len(shape) == 2 else shape[0]
+            expected = f"of {planes} planes, at one time or at {times}"
+            raise ValueError(f"transforms must be {expected}, got {got} planes")
 
     def _remaining_recipe(self) -> Recipe:
         """Return the recipe without the steps whose results are known."""

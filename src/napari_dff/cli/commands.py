@@ -1,5 +1,6 @@
 """The commands run, batch, info and sample of the command line."""
 
+import itertools
 import signal
 import sys
 import time
@@ -8,14 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from napari_dff.cli.options import (
-    DEFAULT_PROCESSING,
-    DEFAULT_READING,
-    DEFAULT_RECIPE,
-    ProcessingOptions,
-    ReadingOptions,
-    metavar,
-)
+from napari_dff.cli import options
 from napari_dff.model.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -35,9 +29,9 @@ def run(
     stack: tyro.conf.Positional[Path],
     *,
     out: Path,
-    settings: tyro.conf.OmitArgPrefixes[Recipe] = DEFAULT_RECIPE,
-    reading: tyro.conf.OmitArgPrefixes[ReadingOptions] = DEFAULT_READING,
-    processing: tyro.conf.OmitArgPrefixes[ProcessingOptions] = DEFAULT_PROCESSING,
+    settings: tyro.conf.OmitArgPrefixes[Recipe] = options.DEFAULT_RECIPE,
+    reading: tyro.conf.OmitArgPrefixes[options.ReadingOptions] = options.DEFAULT_READING,
+    processing: tyro.conf.OmitArgPrefixes[options.ProcessingOptions] = options.DEFAULT_PROCESSING,
     quiet: bool = False,
 ) -> None:
     """Align a focal stack, compute its depth map and all-in-focus image, and write all results.
@@ -119,7 +113,7 @@ def _progress_bar(quiet: bool) -> "Progress":
 def info(
     stack: tyro.conf.Positional[Path],
     *,
-    reading: tyro.conf.OmitArgPrefixes[ReadingOptions] = DEFAULT_READING,
+    reading: tyro.conf.OmitArgPrefixes[options.ReadingOptions] = options.DEFAULT_READING,
 ) -> None:
     """Print number, size, type and positions of the planes, and times, channels and positions.
 
@@ -155,15 +149,15 @@ def info(
 
 def batch(
     stacks: Annotated[
-        tyro.conf.Positional[tuple[str, ...]], metavar("STACK [STACK ...]", "(required)")
+        tyro.conf.Positional[tuple[str, ...]], options.metavar("STACK [STACK ...]", "(required)")
     ],
     *,
     out: Path,
-    settings: tyro.conf.OmitArgPrefixes[Recipe] = DEFAULT_RECIPE,
-    reading: tyro.conf.OmitArgPrefixes[ReadingOptions] = DEFAULT_READING,
-    processing: tyro.conf.OmitArgPrefixes[ProcessingOptions] = DEFAULT_PROCESSING,
-    workers: Annotated[int | None, metavar("INT")] = None,
-    scheduler: Annotated[str, metavar("ADDRESS")] = "",
+    settings: tyro.conf.OmitArgPrefixes[Recipe] = options.DEFAULT_RECIPE,
+    reading: tyro.conf.OmitArgPrefixes[options.ReadingOptions] = options.DEFAULT_READING,
+    processing: tyro.conf.OmitArgPrefixes[options.ProcessingOptions] = options.DEFAULT_PROCESSING,
+    workers: Annotated[int | None, options.metavar("INT")] = None,
+    scheduler: Annotated[str, options.metavar("ADDRESS")] = "",
     quiet: bool = False,
 ) -> int:
     """Compute many stacks: each file, position and time separately.
@@ -221,23 +215,19 @@ def _run_batch(
 
     from napari_dff.batch.executors import run_tasks
 
-    outcomes, code = list(failures), int(bool(failures))
+    outcomes, code = [], 0
     with tqdm(total=len(tasks), desc="Stacks", unit="stack", disable=quiet) as bar:
-
-        def warn(message: str) -> None:
-            bar.write(message, file=sys.stderr)
-
-        for failure in failures:
-            warn(f"failed: {failure.label}: {failure.why}")
+        results = run_tasks(tasks, workers=workers, scheduler=scheduler)
         try:
-            for outcome in run_tasks(tasks, workers=workers, scheduler=scheduler):
+            for outcome in itertools.chain(failures, results):
                 outcomes.append(outcome)
                 if outcome.state == "failed":
                     code = 1
-                    warn(f"failed: {outcome.label}: {outcome.why}")
+                    bar.write(f"failed: {outcome.label}: {outcome.why}", file=sys.stderr)
                 elif outcome.replaced and not quiet:
-                    warn(f"{outcome.folder}: replaced the result of {outcome.replaced}")
-                bar.update()
+                    text = f"{outcome.folder}: replaced the result of {outcome.replaced}"
+                    bar.write(text, file=sys.stderr)
+                bar.update(outcome not in failures)
         except KeyboardInterrupt as error:
             print("napari-dff: interrupted; the same command continues the batch", file=sys.stderr)
             code = 128 + next(iter(error.args), signal.SIGINT)

@@ -1,32 +1,20 @@
 """Read focal stacks and results; write results, images, tables, meshes and figures."""
 
-from napari_dff.io.file_checks import folder_names
-from napari_dff.io.readers.acquisitions import read_acquisitions, read_stack
-from napari_dff.io.readers.axes import StackError
-from napari_dff.io.readers.frames import frames_in
-from napari_dff.io.readers.results import DepthFiles, read_recipe, read_transforms
-from napari_dff.io.samples import SAMPLE_NAMES, copy_sample, sample_path, write_sample
-from napari_dff.io.writers.images import write_image, write_stack
-from napari_dff.io.writers.result_files import ResultFiles, save_reconstruction, write_recipe
-from napari_dff.io.writers.tables import write_table
-
-__all__ = [
-    "SAMPLE_NAMES",
-    "DepthFiles",
-    "ResultFiles",
-    "StackError",
-    "copy_sample",
-    "folder_names",
-    "frames_in",
-    "read_acquisitions",
-    "read_recipe",
-    "read_stack",
-    "read_transforms",
-    "sample_path",
-    "save_reconstruction",
-    "write_image",
-    "write_recipe",
-    "write_sample",
-    "write_stack",
-    "write_table",
-]
+from napari_dff.io.file_checks import folder_names as folder_names
+from napari_dff.io.readers.acquisitions import read_acquisitions as read_acquisitions
+from napari_dff.io.readers.acquisitions import read_stack as read_stack
+from napari_dff.io.readers.axes import StackError as StackError
+from napari_dff.io.readers.frames import frames_in as frames_in
+from napari_dff.io.readers.results import DepthFiles as DepthFiles
+from napari_dff.io.readers.results import read_recipe as read_recipe
+from napari_dff.io.readers.results import read_transforms as read_transforms
+from napari_dff.io.samples import SAMPLE_NAMES as SAMPLE_NAMES
+from napari_dff.io.samples import copy_sample as copy_sample
+from napari_dff.io.samples import sample_path as sample_path
+from napari_dff.io.samples import write_sample as write_sample
+from napari_dff.io.writers.images import write_image as write_image
+from napari_dff.io.writers.images import write_stack as write_stack
+from napari_dff.io.writers.result_files import ResultFiles as ResultFiles
+from napari_dff.io.writers.result_files import save_reconstruction as save_reconstruction
+from napari_dff.io.writers.result_files import write_recipe as write_recipe
+from napari_dff.io.writers.tables import write_table as write_table

@@ -16,6 +16,7 @@ Reading never recovers and never writes anything.
 
 import contextlib
 import errno
+import itertools
 import os
 import shutil
 import tempfile
@@ -105,9 +106,8 @@ def _staging_folder(target: Path, names: Collection[str]) -> Iterator[Path]:
             while others := recover(target, names, staging):
                 # Of runs that start at the same time, the first by name continues.
                 if any((each / "new").exists() or each.name < staging.name for each in others):
-                    raise OSError(
-                        f"another run is writing {target}: let it end, or write elsewhere"
-                    )
+                    message = f"another run is writing {target}: let it end, or write elsewhere"
+                    raise OSError(message)
                 time.sleep(0.01)
             (staging / "new").mkdir()
             yield staging
@@ -132,23 +132,18 @@ def _keep_on_failure(staging: Path, new: Path, target: Path) -> Iterator[None]:
         if (staging / MOVES).exists():  # some files were moved and can't be moved back
             message = f"{target} is written in part ({why}): the next run into it finishes it"
         else:
-            kept_path = _keep(new, target)
+            kept_path = _keep(staging, new, target)
             message = f"{target} can't be written: {why}; the finished result is in {kept_path}"
         raise type(error)(message) from error
 
 
-def _keep(new: Path, target: Path) -> Path:
+def _keep(staging: Path, new: Path, target: Path) -> Path:
     """Move `new` to a free name next to `target`, within it or in the temporary folder."""
     for folder in (target.parent, target, Path(tempfile.gettempdir())):
-        for number in range(1, 1000):
-            suffix = "" if number == 1 else f"-{number}"
-            free_path = folder / f"{target.stem}-finished{suffix}{target.suffix}"
-            if os.path.lexists(free_path):
-                continue
-            try:
-                shutil.move(new, free_path)
-            except OSError:
-                break
-            return free_path
-    (new.parent / LOCK).unlink()  # a staging folder without lock is not removed
+        suffixes = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+        paths = (folder / f"{target.stem}-finished{suffix}{target.suffix}" for suffix in suffixes)
+        free_path = next(path for path in paths if not os.path.lexists(path))
+        with contextlib.suppress(OSError):
+            return Path(shutil.move(new, free_path))
+    (staging / LOCK).unlink()  # a staging folder without lock is not removed
     return new

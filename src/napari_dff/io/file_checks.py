@@ -39,10 +39,8 @@ def check_space(folder: Path, needed: int) -> None:
     existing = _nearest_existing(folder)
     free = shutil.disk_usage(existing).free
     if needed > free:
-        raise OSError(
-            f"the results need {needed / 1e9:.3g} GB, but only {free / 1e9:.3g} GB are free "
-            f"at {existing}"
-        )
+        sizes = f"{needed / 1e9:.3g} GB, but only {free / 1e9:.3g} GB are free"
+        raise OSError(f"the results need {sizes} at {existing}")
 
 
 def check_folder(folder: Path) -> None:

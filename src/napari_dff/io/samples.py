@@ -58,14 +58,11 @@ def _sample_folder(
     """Return a staging folder for a sample; without `overwrite`, it replaces copies only."""
 
     def check(target: Path) -> None:
-        for path in (target / file for file in _file_names(name)):
+        paths = () if overwrite else (target / file for file in _file_names(name))
+        for path in filter(os.path.lexists, paths):
             bundled = BUNDLED_FOLDER / path.name
-            if overwrite or not os.path.lexists(path):
-                continue
             if not bundled.is_file() or compute_digest(bundled) != compute_digest(path):
-                raise FileExistsError(
-                    f"{path} is not the bundled file: write elsewhere, or add --overwrite "
-                    "(overwrite=True in Python)"
-                )
+                hint = "write elsewhere, or add --overwrite (overwrite=True in Python)"
+                raise FileExistsError(f"{path} is not the bundled file: {hint}")
 
     return write_folder(Path(folder), _file_names(name), check)

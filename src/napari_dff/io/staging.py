@@ -90,11 +90,8 @@ def recover(target: Path, names: Collection[str], current: Path | None = None) -
             if unlocked and _is_own(staging, lock):
                 done = _recover_staging_folder(staging, target, names, same_target)
             elif unlocked and same_target:
-                warnings.warn(
-                    f"{staging} looks like a leftover of a killed run but is not one of yours: "
-                    "it is left alone",
-                    stacklevel=2,
-                )
+                problem = "looks like a leftover of a killed run but is not one of yours"
+                warnings.warn(f"{staging} {problem}: it is left alone", stacklevel=2)
         if done:
             _remove(staging)  # on Windows an open file can't be removed
         if unlocked is False and same_target:
@@ -105,10 +102,8 @@ def recover(target: Path, names: Collection[str], current: Path | None = None) -
 def has_interrupted_moves(folder: Path) -> bool:
     """Whether a run was killed while it moved its files into `folder`."""
     folder = Path(os.path.realpath(folder))
-    return any(
-        _is_staging_of(staging, folder) and (staging / MOVES).is_file()
-        for staging in _list_staging_folders(folder)
-    )
+    own = (path for path in _list_staging_folders(folder) if _is_staging_of(path, folder))
+    return any((path / MOVES).is_file() for path in own)
 
 
 def move_in(staging: Path, folder: Path, names: Collection[str]) -> None:
@@ -230,11 +225,8 @@ def _recover_staging_folder(
         try:
             _finish_moves(staging, target, names)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            warnings.warn(
-                f"{staging / MOVES} is damaged ({error}): look for the files of an interrupted run "
-                "beside it, then remove its folder",
-                stacklevel=3,
-            )
+            hint = "look for the files of an interrupted run beside it, then remove its folder"
+            warnings.warn(f"{staging / MOVES} is damaged ({error}): {hint}", stacklevel=3)
             return False
     _remove(staging)  # while it is locked: see `create_staging_folder`
     return True

@@ -14,7 +14,6 @@ from napari_dff.focus import focus_measure
 from napari_dff.fusion.fuse import all_in_focus
 from napari_dff.model import checks
 from napari_dff.model.acquisition import Acquisition, Index
-from napari_dff.model.checks import as_numbers
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.result import Reconstruction
@@ -67,16 +66,9 @@ def depth_from_focus(
     sink = _SingleStackSink(acquisition, keep_estimate=True)
     plan = make_plan(stack.planes, recipe, megabytes=megabytes)
     run(acquisition, recipe, sink, transforms=transforms, plan=plan, progress=progress)
-    refined = sink.refined
-    return Reconstruction(
-        dataclasses.replace(stack, planes=sink.planes),
-        sink.transforms,
-        sink.valid,
-        sink.estimate or refined,
-        refined,
-        sink.images,
-        recipe,
-    )
+    aligned, refined = dataclasses.replace(stack, planes=sink.planes), sink.refined
+    maps = sink.valid, sink.estimate or refined, refined, sink.images
+    return Reconstruction(aligned, sink.transforms, *maps, recipe)
 
 
 class _SingleStackSink(ArraySink):
@@ -103,7 +95,7 @@ def run(
     `depth` returns a reader of the depth map at an index.
     """
     if transforms is not None:
-        transforms = as_numbers("transforms", transforms)
+        transforms = checks.as_numbers("transforms", transforms)
     for index, located in acquisition.iterate(progress):
         stack = acquisition.focus_stack(index)
         others = [acquisition.channel_stack(index, c).planes for c in acquisition.other_channels]
@@ -130,10 +122,8 @@ def _align_stack(
     """Align a stack, in memory if the plan has a single tile; other channels move with it."""
     planes = load_planes(stack.planes, progress) if plan.fits_in_memory else stack.planes
     lazy = align_lazily(planes, recipe, transforms=transforms, progress=progress)
-    others = tuple(
-        align_lazily(c, recipe, transforms=lazy.transforms, progress=progress)
-        for c in other_channels
-    )
+    options: dict[str, Any] = {"transforms": lazy.transforms, "progress": progress}
+    others = tuple(align_lazily(channel, recipe, **options) for channel in other_channels)
     alignment = dataclasses.replace(lazy, planes=stack.planes)
     aligned = tile.AlignedStack(planes, stack.positions, others, alignment=alignment)
     if lazy.is_identity and (plan.fits_in_memory or not isinstance(planes, np.ndarray)):
@@ -157,21 +147,15 @@ def write_tiles(
 
     The refined depth of earlier tiles is the boundary condition of the next.
     """
-    count, shared, flat = len(plan.windows), None, True
+    count, margin, shared, flat = len(plan.windows), tile.tile_margin(recipe), None, True
     if count > 1 and tile.has_refinement(recipe) and stack.known_depth is None:
         shared = tile.estimate_shared(stack, recipe, progress)
     for i, window in enumerate(plan.windows):
-        located = progress
-        if count > 1:
-            located = tile.with_trimming(progress, f"tile {i + 1} of {count}")
+        where = f"tile {i + 1} of {count}"
+        located = tile.with_trimming(progress, where) if count > 1 else progress
+        earlier = functools.partial(sink.depth_map, index) if i else None
         result = tile.compute_tile(
-            stack,
-            recipe,
-            window,
-            margin=tile.tile_margin(recipe),
-            progress=located,
-            shared=shared,
-            earlier=functools.partial(sink.depth_map, index) if i else None,
+            stack, recipe, window, margin=margin, progress=located, shared=shared, earlier=earlier
         )
         focus, *others = result.images
         flat = flat and _is_flat(focus)

@@ -39,10 +39,8 @@ class Motion(NamedTuple):
 def coverage(depth_map: DepthMap, plane_count: int) -> Coverage:
     """Return which shares of the pixels lie outside the depth range of the stack."""
     in_focus = np.isfinite(depth_map.uncertainty)
-    first, last = (
-        float(np.mean(in_focus & (depth_map.index == plane))) for plane in (0, plane_count - 1)
-    )
-    return Coverage(float(np.mean(~in_focus)), first, last)
+    ends = (in_focus & (depth_map.index == plane) for plane in (0, plane_count - 1))
+    return Coverage(*(float(np.mean(pixels)) for pixels in (~in_focus, *ends)))
 
 
 def advice(shares: Coverage) -> list[str]:
@@ -73,11 +71,9 @@ def decompose_transforms(transforms: np.ndarray, shape: tuple[int, int]) -> Moti
     images = transforms @ centre
     linear = transforms[:, :2, :2]
     a, b, c, d = linear.reshape(-1, 4).T
-    return Motion(
-        images[:, :2] / images[:, 2:] - centre[:2],
-        np.sqrt(np.abs(np.linalg.det(linear))),
-        np.degrees(np.arctan2(c - b, a + d)),
-    )
+    shift = images[:, :2] / images[:, 2:] - centre[:2]
+    magnification = np.sqrt(np.abs(np.linalg.det(linear)))
+    return Motion(shift, magnification, np.degrees(np.arctan2(c - b, a + d)))
 
 
 def failed_planes(report: tuple[PlaneReport, ...]) -> list[int]:

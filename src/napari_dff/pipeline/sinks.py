@@ -155,8 +155,6 @@ class AlignedPlanes:
         leading = self._acquisition.leading_shape
         meta = np.empty((0,) * (len(self._shape) - len(leading)), self._dtype)
         chunks = (1, *self._shape[len(leading) + 1 :])  # a plane each
-        stacks = [
-            da.from_array(self._lazy[index], chunks=chunks, name=False, meta=meta)  # type: ignore[no-untyped-call]
-            for index in np.ndindex(leading)
-        ]
+        options = {"chunks": chunks, "name": False, "meta": meta}
+        stacks = [da.from_array(self._lazy[i], **options) for i in np.ndindex(leading)]  # type: ignore[no-untyped-call]
         return da.stack(stacks).reshape(self._shape) if leading else stacks[0]  # type: ignore[no-untyped-call]

@@ -53,11 +53,9 @@ class _CheckedCache(FunctionCache):
         try:
             super().save_overload(sig, data)
         except OSError as error:
-            warnings.warn(
-                f"compiled code can't be cached in {self.cache_path} ({error.strerror or error}): "
-                "until it can, every run compiles it again",
-                stacklevel=2,
-            )
+            problem = f"can't be cached in {self.cache_path} ({error.strerror or error})"
+            message = f"compiled code {problem}: until it can, every run compiles it again"
+            warnings.warn(message, stacklevel=2)
 
 
 def _jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:

@@ -78,8 +78,5 @@ def window_grid(shape: tuple[int, int], side: int) -> list[Window]:
         [min(size, -(-size * i // count // GRID_PX) * GRID_PX) for i in range(count)] + [size]
         for size, count in zip(shape, counts, strict=True)
     )
-    return [
-        Window(top, bottom, left, right)
-        for top, bottom in itertools.pairwise(rows)
-        for left, right in itertools.pairwise(columns)
-    ]
+    spans = itertools.product(itertools.pairwise(rows), itertools.pairwise(columns))
+    return [Window(*vertical, *horizontal) for vertical, horizontal in spans]

@@ -155,10 +155,8 @@ def _sources(path: Path) -> list[Source]:
     microscope = suffix in BIOIO_PLUGINS or suffix in MICROSCOPE_SUFFIXES
     if microscope or importlib.util.find_spec("bioio") is not None:
         return bioio_sources(path)  # its error names what to install
-    raise StackError(
-        f"{path.name} is neither a folder of frames nor TIFF or OME-Zarr; "
-        "put one image per plane in a folder, or save the stack as TIFF"
-    )
+    hint = "put one image per plane in a folder, or save the stack as TIFF"
+    raise StackError(f"{path.name} is neither a folder of frames nor TIFF or OME-Zarr; {hint}")
 
 
 def _with_spacing(acquisition: Acquisition, spacing: float | Sequence[float]) -> Acquisition:

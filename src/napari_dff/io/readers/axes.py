@@ -85,10 +85,8 @@ def as_dask_array(array: Any, chunks: Sequence[int], axes: Sequence[str], file: 
     import dask.array as da  # 0.3 s, needed only here
 
     check_memory(file, chunks, array.dtype)
-    windows = tuple(
-        max(n, CHUNK_PX // n * n) if axis in ("Y", "X") else n
-        for n, axis in zip(chunks, axes, strict=True)
-    )
+    pairs = zip(chunks, axes, strict=True)
+    windows = tuple(max(n, CHUNK_PX // n * n) if axis in ("Y", "X") else n for n, axis in pairs)
     source = FileArray(array, file)
     lazy = da.from_array(source, chunks=windows, name=False)  # type: ignore[no-untyped-call]
     return lazy if lazy.dtype.isnative else lazy.astype(lazy.dtype.newbyteorder("="))
@@ -98,10 +96,9 @@ def check_memory(file: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
     """Raise StackError if an array of this shape, read from a header, does not fit in memory."""
     size, available = math.prod(shape) * dtype.itemsize, psutil.virtual_memory().available
     if size > available:
-        raise StackError(
-            f"{file} has chunks of {size / 1e9:.1f} GB, each decoded at once, but only "
-            f"{available / 1e9:.1f} GB of memory are free"
-        )
+        chunks = f"chunks of {size / 1e9:.1f} GB, each decoded at once"
+        free = f"only {available / 1e9:.1f} GB of memory are free"
+        raise StackError(f"{file} has {chunks}, but {free}")
 
 
 class FileArray:
@@ -159,9 +156,8 @@ def _axis_names(source: Source, axes: str | None) -> tuple[str, ...]:
             if len(indices) == len(axes):
                 letters = dict(zip(indices, axes, strict=True))
                 return tuple(letters.get(i, "" if i in candidates else "S") for i in all_axes)
-    raise StackError(
-        f"axes must name each axis of {source.file}, which are {source.axis_lengths}; got {axes!r}"
-    )
+    expected = f"name each axis of {source.file}, which are {source.axis_lengths}"
+    raise StackError(f"axes must {expected}; got {axes!r}")
 
 
 def _may_be_stack(source: Source, axes: str | None) -> bool:
@@ -197,10 +193,8 @@ def _find_focus_axis(source: Source, axes: str | None) -> tuple[str, ...]:
         raise StackError(f"{description}: a single image, not a focal stack")
     focus_axis = "T" if "T" in other_axes else other_axes[-1]
     example = "".join("Z" if name == focus_axis else name for name in other_axes) + "YX"
-    raise StackError(
-        f"{description}, none of which is the focus axis (Z): if it is {focus_axis}, "
-        f"use --axes {example}"
-    )
+    hint = f"if it is {focus_axis}, use --axes {example}"
+    raise StackError(f"{description}, none of which is the focus axis (Z): {hint}")
 
 
 def _example_axes(other_axes: list[str]) -> str:
@@ -221,10 +215,8 @@ def _in_standard_order(source: Source, names: tuple[str, ...]) -> Any:
     if "S" not in letters:
         return data
     if data.shape[-1] > 4:
-        raise StackError(
-            f"{source.file} has the axes {source.axis_lengths}: samples (S) must be 1 to 4, grey "
-            "or colour with or without alpha"
-        )
+        rule = "samples (S) must be 1 to 4, grey or colour with or without alpha"
+        raise StackError(f"{source.file} has the axes {source.axis_lengths}: {rule}")
     return without_alpha(data)
 
 

@@ -22,10 +22,8 @@ def bioio_sources(path: Path) -> list[Source]:
         return [_source(path, image, scene) for scene in image.scenes]
     except Exception as error:  # each plugin raises its own types
         message = reason(error).partition(". ")[0]
-        raise StackError(
-            f"{path.name} can't be read by bioio, for which {path.suffix} files need {plugin}: "
-            f"{message}"
-        ) from error
+        need = f"for which {path.suffix} files need {plugin}"
+        raise StackError(f"{path.name} can't be read by bioio, {need}: {message}") from error
 
 
 def _open_image(path: Path, bioio: Any) -> Any:
@@ -44,6 +42,6 @@ def _source(path: Path, image: Any, scene: str) -> Source:
     if axes[-1] == "S" and type(image.reader).__module__.startswith("bioio_czi"):
         data = data[..., ::-1]  # samples are blue, green, red
     sizes = image.physical_pixel_sizes
-    lengths = (Length(size, "µm") if size else None for size in (sizes.Z, sizes.Y, sizes.X))
+    lengths = (Length(size or None, "µm") for size in (sizes.Z, sizes.Y, sizes.X))
     names = tuple(map(str, image.channel_names or ()))
     return Source(data, tuple(axes), path.name, scene, names, make_calibration(*lengths))

@@ -13,8 +13,26 @@ UNCALIBRATED_UNITS = ("None", "", "pixel", "pixels", "reference frame")  # as wr
 class Length(NamedTuple):
     """A length in a file: number, and unit in the spelling of the file."""
 
-    size: Any
-    unit: object
+    size: Any = None  # None if the file has none
+    unit: object = None
+
+    def convert(self, unit: str | None) -> float | None:
+        """Return the length in a napari unit; None if it is not a positive length."""
+        own_unit = normalize_unit(self.unit)
+        if self.size is None or own_unit is None or unit is None:
+            return None
+        size = float(self.size) * conversion_factor(own_unit, unit)
+        return size if np.isfinite(size) and size > 0 else None
+
+    def warning(self, axis: str) -> str:
+        """Return a message if this, the distance of planes, rows or columns, is invalid."""
+        if self.size is None or str(self.unit).strip() in UNCALIBRATED_UNITS:
+            return ""
+        if normalize_unit(self.unit) is None:
+            return f"distance of {axis} not used: {self.unit!r} is not a known unit"
+        if self.convert("micrometer") is None:
+            return f"distance of {axis} not used: {self.size} {self.unit} is not a positive length"
+        return ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,21 +73,21 @@ UNCALIBRATED = Calibration()
 
 
 def make_calibration(
-    z: Length | None,  # distance of planes
-    y: Length | None,  # height and width of a pixel
-    x: Length | None,
+    z: Length,  # distance of planes
+    y: Length,  # height and width of a pixel
+    x: Length,
     *,
     start: float = 0.0,  # focus position of the first plane, in the unit of `z`
     focus_positions: tuple[np.ndarray, object] | None = None,  # (T, Z), and their unit
 ) -> Calibration:
     """Return the Calibration in the unit of `x`; uncalibrated without a pixel size."""
-    warning = next(filter(None, map(_length_warning, ("planes", "rows", "columns"), (z, y, x))), "")
-    unit = normalize_unit(x.unit) if x is not None else None
-    step, height, width = (_convert(length, unit) for length in (z, y, x))
+    warning = z.warning("planes") or y.warning("rows") or x.warning("columns")
+    unit = normalize_unit(x.unit)
+    step, height, width = (length.convert(unit) for length in (z, y, x))
     if unit is None or height is None or width is None:
         return Calibration(warning=warning)
-    if z is not None and step is not None:
-        start *= _convert(Length(1.0, z.unit), unit) or 1.0
+    if step is not None:
+        start *= Length(1.0, z.unit).convert(unit) or 1.0
     measured = None
     if focus_positions is not None and (own_unit := normalize_unit(focus_positions[1])) is not None:
         measured = focus_positions[0] * conversion_factor(own_unit, unit)
@@ -77,23 +95,3 @@ def make_calibration(
         if np.isfinite(signs).all() and {-1, 1} <= set(signs):
             warning = warning or "positions of planes not used: they are not monotonic"
     return Calibration((height, width), unit, step, start, measured, warning)
-
-
-def _length_warning(axis: str, length: Length | None) -> str:
-    """Return a message if `length`, the distance of planes, rows or columns, is invalid."""
-    if length is None or length.size is None or str(length.unit).strip() in UNCALIBRATED_UNITS:
-        return ""
-    if normalize_unit(length.unit) is None:
-        return f"distance of {axis} not used: {length.unit!r} is not a known unit"
-    if _convert(length, "micrometer") is None:
-        return f"distance of {axis} not used: {length.size} {length.unit} is not a positive length"
-    return ""
-
-
-def _convert(length: Length | None, unit: str | None) -> float | None:
-    """Return `length` in `unit`; None if it is not a positive length."""
-    if length is None or length.size is None or unit is None:
-        return None
-    own_unit = normalize_unit(length.unit)
-    size = 0.0 if own_unit is None else float(length.size) * conversion_factor(own_unit, unit)
-    return size if np.isfinite(size) and size > 0 else None

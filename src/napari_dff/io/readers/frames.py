@@ -1,5 +1,6 @@
 """Folders with one image per plane, read on demand."""
 
+import functools
 import io
 import math
 from pathlib import Path
@@ -9,13 +10,8 @@ import numpy as np
 from PIL import Image
 from tifffile import natural_sorted
 
-from napari_dff.io.readers.axes import (
-    Source,
-    StackError,
-    as_stack_error,
-    check_memory,
-    without_alpha,
-)
+from napari_dff.io.readers import axes as source_axes
+from napari_dff.io.readers.axes import Source, StackError, as_stack_error
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES, check_codec
 from napari_dff.io.readers.tiff_opening import open_tiff
 from napari_dff.runtime.progress import no_progress
@@ -49,21 +45,15 @@ def frames_source(folder: Path) -> Source:
         hint = f"; name stacks in its folders as '{folder.name}/*'" if has_folders else ""
         kinds = ", ".join(sorted(FRAME_SUFFIXES))
         raise StackError(f"folder {folder.name} holds no image files ({kinds}){hint}")
-    types: dict[Path, _FrameType] = {}
     messages: list[str] = []
-
-    def inspect(path: Path) -> None:
-        types[path] = _frame_type(path, messages)
-
-    run_parallel(inspect, paths, no_progress, desc="Reading")
-    first = types[paths[0]]
+    inspect = functools.partial(_frame_type, messages=messages)
+    types = run_parallel(inspect, paths, no_progress, desc="Reading")
+    first = types[0]
 
     def check(path: Path, frame_type: _FrameType) -> None:
         if frame_type != first:
-            raise StackError(
-                f"frames must have one shape and type: {paths[0].name} is {first}, "
-                f"{path.name} is {frame_type}"
-            )
+            got = f"{paths[0].name} is {first}, {path.name} is {frame_type}"
+            raise StackError(f"frames must have one shape and type: {got}")
 
     def read(block_id: tuple[int, ...]) -> np.ndarray:
         path = paths[block_id[0]]
@@ -71,9 +61,9 @@ def frames_source(folder: Path) -> Source:
         check(path, _FrameType(frame.shape, frame.dtype))
         return frame[np.newaxis]
 
-    for path in paths:
-        check(path, types[path])
-    check_memory(paths[0].name, first.shape, first.dtype)
+    for path, frame_type in zip(paths, types, strict=True):
+        check(path, frame_type)
+    source_axes.check_memory(paths[0].name, first.shape, first.dtype)
     import dask.array as da  # 0.3 s, needed only here
 
     chunks = ((1,) * len(paths), *((n,) for n in first.shape))
@@ -102,10 +92,9 @@ def _frame_type(path: Path, messages: list[str]) -> _FrameType:
             axes, dtype = "?" * len(page_axis) + "YXS"[: pixel.ndim], pixel.dtype
     if len(shape) > 2 and axes != "YXS":
         pages = math.prod(n for axis, n in zip(axes, shape, strict=True) if axis not in "YXS")
-        raise StackError(
-            f"frames must be single images, and {path.name} holds {pages} pages: open it by "
-            "itself, or use batch for a folder of stacks"
-        )
+        problem = f"{path.name} holds {pages} pages"
+        hint = "open it by itself, or use batch for a folder of stacks"
+        raise StackError(f"frames must be single images, and {problem}: {hint}")
     is_colour = len(shape) == 3 and shape[2] >= 3
     return _FrameType((*shape[:2], 3) if is_colour else tuple(shape[:2]), np.dtype(dtype))
 
@@ -121,7 +110,7 @@ def _read_frame(path: Path) -> np.ndarray:
             content = io.BytesIO(path.read_bytes())  # limits reads to the size of the file
             with _open_image(content) as image:
                 frame = np.asarray(image.convert(_pixel_mode(image)))
-        return frame if frame.ndim == 2 else without_alpha(frame)
+        return frame if frame.ndim == 2 else source_axes.without_alpha(frame)
 
 
 def _open_image(file: Path | io.BytesIO) -> Image.Image:

@@ -137,53 +137,41 @@ class DepthFiles:
             self._maps = DepthMap(*(_open_map(path, name) for name in DepthMap._fields))
             positions, unit = np.asarray(provenance["positions"], float), provenance["unit"]
             if positions.shape != self.transforms.shape[:-2] or 0 in positions.shape:
-                raise ValueError(
-                    f"positions of shape {positions.shape} and transforms of shape "
-                    f"{self.transforms.shape} do not match"
-                )
+                shapes = f"{positions.shape} and transforms of shape {self.transforms.shape}"
+                raise ValueError(f"positions of shape {shapes} do not match")
             positions = np.atleast_2d(positions)
             times = len(positions)
-            shapes = [each.shape for each in self._maps]
-            if len(set(shapes)) > 1 or shapes[0][:-2] != ((times,) if times > 1 else ()):
-                raise ValueError(f"its maps have the shapes {', '.join(map(str, shapes))}")
+            sizes = [each.shape for each in self._maps]
+            if len(set(sizes)) > 1 or sizes[0][:-2] != ((times,) if times > 1 else ()):
+                raise ValueError(f"its maps have the shapes {', '.join(map(str, sizes))}")
         except (OSError, KeyError, TypeError, ValueError) as error:
             message = "a run was interrupted while it moved its result there: run it again"
             message = message if has_interrupted_moves(path) else reason(error)
             raise ValueError(f"{folder} holds no result of a run: {message}") from error
-        shape, expected = self._maps.depth.shape[-2:], tuple(acquisition.data.shape[3:5])
-        if shape != expected:
-            raise ValueError(
-                f"depth_from must be of planes of {expected[0]} × {expected[1]} pixels, "
-                f"got {shape[0]} × {shape[1]} in {folder}"
-            )
-        if times not in (1, acquisition.times):
-            raise ValueError(
-                f"depth_from must have one time, or {acquisition.times}, got {times} in {folder}"
-            )
+        plane_shapes = self._maps.depth.shape[-2:], acquisition.data.shape[3:5]
+        size, expected_size = (f"{height} × {width}" for height, width in plane_shapes)
         span = _describe_span(positions, unit)
-        required_span = _describe_span(acquisition.positions, acquisition.unit)
-        if span != required_span:
-            raise ValueError(
-                f"depth_from must be of planes at the same positions: {folder} has {span}, "
-                f"these are {required_span}"
-            )
+        expected_span = _describe_span(acquisition.positions, acquisition.unit)
+        if size != expected_size:
+            problem = f"be of planes of {expected_size} pixels, got {size} in {folder}"
+        elif times not in (1, acquisition.times):
+            problem = f"have one time, or {acquisition.times}, got {times} in {folder}"
+        elif span != expected_span:
+            planes = f"{folder} has {span}, these are {expected_span}"
+            problem = f"be of planes at the same positions: {planes}"
+        else:
+            return
+        raise ValueError(f"depth_from must {problem}")
 
     def at(self, index: Index) -> Callable[[Window], DepthMap]:
         """Return a function that reads windows of the depth map of one time, `index[0]`."""
         time = index[:1] if self._maps.depth.ndim == 3 else ()
-
-        def read(window: Window) -> DepthMap:
-            return DepthMap(*(np.array(part[time][window.slices]) for part in self._maps))
-
-        return read
+        return lambda window: DepthMap(*(np.array(m[time][window.slices]) for m in self._maps))
 
 
 def _is_newer(version: str) -> bool:
-    """Whether a version of napari-dff is newer than this one."""
-    other, installed = (
-        [int(number) for number in re.findall(r"[0-9]{1,9}", each)[:3]]
-        for each in (version, napari_dff.__version__)
-    )
+    versions = version, napari_dff.__version__
+    other, installed = ([int(n) for n in re.findall(r"[0-9]{1,9}", v)[:3]] for v in versions)
     return other > installed
 
 

@@ -45,22 +45,16 @@ def _source(
     if images and series.kind not in MULTI_FILE_KINDS:
         raise StackError(f"{path.name} is damaged: its OME metadata doesn't fit its pages")
     image = _take_image(series, images)
-    name, calibration = "", UNCALIBRATED
-    channels: tuple[str, ...] = ()
+    name, calibration, channels = "", UNCALIBRATED, tuple[str, ...]()
     if image is not None:
         name, (calibration, channels) = series.name, _calibrate_ome(image)
     elif tif.imagej_metadata:
         calibration, channels = _calibrate_imagej(tif.imagej_metadata, tif.pages.first)
     pages = series if series.kind in MULTI_FILE_KINDS else series[:1]
-    return Source(
-        _lazy_pixels(path, series),
-        tuple(_axis(letter, series.kind) for letter in series.axes),
-        path.name,
-        name,
-        channels,
-        calibration,
-        files=tuple({Path(page.parent.filehandle.path) for page in pages if page is not None}),
-    )
+    files = tuple({Path(page.parent.filehandle.path) for page in pages if page is not None})
+    axes = tuple(_axis(letter, series.kind) for letter in series.axes)
+    pixels = _lazy_pixels(path, series)
+    return Source(pixels, axes, path.name, name, channels, calibration, files=files)
 
 
 def _axis(letter: str, kind: str) -> str:
@@ -80,10 +74,8 @@ def _lazy_pixels(path: Path, series: tifffile.TiffPageSeries) -> Any:
     pages: Any = series if series.kind in MULTI_FILE_KINDS else ()
     missing = sum(each is None or each.offset == 0 for each in pages)
     if missing:
-        raise StackError(
-            f"{missing} of the {len(series)} planes of {path.name} are missing: the files that "
-            "contain them must be in the same folder"
-        )
+        problem = f"{missing} of the {len(series)} planes of {path.name} are missing"
+        raise StackError(f"{problem}: the files that contain them must be in the same folder")
     check_codec(path.name, page)
     mapped = map_series(series)
     if mapped is not None:
@@ -109,14 +101,11 @@ def _check_ends(path: Path, series: tifffile.TiffPageSeries) -> None:
 
 
 def _ome_images(path: Path, root: ElementTree.Element | None) -> list[ElementTree.Element]:
-    """Return the elements Image of the OME metadata, if any."""
     if root is None:
         return []
-    binary_only = root.find("{*}BinaryOnly")
-    if binary_only is not None:
-        raise StackError(
-            f"{path.name} contains only a part of an image: open {binary_only.get('MetadataFile')}"
-        )
+    if (part := root.find("{*}BinaryOnly")) is not None:
+        main = part.get("MetadataFile")
+        raise StackError(f"{path.name} contains only a part of an image: open {main}")
     return root.findall("{*}Image")
 
 
@@ -137,13 +126,9 @@ def _take_image(
 
 def _calibrate_ome(image: ElementTree.Element) -> tuple[Calibration, tuple[str, ...]]:
     """Return calibration and channel names of one Image; the default unit is µm."""
-    pixels = image.find("{*}Pixels")
-    assert pixels is not None
-    sizes = {axis: pixels.get(f"PhysicalSize{axis}") for axis in "ZYX"}
-    z, y, x = (
-        Length(size, pixels.get(f"PhysicalSize{axis}Unit", "µm")) if size else None
-        for axis, size in sizes.items()
-    )
+    pixels: Any = image.find("{*}Pixels")
+    names = [f"PhysicalSize{axis}" for axis in "ZYX"]
+    z, y, x = (Length(pixels.get(n) or None, pixels.get(f"{n}Unit", "µm")) for n in names)
     channels = tuple(each.get("Name", "") for each in pixels.findall("{*}Channel"))
     return make_calibration(z, y, x, focus_positions=_focus_positions(pixels)), channels
 
@@ -170,9 +155,8 @@ def _calibrate_imagej(
         tag = page.tags.get(f"{axis}Resolution")
         pixels, lengths = tag.value if tag is not None else (0, 1)
         axis_unit = metadata.get(f"{axis.lower()}unit", unit)
-        sizes.append(Length(lengths / pixels, axis_unit) if pixels else None)
-    step = metadata.get("spacing")
-    z = None if step is None else Length(step, metadata.get("zunit", unit))
+        sizes.append(Length(lengths / pixels if pixels else None, axis_unit))
+    z = Length(metadata.get("spacing"), metadata.get("zunit", unit))
     return make_calibration(z, *sizes), _labels(metadata)
 
 

@@ -74,27 +74,19 @@ def _source(path: Path, name: str, group: Any) -> Source:
     array = _child(path, group, dataset.path)
     ndim = getattr(array, "ndim", "none")
     if ndim != len(image.axes):
-        raise StackError(
-            f"{path.name} isn't valid OME-Zarr: {len(image.axes)} axes are named, "
-            f"{array.name} has {ndim}"
-        )
+        problem = f"{len(image.axes)} axes are named, {array.name} has {ndim}"
+        raise StackError(f"{path.name} isn't valid OME-Zarr: {problem}")
     warnings = _chunk_warnings(path, array)
     axes = tuple(_axis_letter(axis.name, axis.type) for axis in image.axes)
     omero = _attributes(group).get("omero")
     channels = omero.get("channels", []) if isinstance(omero, dict) else []
-    return Source(
-        _lazy_pixels(path, array, axes),
-        axes,
-        path.name,
-        name or str(image.name or ""),
-        tuple(str(channel.get("label", "")) for channel in channels),
-        _calibrate(image, axes, group),
-        warnings,
-    )
+    labels = tuple(str(channel.get("label", "")) for channel in channels)
+    name = name or str(image.name or "")
+    pixels, calibration = _lazy_pixels(path, array, axes), _calibrate(image, axes, group)
+    return Source(pixels, axes, path.name, name, labels, calibration, warnings)
 
 
 def _lazy_pixels(path: Path, array: Any, axes: tuple[str, ...]) -> Any:
-    """Return the pixels of an array, loaded on demand."""
     check_unpickled(path.name, array)
     return as_dask_array(array, array.chunks, axes, path.name)
 
@@ -112,14 +104,11 @@ def _chunk_warnings(path: Path, array: Any) -> tuple[str, ...]:
     chunk_count = math.prod(-(-n // each) for n, each in zip(array.shape, chunks, strict=True))
     files = (name for *_, names in os.walk(path / array.path) for name in names)
     missing = chunk_count - sum(name not in ZARR_FILES for name in files)
+    message = f"{missing} of the {chunk_count} chunks of {path.name} are missing"
     if missing > (1 - MIN_CHUNK_SHARE) * chunk_count:
-        raise StackError(f"{missing} of the {chunk_count} chunks of {path.name} are missing")
-    if missing <= 0:
-        return ()
-    return (
-        f"{missing} of the {chunk_count} chunks of {path.name} are missing; their pixels are set "
-        f"to {array.fill_value or 0}",
-    )
+        raise StackError(message)
+    value = array.fill_value or 0
+    return (f"{message}; their pixels are set to {value}",) if missing > 0 else ()
 
 
 def _axis_letter(name: object, kind: str | None) -> str:
@@ -148,11 +137,11 @@ def _calibrate(image: Any, axes: tuple[str, ...], group: Any) -> Calibration:
             return UNCALIBRATED
     sizes = (Length(size, axis.unit) for size, axis in zip(scale, image.axes, strict=True))
     lengths = dict(zip(axes, sizes, strict=True))
-    z, y, x = (lengths.get(axis) for axis in "ZYX")
+    z, y, x = (lengths.get(axis, Length()) for axis in "ZYX")
     start = dict(zip(axes, shift, strict=True)).get("Z", 0.0)
     record = group.attrs.get(ZARR_RECORD_KEY)
     positions = record.get("positions") if isinstance(record, dict) else None
-    if x is None or not positions or np.ndim(positions) != 1:
+    if "X" not in lengths or not positions or np.ndim(positions) != 1:
         return make_calibration(z, y, x, start=start)
     focus_positions = np.array([positions], float), x.unit
     return make_calibration(z, y, x, start=start, focus_positions=focus_positions)

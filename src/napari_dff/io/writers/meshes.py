@@ -45,15 +45,13 @@ def save_mesh(
 
 def _check_companions(path: Path, files: Collection[str]) -> None:
     """Raise a FileExistsError if a companion file exists that the existing mesh does not name."""
-    present = [name for name in files if name != path.name and os.path.lexists(path.parent / name)]
+    paths = [path.with_name(name) for name in files if name != path.name]
     material = path.with_name(next((n for n in files if n.endswith(".mtl")), path.name))
     references = b"".join(each.read_bytes() for each in {path, material} if each.is_file())
-    for name in present:
-        if not path.is_file() or name.encode() not in references:
-            raise FileExistsError(
-                f"{path.with_name(name)} exists and belongs to no mesh {path.name}: remove it, or "
-                "give another name"
-            )
+    for each in filter(os.path.lexists, paths):
+        if not path.is_file() or each.name.encode() not in references:
+            problem = f"{each} exists and belongs to no mesh {path.name}"
+            raise FileExistsError(f"{problem}: remove it, or give another name")
 
 
 def _ply(path: Path, mesh: Mesh, image: np.ndarray | None) -> dict[str, bytes]:
@@ -82,10 +80,8 @@ def _obj(path: Path, mesh: Mesh, image: np.ndarray | None) -> dict[str, bytes]:
     from trimesh.visual.material import SimpleMaterial
 
     name = "_".join(path.stem.split())  # many readers end a name at a space
-    white = [255] * 4
-    material = SimpleMaterial(  # type: ignore[no-untyped-call]
-        image=Image.fromarray(image), name=name, diffuse=white
-    )
+    settings = {"image": Image.fromarray(image), "name": name, "diffuse": [255] * 4}  # white
+    material = SimpleMaterial(**settings)  # type: ignore[no-untyped-call]
     trimesh_mesh.visual = TextureVisuals(mesh.texcoords, material)  # type: ignore[no-untyped-call]
     text, files = trimesh_mesh.export(file_type="obj", return_texture=True, mtl_name=f"{name}.mtl")
     return {**files, path.name: text.encode()}

@@ -152,9 +152,9 @@ class ResultFiles:
     def __exit__(self, *error: Any) -> None:
         if error[0] is not None:
             self._exit_stack.__exit__(*error)
-            return
-        with self._exit_stack:
-            self._finish()
+        else:
+            with self._exit_stack:
+                self._finish()
 
     def write_window(
         self,
@@ -189,19 +189,15 @@ class ResultFiles:
     def _image_metadata(self, name: str) -> ImageMetadata:
         """Return the metadata of an image of the result; T and C only if longer than 1."""
         acquisition, is_map = self._acquisition, name in records.MAP_DTYPES
+        dtype = np.dtype(records.MAP_DTYPES[name]) if is_map else acquisition.data.dtype
         letters = "TYX" if is_map else "TCYXS"
         sizes = dict(zip("TCZYXS", acquisition.data.shape, strict=False))
-        sizes = {
-            axis: n for axis, n in sizes.items() if axis in letters and (n > 1 or axis in "YX")
-        }
-        return ImageMetadata(
-            "".join(sizes),
-            tuple(sizes.values()),
-            np.dtype(records.MAP_DTYPES[name]) if is_map else acquisition.data.dtype,
-            *(acquisition.pixel_size, acquisition.unit),
-            channels=() if is_map else acquisition.channels,
-            record=self._provenance,
-        )
+        sizes = {a: n for a, n in sizes.items() if a in letters and (n > 1 or a in "YX")}
+        calibration = acquisition.pixel_size, acquisition.unit
+        channels = () if is_map else acquisition.channels
+        details: dict[str, Any] = {"channels": channels, "record": self._provenance}
+        axes, shape = "".join(sizes), tuple(sizes.values())
+        return ImageMetadata(axes, shape, dtype, *calibration, **details)
 
     def _time_index(self, time: int) -> tuple[int, ...]:
         return (time,) if self._acquisition.times > 1 else ()
@@ -231,16 +227,13 @@ class ResultFiles:
         """Write the files that depend on all windows."""
         from napari_dff.io.writers.figure import preview_figure  # imports matplotlib, 0.6 s
 
-        for time, missing in enumerate(self._missing_pixels):
+        for t, missing in enumerate(self._missing_pixels):
             if missing > 0:
-                raise ValueError(
-                    f"all pixels must be written, {missing} of time {time} are missing"
-                )
+                raise ValueError(f"all pixels must be written, {missing} of time {t} are missing")
         staging, thumbnail, acquisition = self._staging, self._thumbnail, self._acquisition
         records.write_json(staging / "recipe.json", records.recipe_record(self._recipe), indent=2)
-        records.write_json(
-            staging / "transforms.json", {"transforms": records.squeeze_time(self._transforms)}
-        )
+        transforms = {"transforms": records.squeeze_time(self._transforms)}
+        records.write_json(staging / "transforms.json", transforms)
         limits = (np.percentile(image, DISPLAY_PERCENTILES) for image in thumbnail.images)
         ranges = [(float(low), float(max(high, low + 1e-6))) for low, high in limits]
         self._files[records.ALL_IN_FOCUS].set_display_ranges(ranges)

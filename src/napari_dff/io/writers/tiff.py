@@ -60,19 +60,15 @@ class OmeTiffWriter:
 def imwrite_settings(metadata: ImageMetadata) -> dict[str, Any]:
     """Return the arguments of `tifffile.imwrite` for an OME-TIFF."""
     if metadata.dtype.name not in OME_DTYPES:
-        raise ValueError(
-            f"OME-TIFF can't hold {metadata.dtype}: write OME-Zarr, or planes of float32"
-        )
+        dtype = metadata.dtype
+        raise ValueError(f"OME-TIFF can't hold {dtype}: write OME-Zarr, or planes of float32")
     ome: dict[str, Any] = {"axes": metadata.axes}
     if metadata.record is not None:
         ome["Description"] = json.dumps(metadata.record)
     if any(metadata.channels):
         ome["Channel"] = {"Name": list(metadata.channels)}
-    return {
-        "ome": True,
-        "photometric": "rgb" if metadata.is_colour else "minisblack",
-        "metadata": ome | _physical_sizes(metadata),
-    }
+    photometric = "rgb" if metadata.is_colour else "minisblack"
+    return {"ome": True, "photometric": photometric, "metadata": ome | _physical_sizes(metadata)}
 
 
 def _physical_sizes(metadata: ImageMetadata) -> dict[str, Any]:
