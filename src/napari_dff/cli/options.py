@@ -116,10 +116,7 @@ DEFAULT_PROCESSING = ProcessingOptions()
 
 
 def read_recipe_option(arguments: Sequence[str]) -> Recipe:
-    """Return the recipe in the file after --recipe, the default recipe without that option.
-
-    Read before all other options, whose defaults it sets.
-    """
+    """Return the recipe in the file after --recipe, which sets the defaults of other options."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--recipe")
     with contextlib.suppress(argparse.ArgumentError):
@@ -132,7 +129,6 @@ def read_recipe_option(arguments: Sequence[str]) -> Recipe:
 
 
 def _parse_megabytes(text: str) -> float:
-    """Return the megabytes of a size such as 2GB or 500MB."""
     from dask.utils import parse_bytes
 
     try:

@@ -24,17 +24,8 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+from napari_dff.io import staging as staging_folders
 from napari_dff.io.file_checks import check_folder, check_replaceable
-from napari_dff.io.staging import (
-    LOCK,
-    MOVES,
-    clean_up,
-    create_staging_folder,
-    file_signatures,
-    move_in,
-    recover,
-    sync_to_disk,
-)
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -54,27 +45,23 @@ def write_folder(
     check_folder(folder)
     with _staging_folder(folder, names) as staging:
         check(folder)
-        present = file_signatures(folder, names)
+        present = staging_folders.file_signatures(folder, names)
         for name in present:
             check_replaceable(folder / name)
         yield staging / "new"
         with _keep_on_failure(staging, staging / "new", folder):
             if folder.exists():
-                if file_signatures(folder, names) != present:  # another program changed them
-                    check(folder)
-                move_in(staging, folder, names)
+                if staging_folders.file_signatures(folder, names) != present:
+                    check(folder)  # another program has changed files
+                staging_folders.move_in(staging, folder, names)
             else:
-                sync_to_disk(staging)
+                staging_folders.sync_to_disk(staging)
                 os.replace(staging / "new", folder)
 
 
 @contextlib.contextmanager
 def write_file(path: Path) -> Iterator[Path]:
-    """Yield a path that becomes `path`, a file or new .zarr, if the block ends without error.
-
-    Errors as of `write_folder`; FileExistsError if `path` is a Zarr, IsADirectoryError if it is
-    another folder.
-    """
+    """Yield a path that becomes `path`, a file or new .zarr, if the block ends without error."""
     path = Path(os.path.realpath(path))
     if os.path.isdir(path):  # False if the name is too long
         if path.suffix == ".zarr":
@@ -86,7 +73,7 @@ def write_file(path: Path) -> Iterator[Path]:
             check_replaceable(path)
         new = staging / "new" / path.name
         yield new
-        sync_to_disk(staging)
+        staging_folders.sync_to_disk(staging)
         with _keep_on_failure(staging, new, path):
             os.replace(new, path)
 
@@ -98,12 +85,12 @@ def _staging_folder(target: Path, names: Collection[str]) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             target.stat()  # raises an OSError if the name is too long
-        staging, lock = create_staging_folder(target)
+        staging, lock = staging_folders.create_staging_folder(target)
     except OSError as error:
         raise type(error)(f"{target} can't be written: {error.strerror}") from error
     try:
         with lock:
-            while others := recover(target, names, staging):
+            while others := staging_folders.recover(target, names, staging):
                 # Of runs that start at the same time, the first by name continues.
                 if any((each / "new").exists() or each.name < staging.name for each in others):
                     message = f"another run is writing {target}: let it end, or write elsewhere"
@@ -119,7 +106,7 @@ def _staging_folder(target: Path, names: Collection[str]) -> Iterator[Path]:
             ) from error
         raise
     finally:
-        clean_up(staging)
+        staging_folders.clean_up(staging)
 
 
 @contextlib.contextmanager
@@ -129,7 +116,7 @@ def _keep_on_failure(staging: Path, new: Path, target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         why = error.strerror or str(error)
-        if (staging / MOVES).exists():  # some files were moved and can't be moved back
+        if (staging / staging_folders.MOVES).exists():  # moved files can't be moved back
             message = f"{target} is written in part ({why}): the next run into it finishes it"
         else:
             kept_path = _keep(staging, new, target)
@@ -145,5 +132,5 @@ def _keep(staging: Path, new: Path, target: Path) -> Path:
         free_path = next(path for path in paths if not os.path.lexists(path))
         with contextlib.suppress(OSError):
             return Path(shutil.move(new, free_path))
-    (staging / LOCK).unlink()  # a staging folder without lock is not removed
+    (staging / staging_folders.LOCK).unlink()  # a staging folder without lock is not removed
     return new

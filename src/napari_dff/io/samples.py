@@ -28,10 +28,7 @@ def sample_path(name: str) -> Path:
 def write_sample(
     name: str, truth: "GroundTruth", folder: str | os.PathLike[str], *, overwrite: bool = False
 ) -> None:
-    """Write a rendered focal stack, its true depth and its true all-in-focus image.
-
-    Raises a FileExistsError if `folder` holds other files of these names, unless `overwrite`.
-    """
+    """Write a rendered focal stack, its true depth and its true all-in-focus image."""
     float_settings: dict[str, Any] = {"compression": "zlib"}
     integer_settings = {**float_settings, "predictor": True}
     stack_file, depth_file, image_file = _file_names(name)
@@ -42,7 +39,7 @@ def write_sample(
 
 
 def copy_sample(name: str, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Copy the files of a bundled sample into `folder`; errors as of `write_sample`."""
+    """Copy the files of a bundled sample into `folder`."""
     with _sample_folder(name, folder, overwrite) as staging:
         for file in _file_names(name):
             shutil.copyfile(BUNDLED_FOLDER / file, staging / file)
@@ -55,7 +52,7 @@ def _file_names(name: str) -> list[str]:
 def _sample_folder(
     name: str, folder: str | os.PathLike[str], overwrite: bool
 ) -> AbstractContextManager[Path]:
-    """Return a staging folder for a sample; without `overwrite`, it replaces copies only."""
+    """Return a staging folder; FileExistsError if it would replace other files than copies."""
 
     def check(target: Path) -> None:
         paths = () if overwrite else (target / file for file in _file_names(name))

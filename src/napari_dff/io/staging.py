@@ -34,16 +34,12 @@ MAX_JOURNAL_BYTES = 100_000
 
 
 def create_staging_folder(target: Path) -> tuple[Path, BinaryIO]:
-    """Create a staging folder next to `target`, and lock it.
-
-    It stays within `target` if it cannot be moved to the parent folder: `target` is on another
-    disk, or the parent is not writable.
-    """
+    """Create a staging folder next to `target`, or within it, and lock it."""
     within = target if target.is_dir() else target.parent
     prefix = f"{_staging_prefix(target)}-"
     while True:
         staging = Path(tempfile.mkdtemp(STAGING_SUFFIX, prefix, within))
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # `target` is on another disk, or its parent read-only
             staging = staging.rename(target.parent / staging.name)
         with contextlib.suppress(FileNotFoundError):  # another run has removed it
             lock = (staging / LOCK).open("xb")
@@ -56,10 +52,7 @@ def create_staging_folder(target: Path) -> tuple[Path, BinaryIO]:
 
 
 def lock_file(file: BinaryIO) -> bool | None:
-    """Lock a file until it is closed or the process ends.
-
-    False if another process holds the lock, None if the file system has no locks.
-    """
+    """Lock a file; False if another process holds the lock, None if its disk has no locks."""
     try:
         if sys.platform == "win32":
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
@@ -107,12 +100,8 @@ def has_interrupted_moves(folder: Path) -> bool:
 
 
 def move_in(staging: Path, folder: Path, names: Collection[str]) -> None:
-    """Move all new files in, or none: a file that another program has open cannot be replaced.
-
-    The list of moves, ``moves.json``, is written first. If the process is killed between two moves,
-    a later run finishes them from this list. The record is moved out first and in last: a folder
-    without it holds no result.
-    """
+    """Move all new files in, or none: a file that another program has open cannot be replaced."""
+    # The record is moved out first and in last: a folder without it holds no result.
     new = sorted(os.listdir(staging / "new"), key=lambda name: name == PROVENANCE_FILE)
     now = file_signatures(folder, {*names, *new})
     old = sorted(now, key=lambda name: name != PROVENANCE_FILE)
@@ -187,17 +176,14 @@ def _list_staging_folders(target: Path) -> list[Path]:
 
 
 def _open_lock(staging: Path) -> BinaryIO | None:
-    """Open the lock of a staging folder; None if there is none or it belongs to another user.
-
-    An empty folder is removed: its run was killed before its first file or after its last.
-    """
+    """Open the lock of a staging folder; None if there is none or it belongs to another user."""
     with contextlib.suppress(OSError):
         if not _is_private(staging, stat.S_ISDIR):
             return None
         if os.path.lexists(staging / LOCK):
             regular = _is_private(staging / LOCK, stat.S_ISREG)
             return (staging / LOCK).open("r+b") if regular else None
-        staging.rmdir()
+        staging.rmdir()  # empty: its run was killed before its first file or after its last
     return None
 
 
@@ -233,11 +219,7 @@ def _recover_staging_folder(
 
 
 def _finish_moves(staging: Path, target: Path, names: Collection[str]) -> None:
-    """Finish the moves of a killed run; drop them if the target folder no longer exists.
-
-    ValueError if the journal lists other files than `names`, or if a file that it would replace
-    has changed since.
-    """
+    """Finish the moves of a killed run; ValueError if the journal cannot be followed any more."""
     with (staging / MOVES).open(encoding="utf-8") as file:
         journal = json.loads(file.read(MAX_JOURNAL_BYTES))
     old, new = dict(journal["old"]), list(journal["new"])
@@ -248,7 +230,7 @@ def _finish_moves(staging: Path, target: Path, names: Collection[str]) -> None:
         is_moved = os.path.lexists(staging / "old" / name)
         if not is_moved and list(signature) != old[name]:
             raise ValueError(f"{name} has changed since")
-    if target.is_dir():
+    if target.is_dir():  # else the folder was removed, and the new files are dropped
         for source, destination in _list_moves(staging, target, old, new):
             if os.path.lexists(source) and not os.path.lexists(destination):  # not done yet
                 os.replace(source, destination)
@@ -264,13 +246,10 @@ def _list_moves(
 
 
 def _remove(staging: Path) -> None:
-    """Remove a staging folder, and try again if another thread still writes into it.
-
-    The lock is removed last: a folder without lock must be empty.
-    """
+    """Remove a staging folder, and try again if another thread still writes into it."""
     for wait in (0.0, 0.1, 0.5):
         time.sleep(wait)
-        for part in ("new", "old", ""):
+        for part in ("new", "old", ""):  # the lock last: a folder without lock must be empty
             shutil.rmtree(staging / part, ignore_errors=True)
         if not staging.exists():
             return

@@ -143,17 +143,14 @@ def write_tiles(
     focus_channel: int,
     progress: Progress,
 ) -> None:
-    """Compute and write the tiles of one stack, with images in the order of the channels.
-
-    The refined depth of earlier tiles is the boundary condition of the next.
-    """
+    """Compute and write the tiles of one stack, with images in the order of the channels."""
     count, margin, shared, flat = len(plan.windows), tile.tile_margin(recipe), None, True
     if count > 1 and tile.has_refinement(recipe) and stack.known_depth is None:
         shared = tile.estimate_shared(stack, recipe, progress)
     for i, window in enumerate(plan.windows):
         where = f"tile {i + 1} of {count}"
         located = tile.with_trimming(progress, where) if count > 1 else progress
-        earlier = functools.partial(sink.depth_map, index) if i else None
+        earlier = functools.partial(sink.depth_map, index) if i else None  # boundary condition
         result = tile.compute_tile(
             stack, recipe, window, margin=margin, progress=located, shared=shared, earlier=earlier
         )

@@ -54,10 +54,7 @@ def take(array: Any, index: tuple[int, ...]) -> Any:
 
 
 def as_indexable(array: Any, leading: int) -> Any:
-    """Return a numpy or dask array: others, as of zarr, become dask arrays without being read.
-
-    They keep their chunks, or get one chunk for each index along the `leading` axes.
-    """
+    """Return a numpy or dask array: others, as of zarr, become dask arrays without being read."""
     if isinstance(array, np.ndarray) or hasattr(array, "dask"):
         return array
     import dask.array as da  # takes 0.3 s

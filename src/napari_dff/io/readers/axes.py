@@ -32,15 +32,12 @@ def reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def as_stack_error(problem: str) -> Iterator[None]:
-    """Raise a StackError with `problem` and the reason for an error of any type.
-
-    Decoders raise many types for damaged files. A StackError is not changed.
-    """
+    """Raise a StackError with `problem` and the reason for any other error."""
     try:
         yield
     except StackError:
         raise
-    except Exception as error:
+    except Exception as error:  # decoders raise many types for damaged files
         raise StackError(f"{problem}: {reason(error)}") from error
 
 
@@ -77,15 +74,11 @@ def check_axes(axes: str) -> str:
 
 
 def as_dask_array(array: Any, chunks: Sequence[int], axes: Sequence[str], file: str) -> Any:
-    """Wrap an indexable array as a dask array in native byte order.
-
-    Small chunks are merged into windows of about `CHUNK_PX` rows and columns, because each chunk
-    has a fixed cost. `file` is named in the StackError when a chunk can't be decoded.
-    """
+    """Wrap an indexable array as a dask array in native byte order; `file` is for messages."""
     import dask.array as da  # 0.3 s, needed only here
 
     check_memory(file, chunks, array.dtype)
-    pairs = zip(chunks, axes, strict=True)
+    pairs = zip(chunks, axes, strict=True)  # small chunks are merged: each has a fixed cost
     windows = tuple(max(n, CHUNK_PX // n * n) if axis in ("Y", "X") else n for n, axis in pairs)
     source = FileArray(array, file)
     lazy = da.from_array(source, chunks=windows, name=False)  # type: ignore[no-untyped-call]

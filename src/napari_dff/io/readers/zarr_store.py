@@ -119,10 +119,7 @@ def _axis_letter(name: object, kind: str | None) -> str:
 
 
 def _calibrate(image: Any, axes: tuple[str, ...], group: Any) -> Calibration:
-    """Combine scales and translations of the full resolution, then of the whole image.
-
-    napari-dff also writes the focus position of every plane.
-    """
+    """Combine scales and translations of the full resolution, then of the whole image."""
     scale, shift = [1.0] * len(axes), [0.0] * len(axes)
     first, then = image.datasets[0].coordinateTransformations, image.coordinateTransformations
     for transform in (*first, *(then or ())):
@@ -139,7 +136,7 @@ def _calibrate(image: Any, axes: tuple[str, ...], group: Any) -> Calibration:
     lengths = dict(zip(axes, sizes, strict=True))
     z, y, x = (lengths.get(axis, Length()) for axis in "ZYX")
     start = dict(zip(axes, shift, strict=True)).get("Z", 0.0)
-    record = group.attrs.get(ZARR_RECORD_KEY)
+    record = group.attrs.get(ZARR_RECORD_KEY)  # has the focus position of every plane
     positions = record.get("positions") if isinstance(record, dict) else None
     if "X" not in lengths or not positions or np.ndim(positions) != 1:
         return make_calibration(z, y, x, start=start)

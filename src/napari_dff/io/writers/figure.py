@@ -29,15 +29,12 @@ FRAME_DURATION_MS = 150  # of a GIF
 
 
 def preview_figure(
-    picture: np.ndarray,  # (Y, X[, 3])
+    picture: np.ndarray,  # (Y, X[, 3]), reduced like the maps to about the pixels of the figure
     depth_map: DepthMap,
     positions: np.ndarray,  # (Z,) focus positions, in `unit`
     unit: str,
 ) -> Figure:
-    """Draw all-in-focus image, depth and uncertainty side by side, blank where never in focus.
-
-    `picture` and `depth_map` are reduced to about the resolution of the figure.
-    """
+    """Draw all-in-focus image, depth and uncertainty side by side, blank where never in focus."""
     uncertainty = np.ma.masked_invalid(depth_map.uncertainty)
     depth = np.ma.array(depth_map.depth, mask=uncertainty.mask)
     high = float(np.percentile(uncertainty.compressed(), 99)) if uncertainty.count() else 1.0
@@ -81,10 +78,7 @@ class FigureContent(NamedTuple):
 def publication_figure(
     content: FigureContent, *, colormap: str = "viridis", width: float = 7.0
 ) -> Figure:
-    """Draw image, depth with colour bar, scale bars, and the profile, for a publication.
-
-    `width` is in inches. The size of text does not depend on it.
-    """
+    """Draw image, depth with colour bar, scale bars and profile, `width` inches wide."""
     rows, columns = content.depth.shape
     step = max(1, columns // (2 * PANEL_WIDTH_PX))
     extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)

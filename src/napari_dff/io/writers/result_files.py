@@ -209,9 +209,8 @@ class ResultFiles:
         if not 0 <= time < times:
             raise ValueError(f"time must be 0 to {times - 1}, got {time}")
         if len(images) != channels:
-            raise ValueError(
-                f"images must be one for each of the {channels} channels, got {len(images)}"
-            )
+            expected = f"one for each of the {channels} channels"
+            raise ValueError(f"images must be {expected}, got {len(images)}")
         top, bottom, left, right = window
         if not (0 <= top < bottom <= height and 0 <= left < right <= width):
             raise ValueError(f"window must lie within {height} × {width} pixels, got {window}")

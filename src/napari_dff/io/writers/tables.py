@@ -16,10 +16,7 @@ from napari_dff.surface import Profile, Quantity
 def write_table(
     path: str | os.PathLike[str], columns: Mapping[str, Sequence[Any] | np.ndarray]
 ) -> None:
-    """Write named columns of equal length as CSV in UTF-8; None and NaN become empty cells.
-
-    An existing file stays until the new one is complete.
-    """
+    """Write named columns of equal length as CSV in UTF-8; None and NaN become empty cells."""
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"columns must be of one length, got {lengths}")
@@ -30,10 +27,7 @@ def write_table(
 
 
 def write_profile(path: str | os.PathLike[str], profile: Profile, unit: str) -> None:
-    """Write distance, height, uncertainty if known, row and column of each point of a profile.
-
-    `unit` is the unit of length as napari spells it; rows and columns are in pixels.
-    """
+    """Write distance, height, uncertainty if known, row and column of each point of a profile."""
     length, height = unit_symbol(unit), depth_unit_symbol(unit)
     columns = {f"distance ({length})": profile.distance, f"height ({height})": profile.height}
     if profile.uncertainty is not None:

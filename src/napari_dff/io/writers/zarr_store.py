@@ -21,10 +21,7 @@ CHANNEL_COLOURS = ("FF00FF", "00FF00", "00FFFF", "FFFF00", "FF0000", "0000FF")  
 
 
 class OmeZarrWriter:
-    """A compressed OME-Zarr image of one resolution that is written window by window.
-
-    Colour is stored as three channels; OME-Zarr has no other way.
-    """
+    """A compressed OME-Zarr image, written window by window; colour becomes three channels."""
 
     def __init__(self, path: Path, metadata: ImageMetadata) -> None:
         import zarr
@@ -86,13 +83,9 @@ def _attributes(path: Path, metadata: ImageMetadata) -> dict[str, Any]:
     if positions:
         spacing["z"] = metadata.plane_distance
     unit = {} if metadata.unit == "pixel" else {"unit": metadata.unit}
-    axis_list = [
-        {"name": a, "type": AXIS_TYPES[a], **(unit if AXIS_TYPES[a] == "space" else {})}
-        for a in axes
-    ]
-    transforms: list[dict[str, Any]] = [
-        {"type": "scale", "scale": [float(spacing.get(a, 1.0)) for a in axes]}
-    ]
+    axis_list = [{"name": a, "type": AXIS_TYPES[a], **(unit if a in "zyx" else {})} for a in axes]
+    scale = [float(spacing.get(a, 1.0)) for a in axes]
+    transforms: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
     if positions:
         origin = [positions[0] if a == "z" else 0.0 for a in axes]
         transforms.append({"type": "translation", "translation": origin})
@@ -112,10 +105,7 @@ def _attributes(path: Path, metadata: ImageMetadata) -> dict[str, Any]:
 
 
 def _omero_channels(metadata: ImageMetadata, ranges: list[tuple[float, float]]) -> dict[str, Any]:
-    """Return names, colours and display ranges of the channels as OMERO metadata.
-
-    Empty without an axis c. Red, green and blue of one image share its range.
-    """
+    """Return names, colours and display ranges as OMERO metadata; empty without an axis c."""
     if not (metadata.is_colour or "C" in metadata.axes):
         return {}
     names = metadata.channels or ("",)
@@ -127,10 +117,8 @@ def _omero_channels(metadata: ImageMetadata, ranges: list[tuple[float, float]]) 
         labels: dict[str, str] = {name: colour}
         if metadata.is_colour:
             labels = {f"{name} {primary}".strip(): c for primary, c in RGB_COLOURS.items()}
-        channels += [
-            {"label": label, "color": color, "window": window, "active": True}
-            for label, color in labels.items()
-        ]
+        style = {"window": window, "active": True}
+        channels += [{"label": label, "color": c, **style} for label, c in labels.items()]
     return {"omero": {"version": "0.4", "channels": channels}}
 
 
