@@ -136,7 +136,7 @@ def _calibrate(image: Any, axes: tuple[str, ...], group: Any) -> Calibration:
     lengths = dict(zip(axes, sizes, strict=True))
     z, y, x = (lengths.get(axis, Length()) for axis in "ZYX")
     start = dict(zip(axes, shift, strict=True)).get("Z", 0.0)
-    record = group.attrs.get(ZARR_RECORD_KEY)  # has the focus position of every plane
+    record = group.attrs.get(ZARR_RECORD_KEY)  # of napari-dff: all focus positions
     positions = record.get("positions") if isinstance(record, dict) else None
     if "X" not in lengths or not positions or np.ndim(positions) != 1:
         return make_calibration(z, y, x, start=start)
