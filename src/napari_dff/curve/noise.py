@@ -19,6 +19,8 @@ MIN_LOG_RANGE = 0.1  # of ln(measure): curves of smaller range are taken as cons
 DYNAMIC_RANGE = 1e-6  # share of a curve's maximum to which smaller values are raised
 MEDIAN_CHI_SQUARED = 0.4549  # median of the square of a standard normal number
 LOWER_HALF_OFFSET = 0.8  # √(2/π): the mean of the lower half of normal numbers is -0.8 σ
+FEW_PLANES, MANY_PLANES = 7, 16  # up to, from: a peak may fill the curve, fills less than half
+EXPECTED_FLUCTUATION = 0.27  # under white noise: LoG with σ = 1 pixel, window of 9 pixels
 TINY = np.float32(1e-30)  # smaller measures are raised to it before the logarithm
 ROWS_PER_CHUNK = 16  # rows of pixels whose logarithms are in memory at a time
 BLOCK = 64  # curves that are sorted together, by vector operations
@@ -29,8 +31,10 @@ BLOCK = 64  # curves that are sorted together, by vector operations
 # is added. With the fluctuation f and r = F / F₀, the standard deviation of ln F is
 #     f √(2 r - 1) / r.                                                                          (1)
 # ln F₀ is the mean of the lower half of a curve's logarithms. f² is the median of their squared
-# second differences, divided by 6 · 0.4549 and averaged over the pixels around. A peak is detected
-# if it exceeds F₀ exp(z f). Derived in docs/methods.md, "Noise of a focus curve".
+# second differences, divided by 6 · 0.4549 and averaged over the pixels around. Where a peak fills
+# the curve, in a stack of few planes, it bends it everywhere: f is at most what white noise gives
+# (`max_fluctuation`). A peak is detected if it exceeds F₀ exp(z f). Derived in docs/methods.md,
+# "Noise of a focus curve".
 # Cost: one logarithm a value, and two sorts. A sorting network has no branches and the same pairs
 # for all curves, so that it sorts `BLOCK` curves at a time by vector operations.
 
@@ -42,8 +46,25 @@ class Noise(NamedTuple):
     fluctuation: np.ndarray  # standard deviation of ln(measure) out of focus
 
 
-def compute_noise(focus: np.ndarray, sigma: float = NOISE_SIGMA_PX) -> Noise:
-    """Return the noise of (Z, Y, X) float32 curves, averaged by a Gaussian of `sigma` pixels."""
+def max_fluctuation(plane_count: int, expected: float) -> float:
+    """Return the upper limit of the fluctuation of curves with `plane_count` planes.
+
+    `expected` is the fluctuation under white noise.
+    """
+    if plane_count >= MANY_PLANES:
+        return np.inf
+    return expected * max(1.0, plane_count / FEW_PLANES)
+
+
+def compute_noise(
+    focus: np.ndarray,
+    sigma: float = NOISE_SIGMA_PX,
+    expected_fluctuation: float = EXPECTED_FLUCTUATION,
+) -> Noise:
+    """Return the noise of (Z, Y, X) float32 curves, averaged by a Gaussian of `sigma` pixels.
+
+    `expected_fluctuation` is that under white noise, which limits it if there are few planes.
+    """
     count, height, width = focus.shape
     statistics = np.empty((3, height, width), np.float32)
     networks = sorting_network(count), sorting_network(count - 2)
@@ -58,7 +79,8 @@ def compute_noise(focus: np.ndarray, sigma: float = NOISE_SIGMA_PX) -> Noise:
     weighted = cv2.GaussianBlur(weight * variance, size, sigma)
     total = cv2.GaussianBlur(weight, size, sigma)
     variance = np.where(total > 1e-3, weighted / np.maximum(total, 1e-3), variance)
-    return Noise(np.exp(floor), np.sqrt(variance))
+    limit = np.float32(max_fluctuation(count, expected_fluctuation))
+    return Noise(np.exp(floor), np.minimum(np.sqrt(variance), limit))
 
 
 def detection_z_score(plane_count: int) -> float:

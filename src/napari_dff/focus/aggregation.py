@@ -73,7 +73,7 @@ def adaptive_windows(operator: SampledOperator, window: Window) -> np.ndarray:
             unit = maximum * (maximum > 2 * TINY)
         # The blocks start at the corner of `outer`, which lies on the grid of windows.
         block = 2 if variance >= MIN_SMOOTH_VARIANCE and 2 * step <= GRID_PX else 1
-        uncertainty = _peak_uncertainty(volume, block, step)
+        uncertainty = _peak_uncertainty(volume, block, step, operator.noise_fluctuation(scale))
         detected = np.isfinite(uncertainty)
         share = detected / (1 + (uncertainty / TARGET_UNCERTAINTY_PLANES) ** 4)
         maps = np.stack([share if scale < SCALES[-1] else detected, detected]).astype(np.float32)
@@ -136,12 +136,14 @@ def _flatten(volume: np.ndarray) -> np.ndarray:
     return mean * np.maximum(volume / mean, np.float32(1e-6)) ** np.float32(FLATTENING_POWER)
 
 
-def _peak_uncertainty(volume: np.ndarray, block: int, step: int) -> np.ndarray:
+def _peak_uncertainty(
+    volume: np.ndarray, block: int, step: int, expected_fluctuation: float
+) -> np.ndarray:
     """Return the uncertainty, in planes, of the peaks of block × block samples; inf if none."""
     if block > 1:
         volume = np.stack([block_means(plane, block) for plane in volume])
     settings = np.arange(float(len(volume))), CURVE_PEAK, HIGHEST_PEAK
-    noise = compute_noise(volume, NOISE_SIGMA_PX / (block * step))
+    noise = compute_noise(volume, NOISE_SIGMA_PX / (block * step), expected_fluctuation)
     return find_peaks(volume, *settings, *noise, detection_z_score(len(volume)))[2]
 
 

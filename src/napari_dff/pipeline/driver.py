@@ -5,6 +5,7 @@ Only `run` and `tile.compute_tile` define the order of the steps.
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from napari_dff.model.recipe import Recipe
 from napari_dff.model.result import Reconstruction
 from napari_dff.model.stack import MIN_CONTRAST, NO_CONTRAST_MESSAGE, FocalStack
 from napari_dff.pipeline import tile
+from napari_dff.pipeline.blank_planes import describe, find_blank_planes, used_planes
 from napari_dff.pipeline.planning import Plan, make_plan
 from napari_dff.pipeline.sinks import ArraySink, Sink
 from napari_dff.refinement import refine
@@ -125,7 +127,11 @@ def _align_stack(
     options: dict[str, Any] = {"transforms": lazy.transforms, "progress": progress}
     others = tuple(align_lazily(channel, recipe, **options) for channel in other_channels)
     alignment = dataclasses.replace(lazy, planes=stack.planes)
-    aligned = tile.AlignedStack(planes, stack.positions, others, alignment=alignment)
+    blank = find_blank_planes(planes)
+    if blank:
+        warnings.warn(f"{describe(blank)}, and no influence on the result", stacklevel=2)
+    used = used_planes(len(stack.positions), blank)
+    aligned = tile.AlignedStack(planes, stack.positions, others, alignment=alignment, used=used)
     if lazy.is_identity and (plan.fits_in_memory or not isinstance(planes, np.ndarray)):
         return aligned
     if not plan.fits_in_memory:  # reads copies of the windows, so that a memory map can be released

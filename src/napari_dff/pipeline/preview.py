@@ -14,6 +14,7 @@ from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.stack import FocalStack
 from napari_dff.pipeline import tile
+from napari_dff.pipeline.blank_planes import find_blank_planes, used_planes
 from napari_dff.runtime.lazy import read_window
 from napari_dff.runtime.progress import Progress, no_progress
 from napari_dff.runtime.windows import Window, full_window
@@ -108,7 +109,8 @@ def reconstruct_region(
     ValueError
         For planes that cannot be used.
     """
-    aligned = tile.AlignedStack(stack.planes, stack.positions)
+    used = used_planes(len(stack.positions), find_blank_planes(stack.planes))
+    aligned = tile.AlignedStack(stack.planes, stack.positions, used=used)
     if valid is not None:
         aligned = aligned._replace(valid=lambda window: valid[window.slices])
     result = tile.compute_tile(
@@ -119,7 +121,7 @@ def reconstruct_region(
 
 def measure_region(stack: FocalStack, recipe: Recipe, window: Window) -> np.ndarray:  # (Z, Y, X)
     """Return the focus volume of one window, as `focus_measure` computes it."""
-    return _read_curves(stack, recipe, window)[0]
+    return _read_curves(stack, recipe, window, slice(None))[0]
 
 
 def focus_curve(stack: FocalStack, recipe: Recipe, row: int, column: int) -> FocusCurve:
@@ -135,10 +137,11 @@ def focus_curve(stack: FocalStack, recipe: Recipe, row: int, column: int) -> Foc
         raise ValueError(f"pixel must lie in the {height} × {width} pixels, got ({row}, {column})")
     pixel = Window(row, row + 1, column, column + 1)
     cell = pixel.expand(0, (height, width))
-    curves, noise = _read_curves(stack, recipe, cell)
+    used = used_planes(len(stack.positions), find_blank_planes(stack.planes))
+    curves, noise = _read_curves(stack, recipe, cell, used)
     curves = np.ascontiguousarray(curves[(..., *pixel.slices_in(cell))])
     noise = Noise(*(np.ascontiguousarray(part[pixel.slices_in(cell)]) for part in noise))
-    z_score, positions = detection_z_score(len(curves)), stack.positions
+    z_score, positions = detection_z_score(len(curves)), stack.positions[used]
     model, preference = PEAK_MODELS[recipe.peak], PREFERENCES[recipe.prefer]
     peak = find_peaks(curves, positions, model, preference, *noise, z_score)
     plane, depth, uncertainty = (part[0, 0].item() for part in peak)
@@ -153,11 +156,14 @@ def focus_curve(stack: FocalStack, recipe: Recipe, row: int, column: int) -> Foc
     fit_positions = fit_positions[(fit_positions - first) * (fit_positions - last) <= 0]
     values = evaluate_fitted_peak(curve, positions, plane, depth, recipe.peak, fit_positions)
     fit = np.stack([fit_positions, values])
+    plane = int(np.arange(len(stack.positions))[used][plane])
     return FocusCurve(positions, curve, floor, threshold, plane, depth, uncertainty, others, fit)
 
 
-def _read_curves(stack: FocalStack, recipe: Recipe, window: Window) -> tuple[np.ndarray, Noise]:
-    """Return curves and noise of one window; only the planes around it are read."""
+def _read_curves(
+    stack: FocalStack, recipe: Recipe, window: Window, used: np.ndarray | slice
+) -> tuple[np.ndarray, Noise]:
+    """Return curves and noise of one window in the used planes; only what is around it is read."""
     outer = window.expand(tile.focus_margin(recipe), tuple(stack.planes.shape[1:3]))
-    volume = tile.focus_volume(read_window(stack.planes, outer), recipe, window, outer)
+    volume = tile.focus_volume(read_window(stack.planes, outer)[used], recipe, window, outer)
     return volume.read(full_window(window.shape))

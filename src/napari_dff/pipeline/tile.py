@@ -63,6 +63,7 @@ class AlignedStack(NamedTuple):
     valid: Callable[[Window], np.ndarray] = lambda window: np.ones(window.shape, bool)
     known_depth: DepthReader | None = None  # if there is one, only images are computed
     alignment: LazyAlignedStack | None = None  # planes before alignment, transforms and gains
+    used: np.ndarray | slice = slice(None)  # indices of the planes that are not blank
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -112,39 +113,51 @@ def compute_tile(
     """
     outer = window.expand(margin, stack.shape)
     inner, valid = window.slices_in(outer), stack.valid(outer)
+    positions = stack.positions[stack.used]
+
+    def read(planes: Any, window: Window) -> np.ndarray:
+        return read_window(planes, window)[stack.used]
 
     def fuse(planes: np.ndarray, depth: DepthMap) -> np.ndarray:
         settings = {**settings_of(recipe, "fusion"), "progress": progress}
-        return all_in_focus(planes, depth.depth, stack.positions, **settings)
+        return all_in_focus(planes, depth.depth, positions, **settings)
 
     if stack.known_depth is not None:
         estimate = refined = stack.known_depth(outer)
-        image = fuse(read_window(stack.planes, outer), estimate)
+        image = fuse(read(stack.planes, outer), estimate)
     else:
         source = outer.expand(focus_margin(recipe), stack.shape)
-        planes = read_window(stack.planes, source)
+        planes = read(stack.planes, source)
         volume = focus_volume(planes, recipe, outer, source)
         if has_refinement(recipe):  # reads the curves several times
             volume = QuantizedFocusVolume(volume)
         find_depth = locate_depth if fast else estimate_depth
-        estimate = find_depth(volume, stack.positions, recipe.peak, recipe.prefer, progress)
+        estimate = find_depth(volume, positions, recipe.peak, recipe.prefer, progress)
         estimate.uncertainty[~valid] = np.inf
         planes = planes[(slice(None), *outer.slices_in(source))]
         image, refined = fuse(planes, estimate), estimate
         if has_refinement(recipe):
             settings = recipe.refinement, recipe.smoothness, image, progress
-            fixed = None if earlier is None else _fixed_depth(earlier, window, outer)
+            fixed = None if earlier is None else _fixed_depth(earlier, window, outer, stack)
             refined = refine_volume(
-                estimate, volume, stack.positions, *settings, shared=shared, fixed=fixed
+                estimate, volume, positions, *settings, shared=shared, fixed=fixed
             )
             if not fast:
                 image = fuse(planes, refined)
-    others = (fuse(read_window(each, outer), refined)[inner] for each in stack.other_channels)
+    others = (fuse(read(each, outer), refined)[inner] for each in stack.other_channels)
     images = (image[inner], *others)
-    inner_estimate = inner_refined = DepthMap(*(values[inner] for values in estimate))
+    inner_estimate = inner_refined = _crop(estimate, inner, stack)
     if refined is not estimate:
-        inner_refined = DepthMap(*(values[inner] for values in refined))
+        inner_refined = _crop(refined, inner, stack)
     return TileResult(window, inner_estimate, inner_refined, images, valid[inner])
+
+
+def _crop(depth_map: DepthMap, inner: tuple[slice, slice], stack: AlignedStack) -> DepthMap:
+    """Return a part of a depth map, with indices among all planes instead of the used ones."""
+    index, depth, uncertainty = (values[inner] for values in depth_map)
+    if not isinstance(stack.used, slice):
+        index = stack.used.astype(index.dtype)[index]
+    return DepthMap(index, depth, uncertainty)
 
 
 def focus_volume(planes: np.ndarray, recipe: Recipe, window: Window, source: Window) -> FocusVolume:
@@ -184,13 +197,19 @@ def estimate_shared(stack: AlignedStack, recipe: Recipe, progress: Progress) -> 
     return SharedStatistics(slope, guide_range(np.hstack(images)))
 
 
-def _fixed_depth(earlier: DepthReader, window: Window, outer: Window) -> HintField:
+def _fixed_depth(
+    earlier: DepthReader, window: Window, outer: Window, stack: AlignedStack
+) -> HintField:
     """Return hard constraints at the pixels of finished tiles, above and left of `window`."""
     influence = np.zeros(outer.shape, np.float32)
     rows, columns = window.slices_in(outer)
     influence[: rows.start] = 1
     influence[rows, : columns.start] = 1
-    return HintField(earlier(outer), influence)
+    target = earlier(outer)
+    if not isinstance(stack.used, slice):
+        index = np.searchsorted(stack.used, target.index).astype(target.index.dtype)
+        target = target._replace(index=index)
+    return HintField(target, influence)
 
 
 def with_trimming(progress: Progress, where: str) -> Progress:

@@ -28,6 +28,7 @@ from napari_dff.runtime.threads import run_parallel
 VERIFICATION_SIDE_PX = 384  # longer side of the planes on which transforms are verified
 VERIFICATION_BLUR_PX = 2.0  # removes most of the difference that comes from defocus
 MIN_OVERLAP = 0.25  # share of the pixels that both planes must have
+MIN_GAIN = 0.05  # of ln(variance of the matches), from which more than a similarity is taken
 MAX_NEIGHBOURS = 2  # planes towards the reference that are tried before a plane stays unmatched
 
 
@@ -103,14 +104,23 @@ def _read_normalized(planes: Any, factor: int, progress: Progress) -> np.ndarray
 
 
 def _select_model(candidates: list[Candidates]) -> Motion:
-    """Return the motion model with the smallest information criterion, summed over all pairs."""
+    """Return the motion model with the smallest information criterion, summed over all pairs.
+
+    More than a similarity, which is what stages and lenses do, must lower it clearly: defocus moves
+    features, and models with more freedom follow that.
+    """
     pairs = [pair for pair in candidates if pair.transforms and len(pair.matches.source)]
     if not pairs:  # no points to compare: stages and lenses cause similarities
         return "similarity"
 
+    count = 2 * sum(len(pair.matches.source) for pair in pairs)
+    most = MOTIONS["similarity"].parameter_count
+
     def score(name: Motion) -> float:
         model = MOTIONS[name]
-        return sum(model.information_criterion(p.transforms[name], *p.matches[:3]) for p in pairs)
+        penalty = MIN_GAIN * count if model.parameter_count > most else 0
+        criteria = (model.information_criterion(p.transforms[name], *p.matches[:3]) for p in pairs)
+        return penalty + sum(criteria)
 
     return min(MOTIONS, key=score)
 

@@ -1,0 +1,58 @@
+"""Planes without contrast, as of missed exposures: they are left out of the focus curves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from napari_dff.imaging.images import read_plane
+from napari_dff.model.stack import MIN_PLANES
+
+MIN_RELATIVE_CONTRAST = 0.05  # of a typical plane; planes with less are blank
+SQUARE_PX, SQUARES = 32, 3  # contrast is measured first in 3 × 3 squares
+
+
+def find_blank_planes(planes: Any) -> list[int]:
+    """Return the indices of the planes without contrast.
+
+    Parameters
+    ----------
+    planes : (Z, Y, X[, 3]) array
+        May be lazy: small squares are read, and whole planes only where these have no contrast.
+
+    Raises
+    ------
+    ValueError
+        If fewer than three planes have contrast.
+    """
+    rows, columns = (_squares(size) for size in planes.shape[1:3])
+    squares = [(y, x) for y in rows for x in columns]
+    count = planes.shape[0]
+    contrast = [np.mean([read_plane(planes, k, s).std() for s in squares]) for k in range(count)]
+    median = np.median(contrast)
+    blank = [k for k in range(count) if contrast[k] < MIN_RELATIVE_CONTRAST * median]
+    if blank:
+        rank = np.argsort(contrast)[(len(blank) + count) // 2]  # the middle one of the others
+        typical = read_plane(planes, int(rank)).std()
+        blank = [k for k in blank if read_plane(planes, k).std() < MIN_RELATIVE_CONTRAST * typical]
+    if blank and count - len(blank) < MIN_PLANES:
+        raise ValueError(f"at least {MIN_PLANES} planes must have contrast; {describe(blank)}")
+    return blank
+
+
+def describe(blank: list[int]) -> str:
+    """Return a clause that names blank planes."""
+    names = ", ".join(map(str, blank))
+    plural = len(blank) > 1
+    return f"planes {names} have no contrast" if plural else f"plane {names} has no contrast"
+
+
+def used_planes(count: int, blank: list[int]) -> np.ndarray | slice:
+    """Return the indices of all planes but the blank ones; a full slice if none is blank."""
+    return np.setdiff1d(np.arange(count), blank) if blank else slice(None)
+
+
+def _squares(size: int) -> list[slice]:
+    side = min(SQUARE_PX, size)
+    return [slice(start, start + side) for start in np.linspace(0, size - side, SQUARES, dtype=int)]
