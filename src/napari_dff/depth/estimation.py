@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from napari_dff.curve.noise import detection_z_score
+from napari_dff.curve.noise import EXPECTED_FLUCTUATION, detection_z_score
 from napari_dff.curve.peak import PEAK_MODELS
 from napari_dff.curve.search import PREFERENCES, find_peaks, find_strongest_peaks, peak_breadth
 from napari_dff.curve.volume import FocusVolume, as_focus_volume, focus_windows
@@ -32,8 +32,10 @@ BREADTH_SIGMA_PX = 15.0  # standard deviation of the Gaussian that averages the 
 # The noise of a curve and the scatter about a smooth surface count independent errors. Texture of
 # other depths in the window, and texture that changes under defocus, add errors that neighbouring
 # pixels and planes share, so that neither shows them. They grow with the width w of the peak, in
-# planes, and with the share of the floor in it, F₀ / F, as the error from noise does. The
-# independent errors are therefore multiplied by 1 + `SHARED_ERROR` · mean(w √(F₀ / F)).
+# planes, and with the share of the floor in it, F₀ / F, as the error from noise does. A floor of
+# white noise fluctuates by f₀ from plane to plane, texture does not: the measured fluctuation f
+# tells which share of the floor is texture. The independent errors are multiplied by
+#     1 + `SHARED_ERROR` · mean((1 - f² / f₀²) w √(F₀ / F)).
 
 
 class FocusPeaks(NamedTuple):
@@ -188,7 +190,8 @@ def _locate_peaks(
         peaks = find_peaks(curves, positions, *settings, *noise, z_score)
         for out, part in zip(result, peaks, strict=True):
             out[window.slices] = part
-        breadth[window.slices] = peak_breadth(curves, peaks[0], noise.floor)
+        shared = np.maximum(1 - (noise.fluctuation / EXPECTED_FLUCTUATION) ** 2, 0)
+        breadth[window.slices] = shared * peak_breadth(curves, peaks[0], noise.floor)
 
     run_parallel(fill, focus_windows(volume), progress, desc="Finding depth")
     return result, breadth

@@ -10,7 +10,7 @@ from napari_dff.imaging.images import read_plane
 from napari_dff.model.stack import MIN_PLANES
 
 MIN_RELATIVE_CONTRAST = 0.05  # of a typical plane; planes with less are blank
-SQUARE_PX, SQUARES = 32, 3  # contrast is measured first in 3 × 3 squares
+STRIP_ROWS = 64  # contrast is measured first in the middle rows
 
 
 def find_blank_planes(planes: Any) -> list[int]:
@@ -19,17 +19,18 @@ def find_blank_planes(planes: Any) -> list[int]:
     Parameters
     ----------
     planes : (Z, Y, X[, 3]) array
-        May be lazy: small squares are read, and whole planes only where these have no contrast.
+        May be lazy: some rows are read, and whole planes only where these have no contrast.
 
     Raises
     ------
     ValueError
         If fewer than three planes have contrast.
     """
-    rows, columns = (_squares(size) for size in planes.shape[1:3])
-    squares = [(y, x) for y in rows for x in columns]
+    height, width = planes.shape[1:3]
+    top = max((height - STRIP_ROWS) // 2, 0)
+    strip = slice(top, top + STRIP_ROWS), slice(0, width)
     count = planes.shape[0]
-    contrast = [np.mean([read_plane(planes, k, s).std() for s in squares]) for k in range(count)]
+    contrast = [read_plane(planes, k, strip).std() for k in range(count)]
     median = np.median(contrast)
     blank = [k for k in range(count) if contrast[k] < MIN_RELATIVE_CONTRAST * median]
     if blank:
@@ -53,6 +54,7 @@ def used_planes(count: int, blank: list[int]) -> np.ndarray | slice:
     return np.setdiff1d(np.arange(count), blank) if blank else slice(None)
 
 
-def _squares(size: int) -> list[slice]:
-    side = min(SQUARE_PX, size)
-    return [slice(start, start + side) for start in np.linspace(0, size - side, SQUARES, dtype=int)]
+def find_used_planes(planes: Any) -> np.ndarray | slice:
+    """Return the planes that are not blank; all of lazy planes, of which a preview reads little."""
+    in_memory = isinstance(planes, np.ndarray)
+    return used_planes(len(planes), find_blank_planes(planes)) if in_memory else slice(None)

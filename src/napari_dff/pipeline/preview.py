@@ -14,7 +14,7 @@ from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.stack import FocalStack
 from napari_dff.pipeline import tile
-from napari_dff.pipeline.blank_planes import find_blank_planes, used_planes
+from napari_dff.pipeline.blank_planes import find_used_planes
 from napari_dff.runtime.lazy import read_window
 from napari_dff.runtime.progress import Progress, no_progress
 from napari_dff.runtime.windows import Window, full_window
@@ -109,7 +109,7 @@ def reconstruct_region(
     ValueError
         For planes that cannot be used.
     """
-    used = used_planes(len(stack.positions), find_blank_planes(stack.planes))
+    used = find_used_planes(stack.planes)
     aligned = tile.AlignedStack(stack.planes, stack.positions, used=used)
     if valid is not None:
         aligned = aligned._replace(valid=lambda window: valid[window.slices])
@@ -137,7 +137,7 @@ def focus_curve(stack: FocalStack, recipe: Recipe, row: int, column: int) -> Foc
         raise ValueError(f"pixel must lie in the {height} × {width} pixels, got ({row}, {column})")
     pixel = Window(row, row + 1, column, column + 1)
     cell = pixel.expand(0, (height, width))
-    used = used_planes(len(stack.positions), find_blank_planes(stack.planes))
+    used = find_used_planes(stack.planes)
     curves, noise = _read_curves(stack, recipe, cell, used)
     curves = np.ascontiguousarray(curves[(..., *pixel.slices_in(cell))])
     noise = Noise(*(np.ascontiguousarray(part[pixel.slices_in(cell)]) for part in noise))
