@@ -158,8 +158,11 @@ def test_a_hint_does_not_change_a_slope_of_well_known_depth(refinement, rng):
         refine(estimate, focus, refinement=refinement, hints=h).depth for h in (None, hints)
     )
     away = np.hypot(y - 48, x - 50)
-    assert np.abs(after - before)[away > 10].max() < 0.1
-    assert np.abs(after - before)[away > 4].max() < 0.3
+    # Where votes change by little, a weighted median may take the next pixel, 0.2 planes away.
+    change = np.abs(after - before)
+    assert np.quantile(change[away > 10], 0.995) < 0.05
+    assert change[away > 10].max() < 0.25
+    assert change[away > 4].max() < 0.3
 
 
 def test_background_spreads_over_badly_known_pixels_up_to_edges_of_the_guide(island):

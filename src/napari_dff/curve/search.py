@@ -16,7 +16,6 @@ from napari_dff.runtime.jit import inline_kernel, kernel
 
 HIGHEST_PEAK, FIRST_PEAK, LAST_PEAK = 0, 1, -1  # the last two are also directions of search
 PREFERENCES: dict[Prefer, int] = {"sharpest": HIGHEST_PEAK, "first": FIRST_PEAK, "last": LAST_PEAK}
-TINY = np.float32(1e-30)
 MIN_PEAK_SHARE = 0.05  # of the highest peak: lower ones are not taken as the first or last peak
 DIP_FLUCTUATIONS = 3  # depth of the dip that separates two peaks, in fluctuations
 
@@ -53,17 +52,19 @@ def peak_breadth(focus, index, floor):  # type: ignore[no-untyped-def]
     w is the number of planes around the peak in which the curve exceeds half its value.
     """
     count, height, width = focus.shape
-    out = np.empty((height, width), np.float32)
+    out = np.zeros((height, width), np.float32)
     for y in range(height):
         for x in range(width):
             k = int(index[y, x])
-            peak = max(focus[k, y, x], TINY)
+            peak = focus[k, y, x]
+            if not peak > floor[y, x]:
+                continue
             first, last = k, k
             while first > 0 and focus[first - 1, y, x] > peak / 2:
                 first -= 1
             while last < count - 1 and focus[last + 1, y, x] > peak / 2:
                 last += 1
-            out[y, x] = (last - first + 1) * np.sqrt(min(floor[y, x] / peak, np.float32(1)))
+            out[y, x] = (last - first + 1) * np.sqrt(floor[y, x] / peak)
     return out
 
 

@@ -33,8 +33,8 @@ BREADTH_SIGMA_PX = 15.0  # standard deviation of the Gaussian that averages the 
 # other depths in the window, and texture that changes under defocus, add errors that neighbouring
 # pixels and planes share, so that neither shows them. They grow with the width w of the peak, in
 # planes, and with the share of the floor in it, F₀ / F, as the error from noise does. A floor of
-# white noise fluctuates by f₀ from plane to plane, texture does not: the measured fluctuation f
-# tells which share of the floor is texture. The independent errors are multiplied by
+# white noise fluctuates by f₀ from plane to plane, texture does not: 1 - f² / f₀², from the
+# measured fluctuation f, is the share of texture. The independent errors are multiplied by
 #     1 + `SHARED_ERROR` · mean((1 - f² / f₀²) w √(F₀ / F)).
 
 
@@ -190,8 +190,8 @@ def _locate_peaks(
         peaks = find_peaks(curves, positions, *settings, *noise, z_score)
         for out, part in zip(result, peaks, strict=True):
             out[window.slices] = part
-        shared = np.maximum(1 - (noise.fluctuation / EXPECTED_FLUCTUATION) ** 2, 0)
-        breadth[window.slices] = shared * peak_breadth(curves, peaks[0], noise.floor)
+        texture_share = np.fmax(1 - (noise.fluctuation / EXPECTED_FLUCTUATION) ** 2, 0)
+        breadth[window.slices] = texture_share * peak_breadth(curves, peaks[0], noise.floor)
 
     run_parallel(fill, focus_windows(volume), progress, desc="Finding depth")
     return result, breadth

@@ -73,7 +73,7 @@ def adaptive_windows(operator: SampledOperator, window: Window) -> np.ndarray:
             unit = maximum * (maximum > 2 * TINY)
         # The blocks start at the corner of `outer`, which lies on the grid of windows.
         block = 2 if variance >= MIN_SMOOTH_VARIANCE and 2 * step <= GRID_PX else 1
-        uncertainty = _peak_uncertainty(volume, block, step, operator.noise_fluctuation(scale))
+        uncertainty = _peak_uncertainty(volume, block, step, operator.noise_fluctuation())
         detected = np.isfinite(uncertainty)
         share = detected / (1 + (uncertainty / TARGET_UNCERTAINTY_PLANES) ** 4)
         maps = np.stack([share if scale < SCALES[-1] else detected, detected]).astype(np.float32)

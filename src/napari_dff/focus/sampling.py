@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
+from napari_dff.curve.noise import EXPECTED_FLUCTUATION
 from napari_dff.focus.operators import OPERATORS, operator_radius
 from napari_dff.imaging.images import block_means, luminance, read_plane
 from napari_dff.model.recipe import Operator
-from napari_dff.runtime.windows import GRID_PX, Window, full_window
+from napari_dff.runtime.windows import GRID_PX, Window
 
 MIN_SAMPLE_VARIANCE = 1.6  # samples², least variance of an averaging window when it is sampled
 SPLINE_VARIANCE = 1 / 3  # samples², of the cubic B-spline that upsamples
@@ -51,9 +51,9 @@ class SampledOperator:
         step = self.step(scale)
         return max(self._pixel_variance(scale) / step**2 - SPLINE_VARIANCE * (step > 1), 0.0)
 
-    def noise_fluctuation(self, scale: int = 1) -> float:
-        """Return the standard deviation of ln(measure) under white noise, from a simulation."""
-        return _noise_fluctuation(self.operator, self.sigma, self.window, scale)
+    def noise_fluctuation(self) -> float:
+        """Return the approximate standard deviation of ln(measure) under white noise."""
+        return min(EXPECTED_FLUCTUATION * (9 / self.window) * max(self.sigma, 1), 1.0)
 
     def _pixel_variance(self, scale: int) -> float:
         return ((scale * (self.window - 1) + 1) ** 2 - 1) / 12
@@ -71,13 +71,3 @@ class SampledOperator:
             plane = block_means(luminance(read_plane(self.planes, k, outer.slices)), scale)
             np.maximum(compute(plane, sigma, width, step // scale)[inner], 0, out=samples)
         return out
-
-
-@functools.cache
-def _noise_fluctuation(operator: Operator, sigma: float, window: float, scale: int) -> float:
-    """Return `SampledOperator.noise_fluctuation`."""
-    side = 32 * scale + 8 * round(scale * (window + sigma))
-    planes = np.random.default_rng(1).normal(1000, 10, (4, side, side)).astype(np.float32)
-    sampled = SampledOperator(planes, operator, sigma, window)
-    logarithms = np.log(np.maximum(sampled(full_window((side, side)), scale), 1e-30))
-    return float(logarithms.std())

@@ -30,13 +30,18 @@ def find_blank_planes(planes: Any) -> list[int]:
     top = max((height - STRIP_ROWS) // 2, 0)
     strip = slice(top, top + STRIP_ROWS), slice(0, width)
     count = planes.shape[0]
-    contrast = [read_plane(planes, k, strip).std() for k in range(count)]
-    median = np.median(contrast)
-    blank = [k for k in range(count) if contrast[k] < MIN_RELATIVE_CONTRAST * median]
+
+    def contrast(k: int, where: tuple[slice, slice]) -> float:
+        return float(read_plane(planes, k, where).std(dtype=float))
+
+    contrasts = [contrast(k, strip) for k in range(count)]
+    threshold = MIN_RELATIVE_CONTRAST * float(np.median(contrasts))
+    blank = [k for k in range(count) if contrasts[k] < threshold]
     if blank:
-        rank = np.argsort(contrast)[(len(blank) + count) // 2]  # the middle one of the others
-        typical = read_plane(planes, int(rank)).std()
-        blank = [k for k in blank if read_plane(planes, k).std() < MIN_RELATIVE_CONTRAST * typical]
+        everywhere = slice(0, height), slice(0, width)
+        typical = int(np.argsort(contrasts)[(len(blank) + count) // 2])  # the middle of the others
+        threshold = MIN_RELATIVE_CONTRAST * contrast(typical, everywhere)
+        blank = [k for k in blank if contrast(k, everywhere) < threshold]
     if blank and count - len(blank) < MIN_PLANES:
         raise ValueError(f"at least {MIN_PLANES} planes must have contrast; {describe(blank)}")
     return blank

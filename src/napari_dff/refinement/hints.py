@@ -67,7 +67,7 @@ def apply_hints(
     removed = (background & badly_known & near) | (hints == BACKGROUND)
     influence[background] = 0
     variance = np.where(never_in_focus, np.float32(0), estimate.uncertainty) ** 2
-    share = np.where(never_in_focus, np.float32(1), variance / (variance + uncertainty**2))
+    share = np.where(never_in_focus, np.float32(1), variance / (variance + 2 * uncertainty**2))
     influence = np.where(hints == NO_HINT, influence * share, influence)
     target = DepthMap(plane.astype(np.uint16), positions.astype(np.float32)[plane], uncertainty)
     filled = never_in_focus & (influence > MIN_FILL_INFLUENCE)
