@@ -8,7 +8,7 @@ import pytest
 import tifffile
 import zarr
 
-from napari_dff import Recipe, all_in_focus, depth_from_focus, synthetic
+from napari_dff import Recipe, all_in_focus, depth_from_focus, read_transforms, synthetic
 from napari_dff.batch.job import Job
 from napari_dff.cli.program import main
 from napari_dff.io import read_acquisitions
@@ -210,3 +210,19 @@ def test_a_tiled_reconstruction_is_saved(drifting, tmp_path, monkeypatch):
     np.testing.assert_array_equal(
         tifffile.imread(tmp_path / "out" / "depth.tif"), result.refined.depth
     )
+
+
+def test_the_command_line_reports_motion_and_planes_that_could_not_be_aligned(tmp_path, capsys):
+    truth = synthetic.rough_surface(size=96, planes=9, seed=2)
+    planes = np.stack([np.roll(plane, k, axis=1) for k, plane in enumerate(truth.stack.planes)])
+    planes[0] = np.random.default_rng(0).integers(0, 60000, planes[0].shape)
+    tifffile.imwrite(tmp_path / "moving.tif", planes, imagej=True, metadata={"axes": "ZYX"})
+    main(["run", str(tmp_path / "moving.tif"), "--out", str(tmp_path / "out")])
+    printed = capsys.readouterr().out
+    assert "Planes moved by up to" in printed
+    assert "Planes 0 could not be matched" in printed
+    content = json.loads((tmp_path / "out" / "transforms.json").read_text())
+    assert len(content["report"]) == len(content["transforms"]) == 9
+    assert content["report"][0]["fallback"]
+    assert content["report"][5]["model"] == "translation"
+    assert read_transforms(tmp_path / "out" / "transforms.json").shape == (9, 3, 3)

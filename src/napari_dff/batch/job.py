@@ -16,7 +16,6 @@ from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.recipe import Recipe
 from napari_dff.pipeline.driver import run
 from napari_dff.pipeline.planning import Plan, make_plan, seconds_of
-from napari_dff.pipeline.quality import Coverage
 from napari_dff.runtime.progress import Progress
 
 
@@ -60,8 +59,8 @@ class Job:
         progress: Progress,
         *,
         digest: str = "",  # identifies the result when a batch continues
-    ) -> Coverage:
-        """Write the result into a folder and return the coverage of all times together."""
+    ) -> list[str]:
+        """Write the result into a folder and return its quality, as sentences."""
         channel = self.focus_channel(acquisition)
         acquisition = dataclasses.replace(acquisition, focus_channel=channel)
         self._check_transforms(acquisition)
@@ -80,7 +79,7 @@ class Job:
         with ResultFiles(folder, acquisition, self.recipe, inputs, digest=digest, **output) as out:
             sink = FileSink(out)
             run(acquisition, self.recipe, sink, progress=progress, **options)
-        return sink.coverage()
+        return sink.summary()
 
     def at(self, position: str) -> Self:
         """Return the job for a position: with its own folder in `depth_from`, if that exists."""

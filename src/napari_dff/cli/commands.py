@@ -75,7 +75,6 @@ def _run_position(
     job: "Job", acquisition: "Acquisition", folder: Path, source: Path, quiet: bool
 ) -> None:
     from napari_dff.io.readers.results import earlier_input
-    from napari_dff.pipeline.quality import advice
 
     start = time.perf_counter()
     plan = job.plan(acquisition)
@@ -83,11 +82,11 @@ def _run_position(
         if earlier := earlier_input(folder):
             print(f"{folder}: replaces the result of {earlier}", file=sys.stderr)
         print(_estimate(job, acquisition, plan), file=sys.stderr)
-    coverage = job.run(acquisition, folder, plan, {"path": str(source)}, _progress_bar(quiet))
+    summary = job.run(acquisition, folder, plan, {"path": str(source)}, _progress_bar(quiet))
     if not quiet:
         pixels = acquisition.times * acquisition.data.shape[3] * acquisition.data.shape[4]
         print(f"{folder}: depth of {pixels:,} pixels in {time.perf_counter() - start:.1f} s")
-        print(*advice(coverage), sep="\n")
+        print(*summary, sep="\n")
 
 
 def _estimate(job: "Job", acquisition: "Acquisition", plan: "Plan") -> str:

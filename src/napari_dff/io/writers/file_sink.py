@@ -5,7 +5,13 @@ import numpy as np
 from napari_dff.io.writers.result_files import ResultFiles
 from napari_dff.model.acquisition import Index
 from napari_dff.model.depth_map import DepthMap
-from napari_dff.pipeline.quality import Coverage, coverage
+from napari_dff.pipeline.quality import (
+    Coverage,
+    advice,
+    coverage,
+    decompose_transforms,
+    summarize_alignment,
+)
 from napari_dff.pipeline.tile import AlignedStack, TileResult
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window
@@ -18,6 +24,7 @@ class FileSink:
         self._files = files
         self._pixels: list[int] = []
         self._coverages: list[Coverage] = []
+        self._alignment: list[str] = []
 
     def write_tile(self, index: Index, tile: TileResult) -> None:
         """Write a tile to all images."""
@@ -30,10 +37,18 @@ class FileSink:
         return self._files.depth_map(window, time=index[0])
 
     def finish_stack(self, index: Index, stack: AlignedStack, progress: Progress) -> None:
-        """Store the transforms for transforms.json."""
-        if stack.alignment is not None:
-            self._files.set_transforms(stack.alignment.transforms, time=index[0])
+        """Store transforms and report for transforms.json, and what there is to say about them."""
+        if stack.alignment is None:
+            return
+        transforms, report = stack.alignment.transforms, stack.alignment.report
+        self._files.set_transforms(transforms, report, time=index[0])
+        if report and not stack.alignment.is_identity:
+            motion = decompose_transforms(transforms, stack.shape)
+            for sentence in summarize_alignment(report, motion):
+                time = f"Time {index[0]}: " if self._files.times > 1 else ""
+                self._alignment.append(time + sentence)
 
-    def coverage(self) -> Coverage:
-        """Return the coverage of all pixels of all times."""
-        return Coverage(*np.average(self._coverages, axis=0, weights=self._pixels).tolist())
+    def summary(self) -> list[str]:
+        """Return the quality of the alignment and the coverage of all times, as sentences."""
+        coverages = np.average(self._coverages, axis=0, weights=self._pixels).tolist()
+        return self._alignment + advice(Coverage(*coverages))

@@ -24,6 +24,7 @@ from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.result import Reconstruction
+from napari_dff.registration import PlaneReport
 from napari_dff.runtime.windows import Window, full_window
 
 FileFormat = Literal["ome-tiff", "ome-zarr"]
@@ -130,6 +131,8 @@ class ResultFiles:
         self._format, self._overwrite = file_format, overwrite
         times, channels, self.planes, *plane = acquisition.data.shape
         self._plane_shape = plane[0], plane[1]
+        self.times = len(acquisition.positions)
+        self._reports: list[list[dict[str, Any]]] = [[] for _ in range(self.times)]
         self._transforms = np.tile(np.eye(3), (*acquisition.positions.shape, 1, 1))
         self._thumbnail = Thumbnail(self._plane_shape, channels, len(plane) == 3)
         self._missing_pixels = [plane[0] * plane[1]] * times
@@ -182,9 +185,21 @@ class ResultFiles:
         index = self._time_index(time)
         return DepthMap(*(self._files[name].read(window, index) for name in DepthMap._fields))
 
-    def set_transforms(self, transforms: np.ndarray, *, time: int = 0) -> None:
-        """Set the (Z, 3, 3) transforms of one time; the default is the identity."""
+    def set_transforms(
+        self, transforms: np.ndarray, report: tuple[PlaneReport, ...] = (), *, time: int = 0
+    ) -> None:
+        """Set the (Z, 3, 3) transforms and the report of one time; the default is the identity."""
         self._transforms[time] = transforms
+        self._reports[time] = [
+            {
+                "plane": plane.plane,
+                "model": plane.model,
+                "matched_to": plane.neighbour,
+                "inliers": plane.inliers,
+                "fallback": plane.fallback,
+            }
+            for plane in report
+        ]
 
     def _image_metadata(self, name: str) -> ImageMetadata:
         """Return the metadata of an image of the result; T and C only if longer than 1."""
@@ -231,7 +246,9 @@ class ResultFiles:
                 raise ValueError(f"all pixels must be written, {missing} of time {t} are missing")
         staging, thumbnail, acquisition = self._staging, self._thumbnail, self._acquisition
         records.write_json(staging / "recipe.json", records.recipe_record(self._recipe), indent=2)
-        transforms = {"transforms": records.squeeze_time(self._transforms)}
+        transforms: dict[str, Any] = {"transforms": records.squeeze_time(self._transforms)}
+        if any(self._reports):
+            transforms["report"] = self._reports if self.times > 1 else self._reports[0]
         records.write_json(staging / "transforms.json", transforms)
         limits = (np.percentile(image, DISPLAY_PERCENTILES) for image in thumbnail.images)
         ranges = [(float(low), float(max(high, low + 1e-6))) for low, high in limits]
