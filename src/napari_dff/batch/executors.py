@@ -62,15 +62,13 @@ def share_resources(
 ) -> tuple[list[Task], int]:
     """Return tasks with their shares of threads and memory, and the number of workers."""
     workers, threads = worker_counts(workers, threads, len(tasks), scheduler)
-    free = free_megabytes()
-
-    def with_share(task: Task) -> Task:
+    free, shared = free_megabytes(), []
+    for task in tasks:
         limit = task.job.megabytes
         if not scheduler:
             limit = (free if limit is None else limit) / workers
-        return replace(task, threads=threads, job=replace(task.job, megabytes=limit))
-
-    return [with_share(task) for task in tasks], workers
+        shared.append(replace(task, threads=threads, job=replace(task.job, megabytes=limit)))
+    return shared, workers
 
 
 def _run_until_worker_dies(

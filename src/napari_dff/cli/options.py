@@ -98,15 +98,13 @@ class ProcessingOptions:
         )
 
     def check_inputs(self, folders: Sequence[Path]) -> None:
-        """Raise a ValueError if results in `folders` would replace transforms or recipe.
-
-        The recipe of an earlier result may be replaced together with that result.
-        """
+        """Raise a ValueError if results in `folders` would replace transforms or recipe."""
         from napari_dff.io.file_checks import check_not_input, foreign_files
         from napari_dff.io.writers.result_files import RESULT_NAMES
 
         if self.transforms is not None:
             check_not_input(folders, RESULT_NAMES, [self.transforms], "transforms")
+        # the recipe of an earlier result may be replaced together with that result
         if self.recipe is not None and foreign_files(self.recipe.parent, [self.recipe.name]):
             check_not_input(folders, RESULT_NAMES, [self.recipe], "the recipe")
 

@@ -83,12 +83,11 @@ def check_not_input(
     folders: Iterable[Path],
     names: Collection[str],
     input_files: Iterable[Path],
-    label: str = "the planes",
+    label: str = "the planes",  # names the input in the message
 ) -> None:
     """Raise a ValueError if files called `names` in `folders` would replace one of `input_files`.
 
-    A folder must not be an input itself, as a folder of frames is, nor lie within a Zarr that is
-    one. `label` names the input in the message.
+    Nor may a folder be an input itself, as a folder of frames is, or lie within an input Zarr.
     """
     paths = {path for file in input_files for path in _absolute_paths(file)}
     protected = paths.union(*(path.parents for path in paths))

@@ -18,10 +18,7 @@ NO_CONTRAST_MESSAGE = (
 
 
 def validate_planes(planes: Any) -> Any:
-    """Return `planes`, as an array if they are a list; ValueError if they are no focal stack.
-
-    Checks shape and dtype only, so that a lazy array is not read.
-    """
+    """Return `planes`, a list as an array; ValueError by shape and dtype if they are no stack."""
     if not hasattr(planes, "shape"):
         planes = as_numbers("planes", planes)
     shape, dtype = tuple(planes.shape), np.dtype(planes.dtype)

@@ -19,7 +19,7 @@ def save_mesh(
     path: str | os.PathLike[str],
     mesh: Mesh,
     *,
-    texture: np.ndarray | None = None,  # (Y, X[, 3])
+    texture: np.ndarray | None = None,  # (Y, X[, 3]), of any integer or float type
 ) -> None:
     """Write a mesh, complete or not at all; `path` ends in ``.ply``, ``.obj`` or ``.stl``.
 
@@ -27,10 +27,8 @@ def save_mesh(
     of the image, negative below), so that the view from +z is the image. If z increases towards
     the lens, the mesh has the shape of the specimen; otherwise it is mirrored.
 
-    `texture` has any integer or float type, and is rescaled from its 0.2 and 99.8 percentiles to 8
-    bits. An OBJ refers to it as a PNG and an MTL of the same name; a PLY stores the colour of each
-    vertex; an STL ignores it. FileExistsError if the MTL or PNG of an OBJ would replace a file to
-    which the existing OBJ does not refer.
+    An OBJ refers to the texture, in 8 bits, by an MTL and a PNG of the same name; a PLY stores the
+    colour of each vertex; an STL has none.
     """
     path = check_suffix(path, MESH_ENCODERS)
     checks.check_type("mesh", mesh, Mesh)

@@ -110,8 +110,7 @@ class ResultFiles:
     """The files of one result, as `save_reconstruction` lists them: a context manager.
 
     Windows may be written in any order and from several threads. The files are moved into the
-    folder if the block ends without error and all pixels are written. Errors are raised on entering
-    and on leaving the block.
+    folder if the block ends without error and all pixels are written.
     """
 
     def __init__(
