@@ -143,7 +143,7 @@ def chosen_file(monkeypatch, tmp_path):
     def answer(*_args, **_settings):
         return str(Chosen.path), ""
 
-    for module in ("app.recipe_form", "tools.tool"):
+    for module in ("steps.step_form", "tools.tool"):
         for name in ("getSaveFileName", "getOpenFileName"):
             monkeypatch.setattr(f"napari_dff.widgets.{module}.QFileDialog.{name}", answer)
     return Chosen

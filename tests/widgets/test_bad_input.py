@@ -287,9 +287,9 @@ def newer(s):
     before = focus.metadata[METADATA_KEY]
     focus.metadata[METADATA_KEY] = {**before, "settings": {**before["settings"], "colour": 1}}
     yield s.depth, s.depth.run, "recipe has no setting 'colour'"
-    s.person.press(s.depth.recipe_file.copy)
+    s.person.press(s.depth.copy)
     assert "not copied: recipe has no setting 'colour'" in s.depth.status.value
-    s.person.press(s.depth.recipe_file.save)
+    s.person.press(s.depth.save)
     assert "not saved: recipe has no setting 'colour'" in s.depth.status.value
     focus.metadata[METADATA_KEY] = {**before, "settings": {**before["settings"], "window": 4}}
     yield s.depth, s.depth.run, "window must be an odd number from 1 to 255, got 4"
@@ -323,12 +323,12 @@ def recipe_files(s):
         (b"\xff\xfe", "recipe.json"),
     ):
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        yield s.all, s.all.recipe_file.load, f"not loaded: … {words}"
+        yield s.all, s.all.load, f"not loaded: … {words}"
     path.unlink()
-    yield s.all, s.all.recipe_file.load, "not loaded: … recipe.json"
+    yield s.all, s.all.load, "not loaded: … recipe.json"
     path.mkdir()
-    yield s.all, s.all.recipe_file.load, "not loaded: … recipe.json"
-    yield s.all, s.all.recipe_file.save, "not saved: … recipe.json"
+    yield s.all, s.all.load, "not loaded: … recipe.json"
+    yield s.all, s.all.save, "not saved: … recipe.json"
     path.rmdir()
 
 

@@ -100,13 +100,13 @@ def test_a_recipe_is_saved_and_loaded(person, surface, chosen_file, tmp_path):
     widget = person.open("all")
     widget.form.settings["smoothness"].value = 3.0
     chosen_file.path = tmp_path / "mine.json"
-    person.press(widget.recipe_file.save)
+    person.press(widget.save)
     assert json.loads(chosen_file.path.read_text())["smoothness"] == 3.0
     widget.form.settings["smoothness"].value = 1.0
-    person.press(widget.recipe_file.load)
+    person.press(widget.load)
     assert widget.form.settings["smoothness"].value == 3.0
     chosen_file.path.write_text('{"smothness": 2}')
-    person.press(widget.recipe_file.load)
+    person.press(widget.load)
     assert "did you mean 'smoothness'" in widget.status.value
     assert widget.form.settings["smoothness"].value == 3.0
 
@@ -121,7 +121,7 @@ def test_the_copied_command_gives_the_same_result(person, surface, tmp_path):
     widget.form.settings["registration"].value = "none"
     widget.form.settings["window"].value = 13
     person.run(widget)
-    person.press(widget.recipe_file.copy)
+    person.press(widget.copy)
     words = shlex.split(QApplication.clipboard().text())
     assert words[:3] == ["napari-dff", "run", str(path)]
     words[words.index("results")] = str(tmp_path / "out")
@@ -143,7 +143,7 @@ def test_the_command_of_a_step_turns_off_steps_that_were_not_run(person, surface
     person.run(focus)
     assert "--registration none --refinement none" in depth.command()
     assert "--spacing 2 0.5 0.5" in depth.command()
-    person.press(depth.recipe_file.copy)
+    person.press(depth.copy)
     assert (
         "does not contain where its positions begin" in depth.status.value
     )  # the layer is shifted

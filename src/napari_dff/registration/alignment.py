@@ -1,7 +1,5 @@
 """The public functions of registration: align planes, and resample each plane once."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any, NamedTuple
 

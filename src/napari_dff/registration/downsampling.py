@@ -1,7 +1,5 @@
 """Planes that are downsampled while they are read, strip by strip, in little memory."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -16,10 +14,7 @@ STRIP_VALUES = 1 << 22  # numbers that are read and downsampled at a time, about
 
 
 def compute_factor(shape: tuple[int, ...], max_side: int) -> int:
-    """Return the factor by which the longer side of (Y, X) images becomes `max_side` or less.
-
-    The shorter side stays `MIN_SIDE_PX` or more.
-    """
+    """Return the factor for a longer side ≤ `max_side`, and a shorter one ≥ `MIN_SIDE_PX`."""
     return max(1, min(-(-max(shape[:2]) // max_side), min(shape[:2]) // MIN_SIDE_PX))
 
 
@@ -36,10 +31,7 @@ def upsampling_matrix(factor: int) -> np.ndarray:
 
 
 def read(planes: Any, i: int, factor: int, *, as_grey: bool = False) -> np.ndarray:
-    """Return plane `i` of (Z, Y, X[, 3]) `planes`, downsampled by `factor`.
-
-    float32, or the dtype of the planes where the factor is 1 and they are not converted to grey.
-    """
+    """Return plane `i` downsampled, float32; by the factor 1 and in colour, in its own dtype."""
     if factor == 1:
         plane = read_plane(planes, i)
         return luminance(plane) if as_grey else plane

@@ -5,8 +5,6 @@ reference plane, since neighbours are blurred almost alike. The transforms betwe
 composed to a chain, which `joint` refines.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -39,10 +37,7 @@ def estimate_transforms(
     *,
     progress: Progress = no_progress,
 ) -> tuple[np.ndarray, tuple[PlaneReport, ...]]:
-    """Return the (Z, 3, 3) transforms and the reports of `align`, without resampling any plane.
-
-    Each plane is read once, in strips; grey planes of `MAX_SIDE_PX` are kept in memory.
-    """
+    """Return the (Z, 3, 3) transforms and the reports of `align`; each plane is read once."""
     registration, motion, count = recipe.registration, recipe.motion, planes.shape[0]
     if reference is None:
         reference = count // 2
@@ -58,10 +53,8 @@ def estimate_transforms(
     run_parallel(lambda pair: match_pair(*pair), neighbours, progress, desc="Matching planes")
     if motion == "auto":
         motion = _select_model([match_pair(*pair) for pair in neighbours])
-    transforms, chain_reports = _compose(
-        images, match_pair, motion, neighbours, reference, progress
-    )
-    matched = [i for i, r in enumerate(chain_reports) if r.outcome != Outcome.NOT_MATCHED]
+    transforms, composed = _compose(images, match_pair, motion, neighbours, reference, progress)
+    matched = [i for i, r in enumerate(composed) if r.outcome != Outcome.NOT_MATCHED]
     model = MOTIONS[motion]
     if registration == "joint" and len(model.generators):
         transforms = refine_jointly(images, transforms, matched, reference, model, progress)
@@ -74,17 +67,13 @@ def estimate_transforms(
             points=transform_points(upsampling, report.points),
             displacements=factor * report.displacements,
         )
-        for report, keypoints in zip(chain_reports, keypoint_counts, strict=True)
+        for report, keypoints in zip(composed, keypoint_counts, strict=True)
     )
     return upsampling @ transforms @ np.linalg.inv(upsampling), tuple(reports)
 
 
 def _read_normalized(planes: Any, factor: int, progress: Progress) -> np.ndarray:
-    """Return (Z, Y, X) float32 grey planes, downsampled by `factor`, 0 … 1.
-
-    0 and 1 are the percentiles 0.5 and 99.5 of the whole stack. Raises a ValueError where the
-    planes have no contrast.
-    """
+    """Return (Z, Y, X) float32 grey planes, 0 … 1 from percentile 0.5 to 99.5 of the stack."""
     count, height, width = planes.shape[:3]
     images = np.empty((count, height // factor, width // factor), dtype=np.float32)
 
@@ -133,11 +122,7 @@ def _compose(
     reference: int,
     progress: Progress,
 ) -> tuple[np.ndarray, list[PlaneReport]]:
-    """Compose verified transforms to the reference plane, and report on each plane.
-
-    A plane that cannot be matched to the last matched plane is matched to the one before that. If
-    that fails too, its transform is the identity.
-    """
+    """Compose verified transforms to the reference plane, and report on each plane."""
     factor = downsampling.compute_factor(images.shape[1:], VERIFICATION_SIDE_PX)
     small = (downsampling.downsample(image, factor) for image in images)
     blurred = [cv2.GaussianBlur(image, (0, 0), VERIFICATION_BLUR_PX) for image in small]
@@ -163,10 +148,7 @@ def _compose(
 def _verify(
     candidates: Candidates, motion: Motion, moving: np.ndarray, fixed: np.ndarray, factor: int
 ) -> Motion | None:
-    """Return the most general model, up to `motion`, that lowers the difference of two planes.
-
-    It is the mean absolute difference of the planes, downsampled by `factor`, where both have data.
-    """
+    """Return the most general model, up to `motion`, that lowers the difference of two planes."""
     upsampling, names = downsampling.upsampling_matrix(factor), list(MOTIONS)
     for name in names[names.index(motion) :: -1]:
         if name not in candidates.transforms:
@@ -200,7 +182,6 @@ def _report(
 
 
 def _interpolate_unmatched(transforms: np.ndarray, matched: list[int]) -> None:
-    """Interpolate the transforms of planes that could not be matched, in place."""
     for i in set(range(len(transforms))) - set(matched):
         lower = max((k for k in matched if k < i), default=matched[0])
         upper = min((k for k in matched if k > i), default=matched[-1])

@@ -1,7 +1,5 @@
 """Gains that bring all planes to the brightness and tint of the reference plane."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import cv2
@@ -18,8 +16,9 @@ SAMPLE_SPACING = 7  # every 7th valid pixel is compared
 
 
 # The gain from a plane to the next is the median ratio of the two blurred planes over the pixels
-# where all planes have data. The gain to the reference plane is the product of these. A black
-# reference plane is replaced by the nearest plane that is not black.
+# where all planes have data; 1 if there are none. The gain to the reference plane is the product
+# of these. A black plane has the gain of its neighbour, and a black reference plane is replaced by
+# the nearest plane that is not black.
 def estimate_gains(
     planes: Any,  # (Z, Y, X[, 3])
     transforms: np.ndarray,  # (Z, 3, 3)
@@ -27,10 +26,7 @@ def estimate_gains(
     reference: int | None = None,
     progress: Progress = no_progress,
 ) -> np.ndarray:
-    """Return the factors (Z,) or (Z, 3) float64 that equalize the exposure of all planes.
-
-    1 if there is no pixel where all planes have data. A black plane has the gain of its neighbour.
-    """
+    """Return the factors (Z,) or (Z, 3) float64 that equalize the exposure of all planes."""
     count = len(transforms)
     factor = downsampling.compute_factor(planes.shape[1:3], downsampling.MAX_SIDE_PX)
     upsampling = downsampling.upsampling_matrix(factor)

@@ -5,8 +5,6 @@ next three, with the transforms of the chain as start values. One system of robu
 gives the transforms that agree best with all comparisons.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -21,7 +19,7 @@ T = TypeVar("T")
 PLANE_GAPS = (1, 2, 3)  # distances in planes of the pairs that are compared
 MIN_BLOCK_PLANES = 4  # planes compared at a time, each with the next three; at least one a thread
 REWEIGHTING_STEPS = 10
-MIN_MOTION_PX = 0.1  # less is not corrected: resampling would cost more than it gains
+MIN_MOTION_PX = 0.1  # if no corner moves this much, no plane is resampled: it would cost more
 
 
 class PairTransform(NamedTuple):
@@ -41,10 +39,7 @@ def refine_jointly(
     model: MotionModel,  # a linear one
     progress: Progress,
 ) -> np.ndarray:
-    """Return the (Z, 3, 3) transforms of all planes to the reference plane, refined together.
-
-    All are identities if no corner of any plane moves by `MIN_MOTION_PX` or more.
-    """
+    """Return the (Z, 3, 3) transforms of all planes to the reference plane, refined together."""
     pairs = _compare_near_planes(images, chain, matched, model, progress)
     transforms = solve(pairs, chain, reference, model, images[0].shape)
     corners = corner_points(images[0].shape)
@@ -65,9 +60,6 @@ def _compare_near_planes(
     pairs: dict[tuple[int, int], PairTransform] = {}
     ticks = iter(progress(near, desc="Refining motions"))
 
-    def filter_plane(i: int) -> None:
-        bands[i] = bandpass(images[i])
-
     def compare(pair: tuple[int, int]) -> None:
         a, b = pair
         start = np.linalg.inv(chain[b]) @ chain[a]
@@ -81,7 +73,9 @@ def _compare_near_planes(
         block = matched[first : first + size]
         needed = matched[first : first + size + max(PLANE_GAPS)]
         bands = {i: bands[i] for i in needed if i in bands}
-        run_parallel(filter_plane, [i for i in needed if i not in bands], no_progress, desc="")
+        missing = [i for i in needed if i not in bands]
+        filtered = run_parallel(bandpass, [images[i] for i in missing], no_progress, desc="")
+        bands |= zip(missing, filtered, strict=True)
         run_parallel(compare, [pair for pair in near if pair[0] in block], count_all, desc="")
     next(ticks, None)  # ends the progress
     return [pairs[pair] for pair in near]
@@ -101,15 +95,12 @@ def _compare_near_planes(
 # of the pair and the median s of all R. The dense system has 8 rows for each pair.
 def solve(
     pairs: list[PairTransform],
-    chain: np.ndarray,
+    chain: np.ndarray,  # (Z, 3, 3); kept for planes in no pair of finite deviation
     reference: int,
     model: MotionModel,
     shape: tuple[int, int],
 ) -> np.ndarray:
-    """Return the (Z, 3, 3) transforms to the reference plane that agree best with all pairs.
-
-    Planes in no pair of finite deviation keep their transform in `chain`.
-    """
+    """Return the (Z, 3, 3) transforms to the reference plane that agree best with all pairs."""
     pairs = [pair for pair in pairs if np.isfinite(pair.deviation)]
     unknown = sorted({i for pair in pairs for i in (pair.moving, pair.fixed)} - {reference})
     result = chain.copy()

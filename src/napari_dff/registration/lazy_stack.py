@@ -1,7 +1,5 @@
 """Aligned planes that are resampled where and when they are read."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import dataclass
 from typing import Any
@@ -125,7 +123,6 @@ class LazyAlignedStack:
 
     @property
     def _size(self) -> tuple[int, int]:
-        """Height and width."""
         return self.shape[1], self.shape[2]
 
     def _inverse(self, i: int) -> np.ndarray | None:

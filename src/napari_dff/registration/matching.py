@@ -1,7 +1,5 @@
 """Matching of two planes: by their features, or by the correlation of their grey levels."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -52,10 +50,7 @@ NO_MATCHES = Matches(np.empty((0, 2)), np.empty((0, 2)), np.empty(0), 0)
 
 
 def detect_keypoints(image: np.ndarray, max_side: int, max_count: int) -> Keypoints:
-    """Detect the `max_count` most distinct SIFT keypoints of a (Y, X) float32 image, 0 … 1.
-
-    They are detected at a longer side of `max_side` pixels, and are in pixels of `image`.
-    """
+    """Detect SIFT keypoints in a (Y, X) float32 image, 0 … 1, downsampled to `max_side`."""
     factor = downsampling.compute_factor(image.shape, max_side)
     detector = cv2.SIFT.create(nfeatures=max_count, contrastThreshold=CONTRAST_THRESHOLD)
     levels = np.rint(255 * downsampling.downsample(image, factor)).astype(np.uint8)
@@ -114,20 +109,14 @@ def _match_descriptors(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarr
 # cv2 returns the transform W from the fixed to the moving plane, in (x, y). With S = diag(s, s, 1)
 # for a level that is s times as large as the planes, W there is S W S⁻¹.
 def estimate_ecc(source: np.ndarray, target: np.ndarray, model: MotionModel) -> np.ndarray | None:
-    """Return the transform from `source` to `target`, (Y, X) float32 images.
-
-    None where the iteration does not converge.
-    """
+    """Return the transform between (Y, X) float32 images; None where it does not converge."""
     pyramid = [(source, target)]
     while len(pyramid) < PYRAMID_LEVELS and min(pyramid[-1][0].shape) >= MIN_PYRAMID_SIDE_PX:
         pyramid.append((cv2.pyrDown(pyramid[-1][0]), cv2.pyrDown(pyramid[-1][1])))
     inverse = np.eye(3)
     rows = 3 if model.ecc_type == cv2.MOTION_HOMOGRAPHY else 2
-    criteria = (
-        cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT,
-        ECC_MAX_ITERATIONS,
-        ECC_CONVERGENCE,
-    )
+    ends = cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT
+    criteria = ends, ECC_MAX_ITERATIONS, ECC_CONVERGENCE
     for level, (moving, fixed) in reversed(list(enumerate(pyramid))):
         mask = np.full(fixed.shape, 255, np.uint8)
         scale = np.diag([0.5**level, 0.5**level, 1.0])
@@ -155,14 +144,9 @@ class Candidates(NamedTuple):
 Matcher = tuple[Callable[[int, int], Candidates], list[int]]
 
 
-def feature_matcher(
-    images: np.ndarray, max_side: int, max_count: int, progress: Progress
-) -> Matcher:
-    """Match planes by their features, and fit all motion models, since a fit costs little.
-
-    Up to `max_count` features a plane are detected at a longer side of `max_side` pixels.
-    """
-    detect = functools.partial(detect_keypoints, max_side=max_side, max_count=max_count)
+def feature_matcher(images: np.ndarray, max_side: int, count: int, progress: Progress) -> Matcher:
+    """Match planes by `count` features each, and fit all motion models: a fit costs little."""
+    detect = functools.partial(detect_keypoints, max_side=max_side, max_count=count)
     keypoints = run_parallel(detect, list(images), progress, desc="Finding features")
 
     def match_pair(plane: int, neighbour: int) -> Candidates:

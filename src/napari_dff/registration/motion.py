@@ -4,8 +4,6 @@ Points are (N, 2) float64 in the order (y, x), in pixels. Transforms are (3, 3) 
 (y, x, 1). The weights of matches are (N,) inverse variances, up to a common factor.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass

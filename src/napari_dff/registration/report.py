@@ -1,7 +1,5 @@
 """Report on the alignment of one plane."""
 
-from __future__ import annotations
-
 from enum import Enum, auto
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Sub-pixel transform between two planes from their grey levels."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import cv2
@@ -11,7 +9,9 @@ from napari_dff.imaging.warp import evaluate_spline, project_point, spline_coeff
 from napari_dff.registration.motion import MotionModel, corner_points, transform_points
 from napari_dff.runtime.jit import inline_kernel, kernel
 
-BAND_PX = (1.5, 4.0)  # standard deviations of the two Gaussians of the band-pass filter
+# Standard deviations of the two Gaussians of the band-pass filter. The fine one removes the noise;
+# the coarse one removes the illumination, which may flicker.
+BAND_PX = (1.5, 4.0)
 EDGE_PX = 8  # pixels this near to the border are not compared
 MAX_ITERATIONS = 6
 CONVERGENCE_PX = 0.01  # a smaller step ends the iteration
@@ -45,10 +45,7 @@ class Samples(NamedTuple):
 
 
 def bandpass(image: np.ndarray) -> BandpassImage:
-    """Return the difference of two Gaussians of a (Y, X) float32 `image`.
-
-    The coarse one removes the illumination, which may flicker; the fine one removes the noise.
-    """
+    """Return the difference of two Gaussians of a (Y, X) float32 `image`."""
     fine, coarse = (cv2.GaussianBlur(image, (0, 0), width) for width in BAND_PX)
     detail = fine - coarse
     return BandpassImage(detail, spline_coefficients(detail), *np.gradient(detail))
@@ -69,21 +66,18 @@ def bandpass(image: np.ndarray) -> BandpassImage:
 # s² (J W Jᵀ)⁻¹; the square root of its trace is the deviation of the transform.
 #
 # r is measured from the centre of the plane in units of half its longer side, so that every p_k is
-# in pixels. Samples lie on a grid: pixels closer together than the finer blur are redundant.
+# in pixels. Samples lie on a grid: pixels closer together than the finer blur are redundant. Where
+# the planes overlap too little or the iteration diverges, the deviation is infinite.
 def refine_pair(
     moving: BandpassImage,
     fixed: BandpassImage,
     start: np.ndarray,  # (3, 3), moving plane → fixed plane, correct within a few pixels
     model: MotionModel,  # a linear one
 ) -> tuple[np.ndarray, float]:
-    """Return the refined (3, 3) transform and its standard deviation in pixels.
-
-    `start` and infinity where the planes overlap too little or the iteration diverges.
-    """
+    """Return the refined (3, 3) transform, or `start`, and its standard deviation in pixels."""
     shape = (fixed.values.shape[0], fixed.values.shape[1])
     samples = _sample_fixed(fixed, model)
-    transform = start.copy()
-    deviation = np.inf
+    transform, deviation = start, np.inf
     for _ in range(MAX_ITERATIONS):
         inverse = np.linalg.inv(transform)
         values, down, across, covered = _resample(*moving[1:], samples.y, samples.x, inverse)

@@ -80,7 +80,6 @@ def _polynomial(heights: np.ndarray, mask: np.ndarray, degree: int) -> np.ndarra
     normal = sums.reshape([count] * 4).transpose(0, 2, 1, 3).reshape(count**2, count**2)
     middle = np.mean(heights, where=mask, dtype=np.float64)
     right = (down.T @ (np.where(mask, heights - middle, 0.0) @ across)).ravel()
-
     selected = np.flatnonzero(np.add.outer(np.arange(count), np.arange(count)) <= degree)
     normal = normal[np.ix_(selected, selected)]
     # Legendre terms are nearly orthogonal, so that their squares differ by far less than 1e12.

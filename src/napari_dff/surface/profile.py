@@ -85,7 +85,6 @@ def profile(
     if not nonzero.any():
         raise ValueError(f"line must have two vertices that differ, got {vertices.tolist()}")
     vertices, steps = vertices[np.append(True, nonzero)], steps[nonzero]
-
     pixels, lengths = (np.append(0, np.cumsum(np.hypot(*s.T))) for s in (steps, steps * size))
     samples = np.linspace(0, pixels[-1], max(round(pixels[-1]), 1) + 1)
     points = np.column_stack([np.interp(samples, pixels, v) for v in vertices.T])
@@ -94,7 +93,6 @@ def profile(
     across /= np.hypot(*across.T)[:, None]
     offsets = np.arange(width) - (width - 1) / 2
     positions = points[:, None] + offsets[:, None] * across[:, None]  # (N, width, 2)
-
     height, count = _mean(_bilinear(np.where(mask, heights, np.nan), positions))
     deviation = None
     if uncertainty is not None:

@@ -68,7 +68,6 @@ def roughness(
     flat = sq <= 1e-12 * np.abs(values).max()  # up to rounding errors
     skewness = np.nan if flat else float(np.mean(squares * z)) / sq**3
     kurtosis = np.nan if flat else float(np.mean(squares * squares)) / sq**4
-
     sa_deviation, sq_deviation, noise = None, None, ""
     if uncertainty is not None:
         deviation = uncertainty[mask].astype(np.float64)
@@ -76,7 +75,6 @@ def roughness(
         sa_deviation = _deviation(signs - signs.mean(), deviation)
         sq_deviation = _deviation(np.ones_like(z) if flat else z / sq, deviation)
         noise = f"; the noise alone would give {np.sqrt(np.mean(deviation**2)):.3g}"
-
     high = symbols(unit)["height"]
     quantities = [
         Quantity("Sa", sa, high, sa_deviation, "arithmetic mean height"),

@@ -83,7 +83,6 @@ def step_height(
         influence = terms @ inverse[0]
         deviation = uncertainty[rows, columns].astype(np.float64)
         variance = max(variance, CORRELATED_PIXELS * float(np.sum((influence * deviation) ** 2)))
-
     symbol, scatter = symbols(unit)["height"], (squares / count) ** 0.5
     quantities = [
         Quantity("step height", float(step), symbol, float(np.sqrt(variance)), "second over first"),

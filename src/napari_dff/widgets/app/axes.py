@@ -24,11 +24,7 @@ def leading_axis_names(layer: Image) -> tuple[str, ...]:
 
 
 def parse_axis_labels(labels: Sequence[str]) -> tuple[str, ...] | None:
-    """Return the names of the leading axes, those before Z, Y, X, in lower case.
-
-    None if one of them has no name, two have the same or two are channels, or if the last axes have
-    names other than z, y, x.
-    """
+    """Return the names of the axes before Z, Y, X, in lower case; None if they have none."""
     names = tuple(re.sub(r"[\s,;]+", "_", label.strip().lower()) for label in labels)
     leading, last = names[:-3], names[-3:]
     if any(UNNAMED_AXIS.fullmatch(name) for name in leading) or len(set(leading)) < len(leading):
@@ -56,10 +52,7 @@ def format_axes(labels: Sequence[str]) -> str:
 
 
 def parse_axes(text: str, layer: Layer) -> tuple[str, ...]:
-    """Return labels for all axes of a layer from "T C Z Y X", "tczyx" or "time z y x".
-
-    ValueError if they do not fit the layer.
-    """
+    """Return axis labels from "T C Z Y X" or "tczyx"; ValueError if they do not fit the layer."""
     words = [word for word in re.split(r"[\s,;]+", text.lower()) if word]
     if len(words) == 1 and len(words[0]) == layer.ndim:
         words = list(words[0])
@@ -76,10 +69,7 @@ def channel_titles(layer: Image) -> list[str]:
 
 
 def acquisition_of(layer: Image | None, focus_channel: int | None = None) -> Acquisition:
-    """Return the focal stacks in an Image layer.
-
-    ValueError if it has none, its axes have no names, or no one of several channels is chosen.
-    """
+    """Return the focal stacks in a layer; ValueError if axes or focus channel are missing."""
     layer = layers.require_stack(layer)
     axes = leading_axis_names(layer)
     axis = channel_axis(axes)
@@ -103,10 +93,7 @@ def acquisition_of(layer: Image | None, focus_channel: int | None = None) -> Acq
 
 
 def stack_in_view(viewer: Viewer, layer: Image, *, focus: bool = True) -> FocalStack:
-    """Return the stack of a layer at the position of the sliders.
-
-    With `focus`, it is that of the focus channel, if this is known; else of the channel in view.
-    """
+    """Return the stack at the sliders; with `focus`, that of the focus channel, if known."""
     index = index_in_view(viewer, layers.require_stack(layer))
     axis = channel_axis(leading_axis_names(layer))
     channel = None if axis is None else index[axis]

@@ -12,16 +12,13 @@ COLOURS = ("#4c9be8", "#f2a33c", "#6cc27a", "#d678c4", "#e0605c", "#a08be0")
 
 
 class Canvas(FigureCanvasQTAgg):
-    """A matplotlib canvas that follows the viewer's theme.
-
-    It has `rows` plots, one above the other, that share the x-axis; `height` is the minimum.
-    """
+    """A canvas of `rows` plots that share the x-axis, in the colours of the viewer's theme."""
 
     def __init__(self, viewer: Viewer, rows: int = 1, height: int = 240) -> None:
         super().__init__(Figure(figsize=(3, 2), layout="constrained"))  # type: ignore[no-untyped-call]
         self._viewer = viewer
-        plots = self.figure.subplots(rows, 1, sharex=True, squeeze=False)
-        self.axes: list[Axes] = list(plots[:, 0])
+        self.figure.subplots(rows, 1, sharex=True)
+        self.axes: list[Axes] = self.figure.axes
         self.setMinimumSize(240, height)
         viewer.events.theme.connect(self.follow_theme)
         self.destroyed.connect(lambda: viewer.events.theme.disconnect(self.follow_theme))

@@ -25,16 +25,12 @@ def placement(
     window: Window | None = None,  # of the planes, if the data cover only that
     shape: tuple[int, ...] | None = None,  # of the data
 ) -> dict[str, Any]:
-    """Return scale, translation etc. of data that lie on a stack.
-
-    Along an axis of length 1, data with a `shape` extend over the whole stack, so that a depth map
-    is visible at every position of the sliders.
-    """
+    """Return scale, translation etc. of data that lie on a stack."""
     last = slice(-axes, None)
     corner, extent = np.zeros(axes), np.ones(axes)
     if window is not None:
         corner[-2:] = window.top, window.left
-    if shape is not None:
+    if shape is not None:  # an axis of length 1 extends over the stack: visible at each slider step
         lengths = zip(planes_of(source).shape[: source.ndim][last], shape, strict=True)
         extent = np.array([full if n == 1 else 1 for full, n in lengths], dtype=float)
         corner += (extent - 1) / 2

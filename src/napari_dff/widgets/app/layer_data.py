@@ -31,12 +31,12 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 
 class ResultLayer(NamedTuple):
-    """One layer of a result."""
+    """One layer of a result or of a preview."""
 
-    role: str  # without prefix
+    role: str  # of a result, without prefix
     data: np.ndarray
-    kind: Literal["image", "labels"]
-    look: dict[str, Any]
+    look: dict[str, Any]  # attributes of the layer
+    kind: Literal["image", "labels"] = "image"
 
 
 class Maps(NamedTuple):
@@ -69,25 +69,22 @@ def result_layer(
     *,
     rgb: bool = False,
 ) -> ResultLayer:
-    """Return the layer of one image of a result.
-
-    In the plane index, label k + 1 is plane k; 0 is infinite uncertainty, if that is known.
-    """
+    """Return the layer of one image of a result."""
     role = RESULT_IMAGES[name]
-    if name == "index":
+    if name == "index":  # label k + 1 is plane k; 0 is infinite uncertainty
         in_focus = True if uncertainty is None else np.isfinite(uncertainty)
         labels = np.where(in_focus, data + np.uint16(1), np.uint16(0))
-        return ResultLayer(role, labels, "labels", {"visible": False})
+        return ResultLayer(role, labels, {"visible": False}, "labels")
     if name == "all_in_focus":
-        return ResultLayer(role, data, "image", picture_look(data, rgb=rgb))
+        return ResultLayer(role, data, picture_look(data, rgb=rgb))
     if name == "depth":
         limits = float(positions.min()), float(positions.max())
-        return ResultLayer(role, data, "image", {"colormap": "gray", "contrast_limits": limits})
+        return ResultLayer(role, data, {"colormap": "gray", "contrast_limits": limits})
     values = subsample(data)
     values = values[np.isfinite(values)]
     limits = 0.0, max(float(np.percentile(values, 99)), 1e-6) if values.size else 1.0
     look = {"colormap": "magma", "contrast_limits": limits, "visible": False}
-    return ResultLayer(role, data, "image", look)
+    return ResultLayer(role, data, look)
 
 
 def picture_look(pictures: np.ndarray, *, rgb: bool) -> dict[str, Any]:
@@ -107,17 +104,14 @@ def subsample(values: np.ndarray) -> np.ndarray:
 def layer_on_stack(
     source: Layer,
     role: str,
-    data: Any,
+    data: Any,  # with the last axes of the stack or all of them, length 1 where it is constant
     kind: str = "image",
     metadata: Mapping[str, Any] | None = None,
     *,
     window: Window | None = None,
     **look: Any,
 ) -> LayerData:
-    """Return a layer that lies on a stack, or on a window of its planes, and is named after it.
-
-    The data have the last axes of the stack or all of them, length 1 where they are constant.
-    """
+    """Return a layer that lies on a stack, or on a window of its planes, and is named after it."""
     if kind in ("surface", "vectors"):
         place = placement(source, 3 if kind == "surface" else data.shape[-1])
     else:
@@ -134,10 +128,7 @@ def layer_on_stack(
 def stack_layer(
     acquisition: Acquisition, name: str, path: str = "", *, load: bool = True
 ) -> LayerData:
-    """Return all times and channels of one position as an image layer ([t, ][c, ]z, y, x).
-
-    Axes of length 1 are left out. Pixels are loaded if there are few.
-    """
+    """Return all times and channels of one position as an image layer ([t, ][c, ]z, y, x)."""
     axes = [axis for axis, n in zip("tc", acquisition.data.shape, strict=False) if n > 1]
     data = acquisition.data[tuple(slice(None) if axis in axes else 0 for axis in "tc")]
     if load and data.nbytes <= MAX_LOADED_BYTES:

@@ -83,11 +83,8 @@ def channel_names(layer: Layer, count: int) -> tuple[str, ...]:
 
 
 def at_index(values: np.ndarray, index: tuple[int, ...], trailing: int) -> np.ndarray:
-    """Return the part of `values` at an index along the leading axes; length 1 fits all indices.
-
-    `values` have the leading axes and `trailing` others, or only the others.
-    """
-    shape = values.shape[: values.ndim - trailing]
+    """Return the part of `values` at a leading index; an axis of length 1 fits all indices."""
+    shape = values.shape[: values.ndim - trailing]  # of the leading axes; () fits all, too
     if len(shape) not in (0, len(index)):
         raise ValueError(f"there must be {len(index)} axes before the last {trailing}, got {shape}")
     return np.asarray(values[tuple(i if n > 1 else 0 for i, n in zip(index, shape, strict=False))])
@@ -103,16 +100,14 @@ def result_values(layer: Layer, index: tuple[int, ...]) -> np.ndarray:
 
 
 def positions_of(layer: Layer) -> np.ndarray:
-    """Return the focus positions of the planes of a stack layer, in its unit: (Z,) or (…, Z).
-
-    The stored ones while scale and translation of the layer agree with them, else regular ones.
-    """
+    """Return the focus positions of the planes of a stack layer, in its unit: (Z,) or (…, Z)."""
     z, count = layer.ndim - 3, planes_of(layer).shape[layer.ndim - 3]
     step, first = float(layer.scale[z]), float(layer.translate[z])
     stored = plugin_metadata(layer).get("positions")
     if stored is not None:
         values = np.asarray(stored, dtype=np.float64)
         fits = values.shape in ((count,), (*leading_shape(layer), count))
+        # They hold while the user has not changed scale and translation of the layer.
         if fits and np.allclose((step, first), plane_spacing(values), rtol=1e-6):
             return values
     return first + step * np.arange(count)
@@ -178,9 +173,13 @@ def input_stack_of(viewer: Viewer, layer: Layer) -> Layer | None:
 
 def find_layer(viewer: Viewer, role: str, source: Layer) -> Layer | None:
     """Return the layer of this role that was computed from `source`; None if there is none."""
-    source_id = str(source.unique_id)
-    results = (each for each in viewer.layers if plugin_metadata(each).get("source") == source_id)
+    results = results_of(viewer, str(source.unique_id))
     return next((layer for layer in results if role_of(layer) == role), None)
+
+
+def results_of(viewer: Viewer, *source_ids: str | None) -> list[Layer]:
+    """Return the layers that were computed from one of these sources."""
+    return [x for x in viewer.layers if plugin_metadata(x).get("source") in source_ids]
 
 
 def require_layer(viewer: Viewer, role: str, source: Layer, step: str) -> Layer:

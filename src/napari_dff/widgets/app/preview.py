@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from magicgui.widgets import ComboBox
 from napari.layers import Image, Layer, Shapes
 from napari.viewer import Viewer
@@ -15,7 +14,7 @@ from napari_dff.pipeline.tile import MARGIN_PX
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app.geometry import placement, window_in_rectangle, window_in_view
-from napari_dff.widgets.app.layer_data import layer_on_stack
+from napari_dff.widgets.app.layer_data import ResultLayer, layer_on_stack
 from napari_dff.widgets.app.layers import METADATA_KEY, plane_shape, role_of, stack_name_of
 from napari_dff.widgets.app.task_widget import BackgroundTask, update_layers
 
@@ -25,32 +24,21 @@ START_DELAY_MS = 80  # without a further change
 OFF, VIEW, RECTANGLE = "off", "what is in view", "a rectangle that I draw"
 
 
-class PreviewImage(NamedTuple):
-    """Data of one preview layer, its role, and attributes of the layer."""
-
-    role: str
-    data: np.ndarray
-    look: dict[str, Any]
-
-
 class PreviewRequest(NamedTuple):
     """The stack layer of a preview, its computation, and a note for the status."""
 
     source: Image
-    compute: Callable[[Window, Progress], Sequence[PreviewImage]]  # in a thread
+    compute: Callable[[Window, Progress], Sequence[ResultLayer]]  # in a thread
     note: str
 
 
 class Preview:
-    """Computes a part of the planes in the background and shows it on the stack.
-
-    `choice` turns it on; `prepare` returns None if there is nothing to preview.
-    """
+    """A part of the planes, computed in the background and shown on the stack."""
 
     def __init__(
         self,
         viewer: Viewer,
-        prepare: Callable[[], PreviewRequest | None],
+        prepare: Callable[[], PreviewRequest | None],  # None if there is nothing to preview
         show_status: Callable[[str], None],
     ) -> None:
         self._viewer, self._prepare, self._show_status = viewer, prepare, show_status
@@ -65,13 +53,13 @@ class Preview:
         self._restart = False  # when the running task ends
         self._layers: list[Layer] = []  # that show the preview on `_source`
         self._source: Layer | None = None
-        self._connected_rectangle: Shapes | None = None
         self._timer = QTimer(singleShot=True, interval=START_DELAY_MS)  # type: ignore[call-arg]
         self._timer.timeout.connect(self._start)
         self.choice.changed.connect(self._on_choice)
         self._camera_events = viewer.scene.camera.events.center, viewer.scene.camera.events.zoom
         for event in self._camera_events:
             event.connect(self._on_camera)
+        viewer.layers.events.removed.connect(self._on_removed)
 
     def request(self, _: Any = None) -> None:
         """Compute the preview, unless it is off, as soon as nothing changes for a moment."""
@@ -87,11 +75,6 @@ class Preview:
         for layer in self._layers:
             layer.visible = False
 
-    def hide_if_of(self, source: Layer) -> None:
-        """Hide the preview if it lies on this layer, which was removed."""
-        if source is self._source:
-            self.hide()
-
     def close(self) -> None:
         """Stop computing and remove the layers."""
         with contextlib.suppress(RuntimeError):  # napari itself closes and Qt has deleted it
@@ -101,6 +84,7 @@ class Preview:
         update_layers(self._remove_layers())
         for event in self._camera_events:
             event.disconnect(self._on_camera)
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
 
     def _on_choice(self) -> None:
         if self.choice.value == OFF:
@@ -115,6 +99,10 @@ class Preview:
     def _on_camera(self, _: Any) -> None:
         if self.choice.value == VIEW:
             self._timer.start()
+
+    def _on_removed(self, event: Any) -> None:
+        if event.value is self._source:
+            self.hide()
 
     def _start(self) -> None:
         if self._task is not None:  # it computes with old settings
@@ -138,7 +126,7 @@ class Preview:
             return
         start_s = time.perf_counter()
 
-        def show(images: Sequence[PreviewImage]) -> None:
+        def show(images: Sequence[ResultLayer]) -> None:
             if source not in self._viewer.layers or self.choice.value == OFF:
                 return
             self._show(source, window, images)
@@ -161,15 +149,14 @@ class Preview:
             self._restart = False
             self._start()
 
-    def _show(self, source: Image, window: Window, images: Sequence[PreviewImage]) -> None:
+    def _show(self, source: Image, window: Window, images: Sequence[ResultLayer]) -> None:
         """Update the layers, or add them, so that they lie on a window of `source`."""
         viewer_layers = self._viewer.layers
         active, earlier = viewer_layers.selection.active, self._layers
         self._source, self._layers = source, []
-        for image in images:
-            look = {"window": window, **image.look}
-            data, look, _ = layer_on_stack(source, image.role, image.data, **look)
-            layer = next((each for each in viewer_layers if role_of(each) == image.role), None)
+        for role, image, look, _ in images:
+            data, look, _ = layer_on_stack(source, role, image, window=window, **look)
+            layer = next((each for each in viewer_layers if role_of(each) == role), None)
             if layer is not None and (layer.data.ndim, layer.rgb) != (data.ndim, look["rgb"]):
                 viewer_layers.remove(layer)
                 layer = None
@@ -194,13 +181,11 @@ class Preview:
     def _rectangle_layer(self) -> Shapes | None:
         """Return the layer with the rectangle to preview, which another form may have added."""
         shapes = {role_of(x): x for x in self._viewer.layers}.get("preview region")
-        if shapes is not None and shapes is not self._connected_rectangle:
-            shapes.events.data.connect(self.request)
-            self._connected_rectangle = shapes
+        if shapes is not None:
+            shapes.events.data.connect(self.request)  # once, however often it is connected
         return shapes
 
     def _draw_rectangle(self) -> None:
-        """Let the user draw a rectangle, in a new layer on the stack if there is none yet."""
         shapes = self._rectangle_layer()
         if shapes is None:
             if (request := self._prepare()) is None:

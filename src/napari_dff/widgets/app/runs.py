@@ -1,4 +1,4 @@
-"""The layers of one run, added or updated on their source, and the buttons that run and undo."""
+"""The layers of runs: added on their source, undone, and whether they are up to date."""
 
 import contextlib
 import uuid
@@ -6,20 +6,65 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from operator import or_
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from magicgui.widgets import PushButton
 from napari.layers import Layer
 from napari.viewer import Viewer
+from psygnal import SignalInstance
 
 from napari_dff.runtime.progress import Progress
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.controls import button_row, push_button
-from napari_dff.widgets.app.freshness import edit_count, layers_changed, set_edit_count, version
 from napari_dff.widgets.app.layer_data import layer_on_stack
 from napari_dff.widgets.app.task_widget import TaskWidget, update_layers
 
 CONTENTS = ("data", "scale", "translate", "rotate", "affine", "units", "axis_labels")
+CHANGE_EVENTS = ("data", "paint", "features", "scale", "translate", "units")  # of a layer
+_edit_counts: WeakKeyDictionary[Layer, int] = WeakKeyDictionary()
+
+layers_changed = SignalInstance()
+"""Emitted when a layer that `version` has seen was edited, or a result was added or undone."""
+
+
+def version(layer: Layer) -> str:
+    """Return a string that differs after each change of the layer's data or place."""
+    return f"{layers.plugin_metadata(layer).get('run', layer.unique_id)}#{edit_count(layer)}"
+
+
+def edit_count(layer: Layer) -> int:
+    """Return how often the layer was edited since it was added, or since the first call."""
+    if layer not in _edit_counts:
+        _edit_counts[layer] = 0
+        for name in CHANGE_EVENTS:
+            if hasattr(layer.events, name):
+                getattr(layer.events, name).connect(_count_edit)
+    return _edit_counts[layer]
+
+
+def set_edit_count(layer: Layer, count: int) -> None:
+    """Count edits of a layer from `count` on, as its data have just been set."""
+    edit_count(layer)
+    _edit_counts[layer] = count
+
+
+def _count_edit(event: Any) -> None:
+    _edit_counts[event.source] += 1
+    layers_changed.emit()
+
+
+def outdated_reason(viewer: Viewer, layer: Layer) -> str:
+    """Return which input of a result has changed since, or an input of that; empty if none."""
+    for unique_id, used_version in layers.plugin_metadata(layer).get("inputs", {}).items():
+        source = layers.layer_by_id(viewer, unique_id)
+        if source is None:
+            continue
+        if version(source) != used_version:
+            return f"{source.name!r} has changed since"
+        if reason := outdated_reason(viewer, source):
+            return f"{source.name!r} is out of date itself ({reason})"
+    return ""
 
 
 class RunLayers:
@@ -60,7 +105,6 @@ class RunLayers:
     ) -> Layer:
         """Show data on the source, as in `layer_on_stack`: in the layer of this role, or a new one.
 
-        An updated layer keeps its name, and colormap and contrast limits that the user has chosen.
         ValueError if the source was removed, or has planes of another shape now.
         """
         self._check_source()
@@ -125,13 +169,13 @@ class RunLayers:
 
 
 class RunControls:
-    """Run, Cancel and Undo of a form, which itself connects the signal of Run.
-
-    `undone` is called when Undo undoes something.
-    """
+    """Run, Cancel and Undo of a form, which itself connects the signal of Run."""
 
     def __init__(
-        self, form: TaskWidget, tooltip: str, undone: Callable[[], None] = lambda: None
+        self,
+        form: TaskWidget,
+        tooltip: str,
+        undone: Callable[[], None] = lambda: None,  # called when Undo undoes something
     ) -> None:
         self._form, self._undone = form, undone
         self._runs: Sequence[RunLayers] = ()  # the newest, which Undo takes back
@@ -198,7 +242,6 @@ def _stack_metadata(source: Layer) -> dict[str, Any]:
 
 
 def _restore_action(layer: Layer) -> Callable[[], None]:
-    """Return a function that restores the present contents of a layer."""
     count, names = edit_count(layer), (*CONTENTS, "contrast_limits")
     contents = {name: getattr(layer, name) for name in names if hasattr(layer, name)}
     contents["metadata"] = dict(layer.metadata)

@@ -16,8 +16,7 @@ from napari_dff.widgets.app.layers import is_stack, plugin_metadata, role_of
 class StackComboBox(ComboBox):
     """A choice among the focal stacks in the viewer; the newest one at first.
 
-    `prefer_aligned` chooses the aligned planes of the chosen stack as soon as there are any.
-    Otherwise results of this plugin are not chosen at first.
+    With `prefer_aligned`, new aligned planes of the chosen stack are chosen.
     """
 
     def __init__(self, viewer: Viewer, *, prefer_aligned: bool) -> None:
@@ -30,23 +29,14 @@ class StackComboBox(ComboBox):
             "before these.",
         )
         self.reset_choices()
-        self._choose_newest([x for x in self._stacks() if prefer_aligned or not role_of(x)])
-        viewer.layers.events.inserted.connect(self._on_inserted)
-        viewer.layers.events.removed.connect(self._on_removed)
-
-    def disconnect_viewer(self) -> None:
-        """Stop following the layers."""
-        self._viewer.layers.events.inserted.disconnect(self._on_inserted)
-        self._viewer.layers.events.removed.disconnect(self._on_removed)
+        stacks = [x for x in self._stacks() if prefer_aligned or not role_of(x)]
+        self.value = stacks[-1] if stacks else None
 
     def _stacks(self, _: Any = None) -> list[Layer]:
         return [layer for layer in self._viewer.layers if is_stack(layer)]
 
-    def _choose_newest(self, stacks: list[Layer]) -> None:
-        if stacks:
-            self.value = stacks[-1]
-
-    def _on_inserted(self, event: Any) -> None:
+    def on_inserted(self, event: Any) -> None:
+        """Offer a new stack; choose it if none is chosen, or if it is preferred."""
         layer, chosen = event.value, self.value
         if not is_stack(layer):
             return
@@ -56,18 +46,18 @@ class StackComboBox(ComboBox):
         if chosen is None or (self._prefer_aligned and is_aligned):
             self.value = layer
 
-    def _on_removed(self, event: Any) -> None:
+    def on_removed(self, event: Any) -> None:
+        """Choose the newest stack if the chosen one was removed."""
         if is_stack(event.value):
             self.reset_choices()
-            if self.value is None:
-                self._choose_newest(self._stacks())
+            if self.value is None and (stacks := self._stacks()):
+                self.value = stacks[-1]
 
 
 class AxesForm:
     """Names of the axes and focus channel of a stack; hidden for a stack without leading axes.
 
-    The names become the labels of the layer, so that the user enters them once. `on_change` is
-    called when the user has changed one of the two, and `focus` asks for the focus channel too.
+    The names become the labels of the layer, so that the user enters them once.
     """
 
     def __init__(
@@ -132,10 +122,7 @@ class AxesForm:
             self.focus.value = channel
 
     def acquisition(self, layer: Image, focus: int | None = None) -> Acquisition:
-        """Return the stacks in a layer; ValueError if a name or the channel is missing.
-
-        `focus` is the focus channel for a form that does not ask for it.
-        """
+        """Return the stacks in a layer; `focus` is for a form that does not ask for it."""
         if layer.ndim > 3:
             axes.parse_axes(self.names.value, layer)
         return axes.acquisition_of(layer, self.focus.value if self._asks_channel else focus)

@@ -57,11 +57,7 @@ def _run_next_step() -> None:
 
 
 class BackgroundTask(QObject):
-    """One computation in a background thread, which starts at once.
-
-    `quiet` shows no progress and no notification, only the status of an error. Otherwise the
-    activity dock has a progress bar with a button that cancels.
-    """
+    """One computation in a background thread, which starts at once."""
 
     _progressed = Signal(str, int, int)
     _updating_bar = False  # of any task
@@ -74,7 +70,7 @@ class BackgroundTask(QObject):
         show_status: Callable[[str], None],
         finished: Callable[[], None],  # called at the end, also after an error or when cancelled
         *,
-        quiet: bool = False,
+        quiet: bool = False,  # no progress bar and no notification, only the status of an error
     ) -> None:
         super().__init__()
         self._title, self._quiet = title, quiet
@@ -187,7 +183,8 @@ def show_errors(method: Callable[[W], None]) -> Callable[[W], None]:
         try:
             method(self)
         except (ValueError, OSError) as error:
-            self.show_failure(error)
+            self.show_status(f"failed: {error}")
+            show_error(f"{self.title}: {error}")
 
     return wrapper
 
@@ -214,11 +211,6 @@ class TaskWidget(Container[Widget]):
     def show_status(self, sentence: str) -> None:
         """Show a sentence in the status line."""
         self.status.value = sentence
-
-    def show_failure(self, error: Exception) -> None:
-        """Show an error in the status line and as a notification."""
-        self.show_status(f"failed: {error}")
-        show_error(f"{self.title}: {error}")
 
     def start_task(
         self,

@@ -46,10 +46,7 @@ def as_save_error() -> Iterator[None]:
 
 @as_save_error()
 def write_layer(kind: str, path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write an image or labels layer as OME-TIFF or OME-Zarr, and return its path.
-
-    SaveError if its axes have no names, or names that these formats do not have.
-    """
+    """Write a layer as OME-TIFF or OME-Zarr; SaveError if the format cannot have its axes."""
     layer, file = Layer.create(data, meta, kind), Path(path)
     if not file.name.lower().endswith(SUFFIXES):
         file = file.with_name(f"{file.name}.ome.tif")
@@ -121,7 +118,6 @@ class _FileAxes(NamedTuple):
 
 
 def _file_dtype(layer: Image | Labels) -> np.dtype[Any]:
-    """Return a type of OME-TIFF that holds all values of a layer."""
     dtype = np.dtype(layers.planes_of(layer).dtype)
     if dtype.kind not in "ui" or dtype.itemsize < 8:
         return np.dtype({"bool": "uint8", "float16": "float32"}.get(dtype.name, dtype))

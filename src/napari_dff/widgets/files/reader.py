@@ -101,7 +101,6 @@ def _is_zarr_stack(path: Path) -> bool:
 
 
 def _is_result(path: Path) -> bool:
-    """Return whether a path is the folder of a result, one of its images, or a saved layer."""
     if _is_plain_folder(path):
         return bool(_result_folders(path))
     record = results.read_image_record(path)
@@ -109,7 +108,6 @@ def _is_result(path: Path) -> bool:
 
 
 def _result_layers(path: Path) -> list[LayerData]:
-    """Return the layers of a result; StackError if a file of it is damaged."""
     try:
         if _is_plain_folder(path):
             return [layer for folder in _result_folders(path) for layer in _folder_layers(folder)]
@@ -142,19 +140,15 @@ def _is_plain_folder(path: Path) -> bool:
 
 
 def _result_folders(path: Path) -> list[Path]:
-    """Return the folder itself if it is a result, or the results in it.
-
-    Results beside frames of a stack, and those of a batch, are not opened together.
-    """
+    """Return the folder itself if it is a result, or the results in it."""
     if results.is_result_folder(path):
         return [path]
-    if frames_in(path) or (path / "summary.csv").exists():
+    if frames_in(path) or (path / "summary.csv").exists():  # a stack with its results, or a batch
         return []
     return sorted(filter(results.is_result_folder, path.iterdir()))
 
 
 def _image_name(path: Path) -> str | None:
-    """Return which image of a result a file is, by its name; None for other files."""
     return next((name for name in RESULT_IMAGES if name in path.name), None)
 
 

@@ -26,10 +26,9 @@ Index = tuple[int, ...]  # along the leading axes
 
 @as_save_error()
 def write_results(path: str, layer_data: list[LayerData]) -> list[str]:
-    """Write the results among `layer_data` as a run does, and return the paths of all files.
+    """Write the results among `layer_data`, in a folder of each stack and position.
 
-    Several stacks, and indices along axes other than time and channel, get a folder each. SaveError
-    if results of a stack are missing.
+    SaveError if results of a stack are missing.
     """
     folder = Path(path)
     images = [Layer.create(*each) for each in layer_data if each[2] in ("image", "labels")]
@@ -101,7 +100,7 @@ def _write_result(
         layers.channel_names(depth, channels),
         focus_channel=metadata.get("focus_channel") or 0,
     )
-    files = ResultFiles(folder, acquisition, _recipe(depth), _inputs(depth))
+    files = ResultFiles(folder, acquisition, _recipe(metadata), _inputs(depth))
     results.enter_context(files)
     for time, index in enumerate(times):
         pictures = [
@@ -124,9 +123,8 @@ def _depth_map(stack: dict[str, Layer], index: Index, positions: np.ndarray) -> 
     return DepthMap(planes, depth, uncertainty)
 
 
-def _recipe(depth: Layer) -> Recipe:
+def _recipe(metadata: layers.PluginMetadata) -> Recipe:
     """Return the recipe of a result; of a result of single steps, that of its last step."""
-    metadata = layers.plugin_metadata(depth)
     recipe = metadata.get("recipe")
     if recipe is None:
         settings = metadata.get("settings", {}).items()

@@ -1,16 +1,79 @@
-"""Depth map and all-in-focus image from the focus volume."""
+"""Depth map and all-in-focus image from the focus volume, and the base of such steps."""
 
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 from napari.layers import Image, Layer
 
 from napari_dff.depth.estimation import depth_map
 from napari_dff.model.depth_map import DepthMap
+from napari_dff.model.stack import FocalStack
+from napari_dff.pipeline.driver import fuse_by_recipe
+from napari_dff.pipeline.quality import advice
+from napari_dff.pipeline.sinks import ArraySink
+from napari_dff.pipeline.tile import MARGIN_PX, TileResult
+from napari_dff.runtime.lazy import read_window
 from napari_dff.runtime.progress import Progress
+from napari_dff.runtime.windows import Window, full_window
+from napari_dff.widgets.app.layer_data import ResultLayer, maps_of, picture_look
 from napari_dff.widgets.app.layers import require_layer
-from napari_dff.widgets.steps.maps_step import MapsStep
-from napari_dff.widgets.steps.step import StackInput
+from napari_dff.widgets.app.runs import RunLayers
+from napari_dff.widgets.steps.step import Previews, RunInput, StackInput, StepWidget
+
+
+class MapsStep(StepWidget):
+    """A step that computes a depth map and an all-in-focus image from other layers."""
+
+    prefix: ClassVar[str] = ""  # of the roles of its layers
+
+    def compute_stack(self, inputs: StackInput, progress: Progress) -> DepthMap:
+        """Return the depth map of one stack; in a thread."""
+        raise NotImplementedError
+
+    def compute(self, inputs: RunInput, progress: Progress) -> Any:
+        """Return the `Maps` of all stacks; the other channels have the depth of the focus one."""
+        acquisition, recipe = inputs.acquisition, inputs.recipe
+        sink = ArraySink(acquisition)
+        for index, located in acquisition.iterate(progress):
+            stack, arrays = acquisition.focus_stack(index), inputs.arrays[index]
+            depth = self.compute_stack(StackInput(stack, recipe, arrays), located)
+            depth = DepthMap(*map(np.array, depth))  # copies, as these may be data of a layer
+            channels = range(len(acquisition.channels))
+            stacks = [acquisition.channel_stack(index, channel) for channel in channels]
+            images = tuple(fuse_by_recipe(recipe, each, depth.depth, located) for each in stacks)
+            window, valid = full_window(depth.depth.shape), arrays["valid"]
+            sink.write_tile(index, TileResult(window, depth, depth, images, valid))
+        return maps_of(sink, acquisition)
+
+    def compute_preview(self, inputs: StackInput, window: Window, progress: Progress) -> Previews:
+        """Return image and depth of a window, from the same window of the layers."""
+        stack, recipe, arrays = inputs
+        outer = window.expand(MARGIN_PX, stack.planes.shape[1:3])
+        parts = {role: np.asarray(array[(..., *outer.slices)]) for role, array in arrays.items()}
+        part = replace(stack, planes=read_window(stack.planes, outer))
+        depth = self.compute_stack(StackInput(part, recipe, parts), progress).depth
+        image = fuse_by_recipe(recipe, part, depth, progress)
+        inner = window.slices_in(outer)
+        look = picture_look(image[inner], rgb=image.ndim == 3)
+        return [
+            ResultLayer("preview all in focus", image[inner], look),
+            depth_preview(stack, depth[inner]),
+        ]
+
+    def add_layers(self, run: RunLayers, result: Any, **metadata: Any) -> Iterator[None]:
+        """Add the four layers of `Maps`, and show advice from the share of pixels in focus."""
+        for role, data, look, kind in result.layers:
+            run.show(f"{self.prefix}{role}", data, kind, metadata=metadata, **look)
+            yield
+        self.show_advice(advice(result.coverage))
+
+
+def depth_preview(stack: FocalStack, depth: np.ndarray) -> ResultLayer:
+    """Return the preview of a depth map, coloured over the positions of the stack."""
+    limits = float(stack.positions.min()), float(stack.positions.max())
+    return ResultLayer("preview depth", depth, {"colormap": "viridis", "contrast_limits": limits})
 
 
 class DepthWidget(MapsStep):

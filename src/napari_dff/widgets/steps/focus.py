@@ -11,8 +11,7 @@ from napari_dff.pipeline.driver import measure_by_recipe
 from napari_dff.pipeline.preview import measure_region
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window
-from napari_dff.widgets.app.layer_data import subsample
-from napari_dff.widgets.app.preview import PreviewImage
+from napari_dff.widgets.app.layer_data import ResultLayer, subsample
 from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.steps.step import Previews, RunInput, StackInput, StepWidget
 
@@ -46,7 +45,7 @@ class FocusWidget(StepWidget):
     def compute_preview(self, inputs: StackInput, window: Window, progress: Progress) -> Previews:
         """Return the focus volume of a window."""
         volume = measure_region(inputs.stack, inputs.recipe, window)
-        return [PreviewImage("preview focus", volume, _look(volume))]
+        return [ResultLayer("preview focus", volume, _look(volume))]
 
     def add_layers(self, run: RunLayers, result: np.ndarray) -> Iterator[None]:
         """Add the focus volume."""

@@ -76,10 +76,7 @@ class HintsForm:
 
 
 def hints_of(layer: Points | Labels, source: Image, index: tuple[int, ...] = ()) -> np.ndarray:
-    """Return the hints for the stack at `index` as `refine` takes them, (Y, X) int32.
-
-    Hints of all channels apply. ValueError if the layer does not fit the stack.
-    """
+    """Return the hints for the stack at `index` in all channels, (Y, X) int32, for `refine`."""
     hints = np.full(layers.plane_shape(source), NO_HINT, np.int32)
     draw: Callable[..., None] = _draw_points if isinstance(layer, Points) else _draw_labels
     draw(hints, layer, source, index)

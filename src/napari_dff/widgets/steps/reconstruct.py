@@ -14,7 +14,7 @@ from napari_dff.widgets.app.layer_data import Maps, maps_of
 from napari_dff.widgets.app.layers import find_layer, plugin_metadata, settings_of
 from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.steps.align import ALIGNMENT_SETTINGS, AlignmentResult, add_alignment
-from napari_dff.widgets.steps.maps_step import MapsStep, depth_preview
+from napari_dff.widgets.steps.depth import MapsStep, depth_preview
 from napari_dff.widgets.steps.step import Previews, RunInput, StackInput
 
 

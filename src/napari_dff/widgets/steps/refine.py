@@ -15,19 +15,15 @@ from napari_dff.model.depth_map import DepthMap
 from napari_dff.pipeline.driver import refine_by_recipe
 from napari_dff.refinement import NO_HINT, PreviousResult
 from napari_dff.runtime.progress import Progress
-from napari_dff.widgets.app.freshness import version
 from napari_dff.widgets.app.layers import plugin_metadata, require_layer
-from napari_dff.widgets.app.runs import RunLayers
+from napari_dff.widgets.app.runs import RunLayers, version
+from napari_dff.widgets.steps.depth import MapsStep
 from napari_dff.widgets.steps.hints import HintsForm, hints_of
-from napari_dff.widgets.steps.maps_step import MapsStep
 from napari_dff.widgets.steps.step import Arrays, StackInput
 
 
 class RefineWidget(MapsStep):
-    """Computes the refined depth, uncertainty, plane index and all-in-focus image.
-
-    If only the hints have changed since the newest run, only the depth around them is computed.
-    """
+    """Computes the refined depth; only around hints if only these have changed since a run."""
 
     title = "Refine"
     skipped_fields = ("registration",)

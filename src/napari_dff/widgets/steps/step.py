@@ -14,8 +14,9 @@ from napari_dff.model.recipe import Recipe
 from napari_dff.model.stack import FocalStack
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window
-from napari_dff.widgets.app.controls import labelled_column, wrapping_label
+from napari_dff.widgets.app.controls import button_row, labelled_column, wrapping_label
 from napari_dff.widgets.app.geometry import index_in_view
+from napari_dff.widgets.app.layer_data import ResultLayer
 from napari_dff.widgets.app.layers import (
     METADATA_KEY,
     plugin_metadata,
@@ -23,13 +24,13 @@ from napari_dff.widgets.app.layers import (
     result_values,
     valid_mask,
 )
-from napari_dff.widgets.app.preview import Preview, PreviewImage, PreviewRequest
+from napari_dff.widgets.app.preview import Preview, PreviewRequest
 from napari_dff.widgets.app.runs import RunControls, RunLayers
 from napari_dff.widgets.app.task_widget import show_errors
 from napari_dff.widgets.steps.step_form import StepForm
 
 Arrays = dict[str, np.ndarray]  # data of layers by role; "valid": where every plane has data
-Previews = Sequence[PreviewImage]
+Previews = Sequence[ResultLayer]
 
 
 class StackInput(NamedTuple):
@@ -72,12 +73,12 @@ class StepWidget(StepForm):
         preview = [self.preview] if self.has_preview else []
         fields = labelled_column(*inputs, *self.form.widgets, *preview)
         labels = self.status, self.advice, self.freshness
-        self.extend([fields, self._controls.row, *labels, self.recipe_file])
+        recipe_file = button_row(self.save, self.load, self.copy)
+        self.extend([fields, self._controls.row, *labels, recipe_file])
         self.form.expand(False)
         self.advice.visible = self.freshness.visible = False
         self._connect_signals()
         self.run.changed.connect(self._start)
-        self._connect(viewer.layers.events.removed, self._on_removed)
         self._connect(viewer.dims.events.current_step, self._on_slider)
 
     def input_arrays(self, source: Image, layers: dict[str, Layer], index: Index) -> Arrays:
@@ -110,9 +111,6 @@ class StepWidget(StepForm):
     def _on_change(self, _: Any = None) -> None:
         super()._on_change()
         self._preview.request()
-
-    def _on_removed(self, event: Any) -> None:
-        self._preview.hide_if_of(event.value)
 
     def _on_slider(self, _: Any = None) -> None:
         source = self.stack.value

@@ -1,21 +1,29 @@
 """The form of a step: its stack, its settings, and whether its results are up to date."""
 
+import contextlib
 import shlex
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any, ClassVar
 
 from magicgui.widgets import Widget
 from magicgui.widgets.bases import ValueWidget
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
+from qtpy.QtWidgets import QApplication, QFileDialog
 
+from napari_dff.io import read_recipe, write_recipe
 from napari_dff.model.recipe import Recipe
 from napari_dff.widgets.app.command import command_line_caveat, stack_arguments
-from napari_dff.widgets.app.controls import wrapping_label
-from napari_dff.widgets.app.freshness import freshness_warning, layers_changed
-from napari_dff.widgets.app.layers import layer_by_id, plugin_metadata, settings_of, source_of
-from napari_dff.widgets.app.recipe_form import RecipeFileButtons, RecipeForm
+from napari_dff.widgets.app.controls import push_button, wrapping_label
+from napari_dff.widgets.app.layers import plugin_metadata, results_of, settings_of, source_of
+from napari_dff.widgets.app.recipe_form import RecipeForm
+from napari_dff.widgets.app.runs import layers_changed, outdated_reason
 from napari_dff.widgets.app.stack_form import AxesForm, StackComboBox
 from napari_dff.widgets.app.task_widget import TaskWidget
+
+FILE_FILTER = "Recipe (*.json)"
 
 
 class StepForm(TaskWidget):
@@ -32,15 +40,17 @@ class StepForm(TaskWidget):
         super().__init__(viewer)
         self._added_layer: Layer | None = None  # napari selects it after its event `inserted`
         self.stack = StackComboBox(viewer, prefer_aligned=self.prefers_aligned)
+        self._connect(viewer.layers.events.inserted, self.stack.on_inserted)
+        self._connect(viewer.layers.events.removed, self.stack.on_removed)
         self.axes = AxesForm(self.show_status, self._on_change, focus=self.has_focus_channel)
         self.form = RecipeForm(self.main_settings, self.more_settings)
         self.freshness = wrapping_label()
-        self.recipe_file = RecipeFileButtons(
-            self.recipe,
-            self.form.setValue,
-            lambda: (self.command(), self.command_caveat()),
-            self.show_status,
-        )
+        save = "Save the recipe as JSON, for --recipe."
+        load = "Load the settings of a recipe, as a run writes it."
+        copy = "Copy the command line that gives the same result."
+        self.save = push_button("Save…", save, self._on_save)
+        self.load = push_button("Load…", load, self._on_load)
+        self.copy = push_button("Copy command", copy, self._on_copy)
 
     def _connect_signals(self) -> None:
         layers = self._viewer.layers
@@ -97,7 +107,6 @@ class StepForm(TaskWidget):
         return shlex.join(words)
 
     def _earlier_settings(self) -> dict[str, Any]:
-        """Return the settings of the chosen stack and of the other input layers."""
         source = self.stack.value
         if source is None:
             return {}
@@ -107,20 +116,15 @@ class StepForm(TaskWidget):
             layers = [source]
         return {name: value for layer in layers for name, value in settings_of(layer).items()}
 
-    def _results(self) -> list[Layer]:
-        """Return the layers that this step has made from the chosen stack."""
-        source = self.stack.value
-        origin = self.title, None if source is None else str(source.unique_id)
-        return [
-            layer
-            for layer in self._viewer.layers
-            if (plugin_metadata(layer).get("step"), plugin_metadata(layer).get("source")) == origin
-        ]
-
     def _update_freshness(self, _: Any = None) -> None:
-        results = self._results()
-        self.freshness.value = freshness_warning(self._viewer, results, self.setting_changes)
-        self.freshness.visible = bool(self.freshness.value)
+        """Show which result of this step is out of date, and why."""
+        source, warning = self.stack.value, ""
+        results = [] if source is None else results_of(self._viewer, str(source.unique_id))
+        for layer in (each for each in results if plugin_metadata(each).get("step") == self.title):
+            if reason := outdated_reason(self._viewer, layer) or self.setting_changes(layer):
+                warning = f"⚠ {layer.name!r} is out of date: {reason}"
+                break
+        self.freshness.value, self.freshness.visible = warning, bool(warning)
 
     def _on_change(self, _: Any = None) -> None:
         self._update_freshness()
@@ -137,7 +141,7 @@ class StepForm(TaskWidget):
         # napari selects each layer that it adds: this is no choice of the user.
         if layer is added or self.busy or metadata.get("step") != self.title:
             return
-        source = layer_by_id(self._viewer, metadata.get("source", ""))
+        source = source_of(self._viewer, layer)
         if source is not None and source in self.stack.choices:
             self.stack.value = source
         self.axes.choose(metadata.get("focus_channel"))
@@ -151,7 +155,36 @@ class StepForm(TaskWidget):
             self.form.setValue(settings)
             self.show_status(f"settings of {layer.name!r}")
 
+    @contextlib.contextmanager
+    def _show_errors(self, failure: str) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            self.show_status(f"{failure}: {error}")
+
+    def _on_save(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(
+            self.native, "Save recipe", "recipe.json", FILE_FILTER
+        )
+        if path:
+            with self._show_errors("not saved"):
+                write_recipe(path, self.recipe())
+                self.show_status(f"recipe saved as {Path(path).name}")
+
+    def _on_load(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self.native, "Load recipe", "", FILE_FILTER)
+        if path:
+            with self._show_errors("not loaded"):
+                self.form.setValue(asdict(read_recipe(path)))
+                self.show_status(f"settings of {Path(path).name}")
+
+    def _on_copy(self) -> None:
+        with self._show_errors("not copied"):
+            command, missing = self.command(), self.command_caveat()
+            QApplication.clipboard().setText(command)  # type: ignore[union-attr]
+            note = f", but the command does not contain {missing}" if missing else ""
+            self.show_status(f"copied{note}: {command}")
+
     def _close(self) -> None:
         super()._close()
         self.axes.close()
-        self.stack.disconnect_viewer()

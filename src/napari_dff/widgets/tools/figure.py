@@ -53,7 +53,6 @@ class FigureWidget(Tool):
             self._stop()
 
     def _content(self) -> figures.FigureContent:
-        """Return the contents of the figure; ValueError if there is no all-in-focus image."""
         layer, heights, uncertainty, picture, pixel_size, unit, *_ = self.heights()
         if picture is None:
             raise ValueError(f"{layer.name!r} has no all-in-focus image beside it")

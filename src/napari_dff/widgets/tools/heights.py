@@ -51,18 +51,13 @@ def _index_of_stack(viewer: Viewer, layer: Layer) -> tuple[int, ...]:
 
 
 def related_values(viewer: Viewer, layer: Layer, role: str) -> np.ndarray | None:  # (Y, X[, 3])
-    """Return the uncertainty or the all-in-focus image that belongs to a depth layer in view.
-
-    `role` is without "refined". For a levelled depth it is the refined one, if there is one.
-    """
+    """Return the uncertainty or the all-in-focus image that belongs to a depth layer in view."""
     prefixes = {"refined depth": ["refined "], "levelled depth": ["refined ", ""]}
-    source = plugin_metadata(layer).get("source")
     candidates = (
         other
         for prefix in prefixes.get(role_of(layer), [""])
-        for other in viewer.layers
+        for other in layers.results_of(viewer, plugin_metadata(layer).get("source"))
         if role_of(other) == f"{prefix}{role}"
-        and plugin_metadata(other).get("source") == source
         and layers.plane_shape(other) == layers.plane_shape(layer)
     )
     other = next(candidates, None)

@@ -109,9 +109,8 @@ class InspectorWidget(TaskWidget):
         return [layer for layer in ordered if layer is not None]
 
     def _results(self, source: Image) -> list[Layer]:
-        sources = {str(source.unique_id), plugin_metadata(source).get("source", "")}
-        candidates = self._viewer.layers
-        return [layer for layer in candidates if plugin_metadata(layer).get("source") in sources]
+        source_ids = str(source.unique_id), plugin_metadata(source).get("source", "")
+        return layers.results_of(self._viewer, *source_ids)
 
     def _show(self, source: Image, pixel: Pixel, curve: FocusCurve, add: bool) -> None:
         self.curves = [*(self.curves if add else []), (pixel, curve)][-MAX_CURVES:]
@@ -211,7 +210,6 @@ class InspectorWidget(TaskWidget):
 
 
 def _draw_curve(axes: Axes, curve: FocusCurve, colour: str, label: str) -> None:
-    """Draw a focus curve, its fitted peak, and the uncertainty of the peak's position."""
     axes.plot(curve.positions, curve.focus, "o-", color=colour, ms=3, lw=0.8, label=label)
     axes.plot(*curve.fit, color=colour, lw=2, alpha=0.6)
     if np.isfinite(curve.uncertainty):
@@ -222,7 +220,6 @@ def _draw_curve(axes: Axes, curve: FocusCurve, colour: str, label: str) -> None:
 
 
 def _draw_details(axes: Axes, curve: FocusCurve, colour: str, depths: dict[str, float]) -> None:
-    """Draw the threshold, the second peak, and lines at the depths."""
     axes.axhline(curve.detection_threshold, color=colour, ls=":", lw=1, label="detection threshold")
     if len(curve.others):
         axes.axvline(curve.others[0], color=COLOURS[1], ls="-.", lw=1, label="second peak")

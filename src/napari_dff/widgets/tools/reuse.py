@@ -105,7 +105,6 @@ class ReuseWidget(Tool):
         self._controls.start(runs, compute, add_layers)
 
     def _result_to_apply(self) -> AppliedResult:
-        """Return transforms and depth of the chosen layer."""
         used = self.input_layer.value
         if used is None:
             raise ValueError("nothing to use yet: run Align or 'Depth from focus, all steps' first")
@@ -159,7 +158,6 @@ def _apply(
 
 
 def _show(run: RunLayers, image: np.ndarray, result: AppliedResult) -> None:
-    """Show aligned planes or, if the result has a depth, the all-in-focus image."""
     source, transforms, look = run.source, result.transforms, layers.stack_look(run.source)
     if transforms is None or result.depth is not None:
         if source.ndim > 3:

@@ -126,7 +126,6 @@ class SurfaceWidget(Tool):
 
 
 def _fit_texture(image: np.ndarray) -> np.ndarray:
-    """Return an image, shrunk if it is larger than a texture may be."""
     factor = MAX_TEXTURE_SIDE_PX / max(image.shape[:2])
     if factor >= 1:
         return image

@@ -15,10 +15,7 @@ from napari_dff.widgets.tools.heights import Heights, heights_of
 
 
 class Tool(TaskWidget):
-    """A form with a choice of the layer to work on; the newest one at first.
-
-    Subclasses add their own widgets and then call `update_choices`.
-    """
+    """A form with a choice of the layer to work on; the newest one after `update_choices`."""
 
     def __init__(self, viewer: Viewer, label: str, tooltip: str) -> None:
         super().__init__(viewer)
