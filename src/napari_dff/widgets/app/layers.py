@@ -84,7 +84,7 @@ def channel_names(layer: Layer, count: int) -> tuple[str, ...]:
 
 def at_index(values: np.ndarray, index: tuple[int, ...], trailing: int) -> np.ndarray:
     """Return the part of `values` at a leading index; an axis of length 1 fits all indices."""
-    shape = values.shape[: values.ndim - trailing]  # of the leading axes; () fits all, too
+    shape = values.shape[: values.ndim - trailing]  # of the leading axes, or ()
     if len(shape) not in (0, len(index)):
         raise ValueError(f"there must be {len(index)} axes before the last {trailing}, got {shape}")
     return np.asarray(values[tuple(i if n > 1 else 0 for i, n in zip(index, shape, strict=False))])

@@ -1,7 +1,4 @@
-"""Reader of focal stacks and results in napari, and the sample data.
-
-The reader declines files that napari's own reader opens as well.
-"""
+"""Reader of focal stacks and results that napari's own reader cannot open; the sample data."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -19,20 +16,11 @@ from napari_dff.io.readers.tiff import TIFF_SUFFIXES
 from napari_dff.io.readers.tiff_opening import open_tiff
 from napari_dff.io.readers.zarr_store import is_zarr
 from napari_dff.model.stack import MIN_PLANES
-from napari_dff.widgets.app.layer_data import (
-    MAX_LOADED_BYTES,
-    RESULT_IMAGES,
-    LayerData,
-    run_layers,
-    saved_layer,
-    stack_layer,
-    stack_title,
-)
-
-Reader = Callable[[str | Sequence[str]], list[LayerData]]
+from napari_dff.widgets.app import layer_data
+from napari_dff.widgets.app.layer_data import LayerData, run_layers, stack_layer, stack_title
 
 
-def reader(path: str | Sequence[str]) -> Reader | None:
+def reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
     """Return the function that reads `path`; None if it holds neither focal stack nor result."""
     if not isinstance(path, str):  # several files, which napari stacks itself
         return None
@@ -113,7 +101,7 @@ def _result_layers(path: Path) -> list[LayerData]:
             return [layer for folder in _result_folders(path) for layer in _folder_layers(folder)]
         record, image = results.read_image_record(path), _load(path)
         if "layer" in record:
-            return [saved_layer(image, record, path)]
+            return [layer_data.saved_layer(image, record, path)]
         name = _image_name(path) or "depth"
         file = results.find_image(path.parent, "uncertainty") if name == "index" else None
         return run_layers({name: image}, record, path.parent, _load(file))
@@ -126,13 +114,13 @@ def _folder_layers(folder: Path) -> list[LayerData]:
     transforms = folder / "transforms.json"
     if transforms.exists():
         record["transforms"] = json.loads(transforms.read_text(encoding="utf-8"))["transforms"]
-    files = {name: results.find_image(folder, name) for name in RESULT_IMAGES}
+    files = {name: results.find_image(folder, name) for name in layer_data.RESULT_IMAGES}
     images = {name: _load(file) for name, file in files.items() if file}
     return run_layers(images, record, folder, images.get("uncertainty"))
 
 
 def _load(path: Path | None) -> Any:
-    return None if path is None else results.read_image(path, MAX_LOADED_BYTES)
+    return None if path is None else results.read_image(path, layer_data.MAX_LOADED_BYTES)
 
 
 def _is_plain_folder(path: Path) -> bool:
@@ -149,7 +137,7 @@ def _result_folders(path: Path) -> list[Path]:
 
 
 def _image_name(path: Path) -> str | None:
-    return next((name for name in RESULT_IMAGES if name in path.name), None)
+    return next((name for name in layer_data.RESULT_IMAGES if name in path.name), None)
 
 
 def sample(name: str) -> list[LayerData]:
