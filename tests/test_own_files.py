@@ -609,6 +609,18 @@ def test_a_single_file_that_cannot_be_replaced_is_kept(tmp_path, monkeypatch):
     assert content(tmp_path).keys() == {"table-finished.csv"}
 
 
+def test_a_single_file_that_can_be_moved_nowhere_stays_where_it_was_written(tmp_path, monkeypatch):
+    def fail(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(staging.os, "replace", fail)
+    monkeypatch.setattr(shutil, "move", fail)
+    place = r"the finished result is in .*\.unfinished.new.table\.csv"
+    with pytest.raises(PermissionError, match=place):
+        write_table(tmp_path / "table.csv", {"a": [1]})
+    assert [path.name for path in tmp_path.rglob("*.csv")] == ["table.csv"]
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signals here")
 @pytest.mark.parametrize("command", ["run", "batch"])
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
