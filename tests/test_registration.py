@@ -229,3 +229,21 @@ def test_error_messages_name_the_wrong_argument(surface):
         align(planes, reference=12)
     with pytest.raises(ValueError, match="no contrast anywhere"):
         align(np.full((4, 32, 32), 7, np.uint16))
+
+
+def test_a_round_field_of_view_in_black_is_aligned_by_what_is_inside():
+    size, margin, count = 128, 20, 20
+    depth = 19 * (0.12 + 0.76 * synthetic.relief((size + 2 * margin,) * 2, smoothness=22, seed=3))
+    texture = 0.2 + 0.5 * synthetic.noise_texture((size + 2 * margin,) * 2, seed=1)
+    rendered = synthetic.render_opaque(texture, depth, np.arange(float(count)), defocus=0.8)
+    motion = synthetic.drift(count, (size, size), shift=12, magnification=0, seed=2)
+    moving = synthetic.apply_motion(rendered, motion, margin=margin)
+    y, x = np.mgrid[:size, :size] / size
+    field = np.hypot(x - 0.5, y - 0.5) < 0.45
+    planes = synthetic.photograph(moving * field, photons=2000, dtype=np.uint8)
+    transforms = align(planes).transforms
+    expected = np.linalg.inv(motion[count // 2]) @ motion
+    centre = np.array([size / 2, size / 2, 1.0])
+    errors = np.hypot(*((transforms - expected) @ centre)[:, :2].T)
+    assert errors.mean() < 0.5
+    assert errors.max() < 2

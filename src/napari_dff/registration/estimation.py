@@ -27,6 +27,11 @@ VERIFICATION_SIDE_PX = 384  # longer side of the planes on which transforms are 
 VERIFICATION_BLUR_PX = 2.0  # removes most of the difference that comes from defocus
 MIN_OVERLAP = 0.25  # share of the pixels that both planes must have
 MIN_GAIN = 0.05  # of ln(variance of the matches), from which more than a similarity is taken
+DARK_LEVEL = 0.04  # of the grey range: pixels of a black border are darker in all planes
+MIN_BORDER_FRACTION = 0.01  # of the pixels: smaller borders are not filled
+MIN_BORDER_OVERLAP = 0.95  # of the pixels that are dark in any plane: dark in all
+BORDER_EDGE_PX = 3  # pixels beside the border that its edge affects
+BORDER_FILL_SIGMA_PX = 8.0  # standard deviation of the Gaussian that fills the border
 MAX_NEIGHBOURS = 2  # planes towards the reference that are tried before a plane stays unmatched
 
 
@@ -89,7 +94,30 @@ def _read_normalized(planes: Any, factor: int, progress: Progress) -> np.ndarray
         raise ValueError("planes have no contrast anywhere: there is nothing to align")
     images -= low
     images /= high - low
-    return np.clip(images, 0, 1, out=images)
+    np.clip(images, 0, 1, out=images)
+    _fill_dark_border(images)
+    return images
+
+
+# An eyepiece or a vignette leaves a black border that does not move with the specimen. Its edge is
+# the strongest feature of every plane, and would be aligned instead of the specimen. A dark region
+# at the image border is filled, without an edge, by averages of the pixels inside; but only if it
+# is the same in all planes: that of a dark background moves and blurs with the specimen.
+def _fill_dark_border(images: np.ndarray) -> None:
+    """Fill a dark border that is the same in all (Z, Y, X) images, 0 … 1, in place."""
+    dark = (images < DARK_LEVEL).mean(axis=0)
+    always, ever = np.count_nonzero(dark == 1), np.count_nonzero(dark)
+    if always < MIN_BORDER_FRACTION * dark.size or always < MIN_BORDER_OVERLAP * ever:
+        return
+    padded = np.pad((dark > 0).astype(np.uint8), 1, constant_values=1)
+    labels = cv2.connectedComponents(padded)[1]
+    border = (labels == labels[0, 0])[1:-1, 1:-1].astype(np.uint8)
+    inside = cv2.dilate(border, np.ones((2 * BORDER_EDGE_PX + 1,) * 2, np.uint8)) == 0
+    weight = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), BORDER_FILL_SIGMA_PX) + 1e-3
+    mean = images[:, inside].mean()
+    for image in images:
+        total = cv2.GaussianBlur(image * inside, (0, 0), BORDER_FILL_SIGMA_PX) + 1e-3 * mean
+        image[~inside] = (total / weight)[~inside]
 
 
 def _select_model(candidates: list[Candidates]) -> Motion:
