@@ -1,7 +1,5 @@
 """Planes without contrast, as of missed exposures: they are left out of the focus curves."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -14,17 +12,9 @@ STRIP_ROWS = 64  # contrast is measured first in the middle rows
 
 
 def find_blank_planes(planes: Any) -> list[int]:
-    """Return the indices of the planes without contrast.
+    """Return the indices of (Z, Y, X[, 3]) planes without contrast; ValueError if too few have it.
 
-    Parameters
-    ----------
-    planes : (Z, Y, X[, 3]) array
-        May be lazy: some rows are read, and whole planes only where these have no contrast.
-
-    Raises
-    ------
-    ValueError
-        If fewer than three planes have contrast.
+    Some rows of lazy planes are read, and whole planes only where these rows have no contrast.
     """
     height, width = planes.shape[1:3]
     top = max((height - STRIP_ROWS) // 2, 0)
