@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from napari_dff import synthetic
-from napari_dff.registration import align, estimate_gains, resample
+from napari_dff.registration.alignment import align, estimate_gains, resample
 from napari_dff.registration.joint import PairTransform, solve
 from napari_dff.registration.motion import MOTIONS, transform_points
 

@@ -9,15 +9,9 @@ from scipy import ndimage
 from napari_dff import Recipe, synthetic
 from napari_dff.imaging.images import luminance
 from napari_dff.imaging.warp import valid_mask
-from napari_dff.registration import (
-    LazyAlignedStack,
-    align,
-    downsampling,
-    estimate_gains,
-    estimate_transforms,
-    joint,
-    resample,
-)
+from napari_dff.registration import LazyAlignedStack, align, downsampling, joint, resample
+from napari_dff.registration.alignment import estimate_gains
+from napari_dff.registration.estimation import estimate_transforms
 from napari_dff.registration.motion import MOTIONS
 from napari_dff.runtime.threads import ThreadLimits, set_thread_limits
 from napari_dff.runtime.windows import Window, full_window

@@ -183,7 +183,7 @@ def test_step_height_and_volume_of_drawn_areas(person, scene):
 
 
 def test_an_ellipse_in_another_unit_covers_the_right_pixels(person, scene):
-    from napari_dff.widgets.tools.heights import drawn_areas
+    from napari_dff.widgets.tools.tool import drawn_areas
 
     shapes = person.viewer.add_shapes(ndim=2, units=scene.units)  # in micrometers
     middle = scene.data_to_world((48, 48))

@@ -12,10 +12,7 @@ CORRELATED_PIXELS = 25
 def known_pixels(
     heights: np.ndarray, where: np.ndarray | None = None, uncertainty: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return the pixels in `where` with finite height and finite uncertainty: (Y, X) bool.
-
-    Raise ValueError for an invalid argument, for shapes that differ, and if no pixel is known.
-    """
+    """Return where height and uncertainty are finite, (Y, X) bool; ValueError if nowhere."""
     check_values("heights", heights)
     if heights.ndim != 2:
         raise ValueError(f"heights must have axes (Y, X), got shape {heights.shape}")

@@ -191,13 +191,10 @@ def _deviation(weights: np.ndarray, deviation: np.ndarray) -> float:
 
 
 def _hybrid_parameters(region: np.ndarray, size: tuple[float, float]) -> tuple[float, float]:
-    """Return Sdq and Sdr (in %); NaN pixels are left out.
-
-    The area of a cell of four pixels is the mean of its two triangulations.
-    """
+    """Return Sdq and Sdr (in %); NaN pixels are left out."""
     down, across = (np.diff(region, axis=k) / size[k] for k in (0, 1))
     sdq = float(np.sqrt(_mean_known(down**2) + _mean_known(across**2)))
-    area = sum(
+    area = sum(  # of a cell of four pixels: the mean of its two triangulations
         np.sqrt(1 + side**2 + edge**2) / 4
         for side in (down[:, :-1], down[:, 1:])
         for edge in (across[:-1], across[1:])

@@ -14,8 +14,7 @@ from napari_dff.widgets.app.axes import stack_in_view
 from napari_dff.widgets.app.controls import combo_box, push_button, spin_box
 from napari_dff.widgets.app.layers import find_layer, input_stack_of, source_of
 from napari_dff.widgets.app.task_widget import show_errors
-from napari_dff.widgets.tools.heights import drawn_lines
-from napari_dff.widgets.tools.tool import Tool
+from napari_dff.widgets.tools.tool import Tool, drawn_lines
 
 COLORMAPS = ("viridis", "cividis", "magma", "turbo", "gray")
 PLANE_DURATION_MS = 120

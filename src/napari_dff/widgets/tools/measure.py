@@ -23,9 +23,8 @@ from napari_dff.widgets.app.controls import combo_box, push_button, spin_box
 from napari_dff.widgets.app.layers import plane_shape, result_values, source_of
 from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.app.task_widget import show_errors
-from napari_dff.widgets.tools import heights as height_data
-from napari_dff.widgets.tools.heights import Heights
-from napari_dff.widgets.tools.tool import Tool
+from napari_dff.widgets.tools import tool
+from napari_dff.widgets.tools.tool import Heights, Tool
 
 INSTRUCTIONS = {
     "roughness": "Of the drawn areas, or of everything if none is drawn; ISO 25178.",
@@ -185,7 +184,7 @@ class MeasureWidget(Tool):
         if pixel is None:
             self.cursor.value = NO_HEIGHT
             return
-        uncertainties = height_data.related_values(viewer, layer, "uncertainty")
+        uncertainties = tool.related_values(viewer, layer, "uncertainty")
         unit = depth_unit_symbol(str(layer.units[-1]))
         values = result_values(layer, geometry.index_in_view(viewer, layer))
         height = f"{float(values[pixel]):.4g}"
@@ -219,8 +218,8 @@ class MeasureWidget(Tool):
 
     def _collect(self) -> MeasurementInput:
         heights, kind = self.heights(), self.measure.value
-        areas = height_data.drawn_areas(self.shapes.value, heights.layer)
-        lines = height_data.drawn_lines(self.shapes.value, heights.layer)
+        areas = tool.drawn_areas(self.shapes.value, heights.layer)
+        lines = tool.drawn_lines(self.shapes.value, heights.layer)
         if kind == "profile" and not lines:
             raise ValueError("no line: press Draw and draw one over what you want to see")
         if kind == "step height" and len(areas) < 2:
@@ -230,7 +229,7 @@ class MeasureWidget(Tool):
             points = self.plane_points.value
             if points is None:
                 raise ValueError("no points: add a Points layer with three points and choose it")
-            levelling["points"] = height_data.to_pixels(points.data, points, heights.layer)
+            levelling["points"] = tool.to_pixels(points.data, points, heights.layer)
         settings = levelling, self.profile_width.value, self.level.value
         return MeasurementInput(heights, areas, lines, *settings)
 

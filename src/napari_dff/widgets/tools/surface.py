@@ -18,8 +18,7 @@ from napari_dff.widgets.app.controls import button_row, labelled_column, push_bu
 from napari_dff.widgets.app.layers import find_layer, role_of, source_of
 from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.app.task_widget import show_errors
-from napari_dff.widgets.tools.heights import Heights
-from napari_dff.widgets.tools.tool import Tool
+from napari_dff.widgets.tools.tool import Heights, Tool
 
 FACES = Range(int(FACE_COUNT.low), 5_000_000, 50_000)
 FACES_TOOLTIP = "Maximum number in the view and in files; the view turns faster with fewer."

@@ -1,17 +1,118 @@
-"""Base of the tools that work on a chosen layer, most of them on a depth layer."""
+"""Base of the tools for depth layers: the choice, the heights and what is drawn on them."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from magicgui.widgets import ComboBox
-from napari.layers import Image, Layer
+from napari.layers import Image, Layer, Shapes
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QFileDialog
+from skimage.draw import polygon2mask
 
+from napari_dff.model.acquisition import CHANNEL_LABELS, describe_index
+from napari_dff.model.units import validate_unit
+from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.controls import combo_box
-from napari_dff.widgets.app.layers import role_of
+from napari_dff.widgets.app.geometry import index_in_view
+from napari_dff.widgets.app.layers import plugin_metadata, role_of
 from napari_dff.widgets.app.task_widget import DONE, TaskWidget
-from napari_dff.widgets.tools.heights import Heights, heights_of
+
+ELLIPSE_CORNERS = 180  # of the polygon in place of an ellipse
+
+
+class Heights(NamedTuple):
+    """Heights of one stack of a depth layer."""
+
+    layer: Image
+    heights: np.ndarray  # (Y, X) float32 in `unit`, NaN where never in focus
+    uncertainty: np.ndarray | None  # (Y, X), one standard deviation; inf where never in focus
+    picture: np.ndarray | None  # (Y, X[, 3]), the all-in-focus image
+    pixel_size: tuple[float, float]
+    unit: str  # as napari spells it
+    stack_index: tuple[int, ...]  # along the axes of the layer before Z
+    stack_in_words: str  # as "time 3 of 20"; empty if there is only one stack
+
+
+def heights_of(viewer: Viewer, layer: Image) -> Heights:
+    """Return the heights of a depth layer in view; ValueError without a known unit."""
+    in_view = index_in_view(viewer, layer)
+    uncertainty = related_values(viewer, layer, "uncertainty")
+    heights = layers.result_values(layer, in_view).astype(np.float32)
+    if uncertainty is not None:
+        heights = np.where(np.isfinite(uncertainty), heights, np.float32(np.nan))
+    picture = related_values(viewer, layer, "all in focus")
+    size, unit = layers.pixel_size_of(layer), validate_unit(layers.unit_of(layer))
+    words = describe_index(layer.axis_labels, in_view, layers.leading_shape(layer))
+    index = _index_of_stack(viewer, layer)
+    return Heights(layer, heights, uncertainty, picture, size, unit, index, words)
+
+
+def _index_of_stack(viewer: Viewer, layer: Layer) -> tuple[int, ...]:
+    """Return which stack a depth layer shows, along the axes of the stack layer before Z."""
+    index = plugin_metadata(layer).get("place")  # of a levelled depth, which is of one stack only
+    return index_in_view(viewer, layer) if index is None else tuple(index)
+
+
+def related_values(viewer: Viewer, layer: Layer, role: str) -> np.ndarray | None:  # (Y, X[, 3])
+    """Return the uncertainty or the all-in-focus image that belongs to a depth layer in view."""
+    prefixes = {"refined depth": ["refined "], "levelled depth": ["refined ", ""]}
+    candidates = (
+        other
+        for prefix in prefixes.get(role_of(layer), [""])
+        for other in layers.results_of(viewer, plugin_metadata(layer).get("source"))
+        if role_of(other) == f"{prefix}{role}"
+        and layers.plane_shape(other) == layers.plane_shape(layer)
+    )
+    other = next(candidates, None)
+    if other is None:
+        return None
+    index, in_view = _index_of_stack(viewer, layer), index_in_view(viewer, other)
+    if len(index) == len(in_view):
+        axes = zip(other.axis_labels, in_view, index, strict=False)
+        in_view = tuple(i if label in CHANNEL_LABELS else j for label, i, j in axes)
+    return layers.result_values(other, in_view)
+
+
+def to_pixels(points: np.ndarray, drawn: Layer, layer: Layer) -> np.ndarray:  # (N, 2)
+    """Convert data coordinates of the layer `drawn` to rows and columns of `layer`."""
+    pixels = [layer.world_to_data(drawn.data_to_world(point))[-2:] for point in points]
+    return np.array(pixels).reshape(-1, 2)
+
+
+def drawn_lines(shapes: Shapes | None, layer: Layer) -> list[np.ndarray]:  # (N, 2) each
+    """Return the lines and paths of a Shapes layer as rows and columns of `layer`."""
+    return [corners for kind, corners in _drawn_shapes(shapes, layer) if kind in ("line", "path")]
+
+
+def drawn_areas(shapes: Shapes | None, layer: Layer) -> list[np.ndarray]:  # (Y, X) bool each
+    """Return the areas of a Shapes layer as masks of the pixels of `layer`."""
+    masks = []
+    for kind, corners in _drawn_shapes(shapes, layer):
+        if kind == "ellipse":
+            corners = _ellipse_polygon(corners)
+        if kind in ("ellipse", "rectangle", "polygon"):
+            mask = polygon2mask(layers.plane_shape(layer), corners)  # type: ignore[no-untyped-call]
+            masks.append(mask)
+    return masks
+
+
+def _drawn_shapes(shapes: Shapes | None, layer: Layer) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the type of each shape, and its corners as rows and columns of `layer`."""
+    if shapes is not None:
+        for kind, corners in zip(shapes.shape_type, shapes.data, strict=True):
+            yield str(kind), to_pixels(corners, shapes, layer)
+
+
+def _ellipse_polygon(corners: np.ndarray) -> np.ndarray:
+    """Return a polygon in place of the ellipse inscribed in a parallelogram, (4, 2) corners."""
+    # With its centre c and half its edges a and b, the points are c + a cos t + b sin t. Scaling
+    # of the layers turns the rectangle around an ellipse into a parallelogram.
+    centre = corners.mean(axis=0)
+    a, b = (corners[1] - corners[0]) / 2, (corners[2] - corners[1]) / 2
+    t = np.linspace(0, 2 * np.pi, ELLIPSE_CORNERS, endpoint=False)[:, None]
+    return centre + np.cos(t) * a + np.sin(t) * b
 
 
 class Tool(TaskWidget):
