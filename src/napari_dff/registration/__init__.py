@@ -1,6 +1,7 @@
 """Alignment of every plane to the reference plane."""
 
 from napari_dff.registration.alignment import Alignment, align, align_lazily, resample
+from napari_dff.registration.estimation import estimate_transforms
 from napari_dff.registration.lazy_stack import LazyAlignedStack, load_aligned
 from napari_dff.registration.report import Outcome, PlaneReport
 from napari_dff.runtime.deprecation import deprecated_names
@@ -12,6 +13,7 @@ __all__ = [
     "PlaneReport",
     "align",
     "align_lazily",
+    "estimate_transforms",
     "load_aligned",
     "resample",
 ]
