@@ -98,7 +98,6 @@ def _depth_slices(depth: np.ndarray, spacing: float) -> list[tuple[int, float, n
 
 
 def _bounding_box(mask: np.ndarray, radius: float) -> Box:
-    """Return the rows and columns of `mask`, with a margin for the blur."""
     margin = int(np.ceil(5 * radius)) + 2
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     top, left = max(rows[0] - margin, 0), max(columns[0] - margin, 0)

@@ -101,13 +101,10 @@ def align_lazily(
     recipe: Recipe,
     *,
     reference: int | None = None,
-    transforms: np.ndarray | None = None,
+    transforms: np.ndarray | None = None,  # if known: nothing is estimated, the report is empty
     progress: Progress = no_progress,
 ) -> LazyAlignedStack:
-    """Return planes aligned with the settings of a recipe, resampled where and when they are read.
-
-    With known `transforms` nothing is estimated, and the report is empty.
-    """
+    """Return planes aligned with the settings of a recipe, resampled when they are read."""
     report: tuple[PlaneReport, ...] = ()
     if transforms is None:
         transforms, report = estimate_transforms(planes, recipe, reference, progress=progress)

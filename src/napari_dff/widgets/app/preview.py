@@ -150,7 +150,6 @@ class Preview:
             self._start()
 
     def _show(self, source: Image, window: Window, images: Sequence[ResultLayer]) -> None:
-        """Update the layers, or add them, so that they lie on a window of `source`."""
         viewer_layers = self._viewer.layers
         active, earlier = viewer_layers.selection.active, self._layers
         self._source, self._layers = source, []

@@ -103,10 +103,7 @@ class RunLayers:
         metadata: dict[str, Any] | None = None,
         **look: Any,
     ) -> Layer:
-        """Show data on the source, as in `layer_on_stack`: in the layer of this role, or a new one.
-
-        ValueError if the source was removed, or has planes of another shape now.
-        """
+        """Show data in the layer of this role, or a new one; ValueError if the source has gone."""
         self._check_source()
         limits = look.get("contrast_limits")
         own = {"limits": limits, **self._metadata, **(metadata or {})}

@@ -14,10 +14,7 @@ from napari_dff.widgets.app.layers import is_stack, plugin_metadata, role_of
 
 
 class StackComboBox(ComboBox):
-    """A choice among the focal stacks in the viewer; the newest one at first.
-
-    With `prefer_aligned`, new aligned planes of the chosen stack are chosen.
-    """
+    """A choice of a focal stack: at first the newest, later its aligned planes if preferred."""
 
     def __init__(self, viewer: Viewer, *, prefer_aligned: bool) -> None:
         self._viewer, self._prefer_aligned = viewer, prefer_aligned
@@ -55,10 +52,7 @@ class StackComboBox(ComboBox):
 
 
 class AxesForm:
-    """Names of the axes and focus channel of a stack; hidden for a stack without leading axes.
-
-    The names become the labels of the layer, so that the user enters them once.
-    """
+    """Names of the leading axes, kept as labels of the layer, and focus channel of a stack."""
 
     def __init__(
         self, show_status: Callable[[str], None], on_change: Callable[[], None], *, focus: bool

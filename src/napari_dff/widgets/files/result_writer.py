@@ -26,10 +26,7 @@ Index = tuple[int, ...]  # along the leading axes
 
 @as_save_error()
 def write_results(path: str, layer_data: list[LayerData]) -> list[str]:
-    """Write the results among `layer_data`, in a folder of each stack and position.
-
-    SaveError if results of a stack are missing.
-    """
+    """Write a folder of results for each stack and position; SaveError if some are missing."""
     folder = Path(path)
     images = [Layer.create(*each) for each in layer_data if each[2] in ("image", "labels")]
     stacks = _group_by_stack(images)

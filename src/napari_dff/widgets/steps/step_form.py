@@ -117,7 +117,6 @@ class StepForm(TaskWidget):
         return {name: value for layer in layers for name, value in settings_of(layer).items()}
 
     def _update_freshness(self, _: Any = None) -> None:
-        """Show which result of this step is out of date, and why."""
         source, warning = self.stack.value, ""
         results = [] if source is None else results_of(self._viewer, str(source.unique_id))
         for layer in (each for each in results if plugin_metadata(each).get("step") == self.title):

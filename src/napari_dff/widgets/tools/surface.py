@@ -64,7 +64,6 @@ class SurfaceWidget(Tool):
         self.start_task(lambda _: compute(), partial(self._show_surface, heights))
 
     def _show_surface(self, heights: Heights, surface: Mesh) -> Iterator[None]:
-        """Add the Surface layer, hide all others, and look at it from the side."""
         viewer, depth = self._viewer, heights.layer
         source = source_of(viewer, depth) or depth
         data: tuple[np.ndarray, ...] = surface.vertices, surface.faces, surface.vertices[:, 0]
@@ -93,7 +92,6 @@ class SurfaceWidget(Tool):
         yield
 
     def _exaggerate(self) -> None:
-        """Scale the surface along Z about its median height."""
         depth = self.input_layer.value
         source = None if depth is None else source_of(self._viewer, depth) or depth
         layer = None if source is None else find_layer(self._viewer, "surface", source)
