@@ -74,8 +74,8 @@ def _compare_near_planes(
         needed = matched[first : first + size + max(PLANE_GAPS)]
         bands = {i: bands[i] for i in needed if i in bands}
         missing = [i for i in needed if i not in bands]
-        filtered = run_parallel(bandpass, [images[i] for i in missing], no_progress, desc="")
-        bands |= zip(missing, filtered, strict=True)
+        planes = [images[i] for i in missing]
+        bands |= zip(missing, run_parallel(bandpass, planes, no_progress, desc=""), strict=True)
         run_parallel(compare, [pair for pair in near if pair[0] in block], count_all, desc="")
     next(ticks, None)  # ends the progress
     return [pairs[pair] for pair in near]
