@@ -390,7 +390,7 @@ INVALID_ARGUMENTS = {
     "complex depth": (lambda f: all_in_focus(PLANES, np.zeros(SHAPE, complex)), "got complex128"),
     "an unknown fusion": (
         lambda f: all_in_focus(PLANES, np.zeros(SHAPE), fusion="mean"),
-        "fusion must be one of noise_aware, linear, nearest, pyramid, got 'mean'",
+        "fusion must be one of multiscale, noise_aware, linear, nearest, got 'mean'",
     ),
     "two points": (level_with(points=[(1, 2), (3, 4)]), "points must be three (row, column) pairs"),
     "points in words": (level_with(points="here"), "points must be numbers, got 'here'"),
@@ -552,7 +552,7 @@ UNUSUAL_PLANES = {
 RECIPES = {
     "as it is": Recipe(),
     "sift": Recipe(registration="sift", fusion="nearest"),
-    "ecc": Recipe(registration="ecc", fusion="pyramid"),
+    "ecc": Recipe(registration="ecc", fusion="noise_aware"),
     "wide": Recipe(registration="none", sigma=32, window=255),
     "plain": Recipe(registration="none", aggregation="window", refinement="none", peak="argmax"),
 }

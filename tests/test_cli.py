@@ -83,6 +83,13 @@ def test_run_writes_all_result_files(tmp_path, capsys):
     assert np.median(error) < 0.1
 
 
+@pytest.mark.parametrize("words", [["--fusion", "pyramid"], ["--fusion=pyramid"]])
+def test_the_former_fusion_pyramid_is_read_as_multiscale(words, tmp_path):
+    with pytest.warns(DeprecationWarning, match="use multiscale"):
+        assert main(["run", BARE_PATCH, "--out", str(tmp_path), *FAST_OPTIONS, *words]) == 0
+    assert read_recipe(tmp_path / "recipe.json").fusion == "multiscale"
+
+
 def test_options_override_the_recipe_file(tmp_path):
     recipe = tmp_path / "mine.json"
     recipe.write_text('{"sigma": 1.5, "window": 11, "registration": "none", "refinement": "none"}')

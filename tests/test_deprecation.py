@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import napari_dff
+from napari_dff import Recipe
 from napari_dff.runtime.deprecation import PACKAGE, RENAMED_MODULES, RENAMED_NAMES
 
 PLACES = {
@@ -43,3 +44,11 @@ def test_an_unknown_name_is_an_attribute_error():
         _ = napari_dff.refinement.nonsense
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("napari_dff.nonsense")
+
+
+@pytest.mark.parametrize(
+    "read", [lambda f: Recipe(fusion=f), lambda f: Recipe.from_dict({"fusion": f})]
+)
+def test_the_former_fusion_pyramid_is_read_as_multiscale_with_a_warning(read):
+    with pytest.warns(DeprecationWarning, match="fusion pyramid is deprecated, use multiscale"):
+        assert read("pyramid") == Recipe(fusion="multiscale")

@@ -57,5 +57,5 @@ def test_invalid_input_is_named_in_the_error(surface):
         all_in_focus(planes, np.zeros((3, 3)))
     with pytest.raises(ValueError, match="depth must be finite"):
         all_in_focus(planes, np.full(planes.shape[1:], np.nan))
-    with pytest.raises(ValueError, match="fusion must be one of noise_aware, linear"):
+    with pytest.raises(ValueError, match="fusion must be one of multiscale, noise_aware"):
         all_in_focus(planes, np.zeros(planes.shape[1:]), fusion="mean")

@@ -55,7 +55,8 @@ def test_every_time_and_channel_is_written_at_its_index(series, tmp_path):
         np.testing.assert_array_equal(depth[time], alone.refined.depth)
         for channel in range(2):
             stack = series.stack(time, channel)
-            expected = all_in_focus(stack.planes, depth[time], stack.positions)
+            known = {"uncertainty": alone.refined.uncertainty}
+            expected = all_in_focus(stack.planes, depth[time], stack.positions, **known)
             np.testing.assert_array_equal(pictures[time, channel], expected)
     record = json.loads((tmp_path / "out" / "provenance.json").read_text())
     assert record["focus_channel"] == 1
@@ -136,7 +137,8 @@ def test_the_depth_of_one_run_is_used_for_planes_with_other_illumination(file, s
     assert main(["run", str(other), *words, *settings, "0"]) == 0
     depth = tifffile.imread(first / "depth.tif")
     np.testing.assert_array_equal(tifffile.imread(out / "depth.tif"), depth)
-    expected = all_in_focus(dark[1, 1], depth[1], Z)
+    known = {"uncertainty": tifffile.imread(first / "uncertainty.tif")[1]}
+    expected = all_in_focus(dark[1, 1], depth[1], Z, **known)
     np.testing.assert_array_equal(tifffile.imread(out / "all_in_focus.tif")[1, 1], expected)
 
 

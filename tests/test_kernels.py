@@ -11,7 +11,7 @@ from napari_dff.curve.noise import NOISE_SIGMA_PX, Noise, compute_noise, sorting
 from napari_dff.curve.peak import CURVE_PEAK, LORENTZIAN_ERROR, SHOULDER
 from napari_dff.curve.search import HIGHEST_PEAK, find_peaks
 from napari_dff.focus import balance, splines
-from napari_dff.fusion import fuse as fusion
+from napari_dff.fusion import blends as fusion
 from napari_dff.refinement.energy import (
     COST_SCALE,
     MAX_DATA_COST,

@@ -28,10 +28,11 @@ def test_pixels_without_data_in_a_plane_are_never_in_focus(drifting):
 def test_without_refinement_the_result_is_the_estimate(surface):
     result = depth_from_focus(surface.stack, Recipe(registration="none", refinement="none"))
     assert result.refined is result.estimate
-    np.testing.assert_array_equal(
-        result.all_in_focus,
-        all_in_focus(surface.stack.planes, result.estimate.depth, surface.stack.positions),
+    _, depth, uncertainty = result.estimate
+    image = all_in_focus(
+        surface.stack.planes, depth, surface.stack.positions, uncertainty=uncertainty
     )
+    np.testing.assert_array_equal(result.all_in_focus, image)
 
 
 def test_the_settings_of_the_original_method_give_depths_at_plane_positions(surface):

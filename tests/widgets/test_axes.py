@@ -93,7 +93,8 @@ def test_every_time_gets_its_own_depth_and_all_channels_an_image_there(person, s
         expected = np.where(known, alone.refined.index + 1, 0)
         np.testing.assert_array_equal(labels.data[t, 0, 0], expected)
         np.testing.assert_array_equal(picture.data[t, 1, 0], alone.all_in_focus)
-        other = all_in_focus(series[t, 0], alone.refined.depth, AT)
+        known = {"uncertainty": alone.refined.uncertainty}
+        other = all_in_focus(series[t, 0], alone.refined.depth, AT, **known)
         np.testing.assert_array_equal(picture.data[t, 0, 0], other)
     # They lie where the stack does, and are seen wherever the sliders stand.
     assert person.viewer.dims.nsteps == steps
@@ -153,11 +154,13 @@ def test_the_single_steps_align_and_refine_every_time_on_its_own(person, moving)
         found.uncertainty[~alone.valid] = np.inf
         np.testing.assert_array_equal(person.layer("depth").data[t, 0, 0], found.depth)
         np.testing.assert_array_equal(person.layer("uncertainty").data[t, 0, 0], found.uncertainty)
-        picture = all_in_focus(alone.planes, found.depth, AT)
+        known = {"uncertainty": found.uncertainty}
+        picture = all_in_focus(alone.planes, found.depth, AT, **known)
         np.testing.assert_array_equal(person.layer("all in focus").data[t, 1, 0], picture)
-        other = all_in_focus(np.asarray(aligned.data[t, 0]), found.depth, AT)
+        other = all_in_focus(np.asarray(aligned.data[t, 0]), found.depth, AT, **known)
         np.testing.assert_array_equal(person.layer("all in focus").data[t, 0, 0], other)
-        refined = refine_(found, volume, AT, guide=picture).depth
+        guide = all_in_focus(alone.planes, found.depth, AT, fusion="noise_aware")
+        refined = refine_(found, volume, AT, guide=guide).depth
         np.testing.assert_array_equal(person.layer("refined depth").data[t, 0, 0], refined)
 
 
@@ -333,7 +336,8 @@ def test_results_of_several_times_are_reused_for_as_many_times(person, series):
     depth, picture = person.layer("refined depth"), person.viewer.layers["all in focus · other"]
     assert picture.data.shape == (2, 1, 64, 64)
     for t in range(2):
-        expected = all_in_focus(series[t, 0], depth.data[t, 0], AT)
+        known = {"uncertainty": person.layer("refined uncertainty").data[t, 0]}
+        expected = all_in_focus(series[t, 0], depth.data[t, 0], AT, **known)
         np.testing.assert_array_equal(picture.data[t, 0], expected)
 
 

@@ -53,14 +53,15 @@ def test_each_step_gives_the_same_as_its_function(person, drifting):
     known = np.isfinite(found.uncertainty)
     np.testing.assert_array_equal(labels[known], found.index[known] + 1)
     assert (labels[~known] == 0).all()
-    picture = all_in_focus(expected.planes, found.depth, z)
+    picture = all_in_focus(expected.planes, found.depth, z, uncertainty=found.uncertainty)
     np.testing.assert_array_equal(person.layer("all in focus").data, picture)
     assert person.layer("all in focus").rgb
     for role in ("depth", "uncertainty", "plane index", "all in focus"):
         assert_same_placement(person.layer(role), source)
 
     person.run(refine)
-    refined = refine_(found, volume, z, guide=picture)
+    guide = all_in_focus(expected.planes, found.depth, z, fusion="noise_aware")
+    refined = refine_(found, volume, z, guide=guide)
     np.testing.assert_array_equal(person.layer("refined depth").data, refined.depth)
 
 

@@ -303,7 +303,8 @@ def test_alignment_and_depth_are_applied_to_other_channels_and_times(person, dri
     widget.targets.value = [red, person.viewer.layers["time"]]
     person.run(widget)
     at = 10 + 2.0 * np.arange(9)
-    expected = all_in_focus(moved, depth.data, at)
+    known = {"uncertainty": person.layer("refined uncertainty").data}
+    expected = all_in_focus(moved, depth.data, at, **known)
     found = person.viewer.layers["all in focus · red"]
     np.testing.assert_array_equal(found.data, expected)
     np.testing.assert_allclose(found.scale, SIZE)

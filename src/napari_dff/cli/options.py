@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from napari_dff.model.recipe import Recipe
+from napari_dff.model.recipe import Recipe, current_fusion
 
 if TYPE_CHECKING:
     from napari_dff.batch.job import Job
@@ -111,6 +111,18 @@ class ProcessingOptions:
 
 DEFAULT_READING = ReadingOptions()
 DEFAULT_PROCESSING = ProcessingOptions()
+
+
+def current_arguments(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments, with former values of --fusion replaced."""
+    words: list[str] = []
+    for word in arguments:
+        option, _, value = word.rpartition("=")
+        if option == "--fusion":
+            words.append(f"{option}={current_fusion(value)}")
+        else:
+            words.append(current_fusion(word) if words[-1:] == ["--fusion"] else word)
+    return words
 
 
 def read_recipe_option(arguments: Sequence[str]) -> Recipe:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import tyro
 
 from napari_dff.cli import commands as cli_commands
-from napari_dff.cli.options import read_recipe_option
+from napari_dff.cli.options import current_arguments, read_recipe_option
 from napari_dff.runtime.progress import Cancelled
 
 DESCRIPTION = "Depth from focus: a focal stack becomes a depth map and an all-in-focus image."
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 if it succeeded, 1 if some stacks of a batch failed, 2 with a message for bad input,
     128 + the number of the signal if it was interrupted.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = current_arguments(sys.argv[1:] if arguments is None else arguments)
     try:
         recipe = read_recipe_option(arguments)
         commands: dict[str, Callable[..., int | None]] = {

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from napari_dff.imaging.images import as_dtype, read_plane
+from napari_dff.fusion import multiscale
+from napari_dff.fusion.blends import (
+    PlaneWindow,
+    blend_by_noise,
+    blend_linearly,
+    nearest_plane,
+    noise_variance,
+)
+from napari_dff.imaging.images import as_dtype
 from napari_dff.model import checks
 from napari_dff.model.checks import as_numbers, check_finite
-from napari_dff.model.recipe import Fusion
+from napari_dff.model.recipe import Fusion, current_fusion
 from napari_dff.model.stack import fractional_plane_index, validate_planes, validate_positions
-from napari_dff.runtime.jit import kernel
 from napari_dff.runtime.lazy import load_planes
 from napari_dff.runtime.progress import Progress, no_progress
-from napari_dff.runtime.threads import run_parallel
-from napari_dff.runtime.windows import Window, full_window, plan_windows
+from napari_dff.runtime.threads import run_parallel, thread_count, thread_limits
+from napari_dff.runtime.windows import (
+    GRID_PX,
+    MIN_WINDOW_PX,
+    Window,
+    full_window,
+    plan_windows,
+    window_grid,
+)
 
-BLEND_SIGMAS_PLANES = (0.0, 0.7, 1.2)  # widths of the three blends of `blend_by_noise`; 0 is linear
-DETAIL_SIGMA_PX = 1.5  # of the window in which detail is compared with noise
-NOISE_SIGMA_PX = 8.0  # of the window over which noise is averaged
-NOISE_STEP_PX = 4  # between the samples of the noise map
-DEPTH_STEPS_PER_PLANE = 256  # the weights of blends are tabulated at these steps
-BLEND_RADIUS_PLANES = 4  # planes on either side of the depth in a blend
-MARGINS_PX: dict[Fusion, int] = {"noise_aware": 36, "linear": 0, "nearest": 0, "pyramid": 0}
-IMAGES_PER_WINDOW = 20  # float32 images of a window in memory while it is fused
-MAX_PYRAMID_LEVELS = 5
-MIN_PYRAMID_SIZE_PX = 16  # smaller images get no coarser level
-FINEST_SIGMA_PLANES, SIGMA_GROWTH = 0.4, 1.5  # pyramid: width at level 0, factor of each level
-TINY = np.float32(1e-12)
-KERNEL_DTYPES = (np.uint8, np.uint16, np.float32)  # blended without a conversion first
+MARGINS_PX = {"multiscale": multiscale.MARGIN_PX, "noise_aware": 36}  # 0 of the others
+IMAGES_PER_WINDOW, MAX_IMAGES_PER_WINDOW = 20, 24  # float32, in memory while it is fused
+MULTISCALE_WINDOW_PX = 768  # side of a window: larger ones need more memory, smaller ones more time
 
 
 def all_in_focus(
@@ -41,7 +43,8 @@ def all_in_focus(
     depth: np.ndarray,  # (Y, X)
     positions: npt.ArrayLike | None = None,  # (Z,)
     *,
-    fusion: Fusion = "noise_aware",
+    uncertainty: np.ndarray | None = None,  # (Y, X)
+    fusion: Fusion = "multiscale",
     progress: Progress = no_progress,
 ) -> np.ndarray:  # (Y, X[, 3])
     """Return the all-in-focus image of a stack whose depth is known.
@@ -54,11 +57,14 @@ def all_in_focus(
         In the unit of `positions`; clipped to the range of the planes.
     positions : (Z,) array, optional
         Focus position of each plane, strictly increasing or decreasing; default 0 … Z-1.
-    fusion : {"noise_aware", "linear", "nearest", "pyramid"}
-        ``linear``: the two nearest planes, in proportion. ``noise_aware``: these, or a blend of
-        more planes where that reduces noise more than detail. ``nearest``: the nearest plane.
-        ``pyramid``: a Laplacian pyramid whose coarser levels blend more planes. All channels are
-        blended with the same weights.
+    uncertainty : (Y, X) float array, optional
+        Standard uncertainty of the depth, inf where never in focus; 0 if None. Only ``multiscale``
+        depends on it.
+    fusion : {"multiscale", "noise_aware", "linear", "nearest"}
+        ``multiscale``: at every scale the planes that are sharp there, near the depth where it is
+        certain. ``linear``: the two nearest planes, in proportion. ``noise_aware``: these, or a
+        blend of more planes where that reduces noise more than detail. ``nearest``: the nearest
+        plane. All channels are blended with the same weights.
     progress : Progress
         Wraps the loop over windows; may raise to cancel.
 
@@ -74,228 +80,105 @@ def all_in_focus(
     References
     ----------
     Suwajanakorn et al. 2015, doi:10.1109/CVPR.2015.7298972 (blend by depth).
-    Burt & Kolczynski 1993, doi:10.1109/ICCV.1993.378222 (pyramid fusion).
+    Burt & Kolczynski 1993, doi:10.1109/ICCV.1993.378222 (multi-scale fusion).
     Immerkær 1996, doi:10.1006/cviu.1996.0060 (noise of an image).
     """
     planes, depth = validate_planes(planes), as_numbers("depth", depth)
+    fusion = current_fusion(fusion)
     checks.check_choice("fusion", fusion, FUSIONS)
+    error = np.zeros_like(depth) if uncertainty is None else as_numbers("uncertainty", uncertainty)
     if depth.shape != tuple(planes.shape[1:3]):
         raise ValueError(
             f"depth must have the shape of a plane, {tuple(planes.shape[1:3])}, got {depth.shape}"
         )
     check_finite("depth", depth)
+    if error.shape != depth.shape or not (error >= 0).all():
+        raise ValueError(
+            f"uncertainty must be at least 0 and have the shape of depth, {depth.shape}, "
+            f"got {error.shape}, from {error.min()}"
+        )
     planes = load_planes(planes, progress)
     z = validate_positions(positions, len(planes))
-    out = np.empty(planes.shape[1:], planes.dtype)
-    shape, margin = planes.shape[1:3], MARGINS_PX[fusion]
+    return fuse_window(planes, depth, error, z, full_window(depth.shape), fusion, progress)
 
-    def fill(window: Window) -> None:
-        outer = window.expand(margin, shape)
-        index = fractional_plane_index(depth[outer.slices], z)
-        image = FUSIONS[fusion](_PlaneWindow(planes, outer), index)
-        out[window.slices] = as_dtype(image[window.slices_in(outer)], out.dtype)
 
-    images = IMAGES_PER_WINDOW * int(np.prod(planes.shape[3:]))
-    is_pyramid = fusion == "pyramid"  # its coarse levels depend on the whole image
-    windows = [full_window(shape)] if is_pyramid else plan_windows(shape, images, margin)
-    run_parallel(fill, windows, progress, desc="Fusing")
+def fuse_window(
+    planes: np.ndarray,  # (Z, Y, X[, 3])
+    depth: np.ndarray,  # (Y, X)
+    uncertainty: np.ndarray,  # (Y, X)
+    positions: np.ndarray,  # (Z,)
+    window: Window,
+    fusion: Fusion,
+    progress: Progress,
+) -> np.ndarray:
+    """Return one window of the all-in-focus image, the same as in the whole image.
+
+    All arrays cover `source_window` of the window, or the whole plane.
+    """
+    out = np.empty((*window.shape, *planes.shape[3:]), planes.dtype)
+    shape, spacing = planes.shape[1:3], np.float32(np.abs(np.diff(positions)).mean())
+
+    def fill(part: Window) -> None:
+        outer = source_window(part, shape, fusion)
+        index = fractional_plane_index(depth[outer.slices], positions)
+        sigma = uncertainty[outer.slices].astype(np.float32) / spacing
+        image = FUSIONS[fusion](PlaneWindow(planes, outer), index, sigma)
+        out[part.slices_in(window)] = as_dtype(image[part.slices_in(outer)], out.dtype)
+
+    parts, is_parallel = fusion_windows(window.shape, int(np.prod(planes.shape[3:])), fusion)
+    parts = [part.shift(window.top, window.left) for part in parts]
+    if is_parallel:
+        run_parallel(fill, parts, progress, desc="Fusing")
+        return out
+    for part in progress(parts, desc="Fusing"):
+        fill(part)
     return out
 
 
-class _PlaneWindow(NamedTuple):
-    """The planes of a stack (Z, Y, X[, 3]) in one window."""
-
-    planes: np.ndarray
-    window: Window
-
-    def read(self, k: int) -> np.ndarray:
-        """Return plane `k`, (Y, X[, 3]) float32."""
-        return read_plane(self.planes, k, self.window.slices).astype(np.float32)
-
-    def read_all(self) -> np.ndarray:
-        """Return all planes, (Z, Y, X, C) of their own dtype; ValueError unless finite."""
-        if self.planes.dtype.kind == "f":
-            for k in range(len(self.planes)):
-                read_plane(self.planes, k, self.window.slices)  # raises the error
-        values: np.ndarray = self.planes[(slice(None), *self.window.slices)]
-        return values if values.ndim == 4 else values[..., None]
-
-    def take(self, index: np.ndarray) -> np.ndarray:
-        """Return each pixel from plane `index` (Y, X): (Y, X[, 3]), dtype of the planes."""
-        values = np.take_along_axis(self.read_all(), index[None, ..., None], axis=0)[0]
-        return values.reshape(index.shape + self.planes.shape[3:])
+def fusion_windows(
+    shape: tuple[int, int], channels: int, fusion: Fusion
+) -> tuple[list[Window], bool]:
+    """Return the windows in which planes are fused, and whether all threads have one each."""
+    if fusion != "multiscale":
+        margin = MARGINS_PX.get(fusion, 0)
+        return plan_windows(shape, IMAGES_PER_WINDOW * channels, margin), True
+    side, limit = MULTISCALE_WINDOW_PX, thread_limits().megabytes
+    if limit is not None:
+        pixels = limit * 1e6 / 4 / multiscale.images_per_window(channels)
+        side = int(np.clip(np.sqrt(pixels) - 2 * multiscale.MARGIN_PX, MIN_WINDOW_PX, side))
+    return window_grid(shape, side), False
 
 
-def nearest_plane(stack: _PlaneWindow, index: np.ndarray) -> np.ndarray:
-    """Return each pixel from the plane nearest to its depth.
-
-    As in all fusions, (Y, X) float32 `index` is the fractional plane index of the depth.
-    """
-    return stack.take(np.rint(index).astype(np.intp))
-
-
-def blend_linearly(stack: _PlaneWindow, index: np.ndarray) -> np.ndarray:
-    """Return each pixel from the two planes nearest to its depth, in proportion."""
-    below = np.minimum(index.astype(np.intp), len(stack.planes) - 2)
-    low, high = (stack.take(k).astype(np.float32) for k in (below, below + 1))
-    return low + _with_channels(index - below, low) * (high - low)
+def fusion_values(shape: tuple[int, int], channels: int, fusion: Fusion) -> float:
+    """Return how many float32 values are in memory while planes of `shape` are fused."""
+    parts, is_parallel = fusion_windows(shape, channels, fusion)
+    images = multiscale.images_per_window(channels)
+    if is_parallel:
+        images = thread_count() * MAX_IMAGES_PER_WINDOW * channels
+    return float(images * max(np.prod(source_window(part, shape, fusion).shape) for part in parts))
 
 
-# Noise-aware blend
-# -----------------
-# B₀, B₁, B₂ are blends of the planes around the depth, with weights of growing width
-# (`BLEND_SIGMAS_PLANES`): wider blends have less noise, and less detail. To the widest, the
-# differences D_j = B_j - B_(j+1) are added with Wiener weights,
-#     R = B₂ + Σ_j D_j max(0, 1 - n_j / e_j),
-# where e_j is the local energy of D_j, and n_j the energy that noise alone would give it: the noise
-# variance of a plane times Σ_k (w_j,k - w_(j+1),k)², the squared difference of the weights. The
-# noise variance is the minimum over all planes, since detail in focus adds to it.
+def max_source_margin(fusion: Fusion) -> int:
+    """Return how many pixels around a window `source_window` contains at most."""
+    return MARGINS_PX.get(fusion, 0) + multiscale.GRID_PX
 
 
-def blend_by_noise(stack: _PlaneWindow, index: np.ndarray) -> np.ndarray:
-    """Return the linear blend where there is detail, and wider blends where there is noise only."""
-    noise = noise_variance(stack.read(0))
-    for k in range(1, len(stack.planes)):
-        np.minimum(noise, noise_variance(stack.read(k)), out=noise)
-    noise = cv2.resize(noise, index.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    weights = blend_weights()
-    noise_gains = np.sum(np.diff(weights, axis=0) ** 2, axis=2)
-    values = stack.read_all()
-    if values.dtype not in KERNEL_DTYPES:
-        values = values.astype(np.float32)
-    blends, depth_step = _blend(values, index, weights)
-    gain_maps = noise_gains[:, depth_step]
-    blends = blends.reshape(-1, *noise.shape)
-    result = blends[-1]
-    for j in range(len(BLEND_SIGMAS_PLANES) - 2, -1, -1):
-        difference = blends[j] - blends[j + 1]
-        energy = cv2.GaussianBlur(difference**2, (0, 0), DETAIL_SIGMA_PX)
-        noise_energy = noise * _with_channels(gain_maps[j], difference)
-        result = result + difference * np.maximum(0, 1 - noise_energy / np.maximum(energy, TINY))
-    return result
+def source_window(window: Window, shape: tuple[int, int], fusion: Fusion) -> Window:
+    """Return the window of planes of `shape` that influences the image in `window`."""
+    grid = multiscale.GRID_PX if fusion == "multiscale" else GRID_PX
+    return window.expand(MARGINS_PX.get(fusion, 0), shape, grid)
 
 
-@functools.cache
-def blend_weights() -> np.ndarray:
-    """Return the weights of the planes around a depth, for each blend.
-
-    (blends, `DEPTH_STEPS_PER_PLANE` + 1, 2 `BLEND_RADIUS_PLANES` + 1) float32. The second axis is
-    the distance of the depth from the plane below it. Weights fall to 0 within one plane (sigma 0)
-    or like a Gaussian, and sum to 1.
-    """
-    fraction = np.linspace(0, 1, DEPTH_STEPS_PER_PLANE + 1)[:, None]
-    distance = np.abs(np.arange(-BLEND_RADIUS_PLANES, BLEND_RADIUS_PLANES + 1) - fraction)
-    rows = [
-        np.maximum(1 - distance, 0) if sigma == 0 else np.exp(-((distance / sigma) ** 2) / 2)
-        for sigma in BLEND_SIGMAS_PLANES
-    ]
-    weights = np.array([row / row.sum(axis=1, keepdims=True) for row in rows], np.float32)
-    weights.flags.writeable = False
-    return weights
+def fuse_scales(stack: PlaneWindow, index: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Return the planes that are sharp at every scale, guided by the depth."""
+    count = len(stack.planes)
+    noise = multiscale.least_noise(stack.read_as_stored, count, noise_variance)
+    return multiscale.fuse_scales(stack.read_as_stored, count, index, sigma, noise)
 
 
-@kernel
-def _blend(values, index, weights):  # type: ignore[no-untyped-def]
-    """Blend the planes around a depth.
-
-    Weights of planes before the first or after the last are distributed over the others.
-
-    Parameters
-    ----------
-    values : (Z, Y, X, C) uint8, uint16 or float32
-    index : (Y, X) float32
-        Fractional plane index of the depth.
-    weights : (blends, steps + 1, planes) float32
-        See `blend_weights`.
-
-    Returns
-    -------
-    (blends, Y, X, C) float32
-    (Y, X) int64
-        Index along the second axis of `weights`, for each pixel.
-    """
-    count, height, width, channels = values.shape
-    blend_count, _, size = weights.shape
-    blends = np.zeros((blend_count, height, width, channels), np.float32)
-    depth_step = np.empty((height, width), np.int64)
-    for y in range(height):
-        for x in range(width):
-            below = min(int(index[y, x]), count - 1)
-            step = int((index[y, x] - below) * np.float32(DEPTH_STEPS_PER_PLANE) + np.float32(0.5))
-            depth_step[y, x] = step
-            first = max(BLEND_RADIUS_PLANES - below, 0)
-            last = min(size, count - below + BLEND_RADIUS_PLANES)
-            for d in range(first, last):
-                k = below + d - BLEND_RADIUS_PLANES
-                for c in range(channels):
-                    value = np.float32(values[k, y, x, c])
-                    for j in range(blend_count):
-                        blends[j, y, x, c] += weights[j, step, d] * value
-            if last - first < size:
-                for j in range(blend_count):
-                    total = np.float32(0)
-                    for d in range(first, last):
-                        total += weights[j, step, d]
-                    for c in range(channels):
-                        blends[j, y, x, c] /= total
-    return blends, depth_step
-
-
-def blend_pyramids(stack: _PlaneWindow, index: np.ndarray) -> np.ndarray:
-    """Return the image of a Laplacian pyramid whose coarser levels blend more planes."""
-    sums: list[np.ndarray] = []
-    totals: list[np.ndarray] = []
-    for k in range(len(stack.planes)):
-        for level, band in enumerate(_laplacian_pyramid(stack.read(k))):
-            sigma = np.float32(FINEST_SIGMA_PLANES * SIGMA_GROWTH**level)
-            weight = np.exp(-(((index - np.float32(k)) / sigma) ** 2) / 2)
-            for _ in range(level):
-                weight = cv2.pyrDown(weight)
-            if k == 0:
-                sums.append(np.zeros_like(band))
-                totals.append(np.full(weight.shape, TINY))
-            sums[level] += band * _with_channels(weight, band)
-            totals[level] += weight
-    bands = [s / _with_channels(t, s) for s, t in zip(sums, totals, strict=True)]
-    result = bands[-1]
-    for band in bands[-2::-1]:
-        result = cv2.pyrUp(result, dstsize=(band.shape[1], band.shape[0])) + band
-    return result
-
-
-def noise_variance(image: np.ndarray) -> np.ndarray:
-    """Return the local variance of the noise, at every `NOISE_STEP_PX` pixels.
-
-    Second differences along both axes remove smooth structure; for independent noise they have 36
-    times its variance (Immerkær 1996, doi:10.1006/cviu.1996.0060).
-    """
-    second_difference = np.array([1.0, -2.0, 1.0])
-    residual = cv2.sepFilter2D(image, cv2.CV_32F, second_difference, second_difference)
-    size = tuple(-(-n // NOISE_STEP_PX) for n in residual.shape[1::-1])
-    energy = cv2.resize(residual**2, size, interpolation=cv2.INTER_AREA)
-    return cv2.GaussianBlur(energy, (0, 0), NOISE_SIGMA_PX / NOISE_STEP_PX) / 36
-
-
-def _laplacian_pyramid(image: np.ndarray) -> list[np.ndarray]:
-    """Return the differences between levels from fine to coarse, then the coarsest level."""
-    bands = []
-    for _ in range(MAX_PYRAMID_LEVELS):
-        if min(image.shape[:2]) < MIN_PYRAMID_SIZE_PX:
-            break
-        coarse = cv2.pyrDown(image)
-        bands.append(image - cv2.pyrUp(coarse, dstsize=(image.shape[1], image.shape[0])))
-        image = coarse
-    return [*bands, image]
-
-
-def _with_channels(weight: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Return (…, Y, X) `weight` so that it broadcasts with the channels of `image`."""
-    return weight if image.ndim == 2 else weight[..., None]
-
-
-FUSIONS: dict[Fusion, Callable[[_PlaneWindow, np.ndarray], np.ndarray]] = {
+FUSIONS: dict[Fusion, Callable[[PlaneWindow, np.ndarray, np.ndarray], np.ndarray]] = {
+    "multiscale": fuse_scales,
     "noise_aware": blend_by_noise,
     "linear": blend_linearly,
     "nearest": nearest_plane,
-    "pyramid": blend_pyramids,
 }

@@ -5,6 +5,7 @@ the command line, loads no numerical library.
 """
 
 import difflib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -33,7 +34,17 @@ Prefer = Literal["sharpest", "first", "last"]
 _Step = Literal["message_passing", "graph_cut", "least_squares", "weighted_median", "none"]
 Refinement = Literal["message_passing+least_squares", "graph_cut+weighted_median", _Step]
 SMOOTHNESS = checks.Range(0.0, 100.0, 0.1)
-Fusion = Literal["noise_aware", "linear", "nearest", "pyramid"]
+Fusion = Literal["multiscale", "noise_aware", "linear", "nearest"]
+FORMER_FUSIONS = {"pyramid": "multiscale"}  # of earlier versions, and what replaces them
+
+
+def current_fusion(name: Any) -> Any:
+    """Return the fusion that replaces `name`, with a warning, or `name` if none does."""
+    if name not in FORMER_FUSIONS:
+        return name
+    new = FORMER_FUSIONS[name]
+    warnings.warn(f"fusion {name} is deprecated, use {new}", DeprecationWarning, stacklevel=4)
+    return new
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +88,10 @@ class Recipe:
         Weight of the neighbouring pixels relative to the pixel's own focus curve. 0 turns
         refinement off.
     fusion : str
-        Composition of the all-in-focus image: the two planes nearest to the depth, more planes
-        where there is only noise (noise_aware); always two planes (linear); the nearest plane
-        (nearest); or a Laplacian pyramid of all planes (pyramid).
+        Composition of the all-in-focus image: at every scale the planes that are sharp there, near
+        the depth where it is certain (multiscale); the two planes nearest to the depth, more planes
+        where there is only noise (noise_aware); always two planes (linear); or the nearest plane,
+        which keeps measured intensities (nearest).
 
     Raises
     ------
@@ -98,9 +110,10 @@ class Recipe:
     prefer: Prefer = "sharpest"
     refinement: Refinement = "message_passing+least_squares"
     smoothness: Annotated[float, SMOOTHNESS] = 1.0
-    fusion: Fusion = "noise_aware"
+    fusion: Fusion = "multiscale"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "fusion", current_fusion(self.fusion))
         for name, hint in get_type_hints(type(self), include_extras=True).items():
             if get_origin(hint) is Literal:
                 checks.check_choice(name, getattr(self, name), get_args(hint))

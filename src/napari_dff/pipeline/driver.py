@@ -193,8 +193,8 @@ def refine_by_recipe(
 
 
 def fuse_by_recipe(
-    recipe: Recipe, stack: FocalStack, depth: np.ndarray, progress: Progress
+    recipe: Recipe, stack: FocalStack, depth: DepthMap, progress: Progress
 ) -> np.ndarray:
     """Call `all_in_focus` with the settings of a recipe."""
-    settings = {**tile.settings_of(recipe, "fusion"), "progress": progress}
-    return all_in_focus(stack.planes, depth, stack.positions, **settings)
+    settings: dict[str, Any] = {"fusion": recipe.fusion, "uncertainty": depth.uncertainty}
+    return all_in_focus(stack.planes, depth.depth, stack.positions, **settings, progress=progress)

@@ -12,8 +12,9 @@ import numpy as np
 import psutil
 
 from napari_dff.curve.volume import VOLUMES_PER_WINDOW, WINDOW_MARGIN_PX
+from napari_dff.fusion.fuse import fusion_values, max_source_margin
 from napari_dff.model import checks
-from napari_dff.model.recipe import Recipe
+from napari_dff.model.recipe import Fusion, Recipe
 from napari_dff.model.stack import FocalStack
 from napari_dff.pipeline import tile
 from napari_dff.refinement.message_passing import MESSAGE_MARGIN_PX, MESSAGE_VOLUMES
@@ -28,10 +29,9 @@ from napari_dff.runtime.windows import GRID_PX, Window, full_window, plan_window
 MEMORY_MB = checks.Range(0.0, 1e9, 1.0)
 KERNEL_MB = 130.0  # of libraries and kernels that are not loaded yet
 ALIGNMENT_MB = 50.0  # more of them if planes are aligned
-MAP_BYTES_PX = {False: 45, True: 115}  # of maps, without and with refinement
+MAP_BYTES_PX = {False: 53, True: 123}  # of maps, without and with refinement
 GRAPH_BYTES_PX, GRAPH_BYTES_VOXEL = 200, 16  # of a graph cut
 RESULT_BYTES_PX = 40  # of results in memory
-FUSION_IMAGES = 24  # float32 images of a window during fusion
 PASSING_VOLUMES = 3.5  # float32 volumes of a window during message passing
 STRIP_MB = 35  # of the strips that one thread reads during alignment
 FREE_MEMORY_FRACTION = 0.8  # of the free memory that a run may use without a limit
@@ -188,12 +188,17 @@ class _MemoryModel:
     def largest_tile(self, tiles: list[Window]) -> float:
         """The largest tile with its margins."""
         margin = 2 * tile.tile_margin(self._recipe) + GRID_PX
-        side = max(max(window.shape) for window in tiles) + margin
-        source_side = side + 2 * tile.focus_margin(self._recipe)
+        tile_side = max(max(window.shape) for window in tiles)
+        side, image_side = (
+            tile_side + margin,
+            tile_side + 2 * max_source_margin(self._recipe.fusion),
+        )
+        source_side = max(side + 2 * tile.focus_margin(self._recipe), image_side)
         height, width = self.shape
-        outer = min(side, height), min(side, width)
-        source = min(source_side, height), min(source_side, width)
-        pixels = np.prod(source) + self._others * np.prod(outer)
+        outer, source, image_source = (
+            (min(each, height), min(each, width)) for each in (side, source_side, image_side)
+        )
+        pixels = np.prod(source) + self._others * np.prod(image_source)
         planes = self._count * self._voxel_bytes * pixels / 1e6
         return float(planes + self._maps(outer) + self._windows(outer))
 
@@ -212,16 +217,18 @@ class _MemoryModel:
 
     def _maps(self, shape: tuple[int, int]) -> float:
         quantized = self._count if self._refines else 0
-        pixel = MAP_BYTES_PX[self._refines] + quantized + self._voxel_bytes * (1 + self._others)
+        images = 1 + self._refines + self._others
+        pixel = MAP_BYTES_PX[self._refines] + quantized + self._voxel_bytes * images
         if self._refines and "graph_cut" in self._recipe.refinement:  # solves all pixels at once
             pixel += GRAPH_BYTES_PX + GRAPH_BYTES_VOXEL * self._count
         return float(pixel * np.prod(shape) / 1e6)
 
     def _windows(self, shape: tuple[int, int]) -> float:
         """All windows in progress, in the step that needs most."""
+        fusions: set[Fusion] = {self._recipe.fusion, tile.GUIDE_FUSION}
         values = [
             _window_values(shape, round(VOLUMES_PER_WINDOW * self._count), WINDOW_MARGIN_PX),
-            _window_values(shape, FUSION_IMAGES * self._colours, tile.MARGIN_PX),
+            *(fusion_values(shape, self._colours, each) / thread_count() for each in fusions),
         ]
         if self._refines and "message_passing" in self._recipe.refinement:
             planes = MESSAGE_VOLUMES * self._count

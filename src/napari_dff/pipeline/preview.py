@@ -99,8 +99,8 @@ def reconstruct_region(
     valid : (Y, X) bool array, optional
         Where every plane has data, for the whole plane; everywhere when None.
     fuse : bool
-        If False, the image is that of the depth before refinement, and the uncertainty is from
-        noise alone, which takes less time.
+        If False, the image is the guide image of the refinement, and the uncertainty is from noise
+        alone, which takes less time.
     progress : Progress
         Wraps the loops over windows; may raise to cancel.
 

@@ -16,10 +16,10 @@ import numpy as np
 from napari_dff.curve.volume import FocusVolume, FocusVolumeView, QuantizedFocusVolume
 from napari_dff.depth.estimation import estimate_depth, locate_depth
 from napari_dff.focus import focus_radius, lazy_focus_volume
-from napari_dff.fusion.fuse import all_in_focus
+from napari_dff.fusion.fuse import all_in_focus, fuse_window, source_window
 from napari_dff.imaging.images import luminance
 from napari_dff.model.depth_map import DepthMap
-from napari_dff.model.recipe import Recipe
+from napari_dff.model.recipe import Fusion, Recipe
 from napari_dff.refinement import (
     HintField,
     SharedStatistics,
@@ -34,12 +34,13 @@ from napari_dff.runtime.progress import Progress, with_location
 from napari_dff.runtime.windows import GRID_PX, Window
 
 # Margin around a tile that influences
-MARGIN_PX = 40  # its depth before refinement and its image
+MARGIN_PX = 64  # its depth before refinement and its image
 NOISE_MARGIN_PX = 64  # its uncertainty
 REFINEMENT_MARGIN_PX = 96  # its refined depth, so that tiles join without seams
 SAMPLE_ROWS, SAMPLE_SIDE_PX = 3, 192  # 3 × 3 small tiles, from which statistics are estimated
 MIN_FOCUS_FRACTION = 0.01  # of the sample pixels must be in focus to estimate a slope
 SLOPE_DISTANCE_PX = 8  # between the pixels from which a slope is computed
+GUIDE_FUSION: Fusion = "noise_aware"  # of the guide image of the refinement
 T = TypeVar("T")
 DepthReader = Callable[[Window], DepthMap]
 
@@ -109,7 +110,7 @@ def compute_tile(
 ) -> TileResult:
     """Compute one tile with `margin` pixels around it: focus, depth, refinement and fusion.
 
-    If `fast`, uncertainty is from the curves alone, and the image is at the unrefined depth.
+    If `fast`, uncertainty is from the curves alone, and the image is that of `guide_image`.
     """
     outer = window.expand(margin, stack.shape)
     inner, valid = window.slices_in(outer), stack.valid(outer)
@@ -118,34 +119,44 @@ def compute_tile(
     def read(planes: Any, window: Window) -> np.ndarray:
         return read_window(planes, window)[stack.used]
 
-    def fuse(planes: np.ndarray, depth: DepthMap) -> np.ndarray:
-        settings = {**settings_of(recipe, "fusion"), "progress": progress}
-        return all_in_focus(planes, depth.depth, positions, **settings)
-
+    image_source = source_window(window, stack.shape, recipe.fusion)
     if stack.known_depth is not None:
         estimate = refined = stack.known_depth(outer)
-        image = fuse(read(stack.planes, outer), estimate)
+        planes = read(stack.planes, image_source)
     else:
         source = outer.expand(focus_margin(recipe), stack.shape)
-        planes = read(stack.planes, source)
-        volume = focus_volume(planes, recipe, outer, source)
+        covered = source.union(image_source)
+        planes = read(stack.planes, covered)
+        part = planes[(slice(None), *source.slices_in(covered))]
+        volume = focus_volume(part, recipe, outer, source)
         if has_refinement(recipe):  # reads the curves several times
             volume = QuantizedFocusVolume(volume)
         find_depth = locate_depth if fast else estimate_depth
         estimate = find_depth(volume, positions, recipe.peak, recipe.prefer, progress)
         estimate.uncertainty[~valid] = np.inf
-        planes = planes[(slice(None), *outer.slices_in(source))]
-        image, refined = fuse(planes, estimate), estimate
+        refined = estimate
+        if has_refinement(recipe) or fast:
+            part = planes[(slice(None), *outer.slices_in(covered))]
+            guide = guide_image(part, estimate.depth, positions, progress)
         if has_refinement(recipe):
-            settings = recipe.refinement, recipe.smoothness, image, progress
+            settings = recipe.refinement, recipe.smoothness, guide, progress
             fixed = None if earlier is None else _fixed_depth(earlier, window, outer, stack)
             refined = refine_volume(
                 estimate, volume, positions, *settings, shared=shared, fixed=fixed
             )
-            if not fast:
-                image = fuse(planes, refined)
-    others = (fuse(read(each, outer), refined)[inner] for each in stack.other_channels)
-    images = (image[inner], *others)
+        planes = planes[(slice(None), *image_source.slices_in(covered))]
+    if fast:
+        images: tuple[np.ndarray, ...] = (guide[inner],)
+    else:
+        depth, error = (_extend(values, outer, image_source) for values in refined[1:])
+        inner_window = window.shift(-image_source.top, -image_source.left)
+
+        def fuse(planes: np.ndarray) -> np.ndarray:
+            arrays = planes, depth, error, positions
+            return fuse_window(*arrays, inner_window, recipe.fusion, progress)
+
+        others = (fuse(read(each, image_source)) for each in stack.other_channels)
+        images = (fuse(planes), *others)
     inner_estimate = inner_refined = _crop(estimate, inner, stack)
     if refined is not estimate:
         inner_refined = _crop(refined, inner, stack)
@@ -158,6 +169,25 @@ def _crop(depth_map: DepthMap, inner: tuple[slice, slice], stack: AlignedStack) 
     if not isinstance(stack.used, slice):
         index = stack.used.astype(index.dtype)[index]
     return DepthMap(index, depth, uncertainty)
+
+
+def guide_image(
+    planes: np.ndarray, depth: np.ndarray, positions: np.ndarray, progress: Progress
+) -> np.ndarray:
+    """Return the guide image of the refinement, blended by depth: it shows the edges of the depth.
+
+    It does not depend on the recipe, so neither does the depth depend on the choice of fusion.
+    """
+    return all_in_focus(planes, depth, positions, fusion=GUIDE_FUSION, progress=progress)
+
+
+def _extend(values: np.ndarray, window: Window, outer: Window) -> np.ndarray:
+    """Return `values` of `window` in another one; outside, the nearest value."""
+    if window == outer:
+        return values
+    rows = np.clip(np.arange(outer.top, outer.bottom), window.top, window.bottom - 1)
+    columns = np.clip(np.arange(outer.left, outer.right), window.left, window.right - 1)
+    return values[np.ix_(rows - window.top, columns - window.left)]
 
 
 def focus_volume(planes: np.ndarray, recipe: Recipe, window: Window, source: Window) -> FocusVolume:

@@ -58,10 +58,10 @@ class _CheckedCache(FunctionCache):
             warnings.warn(message, stacklevel=2)
 
 
-def _jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+def _jit(*, exact: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Any]:
     # Sums may be reordered, and no value may be NaN. Infinities are allowed, but test for them by
     # "< np.inf": numba's isfinite computes a NaN.
-    fast = {"contract", "reassoc", "nsz", "arcp", "nnan"}
+    fast = False if exact else {"contract", "reassoc", "nsz", "arcp", "nnan"}
     compiler = numba.njit(nogil=True, fastmath=fast, error_model="numpy", **options)
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -79,6 +79,8 @@ kernel = _jit()
 # a copy from another kernel, compiled with other rounding: the run that compiles and the next run
 # would then differ in their last bits.
 inline_kernel = _jit(forceinline=True)
+# For vectorized loops that must round alike at any place in a row, and for functions they call.
+exact_kernel = _jit(exact=True, forceinline=True)
 
 
 class _CompileListener(event.Listener):

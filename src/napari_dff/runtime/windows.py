@@ -35,11 +35,21 @@ class Window(NamedTuple):
         """Index of the window in a plane."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
-    def expand(self, margin: int, shape: tuple[int, int]) -> "Window":
-        """Add `margin` pixels on every side, then round out to `GRID_PX`, within a plane."""
-        top, left = (max(0, (i - margin) // GRID_PX * GRID_PX) for i in (self.top, self.left))
+    def shift(self, rows: int, columns: int) -> "Window":
+        """Return the window moved down and to the right."""
+        top, left = self.top + rows, self.left + columns
+        return Window(top, self.bottom + rows, left, self.right + columns)
+
+    def union(self, other: "Window") -> "Window":
+        """Return the smallest window that contains both."""
+        top, left = min(self.top, other.top), min(self.left, other.left)
+        return Window(top, max(self.bottom, other.bottom), left, max(self.right, other.right))
+
+    def expand(self, margin: int, shape: tuple[int, int], grid: int = GRID_PX) -> "Window":
+        """Add `margin` pixels on every side, then round out to multiples of `grid`, in a plane."""
+        top, left = (max(0, (i - margin) // grid * grid) for i in (self.top, self.left))
         bottom, right = (
-            min(size, -(-(end + margin) // GRID_PX) * GRID_PX)
+            min(size, -(-(end + margin) // grid) * grid)
             for end, size in zip((self.bottom, self.right), shape, strict=True)
         )
         return Window(top, bottom, left, right)

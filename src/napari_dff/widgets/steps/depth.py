@@ -13,7 +13,7 @@ from napari_dff.model.stack import FocalStack
 from napari_dff.pipeline.driver import fuse_by_recipe
 from napari_dff.pipeline.quality import advice
 from napari_dff.pipeline.sinks import ArraySink
-from napari_dff.pipeline.tile import MARGIN_PX, TileResult
+from napari_dff.pipeline.tile import MARGIN_PX, AlignedStack, TileResult, compute_tile
 from napari_dff.runtime.lazy import read_window
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window, full_window
@@ -42,7 +42,7 @@ class MapsStep(StepWidget):
             depth = DepthMap(*map(np.array, depth))  # copies, as these may be data of a layer
             channels = range(len(acquisition.channels))
             stacks = [acquisition.channel_stack(index, channel) for channel in channels]
-            images = tuple(fuse_by_recipe(recipe, each, depth.depth, located) for each in stacks)
+            images = tuple(fuse_by_recipe(recipe, each, depth, located) for each in stacks)
             window, valid = full_window(depth.depth.shape), arrays["valid"]
             sink.write_tile(index, TileResult(window, depth, depth, images, valid))
         return maps_of(sink, acquisition)
@@ -53,13 +53,14 @@ class MapsStep(StepWidget):
         outer = window.expand(MARGIN_PX, stack.planes.shape[1:3])
         parts = {role: np.asarray(array[(..., *outer.slices)]) for role, array in arrays.items()}
         part = replace(stack, planes=read_window(stack.planes, outer))
-        depth = self.compute_stack(StackInput(part, recipe, parts), progress).depth
-        image = fuse_by_recipe(recipe, part, depth, progress)
-        inner = window.slices_in(outer)
-        look = picture_look(image[inner], rgb=image.ndim == 3)
+        depth = self.compute_stack(StackInput(part, recipe, parts), progress)
+        aligned = AlignedStack(stack.planes, stack.positions, known_depth=lambda _: depth)
+        result = compute_tile(aligned, recipe, window, margin=MARGIN_PX, progress=progress)
+        image = result.images[0]
+        look = picture_look(image, rgb=image.ndim == 3)
         return [
-            ResultLayer("preview all in focus", image[inner], look),
-            depth_preview(stack, depth[inner]),
+            ResultLayer("preview all in focus", image, look),
+            depth_preview(stack, result.refined.depth),
         ]
 
     def add_layers(self, run: RunLayers, result: Any, **metadata: Any) -> Iterator[None]:

@@ -9,10 +9,10 @@ from magicgui.widgets import Widget
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
-from napari_dff.imaging.images import luminance
 from napari_dff.model.acquisition import Index
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.pipeline.driver import refine_by_recipe
+from napari_dff.pipeline.tile import guide_image
 from napari_dff.refinement import NO_HINT, PreviousResult
 from napari_dff.runtime.progress import Progress
 from napari_dff.widgets.app.layers import plugin_metadata, require_layer
@@ -45,9 +45,9 @@ class RefineWidget(MapsStep):
         return self.hints.widgets
 
     def input_layers(self, source: Image) -> dict[str, Layer]:
-        """Return the estimate, its focus volume, the guide image, and the hints if any."""
+        """Return the estimate, its focus volume, and the hints if any."""
         step = "Depth and all-in-focus"
-        roles = ("plane index", "depth", "uncertainty", "all in focus")
+        roles = ("plane index", "depth", "uncertainty")
         layers = {role: require_layer(self._viewer, role, source, step) for role in roles}
         layers["focus"] = require_layer(self._viewer, "focus", source, "Focus measure")
         if self.hints.layer.value is not None:
@@ -68,10 +68,9 @@ class RefineWidget(MapsStep):
         return super().setting_changes(layer)
 
     def input_arrays(self, source: Image, layers: dict[str, Layer], index: Index) -> Arrays:
-        """Return the data of the layers; the guide image in grey, the hints as (Y, X) int32."""
+        """Return the data of the layers; the hints as (Y, X) int32."""
         others = {role: layer for role, layer in layers.items() if role != "hints"}
         arrays = super().input_arrays(source, others, index)
-        arrays["all in focus"] = luminance(arrays["all in focus"])
         if "hints" in layers:
             arrays["hints"] = hints_of(layers["hints"], source, index)
         key = (astuple(self.recipe()), *(version(layer) for layer in (source, *others.values())))
@@ -89,7 +88,8 @@ class RefineWidget(MapsStep):
         is_preview = previous is not None and previous.hints.shape != index.shape  # of a window
         if key != self._prepared[0] or is_preview:
             previous = None
-        hints, guide = arrays.get("hints"), arrays["all in focus"]
+        hints = arrays.get("hints")
+        guide = guide_image(stack.planes, estimate.depth, stack.positions, progress)
         return refine_by_recipe(
             recipe, stack, estimate, focus, guide, progress, hints=hints, previous=previous
         )

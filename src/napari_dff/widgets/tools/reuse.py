@@ -11,6 +11,7 @@ from napari.viewer import Viewer
 
 from napari_dff.fusion.fuse import all_in_focus
 from napari_dff.model.acquisition import channel_axis
+from napari_dff.model.recipe import Recipe
 from napari_dff.registration import resample
 from napari_dff.runtime.lazy import take
 from napari_dff.runtime.progress import Progress
@@ -20,7 +21,7 @@ from napari_dff.widgets.app.controls import labelled_column
 from napari_dff.widgets.app.layers import plugin_metadata, role_of, settings_of
 from napari_dff.widgets.app.runs import RunControls, RunLayers
 from napari_dff.widgets.app.task_widget import show_errors
-from napari_dff.widgets.tools.tool import Tool
+from napari_dff.widgets.tools.tool import Tool, related_layer
 
 
 class AppliedResult(NamedTuple):
@@ -28,6 +29,7 @@ class AppliedResult(NamedTuple):
 
     transforms: np.ndarray | None  # (S, Z, 3, 3), plane → reference
     depth: np.ndarray | None  # (S, Y, X); None to apply the alignment alone
+    uncertainty: np.ndarray | None  # (S, Y, X), of the depth
     positions: list[np.ndarray]  # (Z,) focus positions for each depth, in the same unit
     fusion: Any  # as in `Recipe`
 
@@ -113,15 +115,17 @@ class ReuseWidget(Tool):
         if transforms is not None:
             transforms = np.asarray(transforms).reshape(-1, *np.shape(transforms)[-3:])
         if role_of(used) == "aligned":
-            return AppliedResult(transforms, None, [], None)
+            return AppliedResult(transforms, None, None, [], None)
         if role_of(used).startswith("levelled"):
             raise ValueError(f"{used.name!r} is levelled: choose the depth it was made from")
         depth = np.asarray(used.data).reshape(-1, *layers.plane_shape(used))
+        other = related_layer(self._viewer, used, "uncertainty")
+        uncertainty = None if other is None else np.asarray(other.data).reshape(depth.shape)
         all_positions = np.asarray(metadata["positions"])
         indices = np.ndindex(layers.leading_shape(used))
         positions = [layers.at_index(all_positions, index, 1) for index in indices]
-        fusion = settings_of(used).get("fusion", "noise_aware")
-        return AppliedResult(transforms, depth, positions, fusion)
+        fusion = settings_of(used).get("fusion", Recipe().fusion)
+        return AppliedResult(transforms, depth, uncertainty, positions, fusion)
 
 
 def _result_shape(layer: Layer, min_length: int = 1) -> tuple[int, ...]:
@@ -152,7 +156,13 @@ def _apply(
         if result.depth is not None:
             number %= len(result.depth)
             depth, positions = result.depth[number], result.positions[number]
-            image = all_in_focus(image, depth, positions, fusion=result.fusion, progress=progress)
+            error = None if result.uncertainty is None else result.uncertainty[number]
+            settings: dict[str, Any] = {
+                "uncertainty": error,
+                "fusion": result.fusion,
+                "progress": progress,
+            }
+            image = all_in_focus(image, depth, positions, **settings)
         images.append(np.asarray(image))
     return np.stack(images).reshape(*numbers.shape, *images[0].shape)
 

@@ -1,0 +1,99 @@
+"""Bands of a plane, the levels of a Laplacian pyramid, and their sharpness: see `multiscale`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from napari_dff.imaging.images import luminance
+
+LEVEL_COUNT = 4  # of bands; the mean of the planes at 1/16 of their size remains
+SHARPNESS_SIGMA_PX, SHARPNESS_WINDOW_PX = 1.1, 5  # in which band energy is averaged, at its level
+SHARPNESS_FLOOR = 80.0  # c: energies below it, over that of noise, hardly select a plane
+GUIDE_POWER = 0.65  # q: on g of the next coarser level
+MIN_LOG_PRIOR = -40.0  # of planes so unlikely that ε decides; denormal numbers would be slow
+MAX_SHARPNESS = 1e12  # so that squares of weights stay within float32
+NEIGHBOURS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.uint8)
+
+
+class Band(NamedTuple):
+    """One band of a plane, and its weights."""
+
+    values: np.ndarray  # (C, Y, X) float32
+    gain: np.ndarray  # (Y, X) float32: g
+    sharpness: np.ndarray  # (Y, X) float32: e
+    prior: np.ndarray  # (Y, X) float32: p
+
+
+def pyramid(image: np.ndarray) -> list[np.ndarray]:
+    """Return `image` and its halvings."""
+    levels = [image]
+    for _ in range(LEVEL_COUNT):
+        levels.append(cv2.pyrDown(levels[-1]))
+    return levels
+
+
+def divide_plane(
+    plane: np.ndarray, log_prior: np.ndarray, noise: list[np.ndarray], covered: np.ndarray | None
+) -> list[Band]:
+    """Return the bands of a plane."""
+    channels = [plane] if plane.ndim == 2 else np.moveaxis(plane, -1, 0)
+    bands = [split_bands(np.ascontiguousarray(channel, np.float32)) for channel in channels]
+    values = [np.stack(level) for level in zip(*bands, strict=True)]
+    sharpness = _sharpness(luminance(plane), noise)
+    gains = _guided(sharpness)
+    if covered is not None:
+        _discount(gains, sharpness, covered)
+    np.maximum(log_prior, np.float32(MIN_LOG_PRIOR), out=log_prior)
+    priors = pyramid(cv2.exp(log_prior, dst=log_prior))
+    return list(map(Band, values, gains, sharpness, priors))
+
+
+def double(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return `image` at the next finer level, whose shape is (Y, X, …)."""
+    return cv2.pyrUp(image, dstsize=(shape[1], shape[0]))
+
+
+def split_bands(image: np.ndarray) -> list[np.ndarray]:
+    """Return the differences between levels from fine to coarse, then the coarsest level."""
+    levels = pyramid(image)
+    for level in range(LEVEL_COUNT):
+        smooth = double(levels[level + 1], levels[level].shape)
+        levels[level] = cv2.subtract(levels[level], smooth, dst=smooth)
+    return levels
+
+
+def _sharpness(plane: np.ndarray, noise: list[np.ndarray]) -> list[np.ndarray]:
+    """Return the energy of each band over that of noise, at least 1; of the rest, that of the last.
+
+    Single pixels outside the range of their neighbours, such as hot ones, are limited to it.
+    """
+    low, high = cv2.erode(plane, NEIGHBOURS), cv2.dilate(plane, NEIGHBOURS)
+    bands = split_bands(cv2.max(cv2.min(plane, high, dst=high), low, dst=low))
+    window, sharpness = (SHARPNESS_WINDOW_PX, SHARPNESS_WINDOW_PX), []
+    for band, variance in zip(bands, noise, strict=False):
+        np.multiply(band, band, out=band)
+        energy = cv2.GaussianBlur(band, window, SHARPNESS_SIGMA_PX)
+        np.divide(energy, variance, out=energy)
+        sharpness.append(np.clip(energy, np.float32(1), np.float32(MAX_SHARPNESS), out=energy))
+    return [*sharpness, cv2.pyrDown(cv2.sqrt(sharpness[-1])) ** 2]
+
+
+def _guided(sharpness: list[np.ndarray]) -> list[np.ndarray]:
+    """Return g of all levels from their sharpness e, from coarse to fine."""
+    gains = [sharpness[-1] + np.float32(SHARPNESS_FLOOR)]
+    guide = np.ones_like(gains[0])
+    for energy in sharpness[-2::-1]:
+        guide = double(cv2.pow(guide, GUIDE_POWER), energy.shape)
+        guide *= energy + np.float32(SHARPNESS_FLOOR)
+        gains.append(guide)
+    return gains[::-1]
+
+
+def _discount(gains: list[np.ndarray], sharpness: list[np.ndarray], covered: np.ndarray) -> None:
+    """Reduce g and e where a plane has no data, and next to it as far as filters reach."""
+    for level, share in enumerate(pyramid(covered.astype(np.float32))):
+        factor = np.maximum(share**64, np.float32(1e-15))
+        gains[level], sharpness[level] = gains[level] * factor, sharpness[level] * factor
