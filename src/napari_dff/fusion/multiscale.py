@@ -74,9 +74,9 @@ class _Sums(NamedTuple):
     noise: np.ndarray  # (4, Y, X): of v, v², w² and w v
 
     @classmethod
-    def zeros(cls, shape: tuple[int, ...], *, reduces_noise: bool) -> _Sums:
+    def zeros(cls, shape: tuple[int, ...], level: int) -> _Sums:
         """Return sums of no plane, for bands of `shape` (C, Y, X)."""
-        fine = shape[1:] if reduces_noise else (0, 0)
+        fine = shape[1:] if level < NOISE_LEVEL_COUNT else (0, 0)
         shapes = shape[1:], shape, shape[1:], (shape[0], *fine), (4, *fine)
         return cls(*(np.zeros(each, np.float32) for each in shapes))
 
@@ -131,10 +131,7 @@ def fuse_scales(
         for plane in planes:
             np.minimum(low, plane, out=low)
             np.maximum(high, plane, out=high)
-        if not sums:
-            fine = [level < NOISE_LEVEL_COUNT for level in range(LEVEL_COUNT + 1)]
-            pairs = zip(bands[0], fine, strict=True)
-            sums = [_Sums.zeros(band.values.shape, reduces_noise=each) for band, each in pairs]
+        sums = sums or [_Sums.zeros(band.values.shape, i) for i, band in enumerate(bands[0])]
 
         def add(part: tuple[int, slice], bands: Any = bands, sums: list[_Sums] = sums) -> None:
             level, rows = part

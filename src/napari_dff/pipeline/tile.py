@@ -139,10 +139,10 @@ def compute_tile(
             part = planes[(slice(None), *outer.slices_in(covered))]
             guide = guide_image(part, estimate.depth, positions, progress)
         if has_refinement(recipe):
-            settings = recipe.refinement, recipe.smoothness, guide, progress
+            method = recipe.refinement, recipe.smoothness, guide, progress
             fixed = None if earlier is None else _fixed_depth(earlier, window, outer, stack)
             refined = refine_volume(
-                estimate, volume, positions, *settings, shared=shared, fixed=fixed
+                estimate, volume, positions, *method, shared=shared, fixed=fixed
             )
         planes = planes[(slice(None), *image_source.slices_in(covered))]
     if fast:
@@ -150,10 +150,10 @@ def compute_tile(
     else:
         depth, error = (_extend(values, outer, image_source) for values in refined[1:])
         inner_window = window.shift(-image_source.top, -image_source.left)
+        settings = inner_window, recipe.fusion, progress
 
         def fuse(planes: np.ndarray) -> np.ndarray:
-            arrays = planes, depth, error, positions
-            return fuse_window(*arrays, inner_window, recipe.fusion, progress)
+            return fuse_window(planes, depth, error, positions, *settings)
 
         others = (fuse(read(each, image_source)) for each in stack.other_channels)
         images = (fuse(planes), *others)
