@@ -19,14 +19,18 @@ from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.result import Reconstruction
 from napari_dff.model.stack import MIN_CONTRAST, NO_CONTRAST_MESSAGE, FocalStack
-from napari_dff.pipeline import tile
-from napari_dff.pipeline.blank_planes import describe, find_blank_planes, used_planes
+from napari_dff.pipeline import plane_checks, tile
 from napari_dff.pipeline.planning import Plan, make_plan
 from napari_dff.pipeline.sinks import ArraySink, Sink
 from napari_dff.refinement import refine
 from napari_dff.registration import align_lazily, load_aligned
 from napari_dff.runtime.lazy import load_planes
 from napari_dff.runtime.progress import Progress, no_progress
+
+WRONG_ORDER_MESSAGE = (
+    "planes are more alike to others than to their neighbours, as of shuffled files or of a sweep "
+    "there and back: check their order, or keep one sweep"
+)
 
 
 def depth_from_focus(
@@ -127,10 +131,14 @@ def _align_stack(
     options: dict[str, Any] = {"transforms": lazy.transforms, "progress": progress}
     others = tuple(align_lazily(channel, recipe, **options) for channel in other_channels)
     alignment = dataclasses.replace(lazy, planes=stack.planes)
-    blank = find_blank_planes(planes)
+    blank = plane_checks.find_blank_planes(planes)
     if blank:
-        warnings.warn(f"{describe(blank)}, and no influence on the result", stacklevel=2)
-    used = used_planes(len(stack.positions), blank)
+        warnings.warn(
+            f"{plane_checks.describe(blank)}, and no influence on the result", stacklevel=2
+        )
+    if plane_checks.is_order_wrong(planes, blank):
+        warnings.warn(WRONG_ORDER_MESSAGE, stacklevel=2)
+    used = plane_checks.used_planes(len(stack.positions), blank)
     aligned = tile.AlignedStack(planes, stack.positions, others, alignment=alignment, used=used)
     if lazy.is_identity and (plan.fits_in_memory or not isinstance(planes, np.ndarray)):
         return aligned

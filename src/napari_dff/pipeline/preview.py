@@ -14,7 +14,7 @@ from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.stack import FocalStack
 from napari_dff.pipeline import tile
-from napari_dff.pipeline.blank_planes import find_used_planes
+from napari_dff.pipeline.plane_checks import find_used_planes
 from napari_dff.runtime.lazy import read_window
 from napari_dff.runtime.progress import Progress, no_progress
 from napari_dff.runtime.windows import Window, full_window

@@ -1,11 +1,11 @@
-"""Planes without contrast are named and have no influence."""
+"""Planes without contrast are named and have no influence; a wrong order is reported."""
 
 import numpy as np
 import pytest
 
 from napari_dff import FocalStack, Recipe, depth_from_focus, synthetic
 from napari_dff.pipeline import focus_curve, reconstruct_region
-from napari_dff.pipeline.blank_planes import find_blank_planes
+from napari_dff.pipeline.plane_checks import find_blank_planes, is_order_wrong
 from napari_dff.runtime.windows import Window
 
 RECIPE = Recipe(registration="none")
@@ -14,7 +14,7 @@ BLANK = [4, 9, 14]
 
 @pytest.fixture(scope="module")
 def truth():
-    return synthetic.rough_surface(size=96, planes=20, seed=3)
+    return synthetic.rough_surface(size=128, planes=20, seed=3)
 
 
 @pytest.fixture
@@ -64,3 +64,24 @@ def test_fewer_than_three_planes_with_contrast_are_an_error(truth):
     planes[[1, 2]] = 0
     with pytest.raises(ValueError, match="at least 3 planes must have contrast; planes 1, 2 have"):
         find_blank_planes(planes)
+
+
+@pytest.mark.parametrize("scene", [synthetic.rough_surface, synthetic.cell_sheet])
+def test_shuffled_planes_and_a_sweep_there_and_back_are_in_wrong_order(scene, rng):
+    planes = scene(size=128, planes=16, seed=1).stack.planes
+    assert not is_order_wrong(planes, [])
+    assert not is_order_wrong(planes[::-1], [])
+    assert not is_order_wrong(np.repeat(planes, 2, axis=0), [])
+    assert is_order_wrong(planes[rng.permutation(16)], [])
+    assert is_order_wrong(np.concatenate([planes[::2], planes[::-2]]), [])
+
+
+def test_noise_and_few_planes_are_not_in_wrong_order(truth, rng):
+    assert not is_order_wrong(rng.normal(100, 10, (20, 128, 128)).astype(np.float32), [])
+    assert not is_order_wrong(truth.stack.planes[[8, 10, 9, 11]], [])
+
+
+def test_a_wrong_order_is_reported(truth, rng):
+    planes = truth.stack.planes[rng.permutation(20)]
+    with pytest.warns(UserWarning, match="check their order"):
+        depth_from_focus(FocalStack(planes), Recipe(registration="none", refinement="none"))
