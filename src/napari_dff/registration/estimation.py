@@ -113,6 +113,8 @@ def _fill_dark_border(images: np.ndarray) -> None:
     labels = cv2.connectedComponents(padded)[1]
     border = (labels == labels[0, 0])[1:-1, 1:-1].astype(np.uint8)
     inside = cv2.dilate(border, np.ones((2 * BORDER_EDGE_PX + 1,) * 2, np.uint8)) == 0
+    if not inside.any():
+        return
     weight = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), BORDER_FILL_SIGMA_PX) + 1e-3
     mean = images[:, inside].mean()
     for image in images:
