@@ -71,7 +71,8 @@ def _sharpness(plane: np.ndarray, noise: list[np.ndarray]) -> list[np.ndarray]:
     Single pixels outside the range of their neighbours, such as hot ones, are limited to it.
     """
     low, high = cv2.erode(plane, NEIGHBOURS), cv2.dilate(plane, NEIGHBOURS)
-    bands = split_bands(cv2.max(cv2.min(plane, high, dst=high), low, dst=low))
+    np.maximum(np.minimum(plane, high, out=high), low, out=low)
+    bands = split_bands(low)
     window, sharpness = (SHARPNESS_WINDOW_PX, SHARPNESS_WINDOW_PX), []
     for band, variance in zip(bands, noise, strict=False):
         np.multiply(band, band, out=band)

@@ -185,21 +185,21 @@ def _add(values, gain, sharpness, prior, reference, sharp, sharp_total, calm, no
     """Add one band of a plane, `Band`, to the sums, `_Sums`."""
     channels, height, width = values.shape
     unlikely = np.float32(UNLIKELY_WEIGHT)
-    decay, w, v = np.empty((3, width), np.float32)
-    ones = np.ones(width, np.float32)
+    decay, w = np.empty(width, np.float32), np.empty(width, np.float32)
+    v, ones = np.empty(width, np.float32), np.ones(width, np.float32)
     for y in range(height):
         g, largest, p = gain[y], reference[y], prior[y]
+        decay[:] = largest
         for x in range(width):
-            old = largest[x]
-            largest[x] = max(old, g[x])
-            decay[x] = old / largest[x]
-            w[x] = g[x] / largest[x]
+            largest[x] = decay[x] if decay[x] > g[x] else g[x]  # max() is not vectorized
         for x in range(width):
-            decay[x] = decay[x] * decay[x] * decay[x]
-            decay[x] = decay[x] * decay[x]
+            ratio = decay[x] / largest[x]
+            cube = ratio * ratio * ratio
+            decay[x] = cube * cube
         for x in range(width):
-            w[x] = w[x] * w[x] * w[x]
-            w[x] = w[x] * w[x] * (unlikely + p[x])
+            ratio = g[x] / largest[x]
+            cube = ratio * ratio * ratio
+            w[x] = cube * cube * (unlikely + p[x])
         _accumulate(sharp_total[y], decay, w, ones)
         for c in range(channels):
             _accumulate(sharp[c, y], decay, w, values[c, y])
