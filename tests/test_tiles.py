@@ -9,6 +9,7 @@ from napari_dff import Recipe, depth_from_focus, focus_measure, refine
 from napari_dff.curve.volume import QuantizedFocusVolume, as_focus_volume
 from napari_dff.depth import depth_map
 from napari_dff.focus import AGGREGATIONS
+from napari_dff.fusion import fuse
 from napari_dff.model.stack import FocalStack
 from napari_dff.runtime import windows
 from napari_dff.runtime.progress import Cancelled, no_progress
@@ -147,6 +148,7 @@ def test_quantized_curves_are_within_three_percent_of_the_curves(surface):
 
 def test_the_focus_volume_is_never_in_memory_as_a_whole(rng, monkeypatch):
     monkeypatch.setattr(windows, "MIN_WINDOW_VALUES", 1)  # a small plane stands for a large one
+    monkeypatch.setattr(fuse, "MULTISCALE_WINDOW_PX", 192)  # in proportion
     count, side = 40, 768
     planes = rng.integers(0, 4000, (count, side, side)).astype(np.uint16)
     recipe = Recipe(registration="none", refinement="none")
