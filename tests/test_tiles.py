@@ -148,7 +148,7 @@ def test_quantized_curves_are_within_three_percent_of_the_curves(surface):
 
 def test_the_focus_volume_is_never_in_memory_as_a_whole(rng, monkeypatch):
     monkeypatch.setattr(windows, "MIN_WINDOW_VALUES", 1)  # a small plane stands for a large one
-    monkeypatch.setattr(fuse, "MULTISCALE_WINDOW_PX", 192)  # in proportion
+    monkeypatch.setattr(fuse, "MULTISCALE_WINDOW_PX", 128)  # in proportion
     count, side = 40, 768
     planes = rng.integers(0, 4000, (count, side, side)).astype(np.uint16)
     recipe = Recipe(registration="none", refinement="none")
