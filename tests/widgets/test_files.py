@@ -201,8 +201,9 @@ def test_a_run_s_folder_becomes_its_layers(person, stack, file_format, tmp_path)
         np.testing.assert_allclose(layer.scale, (0.5, 0.25))
         assert str(layer.units[0]) == "micrometer"
         assert not is_stack(layer)
-    assert by_role["depth"].colormap.name == "gray"
-    assert tuple(by_role["depth"].contrast_limits) == (3.0, 20.0)
+    assert by_role["depth"].colormap.name == "viridis"
+    limits = np.percentile(found.depth[known], (0.5, 99.5))
+    np.testing.assert_allclose(by_role["depth"].contrast_limits, limits, rtol=1e-6)
     assert [each.visible for each in layers] == [False, False, True, True]
     widget = person.open("all")  # a click brings the recipe back
     person.viewer.layers.selection.active = by_role["uncertainty"]

@@ -64,7 +64,7 @@ def maps_of(sink: ArraySink, acquisition: Acquisition) -> Maps:
 def result_layer(
     name: str,  # a key of `RESULT_IMAGES`
     data: np.ndarray,  # (…, Y, X) or (…, Y, X, 3)
-    positions: np.ndarray,  # (…, Z): the contrast limits of the depth
+    positions: np.ndarray,  # (…, Z): the contrast limits of a depth that is the same everywhere
     uncertainty: np.ndarray | None = None,  # (…, Y, X)
     *,
     rgb: bool = False,
@@ -78,8 +78,12 @@ def result_layer(
     if name == "all_in_focus":
         return ResultLayer(role, data, picture_look(data, rgb=rgb))
     if name == "depth":
-        limits = float(positions.min()), float(positions.max())
-        return ResultLayer(role, data, {"colormap": "gray", "contrast_limits": limits})
+        known = data if uncertainty is None else data[np.isfinite(uncertainty)]
+        low, high = np.percentile(known, (0.5, 99.5)) if known.size else (0.0, 0.0)
+        if low == high:
+            low, high = positions.min(), positions.max()
+        limits = float(low), float(high)
+        return ResultLayer(role, data, {"colormap": "viridis", "contrast_limits": limits})
     values = subsample(data)
     values = values[np.isfinite(values)]
     limits = 0.0, max(float(np.percentile(values, 99)), 1e-6) if values.size else 1.0
