@@ -37,7 +37,7 @@ class FileSink:
         return self._files.depth_map(window, time=index[0])
 
     def finish_stack(self, index: Index, stack: AlignedStack, progress: Progress) -> None:
-        """Store transforms and report for transforms.json, and what there is to say about them."""
+        """Store transforms and report for transforms.json, and sentences about them."""
         if stack.alignment is None:
             return
         transforms, report = stack.alignment.transforms, stack.alignment.report
