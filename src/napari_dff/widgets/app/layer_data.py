@@ -78,8 +78,8 @@ def result_layer(
     if name == "all_in_focus":
         return ResultLayer(role, data, picture_look(data, rgb=rgb))
     if name == "depth":
-        known = data if uncertainty is None else data[np.isfinite(uncertainty)]
-        low, high = np.percentile(known, (0.5, 99.5)) if known.size else (0.0, 0.0)
+        depth = data if uncertainty is None else data[np.isfinite(uncertainty)]
+        low, high = np.percentile(depth, (0.5, 99.5)) if depth.size else (0.0, 0.0)
         if low == high:
             low, high = positions.min(), positions.max()
         limits = float(low), float(high)
