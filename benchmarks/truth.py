@@ -20,6 +20,7 @@ from scenes import SCENES, scene
 from skimage.metrics import structural_similarity
 
 from napari_dff import Recipe, Reconstruction, depth_from_focus, synthetic
+from napari_dff.pipeline.quality import image_quality
 from napari_dff.registration.motion import transform_points
 from napari_dff.synthetic import GroundTruth
 
@@ -30,6 +31,8 @@ COLUMNS = (
     ("PSNR", "dB"),
     ("SSIM", ""),
     ("halo PSNR", "dB"),
+    ("seams", "%"),
+    ("sharpness", ""),
     ("within 1 σ", "%"),
     ("within 2 σ", "%"),
     ("never in focus", "%"),
@@ -53,6 +56,8 @@ class Score(NamedTuple):
     psnr: float
     ssim: float
     halo: float
+    seams: float
+    sharpness: float
     one: float
     two: float
     never: float
@@ -96,6 +101,7 @@ def score(truth: GroundTruth, result: Reconstruction) -> Score:
         for a, b in zip(result.transforms, truth.transforms, strict=True)
     ]
     moved = result.recipe.registration != "none"
+    quality = image_quality(result.all_in_focus, result.stack.planes, covered)
     top = np.iinfo(truth.sharp.dtype).max
     similar = structural_similarity(
         result.all_in_focus, truth.sharp, data_range=top, full=True,
@@ -108,6 +114,8 @@ def score(truth: GroundTruth, result: Reconstruction) -> Score:
         psnr=psnr(result.all_in_focus, truth.sharp, covered),
         ssim=float(similar[covered].mean()),
         halo=psnr(result.all_in_focus, truth.sharp, steps) if steps.any() else np.nan,
+        seams=100 * quality.seams,
+        sharpness=quality.sharpness,
         one=100 * (after[known] <= doubt[known]).mean(),
         two=100 * (after[known] <= 2 * doubt[known]).mean(),
         never=100 * (never & seen).sum() / seen.sum(),

@@ -1,5 +1,6 @@
 """Advice in sentences from the quality of a run."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -9,6 +10,7 @@ from napari_dff.pipeline.quality import (
     advice,
     coverage,
     decompose_transforms,
+    image_quality,
     summarize_alignment,
 )
 from napari_dff.registration import Outcome, PlaneReport
@@ -52,3 +54,36 @@ def test_a_similarity_is_decomposed_into_its_parameters():
     sentences = " ".join(summarize_alignment(report, motion))
     assert "3.61 pixels and 2.00 %" in sentences
     assert "Planes 1 could not be matched" in sentences
+
+
+@pytest.fixture
+def texture(rng):
+    return cv2.GaussianBlur(rng.normal(size=(96, 120)), (0, 0), 1.5).astype(np.float32)
+
+
+def test_a_plane_has_no_seams_and_its_own_sharpness(texture):
+    planes = np.stack([cv2.GaussianBlur(texture, (0, 0), 3), texture])
+    assert image_quality(planes[1], planes) == (0, 1)
+    assert image_quality(np.full((9, 9), 7, np.uint8), np.full((3, 9, 9), 7, np.uint8)) == (0, 1)
+
+
+def test_an_edge_between_two_constant_planes_is_all_seam():
+    planes = np.stack([np.full((64, 64), 10.0), np.full((64, 64), 90.0)])
+    image = np.where(np.arange(64) < 32, planes[0], planes[1])
+    assert image_quality(image, planes).seams == 1
+    valid = np.broadcast_to(np.abs(np.arange(64) - 31.5) > 3, (64, 64))
+    assert image_quality(image, planes, valid).seams == 0
+
+
+def test_half_the_contrast_is_a_quarter_of_the_sharpness(texture):
+    planes = np.stack([texture, cv2.GaussianBlur(texture, (0, 0), 8)])
+    assert image_quality(texture / 2, planes).sharpness == pytest.approx(0.25)
+
+
+def test_a_jigsaw_of_planes_has_seams_and_colour_counts_as_luminance(texture):
+    planes = np.stack([texture, np.roll(texture, 40, 0), np.roll(texture, 40, 1)])
+    jigsaw = np.take_along_axis(planes, np.indices((1, 96, 120)).sum(0) // 8 % 3, axis=0)[0]
+    seams, _ = image_quality(jigsaw, planes)
+    assert 0.1 < seams < 1
+    coloured = [np.repeat(each[..., None], 3, axis=-1) for each in (jigsaw, planes)]
+    assert image_quality(*coloured).seams == pytest.approx(seams, rel=1e-3)
