@@ -30,8 +30,8 @@ class ImageQuality(NamedTuple):
     seams : float
         Share of the gradient energy that is in no plane, 0 … 1: seams, halos and blends.
     sharpness : float
-        Local sharpness over that of the sharpest plane, median of all pixels. It is above 1 by noise
-        or ringing, or where several planes are sharp within the window of the measure.
+        Local sharpness over that of the sharpest plane, median of all pixels. Noise and ringing
+        make it larger than 1; so do several planes that are sharp in the window of the measure.
     """
 
     seams: float
