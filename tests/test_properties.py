@@ -136,6 +136,7 @@ def test_every_recipe_runs_on_every_stack(stack, recipe):
     low, high = planes.min(axis=0), planes.max(axis=0)
     if recipe.fusion == "multiscale":  # within the range at the pixel and its 8 neighbours
         size = (3, 3, 1)[: low.ndim]
+        low, high = (plane.astype(float) for plane in (low, high))  # scipy has no float16
         low, high = minimum_filter(low, size), maximum_filter(high, size)
     assert (picture >= low - rounding).all()
     assert (picture <= high + rounding).all()
