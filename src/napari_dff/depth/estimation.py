@@ -25,7 +25,7 @@ SCATTER_RADIUS_PX = 60  # how far from a pixel its scatter depends on the depth:
 SCATTER_MAPS = 8  # (Y, X) float32 arrays of a window in memory while scatter is computed
 SCATTER_ERROR_FLOOR_PLANES = 0.05  # least error of a depth as a weight
 SHARED_ERROR = 0.6  # factor of the breadth, fitted on seven stacks with truth; 0.5 to 0.7 do too
-BREADTH_SIGMA_PX = 15.0  # standard deviation of the Gaussian that averages the breadth
+BREADTH_SIGMA_PX = 15.0  # standard deviation of the Gaussian that averages the breadth in focus
 
 # Model of error
 # --------------
@@ -157,7 +157,10 @@ def estimate_depth(
         outer = window.expand(SCATTER_RADIUS_PX, shape)
         depth, noise = (part[outer.slices] / spacing for part in peaks[1:])
         scatter = spacing * depth_scatter(depth, noise)
-        mean_breadth = cv2.GaussianBlur(breadth[outer.slices], (0, 0), BREADTH_SIGMA_PX)
+        in_focus = np.isfinite(noise).astype(np.float32)
+        weighted = cv2.GaussianBlur(in_focus * breadth[outer.slices], (0, 0), BREADTH_SIGMA_PX)
+        weight = cv2.GaussianBlur(in_focus, (0, 0), BREADTH_SIGMA_PX)
+        mean_breadth = weighted / np.maximum(weight, np.float32(1e-3))
         independent = np.hypot(peaks.uncertainty[outer.slices], scatter)
         total = independent * (1 + SHARED_ERROR * mean_breadth)
         uncertainty[window.slices] = total[window.slices_in(outer)]
