@@ -185,7 +185,7 @@ def _locate_peaks(
     checks.check_choice("prefer", prefer, PREFERENCES)
     count, *shape = volume.shape
     result = DepthMap(*(np.empty(shape, dtype) for dtype in (np.uint16, np.float32, np.float32)))
-    breadth = np.empty(shape, np.float32)
+    breadth = np.empty(shape, np.float16)
     settings, z_score = (PEAK_MODELS[peak], PREFERENCES[prefer]), detection_z_score(count)
 
     def fill(window: Window) -> None:
