@@ -22,7 +22,7 @@ from napari_dff.runtime.windows import Window, plan_windows
 
 SCATTER_SIGMA_PX = 5.0  # standard deviation of the Gaussian average that scatter is measured from
 SCATTER_RADIUS_PX = 60  # how far from a pixel its scatter depends on the depth: 3 such averages
-SCATTER_MAPS = 8  # (Y, X) float32 arrays of a window in memory while scatter is computed
+SCATTER_MAPS = 12  # (Y, X) float32 arrays of a window in memory while scatter is computed
 SCATTER_ERROR_FLOOR_PLANES = 0.05  # least error of a depth as a weight
 SHARED_ERROR = 0.6  # factor of the breadth, fitted on seven stacks with truth; 0.5 to 0.7 do too
 BREADTH_SIGMA_PX = 15.0  # standard deviation of the Gaussian that averages the breadth in focus
