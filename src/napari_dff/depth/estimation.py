@@ -34,7 +34,9 @@ BREADTH_SIGMA_PX = 15.0  # standard deviation of the Gaussian that averages the 
 # pixels and planes share, so that neither shows them. They grow with the width w of the peak, in
 # planes, and with the share of the floor in it, F₀ / F, as the error from noise does. A floor of
 # white noise fluctuates by f₀ from plane to plane, texture does not: 1 - f² / f₀², from the
-# measured fluctuation f, is the share of texture. The independent errors are multiplied by
+# measured fluctuation f, is the share of texture. f₀ is that of the default operator and window:
+# with larger windows noise counts as texture in part, and the uncertainty is too large. The
+# independent errors are multiplied by
 #     1 + `SHARED_ERROR` · mean((1 - f² / f₀²) w √(F₀ / F)).
 
 

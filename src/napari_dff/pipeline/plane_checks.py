@@ -27,9 +27,8 @@ def is_order_wrong(planes: Any, blank: list[int]) -> bool:
 
     Planes are compared by the logarithm of the focus energy of blocks, which hardly depends on
     light and small motion. `blank` planes do not count. `planes` may be lazy: the middle rows are
-    read. In eleven
-    stacks of others and four of ours the ratio is 0.96 or more in order and mostly below 0.8 in a
-    wrong one; of noise it is 0.88.
+    read. In eleven stacks of others and four of ours the ratio is 0.96 or more in order and mostly
+    below 0.8 in a wrong one; of noise it is 0.88.
     """
     used = [k for k in range(planes.shape[0]) if k not in blank]
     if len(used) < MIN_ORDERED_PLANES:
@@ -43,7 +42,8 @@ def is_order_wrong(planes: Any, blank: list[int]) -> bool:
         signatures.append(np.log(blocks + 1e-3 * blocks.mean() + 1e-9).ravel())
     if len(signatures[0]) < MIN_BLOCKS:
         return False
-    distance = np.stack([np.abs(np.array(signatures) - s).mean(axis=1) for s in signatures])
+    table = np.array(signatures)
+    distance = np.stack([np.abs(table - signature).mean(axis=1) for signature in table])
     gap = np.abs(np.subtract.outer(range(len(used)), range(len(used))))
     nearest_other = np.where(gap > 1, distance, np.inf).min(axis=1)
     return bool(nearest_other.mean() < MAX_ORDER_RATIO * distance[gap == 1].mean())
