@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ class ImageMetadata:
     positions: np.ndarray | None = None  # of focus, in `unit`: (Z,), or of all axes before Y
     channels: tuple[str, ...] = ()  # names along C
     record: Mapping[str, Any] | None = None  # provenance, as JSON
+    exif: Mapping[str, Any] = field(default_factory=dict)  # of the camera, by the names of EXIF
+    icc_profile: bytes = b""  # of the colours
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype).newbyteorder("="))

@@ -36,6 +36,7 @@ def describe_planes(acquisition: Acquisition) -> dict[str, Any]:
         "shape": shape,
         "dtype": str(np.dtype(acquisition.data.dtype)),
         "channels": list(acquisition.channels),
+        **({"exif": dict(acquisition.exif)} if acquisition.exif else {}),
     }
 
 

@@ -1,8 +1,8 @@
 """Focal stacks that were taken together: at all times, positions and channels."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,10 @@ class Acquisition:
         The channel whose focus determines the depth.
     files : tuple of Path
         Files and folders that the planes are read from; empty if they are in memory.
+    exif : mapping
+        What the camera wrote into the first plane, by the names of EXIF: "Model", "FNumber".
+    icc_profile : bytes
+        Colour profile of the planes; empty if there is none.
 
     Raises
     ------
@@ -62,6 +66,8 @@ class Acquisition:
     axes: tuple[str, ...] = ("t", "c")
     focus_channel: int = 0
     files: tuple[Path, ...] = ()
+    exif: Mapping[str, Any] = field(default_factory=dict)
+    icc_profile: bytes = b""
 
     def __post_init__(self) -> None:
         shape, leading = tuple(self.data.shape), len(self.axes)

@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_dff.io.readers.axes import Source, StackError, check_axes, make_acquisitions
 from napari_dff.io.readers.bioio_files import BIOIO_PLUGINS, bioio_sources
-from napari_dff.io.readers.frames import FRAME_SUFFIXES, frames_source
+from napari_dff.io.readers.frames import FRAME_SUFFIXES, frames_sources
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES, tiff_sources
 from napari_dff.io.readers.zarr_store import is_zarr, zarr_sources
 from napari_dff.model.acquisition import Acquisition, find_index
@@ -147,7 +147,7 @@ def _sources(path: Path) -> list[Source]:
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {str(path)!r}")
     if path.is_dir():
-        return zarr_sources(path) if is_zarr(path) else [frames_source(path)]
+        return zarr_sources(path) if is_zarr(path) else frames_sources(path)
     if suffix in TIFF_SUFFIXES:
         return tiff_sources(path)
     if suffix in FRAME_SUFFIXES:

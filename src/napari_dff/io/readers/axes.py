@@ -3,8 +3,8 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,10 @@ class Source:
     calibration: Calibration = UNCALIBRATED
     warnings: tuple[str, ...] = ()  # on doubtful content
     files: tuple[Path, ...] = ()  # that contain the data, in addition to the requested one
+    exif: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # of the first plane, by the names of EXIF
+    icc_profile: bytes = b""  # of the colours; empty if the file has none
 
     @property
     def axis_lengths(self) -> str:
@@ -131,6 +135,7 @@ def _positions(source: Source, axes: str | None) -> list[Acquisition]:
     fields = source.calibration.acquisition_fields(times, planes)
     fields["channels"] = source.channels if len(source.channels) == channels else ("",) * channels
     fields["name"] = source.name if count == 1 else ""
+    fields |= {"exif": source.exif, "icc_profile": source.icc_profile}
     try:
         return [Acquisition(each, **fields) for each in data]
     except ValueError as error:

@@ -210,6 +210,8 @@ class ResultFiles:
         calibration = acquisition.pixel_size, acquisition.unit
         channels = () if is_map else acquisition.channels
         details: dict[str, Any] = {"channels": channels, "record": self._provenance}
+        if not is_map:
+            details |= {"exif": acquisition.exif, "icc_profile": acquisition.icc_profile}
         axes, shape = "".join(sizes), tuple(sizes.values())
         return ImageMetadata(axes, shape, dtype, *calibration, **details)
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,17 @@ from napari_dff.io.image_metadata import ImageMetadata
 from napari_dff.model.units import unit_symbol
 from napari_dff.runtime.windows import Window
 
+CAMERA_TAGS = {  # of TIFF 6.0 and TIFF/EP
+    "Make": 271,
+    "Model": 272,
+    "Artist": 315,
+    "Copyright": 33432,
+    "ExposureTime": 33434,
+    "FNumber": 33437,
+    "ISOSpeedRatings": 34855,
+    "DateTimeOriginal": 36867,
+    "FocalLength": 37386,
+}
 OME_DTYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
 
 
@@ -68,7 +81,27 @@ def imwrite_settings(metadata: ImageMetadata) -> dict[str, Any]:
     if any(metadata.channels):
         ome["Channel"] = {"Name": list(metadata.channels)}
     photometric = "rgb" if metadata.is_colour else "minisblack"
-    return {"ome": True, "photometric": photometric, "metadata": ome | _physical_sizes(metadata)}
+    settings: dict[str, Any] = {"ome": True, "photometric": photometric}
+    if metadata.icc_profile:
+        settings["iccprofile"] = metadata.icc_profile
+    if metadata.exif:
+        settings["extratags"] = _camera_tags(metadata.exif)
+    return settings | {"metadata": ome | _physical_sizes(metadata)}
+
+
+def _camera_tags(exif: Mapping[str, Any]) -> list[tuple[int, int, int, Any, bool]]:
+    """Return the values that TIFF has tags for, as `tifffile.imwrite` takes them."""
+    tags: list[tuple[int, int, int, Any, bool]] = []
+    for name, code in CAMERA_TAGS.items():
+        value = exif.get(name)
+        if isinstance(value, str):
+            tags.append((code, 2, 0, value, True))
+        elif isinstance(value, int | float) and name == "ISOSpeedRatings":
+            tags.append((code, 3, 1, round(value), True))
+        elif isinstance(value, int | float):
+            fraction = Fraction(value).limit_denominator(1_000_000)
+            tags.append((code, 5, 1, (fraction.numerator, fraction.denominator), True))
+    return tags
 
 
 def _physical_sizes(metadata: ImageMetadata) -> dict[str, Any]:
