@@ -105,7 +105,7 @@ def test_planes_that_lack_a_pixel_have_no_weight_there(texture):
     planes[0, :, 150:] = 1e3 * (np.indices((200, 82)).sum(0) % 2)  # sharp, but no data
     noise = np.full(texture.shape, 0.01, np.float32)
     index, sigma = np.zeros((2, *texture.shape), np.float32)
-    args = (planes.__getitem__, 2, index, sigma + np.inf, noise, covered.__getitem__)
+    args = (planes.__getitem__, 2, index, sigma + np.inf, noise, covered)
     fused = multiscale.fuse_scales(*args)
     assert np.abs(fused - planes[1])[:, 170:].max() < 1
 

@@ -43,13 +43,21 @@ def test_depth_and_image_of_a_region_equal_the_full_run(wide, where):
     assert same.mean() > 0.999
 
 
-def test_pixels_without_data_in_every_plane_are_never_in_focus(wide):
+def test_pixels_without_data_in_half_of_the_planes_are_never_in_focus(wide):
     recipe = Recipe(registration="none", refinement="none")
-    valid = np.ones((384, 384), bool)
-    valid[:100] = False
-    part = reconstruct_region(wide.stack, recipe, WINDOW, valid=valid)
+    mask = np.ones(wide.stack.planes.shape[:3], bool)
+    mask[len(mask) // 2 - 1 :, :100] = False
+
+    def plane_mask(window):
+        return mask[(..., *window.slices)]
+
+    part = reconstruct_region(wide.stack, recipe, WINDOW, plane_mask=plane_mask)
     assert np.isinf(part.depth.uncertainty[:12]).all()
-    assert np.isfinite(part.depth.uncertainty[12:]).any()
+    assert np.isfinite(part.depth.uncertainty[20:]).any()
+    valid = mask.all(axis=0)
+    with pytest.warns(DeprecationWarning, match="use reconstruct_region"):
+        part = reconstruct_region(wide.stack, recipe, WINDOW, valid=valid)
+    assert np.isinf(part.depth.uncertainty[:12]).all()
 
 
 def test_refined_depth_of_a_region_is_close_to_the_full_run(wide):

@@ -150,17 +150,17 @@ def test_the_single_steps_align_and_refine_every_time_on_its_own(person, moving)
     for t, alone in enumerate(expected):
         volume = focus_measure(alone.planes)
         np.testing.assert_array_equal(person.layer("focus").data[t, 0], volume)
-        found = depth_map(volume, AT)
-        found.uncertainty[~alone.valid] = np.inf
+        mask = {"plane_mask": alone.plane_mask()}
+        found = depth_map(volume, AT, **mask)
         np.testing.assert_array_equal(person.layer("depth").data[t, 0, 0], found.depth)
         np.testing.assert_array_equal(person.layer("uncertainty").data[t, 0, 0], found.uncertainty)
-        known = {"uncertainty": found.uncertainty}
+        known = {"uncertainty": found.uncertainty, **mask}
         picture = all_in_focus(alone.planes, found.depth, AT, **known)
         np.testing.assert_array_equal(person.layer("all in focus").data[t, 1, 0], picture)
         other = all_in_focus(np.asarray(aligned.data[t, 0]), found.depth, AT, **known)
         np.testing.assert_array_equal(person.layer("all in focus").data[t, 0, 0], other)
-        guide = all_in_focus(alone.planes, found.depth, AT, fusion="noise_aware")
-        refined = refine_(found, volume, AT, guide=guide).depth
+        guide = all_in_focus(alone.planes, found.depth, AT, fusion="noise_aware", **mask)
+        refined = refine_(found, volume, AT, guide=guide, **mask).depth
         np.testing.assert_array_equal(person.layer("refined depth").data[t, 0, 0], refined)
 
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from napari_dff.curve.noise import NOISE_RADIUS_PX, NOISE_SIGMA_PX, TINY, Noise, compute_noise
+from napari_dff.curve.plane_mask import PlaneMaskReader, check_plane_mask, without_gaps
 from napari_dff.model.checks import as_numbers
 from napari_dff.model.stack import MIN_PLANES
 from napari_dff.runtime.jit import kernel
@@ -30,24 +31,48 @@ class FocusVolume(Protocol):
     def read(self, window: Window) -> tuple[np.ndarray, Noise]:
         """Return the curves in `window`, (Z, Y, X) float32, and their noise."""
 
+    def plane_mask(self, window: Window) -> np.ndarray | None:
+        """Return which planes have data in `window`, (Z, Y, X) bool; None if all have."""
+
 
 @dataclass(frozen=True)
 class LazyFocusVolume:
-    """Curves that are computed, or sliced from an array, at every read."""
+    """Curves that are computed, or sliced from an array, at every read.
+
+    Where a plane has no data in the window that is averaged, the curve has the value of its floor.
+    """
 
     shape: tuple[int, int, int]  # Z, Y, X
     measure: Callable[[Window], np.ndarray]  # from a window to its curves, (Z, Y, X) float32
     noise_step: int = 1  # noise is computed at every n-th pixel, then interpolated
+    mask: PlaneMaskReader = lambda window: None  # where each plane has data
+    averaging_px: int = 9  # width of the window that is averaged
 
     def read(self, window: Window) -> tuple[np.ndarray, Noise]:
         """Return the curves in `window` and their noise."""
         outer = window.expand(NOISE_RADIUS_PX, self.shape[1:])
         curves, inner, step = self.measure(outer), window.slices_in(outer), self.noise_step
-        noise = compute_noise(curves[:, ::step, ::step], NOISE_SIGMA_PX / step)
+        samples, mask = curves[:, ::step, ::step], self.plane_mask(outer)
+        if mask is not None:
+            samples = without_gaps(samples, mask[:, ::step, ::step])
+        noise = compute_noise(samples, NOISE_SIGMA_PX / step)
         if step > 1:
             size = tuple(step * n for n in noise.floor.shape[::-1])
             noise = Noise(*(cv2.resize(part, size) for part in noise))
+        if mask is not None:
+            height, width = outer.shape
+            np.copyto(curves, noise.floor[:height, :width], where=~mask)
         return _crop(curves, inner), Noise(*(part[inner] for part in noise))
+
+    def plane_mask(self, window: Window) -> np.ndarray | None:
+        """Return which planes have data all around a pixel of `window`; None if all have."""
+        radius = self.averaging_px // 2
+        outer = window.expand(radius, self.shape[1:])
+        mask, size = self.mask(outer), (2 * radius + 1,) * 2
+        if mask is None:
+            return None
+        eroded = [cv2.erode(plane, np.ones(size, np.uint8)) for plane in mask.view(np.uint8)]
+        return np.stack(eroded).view(bool)[(..., *window.slices_in(outer))]
 
 
 class QuantizedFocusVolume:
@@ -73,6 +98,10 @@ class QuantizedFocusVolume:
         curves = _decode(self._codes[(..., *here)], self._maximum[here])
         return curves, Noise(self._floor[here], self._fluctuation[here])
 
+    def plane_mask(self, window: Window) -> np.ndarray | None:
+        """Return which planes have data in `window`."""
+        return self._source.plane_mask(window)
+
 
 @dataclass(frozen=True)
 class FocusVolumeView:
@@ -88,9 +117,11 @@ class FocusVolumeView:
 
     def read(self, window: Window) -> tuple[np.ndarray, Noise]:
         """Return the curves in `window`, relative to the corner of the view, and their noise."""
-        down, right = self.window.top, self.window.left
-        rows = window.top + down, window.bottom + down
-        return self.source.read(Window(*rows, window.left + right, window.right + right))
+        return self.source.read(window.shift(self.window.top, self.window.left))
+
+    def plane_mask(self, window: Window) -> np.ndarray | None:
+        """Return which planes have data in `window`."""
+        return self.source.plane_mask(window.shift(self.window.top, self.window.left))
 
 
 def focus_windows(volume: FocusVolume) -> list[Window]:
@@ -99,7 +130,7 @@ def focus_windows(volume: FocusVolume) -> list[Window]:
     return plan_windows((height, width), round(VOLUMES_PER_WINDOW * count), WINDOW_MARGIN_PX)
 
 
-def as_focus_volume(focus: np.ndarray) -> FocusVolume:
+def as_focus_volume(focus: np.ndarray, plane_mask: np.ndarray | None = None) -> FocusVolume:
     """Return an array as a focus volume; ValueError unless (Z, Y, X), finite and at least 0."""
     with np.errstate(over="ignore"):  # what becomes infinite is refused
         values = np.ascontiguousarray(as_numbers("focus", focus), dtype=np.float32)
@@ -111,7 +142,14 @@ def as_focus_volume(focus: np.ndarray) -> FocusVolume:
         raise ValueError(f"focus must be finite and at least 0, got values from {low} to {high}")
     if high == 0:
         raise ValueError("focus must be above 0 somewhere, got 0 everywhere: nothing is sharp")
-    return LazyFocusVolume(values.shape, lambda window: values[(..., *window.slices)])
+    if plane_mask is None:
+        return LazyFocusVolume(values.shape, lambda window: values[(..., *window.slices)])
+    mask = check_plane_mask(plane_mask, values.shape)
+    return LazyFocusVolume(
+        values.shape,
+        lambda window: values[(..., *window.slices)].copy(),  # gaps in it are filled
+        mask=lambda window: mask[(..., *window.slices)],
+    )
 
 
 def _crop(curves: np.ndarray, inner: tuple[slice, slice]) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from napari_dff.curve.noise import EXPECTED_FLUCTUATION, detection_z_score
 from napari_dff.curve.peak import PEAK_MODELS
+from napari_dff.curve.plane_mask import has_enough_planes, is_peak_complete
 from napari_dff.curve.search import PREFERENCES, find_peaks, find_strongest_peaks, peak_breadth
 from napari_dff.curve.volume import FocusVolume, as_focus_volume, focus_windows
 from napari_dff.model import checks
@@ -102,6 +103,7 @@ def depth_map(
     *,
     peak: Peak = "curve",
     prefer: Prefer = "sharpest",
+    plane_mask: np.ndarray | None = None,  # (Z, Y, X)
     progress: Progress = no_progress,
 ) -> DepthMap:
     """Return depth and its standard uncertainty from the peaks of the focus curves.
@@ -126,6 +128,10 @@ def depth_map(
     prefer : {"sharpest", "first", "last"}
         Which peak to take if several are detected: the highest, or that of the first or last plane
         (to look through something transparent).
+    plane_mask : (Z, Y, X) bool array, optional
+        Where each aligned plane has data, as from `LazyAlignedStack.plane_mask`; everywhere if
+        None. The depth is that of the planes with data. Its uncertainty is inf where fewer than
+        half of the planes, or fewer than 3, have data, and where a peak reaches planes without.
     progress : Progress
         Wraps the loop over windows; may raise to cancel.
 
@@ -142,7 +148,7 @@ def depth_map(
     ----------
     Nayar & Nakagawa 1994, doi:10.1109/34.308479 (Gaussian peak).
     """
-    volume = as_focus_volume(focus)
+    volume = as_focus_volume(focus, plane_mask)
     planes = validate_positions(positions, volume.shape[0])
     return estimate_depth(volume, planes, peak, prefer, progress)
 
@@ -193,6 +199,10 @@ def _locate_peaks(
     def fill(window: Window) -> None:
         curves, noise = volume.read(window)
         peaks = find_peaks(curves, positions, *settings, *noise, z_score)
+        mask = volume.plane_mask(window)
+        if mask is not None:
+            complete = is_peak_complete(curves, mask, peaks[0], noise.floor)
+            peaks[2][~(has_enough_planes(mask) & complete)] = np.inf
         for out, part in zip(result, peaks, strict=True):
             out[window.slices] = part
         texture_share = np.fmax(1 - (noise.fluctuation / EXPECTED_FLUCTUATION) ** 2, 0)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from napari_dff.curve.noise import NOISE_RADIUS_PX
+from napari_dff.curve.plane_mask import PlaneMaskReader
 from napari_dff.curve.volume import LazyFocusVolume, focus_windows
 from napari_dff.focus.aggregation import AGGREGATIONS, SCALES, balanced_radius
 from napari_dff.focus.operators import OPERATORS, operator_radius
@@ -80,7 +81,12 @@ def focus_measure(
 
 
 def lazy_focus_volume(
-    planes: Any, operator: Operator, sigma: float, window: int, aggregation: Aggregation
+    planes: Any,
+    operator: Operator,
+    sigma: float,
+    window: int,
+    aggregation: Aggregation,
+    plane_mask: PlaneMaskReader = lambda window: None,
 ) -> LazyFocusVolume:
     """Return the focus volume of `focus_measure`; each window is computed when it is read."""
     check_choice("operator", operator, OPERATORS)
@@ -89,7 +95,11 @@ def lazy_focus_volume(
     WINDOW.check("window", window)
     sampled, aggregate = SampledOperator(planes, operator, sigma, window), AGGREGATIONS[aggregation]
     shape, noise_step = (planes.shape[0], *sampled.shape), min(sampled.step(), 2)
-    return LazyFocusVolume(shape, lambda where: aggregate(sampled, where), noise_step)
+
+    def measure(where: Window) -> np.ndarray:
+        return aggregate(sampled, where)
+
+    return LazyFocusVolume(shape, measure, noise_step, plane_mask, window)
 
 
 def focus_radius(operator: Operator, sigma: float, window: int, aggregation: Aggregation) -> int:

@@ -13,6 +13,7 @@ LEVEL_COUNT = 4  # of bands; the mean of the planes at 1/16 of their size remain
 SHARPNESS_SIGMA_PX, SHARPNESS_WINDOW_PX = 1.1, 5  # in which band energy is averaged, at its level
 SHARPNESS_FLOOR = 80.0  # c: energies below it, over that of noise, hardly select a plane
 GUIDE_POWER = 0.65  # q: on g of the next coarser level
+MASK_POWER = 64  # of the share of a plane with data in a band, as a factor of g
 MIN_LOG_PRIOR = -40.0  # of planes so unlikely that ε decides; denormal numbers would be slow
 MAX_SHARPNESS = 1e12  # so that squares of weights stay within float32
 NEIGHBOURS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.uint8)
@@ -36,16 +37,16 @@ def pyramid(image: np.ndarray) -> list[np.ndarray]:
 
 
 def divide_plane(
-    plane: np.ndarray, log_prior: np.ndarray, noise: list[np.ndarray], covered: np.ndarray | None
+    plane: np.ndarray, log_prior: np.ndarray, noise: list[np.ndarray], mask: np.ndarray | None
 ) -> list[Band]:
-    """Return the bands of a plane."""
+    """Return the bands of a plane that has data where `mask`, (Y, X) bool; None: everywhere."""
     channels = [plane] if plane.ndim == 2 else np.moveaxis(plane, -1, 0)
     bands = [split_bands(np.ascontiguousarray(channel, np.float32)) for channel in channels]
     values = [np.stack(level) for level in zip(*bands, strict=True)]
     sharpness = _sharpness(luminance(plane), noise)
     gains = _guided(sharpness)
-    if covered is not None:
-        _discount(gains, sharpness, covered)
+    if mask is not None:
+        _discount(gains, sharpness, mask)
     np.maximum(log_prior, np.float32(MIN_LOG_PRIOR), out=log_prior)
     priors = pyramid(cv2.exp(log_prior, dst=log_prior))
     return list(map(Band, values, gains, sharpness, priors))
@@ -93,8 +94,8 @@ def _guided(sharpness: list[np.ndarray]) -> list[np.ndarray]:
     return gains[::-1]
 
 
-def _discount(gains: list[np.ndarray], sharpness: list[np.ndarray], covered: np.ndarray) -> None:
+def _discount(gains: list[np.ndarray], sharpness: list[np.ndarray], mask: np.ndarray) -> None:
     """Reduce g and e where a plane has no data, and next to it as far as filters reach."""
-    for level, share in enumerate(pyramid(covered.astype(np.float32))):
-        factor = np.maximum(share**64, np.float32(1e-15))
+    for level, share in enumerate(pyramid(mask.astype(np.float32))):
+        factor = np.maximum(share**MASK_POWER, np.float32(1e-15))
         gains[level], sharpness[level] = gains[level] * factor, sharpness[level] * factor

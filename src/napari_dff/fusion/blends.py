@@ -8,6 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from napari_dff.curve.plane_mask import fill_gaps
 from napari_dff.imaging.images import read_plane
 from napari_dff.runtime.jit import kernel
 from napari_dff.runtime.windows import Window
@@ -15,6 +16,7 @@ from napari_dff.runtime.windows import Window
 BLEND_SIGMAS_PLANES = (0.0, 0.7, 1.2)  # widths of the three blends of `blend_by_noise`; 0 is linear
 DETAIL_SIGMA_PX = 1.5  # of the window in which detail is compared with noise
 NOISE_SIGMA_PX = 8.0  # of the window over which noise is averaged
+MIN_NOISE_SHARE = 0.02  # of the pixels around that have data, to estimate the noise
 NOISE_STEP_PX = 4  # between the samples of the noise map
 DEPTH_STEPS_PER_PLANE = 256  # the weights of blends are tabulated at these steps
 BLEND_RADIUS_PLANES = 4  # planes on either side of the depth in a blend
@@ -23,10 +25,11 @@ KERNEL_DTYPES = (np.uint8, np.uint16, np.float32)  # blended without a conversio
 
 
 class PlaneWindow(NamedTuple):
-    """The planes of a stack (Z, Y, X[, 3]) in one window."""
+    """The planes of a stack (Z, Y, X[, 3]) in one window, and where each has data."""
 
     planes: np.ndarray
     window: Window
+    mask: np.ndarray | None = None  # (Z, h, w) bool, of the window; None: everywhere
 
     def read(self, k: int) -> np.ndarray:
         """Return plane `k`, (Y, X[, 3]) float32."""
@@ -42,7 +45,12 @@ class PlaneWindow(NamedTuple):
             for k in range(len(self.planes)):
                 read_plane(self.planes, k, self.window.slices)  # raises the error
         values: np.ndarray = self.planes[(slice(None), *self.window.slices)]
-        return values if values.ndim == 4 else values[..., None]
+        values = values if values.ndim == 4 else values[..., None]
+        return values if self.mask is None else fill_gaps(values, self.mask)
+
+    def mask_of(self, k: int) -> np.ndarray | None:
+        """Return where plane `k` has data, (Y, X) bool; None: everywhere."""
+        return None if self.mask is None else self.mask[k]
 
     def take(self, index: np.ndarray) -> np.ndarray:
         """Return each pixel from plane `index` (Y, X): (Y, X[, 3]), dtype of the planes."""
@@ -79,9 +87,10 @@ def blend_linearly(stack: PlaneWindow, index: np.ndarray, _: np.ndarray) -> np.n
 
 def blend_by_noise(stack: PlaneWindow, index: np.ndarray, _: np.ndarray) -> np.ndarray:
     """Return the linear blend where there is detail, and wider blends where there is noise only."""
-    noise = noise_variance(stack.read(0))
+    noise = noise_variance(stack.read(0), stack.mask_of(0))
     for k in range(1, len(stack.planes)):
-        np.minimum(noise, noise_variance(stack.read(k)), out=noise)
+        np.minimum(noise, noise_variance(stack.read(k), stack.mask_of(k)), out=noise)
+    noise = np.nan_to_num(noise, posinf=0)
     noise = cv2.resize(noise, index.shape[::-1], interpolation=cv2.INTER_LINEAR)
     weights = blend_weights()
     noise_gains = np.sum(np.diff(weights, axis=0) ** 2, axis=2)
@@ -166,17 +175,29 @@ def _blend(values, index, weights):  # type: ignore[no-untyped-def]
     return blends, depth_step
 
 
-def noise_variance(image: np.ndarray) -> np.ndarray:
+def noise_variance(image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """Return the local variance of the noise, at every `NOISE_STEP_PX` pixels.
 
     Second differences along both axes remove smooth structure; for independent noise they have 36
-    times its variance (Immerkær 1996, doi:10.1006/cviu.1996.0060).
+    times its variance (Immerkær 1996, doi:10.1006/cviu.1996.0060). Only pixels where `mask`, (Y, X)
+    bool, count; the variance is inf where there are too few.
     """
     second_difference = np.array([1.0, -2.0, 1.0])
     residual = cv2.sepFilter2D(image, cv2.CV_32F, second_difference, second_difference)
     size = tuple(-(-n // NOISE_STEP_PX) for n in residual.shape[1::-1])
-    energy = cv2.resize(residual**2, size, interpolation=cv2.INTER_AREA)
-    return cv2.GaussianBlur(energy, (0, 0), NOISE_SIGMA_PX / NOISE_STEP_PX) / 36
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        samples = cv2.resize(values, size, interpolation=cv2.INTER_AREA)
+        return cv2.GaussianBlur(samples, (0, 0), NOISE_SIGMA_PX / NOISE_STEP_PX)
+
+    if mask is None:
+        return mean(residual**2) / 36
+    inside = cv2.erode(mask.astype(np.float32), np.ones((3, 3)))
+    share = mean(inside)
+    variance = mean(residual**2 * _with_channels(inside, residual))
+    share = _with_channels(share, variance)
+    variance = variance / (36 * np.maximum(share, MIN_NOISE_SHARE))
+    return np.where(share > MIN_NOISE_SHARE, variance, np.float32(np.inf))
 
 
 def _with_channels(weight: np.ndarray, image: np.ndarray) -> np.ndarray:

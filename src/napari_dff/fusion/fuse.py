@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_dff.curve.plane_mask import check_plane_mask, mask_for_fusion
 from napari_dff.fusion import multiscale
 from napari_dff.fusion.blends import (
     PlaneWindow,
@@ -16,7 +17,7 @@ from napari_dff.fusion.blends import (
     nearest_plane,
     noise_variance,
 )
-from napari_dff.imaging.images import as_dtype
+from napari_dff.imaging.images import as_dtype, luminance
 from napari_dff.model import checks
 from napari_dff.model.checks import as_numbers, check_finite
 from napari_dff.model.recipe import Fusion, current_fusion
@@ -45,6 +46,7 @@ def all_in_focus(
     *,
     uncertainty: np.ndarray | None = None,  # (Y, X)
     fusion: Fusion = "multiscale",
+    plane_mask: np.ndarray | None = None,  # (Z, Y, X)
     progress: Progress = no_progress,
 ) -> np.ndarray:  # (Y, X[, 3])
     """Return the all-in-focus image of a stack whose depth is known.
@@ -65,6 +67,9 @@ def all_in_focus(
         certain. ``linear``: the two nearest planes, in proportion. ``noise_aware``: these, or a
         blend of more planes where that reduces noise more than detail. ``nearest``: the nearest
         plane. All channels are blended with the same weights.
+    plane_mask : (Z, Y, X) bool array, optional
+        Where each aligned plane has data, as from `LazyAlignedStack.plane_mask`; everywhere if
+        None. Only planes with data are used.
     progress : Progress
         Wraps the loop over windows; may raise to cancel.
 
@@ -99,7 +104,10 @@ def all_in_focus(
         )
     planes = load_planes(planes, progress)
     z = validate_positions(positions, len(planes))
-    return fuse_window(planes, depth, error, z, full_window(depth.shape), fusion, progress)
+    if plane_mask is not None:
+        plane_mask = check_plane_mask(plane_mask, tuple(planes.shape[:3]))
+    window = full_window(depth.shape)
+    return fuse_window(planes, depth, error, z, window, fusion, progress, plane_mask)
 
 
 def fuse_window(
@@ -110,6 +118,7 @@ def fuse_window(
     window: Window,
     fusion: Fusion,
     progress: Progress,
+    plane_mask: np.ndarray | None = None,  # (Z, Y, X)
 ) -> np.ndarray:
     """Return one window of the all-in-focus image, the same as in the whole image.
 
@@ -122,7 +131,8 @@ def fuse_window(
         outer = source_window(part, shape, fusion)
         index = fractional_plane_index(depth[outer.slices], positions)
         sigma = uncertainty[outer.slices].astype(np.float32) / spacing
-        image = FUSIONS[fusion](PlaneWindow(planes, outer), index, sigma)
+        mask = None if plane_mask is None else mask_for_fusion(plane_mask[(..., *outer.slices)])
+        image = FUSIONS[fusion](PlaneWindow(planes, outer, mask), index, sigma)
         out[part.slices_in(window)] = as_dtype(image[part.slices_in(outer)], out.dtype)
 
     parts, is_parallel = fusion_windows(window.shape, int(np.prod(planes.shape[3:])), fusion)
@@ -172,8 +182,12 @@ def source_window(window: Window, shape: tuple[int, int], fusion: Fusion) -> Win
 def fuse_scales(stack: PlaneWindow, index: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     """Return the planes that are sharp at every scale, guided by the depth."""
     count = len(stack.planes)
-    noise = multiscale.least_noise(stack.read_as_stored, count, noise_variance)
-    return multiscale.fuse_scales(stack.read_as_stored, count, index, sigma, noise)
+
+    def estimate(k: int) -> np.ndarray:
+        return noise_variance(luminance(stack.read_as_stored(k)), stack.mask_of(k))
+
+    noise = multiscale.least_noise(stack.read_as_stored, count, estimate)
+    return multiscale.fuse_scales(stack.read_as_stored, count, index, sigma, noise, stack.mask)
 
 
 FUSIONS: dict[Fusion, Callable[[PlaneWindow, np.ndarray, np.ndarray], np.ndarray]] = {

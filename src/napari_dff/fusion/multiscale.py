@@ -61,7 +61,7 @@ MAX_SIGMA_PLANES = 1e4  # where a pixel is never in focus
 NEAR = np.ones((3, 3), np.uint8)
 TINY = np.float32(1e-30)
 Reader = Callable[[int], np.ndarray]
-Estimator = Callable[[np.ndarray], np.ndarray]
+Estimator = Callable[[int], np.ndarray]
 
 
 class _Sums(NamedTuple):
@@ -87,7 +87,7 @@ def fuse_scales(
     index: np.ndarray,
     sigma: np.ndarray,
     noise_variance: np.ndarray,
-    coverage: Reader | None = None,
+    plane_mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the multi-scale fusion of all planes in one window.
 
@@ -102,8 +102,8 @@ def fuse_scales(
         is never in focus.
     noise_variance : (Y, X) float32
         Of the luminance of the planes; see `least_noise`.
-    coverage : callable, optional
-        Returns where plane k has data, (Y, X) bool; everywhere if None.
+    plane_mask : (Z, Y, X) bool, optional
+        Where each plane has data; everywhere if None. At each pixel, at least one has.
 
     Returns
     -------
@@ -114,6 +114,8 @@ def fuse_scales(
     error = SIGMA_FACTOR * np.minimum(sigma, MAX_SIGMA_PLANES)
     spread = (-0.5 / (DEPTH_SIGMA_PLANES**2 + error**2)).astype(np.float32)
     low, high = read(0).copy(), read(0).copy()
+    if plane_mask is not None:
+        low[~plane_mask[0]], high[~plane_mask[0]] = _dtype_limits(low.dtype)
     sums: list[_Sums] = []
     group = planes_at_once()
     for first in range(0, count, group):
@@ -124,13 +126,16 @@ def fuse_scales(
             log_prior = index - np.float32(first + i)
             log_prior *= log_prior
             log_prior *= spread
-            covered = None if coverage is None else coverage(first + i)
-            bands[i] = divide_plane(planes[i], log_prior, noise, covered)
+            mask = None if plane_mask is None else plane_mask[first + i]
+            bands[i] = divide_plane(planes[i], log_prior, noise, mask)
 
         run_parallel(divide, range(len(planes)), no_progress, desc="Fusing")
-        for plane in planes:
-            np.minimum(low, plane, out=low)
-            np.maximum(high, plane, out=high)
+        for i, plane in enumerate(planes):
+            where: Any = True
+            if plane_mask is not None:
+                where = plane_mask[first + i].reshape(plane.shape[:2] + (1,) * (plane.ndim - 2))
+            np.minimum(low, plane, out=low, where=where)
+            np.maximum(high, plane, out=high, where=where)
         sums = sums or [_Sums.zeros(band.values.shape, i) for i, band in enumerate(bands[0])]
 
         def add(part: tuple[int, slice], bands: Any = bands, sums: list[_Sums] = sums) -> None:
@@ -142,6 +147,12 @@ def fuse_scales(
     result = _combine(sums, noise).reshape(low.shape)
     low, high = (each.astype(np.float32, copy=False) for each in (low, high))
     return np.clip(result, cv2.erode(low, NEAR), cv2.dilate(high, NEAR))
+
+
+def _dtype_limits(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Return the largest and the smallest value of a dtype."""
+    limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    return limits.max, limits.min
 
 
 def planes_at_once() -> int:
@@ -157,14 +168,15 @@ def images_per_window(channels: int) -> int:
 def least_noise(read: Reader, count: int, estimate: Estimator) -> np.ndarray:
     """Return the local noise variance of the least noisy plane, since detail adds to it.
 
-    `estimate` returns that of one plane, at some of its pixels. Noise that cannot be seen counts as
+    `estimate` returns that of plane k, at some of its pixels. Noise that cannot be seen counts as
     none.
     """
     plane = read(0)
     grey = luminance(plane)
-    least = estimate(grey)
+    least = estimate(0)
     for k in range(1, count):
-        np.minimum(least, estimate(luminance(read(k))), out=least)
+        np.minimum(least, estimate(k), out=least)
+    least = np.nan_to_num(least, posinf=0)
     least = cv2.resize(least, grey.shape[::-1], interpolation=cv2.INTER_LINEAR)
     if plane.dtype.kind != "f":
         least = np.maximum(least - np.float32(INVISIBLE_VARIANCE), np.float32(MIN_VARIANCE))

@@ -88,19 +88,25 @@ def valid_mask(transform: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def clear_outside(
-    valid: np.ndarray, inverse: np.ndarray, window: Window, size: tuple[int, int]
+    valid: np.ndarray,
+    inverse: np.ndarray,
+    window: Window,
+    size: tuple[int, int],
+    tolerance: float = BORDER_TOLERANCE_PX,
 ) -> None:
-    """Set (h, w) `valid` to False where `inverse` maps `window` outside an image of `size`."""
+    """Set (h, w) `valid` to False where `inverse` maps `window` outside an image of `size`.
+
+    Pixels up to `tolerance` outside its border are not cleared.
+    """
     bounds = _image_bounds(inverse, window)
     if bounds is None or (bounds[0] < 0).any() or (bounds[1] > np.subtract(size, 1)).any():
-        _clear_outside(valid, inverse, (window.top, window.left), size)
+        _clear_outside(valid, inverse, (window.top, window.left), size, tolerance)
 
 
 @kernel
-def _clear_outside(valid, inverse, start, size):  # type: ignore[no-untyped-def]
+def _clear_outside(valid, inverse, start, size, slack):  # type: ignore[no-untyped-def]
     """Clear (h, w) `valid`, whose first pixel is (y, x) = `start` of the result."""
     height, width = valid.shape
-    slack = BORDER_TOLERANCE_PX
     for y in range(height):
         for x in range(width):
             v, u = project_point(inverse, y + start[0], x + start[1])

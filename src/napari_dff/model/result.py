@@ -20,7 +20,7 @@ class Reconstruction:
     transforms : (Z, 3, 3) float64
         (y, x, 1) of a plane as given → (y, x, 1) of the reference plane.
     valid : (Y, X) bool
-        Where every plane has data.
+        Where at least half of the planes, and 3, have data after alignment.
     estimate, refined : DepthMap
         Before and after refinement; the uncertainty is inf outside `valid`.
     all_in_focus : (Y, X[, 3]), dtype of the planes

@@ -143,9 +143,9 @@ def _align_stack(
     if lazy.is_identity and (plan.fits_in_memory or not isinstance(planes, np.ndarray)):
         return aligned
     if not plan.fits_in_memory:  # reads copies of the windows, so that a memory map can be released
-        return aligned._replace(planes=lazy, valid=lazy.valid)
-    planes, valid = load_aligned(lazy, progress)
-    return aligned._replace(planes=planes, valid=lambda window: valid[window.slices])
+        return aligned._replace(planes=lazy, plane_mask=lazy.plane_mask)
+    planes, _ = load_aligned(lazy, progress)
+    return aligned._replace(planes=planes, plane_mask=lazy.plane_mask)
 
 
 def write_tiles(
@@ -193,16 +193,21 @@ def refine_by_recipe(
     focus: np.ndarray,
     guide: np.ndarray,
     progress: Progress,
-    **hints: Any,  # `hints` and `previous`
+    **others: Any,  # `hints`, `previous` and `plane_mask`
 ) -> DepthMap:
     """Call `refine` with the settings of a recipe."""
-    settings = {**tile.settings_of(recipe, "refinement", "smoothness"), **hints}
+    settings = {**tile.settings_of(recipe, "refinement", "smoothness"), **others}
     return refine(estimate, focus, stack.positions, guide=guide, progress=progress, **settings)
 
 
 def fuse_by_recipe(
-    recipe: Recipe, stack: FocalStack, depth: DepthMap, progress: Progress
+    recipe: Recipe,
+    stack: FocalStack,
+    depth: DepthMap,
+    plane_mask: np.ndarray | None,
+    progress: Progress,
 ) -> np.ndarray:
     """Call `all_in_focus` with the settings of a recipe."""
     settings: dict[str, Any] = {"fusion": recipe.fusion, "uncertainty": depth.uncertainty}
+    settings["plane_mask"] = plane_mask
     return all_in_focus(stack.planes, depth.depth, stack.positions, **settings, progress=progress)

@@ -114,7 +114,7 @@ def seconds_of(stack: FocalStack, recipe: Recipe, plan: Plan, *, other_channels:
     """Estimate the duration of a run from the time that a part of it takes."""
     alignment_seconds, transforms = _time_alignment(stack.planes, recipe)
     lazy = LazyAlignedStack(stack.planes, transforms)
-    aligned = tile.AlignedStack(lazy, stack.positions, (lazy,) * other_channels, lazy.valid)
+    aligned = tile.AlignedStack(lazy, stack.positions, (lazy,) * other_channels, lazy.plane_mask)
     shape, margin = aligned.shape, tile.tile_margin(recipe)
     height, width = (min(max(w.shape[k] for w in plan.windows), TRIAL_SIDE_PX) for k in (0, 1))
     top = (shape[0] - height) // 2 // GRID_PX * GRID_PX

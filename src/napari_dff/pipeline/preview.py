@@ -3,12 +3,14 @@
 Only pixels around the window are read, so that it is fast on stacks of any size.
 """
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 
 from napari_dff.curve.noise import Noise, detection_threshold, detection_z_score
 from napari_dff.curve.peak import PEAK_MODELS, evaluate_fitted_peak
+from napari_dff.curve.plane_mask import PlaneMaskReader
 from napari_dff.curve.search import PREFERENCES, find_peaks, find_strongest_peaks
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
@@ -80,9 +82,10 @@ def reconstruct_region(
     recipe: Recipe,
     window: Window,
     *,
-    valid: np.ndarray | None = None,
+    plane_mask: PlaneMaskReader = lambda window: None,
     fuse: bool = True,
     progress: Progress = no_progress,
+    valid: np.ndarray | None = None,
 ) -> Region:
     """Return depth and all-in-focus image of one window, as `depth_from_focus` computes them.
 
@@ -96,23 +99,28 @@ def reconstruct_region(
         Aligned planes.
     recipe : Recipe
     window : Window
-    valid : (Y, X) bool array, optional
-        Where every plane has data, for the whole plane; everywhere when None.
+    plane_mask : callable, optional
+        `LazyAlignedStack.plane_mask` of the aligned planes; without it they have data everywhere.
     fuse : bool
         If False, the image is the guide image of the refinement, and the uncertainty is from noise
         alone, which takes less time.
     progress : Progress
         Wraps the loops over windows; may raise to cancel.
+    valid : (Y, X) bool array, optional
+        Deprecated: where every plane has data. Use `plane_mask`.
 
     Raises
     ------
     ValueError
         For planes that cannot be used.
     """
-    used = find_used_planes(stack.planes)
-    aligned = tile.AlignedStack(stack.planes, stack.positions, used=used)
     if valid is not None:
-        aligned = aligned._replace(valid=lambda window: valid[window.slices])
+        message = "reconstruct_region(valid=) is deprecated, use reconstruct_region(plane_mask=)"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        mask = np.broadcast_to(valid, stack.planes.shape[:3])
+        plane_mask = lambda window: mask[(..., *window.slices)]  # noqa: E731
+    used = find_used_planes(stack.planes)
+    aligned = tile.AlignedStack(stack.planes, stack.positions, plane_mask=plane_mask, used=used)
     result = tile.compute_tile(
         aligned, recipe, window, margin=tile.MARGIN_PX, fast=not fuse, progress=progress
     )

@@ -95,7 +95,7 @@ class ArraySink:
 
     @property
     def valid(self) -> np.ndarray:
-        """Where every plane has data, (…, Y, X) bool."""
+        """Where at least half of the planes, and 3, have data, (…, Y, X) bool."""
         return self._arrays["valid"]
 
     @property

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from napari_dff.curve.plane_mask import PlaneMaskReader, has_enough_planes
 from napari_dff.curve.volume import FocusVolume, FocusVolumeView, QuantizedFocusVolume
 from napari_dff.depth.estimation import estimate_depth, locate_depth
 from napari_dff.focus import focus_radius, lazy_focus_volume
@@ -52,7 +53,7 @@ class TileResult(NamedTuple):
     estimate: DepthMap  # before refinement
     refined: DepthMap  # the same object without refinement
     images: tuple[np.ndarray, ...]  # (h, w[, 3]), all in focus: focus channel, other channels
-    valid: np.ndarray  # (h, w) bool: where every plane has data
+    valid: np.ndarray  # (h, w) bool: where at least half of the planes, and 3, have data
 
 
 class AlignedStack(NamedTuple):
@@ -61,7 +62,7 @@ class AlignedStack(NamedTuple):
     planes: Any  # (Z, Y, X[, 3]) array of the focus channel, in memory or lazy
     positions: np.ndarray  # (Z,) float64
     other_channels: tuple[Any, ...] = ()  # aligned arrays that get images at the same depth
-    valid: Callable[[Window], np.ndarray] = lambda window: np.ones(window.shape, bool)
+    plane_mask: PlaneMaskReader = lambda window: None  # of all planes
     known_depth: DepthReader | None = None  # if there is one, only images are computed
     alignment: LazyAlignedStack | None = None  # planes before alignment, transforms and gains
     used: np.ndarray | slice = slice(None)  # indices of the planes that are not blank
@@ -70,6 +71,16 @@ class AlignedStack(NamedTuple):
     def shape(self) -> tuple[int, int]:
         """Height and width of a plane."""
         return tuple(self.planes.shape[1:3])
+
+    def used_mask(self, window: Window) -> np.ndarray | None:
+        """Return where the used planes have data in `window`, (Z, h, w); None: everywhere."""
+        mask = self.plane_mask(window)
+        return None if mask is None else mask[self.used]
+
+    def valid(self, window: Window) -> np.ndarray:
+        """Return where enough planes have data for a depth, (h, w) bool."""
+        mask = self.used_mask(window)
+        return np.ones(window.shape, bool) if mask is None else has_enough_planes(mask)
 
 
 def has_refinement(recipe: Recipe) -> bool:
@@ -113,7 +124,7 @@ def compute_tile(
     If `fast`, uncertainty is from the curves alone, and the image is that of `guide_image`.
     """
     outer = window.expand(margin, stack.shape)
-    inner, valid = window.slices_in(outer), stack.valid(outer)
+    inner = window.slices_in(outer)
     positions = stack.positions[stack.used]
 
     def read(planes: Any, window: Window) -> np.ndarray:
@@ -128,16 +139,15 @@ def compute_tile(
         covered = source.union(image_source)
         planes = read(stack.planes, covered)
         part = planes[(slice(None), *source.slices_in(covered))]
-        volume = focus_volume(part, recipe, outer, source)
+        volume = focus_volume(part, recipe, outer, source, stack.used_mask)
         if has_refinement(recipe):  # reads the curves several times
             volume = QuantizedFocusVolume(volume)
         find_depth = locate_depth if fast else estimate_depth
         estimate = find_depth(volume, positions, recipe.peak, recipe.prefer, progress)
-        estimate.uncertainty[~valid] = np.inf
         refined = estimate
         if has_refinement(recipe) or fast:
             part = planes[(slice(None), *outer.slices_in(covered))]
-            guide = guide_image(part, estimate.depth, positions, progress)
+            guide = guide_image(part, estimate.depth, positions, stack.used_mask(outer), progress)
         if has_refinement(recipe):
             method = recipe.refinement, recipe.smoothness, guide, progress
             fixed = None if earlier is None else _fixed_depth(earlier, window, outer, stack)
@@ -150,7 +160,7 @@ def compute_tile(
     else:
         depth, error = (_extend(values, outer, image_source) for values in refined[1:])
         inner_window = window.shift(-image_source.top, -image_source.left)
-        settings = inner_window, recipe.fusion, progress
+        settings = inner_window, recipe.fusion, progress, stack.used_mask(image_source)
 
         def fuse(planes: np.ndarray) -> np.ndarray:
             return fuse_window(planes, depth, error, positions, *settings)
@@ -160,7 +170,7 @@ def compute_tile(
     inner_estimate = inner_refined = _crop(estimate, inner, stack)
     if refined is not estimate:
         inner_refined = _crop(refined, inner, stack)
-    return TileResult(window, inner_estimate, inner_refined, images, valid[inner])
+    return TileResult(window, inner_estimate, inner_refined, images, stack.valid(window))
 
 
 def _crop(depth_map: DepthMap, inner: tuple[slice, slice], stack: AlignedStack) -> DepthMap:
@@ -172,13 +182,18 @@ def _crop(depth_map: DepthMap, inner: tuple[slice, slice], stack: AlignedStack) 
 
 
 def guide_image(
-    planes: np.ndarray, depth: np.ndarray, positions: np.ndarray, progress: Progress
+    planes: np.ndarray,
+    depth: np.ndarray,
+    positions: np.ndarray,
+    plane_mask: np.ndarray | None,
+    progress: Progress,
 ) -> np.ndarray:
     """Return the guide image of the refinement, blended by depth: it shows the edges of the depth.
 
     It does not depend on the recipe, so neither does the depth depend on the choice of fusion.
     """
-    return all_in_focus(planes, depth, positions, fusion=GUIDE_FUSION, progress=progress)
+    settings: dict[str, Any] = {"fusion": GUIDE_FUSION, "plane_mask": plane_mask}
+    return all_in_focus(planes, depth, positions, **settings, progress=progress)
 
 
 def _extend(values: np.ndarray, window: Window, outer: Window) -> np.ndarray:
@@ -190,9 +205,19 @@ def _extend(values: np.ndarray, window: Window, outer: Window) -> np.ndarray:
     return values[np.ix_(rows - window.top, columns - window.left)]
 
 
-def focus_volume(planes: np.ndarray, recipe: Recipe, window: Window, source: Window) -> FocusVolume:
+def focus_volume(
+    planes: np.ndarray,
+    recipe: Recipe,
+    window: Window,
+    source: Window,
+    plane_mask: PlaneMaskReader = lambda window: None,
+) -> FocusVolume:
     """Return the focus volume of `window`, from `planes` that cover the window `source`."""
-    volume: FocusVolume = lazy_focus_volume(planes, **focus_settings(recipe))
+
+    def mask(part: Window) -> np.ndarray | None:
+        return plane_mask(part.shift(source.top, source.left))
+
+    volume: FocusVolume = lazy_focus_volume(planes, **focus_settings(recipe), plane_mask=mask)
     if source == window:
         return volume
     rows, columns = window.slices_in(source)

@@ -56,6 +56,7 @@ def refine(
     hints: np.ndarray | None = None,  # (Y, X)
     previous: PreviousResult | None = None,
     progress: Progress = no_progress,
+    plane_mask: np.ndarray | None = None,  # (Z, Y, X)
     before: PreviousResult | None = None,
 ) -> DepthMap:
     """Refine a depth map: make neighbours consistent, except across edges of a guide image.
@@ -84,6 +85,8 @@ def refine(
         changed hints can influence are computed again.
     progress : Progress
         Called with the windows, labels or cycles of each step; may raise to cancel.
+    plane_mask : (Z, Y, X) bool array, optional
+        Where each aligned plane has data, as in `depth_map`; everywhere if None.
     before : PreviousResult, optional
         Deprecated name of `previous`.
 
@@ -113,7 +116,7 @@ def refine(
         message = "refine(before=) is deprecated, use refine(previous=)"
         warnings.warn(message, DeprecationWarning, stacklevel=2)
         previous = before
-    volume = as_focus_volume(focus)
+    volume = as_focus_volume(focus, plane_mask)
     checked = validate_positions(positions, volume.shape[0])
     estimate = _checked_depth_map("estimate", estimate, volume.shape)
     if previous is not None:

@@ -15,6 +15,7 @@ from napari_dff.registration.lazy_stack import LazyAlignedStack, load_aligned
 from napari_dff.registration.report import PlaneReport
 from napari_dff.runtime.progress import Progress, no_progress
 from napari_dff.runtime.threads import run_parallel
+from napari_dff.runtime.windows import full_window
 
 BLUR_PX = 8.0  # of the planes that are compared: blurred so much, they hardly depend on focus
 SAMPLE_SPACING = 7  # every 7th valid pixel is compared
@@ -38,6 +39,11 @@ class Alignment(NamedTuple):
     transforms: np.ndarray
     valid: np.ndarray
     report: tuple[PlaneReport, ...]
+
+    def plane_mask(self) -> np.ndarray | None:
+        """Return where each plane has data, (Z, Y, X) bool; None if all have data everywhere."""
+        stack = LazyAlignedStack(self.planes, self.transforms)
+        return stack.plane_mask(full_window(self.valid.shape))
 
 
 def align(

@@ -17,6 +17,7 @@ from napari_dff.runtime.windows import Window, full_window, plan_windows
 
 MAX_BLOCK_PX = 1024  # longer side of the blocks that are resampled at a time
 IDENTITY_TOLERANCE = 1e-9  # largest element of the difference to the identity
+MAX_REPEAT_PX = 1.0  # beside a plane, where its border may count as data
 MIN_DETERMINANT = 1e-12  # of a transform that can be inverted
 
 
@@ -120,6 +121,18 @@ class LazyAlignedStack:
             if inverse is not None:
                 clear_outside(valid, inverse, window, self._size)
         return valid
+
+    def plane_mask(self, window: Window) -> np.ndarray | None:
+        """Return where in `window` each plane has data: (Z, h, w) bool; None if all have it.
+
+        Or lies at most `MAX_REPEAT_PX` beside its border, which is repeated there.
+        """
+        mask = np.ones((len(self), *window.shape), dtype=bool)
+        for i in range(len(self)):
+            inverse = self._inverse(i)
+            if inverse is not None:
+                clear_outside(mask[i], inverse, window, self._size, MAX_REPEAT_PX)
+        return None if mask.all() else mask
 
     @property
     def _size(self) -> tuple[int, int]:

@@ -13,8 +13,7 @@ from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.units import EXPONENTS
 from napari_dff.pipeline.quality import Coverage, coverage
 from napari_dff.pipeline.sinks import ArraySink
-from napari_dff.registration import LazyAlignedStack
-from napari_dff.runtime.windows import Window, full_window
+from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.geometry import placement
 
@@ -222,13 +221,6 @@ def saved_layer(data: np.ndarray, record: Mapping[str, Any], path: Path) -> Laye
     for key in ("positions", "transforms"):
         if key in metadata:
             metadata[key] = np.asarray(metadata[key], float)
-    if metadata.get("role") == "aligned" and "transforms" in metadata:
-        planes = np.broadcast_to(np.uint8(0), shape[-3:])
-        window = full_window(shape[-2:])
-        valid = np.vectorize(
-            lambda stack: LazyAlignedStack(planes, stack).valid(window), signature="(z,i,j)->(y,x)"
-        )
-        metadata["valid"] = valid(metadata["transforms"])
     if kind == "image" and path.suffix != ".zarr" and set(look["units"][-3:]) <= set(EXPONENTS):
         metadata["in_file"] = {key: look[key] for key in ("scale", "translate", "units")}
     if "root" in metadata:

@@ -25,7 +25,6 @@ class PluginMetadata(TypedDict, total=False):
     limits: tuple[float, float] | None  # contrast limits that the plugin set
     positions: Any  # focus positions of the planes, (Z,) or (…, Z)
     transforms: Any  # plane → reference, (Z, 3, 3) or (…, Z, 3, 3)
-    valid: Any  # pixels that have data in all aligned planes, (Y, X) or (…, Y, X) bool
     channels: Sequence[str]  # their names
     focus_channel: int  # the channel that the depth was computed from
     input: dict[str, Any]  # the file of the planes, as described by `io.records.describe_planes`
@@ -152,13 +151,6 @@ def source_of(viewer: Viewer, layer: Layer) -> Layer | None:
     """Return the stack that a layer was computed from, or an original stack itself, else None."""
     source_id = plugin_metadata(layer).get("source")
     return layer_by_id(viewer, source_id) if source_id else (layer if is_stack(layer) else None)
-
-
-def valid_mask(source: Layer, index: tuple[int, ...] = ()) -> np.ndarray:
-    """Return the pixels that have data in every plane of a stack, (Y, X) bool."""
-    valid = plugin_metadata(source).get("valid")
-    everywhere = np.ones(plane_shape(source), bool)
-    return everywhere if valid is None else at_index(np.asarray(valid), index, 2)
 
 
 def input_stack_of(viewer: Viewer, layer: Layer) -> Layer | None:

@@ -12,7 +12,6 @@ from napari_dff.pipeline import quality
 from napari_dff.pipeline.sinks import AlignedPlanes
 from napari_dff.registration import PlaneReport, align_lazily, load_aligned
 from napari_dff.runtime.progress import Progress
-from napari_dff.runtime.windows import full_window
 from napari_dff.widgets.app.canvas import COLOURS, Canvas
 from napari_dff.widgets.app.controls import read_only_table
 from napari_dff.widgets.app.geometry import index_in_view
@@ -39,7 +38,6 @@ class AlignmentResult(NamedTuple):
 
     planes: Any  # (…, Z, Y, X[, 3]) array; None if no plane was changed
     transforms: np.ndarray  # (…, Z, 3, 3) float64
-    valid: np.ndarray  # (…, Y, X) bool: where every plane has data
 
 
 class AlignWidget(StepWidget):
@@ -66,16 +64,13 @@ class AlignWidget(StepWidget):
     def compute(self, inputs: RunInput, progress: Progress) -> Any:
         """Return the aligned planes, the matches as vectors, and the reports by index."""
         acquisition, recipe = inputs.acquisition, inputs.recipe
-        aligned, transforms, valid = AlignedPlanes(acquisition), [], []
+        aligned, transforms = AlignedPlanes(acquisition), []
         reports: dict[Index, StackReport] = {}
         for index, located in acquisition.iterate(progress):
             planes = acquisition.focus_stack(index).planes
             shape = planes.shape[1:3]
             lazy = align_lazily(planes, recipe, progress=located)
-            if aligned.in_memory:
-                loaded, mask = load_aligned(lazy, located)
-            else:
-                loaded, mask = None, lazy.valid(full_window(shape))
+            loaded = load_aligned(lazy, located)[0] if aligned.in_memory else None
             aligned.write(index, acquisition.focus_channel, lazy, loaded, located)
             for channel in acquisition.other_channels:  # take the transforms of the focus channel
                 planes = acquisition.channel_stack(index, channel).planes
@@ -86,9 +81,8 @@ class AlignWidget(StepWidget):
             channels = range(len(acquisition.channels))
             reports |= {acquisition.with_channel(index, c): report for c in channels}
             transforms.append(lazy.transforms)
-            valid.append(mask)
-        joined = aligned.join(), acquisition.join(transforms), acquisition.join(valid)
-        return AlignmentResult(*joined), match_vectors(reports, acquisition), reports
+        result = AlignmentResult(aligned.join(), acquisition.join(transforms))
+        return result, match_vectors(reports, acquisition), reports
 
     def add_layers(self, run: RunLayers, result: Any) -> Iterator[None]:
         """Add the aligned planes and the matches, and fill the table and the plot."""
@@ -137,7 +131,7 @@ class AlignWidget(StepWidget):
 def add_alignment(run: RunLayers, result: AlignmentResult) -> Iterator[None]:
     """Add a layer of aligned planes."""
     settings = {key: value for key, value in run.settings.items() if key in ALIGNMENT_SETTINGS}
-    metadata = {"transforms": result.transforms, "valid": result.valid, "settings": settings}
+    metadata = {"transforms": result.transforms, "settings": settings}
     run.show("aligned", result.planes, metadata=metadata, **stack_look(run.source))
     yield
 

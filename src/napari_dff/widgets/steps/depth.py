@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from napari.layers import Image, Layer
 
+from napari_dff.curve.plane_mask import has_enough_planes
 from napari_dff.depth.estimation import depth_map
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.stack import FocalStack
@@ -28,8 +29,10 @@ class MapsStep(StepWidget):
 
     prefix: ClassVar[str] = ""  # of the roles of its layers
 
-    def compute_stack(self, inputs: StackInput, progress: Progress) -> DepthMap:
-        """Return the depth map of one stack; in a thread."""
+    def compute_stack(
+        self, inputs: StackInput, plane_mask: np.ndarray | None, progress: Progress
+    ) -> DepthMap:
+        """Return the depth map of one stack, from the planes with data; in a thread."""
         raise NotImplementedError
 
     def compute(self, inputs: RunInput, progress: Progress) -> Any:
@@ -37,13 +40,15 @@ class MapsStep(StepWidget):
         acquisition, recipe = inputs.acquisition, inputs.recipe
         sink = ArraySink(acquisition)
         for index, located in acquisition.iterate(progress):
-            stack, arrays = acquisition.focus_stack(index), inputs.arrays[index]
-            depth = self.compute_stack(StackInput(stack, recipe, arrays), located)
+            stack = StackInput(acquisition.focus_stack(index), recipe, inputs.arrays[index])
+            window = full_window(stack.stack.planes.shape[1:3])
+            mask = stack.plane_mask(window)
+            depth = self.compute_stack(stack, mask, located)
             depth = DepthMap(*map(np.array, depth))  # copies, as these may be data of a layer
             channels = range(len(acquisition.channels))
             stacks = [acquisition.channel_stack(index, channel) for channel in channels]
-            images = tuple(fuse_by_recipe(recipe, each, depth, located) for each in stacks)
-            window, valid = full_window(depth.depth.shape), arrays["valid"]
+            images = tuple(fuse_by_recipe(recipe, each, depth, mask, located) for each in stacks)
+            valid = np.ones(window.shape, bool) if mask is None else has_enough_planes(mask)
             sink.write_tile(index, TileResult(window, depth, depth, images, valid))
         return maps_of(sink, acquisition)
 
@@ -51,10 +56,16 @@ class MapsStep(StepWidget):
         """Return image and depth of a window, from the same window of the layers."""
         stack, recipe, arrays = inputs
         outer = window.expand(MARGIN_PX, stack.planes.shape[1:3])
-        parts = {role: np.asarray(array[(..., *outer.slices)]) for role, array in arrays.items()}
+        maps = {role: array for role, array in arrays.items() if role != "transforms"}
+        parts = {role: np.asarray(array[(..., *outer.slices)]) for role, array in maps.items()}
         part = replace(stack, planes=read_window(stack.planes, outer))
-        depth = self.compute_stack(StackInput(part, recipe, parts), progress)
-        aligned = AlignedStack(stack.planes, stack.positions, known_depth=lambda _: depth)
+        mask = inputs.plane_mask(outer)
+        depth = self.compute_stack(StackInput(part, recipe, parts), mask, progress)
+        aligned = AlignedStack(
+            *(stack.planes, stack.positions),
+            plane_mask=inputs.plane_mask,
+            known_depth=lambda _: depth,
+        )
         result = compute_tile(aligned, recipe, window, margin=MARGIN_PX, progress=progress)
         image = result.images[0]
         look = picture_look(image, rgb=image.ndim == 3)
@@ -88,10 +99,11 @@ class DepthWidget(MapsStep):
         """Return the focus volume."""
         return {"focus": require_layer(self._viewer, "focus", source, "Focus measure")}
 
-    def compute_stack(self, inputs: StackInput, progress: Progress) -> DepthMap:
+    def compute_stack(
+        self, inputs: StackInput, plane_mask: np.ndarray | None, progress: Progress
+    ) -> DepthMap:
         """Return the depth at the peaks of the focus curves."""
         stack, recipe, arrays = inputs
         settings: dict[str, Any] = {"peak": recipe.peak, "prefer": recipe.prefer}
-        depth = depth_map(arrays["focus"], stack.positions, **settings, progress=progress)
-        depth.uncertainty[~arrays["valid"]] = np.inf
-        return depth
+        settings["plane_mask"] = plane_mask
+        return depth_map(arrays["focus"], stack.positions, **settings, progress=progress)

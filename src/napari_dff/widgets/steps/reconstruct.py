@@ -36,15 +36,14 @@ class ReconstructWidget(MapsStep):
         sink = ArraySink(acquisition, planes=planes)
         run(acquisition, recipe, sink, progress=progress)
         aligned = None if planes is None or planes.is_identity else planes.join()
-        alignment = AlignmentResult(aligned, sink.transforms, sink.valid)
+        alignment = AlignmentResult(aligned, sink.transforms)
         return maps_of(sink, acquisition), alignment
 
     def compute_preview(self, inputs: StackInput, window: Window, progress: Progress) -> Previews:
         """Return the depth of a window, from the planes as they are in the layer."""
-        stack, recipe, arrays = inputs
-        region = reconstruct_region(
-            stack, recipe, window, valid=arrays["valid"], fuse=False, progress=progress
-        )
+        stack, recipe, _ = inputs
+        settings: dict[str, Any] = {"plane_mask": inputs.plane_mask, "fuse": False}
+        region = reconstruct_region(stack, recipe, window, **settings, progress=progress)
         return [depth_preview(stack, region.depth.depth)]
 
     def preview_source(self, source: Image) -> tuple[Image, str]:

@@ -77,7 +77,9 @@ class RefineWidget(MapsStep):
         self._prepared = key, arrays.get("hints")
         return arrays
 
-    def compute_stack(self, inputs: StackInput, progress: Progress) -> DepthMap:
+    def compute_stack(
+        self, inputs: StackInput, plane_mask: np.ndarray | None, progress: Progress
+    ) -> DepthMap:
         """Return the refined depth."""
         stack, recipe, arrays = inputs
         labels, focus = arrays["plane index"], arrays["focus"]
@@ -88,11 +90,9 @@ class RefineWidget(MapsStep):
         is_preview = previous is not None and previous.hints.shape != index.shape  # of a window
         if key != self._prepared[0] or is_preview:
             previous = None
-        hints = arrays.get("hints")
-        guide = guide_image(stack.planes, estimate.depth, stack.positions, progress)
-        return refine_by_recipe(
-            recipe, stack, estimate, focus, guide, progress, hints=hints, previous=previous
-        )
+        others = {"hints": arrays.get("hints"), "previous": previous, "plane_mask": plane_mask}
+        guide = guide_image(stack.planes, estimate.depth, stack.positions, plane_mask, progress)
+        return refine_by_recipe(recipe, stack, estimate, focus, guide, progress, **others)
 
     def add_layers(self, run: RunLayers, result: Any, **metadata: Any) -> Iterator[None]:
         """Add the four layers, and remember the result of a single stack for the next hints."""

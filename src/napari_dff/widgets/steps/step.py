@@ -12,6 +12,7 @@ from napari.viewer import Viewer
 from napari_dff.model.acquisition import Acquisition, Index
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.stack import FocalStack
+from napari_dff.registration import LazyAlignedStack
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app.controls import button_row, labelled_column, wrapping_label
@@ -19,17 +20,18 @@ from napari_dff.widgets.app.geometry import index_in_view
 from napari_dff.widgets.app.layer_data import ResultLayer
 from napari_dff.widgets.app.layers import (
     METADATA_KEY,
+    at_index,
     plugin_metadata,
     require_stack,
     result_values,
-    valid_mask,
+    role_of,
 )
 from napari_dff.widgets.app.preview import Preview, PreviewRequest
 from napari_dff.widgets.app.runs import RunControls, RunLayers
 from napari_dff.widgets.app.task_widget import show_errors
 from napari_dff.widgets.steps.step_form import StepForm
 
-Arrays = dict[str, np.ndarray]  # data of layers by role; "valid": where every plane has data
+Arrays = dict[str, np.ndarray]  # data of layers by role; "transforms": of aligned planes
 Previews = Sequence[ResultLayer]
 
 
@@ -39,6 +41,13 @@ class StackInput(NamedTuple):
     stack: FocalStack
     recipe: Recipe
     arrays: Arrays
+
+    def plane_mask(self, window: Window) -> np.ndarray | None:
+        """Return where each plane has data in `window`, (Z, h, w) bool; None: everywhere."""
+        transforms = self.arrays.get("transforms")
+        if transforms is None:
+            return None
+        return LazyAlignedStack(self.stack.planes, transforms).plane_mask(window)
 
 
 class RunInput(NamedTuple):
@@ -84,7 +93,9 @@ class StepWidget(StepForm):
     def input_arrays(self, source: Image, layers: dict[str, Layer], index: Index) -> Arrays:
         """Return the data of these layers for one stack; in the main thread."""
         arrays = {role: result_values(layer, index) for role, layer in layers.items()}
-        arrays["valid"] = valid_mask(source, index)
+        transforms = plugin_metadata(source).get("transforms")
+        if role_of(source) == "aligned" and transforms is not None:
+            arrays["transforms"] = at_index(np.asarray(transforms), index, 3)
         return arrays
 
     def compute(self, inputs: RunInput, progress: Progress) -> Any:
