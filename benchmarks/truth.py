@@ -20,7 +20,6 @@ from scenes import SCENES, scene
 from skimage.metrics import structural_similarity
 
 from napari_dff import Recipe, Reconstruction, depth_from_focus, synthetic
-from napari_dff.pipeline.quality import image_quality
 from napari_dff.registration.motion import transform_points
 from napari_dff.synthetic import GroundTruth
 
@@ -101,7 +100,7 @@ def score(truth: GroundTruth, result: Reconstruction) -> Score:
         for a, b in zip(result.transforms, truth.transforms, strict=True)
     ]
     moved = result.recipe.registration != "none"
-    quality = image_quality(result.all_in_focus, result.stack.planes, covered)
+    quality = result.quality
     top = np.iinfo(truth.sharp.dtype).max
     similar = structural_similarity(
         result.all_in_focus, truth.sharp, data_range=top, full=True,

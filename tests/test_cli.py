@@ -76,7 +76,9 @@ def test_run_writes_all_result_files(tmp_path, capsys):
         "depth.tif", "index.tif", "uncertainty.tif", "all_in_focus.tif", "recipe.json",
         "preview.png", "provenance.json", "transforms.json",
     }  # fmt: skip
-    assert "depth of" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "depth of" in output
+    assert "edges in the all-in-focus image are not in any plane" in output
     truth = tifffile.imread(BARE_PATCH.replace(".ome.tif", ".depth.tif"))
     in_focus = np.isfinite(tifffile.imread(out / "uncertainty.tif"))
     error = np.abs(tifffile.imread(out / "depth.tif") - truth)[in_focus]

@@ -11,6 +11,7 @@ from napari_dff import Recipe, align, all_in_focus, depth_from_focus, focus_meas
 from napari_dff import refine as refine_
 from napari_dff.depth import depth_map
 from napari_dff.model.stack import FocalStack
+from napari_dff.pipeline.quality import summarize_image
 
 STEPS = ("align", "focus", "depth", "refine", "all")
 
@@ -57,6 +58,7 @@ def test_each_step_gives_the_same_as_its_function(person, drifting):
     picture = all_in_focus(expected.planes, found.depth, z, uncertainty=found.uncertainty, **mask)
     np.testing.assert_array_equal(person.layer("all in focus").data, picture)
     assert person.layer("all in focus").rgb
+    assert "edges in the all-in-focus image are not in any plane" in depth.advice.value
     for role in ("depth", "uncertainty", "plane index", "all in focus"):
         assert_same_placement(person.layer(role), source)
 
@@ -75,6 +77,7 @@ def test_all_steps_give_the_same_as_depth_from_focus(person, drifting):
     np.testing.assert_array_equal(person.layer("refined depth").data, result.refined.depth)
     np.testing.assert_array_equal(person.layer("aligned").data, result.stack.planes)
     np.testing.assert_array_equal(person.layer("refined all in focus").data, result.all_in_focus)
+    assert widget.advice.value.endswith(" ".join(summarize_image([result.quality])))
 
 
 def test_a_second_run_updates_the_layers_and_keeps_name_and_colormap(person, surface):

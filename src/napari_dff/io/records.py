@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import napari_dff
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.recipe import Recipe
+from napari_dff.model.result import ImageQuality
 
 MAP_DTYPES = {"depth": "float32", "index": "uint16", "uncertainty": "float32"}
 ALL_IN_FOCUS = "all_in_focus"
@@ -58,6 +59,14 @@ def make_provenance(
         **({"digest": digest} if digest else {}),
     }
     return dict(json.loads(json.dumps(content, default=to_json_value)))
+
+
+def quality_record(qualities: Sequence[ImageQuality | None]) -> dict[str, Any]:
+    """Return the quality of the image of each time, without the list if there is one time only."""
+    content = [None if quality is None else quality._asdict() for quality in qualities]
+    if not any(content):
+        return {}
+    return {"quality": content if len(content) > 1 else content[0]}
 
 
 def read_json(path: str | os.PathLike[str], content_name: str) -> dict[str, Any]:

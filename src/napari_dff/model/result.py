@@ -1,12 +1,34 @@
 """Result of all steps."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.stack import FocalStack
+
+
+class ImageQuality(NamedTuple):
+    """What an all-in-focus image has in common with its aligned planes.
+
+    Attributes
+    ----------
+    seams : float
+        Share of the gradient energy that is in no plane, 0 … 1: seams, halos and blends of planes,
+        and missing noise.
+    noise : float
+        The part of `seams` that averaged noise explains, 0 … `seams`.
+    sharpness : float
+        Mean squared Laplacian in 15 × 15 pixels over that of the sharpest plane there, median of
+        the image. It is below 1 where details are softer, or noise was averaged, and above 1 where
+        several planes are sharp in the same 15 × 15 pixels.
+    """
+
+    seams: float
+    noise: float
+    sharpness: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +47,8 @@ class Reconstruction:
         Before and after refinement; the uncertainty is inf outside `valid`.
     all_in_focus : (Y, X[, 3]), dtype of the planes
     recipe : Recipe
+    quality : ImageQuality, optional
+        How the all-in-focus image compares with the planes; None if it was not computed.
     """
 
     stack: FocalStack
@@ -34,3 +58,4 @@ class Reconstruction:
     refined: DepthMap
     all_in_focus: np.ndarray
     recipe: Recipe
+    quality: ImageQuality | None = None

@@ -17,14 +17,16 @@ from napari_dff.model import checks
 from napari_dff.model.acquisition import Acquisition, Index
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
-from napari_dff.model.result import Reconstruction
+from napari_dff.model.result import ImageQuality, Reconstruction
 from napari_dff.model.stack import MIN_CONTRAST, NO_CONTRAST_MESSAGE, FocalStack
 from napari_dff.pipeline import plane_checks, tile
+from napari_dff.pipeline.image_quality import merge_comparisons
 from napari_dff.pipeline.planning import Plan, make_plan
 from napari_dff.pipeline.sinks import ArraySink, Sink
 from napari_dff.refinement import refine
 from napari_dff.registration import align_lazily, load_aligned
 from napari_dff.runtime.lazy import load_planes
+from napari_dff.runtime.memory import with_trimming
 from napari_dff.runtime.progress import Progress, no_progress
 
 WRONG_ORDER_MESSAGE = (
@@ -74,14 +76,20 @@ def depth_from_focus(
     run(acquisition, recipe, sink, transforms=transforms, plan=plan, progress=progress)
     aligned, refined = dataclasses.replace(stack, planes=sink.planes), sink.refined
     maps = sink.valid, sink.estimate or refined, refined, sink.images
-    return Reconstruction(aligned, sink.transforms, *maps, recipe)
+    return Reconstruction(aligned, sink.transforms, *maps, recipe, sink.qualities[0])
 
 
 class _SingleStackSink(ArraySink):
     planes: Any = None  # aligned
 
-    def finish_stack(self, index: Index, stack: tile.AlignedStack, progress: Progress) -> None:
-        super().finish_stack(index, stack, progress)
+    def finish_stack(
+        self,
+        index: Index,
+        stack: tile.AlignedStack,
+        quality: ImageQuality | None,
+        progress: Progress,
+    ) -> None:
+        super().finish_stack(index, stack, quality, progress)
         self.planes = stack.planes
 
 
@@ -112,8 +120,9 @@ def run(
         aligned = _align_stack(stack, others, recipe, stack_transforms, tiling, located)
         if depth is not None:
             aligned = aligned._replace(known_depth=depth(index))
-        write_tiles(aligned, recipe, tiling, sink, index, acquisition.focus_channel, located)
-        sink.finish_stack(index, aligned, located)
+        focus_channel = acquisition.focus_channel
+        quality = write_tiles(aligned, recipe, tiling, sink, index, focus_channel, located)
+        sink.finish_stack(index, aligned, quality, located)
         del aligned  # or its planes stay in memory beside those of the next stack
 
 
@@ -156,25 +165,31 @@ def write_tiles(
     index: Index,
     focus_channel: int,
     progress: Progress,
-) -> None:
-    """Compute and write the tiles of one stack, with images in the order of the channels."""
+) -> ImageQuality | None:
+    """Compute and write the tiles of one stack, with images in the order of the channels.
+
+    Returns the quality of the image of the focus channel.
+    """
     count, margin, shared, flat = len(plan.windows), tile.tile_margin(recipe), None, True
+    comparisons = []
     if count > 1 and tile.has_refinement(recipe) and stack.known_depth is None:
         shared = tile.estimate_shared(stack, recipe, progress)
     for i, window in enumerate(plan.windows):
         where = f"tile {i + 1} of {count}"
-        located = tile.with_trimming(progress, where) if count > 1 else progress
+        located = with_trimming(progress, where) if count > 1 else progress
         earlier = functools.partial(sink.depth_map, index) if i else None  # boundary condition
         result = tile.compute_tile(
             stack, recipe, window, margin=margin, progress=located, shared=shared, earlier=earlier
         )
         focus, *others = result.images
         flat = flat and _is_flat(focus)
+        comparisons.append(result.comparison)
         images = (*others[:focus_channel], focus, *others[focus_channel:])
         sink.write_tile(index, result._replace(images=images))
         del result, focus, others, images  # or they stay in memory while the next tile is computed
     if flat and all(_is_flat(np.asarray(stack.planes[i])) for i in range(len(stack.positions))):
         raise ValueError(NO_CONTRAST_MESSAGE)
+    return merge_comparisons(comparisons).quality
 
 
 def _is_flat(image: np.ndarray) -> bool:

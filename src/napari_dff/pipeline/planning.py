@@ -16,7 +16,7 @@ from napari_dff.fusion.fuse import fusion_values, max_source_margin
 from napari_dff.model import checks
 from napari_dff.model.recipe import Fusion, Recipe
 from napari_dff.model.stack import FocalStack
-from napari_dff.pipeline import tile
+from napari_dff.pipeline import image_quality, tile
 from napari_dff.refinement.message_passing import MESSAGE_MARGIN_PX, MESSAGE_VOLUMES
 from napari_dff.registration import LazyAlignedStack, estimate_transforms
 from napari_dff.registration.downsampling import MAX_SIDE_PX
@@ -191,7 +191,7 @@ class _MemoryModel:
         tile_side = max(max(window.shape) for window in tiles)
         side, image_side = (
             tile_side + margin,
-            tile_side + 2 * max_source_margin(self._recipe.fusion),
+            tile_side + 2 * (max_source_margin(self._recipe.fusion) + image_quality.MARGIN_PX),
         )
         source_side = max(side + 2 * tile.focus_margin(self._recipe), image_side)
         height, width = self.shape

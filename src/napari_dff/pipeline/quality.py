@@ -1,17 +1,17 @@
-"""Quality of an alignment and of the depth coverage, as numbers and as advice in sentences."""
+"""Alignment, depth coverage and quality of the image, as numbers and as advice in sentences."""
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 
-from napari_dff.imaging.images import luminance
 from napari_dff.model.depth_map import DepthMap
+from napari_dff.model.result import ImageQuality
 from napari_dff.registration import Outcome, PlaneReport
 
 MAX_END_SHARE = 0.02  # share of the pixels that are sharpest in an outermost plane
-SHARPNESS_WINDOW_PX = 15  # in which the sharpness of an image is compared with its planes
 MAX_UNFOCUSED_SHARE = 0.3  # share of the pixels that are never in focus
+MAX_SEAMS = 0.015  # share of the gradient energy that is in no plane, without noise
 
 
 class Coverage(NamedTuple):
@@ -20,22 +20,6 @@ class Coverage(NamedTuple):
     never: float
     first: float
     last: float
-
-
-class ImageQuality(NamedTuple):
-    """What an all-in-focus image has in common with its planes.
-
-    Attributes
-    ----------
-    seams : float
-        Share of the gradient energy that is in no plane, 0 … 1: seams, halos and blends.
-    sharpness : float
-        Local sharpness over that of the sharpest plane, median of all pixels. Noise and ringing
-        make it larger than 1; so do several planes that are sharp in the window of the measure.
-    """
-
-    seams: float
-    sharpness: float
 
 
 class Motion(NamedTuple):
@@ -80,33 +64,6 @@ def advice(shares: Coverage) -> list[str]:
     return sentences
 
 
-def image_quality(image: np.ndarray, planes: Any, valid: np.ndarray | None = None) -> ImageQuality:
-    """Compare an image (Y, X[, 3]) with its aligned planes (Z, Y, X[, 3]), where `valid` (Y, X).
-
-    With gradients ∇ of the luminance, seams are Σ min_k |∇I - ∇P_k|² / Σ |∇I|². Sharpness is the
-    mean squared Laplacian in a window.
-    """
-    grey = luminance(image)
-    gradient, least, most = _gradient(grey), np.full(grey.shape, np.inf), np.zeros(grey.shape)
-    for plane in (luminance(planes[k]) for k in range(len(planes))):
-        difference = ((_gradient(plane) - gradient) ** 2).sum(axis=0)
-        least, most = np.minimum(least, difference), np.maximum(most, _sharpness(plane))
-    where = np.ones(grey.shape, bool) if valid is None else valid
-    energy = (gradient**2).sum(axis=0)[where].sum(dtype=float)
-    seams = least[where].sum(dtype=float) / energy if energy > 0 else 0.0
-    textured = where & (most > 0)
-    ratios = _sharpness(grey)[textured] / most[textured]
-    return ImageQuality(float(seams), float(np.median(ratios)) if ratios.size else 1.0)
-
-
-def _gradient(image: np.ndarray) -> np.ndarray:  # (2, Y, X)
-    return np.stack([cv2.Sobel(image, cv2.CV_32F, *axes, scale=1 / 8) for axes in ((0, 1), (1, 0))])
-
-
-def _sharpness(image: np.ndarray) -> np.ndarray:
-    return cv2.blur(cv2.Laplacian(image, cv2.CV_32F) ** 2, (SHARPNESS_WINDOW_PX,) * 2)
-
-
 def decompose_transforms(transforms: np.ndarray, shape: tuple[int, int]) -> Motion:
     """Return shift, magnification and rotation of (Z, 3, 3) transforms of planes of `shape`.
 
@@ -140,3 +97,21 @@ def summarize_alignment(report: tuple[PlaneReport, ...], motion: Motion) -> list
             "fallback): look at them, and try a simpler motion."
         )
     return sentences
+
+
+def summarize_image(qualities: Sequence[ImageQuality | None]) -> list[str]:
+    """Return the quality of the all-in-focus image, of the worst one of several, as sentences."""
+    measured = [(q.seams - q.noise, i, q) for i, q in enumerate(qualities) if q is not None]
+    if not measured:
+        return []
+    seams, i, quality = max(measured)
+    number = f" {i + 1} of {len(qualities)}, the worst," if len(qualities) > 1 else ""
+    name = f"the all-in-focus image{number}"
+    share = f"{seams:.1%} of the edges in {name} are not in any plane"
+    if seams > MAX_SEAMS:
+        share += (
+            ": compare it with the planes. Align them if they move, and use fusion multiscale; of "
+            "a transparent specimen, a single plane may show more"
+        )
+    sharpness = f"{quality.sharpness:.2f} times that of the sharpest plane at each place"
+    return [f"{share}.", f"Its sharpness is {sharpness} (median)."]

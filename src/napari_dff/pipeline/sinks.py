@@ -7,6 +7,7 @@ import psutil
 
 from napari_dff.model.acquisition import Acquisition, Index
 from napari_dff.model.depth_map import DepthMap
+from napari_dff.model.result import ImageQuality
 from napari_dff.pipeline.tile import AlignedStack, TileResult
 from napari_dff.registration import LazyAlignedStack, load_aligned
 from napari_dff.runtime.progress import Progress, no_progress
@@ -26,8 +27,10 @@ class Sink(Protocol):
         """Return the refined depth map of a window, zeros where no tile was written."""
         ...
 
-    def finish_stack(self, index: Index, stack: AlignedStack, progress: Progress) -> None:
-        """Take the transforms and aligned planes of a stack, after all its tiles."""
+    def finish_stack(
+        self, index: Index, stack: AlignedStack, quality: ImageQuality | None, progress: Progress
+    ) -> None:
+        """Take transforms and aligned planes of a stack, and quality of its image, at the end."""
         ...
 
 
@@ -43,6 +46,7 @@ class ArraySink:
     ) -> None:
         self._acquisition, self._keep_estimate = acquisition, keep_estimate
         self._planes = planes
+        self.qualities: list[ImageQuality | None] = []  # of the image of each stack
         self._size = tuple(acquisition.data.shape[len(acquisition.axes) + 1 :][:2])
         self._arrays: dict[str, np.ndarray] = {}
 
@@ -63,8 +67,11 @@ class ArraySink:
         """Return the refined depth map of a window."""
         return DepthMap(*(values[index][window.slices] for values in self.refined))
 
-    def finish_stack(self, index: Index, stack: AlignedStack, progress: Progress) -> None:
-        """Keep the transforms, and the aligned planes if there is a place for them."""
+    def finish_stack(
+        self, index: Index, stack: AlignedStack, quality: ImageQuality | None, progress: Progress
+    ) -> None:
+        """Keep quality and transforms, and the aligned planes if there is a place for them."""
+        self.qualities.append(quality)
         if stack.alignment is None:
             return
         acquisition, transforms = self._acquisition, stack.alignment.transforms

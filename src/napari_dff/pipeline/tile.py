@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from napari_dff.fusion.fuse import all_in_focus, fuse_window, source_window
 from napari_dff.imaging.images import luminance
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Fusion, Recipe
+from napari_dff.pipeline import image_quality
+from napari_dff.pipeline.image_quality import ImageComparison
 from napari_dff.refinement import (
     HintField,
     SharedStatistics,
@@ -30,8 +32,8 @@ from napari_dff.refinement import (
 )
 from napari_dff.registration import LazyAlignedStack
 from napari_dff.runtime.lazy import read_window
-from napari_dff.runtime.memory import trim_malloc
-from napari_dff.runtime.progress import Progress, with_location
+from napari_dff.runtime.memory import with_trimming
+from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import GRID_PX, Window
 
 # Margin around a tile that influences
@@ -42,7 +44,6 @@ SAMPLE_ROWS, SAMPLE_SIDE_PX = 3, 192  # 3 × 3 small tiles, from which statistic
 MIN_FOCUS_FRACTION = 0.01  # of the sample pixels must be in focus to estimate a slope
 SLOPE_DISTANCE_PX = 8  # between the pixels from which a slope is computed
 GUIDE_FUSION: Fusion = "noise_aware"  # of the guide image of the refinement
-T = TypeVar("T")
 DepthReader = Callable[[Window], DepthMap]
 
 
@@ -54,6 +55,7 @@ class TileResult(NamedTuple):
     refined: DepthMap  # the same object without refinement
     images: tuple[np.ndarray, ...]  # (h, w[, 3]), all in focus: focus channel, other channels
     valid: np.ndarray  # (h, w) bool: where at least half of the planes, and 3, have data
+    comparison: ImageComparison = ImageComparison()  # of the first image with its planes
 
 
 class AlignedStack(NamedTuple):
@@ -81,6 +83,10 @@ class AlignedStack(NamedTuple):
         """Return where enough planes have data for a depth, (h, w) bool."""
         mask = self.used_mask(window)
         return np.ones(window.shape, bool) if mask is None else has_enough_planes(mask)
+
+    def read(self, planes: Any, window: Window) -> np.ndarray:
+        """Return `window` of the used ones of `planes`, of any channel, in memory."""
+        return read_window(planes, window)[self.used]
 
 
 def has_refinement(recipe: Recipe) -> bool:
@@ -126,18 +132,15 @@ def compute_tile(
     outer = window.expand(margin, stack.shape)
     inner = window.slices_in(outer)
     positions = stack.positions[stack.used]
-
-    def read(planes: Any, window: Window) -> np.ndarray:
-        return read_window(planes, window)[stack.used]
-
-    image_source = source_window(window, stack.shape, recipe.fusion)
+    compared = window.expand(image_quality.MARGIN_PX, stack.shape)
+    image_source = source_window(compared, stack.shape, recipe.fusion)
     if stack.known_depth is not None:
         estimate = refined = stack.known_depth(outer)
-        planes = read(stack.planes, image_source)
+        planes = stack.read(stack.planes, image_source)
     else:
         source = outer.expand(focus_margin(recipe), stack.shape)
         covered = source.union(image_source)
-        planes = read(stack.planes, covered)
+        planes = stack.read(stack.planes, covered)
         part = planes[(slice(None), *source.slices_in(covered))]
         volume = focus_volume(part, recipe, outer, source, stack.used_mask)
         if has_refinement(recipe):  # reads the curves several times
@@ -155,22 +158,44 @@ def compute_tile(
                 estimate, volume, positions, *method, shared=shared, fixed=fixed
             )
         planes = planes[(slice(None), *image_source.slices_in(covered))]
+    images: tuple[np.ndarray, ...]
     if fast:
-        images: tuple[np.ndarray, ...] = (guide[inner],)
+        images, comparison = (guide[inner],), ImageComparison()
     else:
-        depth, error = (_extend(values, outer, image_source) for values in refined[1:])
-        inner_window = window.shift(-image_source.top, -image_source.left)
-        settings = inner_window, recipe.fusion, progress, stack.used_mask(image_source)
-
-        def fuse(planes: np.ndarray) -> np.ndarray:
-            return fuse_window(planes, depth, error, positions, *settings)
-
-        others = (fuse(read(each, image_source)) for each in stack.other_channels)
-        images = (fuse(planes), *others)
+        maps = DepthMap(*(_extend(values, outer, image_source) for values in refined))
+        images, comparison = _fuse_tile(stack, recipe, window, maps, planes, image_source, progress)
     inner_estimate = inner_refined = _crop(estimate, inner, stack)
     if refined is not estimate:
         inner_refined = _crop(refined, inner, stack)
-    return TileResult(window, inner_estimate, inner_refined, images, stack.valid(window))
+    return TileResult(
+        window, inner_estimate, inner_refined, images, stack.valid(window), comparison
+    )
+
+
+def _fuse_tile(
+    stack: AlignedStack,
+    recipe: Recipe,
+    window: Window,
+    depth_map: DepthMap,
+    planes: np.ndarray,  # used planes; these and the depth map cover `source`
+    source: Window,
+    progress: Progress,
+) -> tuple[tuple[np.ndarray, ...], ImageComparison]:
+    """Return the images of all channels, and the comparison of the first with its planes."""
+    positions = stack.positions[stack.used]
+    compared = window.expand(image_quality.MARGIN_PX, stack.shape)
+    part, mask = compared.shift(-source.top, -source.left), stack.used_mask(source)
+
+    def fuse(planes: np.ndarray) -> np.ndarray:
+        settings = part, recipe.fusion, progress, mask
+        return fuse_window(planes, depth_map.depth, depth_map.uncertainty, positions, *settings)
+
+    image = fuse(planes)
+    arrays = image, planes[(slice(None), *part.slices)], stack.used_mask
+    comparison = image_quality.compare_with_planes(*arrays, window, compared, progress)
+    others = (fuse(stack.read(each, source)) for each in stack.other_channels)
+    inner = window.slices_in(compared)
+    return tuple(each[inner] for each in (image, *others)), comparison
 
 
 def _crop(depth_map: DepthMap, inner: tuple[slice, slice], stack: AlignedStack) -> DepthMap:
@@ -265,15 +290,3 @@ def _fixed_depth(
         index = np.searchsorted(stack.used, target.index).astype(target.index.dtype)
         target = target._replace(index=index)
     return HintField(target, influence)
-
-
-def with_trimming(progress: Progress, where: str) -> Progress:
-    """Return free memory to the system, and a progress that names the tile and does so, too."""
-    trim_malloc()
-    located = with_location(progress, where)
-
-    def wrap(items: Sequence[T], /, *, desc: str) -> Iterable[T]:
-        trim_malloc()
-        return located(items, desc=desc)
-
-    return wrap

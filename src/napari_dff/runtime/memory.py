@@ -3,9 +3,13 @@
 import contextlib
 import ctypes
 import functools
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
+from napari_dff.runtime.progress import Progress, with_location
 from napari_dff.runtime.threads import thread_count
 
+T = TypeVar("T")
 # Parameters of mallopt(3)
 M_ARENA_MAX, M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -8, -1, -3
 IGNORE_MISSING_GLIBC = contextlib.suppress(OSError, AttributeError, TypeError)
@@ -26,3 +30,15 @@ def trim_malloc() -> None:
     """Return free memory to the operating system, if malloc is glibc's."""
     with IGNORE_MISSING_GLIBC:
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def with_trimming(progress: Progress, where: str) -> Progress:
+    """Return free memory to the system, and a progress that names the tile and does so, too."""
+    trim_malloc()
+    located = with_location(progress, where)
+
+    def wrap(items: Sequence[T], /, *, desc: str) -> Iterable[T]:
+        trim_malloc()
+        return located(items, desc=desc)
+
+    return wrap

@@ -5,12 +5,14 @@ import numpy as np
 from napari_dff.io.writers.result_files import ResultFiles
 from napari_dff.model.acquisition import Index
 from napari_dff.model.depth_map import DepthMap
+from napari_dff.model.result import ImageQuality
 from napari_dff.pipeline.quality import (
     Coverage,
     advice,
     coverage,
     decompose_transforms,
     summarize_alignment,
+    summarize_image,
 )
 from napari_dff.pipeline.tile import AlignedStack, TileResult
 from napari_dff.runtime.progress import Progress
@@ -25,6 +27,7 @@ class FileSink:
         self._pixels: list[int] = []
         self._coverages: list[Coverage] = []
         self._alignment: list[str] = []
+        self._qualities: list[ImageQuality | None] = []
 
     def write_tile(self, index: Index, tile: TileResult) -> None:
         """Write a tile to all images."""
@@ -36,8 +39,12 @@ class FileSink:
         """Read back the refined depth map of a window."""
         return self._files.depth_map(window, time=index[0])
 
-    def finish_stack(self, index: Index, stack: AlignedStack, progress: Progress) -> None:
-        """Store transforms and report for transforms.json, and sentences about them."""
+    def finish_stack(
+        self, index: Index, stack: AlignedStack, quality: ImageQuality | None, progress: Progress
+    ) -> None:
+        """Store quality of the image, transforms and report, and sentences about them."""
+        self._files.set_quality(quality, time=index[0])
+        self._qualities.append(quality)
         if stack.alignment is None:
             return
         transforms, report = stack.alignment.transforms, stack.alignment.report
@@ -49,6 +56,7 @@ class FileSink:
                 self._alignment.append(time + sentence)
 
     def summary(self) -> list[str]:
-        """Return the quality of the alignment and the coverage of all times, as sentences."""
+        """Return alignment, coverage and quality of the image of all times, as sentences."""
         coverages = np.average(self._coverages, axis=0, weights=self._pixels).tolist()
-        return self._alignment + advice(Coverage(*coverages))
+        images = summarize_image(self._qualities)
+        return self._alignment + advice(Coverage(*coverages)) + images

@@ -23,7 +23,7 @@ from napari_dff.model import checks
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
-from napari_dff.model.result import Reconstruction
+from napari_dff.model.result import ImageQuality, Reconstruction
 from napari_dff.registration import PlaneReport
 from napari_dff.runtime.windows import Window, full_window
 
@@ -87,6 +87,7 @@ def save_reconstruction(
         window = full_window(result.refined.depth.shape)
         files.write_window(window, result.refined, [result.all_in_focus])
         files.set_transforms(result.transforms)
+        files.set_quality(result.quality)
 
 
 def write_recipe(path: str | os.PathLike[str], recipe: Recipe) -> None:
@@ -132,6 +133,7 @@ class ResultFiles:
         self._plane_shape = plane[0], plane[1]
         self.times = len(acquisition.positions)
         self._reports: list[list[dict[str, Any]]] = [[] for _ in range(self.times)]
+        self._qualities: list[ImageQuality | None] = [None] * self.times
         self._transforms = np.tile(np.eye(3), (*acquisition.positions.shape, 1, 1))
         self._thumbnail = Thumbnail(self._plane_shape, channels, len(plane) == 3)
         self._missing_pixels = [plane[0] * plane[1]] * times
@@ -200,6 +202,10 @@ class ResultFiles:
             for plane in report
         ]
 
+    def set_quality(self, quality: ImageQuality | None, *, time: int = 0) -> None:
+        """Set the quality of the all-in-focus image of one time."""
+        self._qualities[time] = quality
+
     def _image_metadata(self, name: str) -> ImageMetadata:
         """Return the metadata of an image of the result; T and C only if longer than 1."""
         acquisition, is_map = self._acquisition, name in records.MAP_DTYPES
@@ -258,7 +264,7 @@ class ResultFiles:
         positions, unit = acquisition.positions[0], acquisition.unit
         figure = preview_figure(image, thumbnail.depth_map, positions, unit)
         figure.savefig(staging / "preview.png", dpi=100, pil_kwargs={"compress_level": 1})
-        write_record(staging, self._provenance)
+        write_record(staging, {**self._provenance, **records.quality_record(self._qualities)})
 
 
 class Thumbnail:

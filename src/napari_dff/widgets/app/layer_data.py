@@ -10,6 +10,7 @@ from napari.layers import Image, Layer
 from napari_dff.io.records import describe_planes
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.depth_map import DepthMap
+from napari_dff.model.result import ImageQuality
 from napari_dff.model.units import EXPONENTS
 from napari_dff.pipeline.quality import Coverage, coverage
 from napari_dff.pipeline.sinks import ArraySink
@@ -44,6 +45,7 @@ class Maps(NamedTuple):
     refined: DepthMap  # (…, Y, X), with the leading axes of the stack layer, 1 of channels
     layers: list[ResultLayer]  # that show them, from the lowest
     coverage: Coverage
+    qualities: list[ImageQuality | None]  # of the all-in-focus image of each stack
 
 
 def maps_of(sink: ArraySink, acquisition: Acquisition) -> Maps:
@@ -57,7 +59,7 @@ def maps_of(sink: ArraySink, acquisition: Acquisition) -> Maps:
         result_layer(name, images[name], positions, images["uncertainty"], rgb=bool(colours))
         for name in RESULT_IMAGES
     ]
-    return Maps(sink.refined, result, coverage(sink.refined, planes))
+    return Maps(sink.refined, result, coverage(sink.refined, planes), sink.qualities)
 
 
 def result_layer(

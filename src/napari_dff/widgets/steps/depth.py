@@ -12,10 +12,11 @@ from napari_dff.depth.estimation import depth_map
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.stack import FocalStack
 from napari_dff.pipeline.driver import fuse_by_recipe
-from napari_dff.pipeline.quality import advice
+from napari_dff.pipeline.image_quality import image_quality
+from napari_dff.pipeline.quality import advice, summarize_image
 from napari_dff.pipeline.sinks import ArraySink
 from napari_dff.pipeline.tile import MARGIN_PX, AlignedStack, TileResult, compute_tile
-from napari_dff.runtime.lazy import read_window
+from napari_dff.runtime.lazy import load_planes, read_window
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window, full_window
 from napari_dff.widgets.app.layer_data import ResultLayer, maps_of, picture_look
@@ -50,6 +51,9 @@ class MapsStep(StepWidget):
             images = tuple(fuse_by_recipe(recipe, each, depth, mask, located) for each in stacks)
             valid = np.ones(window.shape, bool) if mask is None else has_enough_planes(mask)
             sink.write_tile(index, TileResult(window, depth, depth, images, valid))
+            image, planes = images[acquisition.focus_channel], load_planes(stack.stack.planes)
+            quality = image_quality(image, planes, stack.plane_mask, located)
+            sink.qualities.append(quality)
         return maps_of(sink, acquisition)
 
     def compute_preview(self, inputs: StackInput, window: Window, progress: Progress) -> Previews:
@@ -75,11 +79,11 @@ class MapsStep(StepWidget):
         ]
 
     def add_layers(self, run: RunLayers, result: Any, **metadata: Any) -> Iterator[None]:
-        """Add the four layers of `Maps`, and show advice from the share of pixels in focus."""
+        """Add the four layers of `Maps`, and show advice from coverage and quality of the image."""
         for role, data, look, kind in result.layers:
             run.show(f"{self.prefix}{role}", data, kind, metadata=metadata, **look)
             yield
-        self.show_advice(advice(result.coverage))
+        self.show_advice(advice(result.coverage) + summarize_image(result.qualities))
 
 
 def depth_preview(stack: FocalStack, depth: np.ndarray) -> ResultLayer:

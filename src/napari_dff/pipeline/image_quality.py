@@ -1,0 +1,160 @@
+"""Comparison of an all-in-focus image with its planes: edges that no plane has, and sharpness.
+
+Strategy
+--------
+Of the luminance I of the image and P_k of its aligned planes,
+
+    seams = Σ min_k |∇I - ∇P_k|² / Σ |∇I|²,    sharpness = median (E(I) / max_k E(P_k)),
+
+with Sobel gradients ∇, and E the mean squared Laplacian in a window. White noise of variance s² in
+a plane has the Laplacian energy 20 s² and the gradient energy 0.375 s², the sums of the squared
+weights of both filters. Noise that was averaged is missing in I, so it counts as a seam: up to
+0.375 / 20 min_k E(P_k) at each pixel.
+
+Rows are computed in bands around every 16th row of the plane, and sharpness is sampled in the
+middle row of each. A band stays in the cache of the processor for all planes. Bands lie at the same
+rows in every tile, so the numbers hardly depend on the tiles. All of it takes about 3 % of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from napari_dff.curve.plane_mask import PlaneMaskReader, has_enough_planes
+from napari_dff.imaging.images import luminance
+from napari_dff.model.result import ImageQuality
+from napari_dff.runtime.progress import Progress, no_progress
+from napari_dff.runtime.threads import run_parallel
+from napari_dff.runtime.windows import Window, full_window
+
+MARGIN_PX = 8  # around a window: half of `WINDOW_PX`, and one for the Laplacian
+WINDOW_PX = 15  # of the mean squared Laplacian
+BAND_STEP_PX, FIRST_BAND_PX = 16, 4  # rows between the middles of bands, and the first of them
+SAMPLE_STEP_PX = 8  # columns between samples of the sharpness
+NOISE_GRADIENT = np.float32(0.375 / 20)  # gradient energy of noise over its Laplacian energy
+TINY = 1e-300
+
+
+class ImageComparison(NamedTuple):
+    """Comparison of a part of an all-in-focus image with its planes; see `ImageQuality`."""
+
+    seams: float = 0.0  # gradient energy that is in no plane
+    noise: float = 0.0  # of it: what noise in the planes explains
+    energy: float = 0.0  # of all gradients
+    sharpness: np.ndarray = np.empty(0, np.float32)  # of samples, over that of the sharpest plane
+
+    @property
+    def quality(self) -> ImageQuality | None:
+        """The quality of the image; None if its values are too large to be squared."""
+        if not np.isfinite(self.energy):
+            return None
+        energy = max(self.energy, TINY)
+        sharpness = np.median(self.sharpness) if self.sharpness.size else 1.0
+        return ImageQuality(self.seams / energy, self.noise / energy, float(sharpness))
+
+
+def merge_comparisons(parts: Iterable[ImageComparison]) -> ImageComparison:
+    """Return the comparison of all parts together."""
+    seams, noise, energy, sharpness = zip(ImageComparison(), *parts, strict=True)
+    return ImageComparison(sum(seams), sum(noise), sum(energy), np.concatenate(sharpness))
+
+
+def image_quality(
+    image: np.ndarray,  # (Y, X[, 3])
+    planes: np.ndarray,  # (Z, Y, X[, 3]), aligned
+    plane_mask: PlaneMaskReader = lambda window: None,
+    progress: Progress = no_progress,
+) -> ImageQuality | None:
+    """Compare an all-in-focus image with the planes that have data, where enough of them have."""
+    window = full_window((image.shape[0], image.shape[1]))
+    return compare_with_planes(image, planes, plane_mask, window, window, progress).quality
+
+
+def compare_with_planes(
+    image: np.ndarray,  # (h, w[, 3])
+    planes: np.ndarray,  # (Z, h, w[, 3])
+    plane_mask: PlaneMaskReader,
+    window: Window,
+    outer: Window,
+    progress: Progress,
+) -> ImageComparison:
+    """Compare one window of an image with the planes that have data, where enough of them have.
+
+    Image and planes cover `outer`: the window with `MARGIN_PX` around it, as far as the plane
+    extends.
+    """
+    columns = slice(window.left - outer.left, window.right - outer.left)
+    samples = slice(columns.start + -window.left % SAMPLE_STEP_PX, columns.stop, SAMPLE_STEP_PX)
+
+    def compare(middle: int) -> ImageComparison:
+        band, inner = (
+            outer._replace(
+                top=max(middle - reach, outer.top), bottom=min(middle + reach + 1, outer.bottom)
+            )
+            for reach in (MARGIN_PX, WINDOW_PX // 2)
+        )
+        rows, mask = inner.slices_in(band)[0], plane_mask(band)
+        arrays = image[band.slices_in(outer)], planes[(slice(None), *band.slices_in(outer))]
+        with np.errstate(all="ignore"):  # values too large to be squared have no quality
+            energies = _compare_band(*arrays, mask, rows, middle - band.top)
+        least, gradient, low, ratio = energies
+        valid = np.ones(band.shape, bool) if mask is None else has_enough_planes(mask)
+        where, noise = valid[rows, columns], np.minimum(least, NOISE_GRADIENT * low)
+        seams, averaged, energy = (
+            float(each[:, columns][where].sum(dtype=float)) for each in (least, noise, gradient)
+        )
+        textured = valid[middle - band.top, samples] & np.isfinite(ratio[samples])
+        return ImageComparison(seams, averaged, energy, ratio[samples][textured])
+
+    first = window.top + (FIRST_BAND_PX - window.top) % BAND_STEP_PX
+    middles = range(first, window.bottom, BAND_STEP_PX)
+    return merge_comparisons(run_parallel(compare, middles, progress, desc="Comparing"))
+
+
+def _compare_band(
+    image: np.ndarray, planes: np.ndarray, mask: np.ndarray | None, rows: slice, middle: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Compare a band of rows of an image with that of the planes, where these have data.
+
+    Returns
+    -------
+    (h, w) float32
+        Energy of the gradients that are in no plane, of `rows` of the band.
+    (h, w) float32
+        Energy of all gradients.
+    (w,) float32
+        Sharpness of the least sharp plane in windows around row `middle`.
+    (w,) float32
+        That of the image over that of the sharpest plane; not finite where no plane has any.
+    """
+    grey = luminance(image)
+    gradient, own = _gradient(grey), _sharpness(grey, rows)
+    least = np.full(grey.shape, np.inf, np.float32)
+    low, high = np.full_like(own, np.inf), np.zeros_like(own)
+    for k, plane in enumerate(planes):
+        grey = luminance(plane)
+        difference = [a - b for a, b in zip(_gradient(grey), gradient, strict=True)]
+        where = True if mask is None else mask[k]
+        np.minimum(least, _squared_length(difference), out=least, where=where)
+        sharpness, where = _sharpness(grey, rows), True if mask is None else mask[k, middle]
+        np.minimum(low, sharpness, out=low, where=where)
+        np.maximum(high, sharpness, out=high, where=where)
+    return least[rows], _squared_length(gradient)[rows], low, own / high
+
+
+def _gradient(grey: np.ndarray) -> list[np.ndarray]:
+    return [cv2.Sobel(grey, cv2.CV_32F, *axes, scale=1 / 8) for axes in ((0, 1), (1, 0))]
+
+
+def _squared_length(vectors: Sequence[np.ndarray]) -> np.ndarray:
+    return vectors[0] * vectors[0] + vectors[1] * vectors[1]
+
+
+def _sharpness(grey: np.ndarray, rows: slice) -> np.ndarray:
+    """Return the mean squared Laplacian of `rows`, averaged along them: (w,) float32."""
+    laplacian = cv2.Laplacian(grey, cv2.CV_32F)[rows]
+    return cv2.blur((laplacian * laplacian).mean(axis=0)[np.newaxis], (WINDOW_PX, 1))[0]
