@@ -14,7 +14,7 @@ from PIL import Image
 from napari_dff.cli.program import main
 from napari_dff.io import StackError, read_acquisitions, read_stack
 from napari_dff.io.readers.frame_order import arrange_frames
-from napari_dff.io.readers.photos import turn
+from napari_dff.io.readers.orientation import turn
 
 CASES = Path(__file__).parents[2] / "shared" / "cases"
 GREY = np.random.default_rng(1).integers(0, 255, (12, 16), dtype=np.uint8)

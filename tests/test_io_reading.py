@@ -364,7 +364,7 @@ def test_planes_in_separate_files_are_one_stack(tmp_path):
     with pytest.raises(StackError, match=message):
         read_stack(tmp_path)
     (tmp_path / "b.ome.tif").unlink()
-    with pytest.raises(StackError, match=r"1 of the 3 planes of a\.ome\.tif are missing: the"):
+    with pytest.raises(StackError, match=r"1 of the 3 planes of a\.ome\.tif are missing: b\.ome"):
         read_stack(tmp_path / "a.ome.tif")
 
 
@@ -466,8 +466,8 @@ def test_focus_positions_of_every_time_are_converted_to_the_unit_of_pixels(tmp_p
         ],
         "PositionZUnit": ["nm"] * 12,
     }
-    data = numbered("TCZYX", T=2, C=2, Z=3)
-    path = write_ome(tmp_path / "a.ome.tif", data, "TCZYX", **SIZES, Plane=plane)
+    data, sizes = numbered("TCZYX", T=2, C=2, Z=3), SIZES | {"PhysicalSizeZ": 0.8}
+    path = write_ome(tmp_path / "a.ome.tif", data, "TCZYX", **sizes, Plane=plane)
     (acquisition,) = read_acquisitions(path)
     np.testing.assert_allclose(acquisition.positions, np.array(focus_positions) / 1000)
     assert (acquisition.unit, acquisition.pixel_size) == ("micrometer", (0.3, 0.2))
@@ -540,17 +540,19 @@ def test_focus_positions_need_no_spacing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("metadata_fields", "unit"),
+    ("metadata_fields", "unit", "size", "step"),
     [
-        ({"spacing": 2.0}, "pixel"),
-        ({"unit": "um"}, "pixel"),
-        ({"spacing": 2.0, "unit": "inch"}, "pixel"),
-        ({"spacing": 2.0, "unit": "nm"}, "nanometer"),
-        ({"spacing": 2.0, "unit": "\\u00B5m"}, "micrometer"),
+        # no unit: the pixel size is in distances of planes
+        ({"spacing": 2.0}, "pixel", 0.25, 1.0),
+        ({}, "pixel", 0.5, 1.0),
+        # ImageJ writes no spacing of 1
+        ({"unit": "um"}, "micrometer", 0.5, 1.0),
+        ({"spacing": 2.0, "unit": "inch"}, "millimeter", 12.7, 50.8),
+        ({"spacing": 2.0, "unit": "nm"}, "nanometer", 0.5, 2.0),
+        ({"spacing": 2.0, "unit": "\\u00B5m"}, "micrometer", 0.5, 2.0),
     ],
 )
-@pytest.mark.filterwarnings("ignore:.* not used:UserWarning")
-def test_imagej_is_calibrated_only_with_unit_and_spacing(tmp_path, metadata_fields, unit):
+def test_calibration_of_imagej(tmp_path, metadata_fields, unit, size, step):
     path = tmp_path / "a.tif"
     data = numbered("ZYX", Z=3)
     tifffile.imwrite(
@@ -558,7 +560,8 @@ def test_imagej_is_calibrated_only_with_unit_and_spacing(tmp_path, metadata_fiel
     )
     stack = read_stack(path)
     assert stack.unit == unit
-    assert stack.pixel_size == ((1.0, 1.0) if unit == "pixel" else (0.5, 0.5))
+    np.testing.assert_allclose(stack.pixel_size, (size, size))
+    np.testing.assert_allclose(np.diff(stack.positions), step)
 
 
 # Spacing from the user
@@ -585,13 +588,23 @@ def test_one_spacing_is_converted_to_the_unit_of_the_file(tmp_path):
     assert (stack.unit, stack.pixel_size) == ("nanometer", (400.0, 500.0))
 
 
-def test_one_spacing_needs_the_size_of_a_pixel(tmp_path):
+def test_one_spacing_without_pixel_size_calibrates_the_depth(tmp_path):
     write_plain(tmp_path / "a.tif", numbered("ZYX", Z=3))
-    message = (
-        "spacing must be three lengths in µm, of planes, rows and columns, since the file has no"
-    )
-    with pytest.raises(ValueError, match=message):
-        read_stack(tmp_path / "a.tif", spacing=2.0)
+    with pytest.warns(UserWarning, match=r"a\.tif has no pixel size: depth is in µm, but"):
+        (acquisition,) = read_acquisitions(tmp_path / "a.tif", spacing=2.0)
+    np.testing.assert_allclose(acquisition.positions, [[0, 2, 4]])
+    assert (acquisition.unit, acquisition.has_pixel_size) == ("micrometer", False)
+
+
+def test_one_spacing_scales_the_ratio_of_a_file_without_unit(tmp_path):
+    options = {"imagej": True, "resolution": (2, 2), "metadata": {"axes": "ZYX"}}
+    tifffile.imwrite(tmp_path / "a.tif", numbered("ZYX", Z=3), **options)
+    stack = read_stack(tmp_path / "a.tif", spacing=3.0, axes="ZYX")
+    assert (stack.unit, stack.pixel_size) == ("micrometer", (1.5, 1.5))
+
+
+def test_invalid_spacing_is_refused(tmp_path):
+    write_plain(tmp_path / "a.tif", numbered("ZYX", Z=3))
     for spacing in ((1, 2), (1, 0, 1), (1, 2, float("nan"))):
         with pytest.raises(ValueError, match="spacing must be one or three positive lengths"):
             read_stack(tmp_path / "a.tif", spacing=spacing)

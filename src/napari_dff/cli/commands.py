@@ -123,7 +123,7 @@ def info(
     reading
         How to read the planes.
     """
-    from napari_dff.model.units import depth_unit_symbol, unit_symbol
+    from napari_dff.model.units import depth_unit_symbol
 
     for i, acquisition in enumerate(reading.read(stack)):
         if i:
@@ -132,7 +132,6 @@ def info(
         times, channels, planes, rows, columns, *colour = data.shape
         names = (f"{k} {name}".strip() for k, name in enumerate(acquisition.channels))
         first, last = acquisition.positions[0, [0, -1]]
-        height, width = acquisition.pixel_size
         kind = f"{data.dtype}, colour" if colour else data.dtype
         lines = {
             "position": acquisition.name,
@@ -140,10 +139,22 @@ def info(
             "channels": ", ".join(names) if channels > 1 else "",
             "planes": f"{planes} of {rows} × {columns} pixels, {kind}",
             "positions": f"{first:g} to {last:g} {depth_unit_symbol(unit)}",
-            "pixel size": f"{height:g} × {width:g} {unit_symbol(unit)}",
+            "pixel size": _pixel_size(acquisition),
             "memory": f"{data.nbytes / 1e6:.1f} MB",
         }
         print(*(f"{label:<12}{text}" for label, text in lines.items() if text), sep="\n")
+
+
+def _pixel_size(acquisition: "Acquisition") -> str:
+    """Return the height and width of a pixel in words."""
+    from napari_dff.model.units import unit_symbol
+
+    height, width = acquisition.pixel_size
+    if not acquisition.has_pixel_size:
+        return "unknown"
+    is_ratio = acquisition.unit == "pixel" and (height, width) != (1, 1)
+    unit = "times the distance of planes" if is_ratio else unit_symbol(acquisition.unit)
+    return f"{height:g} × {width:g} {unit}"
 
 
 def batch(

@@ -20,6 +20,7 @@ class ImageMetadata:
     positions: np.ndarray | None = None  # of focus, in `unit`: (Z,), or of all axes before Y
     channels: tuple[str, ...] = ()  # names along C
     record: Mapping[str, Any] | None = None  # provenance, as JSON
+    has_pixel_size: bool = True  # else `pixel_size` is not written
     exif: Mapping[str, Any] = field(default_factory=dict)  # of the camera, by the names of EXIF
     icc_profile: bytes = b""  # of the colours
 

@@ -46,6 +46,8 @@ class Acquisition:
         The channel whose focus determines the depth.
     files : tuple of Path
         Files and folders that the planes are read from; empty if they are in memory.
+    has_pixel_size : bool
+        Whether the pixel size is known; False if only the positions have a unit of length.
     exif : mapping
         What the camera wrote into the first plane, by the names of EXIF: "Model", "FNumber".
     icc_profile : bytes
@@ -66,6 +68,7 @@ class Acquisition:
     axes: tuple[str, ...] = ("t", "c")
     focus_channel: int = 0
     files: tuple[Path, ...] = ()
+    has_pixel_size: bool = True
     exif: Mapping[str, Any] = field(default_factory=dict)
     icc_profile: bytes = b""
 

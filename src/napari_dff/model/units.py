@@ -12,6 +12,21 @@ UNITS = {  # symbol: name in napari, and power of ten of the metre
 EXPONENTS = dict(UNITS.values())
 # The Greek letter instead of the sign, and both as ImageJ escapes them.
 MICROMETER = ("μm", r"\u00b5m", r"\u00B5m", r"\u03bcm", r"\u03BCm", "um", "micron", "microns")
+OTHER_UNITS_MM = {  # of OME and ImageJ, which napari-dff converts to millimeter
+    "dm": 100.0,
+    "km": 1e6,
+    "in": 25.4,
+    "inch": 25.4,
+    "inches": 25.4,
+    '"': 25.4,
+    "ft": 304.8,
+    "yd": 914.4,
+    "thou": 0.0254,
+    "mil": 0.0254,
+    "li": 25.4 / 12,
+    "pt": 25.4 / 72,
+    "fm": 1e-12,
+}
 NAMES = {symbol: name for symbol, (name, _) in UNITS.items()}
 NAMES |= dict.fromkeys(MICROMETER, "micrometer")
 
@@ -20,6 +35,16 @@ def normalize_unit(text: object) -> str | None:
     """Return the napari name of a unit of length ("µm" → "micrometer"), or None if unknown."""
     word = str(text).strip()
     return word if word in EXPONENTS else NAMES.get(word)
+
+
+def metric_unit(text: object) -> tuple[str, float] | None:
+    """Return a napari unit and the factor to it ("in" → millimeter, 25.4), or None if unknown."""
+    name = normalize_unit(text) or normalize_unit(str(text).strip().casefold().removesuffix("s"))
+    name = name or normalize_unit(str(text).strip().casefold().replace("metre", "meter"))
+    if name is not None:
+        return name, 1.0
+    millimeters = OTHER_UNITS_MM.get(str(text).strip())
+    return None if millimeters is None else ("millimeter", millimeters)
 
 
 def validate_unit(unit: object) -> str:

@@ -18,7 +18,7 @@ from napari_dff.model.acquisition import Acquisition, find_index
 from napari_dff.model.stack import FocalStack
 from napari_dff.model.units import conversion_factor
 
-MICROSCOPE_SUFFIXES = {".ims", ".lsm", ".mrxs", ".oib", ".oif", ".sld", ".stk", ".vsi", ".zvi"}
+MICROSCOPE_SUFFIXES = {".ims", ".mrxs", ".oib", ".oif", ".sld", ".vsi", ".zvi"}
 
 
 def read_acquisitions(
@@ -47,6 +47,7 @@ def read_acquisitions(
         P (position), T, C, Z, Y, X and S (samples of colour). Overrides those in the file.
     spacing : float or (float, float, float), optional
         Distance of planes, or of planes, rows and columns, in micrometer; overrides the metadata.
+        With one number and no pixel size in the file, depth is in micrometer and pixels are 1 × 1.
 
     Returns
     -------
@@ -137,6 +138,11 @@ def _read_all(
         messages += [f"{path.name}: {each.warning}" for each in calibrations if each.warning]
     else:
         acquisitions = tuple(_with_spacing(each, spacing) for each in acquisitions)
+        if not all(each.has_pixel_size for each in acquisitions):
+            messages.append(
+                f"{path.name} has no pixel size: depth is in µm, but a pixel is taken as 1 × 1 µm; "
+                "give --spacing with three lengths, of planes, rows and columns"
+            )
     for message in dict.fromkeys(messages):
         warnings.warn(message, stacklevel=3)
     return acquisitions
@@ -168,9 +174,11 @@ def _with_spacing(acquisition: Acquisition, spacing: float | Sequence[float]) ->
         size = pixel_size[0], pixel_size[1]
         acquisition = dataclasses.replace(acquisition, pixel_size=size, unit="micrometer")
     elif acquisition.unit == "pixel":
-        raise ValueError(
-            "spacing must be three lengths in µm, of planes, rows and columns, since the file "
-            f"has no pixel size; got {spacing!r}"
+        height, width = acquisition.pixel_size  # 1 × 1, or in distances of planes
+        is_known = acquisition.pixel_size != (1.0, 1.0)
+        size = (height * step, width * step) if is_known else (1.0, 1.0)
+        acquisition = dataclasses.replace(
+            acquisition, pixel_size=size, unit="micrometer", has_pixel_size=is_known
         )
     else:
         step *= conversion_factor("micrometer", acquisition.unit)

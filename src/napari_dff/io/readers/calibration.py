@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from napari_dff.model.units import conversion_factor, normalize_unit
+from napari_dff.model.units import conversion_factor, metric_unit, unit_symbol
 
+MAX_STEP_RATIO = 1.5  # of the positions of planes and their distance; beyond, one is wrong
 UNCALIBRATED_UNITS = ("None", "", "pixel", "pixels", "reference frame")  # as written in files
 
 
@@ -16,28 +17,52 @@ class Length(NamedTuple):
     size: Any = None  # None if the file has none
     unit: object = None
 
-    def convert(self, unit: str | None) -> float | None:
-        """Return the length in a napari unit; None if it is not a positive length."""
-        own_unit = normalize_unit(self.unit)
-        if self.size is None or own_unit is None or unit is None:
+    @property
+    def metric(self) -> tuple[str, float] | None:
+        """The napari unit nearest to `unit`, and the length in it; None if it is no length."""
+        unit = metric_unit(self.unit)
+        if self.size is None or unit is None:
             return None
-        size = float(self.size) * conversion_factor(own_unit, unit)
-        return size if np.isfinite(size) and size > 0 else None
+        name, factor = unit
+        size = float(self.size) * factor
+        return (name, size) if np.isfinite(size) and size else None
+
+    def convert(self, unit: str | None) -> float | None:
+        """Return the length in a napari unit, negative if it is; None if it is not a length."""
+        if self.metric is None or unit is None:
+            return None
+        own_unit, size = self.metric
+        return size * conversion_factor(own_unit, unit)
+
+    @property
+    def is_without_unit(self) -> bool:
+        """Whether there is a number but no unit of length."""
+        has_unit = str(self.unit).strip() not in UNCALIBRATED_UNITS
+        return self.size is not None and not has_unit and bool(np.isfinite(float(self.size)))
 
     def warning(self, axis: str) -> str:
         """Return a message if this, the distance of planes, rows or columns, is invalid."""
         if self.size is None or str(self.unit).strip() in UNCALIBRATED_UNITS:
             return ""
-        if normalize_unit(self.unit) is None:
-            return f"distance of {axis} not used: {self.unit!r} is not a known unit"
-        if self.convert("micrometer") is None:
+        if metric_unit(self.unit) is None:
+            hint = "give --spacing in µm"
+            return f"distance of {axis} not used: {self.unit!r} is not a known unit; {hint}"
+        if self.metric is None:
             return f"distance of {axis} not used: {self.size} {self.unit} is not a positive length"
+        if self.metric[1] < 0 and axis == "planes":
+            length = f"the distance of planes is {self.size} {self.unit}"
+            return f"{length}: positions fall from plane to plane; give --spacing if they rise"
+        if self.metric[1] < 0:
+            return f"distance of {axis} is {self.size} {self.unit}: used without its sign"
         return ""
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Lengths in `unit`, which is "pixel" for an uncalibrated file."""
+    """Lengths in `unit`, which is "pixel" for an uncalibrated file.
+
+    If the file has numbers without unit, the pixel size is in distances of planes.
+    """
 
     pixel_size: tuple[float, float] = (1.0, 1.0)  # height and width
     unit: str = "pixel"  # as napari spells it
@@ -66,7 +91,8 @@ class Calibration:
                 return {"positions": positions, **calibrated}
         if self.step is not None:
             return {"positions": self.start + self.step * indices, **calibrated}
-        return {"positions": indices, "pixel_size": (1.0, 1.0), "unit": "pixel"}
+        size = self.pixel_size if self.unit == "pixel" else (1.0, 1.0)
+        return {"positions": indices, "pixel_size": size, "unit": "pixel"}
 
 
 UNCALIBRATED = Calibration()
@@ -82,16 +108,38 @@ def make_calibration(
 ) -> Calibration:
     """Return the Calibration in the unit of `x`; uncalibrated without a pixel size."""
     warning = z.warning("planes") or y.warning("rows") or x.warning("columns")
-    unit = normalize_unit(x.unit)
+    if z.is_without_unit and y.is_without_unit and x.is_without_unit:
+        distance, *sides = (abs(float(length.size)) for length in (z, y, x))
+        if min(distance, *sides) > 0:
+            return Calibration((sides[0] / distance, sides[1] / distance), warning=warning)
+    unit = x.metric[0] if x.metric is not None else None
     step, height, width = (length.convert(unit) for length in (z, y, x))
     if unit is None or height is None or width is None:
         return Calibration(warning=warning)
     if step is not None:
         start *= Length(1.0, z.unit).convert(unit) or 1.0
     measured = None
-    if focus_positions is not None and (own_unit := normalize_unit(focus_positions[1])) is not None:
-        measured = focus_positions[0] * conversion_factor(own_unit, unit)
-        signs = np.unique(np.sign(np.diff(measured, axis=1)))
-        if np.isfinite(signs).all() and {-1, 1} <= set(signs):
-            warning = warning or "positions of planes not used: they are not monotonic"
-    return Calibration((height, width), unit, step, start, measured, warning)
+    if focus_positions is not None and (own := Length(1.0, focus_positions[1]).convert(unit)):
+        measured = focus_positions[0] * own
+        warning = _position_warning(measured, step, unit) or warning
+    return Calibration((abs(height), abs(width)), unit, step, start, measured, warning)
+
+
+def _position_warning(positions: np.ndarray, step: float | None, unit: str) -> str:
+    """Return a message if positions (T, Z) are not monotonic, or contradict the distance."""
+    steps = np.diff(positions, axis=1)
+    if not steps.size or not np.isfinite(steps).all() or not steps.any():
+        return ""  # incomplete, or the same for all planes: the distance is used
+    if not (steps > 0).all() and not (steps < 0).all():
+        t, z = np.argwhere(np.sign(steps) != np.sign(np.median(steps)))[0]
+        pair = f"planes {z} and {z + 1} are at {positions[t, z]:g} and {positions[t, z + 1]:g}"
+        problem = f"positions of planes not used: they are not monotonic, {pair}"
+        return f"{problem} {unit_symbol(unit)}; give --spacing, or correct the order"
+    measured = float(np.median(np.abs(steps)))
+    if step is None or 1 / MAX_STEP_RATIO < measured / abs(step) < MAX_STEP_RATIO:
+        return ""
+    symbol = unit_symbol(unit)
+    return (
+        f"the positions of planes are {measured:g} {symbol} apart, but the distance of planes is "
+        f"{abs(step):g} {symbol}: the positions are used; give --spacing if the distance is right"
+    )

@@ -12,13 +12,13 @@ import numpy as np
 from napari_dff.io.readers import axes as source_axes
 from napari_dff.io.readers.axes import Source, StackError
 from napari_dff.io.readers.frame_order import FrameGrid, arrange_frames, by_capture_time
+from napari_dff.io.readers.orientation import turned_shape
 from napari_dff.io.readers.photos import (
     PILLOW_SUFFIXES,
     RAW_SUFFIXES,
     Photo,
     read_header,
     read_pixels,
-    turned_shape,
 )
 from napari_dff.io.records import IMAGE_NAMES, PROVENANCE_FILE
 from napari_dff.runtime.progress import no_progress

@@ -16,9 +16,11 @@ from PIL.ExifTags import TAGS
 
 from napari_dff.io.readers import axes as source_axes
 from napari_dff.io.readers.axes import StackError, as_stack_error
+from napari_dff.io.readers.orientation import ORIENTATION_TAG, TURNS, turn
 from napari_dff.io.readers.photometric import find_conversion
-from napari_dff.io.readers.tiff import TIFF_SUFFIXES, check_codec
+from napari_dff.io.readers.tiff import TIFF_SUFFIXES
 from napari_dff.io.readers.tiff_opening import open_tiff
+from napari_dff.io.readers.tiff_series import check_codec
 
 PILLOW_FORMATS = ("PNG", "JPEG", "JPEG2000", "BMP", "WEBP", "GIF")
 PILLOW_SUFFIXES = {".jpg", ".jpeg", ".jp2", ".j2k", ".png", ".bmp", ".webp", ".gif"}
@@ -33,17 +35,7 @@ EXIF_NAMES = (
     *("ISOSpeedRatings", "FocalLength", "FocalLengthIn35mmFilm", "ExposureBiasValue"),
     *("WhiteBalance", "ColorSpace", "SubjectDistance", "DigitalZoomRatio"),
 )
-ORIENTATION_TAG, EXIF_TAG = 274, 34665
-TURNS = {  # EXIF orientation: whether rows and columns are exchanged, then flipped
-    1: (False, False, False),
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
+EXIF_TAG = 34665
 COLOURS_OF_PNG = {2: 3, 4: 1, 6: 3}  # colour type: RGB, grey and alpha, RGBA
 JPEG2000_SIZE = b"\xff\x4f\xff\x51"  # start of the codestream, followed by its size and precision
 
@@ -110,20 +102,6 @@ def read_pixels(path: Path, orientation: int) -> np.ndarray:
                 colours = _count_16_bit_colours(image, path)
                 pixels = _decode_16_bit(path, content, colours) if colours else _as_array(image)
         return turn(pixels, orientation)
-
-
-def turn(pixels: Any, orientation: int) -> Any:
-    """Return (Y, X, …) pixels upright, by the orientation of EXIF."""
-    is_exchanged, flip_rows, flip_columns = TURNS.get(orientation, TURNS[1])
-    if is_exchanged:
-        pixels = pixels.swapaxes(0, 1)
-    return pixels[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
-
-
-def turned_shape(shape: tuple[int, ...], orientation: int) -> tuple[int, ...]:
-    """Return the shape of `turn` of pixels of this shape."""
-    is_exchanged = TURNS.get(orientation, TURNS[1])[0]
-    return (shape[1], shape[0], *shape[2:]) if is_exchanged else shape
 
 
 def open_image(file: Path | io.BytesIO) -> Image.Image:

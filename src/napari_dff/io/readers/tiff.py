@@ -1,21 +1,21 @@
 """TIFF: multi-page files, ImageJ hyperstacks, OME-TIFF in one or several files."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import numpy as np
 import tifffile
 
-from napari_dff.io.readers.axes import Source, StackError, as_dask_array, as_stack_error
-from napari_dff.io.readers.calibration import UNCALIBRATED, Calibration, Length, make_calibration
-from napari_dff.io.readers.tiff_opening import map_series, open_tiff
+from napari_dff.io.readers.axes import Source, StackError, as_stack_error
+from napari_dff.io.readers.tiff_calibration import describe_ome, describe_series
+from napari_dff.io.readers.tiff_opening import open_tiff
+from napari_dff.io.readers.tiff_series import MULTI_FILE_KINDS, series_pixels
 
-TIFF_SUFFIXES = {".tif", ".tiff"}
+TIFF_SUFFIXES = {".tif", ".tiff", ".btf", ".tf2", ".tf8", ".stk", ".lsm"}
 TIFF_AXES = "TCZYXS"  # letters with the same meaning in tifffile
 UNNAMED_AXES = "IQ"
-MULTI_FILE_KINDS = ("ome", "mmstack", "ndtiff")  # planes may be in several files
 
 
 def tiff_sources(path: Path) -> list[Source]:
@@ -24,16 +24,13 @@ def tiff_sources(path: Path) -> list[Source]:
     with as_stack_error(f"{path.name} can't be read as TIFF"):
         with open_tiff(path, messages) as (tif, ome):
             images = _ome_images(path, ome)
-            sources = [_source(path, tif, series, images) for series in tif.series]
-        return [dataclasses.replace(each, warnings=tuple(messages)) for each in sources]
-
-
-def check_codec(name: str, page: tifffile.TiffPage) -> None:
-    """Raise StackError if the pixels of `page` can only be decoded with imagecodecs."""
-    is_supported = page.compression in tifffile.TIFF.DECOMPRESSORS
-    if not (is_supported and page.predictor in tifffile.TIFF.UNPREDICTORS):
-        kind = getattr(page.compression, "name", str(page.compression))
-        raise StackError(f"{name} is compressed ({kind}): pip install imagecodecs, then try again")
+            missing_files = _missing_files(path, ome)
+            series = [each for each in tif.series if not _is_thumbnail(each)]
+            sources = [_source(path, tif, each, images, missing_files) for each in series]
+            messages += _unread_pages(path, tif)
+        return [
+            dataclasses.replace(each, warnings=each.warnings or tuple(messages)) for each in sources
+        ]
 
 
 def _source(
@@ -41,63 +38,62 @@ def _source(
     tif: tifffile.TiffFile,
     series: tifffile.TiffPageSeries,
     images: list[ElementTree.Element],
+    missing_files: Sequence[str],
 ) -> Source:
     if images and series.kind not in MULTI_FILE_KINDS:
         raise StackError(f"{path.name} is damaged: its OME metadata doesn't fit its pages")
     image = _take_image(series, images)
-    name, calibration, channels = "", UNCALIBRATED, tuple[str, ...]()
-    if image is not None:
-        name, (calibration, channels) = series.name, _calibrate_ome(image)
-    elif tif.imagej_metadata:
-        calibration, channels = _calibrate_imagej(tif.imagej_metadata, tif.pages.first)
+    name = "" if image is None else series.name
+    text = describe_series(tif, series) if image is None else describe_ome(image)
     pages = series if series.kind in MULTI_FILE_KINDS else series[:1]
     files = tuple({Path(page.parent.filehandle.path) for page in pages if page is not None})
-    axes = tuple(_axis(letter, series.kind) for letter in series.axes)
-    pixels = _lazy_pixels(path, series)
-    return Source(pixels, axes, path.name, name, channels, calibration, files=files)
+    data, letters, warnings = series_pixels(path, series, missing_files)
+    if text.shape:
+        data, letters = data.reshape(tuple(text.shape.values())), "".join(text.shape)
+    axes = tuple(_axis(letter, series.kind) for letter in letters)
+    profile = series.keyframe.iccprofile or b""
+    details: dict[str, Any] = {"warnings": warnings, "files": files, "icc_profile": profile}
+    return Source(data, axes, path.name, name, text.channels, text.calibration, **details)
+
+
+def _is_thumbnail(series: tifffile.TiffPageSeries) -> bool:
+    """Return whether a series holds the reduced images that LSM has for all planes."""
+    return series.kind == "lsm" and bool(series.keyframe.is_reduced)
 
 
 def _axis(letter: str, kind: str) -> str:
     if letter in TIFF_AXES:
         return letter
-    if letter == "R" and kind in MULTI_FILE_KINDS[1:]:  # of Micro-Manager
+    if (letter == "R" and kind in ("mmstack", "ndtiff")) or (letter in "PM" and kind == "lsm"):
         return "P"
     if letter in UNNAMED_AXES and kind != "ome":
         return ""
     return str(tifffile.TIFF.AXES_NAMES.get(letter, letter))
 
 
-def _lazy_pixels(path: Path, series: tifffile.TiffPageSeries) -> Any:
-    """Return the pixels of a series: memory-mapped if possible, else decoded on demand."""
-    page = series.keyframe
-    # the offset of a missing plane is 0 in a truncated Micro-Manager file
-    pages: Any = series if series.kind in MULTI_FILE_KINDS else ()
-    missing = sum(each is None or each.offset == 0 for each in pages)
-    if missing:
-        problem = f"{missing} of the {len(series)} planes of {path.name} are missing"
-        raise StackError(f"{problem}: the files that contain them must be in the same folder")
-    check_codec(path.name, page)
-    mapped = map_series(series)
-    if mapped is not None:
-        if mapped.dtype.isnative:
-            return mapped
-        planes = (1,) * (mapped.ndim - page.ndim) + mapped.shape[-page.ndim :]
-        return as_dask_array(mapped, planes, series.axes, path.name)
-    import zarr  # 0.3 s, needed only here
-
-    _check_ends(path, series)
-    store = series.aszarr(level=0, chunkmode=0 if page.is_tiled else 2)  # tiles, else whole pages
-    array = zarr.open_array(store, mode="r")
-    return as_dask_array(array, array.chunks, series.axes, path.name)
+def _missing_files(path: Path, root: ElementTree.Element | None) -> list[str]:
+    """Return the files that the OME metadata name and that are not there."""
+    elements = [] if root is None else root.findall(".//{*}UUID")
+    own = None if root is None else root.get("UUID")
+    names = {each.get("FileName") for each in elements if each.text != own}
+    return sorted(name for name in names if name and not (path.parent / name).exists())
 
 
-def _check_ends(path: Path, series: tifffile.TiffPageSeries) -> None:
-    """Raise StackError if the first or the last page extends beyond the end of its file."""
-    pages: tuple[Any, ...] = (series[0], series[-1])
-    for page in filter(None, pages):
-        ends = (o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False))
-        if max(ends, default=0) > page.parent.filehandle.size:
-            raise StackError(f"{path.name} is cut short: page {page.index} goes beyond its end")
+def _unread_pages(path: Path, tif: tifffile.TiffFile) -> list[str]:
+    """Return a warning if OME or ImageJ describe fewer planes than the file has pages."""
+    if tif.series[0].kind not in ("ome", "imagej"):
+        return []
+    pages = [page for series in tif.series for page in series.pages if page is not None]
+    count = sum(page.parent is tif for page in pages)
+    total = len(tif.pages)
+    planes = sum(len(series) for series in tif.series)
+    if max(count, planes) >= total:
+        return []
+    kind = "OME" if tif.series[0].kind == "ome" else "ImageJ"
+    return [
+        f"{path.name} holds {total} pages, but its {kind} metadata describe {planes} planes: the "
+        "others are not read; save it again without these metadata to read all pages"
+    ]
 
 
 def _ome_images(path: Path, root: ElementTree.Element | None) -> list[ElementTree.Element]:
@@ -122,48 +118,3 @@ def _take_image(
             del images[: i + 1]
             return image
     return None
-
-
-def _calibrate_ome(image: ElementTree.Element) -> tuple[Calibration, tuple[str, ...]]:
-    """Return calibration and channel names of one Image; the default unit is µm."""
-    pixels: Any = image.find("{*}Pixels")
-    names = [f"PhysicalSize{axis}" for axis in "ZYX"]
-    z, y, x = (Length(pixels.get(n) or None, pixels.get(f"{n}Unit", "µm")) for n in names)
-    channels = tuple(each.get("Name", "") for each in pixels.findall("{*}Channel"))
-    return make_calibration(z, y, x, focus_positions=_focus_positions(pixels)), channels
-
-
-def _focus_positions(pixels: ElementTree.Element) -> tuple[np.ndarray, str] | None:
-    """Return PositionZ of the planes of the first channel, (T, Z), and its unit."""
-    focus_positions = np.full([int(pixels.get(f"Size{axis}", 1)) for axis in "TZ"], np.nan)
-    units = set()
-    for plane in pixels.findall("{*}Plane"):
-        if "PositionZ" in plane.attrib and plane.get("TheC", "0") == "0":
-            index = tuple(int(plane.get(f"The{axis}", 0)) for axis in "TZ")
-            focus_positions[index] = float(plane.attrib["PositionZ"])
-            units.add(plane.get("PositionZUnit", "reference frame"))  # default of the schema
-    return (focus_positions, units.pop()) if len(units) == 1 else None
-
-
-def _calibrate_imagej(
-    metadata: dict[str, Any], page: tifffile.TiffPage
-) -> tuple[Calibration, tuple[str, ...]]:
-    """Return calibration and channel names from the metadata of ImageJ."""
-    unit = metadata.get("unit")
-    sizes = []
-    for axis in "YX":
-        tag = page.tags.get(f"{axis}Resolution")
-        pixels, lengths = tag.value if tag is not None else (0, 1)
-        axis_unit = metadata.get(f"{axis.lower()}unit", unit)
-        sizes.append(Length(lengths / pixels if pixels else None, axis_unit))
-    z = Length(metadata.get("spacing"), metadata.get("zunit", unit))
-    return make_calibration(z, *sizes), _labels(metadata)
-
-
-def _labels(metadata: dict[str, Any]) -> tuple[str, ...]:
-    """Return the label of each channel, "" where its planes have different ones."""
-    count, labels = int(metadata.get("channels", 1)), metadata.get("Labels") or []
-    if len(labels) < count:
-        return ()
-    by_channel = [set(labels[c::count]) for c in range(count)]
-    return tuple(names.pop() if len(names) == 1 else "" for names in by_channel)

@@ -18,6 +18,11 @@ from napari_dff.io.readers.axes import StackError
 
 REQUIRED_TAGS = "25[6-9]|270|273|27[7-9]|317|32[2-5]|339"  # for pixels and lengths
 FATAL_LOG = re.compile(rf"TiffPages |TiffTag ({REQUIRED_TAGS}) |missing data offset")  # of tifffile
+# Other order of axes in an index; planes that are missing, which `tiff_series` reports.
+HARMLESS_LOG = re.compile(
+    r"NDTiff.index axes_dict.keys|OME series contains index out of range|Missing data are zeroed"
+    r"|julianday=|STK Datetime"
+)
 MICROMANAGER_AXES = ("Channels", "Slices", "Frames", "Positions")  # in its order
 MAX_PLANES = 10_000_000  # more is treated as damaged metadata
 
@@ -38,14 +43,15 @@ def open_tiff(
         with tifffile.TiffFile(path) as tif:
             _check_page_loop(path, tif)
             _check_micromanager(path, tif)
-            yield tif, _parse_ome(path, tif)
+            yield tif, _parse_ome(path, tif, messages)
     finally:
         tifffile.logger().removeHandler(collector)
         fatal = next(filter(FATAL_LOG.search, collector.messages), None)
         if fatal is not None:
             raise StackError(f"{path.name} is damaged or cut short: {_clean_message(fatal)}")
-    if collector.messages:
-        messages.append(f"{path.name} may be damaged: {_clean_message(collector.messages[0])}")
+    doubtful = [each for each in collector.messages if not HARMLESS_LOG.search(each)]
+    if doubtful and not messages:
+        messages.append(f"{path.name} may be damaged: {_clean_message(doubtful[0])}")
 
 
 def map_series(series: tifffile.TiffPageSeries) -> np.ndarray | None:
@@ -58,14 +64,24 @@ def map_series(series: tifffile.TiffPageSeries) -> np.ndarray | None:
     return np.memmap(file.filehandle.path, dtype, "r", series.dataoffset, tuple(series.shape))
 
 
-def _parse_ome(path: Path, tif: tifffile.TiffFile) -> ElementTree.Element | None:
-    """Parse the OME metadata, if any; StackError for too many planes or files elsewhere."""
+def _parse_ome(
+    path: Path, tif: tifffile.TiffFile, messages: list[str]
+) -> ElementTree.Element | None:
+    """Parse the OME metadata, if any; StackError for too many planes or files elsewhere.
+
+    Metadata that are not well-formed are not used, with a message.
+    """
     text = tif.ome_metadata
     if not text:
         return None
     if "<!DOCTYPE" in text:  # entities could expand and fill the memory
         raise StackError(f"{path.name} is damaged: its OME metadata has a DOCTYPE")
-    root = ElementTree.fromstring(text)
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        hint = "its pages are taken as planes without calibration; give --axes and --spacing"
+        messages.append(f"the OME metadata of {path.name} is not well-formed ({error}): {hint}")
+        return None
     for element in root.iter():
         planes = math.prod(int(element.get(f"Size{axis}", 1)) for axis in "TCZ")
         counts = (int(element.get(name, 0)) for name in ("PlaneCount", "NumPlanes"))

@@ -216,6 +216,7 @@ class ResultFiles:
         calibration = acquisition.pixel_size, acquisition.unit
         channels = () if is_map else acquisition.channels
         details: dict[str, Any] = {"channels": channels, "record": self._provenance}
+        details["has_pixel_size"] = acquisition.has_pixel_size
         if not is_map:
             details |= {"exif": acquisition.exif, "icc_profile": acquisition.icc_profile}
         axes, shape = "".join(sizes), tuple(sizes.values())

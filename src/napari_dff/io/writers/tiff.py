@@ -105,7 +105,7 @@ def _camera_tags(exif: Mapping[str, Any]) -> list[tuple[int, int, int, Any, bool
 
 
 def _physical_sizes(metadata: ImageMetadata) -> dict[str, Any]:
-    if metadata.unit == "pixel":
+    if metadata.unit == "pixel" or not metadata.has_pixel_size:
         return {}
     symbol, (height, width) = unit_symbol(metadata.unit), metadata.pixel_size
     lengths = {"X": width, "Y": height}

@@ -1,0 +1,192 @@
+"""The pages of a TIFF series as one lazy array of light: missing pages, colours, orientation."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tifffile
+
+from napari_dff.io.readers.axes import StackError, as_dask_array
+from napari_dff.io.readers.orientation import ORIENTATION_TAG, TURNS
+from napari_dff.io.readers.photometric import PALETTE, Conversion, find_conversion
+from napari_dff.io.readers.tiff_opening import map_series
+
+MULTI_FILE_KINDS = ("ome", "mmstack", "ndtiff")  # planes may be in several files
+TURNED_KINDS = ("generic", "uniform", "shaped")  # others store pixels as they are shown
+
+
+class SeriesPixels(NamedTuple):
+    """The pixels of a series."""
+
+    data: Any  # memory map or dask
+    axes: str  # letters of tifffile
+    warnings: tuple[str, ...] = ()
+
+
+def check_codec(name: str, page: tifffile.TiffPage) -> None:
+    """Raise StackError if the pixels of `page` can only be decoded with imagecodecs."""
+    is_supported = page.compression in tifffile.TIFF.DECOMPRESSORS
+    if not (is_supported and page.predictor in tifffile.TIFF.UNPREDICTORS):
+        kind = getattr(page.compression, "name", str(page.compression))
+        raise StackError(f"{name} is compressed ({kind}): pip install imagecodecs, then try again")
+
+
+def series_pixels(
+    path: Path, series: tifffile.TiffPageSeries, missing_files: Sequence[str]
+) -> SeriesPixels:
+    """Return the pixels of a series: memory-mapped if possible, else decoded on demand.
+
+    Planes that were never written, at the end of an axis, are left out with a warning. StackError
+    if the planes are in `missing_files`.
+    """
+    page = series.keyframe
+    check_codec(path.name, page)
+    axis, length = _complete_part(path, series, missing_files)
+    data, axes, warnings = _stored_pixels(path, series), series.axes, tuple[str, ...]()
+    if axis is not None:
+        data = data[(slice(None),) * axis + (slice(length),)]
+        described = " × ".join(f"{n} {a}" for a, n in zip(axes, series.shape, strict=True))
+        warnings = (
+            f"{path.name} holds a stack that was stopped, or is cut short: its metadata describe "
+            f"{described}, but only {length} along {axes[axis]} are complete, and are used",
+        )
+    conversions = _conversions(path.name, series)
+    if conversions:
+        data, axes = _convert(data, axes, conversions, path.name)
+    turned_data, axes = _turn(data, axes, series, path.name)
+    return SeriesPixels(turned_data, axes, warnings)
+
+
+def _stored_pixels(path: Path, series: tifffile.TiffPageSeries) -> Any:
+    page = series.keyframe
+    mapped = map_series(series)
+    if mapped is not None:
+        if mapped.dtype.isnative:
+            return mapped
+        return as_dask_array(mapped, _plane_chunks(mapped, page.ndim), series.axes, path.name)
+    import zarr  # 0.3 s, needed only here
+
+    _check_ends(path, series)
+    store = series.aszarr(level=0, chunkmode=0 if page.is_tiled else 2)  # tiles, else whole pages
+    array = zarr.open_array(store, mode="r")
+    return as_dask_array(array, array.chunks, series.axes, path.name)
+
+
+def _plane_chunks(array: Any, plane_axes: int) -> tuple[int, ...]:
+    """Return chunks of one page each."""
+    return (1,) * (array.ndim - plane_axes) + array.shape[-plane_axes:]
+
+
+def _complete_part(
+    path: Path, series: tifffile.TiffPageSeries, missing_files: Sequence[str]
+) -> tuple[int | None, int]:
+    """Return the axis that is cut, and its length, so that no plane is missing; None if complete.
+
+    The offset of a missing plane is 0 in a truncated Micro-Manager file.
+    """
+    pages: Any = series if series.kind in MULTI_FILE_KINDS else ()
+    is_truncated_kind = series.kind == "mmstack"
+    is_there = np.array(
+        [page is not None and not (is_truncated_kind and page.offset == 0) for page in pages], bool
+    )
+    missing = int((~is_there).sum())
+    if not missing:
+        return None, 0
+    problem = f"{missing} of the {len(series)} planes of {path.name} are missing"
+    if missing_files:
+        raise StackError(f"{problem}: {missing_files[0]} must be in the same folder")
+    shape = series.shape[: len(series.shape) - series.keyframe.ndim]
+    if math.prod(shape) != is_there.size:
+        raise StackError(problem)
+    grid = is_there.reshape(shape)
+    lengths = []
+    for axis in range(grid.ndim):
+        others = tuple(i for i in range(grid.ndim) if i != axis)
+        complete = np.cumprod(grid.all(axis=others)).sum()
+        lengths.append(int(complete))
+    shares = [length / n for length, n in zip(lengths, shape, strict=True)]
+    axis = int(np.argmax(shares))
+    if not lengths[axis]:
+        raise StackError(f"{problem}, not only at the end: copy all its files again")
+    return axis, lengths[axis]
+
+
+def _check_ends(path: Path, series: tifffile.TiffPageSeries) -> None:
+    """Raise StackError if the first or the last page extends beyond the end of its file."""
+    pages: tuple[Any, ...] = (series[0], series[-1])
+    for page in filter(None, pages):
+        ends = (o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False))
+        if max(ends, default=0) > page.parent.filehandle.size:
+            raise StackError(f"{path.name} is cut short: page {page.index} goes beyond its end")
+
+
+def _conversions(name: str, series: tifffile.TiffPageSeries) -> list[Conversion]:
+    """Return the conversion to light of all pages, or of each where their palettes differ."""
+    conversion = find_conversion(name, series.keyframe)
+    if conversion is None:
+        return []
+    if series.keyframe.photometric != PALETTE or len(series.pages) < 2:
+        return [conversion]
+    pages = [page.aspage() for page in series.pages if page is not None]
+    colours: list[Any] = [page.colormap for page in pages]
+    if all(np.array_equal(each, colours[0]) for each in colours[1:]):
+        return [conversion]
+    candidates = [find_conversion(name, page) for page in pages]
+    conversions = [each for each in candidates if each is not None]
+    if len(conversions) < len(pages) or len({each[1:] for each in conversions}) > 1:
+        raise StackError(f"{name} has pages of different kinds of colours: save it as RGB")
+    return conversions
+
+
+def _convert(data: Any, axes: str, conversions: Sequence[Conversion], file: str) -> tuple[Any, str]:
+    """Return lazy pixels as light; samples are last."""
+    import dask.array as da  # 0.3 s, needed only here
+
+    plane_axes = sum(axis in "YXS" for axis in axes)
+    if isinstance(data, np.ndarray):
+        data = as_dask_array(data, _plane_chunks(data, plane_axes), axes, file)
+    if "S" in axes and axes[-1] != "S":
+        data = da.moveaxis(data, axes.index("S"), -1)
+        axes = axes.replace("S", "") + "S"
+    has_samples = axes[-1] == "S"
+    if has_samples:
+        data = data.rechunk({data.ndim - 1: -1})
+    leading = data.ndim - 2 - has_samples
+    samples = conversions[0].samples
+    shape, changes = data.shape[:leading], samples != (data.shape[-1] if has_samples else 1)
+
+    def convert(pixels: np.ndarray, block_info: Any = None) -> np.ndarray:
+        if len(conversions) == 1:
+            return conversions[0].convert(pixels)
+        start = [low for low, _ in block_info[0]["array-location"][:leading]]
+        return conversions[int(np.ravel_multi_index(start, shape))].convert(pixels)
+
+    if len(conversions) > 1:
+        data = data.rechunk(dict.fromkeys(range(leading), 1))
+    options: dict[str, Any] = {"dtype": conversions[0].dtype, "meta": None}
+    if changes and samples == 3:
+        chunks = data.chunks[:-1] if has_samples else data.chunks
+        options |= {"chunks": (*chunks, (3,)), "new_axis": None if has_samples else data.ndim}
+        axes = axes if has_samples else axes + "S"
+    empty = np.empty(
+        (0,) * (data.ndim + (axes[-1] == "S" and not has_samples)), conversions[0].dtype
+    )
+    options["meta"] = empty
+    return da.map_blocks(convert, data, **options), axes  # type: ignore[no-untyped-call]
+
+
+def _turn(data: Any, axes: str, series: tifffile.TiffPageSeries, file: str) -> tuple[Any, str]:
+    """Return pixels upright, by the tag Orientation of a plain TIFF."""
+    orientation = series.keyframe.tags.valueof(ORIENTATION_TAG, default=1)
+    if series.kind not in TURNED_KINDS or orientation == 1 or orientation not in TURNS:
+        return data, axes
+    is_exchanged, flip_rows, flip_columns = TURNS[orientation]
+    if isinstance(data, np.ndarray):
+        plane_axes = sum(axis in "YXS" for axis in axes)
+        data = as_dask_array(data, _plane_chunks(data, plane_axes), axes, file)
+    if is_exchanged:
+        axes = axes.translate(str.maketrans("YX", "XY"))
+    flips = {"Y": flip_rows, "X": flip_columns}
+    return data[tuple(slice(None, None, -1 if flips.get(axis) else 1) for axis in axes)], axes
