@@ -168,10 +168,10 @@ def _match_paths(patterns: Sequence[str]) -> dict[Path, str]:
     """
     below_pattern: dict[Path, Path] = {}
     for pattern in patterns:
+        matches = [pattern] if os.path.exists(pattern) else sorted(_expand(pattern))
         fixed = itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts)
-        base = Path(*fixed)
-        base = base.parent if base == Path(pattern) else base
-        for path in sorted(glob.glob(pattern)):
+        base = Path(pattern).parent if matches == [pattern] else Path(*fixed)
+        for path in matches:
             below_pattern.setdefault(Path(path).absolute(), Path(path).relative_to(base))
     if not below_pattern:
         text = " ".join(patterns)
@@ -183,6 +183,11 @@ def _match_paths(patterns: Sequence[str]) -> dict[Path, str]:
         if len(set(names)) == len(names):
             return dict(zip(paths, names, strict=True))
     return {path: str(name) for path, name in below_common.items()}
+
+
+def _expand(pattern: str) -> list[str]:
+    """Return the paths that match; brackets are literal if they match nothing as wildcards."""
+    return glob.glob(pattern) or glob.glob(pattern.replace("[", "[[]"))
 
 
 def _load(acquisition: Acquisition) -> Acquisition:

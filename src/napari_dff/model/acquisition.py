@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_dff.model.stack import FocalStack
+from napari_dff.model.stack import FocalStack, drop_alpha
 from napari_dff.runtime.lazy import take
 from napari_dff.runtime.progress import Progress, with_location
 
@@ -26,8 +26,8 @@ class Acquisition:
 
     Parameters
     ----------
-    data : (…, Z, Y, X) or (…, Z, Y, X, 3) array
-        numpy, memory map, zarr or dask, with the leading axes `axes`.
+    data : (…, Z, Y, X), (…, Z, Y, X, 3) or (…, Z, Y, X, 4) array
+        Alpha is dropped; numpy, memory map, zarr or dask, with the leading axes `axes`.
     positions : (Z,) or (…, Z) array
         Focus position of each plane in `unit`, strictly rising or falling along Z; for all stacks,
         or for each index along the leading axes, with or without the channel axis. The attribute
@@ -73,7 +73,9 @@ class Acquisition:
     icc_profile: bytes = b""
 
     def __post_init__(self) -> None:
-        shape, leading = tuple(self.data.shape), len(self.axes)
+        leading = len(self.axes)
+        object.__setattr__(self, "data", drop_alpha(self.data, leading + 4))
+        shape = tuple(self.data.shape)
         if len(shape) - leading not in (3, 4) or 0 in shape[:leading]:
             names = ", ".join([*self.axes, "z", "y", "x"]).upper()
             raise ValueError(f"data must have axes ({names}[, 3]), got shape {shape}")

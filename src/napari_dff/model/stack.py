@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from napari_dff.model.checks import MAX_MAGNITUDE, as_numbers, check_finite
 from napari_dff.model.units import validate_unit
+from napari_dff.runtime.lazy import as_indexable
 
 MIN_PLANES = 3
 MIN_SIDE_PX = 8
@@ -18,9 +19,13 @@ NO_CONTRAST_MESSAGE = (
 
 
 def validate_planes(planes: Any) -> Any:
-    """Return `planes`, a list as an array; ValueError by shape and dtype if they are no stack."""
+    """Return `planes`, a list as an array; ValueError by shape and dtype if they are no stack.
+
+    Alpha of (Z, Y, X, 4) is dropped.
+    """
     if not hasattr(planes, "shape"):
         planes = as_numbers("planes", planes)
+    planes = drop_alpha(planes, 4)
     shape, dtype = tuple(planes.shape), np.dtype(planes.dtype)
     if len(shape) not in (3, 4) or shape[3:] not in ((), (3,)):
         axes = "(Z, Y, X), or (Z, Y, X, 3) for colour"
@@ -39,6 +44,13 @@ def validate_planes(planes: Any) -> Any:
     if isinstance(planes, np.ndarray) and not dtype.isnative:  # OpenCV and numba cannot read it
         planes = planes.astype(dtype.newbyteorder("="))
     return planes
+
+
+def drop_alpha(planes: Any, dimensions: int) -> Any:
+    """Return the colours of RGBA, (…, 4) of this number of dimensions; other arrays unchanged."""
+    if len(planes.shape) != dimensions or planes.shape[-1] != 4:
+        return planes
+    return as_indexable(planes, 1)[..., :3]
 
 
 def validate_positions(positions: npt.ArrayLike | None, count: int) -> np.ndarray:
@@ -86,7 +98,8 @@ class FocalStack:
 
     Parameters
     ----------
-    planes : (Z, Y, X) or (Z, Y, X, 3) array
+    planes : (Z, Y, X), (Z, Y, X, 3) or (Z, Y, X, 4) array
+        Grey, RGB or RGBA, of which alpha is dropped;
         uint8, uint16, float32 or another integer or float type, -1e12 to 1e12; numpy, memory map,
         zarr or dask. Lazy arrays are read plane by plane, or a window of a plane. At least 3
         planes of 8 × 8 pixels.

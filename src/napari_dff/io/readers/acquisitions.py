@@ -11,18 +11,21 @@ import numpy as np
 
 from napari_dff.io.readers.axes import Source, StackError, check_axes, make_acquisitions
 from napari_dff.io.readers.bioio_files import BIOIO_PLUGINS, bioio_sources
-from napari_dff.io.readers.frames import FRAME_SUFFIXES, frames_sources
-from napari_dff.io.readers.tiff import TIFF_SUFFIXES, tiff_sources
+from napari_dff.io.readers.frames import FRAME_SUFFIXES, frames_sources, sources_of_frames
+from napari_dff.io.readers.photos import PILLOW_SUFFIXES, RAW_SUFFIXES
+from napari_dff.io.readers.sequences import VIDEO_SUFFIXES, animation_source, video_source
+from napari_dff.io.readers.tiff import TIFF_SUFFIXES, find_dataset, tiff_sources
 from napari_dff.io.readers.zarr_store import is_zarr, zarr_sources
 from napari_dff.model.acquisition import Acquisition, find_index
 from napari_dff.model.stack import FocalStack
 from napari_dff.model.units import conversion_factor
 
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 MICROSCOPE_SUFFIXES = {".ims", ".mrxs", ".oib", ".oif", ".sld", ".vsi", ".zvi"}
 
 
 def read_acquisitions(
-    path: str | os.PathLike[str],
+    path: Paths,
     *,
     axes: str | None = None,
     spacing: float | Sequence[float] | None = None,
@@ -38,9 +41,10 @@ def read_acquisitions(
 
     Parameters
     ----------
-    path : path
-        A folder with one image per plane, in natural order (2 before 10); a TIFF, ImageJ
-        hyperstack or OME-TIFF; OME-Zarr 0.4 or 0.5, including plates; with bioio installed, what
+    path : path or sequence of path
+        A folder with one image per plane, in the order of the numbers in their names, or these
+        images; a TIFF, ImageJ hyperstack, OME-TIFF, LSM, STK, MMStack or NDTiff; OME-Zarr 0.4 or
+        0.5, including plates; an animated WebP, PNG or GIF, or a video; with bioio installed, what
         its plugins read, for example CZI, ND2 and LIF.
     axes : str, optional
         Letters for the axes of the array in the file, or for those longer than 1, in order:
@@ -67,11 +71,11 @@ def read_acquisitions(
     ValueError
         If `axes` or `spacing` is invalid.
     """
-    return _read_all(Path(path), axes, spacing)
+    return _read_all(_as_paths(path), axes, spacing)
 
 
 def read_stack(
-    path: str | os.PathLike[str],
+    path: Paths,
     *,
     spacing: float | Sequence[float] | None = None,
     axes: str | None = None,
@@ -106,7 +110,8 @@ def read_stack(
     ValueError
         If there is no such position, time or channel, or an argument is invalid.
     """
-    acquisitions = _read_all(Path(path), axes, spacing)
+    paths = _as_paths(path)
+    acquisitions = _read_all(paths, axes, spacing)
     if position is not None:
         names = [each.name for each in acquisitions]
         index = find_index(position, names)
@@ -114,24 +119,36 @@ def read_stack(
             choices = _abbreviate(names) if len(names) > 1 else "0"
             raise ValueError(f"position must be one of {choices}, got {position!r}")
         acquisitions = (acquisitions[index],)
-    _check_unique(Path(path), acquisitions, time, channel)
+    _check_unique(paths[0], acquisitions, time, channel)
     acquisition = acquisitions[0]
     if time is not None and not 0 <= time < acquisition.times:
         raise ValueError(f"time must be 0 to {acquisition.times - 1}, got {time}")
     return acquisition.stack(time or 0, acquisition.channel(channel))
 
 
+def _as_paths(path: Paths) -> list[Path]:
+    """Return one or more paths; ValueError if there are none."""
+    paths = [Path(path)] if isinstance(path, str | os.PathLike) else list(map(Path, path))
+    if not paths:
+        raise ValueError("path must be a file, a folder or the frames of a stack, got none")
+    return paths
+
+
 def _read_all(
-    path: Path, axes: str | None, spacing: float | Sequence[float] | None
+    paths: list[Path], axes: str | None, spacing: float | Sequence[float] | None
 ) -> tuple[Acquisition, ...]:
     """Return all positions; warn, at the call of the public function, if content is doubtful."""
     letters = None if axes is None else check_axes(axes)
-    sources = _sources(path)
+    path = paths[0] if len(paths) == 1 else paths[0].parent
+    sources = _sources(path) if len(paths) == 1 else _sources_of_frames(paths)
     acquisitions = make_acquisitions(sources, letters)
     if not acquisitions:
         raise StackError(f"{path.name} holds no images")
     messages = [message for source in sources for message in source.warnings]
-    files = (path.absolute(), *dict.fromkeys(file for source in sources for file in source.files))
+    files = (
+        *(each.absolute() for each in paths),
+        *dict.fromkeys(file for source in sources for file in source.files),
+    )
     acquisitions = tuple(dataclasses.replace(each, files=files) for each in acquisitions)
     if spacing is None:
         calibrations = (source.calibration for source in sources)
@@ -148,15 +165,34 @@ def _read_all(
     return acquisitions
 
 
+def _sources_of_frames(paths: list[Path]) -> list[Source]:
+    """Return the frames of one stack; StackError if the paths are several stacks."""
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"there is no file or folder {str(path)!r}")
+        if path.is_dir() or path.suffix.lower() not in (*FRAME_SUFFIXES, *RAW_SUFFIXES):
+            first = f"{len(paths)} paths must be the frames of one stack, one image each"
+            hint = "use batch for several stacks, or give one of them"
+            raise StackError(f"{first}, and {path.name} is not an image: {hint}")
+    return sources_of_frames(paths[0].absolute().parent.name, paths)
+
+
 def _sources(path: Path) -> list[Source]:
     suffix = path.suffix.lower()
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {str(path)!r}")
     if path.is_dir():
-        return zarr_sources(path) if is_zarr(path) else frames_sources(path)
+        if is_zarr(path):
+            return zarr_sources(path)
+        dataset = find_dataset(path)
+        return frames_sources(path) if dataset is None else tiff_sources(dataset)
     if suffix in TIFF_SUFFIXES:
         return tiff_sources(path)
-    if suffix in FRAME_SUFFIXES:
+    if suffix in PILLOW_SUFFIXES:
+        return [animation_source(path)]
+    if suffix in VIDEO_SUFFIXES:
+        return [video_source(path)]
+    if suffix in RAW_SUFFIXES:
         raise StackError(f"{path.name} is a single image: give the folder with one image per plane")
     microscope = suffix in BIOIO_PLUGINS or suffix in MICROSCOPE_SUFFIXES
     if microscope or importlib.util.find_spec("bioio") is not None:

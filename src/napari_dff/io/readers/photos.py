@@ -83,7 +83,7 @@ def read_header(path: Path, messages: list[str]) -> Photo:
                 shape = (image.height, image.width, 3)[: 2 + colours // 3]
                 dtype = np.dtype(np.uint16)
             else:
-                pixel = _as_array(Image.new(pixel_mode(image), (1, 1)))
+                pixel = as_array(Image.new(pixel_mode(image), (1, 1)))
                 shape, dtype = (image.height, image.width, *pixel.shape[2:]), pixel.dtype
             return Photo(shape, dtype, _orientation(exif), _exif_record(exif), profile)
 
@@ -100,7 +100,7 @@ def read_pixels(path: Path, orientation: int) -> np.ndarray:
             content = path.read_bytes()  # limits reads to the size of the file
             with open_image(io.BytesIO(content)) as image:
                 colours = _count_16_bit_colours(image, path)
-                pixels = _decode_16_bit(path, content, colours) if colours else _as_array(image)
+                pixels = _decode_16_bit(path, content, colours) if colours else as_array(image)
         return turn(pixels, orientation)
 
 
@@ -118,7 +118,8 @@ def pixel_mode(image: Image.Image) -> str:
     return "I;16" if (image.format, image.mode) == ("PNG", "I") else image.mode
 
 
-def _as_array(image: Image.Image) -> np.ndarray:
+def as_array(image: Image.Image) -> np.ndarray:
+    """Return the pixels of an image of pillow as grey (Y, X) or colour (Y, X, 3)."""
     pixels = np.asarray(image.convert(pixel_mode(image)))
     return pixels if pixels.ndim == 2 else source_axes.without_alpha(pixels)
 

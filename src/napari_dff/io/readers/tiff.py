@@ -7,6 +7,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import tifffile
+from tifffile import natural_sorted
 
 from napari_dff.io.readers.axes import Source, StackError, as_stack_error
 from napari_dff.io.readers.tiff_calibration import describe_ome, describe_series
@@ -31,6 +32,14 @@ def tiff_sources(path: Path) -> list[Source]:
         return [
             dataclasses.replace(each, warnings=each.warnings or tuple(messages)) for each in sources
         ]
+
+
+def find_dataset(folder: Path) -> Path | None:
+    """Return the first file of an NDTiff or MMStack dataset in a folder; None if it holds none."""
+    files = natural_sorted(str(path) for path in folder.iterdir() if path.suffix in TIFF_SUFFIXES)
+    if not (folder / "NDTiff.index").is_file():
+        files = [file for file in files if "_MMStack" in Path(file).name]
+    return Path(files[0]) if files else None
 
 
 def _source(

@@ -12,7 +12,8 @@ from napari_dff.io import StackError, frames_in, read_acquisitions, sample_path
 from napari_dff.io.readers import results
 from napari_dff.io.readers.axes import reason
 from napari_dff.io.readers.bioio_files import BIOIO_PLUGINS
-from napari_dff.io.readers.tiff import TIFF_SUFFIXES
+from napari_dff.io.readers.sequences import VIDEO_SUFFIXES
+from napari_dff.io.readers.tiff import TIFF_SUFFIXES, find_dataset
 from napari_dff.io.readers.tiff_opening import open_tiff
 from napari_dff.io.readers.zarr_store import is_zarr
 from napari_dff.model.stack import MIN_PLANES
@@ -52,13 +53,13 @@ def _may_hold_stacks(path: Path) -> bool:
     """Return whether `path` looks like focal stacks, by its name and headers."""
     suffix = path.suffix.lower()
     if path.is_dir() and not is_zarr(path):
-        return len(frames_in(path)) >= MIN_PLANES
+        return len(frames_in(path)) >= MIN_PLANES or find_dataset(path) is not None
     if path.is_dir():
         has_planes = _is_zarr_stack
     elif suffix in TIFF_SUFFIXES:
         has_planes = _is_tiff_stack
     else:
-        return suffix in BIOIO_PLUGINS
+        return suffix in BIOIO_PLUGINS or suffix in VIDEO_SUFFIXES
     try:
         return has_planes(path)
     except Exception:  # damaged, in one of many ways: `read_acquisitions` raises why
