@@ -17,7 +17,8 @@ channels.
    means M and A with these weights, the finest levels are combined like in `blend_by_noise`:
    A + (M - A) max(0, 1 - n / |M - A|²), where n is the energy of noise in M - A,
    σ_noise² Σ_k (w_k / Σw - v_k / Σv)².
-5. The result is limited to the range of the planes at that pixel and its eight neighbours.
+5. The result is limited to the range of the planes at that pixel and its eight neighbours, without
+   single hot and dead pixels: see `value_range`.
 
 Planes are read one after the other, twice: first for the noise, then for the bands. g⁶ exceeds
 float32, so sums are stored over that of the sharpest plane so far, `reference`, and rescaled when a
@@ -36,6 +37,7 @@ import cv2
 import numpy as np
 
 from napari_dff.fusion.bands import LEVEL_COUNT, Band, divide_plane, double, pyramid
+from napari_dff.fusion.value_range import ValueRange
 from napari_dff.imaging.images import luminance
 from napari_dff.runtime.jit import exact_kernel
 from napari_dff.runtime.progress import no_progress
@@ -58,7 +60,6 @@ MIN_RELATIVE_VARIANCE = 1e-9  # of noise, over the mean squared value
 FLOOR_WINDOW_PX = 9  # in which it is averaged
 MAX_PLANES_AT_ONCE = 4  # more take more memory
 MAX_SIGMA_PLANES = 1e4  # where a pixel is never in focus
-NEAR = np.ones((3, 3), np.uint8)
 TINY = np.float32(1e-30)
 Reader = Callable[[int], np.ndarray]
 Estimator = Callable[[int], np.ndarray]
@@ -113,9 +114,8 @@ def fuse_scales(
     noise = [level * np.float32(gain) for level, gain in zip(noise, BAND_NOISE, strict=True)]
     error = SIGMA_FACTOR * np.minimum(sigma, MAX_SIGMA_PLANES)
     spread = (-0.5 / (DEPTH_SIGMA_PLANES**2 + error**2)).astype(np.float32)
-    low, high = read(0).copy(), read(0).copy()
-    if plane_mask is not None:
-        low[~plane_mask[0]], high[~plane_mask[0]] = _dtype_limits(low.dtype)
+    shape, dtype = read(0).shape, read(0).dtype
+    values = ValueRange(shape, dtype)
     sums: list[_Sums] = []
     group = planes_at_once()
     for first in range(0, count, group):
@@ -131,11 +131,7 @@ def fuse_scales(
 
         run_parallel(divide, range(len(planes)), no_progress, desc="Fusing")
         for i, plane in enumerate(planes):
-            where: Any = True
-            if plane_mask is not None:
-                where = plane_mask[first + i].reshape(plane.shape[:2] + (1,) * (plane.ndim - 2))
-            np.minimum(low, plane, out=low, where=where)
-            np.maximum(high, plane, out=high, where=where)
+            values.add(plane, None if plane_mask is None else plane_mask[first + i])
         sums = sums or [_Sums.zeros(band.values.shape, i) for i, band in enumerate(bands[0])]
 
         def add(part: tuple[int, slice], bands: Any = bands, sums: list[_Sums] = sums) -> None:
@@ -144,15 +140,7 @@ def fuse_scales(
                 _add(*(each[..., rows, :] for each in (*plane[level], *sums[level])))
 
         run_parallel(add, _row_blocks(sums, group), no_progress, desc="Fusing")
-    result = _combine(sums, noise).reshape(low.shape)
-    low, high = (each.astype(np.float32, copy=False) for each in (low, high))
-    return np.clip(result, cv2.erode(low, NEAR), cv2.dilate(high, NEAR))
-
-
-def _dtype_limits(dtype: np.dtype[Any]) -> tuple[float, float]:
-    """Return the largest and the smallest value of a dtype."""
-    limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
-    return limits.max, limits.min
+    return values.clip(_combine(sums, noise).reshape(shape))
 
 
 def planes_at_once() -> int:
@@ -162,7 +150,7 @@ def planes_at_once() -> int:
 
 def images_per_window(channels: int) -> int:
     """Return how many float32 images of a window are in memory while it is fused."""
-    return 14 + 5 * channels + planes_at_once() * (8 + 3 * channels)
+    return 14 + 7 * channels + planes_at_once() * (8 + 3 * channels)
 
 
 def least_noise(read: Reader, count: int, estimate: Estimator) -> np.ndarray:
