@@ -389,7 +389,7 @@ INVALID_ARGUMENTS = {
     "complex depth": (lambda f: all_in_focus(PLANES, np.zeros(SHAPE, complex)), "got complex128"),
     "an unknown fusion": (
         lambda f: all_in_focus(PLANES, np.zeros(SHAPE), fusion="mean"),
-        "fusion must be one of multiscale, noise_aware, linear, nearest, got 'mean'",
+        "fusion must be one of multiscale, noise_aware, nearest, got 'mean'",
     ),
     "two points": (level_with(points=[(1, 2), (3, 4)]), "points must be three (row, column) pairs"),
     "points in words": (level_with(points="here"), "points must be numbers, got 'here'"),

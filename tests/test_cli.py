@@ -85,11 +85,14 @@ def test_run_writes_all_result_files(tmp_path, capsys):
     assert np.median(error) < 0.1
 
 
-@pytest.mark.parametrize("words", [["--fusion", "pyramid"], ["--fusion=pyramid"]])
-def test_the_former_fusion_pyramid_is_read_as_multiscale(words, tmp_path):
-    with pytest.warns(DeprecationWarning, match="use multiscale"):
+@pytest.mark.parametrize(
+    ("words", "new"),
+    [(["--fusion", "pyramid"], "multiscale"), (["--fusion=linear"], "noise_aware")],
+)
+def test_former_fusions_are_read_as_those_that_replace_them(words, new, tmp_path):
+    with pytest.warns(DeprecationWarning, match=f"use {new}"):
         assert main(["run", BARE_PATCH, "--out", str(tmp_path), *FAST_OPTIONS, *words]) == 0
-    assert read_recipe(tmp_path / "recipe.json").fusion == "multiscale"
+    assert read_recipe(tmp_path / "recipe.json").fusion == new
 
 
 def test_options_override_the_recipe_file(tmp_path):

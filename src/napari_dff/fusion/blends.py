@@ -67,13 +67,6 @@ def nearest_plane(stack: PlaneWindow, index: np.ndarray, _: np.ndarray) -> np.nd
     return stack.take(np.rint(index).astype(np.intp))
 
 
-def blend_linearly(stack: PlaneWindow, index: np.ndarray, _: np.ndarray) -> np.ndarray:
-    """Return each pixel from the two planes nearest to its depth, in proportion."""
-    below = np.minimum(index.astype(np.intp), len(stack.planes) - 2)
-    low, high = (stack.take(k).astype(np.float32) for k in (below, below + 1))
-    return low + _with_channels(index - below, low) * (high - low)
-
-
 # Noise-aware blend
 # -----------------
 # B₀, B₁, B₂ are blends of the planes around the depth, with weights of growing width

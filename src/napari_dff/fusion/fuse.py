@@ -13,7 +13,6 @@ from napari_dff.fusion import multiscale
 from napari_dff.fusion.blends import (
     PlaneWindow,
     blend_by_noise,
-    blend_linearly,
     nearest_plane,
     noise_variance,
 )
@@ -62,11 +61,11 @@ def all_in_focus(
     uncertainty : (Y, X) float array, optional
         Standard uncertainty of the depth, inf where never in focus; 0 if None. Only ``multiscale``
         depends on it.
-    fusion : {"multiscale", "noise_aware", "linear", "nearest"}
+    fusion : {"multiscale", "noise_aware", "nearest"}
         ``multiscale``: at every scale the planes that are sharp there, near the depth where it is
-        certain. ``linear``: the two nearest planes, in proportion. ``noise_aware``: these, or a
-        blend of more planes where that reduces noise more than detail. ``nearest``: the nearest
-        plane. All channels are blended with the same weights.
+        certain. ``noise_aware``: the two nearest planes in proportion, or a blend of more planes
+        where that reduces noise more than detail. ``nearest``: the nearest plane. All channels are
+        blended with the same weights.
     plane_mask : (Z, Y, X) bool array, optional
         Where each aligned plane has data, as from `LazyAlignedStack.plane_mask`; everywhere if
         None. Only planes with data are used.
@@ -193,6 +192,5 @@ def fuse_scales(stack: PlaneWindow, index: np.ndarray, sigma: np.ndarray) -> np.
 FUSIONS: dict[Fusion, Callable[[PlaneWindow, np.ndarray, np.ndarray], np.ndarray]] = {
     "multiscale": fuse_scales,
     "noise_aware": blend_by_noise,
-    "linear": blend_linearly,
     "nearest": nearest_plane,
 }

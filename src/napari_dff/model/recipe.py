@@ -34,8 +34,11 @@ Prefer = Literal["sharpest", "first", "last"]
 _Step = Literal["message_passing", "graph_cut", "least_squares", "weighted_median", "none"]
 Refinement = Literal["message_passing+least_squares", "graph_cut+weighted_median", _Step]
 SMOOTHNESS = checks.Range(0.0, 100.0, 0.1)
-Fusion = Literal["multiscale", "noise_aware", "linear", "nearest"]
-FORMER_FUSIONS = {"pyramid": "multiscale"}  # of earlier versions, and what replaces them
+Fusion = Literal["multiscale", "noise_aware", "nearest"]
+FORMER_FUSIONS = {  # of earlier versions, and what replaces them
+    "pyramid": "multiscale",
+    "linear": "noise_aware",
+}
 
 
 def current_fusion(name: Any) -> Any:
@@ -90,8 +93,8 @@ class Recipe:
     fusion : str
         Composition of the all-in-focus image: at every scale the planes that are sharp there, near
         the depth where it is certain (multiscale); the two planes nearest to the depth, more planes
-        where there is only noise (noise_aware); always two planes (linear); or the nearest plane,
-        which keeps measured intensities (nearest).
+        where there is only noise (noise_aware); or the nearest plane, which keeps measured
+        intensities (nearest).
 
     Raises
     ------
