@@ -733,27 +733,27 @@ INVALID_COMMANDS = {
     "a batch with no recipe": ([*BATCH, "--recipe", "no.json"], "no.json"),
     "a sample in a file": (["sample", "bare_patch", "--out", "words.txt"], "words.txt"),
 }
-COMMANDS_WITH_USAGE_ERRORS = {
-    "no command": ([], "run, batch, info, sample"),
-    "an unknown command": (["walk"], "walk"),
-    "nothing to run": (["run"], "--out PATH"),
-    "nowhere to": (["run", "a.tif"], "--out PATH"),
-    "an unknown flag": ([*RUN, "--colour", "red"], "--colour"),
-    "a window that is none": ([*RUN, "--window", "wide"], "--window INT"),
-    "threads that are none": ([*RUN, "--threads", "all"], "--threads INT"),
+INVALID_COMMANDS |= {
+    "no command": ([], "a command is missing: run, batch, info or sample"),
+    "an unknown command": (["walk"], "the command must be run, batch, info or sample, got 'walk'"),
+    "nothing to run": (["run"], "run needs --out PATH"),
+    "nowhere to": (["run", "a.tif"], "run needs --out PATH"),
+    "an unknown flag": ([*RUN, "--colour", "red"], "run has no option --colour red"),
+    "a window that is none": ([*RUN, "--window", "wide"], "window must be an integer, got 'wide'"),
+    "threads that are none": ([*RUN, "--threads", "all"], "threads must be an integer, got 'all'"),
     "a window out of range": (
         [*RUN, "--window", "4"],
         "window must be an odd number from 1 to 255",
     ),
-    "an unknown operator": (
-        [*RUN, "--operator", "foo"],
-        "invalid choice 'foo' for argument '--oper",
+    "an unknown operator": ([*RUN, "--operator", "foo"], "operator must be log, laplacian, "),
+    "an unknown format": (
+        [*RUN, "--file-format", "png"],
+        "file-format must be ome-tiff or ome-zarr, got 'png'",
     ),
-    "an unknown format": ([*RUN, "--file-format", "png"], "'ome-tiff', 'ome-zarr'"),
-    "a flag without a value": ([*RUN, "--recipe"], "Missing value for argument '--recipe'"),
-    "an unknown sample": (["sample", "moon", "--out", "out"], "invalid choice 'moon'"),
-    "nowhere for a sample": (["sample", "bare_patch"], "--out PATH"),
-    "no stack for info": (["info"], "PATH"),
+    "a flag without a value": ([*RUN, "--recipe"], "--recipe needs a value after it"),
+    "an unknown sample": (["sample", "moon", "--out", "out"], "bare_patch, got 'moon'"),
+    "nowhere for a sample": (["sample", "bare_patch"], "sample needs --out PATH"),
+    "no stack for info": (["info"], "no stack is given"),
 }
 
 
@@ -809,22 +809,6 @@ def test_an_invalid_command_prints_one_sentence_and_writes_nothing(
     assert len(lines) == 1, output.err
     assert lines[0].startswith("napari-dff: ")
     assert sentence in lines[0]
-    assert output.out == ""
-    assert modification_times(".") == files_before
-
-
-@pytest.mark.parametrize("case", COMMANDS_WITH_USAGE_ERRORS)
-def test_a_usage_error_is_printed_in_a_box_and_writes_nothing(
-    case, input_folder, monkeypatch, capsys
-):
-    arguments, sentence = COMMANDS_WITH_USAGE_ERRORS[case]
-    monkeypatch.chdir(input_folder)
-    files_before = modification_times(".")
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    assert stop.value.code == 2
-    output = capsys.readouterr()
-    assert sentence in " ".join(output.err.replace("│", " ").split())
     assert output.out == ""
     assert modification_times(".") == files_before
 

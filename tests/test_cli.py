@@ -1,4 +1,6 @@
 import dataclasses
+import os
+import re
 import subprocess
 import sys
 from typing import get_args
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
+import napari_dff
 from napari_dff import Recipe
 from napari_dff.cli.program import main
 from napari_dff.io import read_recipe, sample_path, write_recipe
@@ -167,3 +170,84 @@ def test_options_made_from_a_recipe_give_that_recipe(tmp_path):
     run = read_recipe(tmp_path / "out" / "recipe.json")
     assert run == dataclasses.replace(recipe, registration="none")
     assert Recipe().flags() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "a command is missing: run, batch, info or sample; see napari-dff --help"),
+        (["rnu", "x"], "the command must be run, .* got 'rnu'; did you mean run?"),
+        (["run", "--out", "o"], "no stack is given: name a folder, a file, or the frames"),
+        (["run", "x"], "run needs --out PATH; see napari-dff run --help"),
+        (["run", "x", "--out"], "--out needs a value after it"),
+        (
+            ["run", "x", "--out", "o", "--operator", "lapacian"],
+            "operator must be log, .* laplacian?",
+        ),
+        (["run", "x", "--out", "o", "--window", "abc"], "window must be an integer, got 'abc'"),
+        (
+            ["run", "x", "--out", "o", "--windw", "5"],
+            "run has no option --windw 5; did you mean --window?",
+        ),
+        (["run", "x", "--out", "o", "--threads", "1.5"], "threads must be an integer, got '1.5'"),
+        (["run", "x", "--out", "o", "--spacing", "a"], "spacing must be a number, got 'a'"),
+        (["run", "x", "--out", "o", "--spacing"], "--spacing needs one or three numbers after it"),
+        (["sample", "rough", "--out", "o"], "name must be all, .*; did you mean rough_surface?"),
+    ],
+)
+def test_errors_of_the_parser_are_one_sentence_without_its_names(arguments, sentence, capsys):
+    assert main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(sentence.replace("?", r"\?"), line)
+    assert line.startswith("napari-dff: ")
+    assert "tyro" not in line
+
+
+def test_several_stacks_are_for_batch(tmp_path, capsys):
+    assert main(["run", BARE_PATCH, BARE_PATCH, "--out", str(tmp_path / "o")]) == 2
+    assert "or use batch for a folder of stacks" in capsys.readouterr().err
+    assert main(["run", BARE_PATCH, str(tmp_path), "--out", str(tmp_path / "o")]) == 2
+    assert "use batch for several stacks" in capsys.readouterr().err
+
+
+def test_version_and_completion(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"napari-dff {napari_dff.__version__}\n"
+    with pytest.raises(SystemExit) as stop:
+        main(["--completion", "bash"])
+    assert stop.value.code in (0, None)
+    assert "napari-dff" in capsys.readouterr().out
+
+
+def test_a_log_file_lists_what_was_done(tmp_path, capfd):
+    log = tmp_path / "log.txt"
+    arguments = ["run", BARE_PATCH, "--out", str(tmp_path / "o"), *FAST_OPTIONS]
+    assert main([*arguments, "--log-file", str(log), "-v"]) == 0
+    assert main(["info", str(tmp_path / "missing"), "--log-file", str(log)]) == 2
+    text = log.read_text(encoding="utf-8")
+    assert re.search(r"INFO napari-dff \S+: run .*bare_patch", text)
+    assert re.search(r"DEBUG \w+.*: \d+\.\d\d s", text)
+    assert "ERROR there is no file or folder" in text
+    assert "Traceback" in text
+    assert "DEBUG" in capfd.readouterr().err
+    assert main(["info", BARE_PATCH, "--log-file", str(tmp_path / "no" / "log")]) == 2
+
+
+def test_a_terminal_is_needed_for_progress_bars(tmp_path):
+    command = [sys.executable, "-m", "napari_dff", "run", BARE_PATCH, "--out", str(tmp_path / "o")]
+    process = subprocess.run([*command, *FAST_OPTIONS[:-1]], capture_output=True, text=True)
+    assert process.returncode == 0
+    assert all(
+        line.startswith(("estimate:", "napari-dff:")) for line in process.stderr.splitlines()
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGPIPE")
+@pytest.mark.parametrize("arguments", [["--help"], ["info", BARE_PATCH]])
+def test_a_reader_that_ends_early_gets_no_traceback(arguments):
+    command = [sys.executable, "-m", "napari_dff", *arguments]
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    process = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True)
+    os.close(write_end)
+    assert (process.returncode, process.stderr) == (141, "")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from napari_dff.cli import options
+from napari_dff.cli.log import LOGGER
 from napari_dff.model.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -26,13 +27,15 @@ COMPILING = "napari-dff: the first run on this machine compiles its kernels: som
 
 
 def run(
-    stack: tyro.conf.Positional[Path],
+    stack: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], options.metavar("STACK", "(required)")
+    ],
     *,
     out: Path,
     settings: tyro.conf.OmitArgPrefixes[Recipe] = options.DEFAULT_RECIPE,
     reading: tyro.conf.OmitArgPrefixes[options.ReadingOptions] = options.DEFAULT_READING,
     processing: tyro.conf.OmitArgPrefixes[options.ProcessingOptions] = options.DEFAULT_PROCESSING,
-    quiet: bool = False,
+    log: tyro.conf.OmitArgPrefixes[options.LogOptions] = options.DEFAULT_LOG,
 ) -> None:
     """Align a focal stack, compute its depth map and all-in-focus image, and write all results.
 
@@ -42,7 +45,8 @@ def run(
     Parameters
     ----------
     stack
-        Folder with one image per plane, TIFF, OME-TIFF or OME-Zarr.
+        Folder with one image per plane, or these images; TIFF, OME-TIFF, OME-Zarr, LSM, STK,
+        NDTiff, animated image or video.
     out
         Folder for depth, index, uncertainty and all_in_focus (.tif or .ome.zarr), recipe.json,
         provenance.json, transforms.json and preview.png.
@@ -52,8 +56,8 @@ def run(
         How to read the planes.
     processing
         Recipe file, input from earlier runs, resources and output.
-    quiet
-        Show no progress.
+    log
+        What the command reports.
     """
     from napari_dff.batch.executors import WORKER_RANGE
     from napari_dff.io import folder_names
@@ -66,9 +70,10 @@ def run(
     job, acquisitions = processing.job(settings), reading.read(stack)
     names = folder_names([acquisition.name for acquisition in acquisitions])
     processing.check_inputs([out / name for name in names])
-    with notify_when_compiling(lambda: None if quiet else print(COMPILING, file=sys.stderr)):
+    source = stack[0].absolute() if len(stack) == 1 else stack[0].absolute().parent
+    with notify_when_compiling(lambda: None if log.quiet else print(COMPILING, file=sys.stderr)):
         for acquisition, name in zip(acquisitions, names, strict=True):
-            _run_position(job.at(name), acquisition, out / name, stack.absolute(), quiet)
+            _run_position(job.at(name), acquisition, out / name, source, log.quiet)
 
 
 def _run_position(
@@ -78,6 +83,7 @@ def _run_position(
 
     start = time.perf_counter()
     plan = job.plan(acquisition)
+    LOGGER.info("%s: %s", folder, _estimate(job, acquisition, plan))
     if not quiet:
         if earlier := earlier_input(folder):
             print(f"{folder}: replaces the result of {earlier}", file=sys.stderr)
@@ -104,24 +110,32 @@ def _progress_bar(quiet: bool) -> "Progress":
     from tqdm import tqdm
 
     def bar(items, /, *, desc):  # type: ignore[no-untyped-def]
-        return tqdm(items, desc=f"{desc:<24}", disable=quiet, leave="tile" not in desc)
+        start, leave = time.perf_counter(), "tile" not in desc
+        # None: no bars where stderr is not a terminal
+        yield from tqdm(items, desc=f"{desc:<24}", disable=quiet or None, leave=leave)
+        LOGGER.debug("%s: %.2f s", desc, time.perf_counter() - start)
 
     return bar
 
 
 def info(
-    stack: tyro.conf.Positional[Path],
+    stack: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], options.metavar("STACK", "(required)")
+    ],
     *,
     reading: tyro.conf.OmitArgPrefixes[options.ReadingOptions] = options.DEFAULT_READING,
+    log: tyro.conf.OmitArgPrefixes[options.LogOptions] = options.DEFAULT_LOG,
 ) -> None:
     """Print number, size, type and positions of the planes, and times, channels and positions.
 
     Parameters
     ----------
     stack
-        Folder with one image per plane, TIFF, OME-TIFF or OME-Zarr.
+        As of run.
     reading
         How to read the planes.
+    log
+        What the command reports.
     """
     from napari_dff.model.units import depth_unit_symbol
 
@@ -168,20 +182,20 @@ def batch(
     processing: tyro.conf.OmitArgPrefixes[options.ProcessingOptions] = options.DEFAULT_PROCESSING,
     workers: Annotated[int | None, options.metavar("INT")] = None,
     scheduler: Annotated[str, options.metavar("ADDRESS")] = "",
-    quiet: bool = False,
+    log: tyro.conf.OmitArgPrefixes[options.LogOptions] = options.DEFAULT_LOG,
 ) -> int:
     """Compute many stacks: each file, position and time separately.
 
-    Each stack gets its own folder in `out`; summary.csv lists the outcomes. A stack is skipped if
-    its result is complete and neither its planes nor the settings have changed, so that the same
-    command continues an interrupted batch.
+    Each stack gets its own folder; summary.csv and summary.json list the outcomes. A stack is
+    skipped if its result is complete and neither its planes nor the settings have changed, so that
+    the same command continues an interrupted batch.
 
     Parameters
     ----------
     stacks
         Files and folders, or patterns in quotes: "plates/*/*.ome.tif".
     out
-        Folder for all results and summary.csv.
+        Folder for all results, summary.csv and summary.json.
     settings
         The recipe; overrides --recipe.
     reading
@@ -194,8 +208,8 @@ def batch(
         Number of processes on this machine; by default one for each core.
     scheduler
         Address of a running Dask scheduler, tcp://…, to use its workers instead.
-    quiet
-        Show no progress.
+    log
+        What the command reports.
     """
     from napari_dff.batch.executors import share_resources
     from napari_dff.batch.summary import check_summary, write_summary
@@ -207,7 +221,7 @@ def batch(
     tasks, failures = make_tasks(stacks, out, job, axes=axes, spacing=spacing)
     processing.check_inputs([task.folder for task in tasks])
     tasks, workers = share_resources(tasks, workers, processing.threads, scheduler)
-    outcomes, code = _run_batch(tasks, failures, workers, scheduler, quiet)
+    outcomes, code = _run_batch(tasks, failures, workers, scheduler, log.quiet)
     write_summary(out, outcomes, processing.overwrite)
     states = [outcome.state for outcome in outcomes]
     print(
@@ -226,11 +240,12 @@ def _run_batch(
     from napari_dff.batch.executors import run_tasks
 
     outcomes, code = [], 0
-    with tqdm(total=len(tasks), desc="Stacks", unit="stack", disable=quiet) as bar:
+    with tqdm(total=len(tasks), desc="Stacks", unit="stack", disable=quiet or None) as bar:
         results = run_tasks(tasks, workers=workers, scheduler=scheduler)
         try:
             for outcome in itertools.chain(failures, results):
                 outcomes.append(outcome)
+                LOGGER.info("%s: %s, %.2f s", outcome.label, outcome.state, outcome.seconds)
                 if outcome.state == "failed":
                     code = 1
                     bar.write(f"failed: {outcome.label}: {outcome.why}", file=sys.stderr)

@@ -40,11 +40,14 @@ class ReadingOptions:
     axes: Annotated[str, metavar("LETTERS")] = ""
     spacing: Annotated[tuple[float, ...], metavar("FLOAT [FLOAT FLOAT]")] = ()
 
-    def read(self, path: Path) -> "tuple[Acquisition, ...]":
-        """Return the acquisitions of all positions in a file or folder."""
+    def read(self, paths: Sequence[Path]) -> "tuple[Acquisition, ...]":
+        """Return the acquisitions of all positions in a file, a folder or a list of frames."""
         from napari_dff.io import read_acquisitions
 
-        return read_acquisitions(path, axes=self.axes or None, spacing=self.spacing or None)
+        if not paths:
+            hint = "name a folder, a file, or the frames of one stack"
+            raise ValueError(f"no stack is given: {hint}")
+        return read_acquisitions(paths, axes=self.axes or None, spacing=self.spacing or None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,6 +112,26 @@ class ProcessingOptions:
             check_not_input(folders, RESULT_NAMES, [self.recipe], "the recipe")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogOptions:
+    """What the command reports.
+
+    Parameters
+    ----------
+    quiet
+        Print no progress and no summary; warnings and errors are printed.
+    verbose
+        Print each step with its duration.
+    log_file
+        File to which everything is added that the command did, with times.
+    """
+
+    quiet: bool = False
+    verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
+    log_file: Annotated[Path | None, metavar("PATH")] = None
+
+
+DEFAULT_LOG = LogOptions()
 DEFAULT_READING = ReadingOptions()
 DEFAULT_PROCESSING = ProcessingOptions()
 

@@ -1,20 +1,29 @@
 """The command line program. Imports no Qt, no napari, and numerical libraries only when needed."""
 
-import functools
+import contextlib
 import gc
 import io
+import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
-import tyro
-
+import napari_dff
 from napari_dff.cli import commands as cli_commands
-from napari_dff.cli.options import current_arguments, read_recipe_option
+from napari_dff.cli.log import LOGGER, open_log
+from napari_dff.cli.options import DEFAULT_LOG, current_arguments, read_recipe_option
+from napari_dff.cli.parsing import PROGRAM, parse_command
 from napari_dff.runtime.progress import Cancelled
 
-DESCRIPTION = "Depth from focus: a focal stack becomes a depth map and an all-in-focus image."
+BROKEN_PIPE_CODE = 128 + 13  # as of a program that SIGPIPE ends
+COMMANDS: dict[str, Callable[..., int | None]] = {
+    "run": cli_commands.run,
+    "batch": cli_commands.batch,
+    "info": cli_commands.info,
+    "sample": cli_commands.sample,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,26 +33,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     128 + the number of the signal if it was interrupted.
     """
     arguments = current_arguments(sys.argv[1:] if arguments is None else arguments)
-    try:
-        recipe = read_recipe_option(arguments)
-        commands: dict[str, Callable[..., int | None]] = {
-            "run": functools.partial(cli_commands.run, settings=recipe),
-            "batch": functools.partial(cli_commands.batch, settings=recipe),
-            "info": cli_commands.info,
-            "sample": cli_commands.sample,
-        }
-        with warnings.catch_warnings():
-            warnings.showwarning = _print_warning
-            code: int | None = tyro.extras.subcommand_cli_from_dict(
-                commands, args=arguments, prog="napari-dff", description=DESCRIPTION
-            )
-    except (ValueError, OSError, ImportError, MemoryError) as error:
-        print(f"napari-dff: {_error_message(error)}", file=sys.stderr)
-        return 2
-    except (KeyboardInterrupt, Cancelled) as error:
-        print("napari-dff: cancelled; incomplete results were not written", file=sys.stderr)
-        return 128 + next(iter(error.args), signal.SIGINT)
-    return code or 0
+    if arguments[:1] == ["--version"]:
+        print(f"{PROGRAM} {napari_dff.__version__}")
+        return 0
+    with contextlib.ExitStack() as log:
+        try:
+            recipe = read_recipe_option(arguments)
+            command = parse_command(COMMANDS, arguments, settings=recipe)
+            log.enter_context(open_log(command.keywords.get("log", DEFAULT_LOG), arguments))
+            with warnings.catch_warnings():
+                warnings.showwarning = _print_warning
+                return command() or 0
+        except BrokenPipeError:  # the reader of the output ended, as `head` does
+            raise
+        except (ValueError, OSError, ImportError, MemoryError) as error:
+            print(f"{PROGRAM}: {_error_message(error)}", file=sys.stderr)
+            LOGGER.error("%s", _error_message(error), exc_info=error)
+            return 2
+        except (KeyboardInterrupt, Cancelled) as error:
+            print(f"{PROGRAM}: cancelled; incomplete results were not written", file=sys.stderr)
+            LOGGER.warning("cancelled")
+            return 128 + next(iter(error.args), signal.SIGINT)
 
 
 def program() -> None:
@@ -54,7 +64,16 @@ def program() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
-    code = main()
+    code: Any = BROKEN_PIPE_CODE
+    try:
+        try:
+            code = main()
+        except SystemExit as stop:  # of the help
+            code = stop.code
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = BROKEN_PIPE_CODE
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing to flush at exit
     gc.freeze()  # skips the garbage collection at exit, which takes 0.3 s
     sys.exit(code)
 
@@ -73,4 +92,5 @@ def _error_message(error: Exception) -> str:
 
 
 def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"napari-dff: {message}", file=sys.stderr)
+    print(f"{PROGRAM}: {message}", file=sys.stderr)
+    LOGGER.warning("%s", message)
