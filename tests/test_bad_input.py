@@ -259,7 +259,7 @@ INVALID_ARGUMENTS = {
         lambda f: align(PLANES, registration="surf"),
         "registration must be one of joint, sift, ecc, none, got 'surf'",
     ),
-    "an unknown exposure": (lambda f: align(PLANES, exposure="x"), "exposure must be one of keep"),
+    "an unknown exposure": (lambda f: align(PLANES, exposure="x"), "exposure must be one of auto"),
     "a setting that isn't there": (recipe(colour=1), "recipe has no setting 'colour'"),
     "a misspelt setting": (recipe(sigmma=1), "no setting 'sigmma'; did you mean 'sigma'?"),
     "a setting without a name": (lambda f: Recipe.from_dict({3: 1}), "recipe has no setting 3"),

@@ -9,9 +9,9 @@ from scipy import ndimage
 from napari_dff import Recipe, synthetic
 from napari_dff.imaging.images import luminance
 from napari_dff.imaging.warp import valid_mask
-from napari_dff.registration import LazyAlignedStack, align, downsampling, joint, resample
-from napari_dff.registration.alignment import estimate_gains
+from napari_dff.registration import LazyAlignedStack, align, downsampling, exposure, joint, resample
 from napari_dff.registration.estimation import estimate_transforms
+from napari_dff.registration.exposure import estimate_gains
 from napari_dff.registration.motion import MOTIONS
 from napari_dff.runtime.threads import ThreadLimits, set_thread_limits
 from napari_dff.runtime.windows import Window, full_window
@@ -233,6 +233,7 @@ def test_estimation_reads_every_plane_once_in_strips(monkeypatch):
     lazy = Lazy(stack)
     lazy.ndim = 4
     monkeypatch.setattr(downsampling, "MAX_SIDE_PX", 100)
+    monkeypatch.setattr(exposure, "MAX_SIDE_PX", 100)
     monkeypatch.setattr(downsampling, "STRIP_VALUES", 192 * 3 * 20)
     motions, report = estimate_transforms(lazy, Recipe())
     assert len(report) == 7
@@ -325,7 +326,7 @@ def flickering_planes(rng, *channels):
 @pytest.mark.parametrize("channels", [(), (3,)])
 @pytest.mark.parametrize("largest", [1024, 100])
 def test_gains_are_recovered_and_equalize_the_exposure(channels, largest, rng, monkeypatch):
-    monkeypatch.setattr(downsampling, "MAX_SIDE_PX", largest)
+    monkeypatch.setattr(exposure, "MAX_SIDE_PX", largest)
     planes, gains = flickering_planes(rng, *channels)
     matrices = np.tile(np.eye(3), (6, 1, 1))
     matrices[2, :2, 2] = 12, -8

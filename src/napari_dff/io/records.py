@@ -69,6 +69,17 @@ def quality_record(qualities: Sequence[ImageQuality | None]) -> dict[str, Any]:
     return {"quality": content if len(content) > 1 else content[0]}
 
 
+def gains_record(gains: Sequence[list[Any] | None]) -> dict[str, Any]:
+    """Return the gains of each time, without the list if there is one time only; empty if none."""
+    return {"gains": list(gains) if len(gains) > 1 else gains[0]} if any(gains) else {}
+
+
+def exposure_record(gains: Sequence[list[Any] | None]) -> dict[str, Any]:
+    """Return the exposure that `auto` has chosen for each time; empty if it has kept all."""
+    chosen = ["equal" if each else "keep" for each in gains]
+    return {"exposure": chosen if len(chosen) > 1 else chosen[0]} if any(gains) else {}
+
+
 def read_json(path: str | os.PathLike[str], content_name: str) -> dict[str, Any]:
     """Return the object in a JSON file; otherwise a ValueError that names `content_name`."""
     file = Path(path)

@@ -14,7 +14,7 @@ from napari_dff.model import checks
 
 Registration = Literal["joint", "sift", "ecc", "none"]
 Motion = Literal["auto", "translation", "similarity", "affine", "homography"]
-Exposure = Literal["keep", "equal"]
+Exposure = Literal["auto", "keep", "equal"]
 _Laplacian = Literal[
     "log", "laplacian", "modified_laplacian", "diagonal_laplacian", "laplacian_variance"
 ]
@@ -63,8 +63,9 @@ class Recipe:
         Motion model between neighbouring planes. auto selects the simplest model that explains the
         matches of all planes.
     exposure : str
-        Brightness correction: none (keep), or scale every plane to the brightness of the middle
-        plane (equal).
+        Brightness correction: none (keep), scale every plane to the brightness of the middle plane
+        (equal), or do so only where light drifts or flickers: it changes by the same factor
+        everywhere in a plane (auto).
     operator : str
         Focus operator: the measure of local sharpness.
     sigma : float
@@ -104,7 +105,7 @@ class Recipe:
 
     registration: Registration = "joint"
     motion: Motion = "auto"
-    exposure: Exposure = "keep"
+    exposure: Exposure = "auto"
     operator: Operator = "log"
     sigma: Annotated[float, SIGMA] = 1.0
     window: Annotated[int, WINDOW] = 9

@@ -49,6 +49,9 @@ class Reconstruction:
     recipe : Recipe
     quality : ImageQuality, optional
         How the all-in-focus image compares with the planes; None if it was not computed.
+    gains : (Z,) or (Z, 3) float64, optional
+        By which the planes, or each of their channels, were multiplied to equalize their exposure;
+        None if they were not.
     """
 
     stack: FocalStack
@@ -59,3 +62,4 @@ class Reconstruction:
     all_in_focus: np.ndarray
     recipe: Recipe
     quality: ImageQuality | None = None
+    gains: np.ndarray | None = None

@@ -76,11 +76,13 @@ def depth_from_focus(
     run(acquisition, recipe, sink, transforms=transforms, plan=plan, progress=progress)
     aligned, refined = dataclasses.replace(stack, planes=sink.planes), sink.refined
     maps = sink.valid, sink.estimate or refined, refined, sink.images
-    return Reconstruction(aligned, sink.transforms, *maps, recipe, sink.qualities[0])
+    quality, gains = sink.qualities[0], sink.gains
+    return Reconstruction(aligned, sink.transforms, *maps, recipe, quality, gains)
 
 
 class _SingleStackSink(ArraySink):
     planes: Any = None  # aligned
+    gains: np.ndarray | None = None
 
     def finish_stack(
         self,
@@ -91,6 +93,7 @@ class _SingleStackSink(ArraySink):
     ) -> None:
         super().finish_stack(index, stack, quality, progress)
         self.planes = stack.planes
+        self.gains = None if stack.alignment is None else stack.alignment.gains
 
 
 def run(

@@ -1,5 +1,7 @@
 """Sink that writes the results of a run to files."""
 
+import dataclasses
+
 import numpy as np
 
 from napari_dff.io.writers.result_files import ResultFiles
@@ -48,8 +50,9 @@ class FileSink:
         if stack.alignment is None:
             return
         transforms, report = stack.alignment.transforms, stack.alignment.report
-        self._files.set_transforms(transforms, report, time=index[0])
-        if report and not stack.alignment.is_identity:
+        gains = stack.alignment.gains
+        self._files.set_transforms(transforms, report, gains, time=index[0])
+        if report and not dataclasses.replace(stack.alignment, gains=None).is_identity:
             motion = decompose_transforms(transforms, stack.shape)
             for sentence in summarize_alignment(report, motion):
                 time = f"Time {index[0]}: " if self._files.times > 1 else ""

@@ -86,7 +86,7 @@ def save_reconstruction(
     with ResultFiles(folder, acquisition, result.recipe, input or {}, **formats) as files:
         window = full_window(result.refined.depth.shape)
         files.write_window(window, result.refined, [result.all_in_focus])
-        files.set_transforms(result.transforms)
+        files.set_transforms(result.transforms, gains=result.gains)
         files.set_quality(result.quality)
 
 
@@ -134,6 +134,7 @@ class ResultFiles:
         self.times = len(acquisition.positions)
         self._reports: list[list[dict[str, Any]]] = [[] for _ in range(self.times)]
         self._qualities: list[ImageQuality | None] = [None] * self.times
+        self._gains: list[Any] = [None] * self.times
         self._transforms = np.tile(np.eye(3), (*acquisition.positions.shape, 1, 1))
         self._thumbnail = Thumbnail(self._plane_shape, channels, len(plane) == 3)
         self._missing_pixels = [plane[0] * plane[1]] * times
@@ -187,10 +188,19 @@ class ResultFiles:
         return DepthMap(*(self._files[name].read(window, index) for name in DepthMap._fields))
 
     def set_transforms(
-        self, transforms: np.ndarray, report: tuple[PlaneReport, ...] = (), *, time: int = 0
+        self,
+        transforms: np.ndarray,
+        report: tuple[PlaneReport, ...] = (),
+        gains: np.ndarray | None = None,
+        *,
+        time: int = 0,
     ) -> None:
-        """Set the (Z, 3, 3) transforms and the report of one time; the default is the identity."""
+        """Set transforms, (Z, 3, 3), report and gains, as in `Reconstruction`, of one time.
+
+        The default is the identity.
+        """
         self._transforms[time] = transforms
+        self._gains[time] = None if gains is None else gains.tolist()
         self._reports[time] = [
             {
                 "plane": plane.plane,
@@ -255,6 +265,7 @@ class ResultFiles:
         staging, thumbnail, acquisition = self._staging, self._thumbnail, self._acquisition
         records.write_json(staging / "recipe.json", records.recipe_record(self._recipe), indent=2)
         transforms: dict[str, Any] = {"transforms": records.squeeze_time(self._transforms)}
+        transforms |= records.gains_record(self._gains)
         if any(self._reports):
             transforms["report"] = self._reports if self.times > 1 else self._reports[0]
         records.write_json(staging / "transforms.json", transforms)
@@ -265,7 +276,8 @@ class ResultFiles:
         positions, unit = acquisition.positions[0], acquisition.unit
         figure = preview_figure(image, thumbnail.depth_map, positions, unit)
         figure.savefig(staging / "preview.png", dpi=100, pil_kwargs={"compress_level": 1})
-        write_record(staging, {**self._provenance, **records.quality_record(self._qualities)})
+        record = records.exposure_record(self._gains) | records.quality_record(self._qualities)
+        write_record(staging, {**self._provenance, **record})
 
 
 class Thumbnail:

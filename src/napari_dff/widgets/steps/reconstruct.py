@@ -54,7 +54,7 @@ class ReconstructWidget(MapsStep):
             same = all(used.get(name) == settings[name] for name in ALIGNMENT_SETTINGS)
             if same and channel in (None, self.axes.focus.value):
                 return aligned, ""
-        unchanged = settings["registration"] == "none" and settings["exposure"] == "keep"
+        unchanged = settings["registration"] == "none" and settings["exposure"] != "equal"
         return source, "" if unchanged else ", of the planes as they are: Run aligns them first"
 
     def add_layers(self, run: RunLayers, result: Any, **metadata: Any) -> Iterator[None]:
