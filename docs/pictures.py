@@ -1,4 +1,4 @@
-"""Make README's pictures: a real napari window after a real run, and a real preview.
+"""Make pictures: README's napari window and preview after real runs, and the choices of fusion.
 
 Run it from the top of a clone, with or without a display::
 
@@ -9,13 +9,19 @@ import time
 from pathlib import Path
 
 import napari
+import numpy as np
+import tifffile
+from matplotlib.figure import Figure
 from qtpy.QtWidgets import QApplication
 
-from napari_dff import depth_from_focus, read_stack
+from napari_dff import Recipe, depth_from_focus, read_stack
 from napari_dff.io import sample_path
 from napari_dff.io.writers.figure import preview_figure
 
 HERE = Path(__file__).parent
+CROPS = {"machined_part": (64, 70), "cell_sheet": (96, 96), "bare_patch": (24, 64)}  # top, left
+CHOICES = ("multiscale", "noise_aware", "nearest")
+CROP_PX, GAP_PX, LABEL_PX = 128, 4, 22
 
 
 def settle(seconds: float) -> None:
@@ -52,6 +58,32 @@ def results() -> None:
     seen.savefig(HERE / "results.png", dpi=70)
 
 
+def fusion() -> None:
+    """Crops of the samples with each choice of fusion, at 100 %."""
+    columns, step = ("a plane", *CHOICES, "truth"), CROP_PX + GAP_PX
+    width, height = len(columns) * step - GAP_PX, len(CROPS) * step - GAP_PX + LABEL_PX
+    figure = Figure((width / 100, height / 100), dpi=100, facecolor="white")
+    for column, label in enumerate(columns):
+        centre = (column * step + CROP_PX / 2) / width, 1 - LABEL_PX / 2 / height
+        figure.text(*centre, label, ha="center", va="center", fontsize=9)
+    for row, (name, (top, left)) in enumerate(CROPS.items()):
+        path = sample_path(name)
+        results = [depth_from_focus(read_stack(path), Recipe(fusion=each)) for each in CHOICES]
+        planes = results[0].stack.planes
+        truth = tifffile.imread(str(path).replace(".ome.", ".sharp."))
+        low, high = np.percentile(truth, (0.2, 99.8))
+        images = planes[len(planes) // 2], *(each.all_in_focus for each in results), truth
+        for column, image in enumerate(images):
+            crop = image[top : top + CROP_PX, left : left + CROP_PX].astype(float)
+            crop = np.clip((crop - low) / (high - low), 0, 1)
+            bottom = height - LABEL_PX - row * step - CROP_PX
+            figure.figimage(
+                crop, column * step, bottom, cmap="gray", vmin=0, vmax=1, origin="upper"
+            )
+    figure.savefig(HERE / "pictures" / "fusion.png", dpi=100)
+
+
 if __name__ == "__main__":
+    fusion()
     results()
     window()
