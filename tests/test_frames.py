@@ -54,6 +54,7 @@ def only_warning(folder: Path) -> str:
         ["focus-1.5", "focus-1", "focus0", "focus1", "focus1.5"],
         ["a_-0,5mm", "a_-0,25mm", "a_0mm", "a_+0,25mm", "a_+0,5mm"],
         ["z0p25um", "z0p5um", "z1p0um", "z1p25um"],
+        ["z−5um", "z0", "z500um", "z1mm", "z1.25mm"],  # mixed units, and the sign of Unicode
         [f"{z / 2}" for z in range(8)],
         [f"s1.{n}" for n in range(12)],  # two counters, not decimals
         [f"a-{n}" for n in range(12)],  # a hyphen, not a sign
@@ -115,6 +116,8 @@ GRIDS = {  # names as format strings, and the lengths of (positions, times, chan
     "exp_w{c}_s{p}_t{t}_z{z}": (2, 1, 3, 4),
     "B{p:02}_z{z}": (3, 1, 1, 4),  # wells
     "image_{z}_ch{c}": (1, 1, 2, 5),
+    "image--L00--S00--V{p:02}--T{t:04}--Z{z:02}--C{c:02}.ome": (2, 1, 2, 3),  # MatrixScreener
+    "Image_c{c}m{p}z{z}_ORG": (2, 1, 2, 3),  # Zen
 }
 
 

@@ -95,6 +95,36 @@ def test_grey_palettes_become_grey(tmp_path):
     np.testing.assert_array_equal(read_stack(tmp_path / "a.tif").planes, 255 - PLANES)
 
 
+def test_inks_of_16_bits_and_with_alpha(tmp_path):
+    light = COLOURS.astype(np.uint16) * 257
+    inks = np.concatenate([65535 - light, 0 * light[..., :1], light[..., :1]], axis=-1)
+    plain(tmp_path / "a.tif", inks, photometric="separated", extrasamples=["unassalpha"])
+    np.testing.assert_array_equal(read_stack(tmp_path / "a.tif").planes, light)
+
+
+def test_the_profile_of_inks_is_not_that_of_the_result(tmp_path):
+    path = plain(
+        tmp_path / "a.tif",
+        np.zeros((3, 9, 9, 4), np.uint8),
+        photometric="separated",
+        iccprofile=b"inks",
+    )
+    assert "converted to RGB without their colour profile" in warning_of(path)
+
+
+def test_signed_white_is_zero(tmp_path):
+    signed = PLANES.astype(np.int16)
+    plain(tmp_path / "a.tif", -1 - signed, photometric="miniswhite")
+    np.testing.assert_array_equal(read_stack(tmp_path / "a.tif").planes, signed)
+
+
+def test_ome_metadata_that_are_cut_off_are_reported(tmp_path):
+    with tifffile.TiffFile(ome(tmp_path / "a.ome.tif")) as tif:
+        text = tif.ome_metadata[:-40]
+    path = plain(tmp_path / "b.ome.tif", description=text.encode(), metadata=None)
+    assert "the OME metadata of b.ome.tif is not well-formed" in warning_of(path)
+
+
 @pytest.mark.parametrize("planar", ["contig", "separate"])
 def test_cmyk_of_tiles_or_separate_planes(planar, tmp_path):
     inks = np.random.default_rng(3).integers(0, 255, (3, 32, 48, 4), dtype=np.uint8)

@@ -68,6 +68,19 @@ def test_each_step_gives_the_same_as_its_function(person, drifting):
     np.testing.assert_array_equal(person.layer("refined depth").data, refined.depth)
 
 
+def test_alpha_of_a_layer_is_dropped(person, drifting):
+    planes = drifting.stack.planes[:, :64, :64]
+    alpha = np.full((*planes.shape[:3], 1), 255, planes.dtype)
+    for name, data in (("with", np.concatenate([planes, alpha], axis=-1)), ("without", planes)):
+        layer = person.stack(drifting, data=data, name=name, rgb=True)
+        person.viewer.layers.selection.active = layer
+        widget = person.open("focus")
+        widget.stack.value = layer
+        person.run(widget)
+    volumes = [each.data for each in person.viewer.layers if each.name.startswith("focus")]
+    np.testing.assert_array_equal(*volumes)
+
+
 def test_all_steps_give_the_same_as_depth_from_focus(person, drifting):
     person.stack(drifting, rgb=True)
     widget = person.open("all")

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 DECIMAL = r"(?<![\d.,])\d+[.,]\d+(?![.,]?\d)"
 UNIT = r"\s?(?:[nuµμm]m|cm|microns?)(?![A-Za-z])"
-NUMBER = re.compile(rf"[+-]?(?:\d+p\d+(?={UNIT})|{DECIMAL}|\d+)")
-STARTS_WITH_UNIT = re.compile(UNIT)
+UNITS_UM = {"n": 1e-3, "u": 1.0, "µ": 1.0, "μ": 1.0, "mi": 1.0, "m": 1e3, "c": 1e4}  # by letter
+NUMBER = re.compile(rf"[+-]?(?:\d+p\d+(?={UNIT})|{DECIMAL}|\d+)", re.IGNORECASE)
+STARTS_WITH_UNIT = re.compile(UNIT, re.IGNORECASE)
 LABEL = re.compile(r"([A-Za-z]+)[-_= ]*$")
 WELL_ROW = re.compile(r"(?:^|.*[-_ ])([A-P])$")
 TIMESTAMP = re.compile(
@@ -25,7 +26,7 @@ AXIS_LABELS = {
     "T": ("t", "tp", "time", "timepoint"),
     "P": (
         *("p", "pos", "position", "s", "series", "site", "f", "field", "fov", "xy", "m", "tile"),
-        *("scene", "region", "well", "r", "row", "col", "column", "v", "view"),
+        *("scene", "region", "well", "r", "row", "col", "column", "u", "v", "view", "x", "y"),
     ),
 }
 LABEL_AXES = {label: axis for axis, labels in AXIS_LABELS.items() for label in labels}
@@ -63,11 +64,12 @@ class _Name(NamedTuple):
 
     texts: tuple[str, ...]  # around the numbers, one more than these
     numbers: tuple[str, ...]
+    units: tuple[str, ...]  # of length, after each number; "" if there is none
 
 
 def template(stem: str) -> str:
-    """Return a name with # for each number, signs and decimals included."""
-    return NUMBER.sub("#", stem).casefold()
+    """Return a name with # for each number, signs, decimals and units included."""
+    return "#".join(_split(stem, NUMBER).texts).casefold()
 
 
 def varying_columns(stems: Sequence[str]) -> list[Column] | None:
@@ -88,8 +90,11 @@ def varying_columns(stems: Sequence[str]) -> list[Column] | None:
 
 
 def _split(stem: str, pattern: re.Pattern[str]) -> _Name:
-    stem = TIMESTAMP.sub(r"\1\2\3\4\5\6", stem)
-    return _Name(tuple(pattern.split(stem)), tuple(pattern.findall(stem)))
+    stem = TIMESTAMP.sub(r"\1\2\3\4\5\6", stem.replace("−", "-"))
+    first, *texts = pattern.split(stem)
+    units = [match[0] if (match := STARTS_WITH_UNIT.match(text)) else "" for text in texts]
+    texts = [text.removeprefix(unit) for text, unit in zip(texts, units, strict=True)]
+    return _Name((first, *texts), tuple(pattern.findall(stem)), tuple(map(str.strip, units)))
 
 
 def _has_ambiguous_decimals(names: Sequence[_Name]) -> bool:
@@ -97,7 +102,7 @@ def _has_ambiguous_decimals(names: Sequence[_Name]) -> bool:
     for k in range(min(len(name.numbers) for name in names)):
         texts = {name.numbers[k] for name in names if len(name.numbers) > k}
         with_point = [text for text in texts if re.search(r"[.,]", text)]
-        has_unit = any(STARTS_WITH_UNIT.match(name.texts[k + 1]) for name in names)
+        has_unit = any(name.units[k] for name in names if len(name.units) > k)
         if not with_point or has_unit:
             continue
         is_repeated = len({_value(text) for text in texts}) < len(texts)
@@ -125,10 +130,10 @@ def _text_column(names: Sequence[_Name], k: int) -> Column:
 
 def _number_column(names: Sequence[_Name], k: int, is_harmony: bool) -> Column:
     """Return number `k` of all names."""
-    prefix, suffix = names[0].texts[k], names[0].texts[k + 1]
+    prefix, units = names[0].texts[k], [name.units[k] for name in names]
     letters = LABEL.search(prefix)
     label = letters[1] if letters else ""
-    has_unit = bool(STARTS_WITH_UNIT.match(suffix))
+    has_unit = any(units)
     axis = LABEL_AXES.get(label.casefold(), "")
     if is_harmony:
         axis = HARMONY_AXES.get(label.casefold(), "")
@@ -140,6 +145,10 @@ def _number_column(names: Sequence[_Name], k: int, is_harmony: bool) -> Column:
     if not _has_signs(texts, has_unit and axis == "Z"):
         texts = tuple(text.lstrip("+-") for text in texts)
     values = tuple(map(_value, texts))
+    if len(set(units)) > 1:  # 500um and 1.5mm; without a unit, that of the first
+        common = next(filter(None, units))
+        scales = (_micrometers(unit or common) for unit in units)
+        values = tuple(value * scale for value, scale in zip(values, scales, strict=True))
     is_position = has_unit or min(values) < 0 or any(value % 1 for value in values)
     return Column(label or f"number {k + 1}", axis, values, texts, is_position)
 
@@ -157,3 +166,8 @@ def _has_signs(texts: Sequence[str], is_length: bool) -> bool:
 def _value(text: str) -> float:
     """Return a number; integers of any length stay exact."""
     return float(re.sub("[,p]", ".", text)) if re.search("[.,p]", text) else int(text)
+
+
+def _micrometers(unit: str) -> float:
+    letters = unit.casefold()
+    return UNITS_UM["mi" if letters.startswith("mi") else letters[0]]

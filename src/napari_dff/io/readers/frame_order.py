@@ -80,7 +80,8 @@ def _arrange_kinds(folder: str, paths: list[Path]) -> FrameGrid:
     for path in paths:
         kinds.setdefault(template(path.stem), []).append(path)
     largest = max(kinds.values(), key=len)
-    odd = [path for path in paths if path not in largest]
+    majority = set(largest)
+    odd = [path for path in paths if path not in majority]
     if len(largest) < MIN_ALIKE_NAMES or len(odd) > len(largest):
         return FrameGrid(("",), (len(paths),), paths, is_counted=True)
     names = ", ".join(path.name for path in odd[:3]) + (", …" if len(odd) > 3 else "")

@@ -70,8 +70,10 @@ def sources_of_frames(
     inspect = functools.partial(read_header, messages=damaged)
     headers = run_parallel(inspect, paths, no_progress, desc="Reading")
     photos = dict(zip(paths, headers, strict=True))
-    planes = [path for path in paths if not photos[path].is_result] or paths
-    results = [*results, *(path for path in paths if path not in planes)]
+    planes = [path for path in paths if not photos[path].is_result]
+    if planes:
+        results = [*results, *(path for path in paths if photos[path].is_result)]
+    planes = planes or paths
     if results:
         messages.append(f"{_names(results)}: results of an earlier run, not used as planes")
     grid = arrange_frames(name, planes)

@@ -33,11 +33,11 @@ def find_conversion(name: str, page: tifffile.TiffPage) -> Conversion | None:
     bits = page.bitspersample if isinstance(page.bitspersample, int) else 8 * dtype.itemsize
     if kind in (BLACK_IS_ZERO, RGB):
         return None
-    if kind == WHITE_IS_ZERO and dtype.kind == "u":
-        highest = dtype.type(2**bits - 1)
+    if kind == WHITE_IS_ZERO and dtype.kind in "ui":
+        highest = dtype.type(2**bits - 1 if dtype.kind == "u" else -1)
         return Conversion(lambda pixels: highest - pixels, dtype, page.samplesperpixel)
     if kind == PALETTE and dtype.kind == "u" and page.colormap is not None:
-        return _palette_conversion(np.asarray(page.colormap))
+        return _palette_conversion(np.asarray(page.colormap), page.samplesperpixel > 1)
     if kind == SEPARATED and dtype.kind == "u" and _is_cmyk(page):
         return Conversion(lambda pixels: cmyk_to_rgb(pixels, 2**bits - 1), dtype, 3)
     if kind == YCBCR and int(page.compression) in JPEG_COMPRESSIONS:
@@ -76,13 +76,18 @@ def ycbcr_to_rgb(pixels: np.ndarray, luma: np.ndarray, levels: np.ndarray) -> np
     return np.clip(np.rint(rgb), 0, 255).astype(pixels.dtype)
 
 
-def _palette_conversion(colours: np.ndarray) -> Conversion:
-    """Return the conversion by a (3, N) table of colours: to grey if all are grey."""
+def _palette_conversion(colours: np.ndarray, has_alpha: bool) -> Conversion:
+    """Return the conversion by a (3, N) table of colours: to grey if all are grey.
+
+    With alpha, (…, Y, X, 2), it is to colour in any case.
+    """
     is_8_bit = not (colours % PALETTE_UNIT).any() or not (colours % 256).any()
     if is_8_bit:
         colours = (colours >> 8).astype(np.uint8)
-    is_grey = bool((colours == colours[:1]).all())
+    is_grey = not has_alpha and bool((colours == colours[:1]).all())
     table = colours[0] if is_grey else np.ascontiguousarray(colours.T)
+    if has_alpha:
+        return Conversion(lambda pixels: table[pixels[..., 0]], table.dtype, 3)
     return Conversion(lambda pixels: table[pixels], table.dtype, 1 if is_grey else 3)
 
 

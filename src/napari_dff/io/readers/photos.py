@@ -17,7 +17,7 @@ from PIL.ExifTags import TAGS
 from napari_dff.io.readers import axes as source_axes
 from napari_dff.io.readers.axes import StackError, as_stack_error
 from napari_dff.io.readers.orientation import ORIENTATION_TAG, TURNS, turn
-from napari_dff.io.readers.photometric import find_conversion
+from napari_dff.io.readers.photometric import SEPARATED, find_conversion
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES
 from napari_dff.io.readers.tiff_opening import open_tiff
 from napari_dff.io.readers.tiff_series import check_codec
@@ -36,6 +36,7 @@ EXIF_NAMES = (
     *("WhiteBalance", "ColorSpace", "SubjectDistance", "DigitalZoomRatio"),
 )
 EXIF_TAG = 34665
+MODES_TO_CONVERT = {"1": "L", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}
 COLOURS_OF_PNG = {2: 3, 4: 1, 6: 3}  # colour type: RGB, grey and alpha, RGBA
 JPEG2000_SIZE = b"\xff\x4f\xff\x51"  # start of the codestream, followed by its size and precision
 
@@ -79,6 +80,8 @@ def read_header(path: Path, messages: list[str]) -> Photo:
             _check_single(path, pages)
             exif = _pillow_exif(image)
             profile = image.info.get("icc_profile") or b""
+            if image.mode == "CMYK" and profile:
+                profile = _without_cmyk_profile(path, messages)
             if colours := _count_16_bit_colours(image, path):
                 shape = (image.height, image.width, 3)[: 2 + colours // 3]
                 dtype = np.dtype(np.uint16)
@@ -113,8 +116,8 @@ def pixel_mode(image: Image.Image) -> str:
     """Return the pillow mode to convert to: colours to RGB, 16-bit PNG not to 32 bits."""
     if image.palette is not None:
         return "RGBA" if "transparency" in image.info else image.palette.mode
-    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-        return "RGB"
+    if image.mode in MODES_TO_CONVERT:
+        return MODES_TO_CONVERT[image.mode]
     return "I;16" if (image.format, image.mode) == ("PNG", "I") else image.mode
 
 
@@ -122,6 +125,13 @@ def as_array(image: Image.Image) -> np.ndarray:
     """Return the pixels of an image of pillow as grey (Y, X) or colour (Y, X, 3)."""
     pixels = np.asarray(image.convert(pixel_mode(image)))
     return pixels if pixels.ndim == 2 else source_axes.without_alpha(pixels)
+
+
+def _without_cmyk_profile(path: Path, messages: list[str]) -> bytes:
+    """Add a warning that the profile of inks is not used; return that there is none of the RGB."""
+    problem = f"{path.name} has CMYK colours, converted to RGB without their colour profile"
+    messages.append(f"{problem}: save the frames as RGB if colours matter")
+    return b""
 
 
 def _check_single(path: Path, pages: int) -> None:
@@ -152,6 +162,8 @@ def _tiff_header(path: Path, messages: list[str]) -> Photo:
         record = _exif_record(exif, camera if isinstance(camera, dict) else {})
         is_result = all(key in page.description for key in ("napari_dff", "recipe", "positions"))
         profile = page.iccprofile or b""
+        if profile and page.photometric == SEPARATED:
+            profile = _without_cmyk_profile(path, messages)
     shape = (*shape[:2], 3) if samples == 3 else tuple(shape[:2])
     return Photo(shape, dtype.newbyteorder("="), _orientation(exif), record, profile, is_result)
 

@@ -10,6 +10,7 @@ import tifffile
 from tifffile import natural_sorted
 
 from napari_dff.io.readers.axes import Source, StackError, as_stack_error
+from napari_dff.io.readers.photometric import SEPARATED
 from napari_dff.io.readers.tiff_calibration import describe_ome, describe_series
 from napari_dff.io.readers.tiff_opening import open_tiff
 from napari_dff.io.readers.tiff_series import MULTI_FILE_KINDS, series_pixels
@@ -60,7 +61,10 @@ def _source(
     if text.shape:
         data, letters = data.reshape(tuple(text.shape.values())), "".join(text.shape)
     axes = tuple(_axis(letter, series.kind) for letter in letters)
-    profile = series.keyframe.iccprofile or b""
+    profile = b"" if series.keyframe.photometric == SEPARATED else series.keyframe.iccprofile or b""
+    if series.keyframe.photometric == SEPARATED and series.keyframe.iccprofile:
+        problem = f"{path.name} has CMYK colours, converted to RGB without their colour profile"
+        warnings += (f"{problem}: save it as RGB if colours matter",)
     details: dict[str, Any] = {"warnings": warnings, "files": files, "icc_profile": profile}
     return Source(data, axes, path.name, name, text.channels, text.calibration, **details)
 

@@ -24,6 +24,7 @@ HARMLESS_LOG = re.compile(
     r"|julianday=|STK Datetime"
 )
 MICROMANAGER_AXES = ("Channels", "Slices", "Frames", "Positions")  # in its order
+OME_START = re.compile(r"<(\w+:)?OME\s")
 MAX_PLANES = 10_000_000  # more is treated as damaged metadata
 
 
@@ -71,7 +72,9 @@ def _parse_ome(
 
     Metadata that are not well-formed are not used, with a message.
     """
-    text = tif.ome_metadata
+    text = tif.ome_metadata or ""
+    if not text and OME_START.search(tif.pages.first.description[:2000]):
+        text = tif.pages.first.description  # cut off: tifffile expects the end, too
     if not text:
         return None
     if "<!DOCTYPE" in text:  # entities could expand and fill the memory
