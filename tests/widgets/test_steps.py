@@ -93,6 +93,25 @@ def test_all_steps_give_the_same_as_depth_from_focus(person, drifting):
     assert widget.advice.value.endswith(" ".join(summarize_image([result.quality])))
 
 
+def test_cropped_layers_lie_where_their_pixels_are(person, drifting):
+    source = person.stack(drifting, rgb=True)
+    widget = person.open("all")
+    widget.form.settings["crop"].value = "common"
+    person.run(widget)
+    stack = FocalStack(drifting.stack.planes, 10 + 2.0 * np.arange(9), (0.5, 0.25), "micrometer")
+    result = depth_from_focus(stack, Recipe(crop="common"))
+    top, _, left, _ = result.window
+    for role in ("aligned", "refined depth", "refined plane index", "refined all in focus"):
+        layer = person.layer(role)
+        assert layer.data.shape[layer.ndim - 2 :][:2] == result.window.shape
+        corner = source.data_to_world((0, top, left))[-2:]
+        np.testing.assert_allclose(layer.data_to_world((0,) * layer.ndim)[-2:], corner)
+    np.testing.assert_array_equal(person.layer("refined depth").data, result.refined.depth)
+    widget.form.settings["crop"].value = "none"
+    person.run(widget)
+    assert_same_placement(person.layer("refined depth"), source)
+
+
 def test_a_second_run_updates_the_layers_and_keeps_name_and_colormap(person, surface):
     person.stack(surface)
     focus, depth = person.open("focus", "depth")

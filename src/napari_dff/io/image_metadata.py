@@ -23,6 +23,7 @@ class ImageMetadata:
     has_pixel_size: bool = True  # else `pixel_size` is not written
     exif: Mapping[str, Any] = field(default_factory=dict)  # of the camera, by the names of EXIF
     icc_profile: bytes = b""  # of the colours
+    origin: tuple[float, float] = (0.0, 0.0)  # y and x of the first pixel, in `unit`
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype).newbyteorder("="))

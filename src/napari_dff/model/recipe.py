@@ -15,6 +15,7 @@ from napari_dff.model import checks
 Registration = Literal["joint", "sift", "ecc", "none"]
 Motion = Literal["auto", "translation", "similarity", "affine", "homography"]
 Exposure = Literal["auto", "keep", "equal"]
+Crop = Literal["none", "common"]
 _Laplacian = Literal[
     "log", "laplacian", "modified_laplacian", "diagonal_laplacian", "laplacian_variance"
 ]
@@ -66,6 +67,9 @@ class Recipe:
         Brightness correction: none (keep), scale every plane to the brightness of the middle plane
         (equal), or do so only where light drifts or flickers: it changes by the same factor
         everywhere in a plane (auto).
+    crop : str
+        Frame of the results: that of the planes (none), or a rectangle in which all aligned planes
+        of all times have data (common).
     operator : str
         Focus operator: the measure of local sharpness.
     sigma : float
@@ -106,6 +110,7 @@ class Recipe:
     registration: Registration = "joint"
     motion: Motion = "auto"
     exposure: Exposure = "auto"
+    crop: Crop = "none"
     operator: Operator = "log"
     sigma: Annotated[float, SIGMA] = 1.0
     window: Annotated[int, WINDOW] = 9

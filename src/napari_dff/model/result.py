@@ -8,6 +8,7 @@ import numpy as np
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.stack import FocalStack
+from napari_dff.runtime.windows import Window
 
 
 class ImageQuality(NamedTuple):
@@ -52,6 +53,9 @@ class Reconstruction:
     gains : (Z,) or (Z, 3) float64, optional
         By which the planes, or each of their channels, were multiplied to equalize their exposure;
         None if they were not.
+    window : Window, optional
+        The part of the planes as given that the arrays cover: ``top``, ``bottom``, ``left`` and
+        ``right``, where the recipe crops them; None: all.
     """
 
     stack: FocalStack
@@ -63,3 +67,4 @@ class Reconstruction:
     recipe: Recipe
     quality: ImageQuality | None = None
     gains: np.ndarray | None = None
+    window: Window | None = None

@@ -24,10 +24,11 @@ from napari_dff.pipeline.image_quality import merge_comparisons
 from napari_dff.pipeline.planning import Plan, make_plan
 from napari_dff.pipeline.sinks import ArraySink, Sink
 from napari_dff.refinement import refine
-from napari_dff.registration import align_lazily, load_aligned
+from napari_dff.registration import LazyAlignedStack, align_lazily, common_window, load_aligned
 from napari_dff.runtime.lazy import load_planes
 from napari_dff.runtime.memory import with_trimming
 from napari_dff.runtime.progress import Progress, no_progress
+from napari_dff.runtime.windows import Window, full_window, window_grid
 
 WRONG_ORDER_MESSAGE = (
     "planes are more alike to others than to their neighbours, as of shuffled files or of a sweep "
@@ -76,8 +77,8 @@ def depth_from_focus(
     run(acquisition, recipe, sink, transforms=transforms, plan=plan, progress=progress)
     aligned, refined = dataclasses.replace(stack, planes=sink.planes), sink.refined
     maps = sink.valid, sink.estimate or refined, refined, sink.images
-    quality, gains = sink.qualities[0], sink.gains
-    return Reconstruction(aligned, sink.transforms, *maps, recipe, quality, gains)
+    details = sink.qualities[0], sink.gains, sink.window
+    return Reconstruction(aligned, sink.transforms, *maps, recipe, *details)
 
 
 class _SingleStackSink(ArraySink):
@@ -113,36 +114,85 @@ def run(
     """
     if transforms is not None:
         transforms = checks.as_numbers("transforms", transforms)
+    cropped: dict[Index, LazyAlignedStack] = {}
+    if recipe.crop == "common":
+        cropped, window = align_and_crop(acquisition, recipe, transforms, progress)
+        sink.set_window(window)
     for index, located in acquisition.iterate(progress):
         stack = acquisition.focus_stack(index)
         others = [acquisition.channel_stack(index, c).planes for c in acquisition.other_channels]
         tiling = plan or make_plan(stack.planes, recipe, other_channels=len(others))
-        stack_transforms = transforms
-        if stack_transforms is not None and stack_transforms.ndim > 3:
-            stack_transforms = stack_transforms[acquisition.drop_channel(index)]
-        aligned = _align_stack(stack, others, recipe, stack_transforms, tiling, located)
+        alignment = cropped.get(index, _transforms_at(acquisition, transforms, index))
+        aligned = _align_stack(stack, others, recipe, alignment, tiling, located)
         if depth is not None:
             aligned = aligned._replace(known_depth=depth(index))
+        if cropped:
+            aligned, tiling = _crop_depth_and_tiles(aligned, tiling, window)
         focus_channel = acquisition.focus_channel
         quality = write_tiles(aligned, recipe, tiling, sink, index, focus_channel, located)
         sink.finish_stack(index, aligned, quality, located)
         del aligned  # or its planes stay in memory beside those of the next stack
 
 
+def _transforms_at(
+    acquisition: Acquisition, transforms: np.ndarray | None, index: Index
+) -> np.ndarray | None:
+    """Return the known transforms (Z, 3, 3) of one stack; None if they are not known."""
+    if transforms is None or transforms.ndim == 3:
+        return transforms
+    return np.asarray(transforms[acquisition.drop_channel(index)])
+
+
+def align_and_crop(
+    acquisition: Acquisition, recipe: Recipe, transforms: np.ndarray | None, progress: Progress
+) -> tuple[dict[Index, LazyAlignedStack], Window]:
+    """Align the focus channel of all stacks, and crop them to one window if the recipe crops."""
+    aligned = {}
+    for index, located in acquisition.iterate(progress):
+        matrices = _transforms_at(acquisition, transforms, index)
+        planes = acquisition.focus_stack(index).planes
+        aligned[index] = align_lazily(planes, recipe, transforms=matrices, progress=located)
+    size = planes.shape[1], planes.shape[2]
+    window = common_window(list(aligned.values())) if recipe.crop == "common" else full_window(size)
+    return {i: dataclasses.replace(each, window=window) for i, each in aligned.items()}, window
+
+
+def _crop_depth_and_tiles(
+    stack: tile.AlignedStack, plan: Plan, window: Window
+) -> tuple[tile.AlignedStack, Plan]:
+    """Return a stack whose known depth, and a plan whose tiles, are of a window of the planes."""
+    side = max(max(part.shape) for part in plan.windows)
+    parts = [full_window(window.shape)] if plan.fits_in_memory else window_grid(window.shape, side)
+    read = stack.known_depth
+    if read is None:
+        return stack, plan._replace(windows=parts)
+
+    def read_shifted(part: Window) -> DepthMap:
+        return read(part.shift(window.top, window.left))
+
+    return stack._replace(known_depth=read_shifted), plan._replace(windows=parts)
+
+
 def _align_stack(
     stack: FocalStack,
     other_channels: list[Any],
     recipe: Recipe,
-    transforms: np.ndarray | None,
+    alignment: LazyAlignedStack | np.ndarray | None,  # or transforms, if they are known
     plan: Plan,
     progress: Progress,
 ) -> tile.AlignedStack:
     """Align a stack, in memory if the plan has a single tile; other channels move with it."""
     planes = load_planes(stack.planes, progress) if plan.fits_in_memory else stack.planes
-    lazy = align_lazily(planes, recipe, transforms=transforms, progress=progress)
+    if isinstance(alignment, LazyAlignedStack):
+        lazy = dataclasses.replace(alignment, planes=planes)
+    else:
+        lazy = align_lazily(planes, recipe, transforms=alignment, progress=progress)
     options: dict[str, Any] = {"transforms": lazy.transforms, "progress": progress}
-    others = tuple(align_lazily(channel, recipe, **options) for channel in other_channels)
-    alignment = dataclasses.replace(lazy, planes=stack.planes)
+    others = tuple(
+        dataclasses.replace(align_lazily(channel, recipe, **options), window=lazy.window)
+        for channel in other_channels
+    )
+    unloaded = dataclasses.replace(lazy, planes=stack.planes)
     blank = plane_checks.find_blank_planes(planes)
     if blank:
         warnings.warn(
@@ -151,7 +201,7 @@ def _align_stack(
     if plane_checks.is_order_wrong(planes, blank):
         warnings.warn(WRONG_ORDER_MESSAGE, stacklevel=2)
     used = plane_checks.used_planes(len(stack.positions), blank)
-    aligned = tile.AlignedStack(planes, stack.positions, others, alignment=alignment, used=used)
+    aligned = tile.AlignedStack(planes, stack.positions, others, alignment=unloaded, used=used)
     if lazy.is_identity and (plan.fits_in_memory or not isinstance(planes, np.ndarray)):
         return aligned
     if not plan.fits_in_memory:  # reads copies of the windows, so that a memory map can be released

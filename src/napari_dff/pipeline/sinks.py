@@ -19,6 +19,10 @@ MAX_ALIGNED_FRACTION = 0.5  # of the free memory that aligned planes of all stac
 class Sink(Protocol):
     """Takes the results of a run at an index along the leading axes of the acquisition."""
 
+    def set_window(self, window: Window) -> None:
+        """Take the window of the planes that all results cover, before the first tile."""
+        ...
+
     def write_tile(self, index: Index, tile: TileResult) -> None:
         """Write a tile; its images are in the order of the channels."""
         ...
@@ -49,6 +53,13 @@ class ArraySink:
         self.qualities: list[ImageQuality | None] = []  # of the image of each stack
         self._size = tuple(acquisition.data.shape[len(acquisition.axes) + 1 :][:2])
         self._arrays: dict[str, np.ndarray] = {}
+        self.window: Window | None = None  # of the planes that the results cover; None: all
+
+    def set_window(self, window: Window) -> None:
+        """Reduce the results to a window of the planes."""
+        self.window, self._size = window, window.shape
+        if self._planes is not None:
+            self._planes.set_window(window)
 
     def write_tile(self, index: Index, tile: TileResult) -> None:
         """Copy a tile into the arrays; if it is all of a result, its arrays are kept instead."""
@@ -135,6 +146,11 @@ class AlignedPlanes:
         self._acquisition = acquisition
         self._array: np.ndarray | None = None
         self._lazy: dict[Index, Any] = {}
+
+    def set_window(self, window: Window) -> None:
+        """Reduce the planes to a window."""
+        leading = len(self._acquisition.leading_shape) + 1
+        self._shape = (*self._shape[:leading], *window.shape, *self._shape[leading + 2 :])
 
     def write(
         self,

@@ -39,6 +39,8 @@ class LazyAlignedStack:
         By which the values of each plane, or of each of its channels, are multiplied; 1 when None.
     report : tuple of PlaneReport
         How each plane was aligned; empty where the transforms were known.
+    window : Window, optional
+        The part of the aligned planes that is the result; the pixels of the planes if None.
 
     Raises
     ------
@@ -50,6 +52,7 @@ class LazyAlignedStack:
     transforms: np.ndarray
     gains: np.ndarray | None = None
     report: tuple[PlaneReport, ...] = ()
+    window: Window | None = None
 
     def __post_init__(self) -> None:
         count = len(self)
@@ -76,7 +79,7 @@ class LazyAlignedStack:
     @property
     def shape(self) -> tuple[int, ...]:
         """(Z, Y, X) or (Z, Y, X, 3)."""
-        return tuple(self.planes.shape)
+        return (*self.planes.shape[:1], *self._frame.shape, *self.planes.shape[3:])
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -91,10 +94,12 @@ class LazyAlignedStack:
     @property
     def is_identity(self) -> bool:
         """Whether the planes are returned unchanged."""
-        return self.gains is None and all(self._inverse(i) is None for i in range(len(self)))
+        if self.gains is not None or self._frame != full_window(self._size):
+            return False
+        return all(self._inverse(i) is None for i in range(len(self)))
 
     def __len__(self) -> int:
-        return self.shape[0]
+        return int(self.planes.shape[0])
 
     def __getitem__(self, index: Any) -> np.ndarray:
         """Return a part, indexed by integers and slices along (Z, Y, X[, 3]), in memory."""
@@ -116,7 +121,7 @@ class LazyAlignedStack:
 
     def valid(self, window: Window) -> np.ndarray:
         """Return where in `window` every plane has data: (h, w) bool."""
-        valid = np.ones(window.shape, dtype=bool)
+        valid, window = np.ones(window.shape, dtype=bool), self._in_planes(window)
         for inverse in map(self._inverse, range(len(self))):
             if inverse is not None:
                 clear_outside(valid, inverse, window, self._size)
@@ -128,6 +133,7 @@ class LazyAlignedStack:
         Or lies at most `MAX_REPEAT_PX` beside its border, which is repeated there.
         """
         mask = np.ones((len(self), *window.shape), dtype=bool)
+        window = self._in_planes(window)
         for i in range(len(self)):
             inverse = self._inverse(i)
             if inverse is not None:
@@ -136,7 +142,15 @@ class LazyAlignedStack:
 
     @property
     def _size(self) -> tuple[int, int]:
-        return self.shape[1], self.shape[2]
+        return self.planes.shape[1], self.planes.shape[2]
+
+    @property
+    def _frame(self) -> Window:
+        return self.window or full_window(self._size)
+
+    def _in_planes(self, window: Window) -> Window:
+        """Return a window of the result in the pixels of the reference plane."""
+        return window.shift(self._frame.top, self._frame.left)
 
     def _inverse(self, i: int) -> np.ndarray | None:
         """Return the transform from the result to plane `i`; None for the identity."""
@@ -149,7 +163,7 @@ class LazyAlignedStack:
         out = np.empty((*window.shape, *self.shape[3:]), dtype=self.dtype)
         if not out.size:
             return out
-        inverse, size = self._inverse(i), self._size
+        inverse, size, window = self._inverse(i), self._size, self._in_planes(window)
         part = window if inverse is None else source_window(inverse, window, full_window(size))
         source = read_plane(self.planes, i, part.slices)
         if inverse is None and self.gains is None:
@@ -172,7 +186,8 @@ class LazyAlignedStack:
 def load_aligned(aligned: LazyAlignedStack, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
     """Return all planes in memory, (Z, Y, X[, 3]), and where every plane has data, (Y, X) bool."""
     out = np.empty(aligned.shape, dtype=aligned.dtype)
-    valid = np.empty(aligned._size, dtype=bool)
+    size = aligned.shape[1], aligned.shape[2]
+    valid = np.empty(size, dtype=bool)
 
     def resample_plane(i: int) -> None:
         out[i] = aligned[i]
@@ -182,7 +197,7 @@ def load_aligned(aligned: LazyAlignedStack, progress: Progress) -> tuple[np.ndar
         valid[window.slices] = aligned.valid(window)
 
     run_parallel(resample_plane, range(len(aligned)), progress, desc="Resampling")
-    run_parallel(fill_valid, plan_windows(aligned._size, 1), no_progress, desc="")
+    run_parallel(fill_valid, plan_windows(size, 1), no_progress, desc="")
     return out, valid
 
 

@@ -31,6 +31,10 @@ class FileSink:
         self._alignment: list[str] = []
         self._qualities: list[ImageQuality | None] = []
 
+    def set_window(self, window: Window) -> None:
+        """Reduce all images to a window of the planes."""
+        self._files.set_window(window)
+
     def write_tile(self, index: Index, tile: TileResult) -> None:
         """Write a tile to all images."""
         self._files.write_window(tile.window, tile.refined, tile.images, time=index[0])

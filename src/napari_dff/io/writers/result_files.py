@@ -1,8 +1,10 @@
 """Result files: written window by window, and visible only when all of them are complete."""
 
 import contextlib
+import dataclasses
 import functools
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
@@ -85,6 +87,8 @@ def save_reconstruction(
     formats: dict[str, Any] = {"file_format": file_format, "overwrite": overwrite}
     with ResultFiles(folder, acquisition, result.recipe, input or {}, **formats) as files:
         window = full_window(result.refined.depth.shape)
+        if result.window is not None:
+            files.set_window(result.window)
         files.write_window(window, result.refined, [result.all_in_focus])
         files.set_transforms(result.transforms, gains=result.gains)
         files.set_quality(result.quality)
@@ -130,27 +134,22 @@ class ResultFiles:
         self._provenance = records.make_provenance(recipe, acquisition, inputs, digest)
         self._format, self._overwrite = file_format, overwrite
         times, channels, self.planes, *plane = acquisition.data.shape
-        self._plane_shape = plane[0], plane[1]
         self.times = len(acquisition.positions)
         self._reports: list[list[dict[str, Any]]] = [[] for _ in range(self.times)]
         self._qualities: list[ImageQuality | None] = [None] * self.times
         self._gains: list[Any] = [None] * self.times
         self._transforms = np.tile(np.eye(3), (*acquisition.positions.shape, 1, 1))
-        self._thumbnail = Thumbnail(self._plane_shape, channels, len(plane) == 3)
+        self._thumbnail = Thumbnail((plane[0], plane[1]), channels, len(plane) == 3)
         self._missing_pixels = [plane[0] * plane[1]] * times
-        self._lock = Lock()
+        self._lock, self._origin = Lock(), (0.0, 0.0)
 
     def __enter__(self) -> Self:
-        suffix, open_writer = FORMATS[self._format]
         images = {name: self._image_metadata(name) for name in records.IMAGE_NAMES}
         check = functools.partial(check_own, names=RESULT_NAMES, overwrite=self._overwrite)
         with contextlib.ExitStack() as stack:
             self._staging = stack.enter_context(write_folder(self._folder, RESULT_NAMES, check))
             check_space(self._folder, sum(metadata.nbytes for metadata in images.values()))
-            self._files = {
-                name: open_writer(self._staging / (name + suffix), metadata)
-                for name, metadata in images.items()
-            }
+            self._files = self._open_images()
             self._exit_stack = stack.pop_all()
         return self
 
@@ -160,6 +159,28 @@ class ResultFiles:
         else:
             with self._exit_stack:
                 self._finish()
+
+    def _open_images(self) -> dict[str, OmeTiffWriter | OmeZarrWriter]:
+        suffix, open_writer = FORMATS[self._format]
+        return {
+            name: open_writer(self._staging / (name + suffix), self._image_metadata(name))
+            for name in records.IMAGE_NAMES
+        }
+
+    def set_window(self, window: Window) -> None:
+        """Reduce all images to a window of the planes, before anything is written."""
+        times, channels, count, _, _, *colour = self._acquisition.data.shape
+        shape = (times, channels, count, *window.shape, *colour)
+        data = np.broadcast_to(np.empty((), self._acquisition.data.dtype), shape)
+        self._acquisition = dataclasses.replace(self._acquisition, data=data)
+        height, width = self._acquisition.pixel_size
+        self._origin = window.top * height, window.left * width
+        self._provenance["window"] = list(window)
+        self._thumbnail = Thumbnail(window.shape, channels, bool(colour))
+        self._missing_pixels = [window.shape[0] * window.shape[1]] * times
+        for path in [self._staging / (name + FORMATS[self._format][0]) for name in self._files]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self._files = self._open_images()
 
     def write_window(
         self,
@@ -226,6 +247,7 @@ class ResultFiles:
         calibration = acquisition.pixel_size, acquisition.unit
         channels = () if is_map else acquisition.channels
         details: dict[str, Any] = {"channels": channels, "record": self._provenance}
+        details["origin"] = self._origin
         details["has_pixel_size"] = acquisition.has_pixel_size
         if not is_map:
             details |= {"exif": acquisition.exif, "icc_profile": acquisition.icc_profile}

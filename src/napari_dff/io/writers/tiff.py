@@ -109,10 +109,15 @@ def _physical_sizes(metadata: ImageMetadata) -> dict[str, Any]:
         return {}
     symbol, (height, width) = unit_symbol(metadata.unit), metadata.pixel_size
     lengths = {"X": width, "Y": height}
-    planes: dict[str, Any] = {}
+    count, places = math.prod(metadata.leading_shape), {}
     if metadata.positions is not None:
         lengths["Z"] = metadata.plane_distance
         z = np.broadcast_to(metadata.positions, metadata.leading_shape).ravel()
-        planes["Plane"] = {"PositionZ": z.tolist(), "PositionZUnit": [symbol] * z.size}
+        places["Z"] = z.tolist()
+    if any(metadata.origin):
+        places |= {axis: [place] * count for axis, place in zip("YX", metadata.origin, strict=True)}
+    planes: dict[str, Any] = {f"Position{axis}": values for axis, values in places.items()}
+    planes |= {f"Position{axis}Unit": [symbol] * count for axis in places}
     sizes = {f"PhysicalSize{axis}": length for axis, length in lengths.items()}
-    return sizes | {f"PhysicalSize{axis}Unit": symbol for axis in lengths} | planes
+    units = {f"PhysicalSize{axis}Unit": symbol for axis in lengths}
+    return sizes | units | ({"Plane": planes} if planes else {})

@@ -86,9 +86,10 @@ def _attributes(path: Path, metadata: ImageMetadata) -> dict[str, Any]:
     axis_list = [{"name": a, "type": AXIS_TYPES[a], **(unit if a in "zyx" else {})} for a in axes]
     scale = [float(spacing.get(a, 1.0)) for a in axes]
     transforms: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
-    if positions:
-        origin = [positions[0] if a == "z" else 0.0 for a in axes]
-        transforms.append({"type": "translation", "translation": origin})
+    origin = dict(zip("yx", metadata.origin, strict=True), z=positions[0] if positions else 0.0)
+    if positions or any(metadata.origin):
+        places = [float(origin.get(a, 0.0)) for a in axes]
+        transforms.append({"type": "translation", "translation": places})
     image = {
         "version": "0.4",
         "name": path.name.removesuffix(".zarr").removesuffix(".ome"),

@@ -192,6 +192,9 @@ def run_layers(
         "channels": stack["channels"],
         "input": stack,
     }
+    window = Window(*record["window"]) if "window" in record else None
+    if window is not None:
+        metadata["window"] = list(window)
     if len(stack["channels"]) > 1:
         metadata["focus_channel"] = record["focus_channel"]
     if "transforms" in record:
@@ -207,7 +210,8 @@ def run_layers(
         if leading:
             lengths = [n if axis == "t" or picture else 1 for axis, n in leading]
             data = data.reshape(*lengths, 1, *data.shape[data.ndim - 2 - rgb :])
-        result.append(layer_on_stack(source, role, data, layer.kind, metadata, **layer.look))
+        place: dict[str, Any] = {"window": window, **layer.look}
+        result.append(layer_on_stack(source, role, data, layer.kind, metadata, **place))
     return result
 
 

@@ -24,6 +24,7 @@ class PluginMetadata(TypedDict, total=False):
     recipe: dict[str, Any]  # the whole recipe of the run
     limits: tuple[float, float] | None  # contrast limits that the plugin set
     positions: Any  # focus positions of the planes, (Z,) or (…, Z)
+    window: Sequence[int]  # top, bottom, left, right: the part of the stack, where it is cropped
     transforms: Any  # plane → reference, (Z, 3, 3) or (…, Z, 3, 3)
     channels: Sequence[str]  # their names
     focus_channel: int  # the channel that the depth was computed from

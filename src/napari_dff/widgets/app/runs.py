@@ -15,6 +15,7 @@ from napari.viewer import Viewer
 from psygnal import SignalInstance
 
 from napari_dff.runtime.progress import Progress
+from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.controls import button_row, push_button
 from napari_dff.widgets.app.layer_data import layer_on_stack
@@ -80,6 +81,7 @@ class RunLayers:
         metadata: dict[str, Any] | None = None,  # further ones of all layers
     ) -> None:
         self._viewer, self.source = viewer, source
+        self.window: Window | None = None  # of the planes that the results cover; None: all
         self._shape = layers.planes_of(source).shape
         self._layers: list[Layer] = []
         self._undo_actions: list[Callable[[], None]] = []
@@ -107,6 +109,9 @@ class RunLayers:
         self._check_source()
         limits = look.get("contrast_limits")
         own = {"limits": limits, **self._metadata, **(metadata or {})}
+        if self.window is not None:
+            own["window"] = list(self.window)
+            look["window"] = self.window
         new = Layer.create(*layer_on_stack(self.source, role, data, kind, own, **look))
         old = layers.find_layer(self._viewer, role, self.source)
         if old is not None and _kind(old) == _kind(new):

@@ -1,5 +1,6 @@
 """Align: register every plane of a stack to its middle plane."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -9,9 +10,11 @@ from napari.viewer import Viewer
 
 from napari_dff.model.acquisition import Acquisition, Index
 from napari_dff.pipeline import quality
+from napari_dff.pipeline.driver import align_and_crop
 from napari_dff.pipeline.sinks import AlignedPlanes
 from napari_dff.registration import PlaneReport, align_lazily, load_aligned
 from napari_dff.runtime.progress import Progress
+from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app.canvas import COLOURS, Canvas
 from napari_dff.widgets.app.controls import read_only_table
 from napari_dff.widgets.app.geometry import index_in_view
@@ -19,7 +22,7 @@ from napari_dff.widgets.app.layers import stack_look
 from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.steps.step import RunInput, StepWidget
 
-ALIGNMENT_SETTINGS = ("registration", "motion", "exposure")
+ALIGNMENT_SETTINGS = ("registration", "motion", "exposure", "crop")
 COLUMNS = ("plane", "down (px)", "right (px)", "magnification", "residual (px)")
 DETAILS = ("inliers", "matches", "keypoints", "model", "fallback")  # columns from PlaneReport
 PLOT_TITLES = ("shift (px)", "magnification - 1 (%)", "residual (px)")
@@ -38,6 +41,7 @@ class AlignmentResult(NamedTuple):
 
     planes: Any  # (…, Z, Y, X[, 3]) array; None if no plane was changed
     transforms: np.ndarray  # (…, Z, 3, 3) float64
+    window: Window | None = None  # of the planes that all results cover; None: all
 
 
 class AlignWidget(StepWidget):
@@ -45,7 +49,7 @@ class AlignWidget(StepWidget):
 
     title = "Align"
     main_settings = ("registration", "motion")
-    more_settings = ("exposure",)
+    more_settings = ("exposure", "crop")
     prefers_aligned = False
     skipped_fields = ("refinement",)
     has_preview = False  # a transform is computed from whole planes
@@ -66,22 +70,24 @@ class AlignWidget(StepWidget):
         acquisition, recipe = inputs.acquisition, inputs.recipe
         aligned, transforms = AlignedPlanes(acquisition), []
         reports: dict[Index, StackReport] = {}
+        stacks, window = align_and_crop(acquisition, recipe, None, progress)
+        aligned.set_window(window)
         for index, located in acquisition.iterate(progress):
-            planes = acquisition.focus_stack(index).planes
-            shape = planes.shape[1:3]
-            lazy = align_lazily(planes, recipe, progress=located)
+            lazy = stacks[index]
             loaded = load_aligned(lazy, located)[0] if aligned.in_memory else None
             aligned.write(index, acquisition.focus_channel, lazy, loaded, located)
             for channel in acquisition.other_channels:  # take the transforms of the focus channel
                 planes = acquisition.channel_stack(index, channel).planes
                 other = align_lazily(planes, recipe, transforms=lazy.transforms, progress=located)
+                other = dataclasses.replace(other, window=window)
                 aligned.write(index, channel, other, progress=located)
-            motion = quality.decompose_transforms(lazy.transforms, shape)
+            motion = quality.decompose_transforms(lazy.transforms, lazy.planes.shape[1:3])
             report = StackReport(acquisition.describe(index), lazy.report, motion)
             channels = range(len(acquisition.channels))
             reports |= {acquisition.with_channel(index, c): report for c in channels}
             transforms.append(lazy.transforms)
-        result = AlignmentResult(aligned.join(), acquisition.join(transforms))
+        cropped = window if recipe.crop == "common" else None
+        result = AlignmentResult(aligned.join(), acquisition.join(transforms), cropped)
         return result, match_vectors(reports, acquisition), reports
 
     def add_layers(self, run: RunLayers, result: Any) -> Iterator[None]:
@@ -90,6 +96,7 @@ class AlignWidget(StepWidget):
         if len(matches):
             run.show("matches", matches, "vectors", edge_width=0.6, visible=False)
             yield
+        run.window = alignment.window
         yield from add_alignment(run, alignment)
         self._reports, self._reported_layer = reports, run.source
         self._on_slider()

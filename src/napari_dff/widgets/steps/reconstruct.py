@@ -23,7 +23,16 @@ class ReconstructWidget(MapsStep):
 
     title = "Depth from focus"
     main_settings = ("registration", "sigma", "window", "refinement", "smoothness")
-    more_settings = ("motion", "exposure", "operator", "aggregation", "peak", "prefer", "fusion")
+    more_settings = (
+        "motion",
+        "exposure",
+        "crop",
+        "operator",
+        "aggregation",
+        "peak",
+        "prefer",
+        "fusion",
+    )
     prefers_aligned = False
     skipped_fields = ()
     prefix = "refined "
@@ -36,7 +45,7 @@ class ReconstructWidget(MapsStep):
         sink = ArraySink(acquisition, planes=planes)
         run(acquisition, recipe, sink, progress=progress)
         aligned = None if planes is None or planes.is_identity else planes.join()
-        alignment = AlignmentResult(aligned, sink.transforms)
+        alignment = AlignmentResult(aligned, sink.transforms, sink.window)
         return maps_of(sink, acquisition), alignment
 
     def compute_preview(self, inputs: StackInput, window: Window, progress: Progress) -> Previews:
@@ -49,7 +58,7 @@ class ReconstructWidget(MapsStep):
     def preview_source(self, source: Image) -> tuple[Image, str]:
         """Return the planes that a run has aligned with the present settings, else the stack."""
         settings, aligned = self.form.value(), find_layer(self._viewer, "aligned", source)
-        if aligned is not None:
+        if aligned is not None and "window" not in plugin_metadata(aligned):
             used, channel = settings_of(aligned), plugin_metadata(aligned).get("focus_channel")
             same = all(used.get(name) == settings[name] for name in ALIGNMENT_SETTINGS)
             if same and channel in (None, self.axes.focus.value):
@@ -60,6 +69,7 @@ class ReconstructWidget(MapsStep):
     def add_layers(self, run: RunLayers, result: Any, **metadata: Any) -> Iterator[None]:
         """Add the aligned planes and the four layers of the refined depth map."""
         maps, alignment = result
+        run.window = alignment.window
         if alignment.planes is not None:
             yield from add_alignment(run, alignment)
         yield from super().add_layers(run, maps, transforms=alignment.transforms)

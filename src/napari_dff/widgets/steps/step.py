@@ -93,9 +93,10 @@ class StepWidget(StepForm):
     def input_arrays(self, source: Image, layers: dict[str, Layer], index: Index) -> Arrays:
         """Return the data of these layers for one stack; in the main thread."""
         arrays = {role: result_values(layer, index) for role, layer in layers.items()}
-        transforms = plugin_metadata(source).get("transforms")
-        if role_of(source) == "aligned" and transforms is not None:
-            arrays["transforms"] = at_index(np.asarray(transforms), index, 3)
+        metadata = plugin_metadata(source)
+        # In a window all planes have data.
+        if role_of(source) == "aligned" and "transforms" in metadata and "window" not in metadata:
+            arrays["transforms"] = at_index(np.asarray(metadata["transforms"]), index, 3)
         return arrays
 
     def compute(self, inputs: RunInput, progress: Progress) -> Any:
