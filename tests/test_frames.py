@@ -39,7 +39,7 @@ def numbers(folder: Path) -> list[int]:
 def only_warning(folder: Path) -> str:
     with pytest.warns(UserWarning, match=".") as caught:
         read_acquisitions(folder)
-    (warning,) = caught
+    (warning,) = (each for each in caught if each.category is UserWarning)
     return str(warning.message)
 
 

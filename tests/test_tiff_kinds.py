@@ -36,7 +36,7 @@ def imagej(path: Path, lines: str, data: np.ndarray = PLANES, **options) -> Path
 def warning_of(path: Path, **options) -> str:
     with pytest.warns(UserWarning, match=".") as caught:
         read_acquisitions(path, **options)
-    (warning,) = caught
+    (warning,) = (each for each in caught if each.category is UserWarning)
     return str(warning.message)
 
 

@@ -131,7 +131,7 @@ def info(
     Parameters
     ----------
     stack
-        As of run.
+        What run reads: a folder with one image per plane, TIFF, OME-TIFF, OME-Zarr, …
     reading
         How to read the planes.
     log

@@ -44,6 +44,7 @@ def series_pixels(
     page = series.keyframe
     check_codec(path.name, page)
     axis, length = _complete_part(path, series, missing_files)
+    conversions = _conversions(path.name, series)
     data, axes, warnings = _stored_pixels(path, series), series.axes, tuple[str, ...]()
     if axis is not None:
         data = data[(slice(None),) * axis + (slice(length),)]
@@ -52,7 +53,6 @@ def series_pixels(
             f"{path.name} holds a stack that was stopped, or is cut short: its metadata describe "
             f"{described}, but only {length} along {axes[axis]} are complete, and are used",
         )
-    conversions = _conversions(path.name, series)
     if conversions:
         data, axes = _convert(data, axes, conversions, path.name)
     turned_data, axes = _turn(data, axes, series, path.name)
