@@ -35,6 +35,7 @@ MEMORY_BYTES = 2 << 30  # bytes, for the reader
 FREE_BYTES = 1 << 30  # bytes of free memory, as the reader sees it
 TIMEOUT_S = 10  # seconds per file
 PIXELS = np.random.default_rng(1).integers(1, 255, (4, 16, 24)).astype(np.uint16)
+PALETTE = np.tile(np.arange(256, dtype=np.uint16) * 256, (3, 1))
 LENGTHS = {f"PhysicalSize{axis}": 2.0 for axis in "XYZ"}
 HEIGHTS = {"PositionZ": [0.0, 1.0, 3.0, 4.0], "PositionZUnit": ["µm"] * 4}
 QUICK = ["--registration", "none", "--refinement", "none", "--quiet"]
@@ -95,6 +96,11 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "ome.ome.tif": lambda path: tiff(path, **OME),
     "zlib.ome.tif": lambda path: tiff(path, compression="zlib", **OME),
     "tiles.ome.tif": lambda path: tiff(path, tile=(16, 16), compression="zstd", **OME),
+    "white.tif": lambda path: tiff(path, photometric="miniswhite", metadata=None),
+    "palette.tif": lambda path: tifffile.imwrite(
+        path, PIXELS.astype(np.uint8), photometric="palette", colormap=PALETTE, compression="zlib"
+    ),
+    "film.webp": lambda path: iio.imwrite(path, PIXELS.astype(np.uint8), lossless=True),
     "pages.tif": pages,
     "png": lambda path: frames(path, ".png"),
     "jpeg": lambda path: frames(path, ".jpg"),

@@ -103,6 +103,7 @@ def read_pixels(path: Path, orientation: int) -> np.ndarray:
             content = path.read_bytes()  # limits reads to the size of the file
             with open_image(io.BytesIO(content)) as image:
                 colours = _count_16_bit_colours(image, path)
+                image.load()  # raises an error for a damaged file, which cv2 may not
                 pixels = _decode_16_bit(path, content, colours) if colours else as_array(image)
         return turn(pixels, orientation)
 

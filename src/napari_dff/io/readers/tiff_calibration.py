@@ -1,5 +1,6 @@
 """Plane distance, pixel size and channel names from the metadata of TIFF files."""
 
+import contextlib
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from napari_dff.io.readers.calibration import UNCALIBRATED, Calibration, Length,
 
 SCIFIO_START = "SCIFIO="
 SCIFIO_AXES = {"time": "T", "channel": "C"}
+MAX_METADATA_BYTES = 10_000_000  # of a plane
 SCREEN_RESOLUTION = 72  # dots per inch: the default of programs, not a pixel size
 RESOLUTION_UNITS = {2: "inch", 3: "cm"}
 MetaData = dict[str, Any]
@@ -182,11 +184,14 @@ def _ndtiff_planes(
             channels[channel] = None
         others = {name: value for name, value in axes.items() if name != "z"}
         stack = stack or others
-        if others != stack or "z" not in axes or compression:
+        if others != stack or "z" not in axes or compression or count > MAX_METADATA_BYTES:
             continue
         with (folder / file).open("rb") as handle:
             handle.seek(offset)
-            metadata = json.loads(handle.read(count).rstrip(b"\0") or b"{}")
+            text = handle.read(count).rstrip(b"\0")
+        metadata = {}
+        with contextlib.suppress(ValueError):  # damaged
+            metadata = dict(json.loads(text))
         value = metadata.get("ZPositionUm", metadata.get("ZPosition_um_Intended"))
         positions[int(axes["z"])] = math.nan if value is None else float(value)
     values = np.array([[positions[z] for z in sorted(positions)]])

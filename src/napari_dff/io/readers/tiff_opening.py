@@ -44,6 +44,7 @@ def open_tiff(
         with tifffile.TiffFile(path) as tif:
             _check_page_loop(path, tif)
             _check_micromanager(path, tif)
+            _check_lsm(path, tif)
             yield tif, _parse_ome(path, tif, messages)
     finally:
         tifffile.logger().removeHandler(collector)
@@ -146,6 +147,13 @@ def _check_micromanager(path: Path, tif: tifffile.TiffFile) -> None:
             indices.append([i if isinstance(i, int) else 0 for i in coordinates.values()])
         counts += [max(along) - min(along) + 1 for along in zip(*indices, strict=False)]
     _check_plane_count(path, math.prod(counts))
+
+
+def _check_lsm(path: Path, tif: tifffile.TiffFile) -> None:
+    """Raise StackError if LSM describes too many planes."""
+    metadata = tif.lsm_metadata or {}
+    lengths = [metadata.get(f"Dimension{axis}", 1) for axis in ("Z", "Channels", "Time", "P", "M")]
+    _check_plane_count(path, math.prod(max(int(n), 1) for n in lengths))
 
 
 def _check_plane_count(path: Path, *counts: float) -> None:
