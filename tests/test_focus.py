@@ -316,3 +316,10 @@ def test_stack_without_contrast_is_refused():
 def test_invalid_settings_are_named_in_the_error(settings, words, surface):
     with pytest.raises(ValueError, match=words):
         focus_measure(surface.stack.planes, **settings)
+
+
+@pytest.mark.parametrize("aggregation", ["adaptive", "balanced"])
+def test_a_measure_beside_zero_is_finite_however_large(aggregation, rng):
+    planes = rng.integers(0, 2**32, (5, 15, 25), np.uint32)
+    settings = {"operator": "vollath", "sigma": 0.0, "window": 5, "aggregation": aggregation}
+    assert np.isfinite(focus_measure(planes, **settings)).all()

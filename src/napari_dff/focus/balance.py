@@ -11,6 +11,7 @@ from napari_dff.runtime.jit import kernel
 
 MAX_SHIFT_SIGMAS = 1.5  # standard deviations of the window by which it may be shifted
 FIXED_POINT_ITERATIONS = 3
+MAX_RATIO = np.float32(1e6)  # of the measure at neighbours; larger only beside a measure of 0
 
 # Balancing
 # ---------
@@ -57,8 +58,10 @@ def _centroids(volume, variance):  # type: ignore[no-untyped-def]
         for x in range(width):
             plane = volume[best[x]]
             left, right = max(x - 1, 0), min(x + 1, width - 1)
-            down = np.log((plane[below, x] + TINY) / (plane[above, x] + TINY)) / (below - above)
-            across = np.log((plane[y, right] + TINY) / (plane[y, left] + TINY)) / (right - left)
+            down = (plane[below, x] + TINY) / (plane[above, x] + TINY)
+            across = (plane[y, right] + TINY) / (plane[y, left] + TINY)
+            down = np.log(max(min(down, MAX_RATIO), 1 / MAX_RATIO)) / (below - above)
+            across = np.log(max(min(across, MAX_RATIO), 1 / MAX_RATIO)) / (right - left)
             # The Laplacian at the border takes the plane as mirrored about its last pixel.
             total = plane[above if y > 0 else 1, x] + plane[below if y < height - 1 else y - 1, x]
             total += plane[y, left if x > 0 else 1] + plane[y, right if x < width - 1 else x - 1]
