@@ -106,6 +106,30 @@ def test_capture_times_do_not_change_positions_or_equal_times(tmp_path):
     assert numbers(tmp_path / "positions") == numbers(tmp_path / "equal") == [0, 20, 40, 60]
 
 
+def test_uneven_positions_in_names_are_used(tmp_path):
+    write(tmp_path, ["z-10um", "z-5um", "z0um", "z0.02mm"])
+    message = (
+        r"positions in the names of the frames \(z\) are uneven, 0 and then 0\.02: depth is in"
+    )
+    with pytest.warns(UserWarning, match=message):
+        (acquisition,) = read_acquisitions(tmp_path)
+    np.testing.assert_allclose(acquisition.positions, [[-10, -5, 0, 20]])
+    assert (acquisition.unit, acquisition.has_pixel_size) == ("micrometer", False)
+    with pytest.warns(UserWarning, match="uneven"):
+        (acquisition,) = read_acquisitions(tmp_path, spacing=(5, 0.1, 0.1))
+    np.testing.assert_allclose(acquisition.positions, [[0, 5, 10, 15]])
+    assert acquisition.has_pixel_size
+
+
+def test_missing_numbers_of_planes_are_reported(tmp_path):
+    write(tmp_path, ["a_z00", "a_z01", "a_z02", "a_z04"])
+    assert "(z) are uneven, 02 and then 04: the planes are counted" in only_warning(tmp_path)
+    for path in tmp_path.iterdir():
+        path.rename(tmp_path / f"c1{path.name}")
+    write(tmp_path, ["c2a_z00", "c2a_z01", "c2a_z02", "c2a_z04"])
+    assert "02 and then 04" in only_warning(tmp_path)
+
+
 # Axes in names
 
 GRIDS = {  # names as format strings, and the lengths of (positions, times, channels, planes)

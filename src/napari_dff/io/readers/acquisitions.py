@@ -208,7 +208,9 @@ def _with_spacing(acquisition: Acquisition, spacing: float | Sequence[float]) ->
     step, *pixel_size = values
     if pixel_size:
         size = pixel_size[0], pixel_size[1]
-        acquisition = dataclasses.replace(acquisition, pixel_size=size, unit="micrometer")
+        acquisition = dataclasses.replace(
+            acquisition, pixel_size=size, unit="micrometer", has_pixel_size=True
+        )
     elif acquisition.unit == "pixel":
         height, width = acquisition.pixel_size  # 1 × 1, or in distances of planes
         is_known = acquisition.pixel_size != (1.0, 1.0)

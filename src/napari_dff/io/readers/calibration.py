@@ -70,6 +70,7 @@ class Calibration:
     start: float = 0.0  # focus position of the first plane, used with `step`
     focus_positions: np.ndarray | None = None  # (T, Z), NaN where the file has none
     warning: str = ""  # on a length in the file that is invalid and not used
+    has_pixel_size: bool = True  # False if only the positions have a unit of length
 
     def acquisition_fields(self, times: int, planes: int) -> dict[str, Any]:
         """Return the fields `positions` (T, Z), `pixel_size` and `unit` of an Acquisition.
@@ -78,7 +79,8 @@ class Calibration:
         Without either, the pixel size is not used: depth and width would have two units.
         """
         indices = np.tile(np.arange(planes, dtype=np.float64), (times, 1))
-        calibrated = {"pixel_size": self.pixel_size, "unit": self.unit}
+        calibrated: dict[str, Any] = {"pixel_size": self.pixel_size, "unit": self.unit}
+        calibrated["has_pixel_size"] = self.has_pixel_size
         positions = self.focus_positions
         if (
             positions is not None

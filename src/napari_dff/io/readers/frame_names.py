@@ -40,6 +40,7 @@ class Column(NamedTuple):
     values: tuple[float | str, ...]  # of each name
     texts: tuple[str, ...]  # as written
     is_position: bool = False  # has a unit, a sign or decimals: a focus position, not a counter
+    micrometers: float | None = None  # of one step of `values`, if they have a unit of length
 
     @property
     def is_unique(self) -> bool:
@@ -145,12 +146,15 @@ def _number_column(names: Sequence[_Name], k: int, is_harmony: bool) -> Column:
     if not _has_signs(texts, has_unit and axis == "Z"):
         texts = tuple(text.lstrip("+-") for text in texts)
     values = tuple(map(_value, texts))
+    common = next(filter(None, units), "")
+    micrometers = _micrometers(common) if common else None
     if len(set(units)) > 1:  # 500um and 1.5mm; without a unit, that of the first
-        common = next(filter(None, units))
         scales = (_micrometers(unit or common) for unit in units)
         values = tuple(value * scale for value, scale in zip(values, scales, strict=True))
+        micrometers = 1.0
     is_position = has_unit or min(values) < 0 or any(value % 1 for value in values)
-    return Column(label or f"number {k + 1}", axis, values, texts, is_position)
+    label = label or f"number {k + 1}"
+    return Column(label, axis, values, texts, is_position, micrometers)
 
 
 def _digit_counts(names: Sequence[_Name], k: int) -> set[int]:

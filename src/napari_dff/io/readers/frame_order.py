@@ -15,6 +15,7 @@ from napari_dff.io.readers.frame_names import Column, template, varying_columns
 AXIS_WORDS = {"P": "position", "T": "time", "C": "channel", "Z": "z"}
 MAX_GRID = 10_000_000
 MIN_ALIKE_NAMES = 3
+MAX_STEP_RATIO = 1.3  # of the largest and the median step of even positions, which names round
 WELL_LABELS = ("row", "column")
 
 
@@ -29,6 +30,7 @@ class FrameGrid:
     positions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     is_counted: bool = False  # by a counter: capture times may correct the order
+    focus_positions: tuple[float, ...] = ()  # in µm, if the names give uneven ones
 
 
 def arrange_frames(folder: str, paths: Sequence[Path]) -> FrameGrid:
@@ -67,8 +69,37 @@ def _single_axis(paths: list[Path], columns: Sequence[Column]) -> FrameGrid:
     is_counted = not (_position_columns(columns) or is_channels)
     if is_counted and len(columns) == 1 and isinstance(columns[0].values[0], int):
         ordered, warnings = _after_rollover(ordered, columns[0])
-    axes = ("C",) if is_channels else ("",)
-    return FrameGrid(axes, (len(paths),), ordered, warnings=warnings, is_counted=is_counted)
+    if is_channels:
+        return FrameGrid(("C",), (len(paths),), ordered)
+    positions, messages = _uneven_positions(columns, order)
+    warnings += messages
+    return FrameGrid(("",), (len(paths),), ordered, (), (), warnings, is_counted, positions)
+
+
+def _uneven_positions(
+    columns: Sequence[Column], order: Sequence[int]
+) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    """Return the positions in µm, in their order, and a warning, if names give uneven ones.
+
+    Without a unit of length there is only the warning.
+    """
+    positions = _position_columns(columns)
+    if len(positions) != 1 or len(order) < MIN_ALIKE_NAMES:
+        return (), ()
+    column = positions[0]
+    values = np.array([column.values[i] for i in order], dtype=float)
+    steps = np.diff(values)
+    if not steps.all() or steps.max() <= MAX_STEP_RATIO * np.median(steps):
+        return (), ()
+    k = int(np.argmax(steps))
+    pair = f"{column.texts[order[k]]} and then {column.texts[order[k + 1]]}"
+    problem = f"the positions in the names of the frames ({column.label}) are uneven, {pair}"
+    if column.micrometers is None:
+        hint = "the planes are counted as if they were even; add missing frames, or rename them"
+        return (), (f"{problem}: {hint}",)
+    hint = "depth is in µm by the names, the pixel size is unknown"
+    message = f"{problem}: {hint}; give --spacing if they are even, or the pixel size"
+    return tuple((values * column.micrometers).tolist()), (message,)
 
 
 def _arrange_kinds(folder: str, paths: list[Path]) -> FrameGrid:
@@ -150,7 +181,10 @@ def _grid(
     if not others:  # all axes have a name of their own, and none is known to be Z
         axes, lengths = axes[:-1], lengths[:-1]
     channels, positions = names.get("C", ()), names.get("P", ())
-    return FrameGrid(axes, lengths, ordered, channels, positions)
+    focus_positions, warnings = _uneven_positions(planes, next(iter(groups.values())))
+    return FrameGrid(
+        axes, lengths, ordered, channels, positions, warnings, focus_positions=focus_positions
+    )
 
 
 def _check_complete(

@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_dff.io.readers import axes as source_axes
 from napari_dff.io.readers.axes import Source, StackError
+from napari_dff.io.readers.calibration import UNCALIBRATED, Calibration
 from napari_dff.io.readers.frame_order import FrameGrid, arrange_frames, by_capture_time
 from napari_dff.io.readers.orientation import turned_shape
 from napari_dff.io.readers.photos import (
@@ -91,12 +92,22 @@ def sources_of_frames(
         axes,
         name,
         channels=grid.channels,
+        calibration=_calibration(grid),
         warnings=tuple(dict.fromkeys(messages)),
         files=tuple(ordered),
         exif=photos[first].exif,
         icc_profile=photos[first].icc_profile,
     )
     return _split_positions(source, grid.positions)
+
+
+def _calibration(grid: FrameGrid) -> Calibration:
+    """Return the focus positions that the names give, without a pixel size."""
+    if not grid.focus_positions:
+        return UNCALIBRATED
+    times = dict(zip(grid.axes, grid.lengths, strict=True)).get("T", 1)
+    positions = np.tile(grid.focus_positions, (times, 1))
+    return Calibration(unit="micrometer", focus_positions=positions, has_pixel_size=False)
 
 
 def _check_type(first: Path, expected: Photo, path: Path, photo: Photo) -> None:
