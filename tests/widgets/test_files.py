@@ -419,3 +419,18 @@ def test_saving_fails_as_a_whole(person, stack, tmp_path, monkeypatch):
         saved([layer], tmp_path / "mine.ome.tif")
     assert (tmp_path / "mine.ome.tif").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_cropped_results_open_where_they_lie_and_are_saved_so(person, drifting, tmp_path):
+    stack = FocalStack(drifting.stack.planes, None, (0.5, 0.25), "micrometer")
+    result = depth_from_focus(stack, Recipe(crop="common", refinement="none"))
+    save_reconstruction(result, tmp_path / "run")
+    corner = np.array([result.window.top * 0.5, result.window.left * 0.25])
+    layers = opened(person.viewer, tmp_path / "run")
+    for layer in layers:
+        np.testing.assert_allclose(layer.data_to_world((0,) * layer.ndim)[-2:], corner)
+    again = tmp_path / "again.dff" / "provenance.json"
+    saved(layers, again.parent)
+    assert json.loads(again.read_text())["window"] == list(result.window)
+    for layer in opened(person.viewer, again.parent):
+        np.testing.assert_allclose(layer.data_to_world((0,) * layer.ndim)[-2:], corner)

@@ -15,7 +15,7 @@ from napari_dff.model.acquisition import AXIS_WORDS, Acquisition, channel_axis
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.stack import fractional_plane_index
-from napari_dff.runtime.windows import full_window
+from napari_dff.runtime.windows import Window, full_window
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.axes import leading_axis_names
 from napari_dff.widgets.app.layer_data import RESULT_IMAGES, LayerData
@@ -99,6 +99,8 @@ def _write_result(
     )
     files = ResultFiles(folder, acquisition, _recipe(metadata), _inputs(depth))
     results.enter_context(files)
+    if "window" in metadata:
+        files.set_window(Window(*metadata["window"]))
     for time, index in enumerate(times):
         pictures = [
             layers.result_values(picture, tuple(c if i == axis else n for i, n in enumerate(index)))
@@ -133,11 +135,15 @@ def _recipe(metadata: layers.PluginMetadata) -> Recipe:
 def _inputs(depth: Layer) -> dict[str, Any]:
     """Return where the planes of a result are from, and what its layers have in common."""
     metadata = layers.plugin_metadata(depth)
+    corner = np.zeros(2)  # of the results in the planes; `window` has it already
+    if "window" in metadata:
+        corner = np.array(metadata["window"])[[0, 2]] * depth.scale[-2:]
+        corner = depth.rotate[-2:, -2:] @ corner
     layer = {
         "prefix": "refined " if layers.role_of(depth).startswith("refined ") else "",
         "root": layers.stack_name_of(depth),
         "step": metadata.get("step", ""),
-        "translate": [float(v) for v in depth.translate[-2:]],
+        "translate": [float(v) for v in depth.translate[-2:] - corner],
     }
     computed = ("axes", "shape", "dtype", "channels")
     source = {k: v for k, v in metadata.get("input", {}).items() if k not in computed}
