@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from napari_dff import FocalStack, Recipe, all_in_focus, depth_from_focus
+from napari_dff.pipeline import focus_curve
 from napari_dff.registration import LazyAlignedStack
 from napari_dff.runtime.progress import Cancelled
 from napari_dff.runtime.windows import full_window
@@ -30,6 +31,13 @@ def test_the_rim_gets_its_depth_from_the_planes_that_have_data(drifting):
     assert result.valid[rim].all()
     assert in_focus.sum() > 0.2 * rim.sum()
     assert np.abs(result.refined.depth - drifting.depth)[in_focus].mean() < 0.3
+    estimate = result.estimate
+    for wanted in (in_focus, rim & ~in_focus):  # the focus curve of a pixel has the same result
+        pixel = tuple(np.argwhere(wanted)[len(np.argwhere(wanted)) // 2].tolist())
+        mask = {"plane_mask": aligned.plane_mask}
+        curve = focus_curve(result.stack, result.recipe, *pixel, **mask)
+        assert np.isfinite(curve.uncertainty) == np.isfinite(estimate.uncertainty[pixel])
+        np.testing.assert_allclose(curve.depth, estimate.depth[pixel], rtol=1e-4)
 
 
 def test_without_refinement_the_result_is_the_estimate(surface):

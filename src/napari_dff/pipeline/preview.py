@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_dff.curve.noise import Noise, detection_threshold, detection_z_score
 from napari_dff.curve.peak import PEAK_MODELS, evaluate_fitted_peak
-from napari_dff.curve.plane_mask import PlaneMaskReader
+from napari_dff.curve.plane_mask import PlaneMaskReader, has_enough_planes, is_peak_complete
 from napari_dff.curve.search import PREFERENCES, find_peaks, find_strongest_peaks
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
@@ -132,8 +132,17 @@ def measure_region(stack: FocalStack, recipe: Recipe, window: Window) -> np.ndar
     return _read_curves(stack, recipe, window, slice(None))[0]
 
 
-def focus_curve(stack: FocalStack, recipe: Recipe, row: int, column: int) -> FocusCurve:
+def focus_curve(
+    stack: FocalStack,
+    recipe: Recipe,
+    row: int,
+    column: int,
+    *,
+    plane_mask: PlaneMaskReader = lambda window: None,
+) -> FocusCurve:
     """Return the focus curve of one pixel, with its fitted peak and other detected peaks.
+
+    `plane_mask` is that of `LazyAlignedStack`, if the planes are aligned.
 
     Raises
     ------
@@ -146,13 +155,17 @@ def focus_curve(stack: FocalStack, recipe: Recipe, row: int, column: int) -> Foc
     pixel = Window(row, row + 1, column, column + 1)
     cell = pixel.expand(0, (height, width))
     used = find_used_planes(stack.planes)
-    curves, noise = _read_curves(stack, recipe, cell, used)
+    curves, noise, mask = _read_curves(stack, recipe, cell, used, plane_mask)
     curves = np.ascontiguousarray(curves[(..., *pixel.slices_in(cell))])
     noise = Noise(*(np.ascontiguousarray(part[pixel.slices_in(cell)]) for part in noise))
     z_score, positions = detection_z_score(len(curves)), stack.positions[used]
     model, preference = PEAK_MODELS[recipe.peak], PREFERENCES[recipe.prefer]
     peak = find_peaks(curves, positions, model, preference, *noise, z_score)
     plane, depth, uncertainty = (part[0, 0].item() for part in peak)
+    if mask is not None:
+        mask = np.ascontiguousarray(mask[(..., *pixel.slices_in(cell))])
+        complete = is_peak_complete(curves, mask, peak[0], noise.floor)
+        uncertainty = uncertainty if (has_enough_planes(mask) & complete).item() else np.inf
     others = find_strongest_peaks(curves, positions, *noise, z_score, MAX_OTHER_PEAKS)[0][:, 0, 0]
     spacing = float(np.abs(np.diff(positions)).mean())
     others = others[np.abs(others - depth) > spacing / 2]  # False for NaN
@@ -169,9 +182,19 @@ def focus_curve(stack: FocalStack, recipe: Recipe, row: int, column: int) -> Foc
 
 
 def _read_curves(
-    stack: FocalStack, recipe: Recipe, window: Window, used: np.ndarray | slice
-) -> tuple[np.ndarray, Noise]:
-    """Return curves and noise of one window in the used planes; only what is around it is read."""
+    stack: FocalStack,
+    recipe: Recipe,
+    window: Window,
+    used: np.ndarray | slice,
+    plane_mask: PlaneMaskReader = lambda window: None,
+) -> tuple[np.ndarray, Noise, np.ndarray | None]:
+    """Return curves, noise and plane mask of one window in the used planes.
+
+    Only what is around it is read.
+    """
     outer = window.expand(tile.focus_margin(recipe), tuple(stack.planes.shape[1:3]))
-    volume = tile.focus_volume(read_window(stack.planes, outer)[used], recipe, window, outer)
-    return volume.read(full_window(window.shape))
+    planes = read_window(stack.planes, outer)[used]
+    aligned = tile.AlignedStack(planes, stack.positions, plane_mask=plane_mask, used=used)
+    volume = tile.focus_volume(planes, recipe, window, outer, aligned.used_mask)
+    inner = full_window(window.shape)
+    return *volume.read(inner), volume.plane_mask(inner)

@@ -90,6 +90,17 @@ def at_index(values: np.ndarray, index: tuple[int, ...], trailing: int) -> np.nd
     return np.asarray(values[tuple(i if n > 1 else 0 for i, n in zip(index, shape, strict=False))])
 
 
+def transforms_of_aligned(layer: Layer, index: tuple[int, ...]) -> np.ndarray | None:
+    """Return the transforms (Z, 3, 3) of aligned planes; None if the planes have data everywhere.
+
+    As planes have that were not aligned, or that are cropped to their common area.
+    """
+    metadata = plugin_metadata(layer)
+    if role_of(layer) != "aligned" or "transforms" not in metadata or "window" in metadata:
+        return None
+    return at_index(np.asarray(metadata["transforms"]), index, 3)
+
+
 def result_values(layer: Layer, index: tuple[int, ...]) -> np.ndarray:
     """Return a result at an index along the leading axes: (Y, X[, 3]), or (Z, Y, X)."""
     values = layer.data

@@ -20,11 +20,10 @@ from napari_dff.widgets.app.geometry import index_in_view
 from napari_dff.widgets.app.layer_data import ResultLayer
 from napari_dff.widgets.app.layers import (
     METADATA_KEY,
-    at_index,
     plugin_metadata,
     require_stack,
     result_values,
-    role_of,
+    transforms_of_aligned,
 )
 from napari_dff.widgets.app.preview import Preview, PreviewRequest
 from napari_dff.widgets.app.runs import RunControls, RunLayers
@@ -93,10 +92,9 @@ class StepWidget(StepForm):
     def input_arrays(self, source: Image, layers: dict[str, Layer], index: Index) -> Arrays:
         """Return the data of these layers for one stack; in the main thread."""
         arrays = {role: result_values(layer, index) for role, layer in layers.items()}
-        metadata = plugin_metadata(source)
-        # In a window all planes have data.
-        if role_of(source) == "aligned" and "transforms" in metadata and "window" not in metadata:
-            arrays["transforms"] = at_index(np.asarray(metadata["transforms"]), index, 3)
+        transforms = transforms_of_aligned(source, index)
+        if transforms is not None:
+            arrays["transforms"] = transforms
         return arrays
 
     def compute(self, inputs: RunInput, progress: Progress) -> Any:

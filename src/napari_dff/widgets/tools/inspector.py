@@ -12,6 +12,7 @@ from napari.viewer import Viewer
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.units import depth_unit_symbol
 from napari_dff.pipeline.preview import FocusCurve, focus_curve
+from napari_dff.registration import LazyAlignedStack
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.axes import stack_in_view
 from napari_dff.widgets.app.canvas import COLOURS, Canvas
@@ -59,11 +60,16 @@ class InspectorWidget(TaskWidget):
             return
         try:
             stack, recipe = stack_in_view(self._viewer, source), self._recipe(source)
+            index = index_in_view(self._viewer, source)
+            transforms = layers.transforms_of_aligned(source, index)
         except ValueError as error:
             self.show_status(str(error))
             return
+        settings: dict[str, Any] = {}
+        if transforms is not None:
+            settings["plane_mask"] = LazyAlignedStack(stack.planes, transforms).plane_mask
         self.start_task(
-            lambda _: focus_curve(stack, recipe, *pixel),
+            lambda _: focus_curve(stack, recipe, *pixel, **settings),
             lambda curve: self._show(source, pixel, curve, add),
             quiet=True,
         )
