@@ -98,6 +98,31 @@ def test_capture_times_that_contradict_counters_are_followed(tmp_path):
         assert numbers(tmp_path) == [60, 40, 20, 0]
 
 
+def tiff_of_camera(path: Path, pixels: np.ndarray, time: str) -> None:
+    """Write a TIFF with capture time and f-number in its EXIF directory."""
+    tifffile.imwrite(path, pixels, metadata=None, extratags=[(65000, 4, 1, 0, True)])
+    content = bytearray(path.read_bytes())
+    start = len(content)
+    entry = content.index(struct.pack("<HHI", 65000, 4, 1))  # becomes the tag ExifTag
+    content[entry : entry + 12] = struct.pack("<HHII", 34665, 4, 1, start)
+    text = start + 2 + 2 * 12 + 4
+    entries = struct.pack("<HHII", 33437, 5, 1, text + 20) + struct.pack(
+        "<HHII", 36867, 2, 20, text
+    )
+    content += struct.pack("<H", 2) + entries + bytes(4) + time.encode() + b"\0"
+    path.write_bytes(content + struct.pack("<II", 28, 10))
+
+
+def test_capture_times_of_tiff_are_read(tmp_path):
+    for i in range(3):
+        frame = np.full((8, 16), i, np.uint8)
+        tiff_of_camera(tmp_path / f"{i}.tif", frame, f"2024:05:01 10:00:0{5 - i}")
+    with pytest.warns(UserWarning, match="capture time"):
+        (acquisition,) = read_acquisitions(tmp_path)
+    np.testing.assert_array_equal(acquisition.data[0, 0, :, 0, 0], [2, 1, 0])
+    assert acquisition.exif["FNumber"] == 2.8
+
+
 def test_capture_times_do_not_change_positions_or_equal_times(tmp_path):
     (tmp_path / "positions").mkdir()
     (tmp_path / "equal").mkdir()

@@ -138,6 +138,14 @@ def test_the_frames_of_one_stack_can_be_listed(tmp_path):
     assert set(paths) <= set(acquisition.files)
 
 
+def test_messages_name_the_folder_in_which_the_command_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [path.name for path in write(tmp_path, "0.png", "1.png", "2.png")]
+    for path in (names, "."):
+        with pytest.warns(UserWarning, match=f"^{tmp_path.name} has no pixel size"):
+            read_stack(path, spacing=1)
+
+
 def test_several_stacks_are_refused_with_a_hint(tmp_path):
     (tmp_path / "a").mkdir()
     paths = write(tmp_path / "a", "0.png", "1.png", "2.png")

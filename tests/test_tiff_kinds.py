@@ -167,6 +167,8 @@ def test_imagej_calibration(lines, expected, tmp_path):
 def test_imagej_takes_the_unit_of_the_resolution(tmp_path):
     stack = read_stack(imagej(tmp_path / "a.tif", "spacing=0.1\n", resolutionunit=3))
     assert (stack.unit, stack.pixel_size) == ("centimeter", (0.1, 0.1))
+    path = imagej(tmp_path / "b.tif", "", resolution=(300, 300), resolutionunit=2)
+    assert read_stack(path).unit == "pixel"  # of print; nothing is known of the planes
     path = imagej(tmp_path / "b.tif", "", resolution=(72, 72), resolutionunit=2)
     assert (read_stack(path).unit, read_stack(path).pixel_size) == ("pixel", (1.0, 1.0))
 

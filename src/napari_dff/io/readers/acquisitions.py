@@ -129,6 +129,7 @@ def read_stack(
 def _as_paths(path: Paths) -> list[Path]:
     """Return one or more paths; ValueError if there are none."""
     paths = [Path(path)] if isinstance(path, str | os.PathLike) else list(map(Path, path))
+    paths = [each if each.name else each.absolute() for each in paths]  # "." has no name
     if not paths:
         raise ValueError("path must be a file, a folder or the frames of a stack, got none")
     return paths
@@ -139,7 +140,7 @@ def _read_all(
 ) -> tuple[Acquisition, ...]:
     """Return all positions; warn, at the call of the public function, if content is doubtful."""
     letters = None if axes is None else check_axes(axes)
-    path = paths[0] if len(paths) == 1 else paths[0].parent
+    path = paths[0] if len(paths) == 1 else paths[0].absolute().parent
     sources = _sources(path) if len(paths) == 1 else _sources_of_frames(paths)
     acquisitions = make_acquisitions(sources, letters)
     if not acquisitions:

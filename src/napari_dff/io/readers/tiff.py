@@ -1,6 +1,7 @@
 """TIFF: multi-page files, ImageJ hyperstacks, OME-TIFF in one or several files."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from napari_dff.io.readers.tiff_opening import open_tiff
 from napari_dff.io.readers.tiff_series import MULTI_FILE_KINDS, series_pixels
 
 TIFF_SUFFIXES = {".tif", ".tiff", ".btf", ".tf2", ".tf8", ".stk", ".lsm"}
+MMSTACK_NAME = re.compile(r"_MMStack(_[\w-]*)?\.ome\.tiff?$")
 TIFF_AXES = "TCZYXS"  # letters with the same meaning in tifffile
 UNNAMED_AXES = "IQ"
 
@@ -39,7 +41,7 @@ def find_dataset(folder: Path) -> Path | None:
     """Return the first file of an NDTiff or MMStack dataset in a folder; None if it holds none."""
     files = natural_sorted(str(path) for path in folder.iterdir() if path.suffix in TIFF_SUFFIXES)
     if not (folder / "NDTiff.index").is_file():
-        files = [file for file in files if "_MMStack" in Path(file).name]
+        files = [file for file in files if MMSTACK_NAME.search(file)]
     return Path(files[0]) if files else None
 
 

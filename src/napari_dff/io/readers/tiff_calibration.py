@@ -69,7 +69,9 @@ def _describe_imagej(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) ->
     is_stack = any(
         name in "ZI" and n > 1 for name, n in zip(series.axes, series.shape, strict=True)
     )
-    spacing = metadata.get("spacing", 1.0 if is_stack else None)
+    is_of_tiff = unit is None and sizes[1].unit is not None  # perhaps of print, not of planes
+    default = 1.0 if is_stack and not is_of_tiff else None
+    spacing = metadata.get("spacing", default)
     z = Length(spacing, metadata.get("zunit", unit) or sizes[1].unit)
     return TiffDescription(make_calibration(z, *sizes), _imagej_labels(metadata))
 
