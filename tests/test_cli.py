@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -251,3 +252,15 @@ def test_a_reader_that_ends_early_gets_no_traceback(arguments):
     process = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True)
     os.close(write_end)
     assert (process.returncode, process.stderr) == (141, "")
+
+
+def test_commands_and_links_of_the_readme_hold_in_any_clone():
+    folder = Path(__file__).parents[1]
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    (stack,) = re.findall(r"napari-dff run (\S+\.ome\.tif)", text)
+    parts = [folder / part for part in (Path(stack), *Path(stack).parents)]
+    assert parts[0].is_file()
+    assert not any(part.is_symlink() for part in parts)
+    links = re.findall(r"\]\((.*?)\)", text)
+    assert links
+    assert all(link.startswith("https://") for link in links)

@@ -125,6 +125,18 @@ def test_ome_metadata_that_are_cut_off_are_reported(tmp_path):
     assert "the OME metadata of b.ome.tif is not well-formed" in warning_of(path)
 
 
+@pytest.mark.parametrize("words", ['Name="A & B"', 'Name="A\x02"'])
+def test_ome_metadata_with_stray_characters_are_repaired(words, tmp_path):
+    with tifffile.TiffFile(ome(tmp_path / "a.ome.tif")) as tif:
+        text = tif.ome_metadata.replace('Name="Image0"', words)
+    assert words in text
+    path = plain(tmp_path / "b.ome.tif", description=text.encode(), metadata=None)
+    with pytest.warns(UserWarning, match=r"is not well-formed .* is used without what is not XML"):
+        stack = read_stack(path)
+    np.testing.assert_array_equal(stack.planes, PLANES)
+    np.testing.assert_allclose(stack.positions, 2.0 * np.arange(5))
+
+
 @pytest.mark.parametrize("planar", ["contig", "separate"])
 def test_cmyk_of_tiles_or_separate_planes(planar, tmp_path):
     inks = np.random.default_rng(3).integers(0, 255, (3, 32, 48, 4), dtype=np.uint8)

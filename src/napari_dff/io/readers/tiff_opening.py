@@ -14,7 +14,7 @@ import numpy as np
 import tifffile
 from tifffile.tifffile import read_ndtiff_index
 
-from napari_dff.io.readers.axes import StackError
+from napari_dff.io.readers.axes import StackError, reason
 
 REQUIRED_TAGS = "25[6-9]|270|273|27[7-9]|317|32[2-5]|339"  # for pixels and lengths
 FATAL_LOG = re.compile(rf"TiffPages |TiffTag ({REQUIRED_TAGS}) |missing data offset")  # of tifffile
@@ -24,6 +24,8 @@ HARMLESS_LOG = re.compile(
     r"|julianday=|STK Datetime"
 )
 MICROMANAGER_AXES = ("Channels", "Slices", "Frames", "Positions")  # in its order
+STRAY_AMPERSAND = re.compile(r"&(?!#?\w+;)")
+CONTROL_CHARACTER = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f]")
 OME_START = re.compile(r"<(\w+:)?OME\s")
 MAX_PLANES = 10_000_000  # more is treated as damaged metadata
 
@@ -41,11 +43,18 @@ def open_tiff(
     collector = _LogCollector()
     tifffile.logger().addHandler(collector)
     try:
-        with tifffile.TiffFile(path) as tif:
+        with contextlib.ExitStack() as stack:
+            tif = stack.enter_context(tifffile.TiffFile(path))
             _check_page_loop(path, tif)
             _check_micromanager(path, tif)
             _check_lsm(path, tif)
-            yield tif, _parse_ome(path, tif, messages)
+            root = _parse_ome(path, tif, messages)
+            if root is None and (text := _repaired_ome(tif)):
+                tif = stack.enter_context(tifffile.TiffFile(path, omexml=text))
+                root = _parse_ome(path, tif, messages)
+                hint = "it is used without what is not XML; check it with napari-dff info"
+                messages[0] = f"{messages[0].rpartition(': ')[0]}: {hint}"
+            yield tif, root
     finally:
         tifffile.logger().removeHandler(collector)
         fatal = next(filter(FATAL_LOG.search, collector.messages), None)
@@ -84,7 +93,8 @@ def _parse_ome(
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         hint = "its pages are taken as planes without calibration; give --axes and --spacing"
-        messages.append(f"the OME metadata of {path.name} is not well-formed ({error}): {hint}")
+        problem = f"the OME metadata of {path.name} is not well-formed ({reason(error)})"
+        messages.insert(0, f"{problem}: {hint}")
         return None
     for element in root.iter():
         planes = math.prod(int(element.get(f"Size{axis}", 1)) for axis in "TCZ")
@@ -96,6 +106,20 @@ def _parse_ome(
         if element.tag.endswith("UUID") and element.text != root.get("UUID"):
             _check_file_name(path, element.get("FileName", ""))
     return root
+
+
+def _repaired_ome(tif: tifffile.TiffFile) -> str:
+    """Return OME metadata without what is not XML, "" if they are well-formed or beyond repair.
+
+    Programs write names with an ampersand, and control characters, as they are.
+    """
+    text = tif.ome_metadata or ""
+    repaired = CONTROL_CHARACTER.sub("", STRAY_AMPERSAND.sub("&amp;", text))
+    try:
+        ElementTree.fromstring(repaired)
+    except ElementTree.ParseError:
+        return ""
+    return repaired if repaired != text else ""
 
 
 class _LogCollector(logging.Handler):
