@@ -27,7 +27,7 @@ from napari_dff.io import (
 )
 from napari_dff.io.file_checks import compute_digest
 from napari_dff.io.writers.figure import preview_figure
-from napari_dff.io.writers.result_files import Thumbnail
+from napari_dff.io.writers.thumbnail import Thumbnail
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.runtime.windows import Window, full_window
