@@ -61,6 +61,12 @@ def test_fluorescence_that_differs_between_planes_is_kept():
     assert drift_of(planes.astype(np.uint16)) == 0
 
 
+def test_planes_as_small_as_the_blur_show_no_drift(rng):
+    for shape in ((20, 37), (40, 40), (16, 300)):
+        planes = rng.integers(0, 255, (4, *shape)).astype(np.uint8)
+        assert drift_of(with_gains(planes, [1, 0.8, 0.9, 1])) == 0
+
+
 def test_saturated_and_dark_pixels_do_not_count(steady):
     planes = with_gains(steady, np.linspace(1.4, 1, 10))
     planes[:, :60] = 65535

@@ -77,6 +77,8 @@ def measure_light(
     area = (rows[:, None] * AREAS + columns)[valid][::step]
     black = ~(np.median(levels, axis=1) > 0).all(axis=1)
     usable = _usable(levels[~black], slopes[~black], area, np.dtype(planes.dtype))
+    if min(valid.shape) < AREAS * blur:  # areas would have the same light
+        usable[:] = False
     return Light(levels, usable, area, black)
 
 
