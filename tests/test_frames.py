@@ -199,6 +199,14 @@ def test_wells_have_their_names(tmp_path):
             [f"x_{c}_z{z}" for c in ("DAPI", "GFP") for z in range(3)][:-1],
             "several frames of one z",
         ),
+        (
+            [f"x_{c}_{z}" for c in ("DAPI", "GFP") for z in range(3)][:-1],
+            "combinations are missing",
+        ),
+        (
+            [f"Stack {s}_Frame {z}" for s in (1, 2) for z in range(4)][:-1],
+            "combinations are missing",
+        ),
         ([f"img_ch{c}" for c in range(3)], "C 3, .* none of which is the focus axis"),
     ],
 )
@@ -206,6 +214,15 @@ def test_names_that_vary_in_unclear_parts_are_refused(names, message, tmp_path):
     write(tmp_path, names)
     with pytest.raises(StackError, match=message):
         read_acquisitions(tmp_path)
+
+
+def test_two_counters_that_are_no_grid_are_reported(tmp_path):
+    write(tmp_path, [f"{stack}_{z}" for stack in (1, 2) for z in range(4)][:-1])
+    message = (
+        "vary in number 1 1…2 and number 2 0…3, and are taken as one stack: if they are several"
+    )
+    assert message in only_warning(tmp_path)
+    assert order("12_30", "12_59", "13_00", "13_30") == ["12_30", "12_59", "13_00", "13_30"]
 
 
 def test_axes_of_names_can_be_named(tmp_path):

@@ -197,7 +197,11 @@ def test_negative_distances_are_falling_positions(tmp_path):
 @pytest.mark.parametrize(("unit", "size"), [("dm", 1e-5), ("in", 1 / 25400), ("thou", 1 / 25.4)])
 def test_other_units_of_ome_are_converted(unit, size, tmp_path):
     path = ome(tmp_path / "a.ome.tif", PhysicalSizeZ=size, PhysicalSizeZUnit=unit)
-    np.testing.assert_allclose(read_stack(path).positions, np.arange(5), rtol=1e-6)
+    with pytest.warns(
+        UserWarning, match=rf"the distance of planes is .* {unit}, read as 1 µm; give"
+    ):
+        stack = read_stack(path)
+    np.testing.assert_allclose(stack.positions, np.arange(5), rtol=1e-6)
 
 
 def test_units_in_other_spellings():

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from napari_dff.model.units import conversion_factor, metric_unit, unit_symbol
+from napari_dff.model.units import conversion_factor, metric_unit, normalize_unit, unit_symbol
 
 MAX_STEP_RATIO = 1.5  # of the positions of planes and their distance; beyond, one is wrong
 UNCALIBRATED_UNITS = ("None", "", "pixel", "pixels", "reference frame")  # as written in files
@@ -118,6 +118,10 @@ def make_calibration(
     step, height, width = (length.convert(unit) for length in (z, y, x))
     if unit is None or height is None or width is None:
         return Calibration(warning=warning)
+    if step is not None and normalize_unit(z.unit) is None and z.unit != x.unit:
+        length = f"{z.size} {z.unit}, read as {step:g} {unit_symbol(unit)}"
+        hint = "give --spacing if that is wrong"
+        warning = warning or f"the distance of planes is {length}; {hint}"
     if step is not None:
         start *= Length(1.0, z.unit).convert(unit) or 1.0
     measured = None

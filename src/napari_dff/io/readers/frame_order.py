@@ -1,7 +1,9 @@
 """Axes and order of the frames of a folder, from their names and capture times."""
 
+import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,12 +54,30 @@ def arrange_frames(folder: str, paths: Sequence[Path]) -> FrameGrid:
     if unknown := _unknown_axes(columns):
         names = {column.axis or column.span: [column] for column in unknown}
         return _grid(folder, paths, names, [])
+    grid = _single_axis(paths, columns)
+    problem = _problem_of_parts(columns)
+    if not problem:
+        return grid
+    parts = _join([column.span for column in columns])
+    message = f"the {len(paths)} frames of {folder} vary in {parts}, {problem}"
+    if "one stack" in problem:
+        return dataclasses.replace(grid, warnings=(*grid.warnings, message))
+    raise StackError(message)
+
+
+def _problem_of_parts(columns: Sequence[Column]) -> str:
+    """Return why names that vary in several parts may be of several stacks; "" if they are not."""
+    hint = "put each stack in a folder of its own"
     planes = [column for column in columns if column.axis == "Z"]
-    if planes and len(set(_keys(planes))) < len(paths):
-        parts = f"vary in {_join([column.span for column in columns])}"
-        problem = f"the {len(paths)} frames of {folder} {parts}, with several frames of one"
-        raise StackError(f"{problem} {planes[0].label}: put each stack in a folder of its own")
-    return _single_axis(paths, columns)
+    if planes and len(set(_keys(planes))) < len(planes[0].values):
+        return f"with several frames of one {planes[0].label}: {hint}"
+    if planes or len(columns) < 2 or any(column.is_unique for column in columns):
+        return ""
+    if any(isinstance(c.values[0], str) or not c.label.startswith("number") for c in columns[1:]):
+        return f"and some combinations are missing: {hint}"
+    if all(re.fullmatch("[0-5][0-9]", text) for column in columns for text in column.texts):
+        return ""  # hours, minutes, seconds
+    return f"and are taken as one stack: if they are several, {hint}"
 
 
 def _single_axis(paths: list[Path], columns: Sequence[Column]) -> FrameGrid:
