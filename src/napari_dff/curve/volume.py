@@ -58,7 +58,10 @@ class LazyFocusVolume:
         noise = compute_noise(samples, NOISE_SIGMA_PX / step)
         if step > 1:
             size = tuple(step * n for n in noise.floor.shape[::-1])
-            noise = Noise(*(cv2.resize(part, size) for part in noise))
+            maximum = np.maximum(curves.max(axis=0), TINY)  # the unit differs between curves
+            relative = noise.floor / maximum[::step, ::step]
+            relative, fluctuation = (cv2.resize(p, size) for p in (relative, noise.fluctuation))
+            noise = Noise(relative[: outer.shape[0], : outer.shape[1]] * maximum, fluctuation)
         if mask is not None:
             height, width = outer.shape
             np.copyto(curves, noise.floor[:height, :width], where=~mask)

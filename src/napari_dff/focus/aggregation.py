@@ -39,10 +39,11 @@ def fixed_windows(operator: SampledOperator, window: Window) -> np.ndarray:
 def balanced_windows(operator: SampledOperator, window: Window) -> np.ndarray:
     """Return the measure averaged over windows whose focus energy is centred on their pixel."""
     outer = window.expand(balanced_radius(operator), operator.shape)
-    volume, _ = balance(operator(outer), operator.variance())
-    maximum = _normalize_curves(volume)
+    volume, contrast = operator.equalized(outer)
+    volume, _ = balance(volume, operator.variance())
+    _normalize_curves(volume)
     volume = upsample(volume, operator.step(), window, outer)
-    volume *= upsample(maximum[None], operator.step(), window, outer)
+    volume *= upsample(contrast[None], operator.step(), window, outer)
     return volume
 
 
@@ -66,11 +67,13 @@ def adaptive_windows(operator: SampledOperator, window: Window) -> np.ndarray:
     for scale, max_moment in zip(SCALES, MAX_MOMENTS, strict=True):
         step, variance = operator.step(scale), operator.variance(scale)
         outer = window.expand(balanced_radius(operator, scale) + NOISE_RADIUS_PX, operator.shape)
-        volume, moment = balance(operator(outer, scale), variance)
-        maps = np.stack([_normalize_curves(volume), moment <= max_moment]).astype(np.float32)
-        maximum, textured = upsample(maps, step, window, outer)
+        volume, contrast = operator.equalized(outer, scale)
+        volume, moment = balance(volume, variance)
+        _normalize_curves(volume)
+        maps = np.stack([contrast, moment <= max_moment]).astype(np.float32)
+        contrast, textured = upsample(maps, step, window, outer)
         if scale == SCALES[0]:
-            unit = maximum * (maximum > 2 * TINY)
+            unit = contrast * (contrast > 2 * TINY)
         # The blocks start at the corner of `outer`, which lies on the grid of windows.
         block = 2 if variance >= MIN_SMOOTH_VARIANCE and 2 * step <= GRID_PX else 1
         uncertainty = _peak_uncertainty(volume, block, step, operator.noise_fluctuation())
@@ -123,11 +126,9 @@ def balanced_radius(operator: SampledOperator, scale: int = 1) -> int:
     return operator.step(scale) * (samples + 2 * SPLINE_RADIUS)
 
 
-def _normalize_curves(volume: np.ndarray) -> np.ndarray:
-    """Divide every curve by its maximum, in place; return the maxima."""
-    maximum = np.maximum(volume.max(axis=0), TINY)
-    volume /= maximum
-    return maximum
+def _normalize_curves(volume: np.ndarray) -> None:
+    """Divide every curve by its maximum, in place."""
+    volume /= np.maximum(volume.max(axis=0), TINY)
 
 
 def _flatten(volume: np.ndarray) -> np.ndarray:

@@ -9,7 +9,8 @@ from napari_dff.curve.noise import TINY
 from napari_dff.curve.search import argmax_in_row
 from napari_dff.runtime.jit import kernel
 
-MAX_SHIFT_SIGMAS = 1.5  # standard deviations of the window by which it may be shifted
+MAX_SHIFT_SIGMAS = 2.0  # standard deviations of the window by which it may be shifted
+SHIFT_GAIN = 1.5  # factor of the shift; at outlines, defocused light hides the full distance
 FIXED_POINT_ITERATIONS = 3
 MAX_RATIO = np.float32(1e6)  # of the measure at neighbours; larger only beside a measure of 0
 
@@ -50,6 +51,7 @@ def _centroids(volume, variance):  # type: ignore[no-untyped-def]
     _, height, width = volume.shape
     offsets = np.empty((height, width, 2), np.float32)
     moment = np.empty((height, width), np.float32)
+    gain = np.float32(SHIFT_GAIN) * variance
     max_length = np.float32(MAX_SHIFT_SIGMAS) * np.sqrt(variance)
     best = np.empty(width, np.int32)
     for y in range(height):
@@ -66,7 +68,7 @@ def _centroids(volume, variance):  # type: ignore[no-untyped-def]
             total = plane[above if y > 0 else 1, x] + plane[below if y < height - 1 else y - 1, x]
             total += plane[y, left if x > 0 else 1] + plane[y, right if x < width - 1 else x - 1]
             moment[y, x] = 1 + variance / 2 * (total / (plane[y, x] + TINY) - 4)
-            down, across = variance * down, variance * across
+            down, across = gain * down, gain * across
             length = np.sqrt(down * down + across * across)
             scale = min(1.0, max_length / max(length, 1e-12))
             offsets[y, x, 0], offsets[y, x, 1] = scale * down, scale * across

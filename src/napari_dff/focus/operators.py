@@ -33,6 +33,11 @@ from napari_dff.model.recipe import Operator
 
 MIN_RELATIVE_GREY = np.float32(0.01)  # of its surroundings: the value of a black pixel in a ratio
 TWO_WINDOWS = ("helmli", "third_moment", "vollath")  # operators that average over the window twice
+NOT_MEANS = (  # of a measure of single pixels over the window: it cannot be divided into windows
+    *TWO_WINDOWS,
+    *("laplacian_variance", "tenengrad_variance", "wavelet_variance", "wavelet_ratio"),
+    *("variance", "normalised_variance", "dct_reduced"),
+)
 
 Image = np.ndarray  # (Y, X) float32
 Measure = Callable[[Image, float, float, int], Image]

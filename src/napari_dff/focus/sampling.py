@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from napari_dff.curve.noise import EXPECTED_FLUCTUATION
-from napari_dff.focus.operators import OPERATORS, operator_radius
+from napari_dff.curve.noise import EXPECTED_FLUCTUATION, TINY
+from napari_dff.focus.filters import gaussian_blur
+from napari_dff.focus.operators import NOT_MEANS, OPERATORS, operator_radius
 from napari_dff.imaging.images import block_means, luminance, read_plane
 from napari_dff.model.recipe import Operator
 from napari_dff.runtime.windows import GRID_PX, Window
 
 MIN_SAMPLE_VARIANCE = 1.6  # samples², least variance of an averaging window when it is sampled
 SPLINE_VARIANCE = 1 / 3  # samples², of the cubic B-spline that upsamples
+CONTRAST_WINDOW_PX = 3.0  # width of the window, in pixels of the scale, that contrast is taken from
+EQUALIZATION = 0.7  # power of the contrast that the measure is divided by
+NOISE_CONTRAST = 2.0  # mean measures around, added to the contrast: noise is not equalized
 
 # Scales and steps
 # ----------------
@@ -23,6 +27,13 @@ SPLINE_VARIANCE = 1 / 3  # samples², of the cubic B-spline that upsamples
 # wide window is smooth: it is computed at every `step`-th pixel only, and upsampled by cubic
 # B-splines. The variance that this averaging and upsampling add is subtracted from `sigma`² and
 # from the variance of the window. docs/methods.md, "Sampling of the focus measure".
+#
+# Equalization of contrast
+# ------------------------
+# A strong outline outweighs weak texture of another depth in the same window. So the measure E in
+# a narrow window is averaged with the weight (M + `NOISE_CONTRAST` · B)^-`EQUALIZATION`, where M is
+# its maximum over the planes, and B its mean over the planes and the window.
+# docs/methods.md, "Equalization of contrast".
 
 
 @dataclass(frozen=True)
@@ -60,14 +71,47 @@ class SampledOperator:
 
     def __call__(self, window: Window, scale: int = 1) -> np.ndarray:
         """Return the measure in `window`: (Z, Y / step, X / step) float32, at least 0."""
-        compute, step = OPERATORS[self.operator], self.step(scale)
-        sigma = sqrt(max(self.sigma**2 - (1 - scale**-2) / 12, 0.0))
-        width = sqrt(12 * self.variance(scale) * (step / scale) ** 2 + 1)
-        outer = window.expand(scale * operator_radius(self.operator, sigma, width), self.shape)
-        inner = tuple(slice(s.start // step, -(-s.stop // step)) for s in window.slices_in(outer))
-        shape = (self.planes.shape[0], *(s.stop - s.start for s in inner))
-        out = np.empty(shape, np.float32)
+        outer, inner = self._extent(window, scale)
+        return self._measure(outer, scale, self._width(scale))[(..., *inner)]
+
+    def equalized(self, window: Window, scale: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Return the measure with equalized contrast, and its maximum without, (Z, …), (…)."""
+        outer, inner = self._extent(window, scale)
+        width, step = self._width(scale), self.step(scale) // scale
+        narrow = max(CONTRAST_WINDOW_PX, float(step))
+        if self.operator in NOT_MEANS or width <= narrow:
+            volume = self._measure(outer, scale, width)[(..., *inner)]
+            return np.ascontiguousarray(volume), volume.max(axis=0)
+        blur = sqrt((width**2 - narrow**2) / 12) / step
+        volume = self._measure(outer, scale, narrow)
+        contrast = volume.max(axis=0)
+        background = gaussian_blur(volume.mean(axis=0), blur)
+        weight = (contrast + np.float32(NOISE_CONTRAST) * background + TINY) ** -EQUALIZATION
+        for plane in volume:
+            plane[:] = gaussian_blur(plane * weight, blur)
+        volume = np.ascontiguousarray(volume[(..., *inner)])
+        return volume, gaussian_blur(contrast, blur)[inner]
+
+    def _width(self, scale: int) -> float:
+        """Return the width of the window in pixels of the scale, without the spline's part."""
+        return sqrt(12 * self.variance(scale) * (self.step(scale) / scale) ** 2 + 1)
+
+    def _sigma(self, scale: int) -> float:
+        return sqrt(max(self.sigma**2 - (1 - scale**-2) / 12, 0.0))
+
+    def _extent(self, window: Window, scale: int) -> tuple[Window, tuple[slice, slice]]:
+        """Return the window of pixels that `window` depends on, and where its samples lie in it."""
+        radius = operator_radius(self.operator, self._sigma(scale), self._width(scale))
+        outer, step = window.expand(scale * radius, self.shape), self.step(scale)
+        rows, columns = (slice(s.start // step, -(-s.stop // step)) for s in window.slices_in(outer))
+        return outer, (rows, columns)
+
+    def _measure(self, window: Window, scale: int, width: float) -> np.ndarray:
+        """Return the samples of the measure over windows of `width` pixels of the scale."""
+        compute, step, sigma = OPERATORS[self.operator], self.step(scale), self._sigma(scale)
+        shape = (-(-n // step) for n in window.shape)
+        out = np.empty((self.planes.shape[0], *shape), np.float32)
         for k, samples in enumerate(out):
-            plane = block_means(luminance(read_plane(self.planes, k, outer.slices)), scale)
-            np.maximum(compute(plane, sigma, width, step // scale)[inner], 0, out=samples)
+            plane = block_means(luminance(read_plane(self.planes, k, window.slices)), scale)
+            np.maximum(compute(plane, sigma, width, step // scale), 0, out=samples)
         return out

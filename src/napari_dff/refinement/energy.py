@@ -15,18 +15,23 @@ from collections.abc import Callable
 
 import numpy as np
 
+import cv2
+
 from napari_dff.curve.peak import CURVE_PEAK, locate_peak
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.refinement.context import RefinementContext
 from napari_dff.runtime.jit import kernel
 from napari_dff.runtime.windows import full_window
 
+PLANES_PER_EROSION = 256  # OpenCV takes up to 512 channels
 COST_SCALE = 100  # integer cost of 1 unit of -ln(likelihood)
 MAX_DATA_COST = 6.0  # units of -ln(likelihood)
 MODEL_ERROR_LN = 0.1  # standard deviation of ln(focus measure) between planes, without noise
 MAX_STEP_PLANES = 4  # a larger step between neighbours costs no more; `trws` is written for 4
 EDGE_CONTRAST = 0.05  # share of the guide's range: a step of this size lets depth jump
 MIN_SIMILARITY = 0.1  # of neighbours across the strongest edge of the guide
+NEIGHBOUR_RADIUS_PX = 4  # of the square in which the planes of other pixels are likely, too
+NEIGHBOUR_COST = 0.5  # units of -ln(likelihood): of a plane that only another pixel supports
 HARD_CONSTRAINT_COST = 1_000_000  # more than the data term and all neighbours together
 Solver = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # cost, right, down → labels
 
@@ -38,6 +43,7 @@ def choose_planes(
     curves, noise = context.volume.read(full_window(estimate.depth.shape))
     in_focus = np.isfinite(estimate.uncertainty) & active
     cost = data_term(curves, estimate.index, in_focus, *noise)
+    limit_by_neighbours(cost, in_focus)
     if context.hint_field is not None:
         target, influence = context.hint_field
         weight = np.float32(COST_SCALE * context.smoothness)
@@ -66,6 +72,20 @@ def data_term(focus, index, in_focus, floor, fluctuation):  # type: ignore[no-un
                 surprise = drop**2 / 2 / (peak_variance + variance + MODEL_ERROR_LN**2)
                 cost[y, x, k] = np.int32(COST_SCALE * min(surprise, MAX_DATA_COST))
     return cost
+
+
+def limit_by_neighbours(cost: np.ndarray, in_focus: np.ndarray) -> None:
+    """Limit the data term to the least one of the pixels nearby plus `NEIGHBOUR_COST`, in place.
+
+    A window beside the outline of a near object measures the object. So a pixel may as well have
+    the plane of a pixel nearby, and edges of the guide decide where depth jumps.
+    """
+    square = np.ones((2 * NEIGHBOUR_RADIUS_PX + 1,) * 2, np.uint8)
+    highest, more = round(COST_SCALE * MAX_DATA_COST), round(COST_SCALE * NEIGHBOUR_COST)
+    for first in range(0, cost.shape[2], PLANES_PER_EROSION):
+        part = cost[..., first : first + PLANES_PER_EROSION]
+        supported = np.where(in_focus[..., None], part, highest).astype(np.int16)
+        np.minimum(part, np.atleast_3d(cv2.erode(supported, square)) + more, out=part)
 
 
 # With influence a and hinted plane h, the cost of plane k becomes
