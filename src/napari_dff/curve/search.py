@@ -17,6 +17,9 @@ from napari_dff.runtime.jit import inline_kernel, kernel
 HIGHEST_PEAK, FIRST_PEAK, LAST_PEAK = 0, 1, -1  # the last two are also directions of search
 PREFERENCES: dict[Prefer, int] = {"sharpest": HIGHEST_PEAK, "first": FIRST_PEAK, "last": LAST_PEAK}
 MIN_PEAK_SHARE = 0.05  # of the highest peak: lower ones are not taken as the first or last peak
+MIN_OTHER_PEAK = 0.4  # of the chosen peak: lower ones are not considered
+SEPARATING_DIP = 0.7  # of the lower of two peaks
+OTHER_PEAK_LN = 0.3  # standard deviation of ln of the ratio of two peaks of the same surface
 DIP_FLUCTUATIONS = 3  # depth of the dip that separates two peaks, in fluctuations
 
 
@@ -65,6 +68,40 @@ def peak_breadth(focus, index, floor):  # type: ignore[no-untyped-def]
             while last < count - 1 and focus[last + 1, y, x] > peak / 2:
                 last += 1
             out[y, x] = (last - first + 1) * np.sqrt(floor[y, x] / peak)
+    return out
+
+
+# Other peaks of a curve may be the surface. A peak of drop d = ln(F / F_k) below the chosen one has
+# the likelihood p = exp(-d² / 2 s²), s = `OTHER_PEAK_LN`, relative to it. A normal distribution at
+# the chosen peak with the same second moment has the variance Σ p (z_k - z)² / (1 + Σ p).
+@kernel
+def other_peaks_deviation(focus, positions, index):  # type: ignore[no-untyped-def]
+    """Return the standard deviation due to other peaks than the one at plane `index`, (Y, X).
+
+    float32, in the unit of `positions`. Dips to less than `SEPARATING_DIP` separate the peaks.
+    """
+    count, height, width = focus.shape
+    out = np.zeros((height, width), np.float32)
+    for y in range(height):
+        for x in range(width):
+            chosen = int(index[y, x])
+            peak, total, square = focus[chosen, y, x], 0.0, 0.0
+            for direction in (-1, 1):
+                lowest, top, k = peak, np.float32(0), chosen + direction
+                while 0 <= k < count:
+                    value = focus[k, y, x]
+                    lowest = min(lowest, value)
+                    following = focus[k + direction, y, x] if 0 <= k + direction < count else 0
+                    is_peak = value > MIN_OTHER_PEAK * peak and value >= following
+                    if is_peak and value > top and lowest < SEPARATING_DIP * value:
+                        drop = np.log(peak / value)
+                        p = np.exp(-(drop**2) / (2 * OTHER_PEAK_LN**2))
+                        total += p
+                        square += p * (positions[k] - positions[chosen]) ** 2
+                        top = value
+                    k += direction
+            if total > 0:
+                out[y, x] = np.sqrt(square / (1 + total))
     return out
 
 

@@ -11,7 +11,13 @@ import numpy.typing as npt
 from napari_dff.curve.noise import EXPECTED_FLUCTUATION, detection_z_score
 from napari_dff.curve.peak import PEAK_MODELS
 from napari_dff.curve.plane_mask import has_enough_planes, is_peak_complete
-from napari_dff.curve.search import PREFERENCES, find_peaks, find_strongest_peaks, peak_breadth
+from napari_dff.curve.search import (
+    PREFERENCES,
+    find_peaks,
+    find_strongest_peaks,
+    other_peaks_deviation,
+    peak_breadth,
+)
 from napari_dff.curve.volume import FocusVolume, as_focus_volume, focus_windows
 from napari_dff.model import checks
 from napari_dff.model.depth_map import DepthMap
@@ -25,7 +31,7 @@ SCATTER_SIGMA_PX = 5.0  # standard deviation of the Gaussian average that scatte
 SCATTER_RADIUS_PX = 60  # how far from a pixel its scatter depends on the depth: 3 such averages
 SCATTER_MAPS = 12  # (Y, X) float32 arrays of a window in memory while scatter is computed
 SCATTER_ERROR_FLOOR_PLANES = 0.05  # least error of a depth as a weight
-SHARED_ERROR = 0.6  # factor of the breadth, fitted on seven stacks with truth; 0.5 to 0.7 do too
+SHARED_ERROR = 0.4  # factor of the breadth, fitted on seven stacks with truth; 0.5 to 0.7 do too
 BREADTH_SIGMA_PX = 15.0  # standard deviation of the Gaussian that averages the breadth in focus
 
 # Model of error
@@ -157,7 +163,7 @@ def estimate_depth(
     volume: FocusVolume, positions: np.ndarray, peak: Peak, prefer: Prefer, progress: Progress
 ) -> DepthMap:
     """Return the depth map of a focus volume that may be lazy; see `depth_map`."""
-    peaks, breadth = _locate_peaks(volume, positions, peak, prefer, progress)
+    peaks, breadth, ambiguity = _locate_peaks(volume, positions, peak, prefer, progress)
     shape, spacing = peaks.depth.shape, np.float32(np.abs(np.diff(positions)).mean())
     uncertainty = np.empty_like(peaks.uncertainty)
 
@@ -169,8 +175,10 @@ def estimate_depth(
         weighted = cv2.GaussianBlur(in_focus * breadth[outer.slices], (0, 0), BREADTH_SIGMA_PX)
         weight = cv2.GaussianBlur(in_focus, (0, 0), BREADTH_SIGMA_PX)
         mean_breadth = weighted / np.maximum(weight, np.float32(1e-3))
-        independent = np.hypot(peaks.uncertainty[outer.slices], scatter)
-        total = independent * (1 + SHARED_ERROR * mean_breadth)
+        variances = peaks.uncertainty[outer.slices] ** 2, scatter**2
+        independent = np.sqrt(np.maximum(*variances) + np.minimum(*variances) / 2)
+        same_surface = independent * (1 + SHARED_ERROR * mean_breadth)
+        total = np.hypot(same_surface, spacing * ambiguity[outer.slices])
         uncertainty[window.slices] = total[window.slices_in(outer)]
 
     windows = plan_windows(shape, SCATTER_MAPS, SCATTER_RADIUS_PX)
@@ -187,13 +195,17 @@ def locate_depth(
 
 def _locate_peaks(
     volume: FocusVolume, positions: np.ndarray, peak: Peak, prefer: Prefer, progress: Progress
-) -> tuple[DepthMap, np.ndarray]:
-    """Return `locate_depth` and the breadth of the peaks, (Y, X); see `peak_breadth`."""
+) -> tuple[DepthMap, np.ndarray, np.ndarray]:
+    """Return `locate_depth`, `peak_breadth` and `other_peaks_deviation` in planes.
+
+    The last two are (Y, X) float16.
+    """
     checks.check_choice("peak", peak, PEAK_MODELS)
     checks.check_choice("prefer", prefer, PREFERENCES)
     count, *shape = volume.shape
     result = DepthMap(*(np.empty(shape, dtype) for dtype in (np.uint16, np.float32, np.float32)))
-    breadth = np.empty(shape, np.float16)
+    breadth, ambiguity = np.empty((2, *shape), np.float16)
+    spacing = np.abs(np.diff(positions)).mean()
     settings, z_score = (PEAK_MODELS[peak], PREFERENCES[prefer]), detection_z_score(count)
 
     def fill(window: Window) -> None:
@@ -207,9 +219,10 @@ def _locate_peaks(
             out[window.slices] = part
         texture_share = np.fmax(1 - (noise.fluctuation / EXPECTED_FLUCTUATION) ** 2, 0)
         breadth[window.slices] = texture_share * peak_breadth(curves, peaks[0], noise.floor)
+        ambiguity[window.slices] = other_peaks_deviation(curves, positions / spacing, peaks[0])
 
     run_parallel(fill, focus_windows(volume), progress, desc="Finding depth")
-    return result, breadth
+    return result, breadth, ambiguity
 
 
 def depth_scatter(depth: np.ndarray, deviation: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from napari_dff.model.recipe import Aggregation
 from napari_dff.runtime.windows import GRID_PX, Window
 
 SCALES = (1, 2, 4)  # factors of sigma and window in `adaptive_windows`
-MAX_MOMENTS = (2.0, 1.25, 1.1)  # second moment, for each scale, above which a pixel has no texture
+MAX_MOMENTS = (2.3, 1.35, 1.15)  # second moment, for each scale, above which a pixel has no texture
 TARGET_UNCERTAINTY_PLANES = 0.15  # below this a larger window is not needed
 MIN_REMAINING_WEIGHT = 0.01  # less is not worth computing a larger window
 MIN_SMOOTH_VARIANCE = 1.0  # samples²: above this, uncertainty is computed for 2 × 2 samples as one
@@ -40,7 +40,7 @@ def balanced_windows(operator: SampledOperator, window: Window) -> np.ndarray:
     """Return the measure averaged over windows whose focus energy is centred on their pixel."""
     outer = window.expand(balanced_radius(operator), operator.shape)
     volume, contrast = operator.equalized(outer)
-    volume, _ = balance(volume, operator.variance())
+    volume = balance(volume, operator.variance())
     _normalize_curves(volume)
     volume = upsample(volume, operator.step(), window, outer)
     volume *= upsample(contrast[None], operator.step(), window, outer)
@@ -68,7 +68,8 @@ def adaptive_windows(operator: SampledOperator, window: Window) -> np.ndarray:
         step, variance = operator.step(scale), operator.variance(scale)
         outer = window.expand(balanced_radius(operator, scale) + NOISE_RADIUS_PX, operator.shape)
         volume, contrast = operator.equalized(outer, scale)
-        volume, moment = balance(volume, variance)
+        moment = 1 + variance / 2 * cv2.Laplacian(contrast, cv2.CV_32F) / (contrast + TINY)
+        volume = balance(volume, variance)
         _normalize_curves(volume)
         maps = np.stack([contrast, moment <= max_moment]).astype(np.float32)
         contrast, textured = upsample(maps, step, window, outer)

@@ -9,49 +9,45 @@ from napari_dff.curve.noise import TINY
 from napari_dff.curve.search import argmax_in_row
 from napari_dff.runtime.jit import kernel
 
-MAX_SHIFT_SIGMAS = 2.0  # standard deviations of the window by which it may be shifted
-SHIFT_GAIN = 1.5  # factor of the shift; at outlines, defocused light hides the full distance
+MAX_SHIFT_SIGMAS = 1.5  # standard deviations of the window by which it may be shifted
 FIXED_POINT_ITERATIONS = 3
 MAX_RATIO = np.float32(1e6)  # of the measure at neighbours; larger only beside a measure of 0
 
 # Balancing
 # ---------
 # The peak of a focus curve is at the depth of the centroid c of the focus energy in the window, not
-# of the pixel x. For a Gaussian window of variance s², c and the second moment m about x, relative
-# to that of even texture, follow from the measure F itself:
-#     c(x) - x = s² ∇ ln F,    m(x) = 1 + s² ∇²F / 2 F.
+# of the pixel x. For a Gaussian window of variance s², c follows from the measure F itself:
+#     c(x) - x = s² ∇ ln F.
 # The balanced curve of x is the curve at the p whose centroid is x, found by the damped fixed-point
 # iteration p ← (p + x - s² ∇ ln F(p)) / 2. Derivatives are taken in the plane of each pixel's
 # maximum; a curve is moved as a whole. Derived in docs/methods.md, "Balanced windows".
 
 
-def balance(volume: np.ndarray, variance: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the balanced curves, (Z, Y, X) float32, and the second moment m before, (Y, X).
+def balance(volume: np.ndarray, variance: float) -> np.ndarray:
+    """Return the balanced curves, (Z, Y, X) float32.
 
     `volume` is the measure, averaged over a Gaussian window of `variance` pixels².
     """
     if variance == 0:
-        return volume, np.ones(volume.shape[1:], np.float32)
-    offsets, moment = _centroids(volume, np.float32(variance))
-    pixel = np.indices(moment.shape, dtype=np.float32).transpose(1, 2, 0)
+        return volume
+    offsets = _centroids(volume, np.float32(variance))
+    pixel = np.indices(offsets.shape[:2], dtype=np.float32).transpose(1, 2, 0)
     source = pixel - offsets
     for _ in range(FIXED_POINT_ITERATIONS):
         x, y = source[..., 1], source[..., 0]
         offset = cv2.remap(offsets, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         source = (source + pixel - offset) / 2
-    return _sample(volume, source), moment
+    return _sample(volume, source)
 
 
 @kernel
 def _centroids(volume, variance):  # type: ignore[no-untyped-def]
-    """Return c(x) - x, limited in length, (Y, X, 2) float32 down and across, and m, (Y, X) float32.
+    """Return c(x) - x, limited in length, (Y, X, 2) float32 down and across.
 
     `volume` is (Z, Y, X) float32, `variance` that of the window in pixels².
     """
     _, height, width = volume.shape
     offsets = np.empty((height, width, 2), np.float32)
-    moment = np.empty((height, width), np.float32)
-    gain = np.float32(SHIFT_GAIN) * variance
     max_length = np.float32(MAX_SHIFT_SIGMAS) * np.sqrt(variance)
     best = np.empty(width, np.int32)
     for y in range(height):
@@ -64,15 +60,11 @@ def _centroids(volume, variance):  # type: ignore[no-untyped-def]
             across = (plane[y, right] + TINY) / (plane[y, left] + TINY)
             down = np.log(max(min(down, MAX_RATIO), 1 / MAX_RATIO)) / (below - above)
             across = np.log(max(min(across, MAX_RATIO), 1 / MAX_RATIO)) / (right - left)
-            # The Laplacian at the border takes the plane as mirrored about its last pixel.
-            total = plane[above if y > 0 else 1, x] + plane[below if y < height - 1 else y - 1, x]
-            total += plane[y, left if x > 0 else 1] + plane[y, right if x < width - 1 else x - 1]
-            moment[y, x] = 1 + variance / 2 * (total / (plane[y, x] + TINY) - 4)
-            down, across = gain * down, gain * across
+            down, across = variance * down, variance * across
             length = np.sqrt(down * down + across * across)
             scale = min(1.0, max_length / max(length, 1e-12))
             offsets[y, x, 0], offsets[y, x, 1] = scale * down, scale * across
-    return offsets, moment
+    return offsets
 
 
 @kernel

@@ -103,7 +103,9 @@ class SampledOperator:
         """Return the window of pixels that `window` depends on, and where its samples lie in it."""
         radius = operator_radius(self.operator, self._sigma(scale), self._width(scale))
         outer, step = window.expand(scale * radius, self.shape), self.step(scale)
-        rows, columns = (slice(s.start // step, -(-s.stop // step)) for s in window.slices_in(outer))
+        rows, columns = (
+            slice(s.start // step, -(-s.stop // step)) for s in window.slices_in(outer)
+        )
         return outer, (rows, columns)
 
     def _measure(self, window: Window, scale: int, width: float) -> np.ndarray:

@@ -13,9 +13,8 @@ each pixel and its right and its lower neighbour, (Y, X).
 
 from collections.abc import Callable
 
-import numpy as np
-
 import cv2
+import numpy as np
 
 from napari_dff.curve.peak import CURVE_PEAK, locate_peak
 from napari_dff.model.depth_map import DepthMap
@@ -30,8 +29,8 @@ MODEL_ERROR_LN = 0.1  # standard deviation of ln(focus measure) between planes, 
 MAX_STEP_PLANES = 4  # a larger step between neighbours costs no more; `trws` is written for 4
 EDGE_CONTRAST = 0.05  # share of the guide's range: a step of this size lets depth jump
 MIN_SIMILARITY = 0.1  # of neighbours across the strongest edge of the guide
-NEIGHBOUR_RADIUS_PX = 4  # of the square in which the planes of other pixels are likely, too
-NEIGHBOUR_COST = 0.5  # units of -ln(likelihood): of a plane that only another pixel supports
+NEIGHBOUR_RADIUS_PX = 5  # of the square in which the planes of other pixels are likely, too
+NEIGHBOUR_COST = 0.4  # units of -ln(likelihood): of a plane that only another pixel supports
 HARD_CONSTRAINT_COST = 1_000_000  # more than the data term and all neighbours together
 Solver = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # cost, right, down → labels
 
@@ -184,5 +183,5 @@ def _depth_from_labels(  # type: ignore[no-untyped-def]
                     curve, best, positions, CURVE_PEAK, floor[y, x], fluctuation[y, x]
                 )
                 deviation = max(noise_deviation, two_planes / 4)
-            uncertainty[y, x] = deviation if in_focus else np.inf
+            uncertainty[y, x] = max(deviation, old_uncertainty[y, x])  # inf if not in focus
     return index, depth, uncertainty

@@ -82,8 +82,12 @@ def least_squares(estimate: DepthMap, context: RefinementContext, progress: Prog
     np.maximum(weight, MIN_RELATIVE_WEIGHT * strength, out=weight)
     values = solve_least_squares(depth, weight, right, down, progress=progress) * spacing
     index = np.rint(fractional_plane_index(values, context.positions)).astype(np.uint16)
-    reduction = np.sqrt(np.sqrt(1 + squared_length / np.float32(CORRELATION_LENGTH_PX**2)))
-    return DepthMap(index, values, estimate.uncertainty / reduction)
+    reduction = 1 - 1 / np.sqrt(1 + squared_length / np.float32(CORRELATION_LENGTH_PX**2))
+    deviation *= spacing
+    variance = estimate.uncertainty**2
+    noise = np.minimum(np.where(in_focus, 2 * deviation**2, 0), variance)
+    uncertainty = np.sqrt(variance - noise * reduction)
+    return DepthMap(index, values, uncertainty)
 
 
 # With influence a and hinted depth h, the term t (v - d)² becomes t (1 - a) (v - d)² +
