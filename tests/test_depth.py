@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from napari_dff import synthetic
+from napari_dff import FocalStack, Recipe, depth_from_focus, synthetic
 from napari_dff.depth.estimation import depth_map, focus_peaks
 from napari_dff.focus import focus_measure
 
@@ -102,6 +102,31 @@ def test_prefer_selects_the_front_or_the_back_of_two_surfaces():
     volume = tile_curve(curve) * rng.uniform(0.98, 1.02, (20, 8, 8)).astype(np.float32)
     for prefer, truth in (("sharpest", 14.1), ("first", 4.2), ("last", 14.1)):
         np.testing.assert_allclose(depth_map(volume, prefer=prefer).depth, truth, atol=0.1)
+
+
+def test_uncertainty_covers_another_peak_of_similar_height():
+    z = np.arange(20.0)
+    rng = np.random.default_rng(1)
+    for share, low, high in ((0.9, 5.5, 8.0), (0.55, 1.0, 4.5), (0.2, 0.0, 0.2)):
+        curve = np.exp(-((z - 4) ** 2) / 3) + share * np.exp(-((z - 15) ** 2) / 3) + 0.02
+        volume = tile_curve(curve) * rng.uniform(0.98, 1.02, (20, 8, 8)).astype(np.float32)
+        estimate = depth_map(volume)
+        np.testing.assert_allclose(estimate.depth, 4, atol=0.2)
+        assert low < np.median(estimate.uncertainty) < high
+
+
+def test_a_hair_in_front_of_texture_is_within_two_standard_deviations():
+    size = 96
+    y, x = np.mgrid[:size, :size]
+    hair = np.abs(x - y) < 2
+    depth = np.where(hair, 15.0, 4.0)
+    sharp = np.where(hair, 0.05, synthetic.noise_texture((size, size), seed=1))
+    planes = synthetic.render_opaque(sharp, depth, np.arange(20.0), defocus=0.8)
+    stack = FocalStack(synthetic.photograph(planes, photons=2000, dtype=np.uint8))
+    refined = depth_from_focus(stack, Recipe(registration="none")).refined
+    within = np.abs(refined.depth - depth) <= 2 * refined.uncertainty
+    assert within[hair].mean() > 0.85
+    assert within[~hair].mean() > 0.9
 
 
 def test_two_peaks_are_found_with_their_strengths():

@@ -15,7 +15,17 @@ from napari_dff.depth.estimation import depth_map
 from napari_dff.focus import focus_measure
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.refinement import refine
-from napari_dff.refinement.energy import MAX_STEP_PLANES, data_term, labelling_energy, pair_weights
+from napari_dff.refinement.energy import (
+    COST_SCALE,
+    MAX_DATA_COST,
+    MAX_STEP_PLANES,
+    NEIGHBOUR_COST,
+    NEIGHBOUR_RADIUS_PX,
+    data_term,
+    labelling_energy,
+    limit_by_neighbours,
+    pair_weights,
+)
 from napari_dff.refinement.graph_cut import alpha_expansion
 from napari_dff.refinement.message_passing import SWEEP_PAIRS
 from napari_dff.refinement.multigrid import solve_least_squares
@@ -272,3 +282,20 @@ def test_half_of_the_confidence_lies_on_either_side_of_the_median(rng):
         )
         assert below < 0.51
         assert above < 0.51
+
+
+@pytest.mark.parametrize("planes", [1, 7, 600])
+def test_data_term_is_limited_by_that_of_the_pixels_nearby(planes, rng):
+    cost = rng.integers(0, round(COST_SCALE * MAX_DATA_COST), (14, 17, planes)).astype(np.int32)
+    in_focus = rng.random((14, 17)) < 0.8
+    cost[~in_focus] = 0
+    expected = cost.copy()
+    for y, x in np.ndindex(14, 17):
+        near = np.s_[
+            max(y - NEIGHBOUR_RADIUS_PX, 0) : y + NEIGHBOUR_RADIUS_PX + 1,
+            max(x - NEIGHBOUR_RADIUS_PX, 0) : x + NEIGHBOUR_RADIUS_PX + 1,
+        ]
+        least = cost[near][in_focus[near]].min(axis=0) + COST_SCALE * NEIGHBOUR_COST
+        expected[y, x] = np.minimum(cost[y, x], least)
+    limit_by_neighbours(cost, in_focus)
+    np.testing.assert_array_equal(cost, expected)

@@ -284,6 +284,23 @@ def test_every_aggregation_finds_the_depth(aggregation, surface):
     assert np.abs(estimate.depth - surface.depth / 2).mean() < 0.2
 
 
+def test_a_silhouette_does_not_outweigh_the_texture_beside_it(rng):
+    silhouette = np.where(np.arange(64) < 32, 300.0, 0.0) * np.ones((64, 1))
+    texture = 20 * rng.normal(size=(64, 64)) * (np.arange(64) >= 32)
+    sigmas = np.abs(np.arange(12.0) - np.array([[3.0], [8.0]]))  # in focus in planes 3 and 8
+    parts = [
+        np.stack([ndimage.gaussian_filter(image, 0.5 + s) for s in row])
+        for image, row in zip((silhouette, texture), sigmas, strict=True)
+    ]
+    planes = (parts[0] + parts[1] + rng.normal(0, 0.1, (12, 64, 64))).astype(np.float32)
+    wrong = {}
+    for aggregation in ("window", "balanced", "adaptive"):
+        index = focus_measure(planes, aggregation=aggregation).argmax(axis=0)
+        wrong[aggregation] = (np.abs(index[8:-8, 34:44] - 8) > 1).mean()
+    assert wrong["balanced"] < 0.6 * wrong["window"]
+    assert wrong["adaptive"] < 0.6 * wrong["window"]
+
+
 def test_averaging_window_has_the_variance_of_a_box():
     point = np.zeros((61, 61), np.float32)
     point[30, 30] = 1

@@ -68,10 +68,10 @@ def adaptive_windows(operator: SampledOperator, window: Window) -> np.ndarray:
         step, variance = operator.step(scale), operator.variance(scale)
         outer = window.expand(balanced_radius(operator, scale) + NOISE_RADIUS_PX, operator.shape)
         volume, contrast = operator.equalized(outer, scale)
-        moment = 1 + variance / 2 * cv2.Laplacian(contrast, cv2.CV_32F) / (contrast + TINY)
+        bend = np.float32(variance / 2) * cv2.Laplacian(contrast, cv2.CV_32F)  # (m - 1) · contrast
         volume = balance(volume, variance)
         _normalize_curves(volume)
-        maps = np.stack([contrast, moment <= max_moment]).astype(np.float32)
+        maps = np.stack([contrast, bend <= (max_moment - 1) * contrast]).astype(np.float32)
         contrast, textured = upsample(maps, step, window, outer)
         if scale == SCALES[0]:
             unit = contrast * (contrast > 2 * TINY)

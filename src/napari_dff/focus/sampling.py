@@ -19,7 +19,7 @@ MIN_SAMPLE_VARIANCE = 1.6  # samples², least variance of an averaging window wh
 SPLINE_VARIANCE = 1 / 3  # samples², of the cubic B-spline that upsamples
 CONTRAST_WINDOW_PX = 3.0  # width of the window, in pixels of the scale, that contrast is taken from
 EQUALIZATION = 0.7  # power of the contrast that the measure is divided by
-NOISE_CONTRAST = 2.0  # mean measures around, added to the contrast: noise is not equalized
+NOISE_CONTRAST = 4.0  # mean measures around, added to the contrast, so that noise is not raised
 
 # Scales and steps
 # ----------------

@@ -22,7 +22,7 @@ from napari_dff.refinement.context import RefinementContext
 from napari_dff.runtime.jit import kernel
 from napari_dff.runtime.windows import full_window
 
-PLANES_PER_EROSION = 256  # OpenCV takes up to 512 channels
+PLANES_PER_EROSION = 64  # OpenCV limits the number of channels
 COST_SCALE = 100  # integer cost of 1 unit of -ln(likelihood)
 MAX_DATA_COST = 6.0  # units of -ln(likelihood)
 MODEL_ERROR_LN = 0.1  # standard deviation of ln(focus measure) between planes, without noise
@@ -30,7 +30,7 @@ MAX_STEP_PLANES = 4  # a larger step between neighbours costs no more; `trws` is
 EDGE_CONTRAST = 0.05  # share of the guide's range: a step of this size lets depth jump
 MIN_SIMILARITY = 0.1  # of neighbours across the strongest edge of the guide
 NEIGHBOUR_RADIUS_PX = 5  # of the square in which the planes of other pixels are likely, too
-NEIGHBOUR_COST = 0.4  # units of -ln(likelihood): of a plane that only another pixel supports
+NEIGHBOUR_COST = 0.5  # units of -ln(likelihood): of a plane that only another pixel supports
 HARD_CONSTRAINT_COST = 1_000_000  # more than the data term and all neighbours together
 Solver = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # cost, right, down → labels
 
