@@ -11,7 +11,7 @@ from napari_dff.curve.plane_mask import PlaneMaskReader
 from napari_dff.curve.volume import LazyFocusVolume, focus_windows
 from napari_dff.focus.aggregation import AGGREGATIONS, SCALES, balanced_radius
 from napari_dff.focus.operators import OPERATORS, operator_radius
-from napari_dff.focus.sampling import SampledOperator
+from napari_dff.focus.sampling import CONTRAST_RADIUS_PX, SampledOperator
 from napari_dff.model.checks import check_choice
 from napari_dff.model.recipe import SIGMA, WINDOW, Aggregation, Operator
 from napari_dff.model.stack import NO_CONTRAST_MESSAGE, validate_planes
@@ -108,5 +108,5 @@ def focus_radius(operator: Operator, sigma: float, window: int, aggregation: Agg
     sampled = SampledOperator(None, operator, sigma, window)
     radii = {"guided": 3 * window, "window": GRID_PX}
     radius = radii.get(aggregation, balanced_radius(sampled, scale))
-    radius += scale * operator_radius(operator, sigma, window)
+    radius += scale * (operator_radius(operator, sigma, window) + CONTRAST_RADIUS_PX)
     return radius + 2 * NOISE_RADIUS_PX + 6 * GRID_PX

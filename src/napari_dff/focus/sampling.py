@@ -18,6 +18,7 @@ from napari_dff.runtime.windows import GRID_PX, Window
 MIN_SAMPLE_VARIANCE = 1.6  # samples², least variance of an averaging window when it is sampled
 SPLINE_VARIANCE = 1 / 3  # samples², of the cubic B-spline that upsamples
 CONTRAST_WINDOW_PX = 3.0  # width of the window, in pixels of the scale, that contrast is taken from
+CONTRAST_RADIUS_PX = 2  # more than the window needs without equalization
 EQUALIZATION = 0.7  # power of the contrast that the measure is divided by
 NOISE_CONTRAST = 4.0  # mean measures around, added to the contrast, so that noise is not raised
 
@@ -102,6 +103,7 @@ class SampledOperator:
     def _extent(self, window: Window, scale: int) -> tuple[Window, tuple[slice, slice]]:
         """Return the window of pixels that `window` depends on, and where its samples lie in it."""
         radius = operator_radius(self.operator, self._sigma(scale), self._width(scale))
+        radius += CONTRAST_RADIUS_PX
         outer, step = window.expand(scale * radius, self.shape), self.step(scale)
         rows, columns = (
             slice(s.start // step, -(-s.stop // step)) for s in window.slices_in(outer)
