@@ -109,9 +109,10 @@ def runnable(recipe):
 
 
 def run(stack, recipe):
-    """Run the pipeline; raise warnings as errors."""
+    """Run the pipeline; raise warnings as errors, except that of the light, which may change."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "light changes")
         return depth_from_focus(stack, recipe)
 
 
