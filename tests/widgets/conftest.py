@@ -10,6 +10,8 @@ pytest.importorskip("napari")
 
 from qtpy.QtCore import QPoint, Qt
 
+from napari_dff.widgets.app.layers import full_values, role_of
+
 TITLES = {
     "align": "Align",
     "focus": "Focus measure",
@@ -17,6 +19,7 @@ TITLES = {
     "refine": "Refine",
     "all": "Depth from focus, all steps",
     "inspector": "Why this plane? Focus curve",
+    "retouch": "Retouch by hand",
     "reuse": "Use elsewhere",
     "surface": "3-D surface",
     "measure": "Measure heights",
@@ -67,14 +70,19 @@ class Person:
         self.qtbot.waitUntil(lambda: widget.status.value.startswith("undone"), timeout=60_000)
 
     def layer(self, role):
-        return next(each for each in self.viewer.layers if each.name.startswith(f"{role} ·"))
+        return next(each for each in self.viewer.layers if role_of(each) == role)
+
+    def values(self, role):
+        """Return the data of the layer of a role; of a depth layer, those filled in as well."""
+        return full_values(self.layer(role))
 
     def roles(self):
-        return {each.name.split(" ·")[0] for each in self.viewer.layers}
+        """Return the roles of all layers; the names of those without one."""
+        return {role_of(each) or each.name for each in self.viewer.layers}
 
     def visible_roles(self):
         """Return the roles of the visible layers."""
-        return {each.name.split(" ·")[0] for each in self.viewer.layers if each.visible}
+        return {role_of(each) or each.name for each in self.viewer.layers if each.visible}
 
     def canvas_position(self, layer, row, column):
         """Return the canvas, and where a pixel of a layer lies on it."""
@@ -143,7 +151,7 @@ def chosen_file(monkeypatch, tmp_path):
     def answer(*_args, **_settings):
         return str(Chosen.path), ""
 
-    for module in ("steps.step_form", "tools.tool"):
+    for module in ("steps.depth", "steps.step_form", "tools.tool"):
         for name in ("getSaveFileName", "getOpenFileName"):
             monkeypatch.setattr(f"napari_dff.widgets.{module}.QFileDialog.{name}", answer)
     return Chosen

@@ -295,7 +295,7 @@ def newer(s):
     yield s.depth, s.depth.run, "window must be an odd number from 1 to 255, got 4"
     s.viewer.layers.selection.active = s.source
     s.viewer.layers.selection.active = focus
-    assert "settings of 'focus · mine' not shown: window must be" in s.focus.status.value
+    assert "settings of 'focus' not shown: window must be" in s.focus.status.value
     assert s.focus.form.settings["window"].value == before["settings"]["window"]
     focus.metadata[METADATA_KEY] = before
 
@@ -305,7 +305,7 @@ def parts_missing(s):
     s.viewer.layers.remove(picture)
     yield s.figure, s.figure.figure, "has no all-in-focus image beside it"
     s.viewer.layers.remove(s.source)
-    yield s.figure, s.figure.play, "the stack that 'refined depth · mine' was made from is gone"
+    yield s.figure, s.figure.play, "the stack that 'refined depth' was made from is gone"
     s.reuse.input_layer.value = s.made
     yield s.reuse, s.reuse.run, "no stacks chosen"
 

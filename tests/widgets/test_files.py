@@ -12,7 +12,13 @@ from napari_dff.cli.program import main
 from napari_dff.io import save_reconstruction, write_image, write_stack
 from napari_dff.model.stack import FocalStack
 from napari_dff.widgets.app.axes import acquisition_of
-from napari_dff.widgets.app.layers import is_stack, plugin_metadata, role_of, settings_of
+from napari_dff.widgets.app.layers import (
+    full_values,
+    is_stack,
+    plugin_metadata,
+    role_of,
+    settings_of,
+)
 from napari_dff.widgets.files.layer_writer import SaveError
 from napari_dff.widgets.files.reader import reader
 from napari_dff.widgets.files.result_writer import write_results
@@ -177,7 +183,7 @@ def test_the_copied_command_of_a_file_gives_the_same(person, stack, tmp_path):
     words[words.index("results")] = str(tmp_path / "out")
     assert main([*words[1:], "--quiet"]) == 0
     np.testing.assert_array_equal(
-        tifffile.imread(tmp_path / "out" / "depth.tif"), person.layer("refined depth").data
+        tifffile.imread(tmp_path / "out" / "depth.tif"), person.values("refined depth")
     )
     person.viewer.layers["mine"].scale = (2.0, 0.5, 0.25)
     assert "--spacing 2 0.5 0.25" in widget.command()
@@ -191,7 +197,7 @@ def test_a_run_s_folder_becomes_its_layers(person, stack, file_format, tmp_path)
     assert [role_of(each) for each in layers] == [f"refined {role}" for role in FOUR]
     by_role = dict(zip(FOUR, layers, strict=True))
     found = result.refined
-    np.testing.assert_array_equal(by_role["depth"].data, found.depth)
+    np.testing.assert_array_equal(full_values(by_role["depth"]), found.depth)
     np.testing.assert_array_equal(by_role["uncertainty"].data, found.uncertainty)
     np.testing.assert_array_equal(by_role["all in focus"].data, result.all_in_focus)
     known = np.isfinite(found.uncertainty)
@@ -250,13 +256,13 @@ def test_a_run_of_many_times_lies_on_its_series(viewer, many, file_format, tmp_p
     )
     steps = viewer.dims.nsteps
     layers = dict(zip(FOUR, opened(viewer, tmp_path / "out"), strict=True))
-    assert layers["depth"].name == "refined depth · series"
+    assert layers["depth"].name == "depth · series"
     assert layers["depth"].data.shape == (2, 1, 1, 64, 64)
     assert layers["all in focus"].data.shape == (2, 2, 1, 64, 64)
     assert viewer.dims.nsteps == steps
     assert layers["depth"].axis_labels == source.axis_labels
     alone = depth_from_focus(FocalStack(many[1, 1], UNEVEN + 1), STILL)
-    np.testing.assert_array_equal(layers["depth"].data[1, 0, 0], alone.refined.depth)
+    np.testing.assert_array_equal(full_values(layers["depth"])[1, 0, 0], alone.refined.depth)
     np.testing.assert_array_equal(layers["all in focus"].data[1, 1, 0], alone.all_in_focus)
     world = source.data_to_world((1, 1, 7, 20, 30))
     viewer.dims.set_point(range(5), world)
@@ -381,7 +387,7 @@ def test_results_of_many_times_and_positions(person, many, tmp_path):
     folders = sorted(each.name for each in out.iterdir())
     assert folders == ["mine_position_0", "mine_position_1"]
     depth = tifffile.imread(out / folders[1] / "depth.tif")
-    np.testing.assert_array_equal(depth, person.layer("refined depth").data[1, :, 0, 0])
+    np.testing.assert_array_equal(depth, person.values("refined depth")[1, :, 0, 0])
     pictures = tifffile.imread(out / folders[1] / "all_in_focus.tif")
     np.testing.assert_array_equal(pictures, person.layer("refined all in focus").data[1, :, :, 0])
     assert len(opened(viewer, out)) == 8

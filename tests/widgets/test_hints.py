@@ -7,6 +7,7 @@ from napari_dff import all_in_focus, focus_measure, synthetic
 from napari_dff import refine as refine_
 from napari_dff.depth import depth_map
 from napari_dff.refinement import BACKGROUND, NO_HINT
+from napari_dff.widgets.app.layers import full_values
 from napari_dff.widgets.steps.hints import BACKGROUND_CHOICE, hints_of
 
 SIZE = (0.5, 0.5)
@@ -30,7 +31,7 @@ def test_clicked_points_are_hard_constraints(person, ready, bare):
     person.show()
     source, widget = ready
     person.run(widget)
-    before = person.layer("refined depth").data.copy()
+    before = person.values("refined depth").copy()
     person.press(widget.hints.new)
     points = widget.hints.layer.value
     assert points.mode == "add"
@@ -41,6 +42,9 @@ def test_clicked_points_are_hard_constraints(person, ready, bare):
     person.click(source, 70, 66)
     assert len(points.data) == 2
     assert list(points.features["background"]) == [False, True]
+    assert list(points.text.values) == ["plane 7", "background"]
+    assert not person.layer("depth").visible  # the plane is seen, the points lie on top
+    assert person.viewer.layers[-1] is points
     hints = hints_of(points, source)
     places = np.argwhere(hints == 7)
     assert np.abs(places - 30).max() <= 3
@@ -48,6 +52,7 @@ def test_clicked_points_are_hard_constraints(person, ready, bare):
     assert "has changed" not in widget.freshness.value  # the result has no hints
 
     person.run(widget)
+    assert person.viewer.layers[-1] is points
     depth, doubt = person.layer("refined depth"), person.layer("refined uncertainty")
     labels = person.layer("refined plane index").data
     assert (depth.data[hints == 7] == np.float32(10 + 2 * 7)).all()
@@ -58,14 +63,15 @@ def test_clicked_points_are_hard_constraints(person, ready, bare):
     found = depth_map(volume, at)
     guide = all_in_focus(bare.stack.planes, found.depth, at, fusion="noise_aware")
     expected = refine_(found, volume, at, guide=guide, hints=hints).depth
-    error = np.abs(depth.data - expected) / 2.0  # only the part around the hints is solved again
+    # Only the part around the hints is solved again.
+    error = np.abs(full_values(depth) - expected) / 2.0
     assert np.percentile(error, 99) < 0.05
-    assert not np.array_equal(depth.data, before)
+    assert not np.array_equal(full_values(depth), before)
     points.selected_data = {0, 1}
     points.remove_selected()
-    assert "'hints · mine' has changed since" in widget.freshness.value
+    assert "'hints' has changed since" in widget.freshness.value
     person.run(widget)
-    assert np.percentile(np.abs(depth.data - before) / 2.0, 99) < 0.05
+    assert np.percentile(np.abs(full_values(depth) - before) / 2.0, 99) < 0.05
 
 
 def test_labels_are_hints_for_the_plane_in_which_they_are_painted(person, ready):
@@ -81,7 +87,7 @@ def test_labels_are_hints_for_the_plane_in_which_they_are_painted(person, ready)
     assert (hints[60:70, 60:70] == BACKGROUND).all()
     assert (hints == NO_HINT).sum() == 96 * 96 - 200
     person.run(widget)
-    assert (person.layer("refined depth").data[20:30, 20:30] == np.float32(18)).all()
+    assert (person.values("refined depth")[20:30, 20:30] == np.float32(18)).all()
     assert np.isinf(person.layer("refined uncertainty").data[60:70, 60:70]).all()
 
 

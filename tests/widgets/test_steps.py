@@ -49,7 +49,7 @@ def test_each_step_gives_the_same_as_its_function(person, drifting):
     mask = {"plane_mask": expected.plane_mask()}  # at the rim of aligned planes
     found = depth_map(volume, z, **mask)
     assert np.isinf(found.uncertainty).any()
-    np.testing.assert_array_equal(person.layer("depth").data, found.depth)
+    np.testing.assert_array_equal(person.values("depth"), found.depth)
     np.testing.assert_array_equal(person.layer("uncertainty").data, found.uncertainty)
     labels = person.layer("plane index").data
     known = np.isfinite(found.uncertainty)
@@ -65,7 +65,7 @@ def test_each_step_gives_the_same_as_its_function(person, drifting):
     person.run(refine)
     guide = all_in_focus(expected.planes, found.depth, z, fusion="noise_aware", **mask)
     refined = refine_(found, volume, z, guide=guide, **mask)
-    np.testing.assert_array_equal(person.layer("refined depth").data, refined.depth)
+    np.testing.assert_array_equal(person.values("refined depth"), refined.depth)
 
 
 def test_alpha_of_a_layer_is_dropped(person, drifting):
@@ -87,7 +87,7 @@ def test_all_steps_give_the_same_as_depth_from_focus(person, drifting):
     person.run(widget)
     stack = FocalStack(drifting.stack.planes, 10 + 2.0 * np.arange(9), (0.5, 0.25), "micrometer")
     result = depth_from_focus(stack, Recipe())
-    np.testing.assert_array_equal(person.layer("refined depth").data, result.refined.depth)
+    np.testing.assert_array_equal(person.values("refined depth"), result.refined.depth)
     np.testing.assert_array_equal(person.layer("aligned").data, result.stack.planes)
     np.testing.assert_array_equal(person.layer("refined all in focus").data, result.all_in_focus)
     assert widget.advice.value.endswith(" ".join(summarize_image([result.quality])))
@@ -106,7 +106,7 @@ def test_cropped_layers_lie_where_their_pixels_are(person, drifting):
         assert layer.data.shape[layer.ndim - 2 :][:2] == result.window.shape
         corner = source.data_to_world((0, top, left))[-2:]
         np.testing.assert_allclose(layer.data_to_world((0,) * layer.ndim)[-2:], corner)
-    np.testing.assert_array_equal(person.layer("refined depth").data, result.refined.depth)
+    np.testing.assert_array_equal(person.values("refined depth"), result.refined.depth)
     widget.form.settings["crop"].value = "none"
     person.run(widget)
     assert_same_placement(person.layer("refined depth"), source)

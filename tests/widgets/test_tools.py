@@ -7,10 +7,11 @@ import pytest
 import tifffile
 import trimesh
 from PIL import Image
-from qtpy.QtCore import QPoint
+from qtpy.QtCore import QPoint, Qt
 
 from napari_dff import all_in_focus, resample
 from napari_dff.surface import level, profile, roughness, step_height
+from napari_dff.widgets.app.layers import full_values
 
 SIZE = (0.5, 0.5)
 
@@ -27,7 +28,7 @@ def scene(person, surface):
 
 def heights_and_uncertainty(person):
     doubt = person.layer("refined uncertainty").data
-    heights = np.where(np.isfinite(doubt), person.layer("refined depth").data, np.nan)
+    heights = np.where(np.isfinite(doubt), person.values("refined depth"), np.nan)
     return heights.astype(np.float32), doubt
 
 
@@ -44,21 +45,63 @@ def test_the_surface_has_the_place_of_the_depth_and_can_be_exaggerated(person, s
     shown = person.layer("surface")
     assert person.viewer.dims.ndisplay == 3
     heights, _ = heights_and_uncertainty(person)
-    z, y, x = shown.vertices.T
+    z, y, x = (shown.vertices * shown.scale + (shown.translate[0], 0, 0)).T
     assert np.nanmin(heights) <= z.min() <= z.max() <= np.nanmax(heights)
     rows, columns = (y / SIZE[0]).round().astype(int), (x / SIZE[1]).round().astype(int)
     np.testing.assert_allclose(z, heights[rows, columns], rtol=1e-5)
-    np.testing.assert_allclose(shown.translate, (0, *scene.translate))
+    np.testing.assert_allclose(shown.translate[1:], scene.translate)
     assert shown.units == person.viewer.layers["mine"].units
     assert not person.layer("refined depth").visible
     assert shown.texture.dtype == np.uint8
     widget.exaggeration.value = 4.0
     middle = np.median(z)
-    world = shown.data_to_world((z.max(), 0, 0))[0]
+    world = shown.data_to_world((shown.vertices[:, 0].max(), 0, 0))[0]
     assert world == pytest.approx(middle + 4 * (z.max() - middle), rel=1e-5)
     person.press(widget.back)
     assert person.viewer.dims.ndisplay == 2
     assert person.layer("refined depth").visible
+
+
+def test_the_surface_is_seen_from_above_and_not_mirrored_for_every_camera_orientation(
+    person, scene
+):
+    person.show()
+    widget, camera = person.open("surface"), person.viewer.scene.camera
+    visuals = person.viewer.window._qt_viewer.canvas.layer_to_visual
+    slider = person.viewer.dims.range[0], person.viewer.dims.current_step[0]
+
+    def on_canvas(layer, *points):  # x and y on the canvas, y down, of x, y, z in the layer
+        to_canvas = visuals[layer].node.get_transform("visual", "canvas")
+        mapped = to_canvas.map(np.array(points, float))
+        return mapped[:, :2] / mapped[:, 3:]
+
+    for orientation in (("towards", "down", "right"), ("away", "up", "right")):
+        camera.orientation = orientation
+        origin, right, down = on_canvas(scene, (0, 0, 0), (1, 0, 0), (0, 1, 0))
+        expected = np.sign(np.linalg.det([right - origin, down - origin]))
+        person.run(widget)
+        corners = (0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)
+        origin, right, down, higher = on_canvas(person.layer("surface"), *corners)
+        assert np.sign(np.linalg.det([right - origin, down - origin])) == expected
+        assert higher[1] < origin[1]
+        assert camera.view_direction[0] < 0
+        person.press(widget.back)
+        assert tuple(map(str, camera.orientation)) == orientation
+    assert (person.viewer.dims.range[0], person.viewer.dims.current_step[0]) == slider
+
+
+def test_the_drape_is_toggled_at_once_and_leaves_the_camera_alone(person, scene):
+    widget = person.open("surface")
+    person.run(widget)
+    assert person.layer("surface").shading == "smooth"
+    angles = person.viewer.scene.camera.angles
+    person.qtbot.keyClick(widget.drape.native, Qt.Key.Key_Space)
+    person.wait(widget)
+    person.qtbot.waitUntil(lambda: person.layer("surface").texture is None, timeout=3000)
+    assert person.layer("surface").colorbar.visible
+    assert person.viewer.scene.camera.angles == angles
+    texts = list(person.layer("axes").features["text"])
+    assert texts[-1].endswith(" µm")
 
 
 def test_a_mesh_is_exported_in_micrometers(person, notifications, scene, chosen_file, tmp_path):
@@ -118,8 +161,9 @@ def test_the_profile_of_a_drawn_line_is_shown_and_saved(person, scene, chosen_fi
     assert len(shapes.data) == 1
     person.run(widget)
     heights, doubt = heights_and_uncertainty(person)
-    expected = profile(level(heights).heights, shapes.data[0], SIZE, uncertainty=doubt)
+    expected = profile(heights, shapes.data[0], SIZE, uncertainty=doubt)
     np.testing.assert_allclose(widget.measurement.profile.height, expected.height)
+    assert widget.plot.axes[0].get_title(loc="left") == "levelling: none"
     x, y = widget.plot.axes[0].get_lines()[0].get_data()
     np.testing.assert_allclose(x, expected.distance)
     np.testing.assert_allclose(y, expected.height)
@@ -128,7 +172,32 @@ def test_the_profile_of_a_drawn_line_is_shown_and_saved(person, scene, chosen_fi
     with chosen_file.path.open(encoding="utf-8") as file:
         rows = list(csv.reader(file))
     assert rows[0][:2] == ["distance (µm)", "height (µm)"]
+    assert rows[0][-1] == "levelling"
     assert len(rows) == 1 + len(expected.distance)
+
+
+def test_the_profile_follows_its_line_while_it_is_dragged(person, scene):
+    person.show()
+    widget = person.open("measure")
+    widget.measure.value = "profile"
+    widget.levelling.value = "plane"
+    person.press(widget.draw)
+    person.qtbot.wait(50)
+    person.drag(scene, (20, 15), (70, 15))
+    person.qtbot.waitUntil(lambda: widget.measurement is not None, timeout=3000)
+    shapes, before = widget.shapes.value, widget.measurement
+    shapes.mode = "select"
+    canvas, at = person.canvas_position(scene, 40, 15)
+    person.qtbot.mouseMove(canvas, at)
+    person.qtbot.mousePress(canvas, Qt.MouseButton.LeftButton, pos=at)
+    for column in (30, 45, 60):
+        person.qtbot.mouseMove(canvas, person.canvas_position(scene, 40, column)[1])
+        person.qtbot.wait(30)
+    # The button is still pressed.
+    person.qtbot.waitUntil(lambda: widget.measurement.profile.points[0, 1] > 55, timeout=3000)
+    assert widget.measurement is not before
+    assert widget.measurement.levelling == "plane"
+    person.qtbot.mouseRelease(canvas, Qt.MouseButton.LeftButton)
 
 
 def test_the_roughness_of_a_drawn_area_is_measured_and_levelled_heights_kept(person, scene):
@@ -159,11 +228,13 @@ def test_the_roughness_of_a_drawn_area_is_measured_and_levelled_heights_kept(per
 
 def test_step_height_and_volume_of_drawn_areas(person, scene):
     widget = person.open("measure")
+    assert widget.levelling.value == "none"  # unless the user chooses one
     widget.measure.value = "step height"
     person.press(widget.draw)
     box = np.array([[10, 10], [10, 40], [40, 40], [40, 10]])
     boxes = [box, box + np.array([0, 45])]
     widget.shapes.value.add(boxes, shape_type="rectangle")
+    assert list(widget.shapes.value.text.values) == ["1", "2"]
     person.run(widget)
     heights, doubt = heights_and_uncertainty(person)
     from skimage.draw import polygon2mask
@@ -269,7 +340,7 @@ def test_play_shows_the_planes_in_turn_beside_the_all_in_focus_image(person, sce
     person.press(widget.play)
     person.qtbot.waitUntil(lambda: person.viewer.dims.current_step[0] != start, timeout=3000)
     visible = {each.name for each in person.viewer.layers if each.visible}
-    assert visible == {"mine", "refined all in focus · mine"}
+    assert visible == {"mine", "sharp image"}
     person.press(widget.play)
     assert not person.viewer.canvas.grid.enabled
     assert person.layer("refined depth").visible
@@ -304,16 +375,16 @@ def test_alignment_and_depth_are_applied_to_other_channels_and_times(person, dri
     person.run(widget)
     at = 10 + 2.0 * np.arange(9)
     known = {"uncertainty": person.layer("refined uncertainty").data}
-    expected = all_in_focus(moved, depth.data, at, **known)
-    found = person.viewer.layers["all in focus · red"]
+    expected = all_in_focus(moved, full_values(depth), at, **known)
+    found = person.viewer.layers["sharp image · red"]
     np.testing.assert_array_equal(found.data, expected)
     np.testing.assert_allclose(found.scale, SIZE)
-    both = person.viewer.layers["all in focus · time"]
+    both = person.viewer.layers["sharp image · time"]
     assert both.data.shape == (2, 1, 192, 192)
     np.testing.assert_array_equal(both.data[0, 0], expected)
     assert not np.array_equal(both.data[1, 0], expected)
     person.undo(widget)
-    assert "all in focus · red" not in person.viewer.layers
+    assert "sharp image · red" not in person.viewer.layers
     widget.input_layer.value = person.viewer.layers["aligned · red"]
     time_ = person.viewer.layers["time"]
     widget.targets.value = [time_]

@@ -26,20 +26,33 @@ def write_table(
         table.writerows(map(_cell, row) for row in zip(*columns.values(), strict=True))
 
 
-def write_profile(path: str | os.PathLike[str], profile: Profile, unit: str) -> None:
-    """Write distance, height, uncertainty if known, row and column of each point of a profile."""
+def write_profile(
+    path: str | os.PathLike[str], profile: Profile, unit: str, *, levelling: str = ""
+) -> None:
+    """Write distance, height, uncertainty if known, row and column of each point of a profile.
+
+    A last column names the levelling, if given.
+    """
     length, height = unit_symbol(unit), depth_unit_symbol(unit)
     columns = {f"distance ({length})": profile.distance, f"height ({height})": profile.height}
     if profile.uncertainty is not None:
         columns[f"uncertainty ({height})"] = profile.uncertainty
     rows, profile_columns = profile.points.T
-    write_table(path, columns | {"row (pixel)": rows, "column (pixel)": profile_columns})
+    columns |= {"row (pixel)": rows, "column (pixel)": profile_columns}
+    write_table(path, columns | _levelling_column(levelling, len(rows)))
 
 
-def write_quantities(path: str | os.PathLike[str], quantities: Iterable[Quantity]) -> None:
-    """Write one quantity per line: name, value, unit, uncertainty and meaning."""
+def write_quantities(
+    path: str | os.PathLike[str], quantities: Iterable[Quantity], *, levelling: str = ""
+) -> None:
+    """Write one quantity per line: its fields, and the levelling if given."""
     table = list(quantities)
-    write_table(path, {field: [getattr(q, field) for q in table] for field in Quantity._fields})
+    columns = {field: [getattr(q, field) for q in table] for field in Quantity._fields}
+    write_table(path, columns | _levelling_column(levelling, len(table)))
+
+
+def _levelling_column(levelling: str, length: int) -> dict[str, Any]:
+    return {"levelling": [levelling] * length} if levelling else {}
 
 
 def _cell(value: Any) -> str:

@@ -11,6 +11,8 @@ from napari_dff.model.stack import FocalStack
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.geometry import index_in_view
 
+# Letters of axes in OME-TIFF and OME-Zarr, by label.
+FILE_AXES = {"t": "T", "time": "T", "z": "Z", **dict.fromkeys(CHANNEL_LABELS, "C")}
 SPATIAL = ("z", "y", "x")
 UNNAMED_AXIS = re.compile(r"\s*(axis|dim)?[\s_]*-?\d*\s*")  # napari's own labels
 

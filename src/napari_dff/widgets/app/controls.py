@@ -12,16 +12,18 @@ from napari_dff.model.checks import Range
 FONT_RATIO = 1.15  # napari's font size over that of Qt, in which magicgui measures labels
 
 
-def call_when_closed(widget: Widget, callback: Callable[[], None]) -> None:
-    """Call `callback` when the dock of a widget, or napari, is closed."""
-    native = widget.native
+class StableComboBox(ComboBox):
+    """A choice that is kept when a chosen layer is renamed: magicgui compares names."""
 
-    def delete_without_parent(parent: object) -> None:  # a closed dock only loses its parent
-        if parent is None:
-            native.deleteLater()
-
-    widget.native_parent_changed.connect(delete_without_parent)
-    native.destroyed.connect(callback)
+    def reset_choices(self, *args: Any) -> None:
+        """Offer the present choices, and keep the chosen one if it is among them."""
+        chosen = self.value
+        with self.changed.blocked():
+            super().reset_choices(*args)
+            if chosen in self.choices:
+                self.value = chosen
+        if self.value != chosen:
+            self.changed.emit(self.value)
 
 
 def labelled_column(*widgets: Widget) -> Container[Widget]:
@@ -58,7 +60,7 @@ def spin_box(label: str, value: float, limits: Range, tooltip: str) -> ValueWidg
 
 def combo_box(label: str, choices: Any, tooltip: str, **settings: Any) -> ComboBox:
     """Return a choice; `choices` are a list, or a function of the widget that returns one."""
-    return ComboBox(label=label, choices=choices, tooltip=tooltip, **settings)
+    return StableComboBox(label=label, choices=choices, tooltip=tooltip, **settings)
 
 
 def wrapping_label(text: str = "") -> Label:

@@ -19,6 +19,16 @@ def index_in_view(viewer: Viewer, layer: Layer) -> tuple[int, ...]:
     return tuple(np.clip(index, 0, np.subtract(shape, 1)).tolist())
 
 
+def move_slider_into(viewer: Viewer, layer: Layer | None) -> None:
+    """Move the sliders to the middle of a layer along the axes on which they are outside of it."""
+    if layer is None:
+        return
+    first = viewer.dims.ndim - layer.ndim
+    for axis, (low, high) in enumerate(layer.extent.world.T, start=first):
+        if axis in viewer.dims.not_displayed and not low <= viewer.dims.point[axis] <= high:
+            viewer.dims.set_point(axis, (low + high) / 2)
+
+
 def placement(
     source: Layer,
     axes: int,  # of the data, which are the last ones of the stack

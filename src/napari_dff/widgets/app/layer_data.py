@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from napari.layers import Image, Layer
+from napari.utils import DirectLabelColormap
+from napari.utils.colormaps import ensure_colormap
 
 from napari_dff.io.records import describe_planes
 from napari_dff.model.acquisition import Acquisition
@@ -17,6 +20,7 @@ from napari_dff.pipeline.sinks import ArraySink
 from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.geometry import placement
+from napari_dff.widgets.app.layer_list import RUN_STEP, short_name
 
 RESULT_IMAGES = {  # role of each image in the folder of a result, from the lowest layer
     "uncertainty": "uncertainty",
@@ -24,7 +28,6 @@ RESULT_IMAGES = {  # role of each image in the folder of a result, from the lowe
     "all_in_focus": "all in focus",
     "depth": "depth",
 }
-RUN_STEP = "Depth from focus"  # the form that does what the command line does
 MAX_LOADED_BYTES = 500e6  # smaller arrays are loaded, so that the sliders do not wait
 SAMPLE_PX = 1 << 20  # enough for percentiles
 LayerData = tuple[Any, dict[str, Any], str]
@@ -37,6 +40,7 @@ class ResultLayer(NamedTuple):
     data: np.ndarray
     look: dict[str, Any]  # attributes of the layer
     kind: Literal["image", "labels"] = "image"
+    metadata: Mapping[str, Any] = MappingProxyType({})
 
 
 class Maps(NamedTuple):
@@ -75,21 +79,46 @@ def result_layer(
     if name == "index":  # label k + 1 is plane k; 0 is infinite uncertainty
         in_focus = True if uncertainty is None else np.isfinite(uncertainty)
         labels = np.where(in_focus, data + np.uint16(1), np.uint16(0))
-        return ResultLayer(role, labels, {"visible": False}, "labels")
+        look = {"visible": False, "colormap": plane_colours(positions.shape[-1])}
+        return ResultLayer(role, labels, look, "labels")
     if name == "all_in_focus":
         return ResultLayer(role, data, picture_look(data, rgb=rgb))
     if name == "depth":
-        depth = data if uncertainty is None else data[np.isfinite(uncertainty)]
-        low, high = np.percentile(depth, (0.5, 99.5)) if depth.size else (0.0, 0.0)
-        if low == high:
-            low, high = positions.min(), positions.max()
-        limits = float(low), float(high)
-        return ResultLayer(role, data, {"colormap": "viridis", "contrast_limits": limits})
+        return depth_layer(role, data, positions, uncertainty)
     values = subsample(data)
     values = values[np.isfinite(values)]
     limits = 0.0, max(float(np.percentile(values, 99)), 1e-6) if values.size else 1.0
     look = {"colormap": "magma", "contrast_limits": limits, "visible": False}
     return ResultLayer(role, data, look)
+
+
+def depth_layer(
+    role: str,
+    depth: np.ndarray,  # (…, Y, X)
+    positions: np.ndarray,  # as in `result_layer`
+    uncertainty: np.ndarray | None,  # (…, Y, X)
+) -> ResultLayer:
+    """Return the layer of a depth map: NaN, which is transparent, where never in focus.
+
+    The depth that was filled in there is kept in the metadata.
+    """
+    in_focus = np.ones(depth.shape, bool) if uncertainty is None else np.isfinite(uncertainty)
+    measured, metadata = depth[in_focus], {}
+    low, high = np.percentile(measured, (0.5, 99.5)) if measured.size else (0.0, 0.0)
+    if low == high:
+        low, high = positions.min(), positions.max()
+    if measured.size < depth.size:
+        metadata = {"filled": np.where(in_focus, np.float32(np.nan), depth)}
+        depth = np.where(in_focus, depth, np.float32(np.nan))
+    look = {"colormap": "viridis", "contrast_limits": (float(low), float(high))}
+    return ResultLayer(role, depth, look, metadata=metadata)
+
+
+def plane_colours(count: int) -> DirectLabelColormap:
+    """Return colours of the labels of `count` planes, in the order of a colormap."""
+    colours = ensure_colormap("viridis").map(np.linspace(0, 1, count))
+    by_label: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
+    return DirectLabelColormap(color_dict=by_label | dict(enumerate(colours, start=1)))
 
 
 def picture_look(pictures: np.ndarray, *, rgb: bool) -> dict[str, Any]:
@@ -126,7 +155,8 @@ def layer_on_stack(
         look.setdefault("rgb", False)
     root = layers.stack_name_of(source)
     own = {"role": role, "root": root, **(metadata or {})}
-    place |= {"name": f"{role} · {root}", "metadata": {layers.METADATA_KEY: own}}
+    name = f"{short_name(role, own.get('step', ''))} · {root}"
+    place |= {"name": name, "metadata": {layers.METADATA_KEY: own}}
     return data, {**place, **look}, kind
 
 
@@ -195,6 +225,8 @@ def run_layers(
     window = Window(*record["window"]) if "window" in record else None
     if window is not None:
         metadata["window"] = list(window)
+    if "retouched" in saved:
+        metadata["retouched"] = saved["retouched"]
     if len(stack["channels"]) > 1:
         metadata["focus_channel"] = record["focus_channel"]
     if "transforms" in record:
@@ -210,8 +242,9 @@ def run_layers(
         if leading:
             lengths = [n if axis == "t" or picture else 1 for axis, n in leading]
             data = data.reshape(*lengths, 1, *data.shape[data.ndim - 2 - rgb :])
+        own = {key: value.reshape(data.shape) for key, value in layer.metadata.items()}
         place: dict[str, Any] = {"window": window, **layer.look}
-        result.append(layer_on_stack(source, role, data, layer.kind, metadata, **place))
+        result.append(layer_on_stack(source, role, data, layer.kind, metadata | own, **place))
     return result
 
 

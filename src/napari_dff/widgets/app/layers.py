@@ -26,6 +26,8 @@ class PluginMetadata(TypedDict, total=False):
     positions: Any  # focus positions of the planes, (Z,) or (…, Z)
     window: Sequence[int]  # top, bottom, left, right: the part of the stack, where it is cropped
     transforms: Any  # plane → reference, (Z, 3, 3) or (…, Z, 3, 3)
+    retouched: Sequence[dict[str, Any]]  # strokes by hand, as `tools.strokes` records them
+    filled: Any  # depth of the pixels that are never in focus, NaN elsewhere; of the shape of data
     channels: Sequence[str]  # their names
     focus_channel: int  # the channel that the depth was computed from
     input: dict[str, Any]  # the file of the planes, as described by `io.records.describe_planes`
@@ -56,7 +58,7 @@ def is_stack(layer: Layer) -> bool:
 
 def planes_of(layer: Image) -> Any:
     """Return the planes of a stack layer at full resolution, possibly a lazy array."""
-    return layer.data[0] if layer.multiscale else layer.data
+    return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
 
 
 def stack_look(layer: Image) -> dict[str, Any]:
@@ -102,12 +104,23 @@ def transforms_of_aligned(layer: Layer, index: tuple[int, ...]) -> np.ndarray | 
 
 
 def result_values(layer: Layer, index: tuple[int, ...]) -> np.ndarray:
-    """Return a result at an index along the leading axes: (Y, X[, 3]), or (Z, Y, X)."""
-    values = layer.data
+    """Return a result at an index along the leading axes: (Y, X[, 3]), or (Z, Y, X).
+
+    Of a depth layer, it contains the depth that was filled in where nothing was in focus.
+    """
+    values = full_values(layer)
     if index and values.ndim >= len(index) + 3:
         values = at_index(values, index, values.ndim - len(index))
         values = values[0] if len(values) == 1 else values  # Z of a map has length 1
     return np.asarray(values)
+
+
+def full_values(layer: Layer) -> Any:
+    """Return the data of a layer; of a depth layer, with the depth that was filled in."""
+    data, filled = planes_of(layer), plugin_metadata(layer).get("filled")
+    if filled is None or filled.shape != data.shape:
+        return data
+    return np.where(np.isnan(data), filled, data)
 
 
 def positions_of(layer: Layer) -> np.ndarray:

@@ -15,11 +15,13 @@ from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app.geometry import placement, window_in_rectangle, window_in_view
 from napari_dff.widgets.app.layer_data import ResultLayer, layer_on_stack
-from napari_dff.widgets.app.layers import METADATA_KEY, plane_shape, role_of, stack_name_of
+from napari_dff.widgets.app.layer_list import add_result, raise_result, rename_results
+from napari_dff.widgets.app.layers import METADATA_KEY, plane_shape, role_of
 from napari_dff.widgets.app.task_widget import BackgroundTask, update_layers
 
 MAX_SIDE_PX = 464 - 2 * MARGIN_PX  # the margin is computed as well
 MIN_SIDE_PX = 16
+USER_ATTRIBUTES = ("rgb", "colormap", "visible", "name")  # which the user may have changed
 START_DELAY_MS = 80  # without a further change
 OFF, VIEW, RECTANGLE = "off", "what is in view", "a rectangle that I draw"
 
@@ -153,27 +155,28 @@ class Preview:
         viewer_layers = self._viewer.layers
         active, earlier = viewer_layers.selection.active, self._layers
         self._source, self._layers = source, []
-        for role, image, look, _ in images:
+        for role, image, look, *_ in images:
             data, look, _ = layer_on_stack(source, role, image, window=window, **look)
             layer = next((each for each in viewer_layers if role_of(each) == role), None)
             if layer is not None and (layer.data.ndim, layer.rgb) != (data.ndim, look["rgb"]):
                 viewer_layers.remove(layer)
                 layer = None
             if layer is None:
-                layer = self._viewer.add_layer(Layer.create(data, look, "image"))
+                layer = Layer.create(data, look, "image")
+                add_result(self._viewer, layer)
             else:
                 layer.data, layer.visible = data, True
                 for key, value in look.items():
-                    if key not in ("rgb", "colormap", "visible"):  # the user may have changed them
+                    if key not in USER_ATTRIBUTES:
                         setattr(layer, key, value)
+                raise_result(self._viewer, layer)
             self._layers.append(layer)
+        rename_results(self._viewer)
         for layer in earlier:
             layer.visible = layer in self._layers
         shapes = self._rectangle_layer()
-        if shapes is not None and self.choice.value == RECTANGLE:
-            viewer_layers.move(viewer_layers.index(shapes), len(viewer_layers))  # stays visible
-            if shapes.mode == "add_rectangle":
-                shapes.mode = "select"
+        if shapes is not None and self.choice.value == RECTANGLE and shapes.mode == "add_rectangle":
+            shapes.mode = "select"
         if active is not None and active in viewer_layers:
             viewer_layers.selection.active = active
 
@@ -192,7 +195,7 @@ class Preview:
             source = request.source
             shapes = self._viewer.add_shapes(
                 ndim=2,
-                name=f"preview region · {stack_name_of(source)}",
+                name="preview region",
                 metadata={METADATA_KEY: {"role": "preview region"}},
                 face_color="transparent",
                 edge_color="yellow",

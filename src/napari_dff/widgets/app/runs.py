@@ -19,6 +19,7 @@ from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.controls import button_row, push_button
 from napari_dff.widgets.app.layer_data import layer_on_stack
+from napari_dff.widgets.app.layer_list import add_result, rename_results
 from napari_dff.widgets.app.task_widget import TaskWidget, update_layers
 
 CONTENTS = ("data", "scale", "translate", "rotate", "affine", "units", "axis_labels")
@@ -121,9 +122,16 @@ class RunLayers:
             self._add(new, old)
             layer = new
         self._layers.append(layer)
+        rename_results(self._viewer)
         set_edit_count(layer, 0)
         layers_changed.emit()
         return layer
+
+    @property
+    def main_layer(self) -> Layer | None:
+        """The visible layer that was shown last: the main result."""
+        shown = [each for each in self._layers if each in self._viewer.layers and each.visible]
+        return shown[-1] if shown else None
 
     def is_superseded(self) -> bool:
         """Return whether a newer run has updated layers of this one."""
@@ -167,7 +175,7 @@ class RunLayers:
         self._undo_actions.append(
             lambda: viewer_layers.remove(new) if new in viewer_layers else None
         )
-        self._viewer.add_layer(new)
+        add_result(self._viewer, new)
 
 
 class RunControls:

@@ -10,11 +10,15 @@ from napari.viewer import Viewer
 
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.widgets.app import axes
-from napari_dff.widgets.app.layers import is_stack, plugin_metadata, role_of
+from napari_dff.widgets.app.controls import StableComboBox
+from napari_dff.widgets.app.layers import is_stack, plugin_metadata, role_of, source_of
 
 
-class StackComboBox(ComboBox):
-    """A choice of a focal stack: at first the newest, later its aligned planes if preferred."""
+class StackComboBox(StableComboBox):
+    """A choice of a focal stack: the one that was opened or selected last.
+
+    If aligned planes are preferred, a new alignment of the chosen stack is chosen as well.
+    """
 
     def __init__(self, viewer: Viewer, *, prefer_aligned: bool) -> None:
         self._viewer, self._prefer_aligned = viewer, prefer_aligned
@@ -42,6 +46,15 @@ class StackComboBox(ComboBox):
         is_aligned = plugin_metadata(layer).get("source") == chosen_id  # planes of the chosen one
         if chosen is None or (self._prefer_aligned and is_aligned):
             self.value = layer
+
+    def follow(self, layer: Layer, *, added: bool) -> None:
+        """Choose a stack that was opened or selected, or the stack of a selected result."""
+        if added and role_of(layer):  # a result, which no user has selected
+            return
+        is_own = is_stack(layer) and (self._prefer_aligned or not role_of(layer))
+        source = layer if is_own else source_of(self._viewer, layer)
+        if source is not None and source.ndim >= 3 and source in self.choices:
+            self.value = source
 
     def on_removed(self, event: Any) -> None:
         """Choose the newest stack if the chosen one was removed."""

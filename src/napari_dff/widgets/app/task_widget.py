@@ -15,12 +15,14 @@ from napari.settings import get_plugin_settings
 from napari.utils import cancelable_progress
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
-from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import QObject, Qt, QTimer, Signal  # type: ignore[attr-defined]
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_dff.runtime.jit import notify_when_compiling
 from napari_dff.runtime.progress import Cancelled, Progress
 from napari_dff.runtime.threads import ThreadLimits, set_thread_limits
-from napari_dff.widgets.app.controls import call_when_closed, wrapping_label
+from napari_dff.widgets.app.controls import wrapping_label
+from napari_dff.widgets.app.dock import DockedForm, forms_button
 
 T = TypeVar("T")
 W = TypeVar("W", bound="TaskWidget")
@@ -200,8 +202,28 @@ class TaskWidget(Container[Widget]):
         self._task: BackgroundTask | None = None
         self._connections: list[tuple[Any, Callable[..., Any]]] = []
         self.status = wrapping_label("ready")
-        super().__init__(labels=False)
-        call_when_closed(self, self._close)
+        super().__init__(labels=False, scrollable=True)
+        self.native.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
+        self.native.setFrameShape(QFrame.Shape.NoFrame)
+        self._column.addStretch()
+        self._dock = DockedForm(self, self.title, self._close)
+        self.append(forms_button(viewer))
+
+    @property
+    def native(self) -> QScrollArea:
+        """The scroll area around the widgets, which napari docks."""
+        area: QScrollArea = self.root_native_widget
+        return area
+
+    @property
+    def _column(self) -> QVBoxLayout:
+        """The layout of the widgets."""
+        column: QVBoxLayout = self.native.widget().layout()  # type: ignore[assignment, union-attr]
+        return column
+
+    def add_plot(self, plot: QWidget, place: int | None = None) -> None:
+        """Add a plot below the widgets, or at another place, that takes the free height."""
+        self._column.insertWidget(self._column.count() - 1 if place is None else place, plot, 1)
 
     @property
     def busy(self) -> bool:

@@ -14,17 +14,15 @@ import napari_dff
 from napari_dff.io.image_metadata import ImageMetadata
 from napari_dff.io.records import to_json_value
 from napari_dff.io.writers.images import write_array
-from napari_dff.model.acquisition import CHANNEL_LABELS
 from napari_dff.model.units import EXPONENTS
 from napari_dff.runtime.lazy import as_indexable
 from napari_dff.widgets.app import layers
-from napari_dff.widgets.app.axes import leading_axis_names
+from napari_dff.widgets.app.axes import FILE_AXES, leading_axis_names
 
 SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".zarr")
-AXIS_LETTERS = {"t": "T", "time": "T", "z": "Z", **dict.fromkeys(CHANNEL_LABELS, "C")}
 SAVED_METADATA = (
     *("role", "root", "step", "settings", "recipe", "positions", "transforms", "focus_channel"),
-    *("channels", "input"),
+    *("channels", "input", "retouched"),
 )
 
 
@@ -51,7 +49,7 @@ def write_layer(kind: str, path: str, data: Any, meta: dict[str, Any]) -> list[s
     if not file.name.lower().endswith(SUFFIXES):
         file = file.with_name(f"{file.name}.ome.tif")
     axes, unit, rgb = _FileAxes.of(layer), layers.unit_of(layer), getattr(layer, "rgb", False)
-    planes, positions = layers.planes_of(layer), None
+    planes, positions = layers.full_values(layer), None
     if "Z" in axes.letters:
         leading = planes.shape[: layer.ndim - 2]
         positions = axes.arrange(np.broadcast_to(layers.positions_of(layer), leading))
@@ -92,11 +90,11 @@ class _FileAxes(NamedTuple):
         is_kept = [n > 1 for n in layers.planes_of(layer).shape[: layer.ndim - 2]]
         if layer.ndim == 3:
             name = layer.axis_labels[0].strip().lower()
-            names = [name if name in AXIS_LETTERS else "z"]
+            names = [name if name in FILE_AXES else "z"]
         else:
             names = [*leading_axis_names(layer), "z"][: layer.ndim - 2]
         names = [name for name, keep in zip(names, is_kept, strict=True) if keep]
-        letters = [AXIS_LETTERS.get(name, "") for name in names]
+        letters = [FILE_AXES.get(name, "") for name in names]
         if "" in letters:
             raise ValueError(
                 f"OME-TIFF and OME-Zarr have no axis {names[letters.index('')]!r}, only T, C, Z, Y "

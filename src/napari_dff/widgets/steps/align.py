@@ -63,7 +63,9 @@ class AlignWidget(StepWidget):
         self.report.native.setMaximumHeight(180)
         self.plot = Canvas(viewer, rows=3, height=260)
         self.append(self.report)
-        self.native.layout().addWidget(self.plot)
+        self.add_plot(self.plot)
+        self.report.visible = False
+        self.plot.hide()
 
     def compute(self, inputs: RunInput, progress: Progress) -> Any:
         """Return the aligned planes, the matches as vectors, and the reports by index."""
@@ -115,6 +117,8 @@ class AlignWidget(StepWidget):
             advice = [f"{report.stack_in_words.capitalize()}:", *advice]
         self.show_advice(advice)
         self.report.value = _report_table(report)
+        self.report.visible = True
+        self.plot.show()
         self.report.native.resizeColumnsToContents()
         self._draw(report)
 

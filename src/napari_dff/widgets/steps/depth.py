@@ -6,6 +6,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 from napari.layers import Image, Layer
+from napari.utils.colormaps import ensure_colormap
+from napari.viewer import Viewer
+from qtpy.QtWidgets import QFileDialog
 
 from napari_dff.curve.plane_mask import has_enough_planes
 from napari_dff.depth.estimation import depth_map
@@ -19,16 +22,60 @@ from napari_dff.pipeline.tile import MARGIN_PX, AlignedStack, TileResult, comput
 from napari_dff.runtime.lazy import load_planes, read_window
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window, full_window
-from napari_dff.widgets.app.layer_data import ResultLayer, maps_of, picture_look
-from napari_dff.widgets.app.layers import require_layer
-from napari_dff.widgets.app.runs import RunLayers
+from napari_dff.widgets.app.controls import push_button
+from napari_dff.widgets.app.layer_data import RESULT_IMAGES, ResultLayer, maps_of, picture_look
+from napari_dff.widgets.app.layer_list import is_drawing
+from napari_dff.widgets.app.layers import require_layer, results_of, role_of, stack_name_of
+from napari_dff.widgets.app.result_files import write_results
+from napari_dff.widgets.app.result_view import ResultView
+from napari_dff.widgets.app.runs import RunLayers, layers_changed
+from napari_dff.widgets.app.task_widget import show_errors
 from napari_dff.widgets.steps.step import Previews, RunInput, StackInput, StepWidget
+
+SAVE_TOOLTIP = (
+    "Write depth, uncertainty, plane index, all-in-focus image, recipe and provenance into a "
+    "folder, as napari-dff run does."
+)
+NEVER_IN_FOCUS_COLOUR = np.array([0.4, 0.4, 0.4, 1.0], np.float32)
 
 
 class MapsStep(StepWidget):
     """A step that computes a depth map and an all-in-focus image from other layers."""
 
     prefix: ClassVar[str] = ""  # of the roles of its layers
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__(viewer)
+        self.view = ResultView(viewer, lambda: self.stack.value, self.select)
+        self.save_results = push_button("Save results…", SAVE_TOOLTIP, self._on_save_results)
+        self.view.widget.append(self.save_results)
+        self.insert(self.index(self.advice) + 1, self.view.widget)
+        self.stack.changed.connect(self.view.update)
+        self._connect(layers_changed, self.view.update)
+        self._connect(viewer.layers.events.removed, self.view.update)
+        self.view.update()
+
+    @show_errors
+    def _on_save_results(self) -> None:
+        """Write the results of the stack into a new folder, as a run on the command line does."""
+        source = self.stack.value
+        every = [] if source is None else results_of(self._viewer, str(source.unique_id))
+        roles = {f"{self.prefix}{role}" for role in RESULT_IMAGES.values()}
+        saved = [layer for layer in every if role_of(layer) in roles]
+        if source is None or not saved:
+            raise ValueError("no results to save: press Run first")
+        name = f"{stack_name_of(source)} results"
+        path, _ = QFileDialog.getSaveFileName(self.native, "Save results in a new folder", name)
+        if not path:
+            return
+        data = [layer.as_layer_data_tuple() for layer in saved]
+        others = [x.name for x in every if x not in saved]
+        others += [x.name for x in self._viewer.layers if is_drawing(x)]
+        words = f"saved {', '.join(x.name for x in reversed(saved))} in {path}"
+        words += f"; left out: {', '.join(others)}" if others else ""
+        self.start_task(
+            lambda _: write_results(path, data), lambda _: self.show_status(words), quiet=True
+        )
 
     def compute_stack(
         self, inputs: StackInput, plane_mask: np.ndarray | None, progress: Progress
@@ -75,21 +122,25 @@ class MapsStep(StepWidget):
         look = picture_look(image, rgb=image.ndim == 3)
         return [
             ResultLayer("preview all in focus", image, look),
-            depth_preview(stack, result.refined.depth),
+            depth_preview(stack, result.refined),
         ]
 
     def add_layers(self, run: RunLayers, result: Any, **metadata: Any) -> Iterator[None]:
         """Add the four layers of `Maps`, and show advice from coverage and quality of the image."""
-        for role, data, look, kind in result.layers:
-            run.show(f"{self.prefix}{role}", data, kind, metadata=metadata, **look)
+        for role, data, look, kind, own in result.layers:
+            run.show(f"{self.prefix}{role}", data, kind, metadata={**metadata, **own}, **look)
             yield
+        self.view.show_result()
         self.show_advice(advice(result.coverage) + summarize_image(result.qualities))
 
 
-def depth_preview(stack: FocalStack, depth: np.ndarray) -> ResultLayer:
-    """Return the preview of a depth map, coloured over the positions of the stack."""
+def depth_preview(stack: FocalStack, depth: DepthMap) -> ResultLayer:
+    """Return the preview of a depth map, coloured over the positions; grey where never in focus."""
     limits = float(stack.positions.min()), float(stack.positions.max())
-    return ResultLayer("preview depth", depth, {"colormap": "viridis", "contrast_limits": limits})
+    colormap = ensure_colormap("viridis").model_copy(update={"nan_color": NEVER_IN_FOCUS_COLOUR})
+    look = {"colormap": colormap, "contrast_limits": limits}
+    measured = np.where(np.isfinite(depth.uncertainty), depth.depth, np.float32(np.nan))
+    return ResultLayer("preview depth", measured, look)
 
 
 class DepthWidget(MapsStep):

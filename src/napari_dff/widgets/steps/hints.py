@@ -13,10 +13,17 @@ from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.axes import leading_axis_names
 from napari_dff.widgets.app.controls import combo_box, push_button
 from napari_dff.widgets.app.geometry import placement
+from napari_dff.widgets.app.result_view import show_planes
 
+HINT_TEXT = "says"  # the feature of points with their text
 SHARP, BACKGROUND_CHOICE = "sharp in the plane shown", "background: never sharp"
-POINT_DIAMETER_PX = 3
+POINT_DIAMETER_PX = 3  # of the stack; each pixel under a point gets its hint
+VISIBLE_DIAMETER_PX = 12  # of the screen, at least
 SHARP_LABEL, BACKGROUND_LABEL = 1, 2  # in a Labels layer
+CORRECT_TOOLTIP = (
+    "Show the planes. Move the slider to the plane in which something is sharp, click on it, and "
+    "press Run."
+)
 TOOLTIP = (
     "Known depths. Points: each in the plane in which it is sharp, or marked as background. "
     "Labels: 1 in the plane in which a pixel is sharp, 2 on background in any plane."
@@ -29,7 +36,8 @@ class HintsForm:
     def __init__(self, viewer: Viewer, stack: Callable[[], Image | None]) -> None:
         self._viewer, self._stack = viewer, stack
         self.layer = combo_box("hints", self._hint_layers, TOOLTIP, nullable=True)
-        self.new = push_button("New hints", "Add a layer of points and click on it.", self._on_new)
+        self.new = push_button("Correct by hand", CORRECT_TOOLTIP, self._on_new)
+        self._labelled: Points | None = None  # whose points have texts
         meanings = [SHARP, BACKGROUND_CHOICE]
         self.new_points = combo_box("new points say", meanings, "The meaning of the next points.")
         self.new_points.enabled = False
@@ -45,27 +53,62 @@ class HintsForm:
         ]
 
     def _on_new(self) -> None:
-        source = self._stack()
+        """Show the planes, and let the user click points into the chosen or a new layer."""
+        source, points = self._stack(), self.layer.value
         if source is None:
             return
-        points = self._viewer.add_points(
+        show_planes(self._viewer, source)
+        if not isinstance(points, Points):
+            points = self._add_points(source)
+            self.layer.reset_choices()
+            self.layer.value = points
+        points.visible = True
+        self._viewer.layers.selection.active = points
+        points.mode = "add"
+
+    def _add_points(self, source: Image) -> Points:
+        return self._viewer.add_points(
             np.empty((0, source.ndim)),
-            name=f"hints · {layers.stack_name_of(source)}",
+            name="hints",
             metadata={layers.METADATA_KEY: {"role": "hints"}},
             size=POINT_DIAMETER_PX,
-            features={"background": np.empty(0, dtype=bool)},
-            feature_defaults={"background": False},
+            canvas_size_limits=(VISIBLE_DIAMETER_PX, 10_000),
+            features={"background": np.empty(0, dtype=bool), HINT_TEXT: np.empty(0, dtype=str)},
+            feature_defaults={"background": False, HINT_TEXT: ""},
+            text={
+                "string": f"{{{HINT_TEXT}}}",
+                "color": "lime",
+                "size": 11,
+                "anchor": "upper_left",
+            },
             face_color="background",
             face_color_cycle={False: "lime", True: "red"},
             border_color="black",
             **placement(source, source.ndim),
         )
-        self.layer.reset_choices()
-        self.layer.value = points
-        points.mode = "add"
 
     def _on_layer(self) -> None:
-        self.new_points.enabled = isinstance(self.layer.value, Points)
+        points = self.layer.value
+        self.new_points.enabled = isinstance(points, Points)
+        if self._labelled is not None:
+            self._labelled.events.data.disconnect(self._write_texts)
+        self._labelled = points if isinstance(points, Points) else None
+        if self._labelled is not None:
+            self._labelled.events.data.connect(self._write_texts)
+
+    def _write_texts(self, _: object = None) -> None:
+        """Write at each point its plane, or background."""
+        points, source = self._labelled, self._stack()
+        if points is None or source is None or HINT_TEXT not in points.features:
+            return
+        z, texts = source.ndim - 3, []
+        for point, background in zip(points.data, points.features["background"], strict=True):
+            plane = round(source.world_to_data(points.data_to_world(point))[z])
+            texts.append("background" if background else f"plane {plane}")
+        if list(points.features[HINT_TEXT]) != texts:
+            defaults = points.feature_defaults
+            points.features = {**dict(points.features), HINT_TEXT: texts}
+            points.feature_defaults = defaults
 
     def _set_default(self) -> None:
         points = self.layer.value

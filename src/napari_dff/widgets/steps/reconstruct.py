@@ -53,7 +53,7 @@ class ReconstructWidget(MapsStep):
         stack, recipe, _ = inputs
         settings: dict[str, Any] = {"plane_mask": inputs.plane_mask, "fuse": False}
         region = reconstruct_region(stack, recipe, window, **settings, progress=progress)
-        return [depth_preview(stack, region.depth.depth)]
+        return [depth_preview(stack, region.depth)]
 
     def preview_source(self, source: Image) -> tuple[Image, str]:
         """Return the planes that a run has aligned with the present settings, else the stack."""

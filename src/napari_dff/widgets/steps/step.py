@@ -18,6 +18,7 @@ from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app.controls import button_row, labelled_column, wrapping_label
 from napari_dff.widgets.app.geometry import index_in_view
 from napari_dff.widgets.app.layer_data import ResultLayer
+from napari_dff.widgets.app.layer_list import is_drawing
 from napari_dff.widgets.app.layers import (
     METADATA_KEY,
     plugin_metadata,
@@ -77,12 +78,15 @@ class StepWidget(StepForm):
             self, f"{self.title}: the whole stack.", undone=lambda: self.show_advice([])
         )
         self.run, self.cancel, self.undo = self._controls.buttons
-        inputs = [self.stack, *self.axes.widgets, *self.extra_widgets()]
+        # Aligned planes have the calibration of their stack.
+        calibration = [] if self.prefers_aligned else self.calibration.widgets
+        inputs = [self.stack, *calibration, *self.axes.widgets, *self.extra_widgets()]
         preview = [self.preview] if self.has_preview else []
         fields = labelled_column(*inputs, *self.form.widgets, *preview)
         labels = self.status, self.advice, self.freshness
         recipe_file = button_row(self.save, self.load, self.copy)
-        self.extend([fields, self._controls.row, *labels, recipe_file])
+        notes = [] if self.prefers_aligned else [self.calibration.note]
+        self.extend([fields, *notes, self._controls.row, *labels, recipe_file])
         self.form.expand(False)
         self.advice.visible = self.freshness.visible = False
         self._connect_signals()
@@ -179,12 +183,12 @@ class StepWidget(StepForm):
         self._controls.start([run], compute, lambda result: self._add_layers(run, result))
 
     def _add_layers(self, run: RunLayers, result: Any) -> Iterator[None]:
-        """Add the layers and restore the selection: `_on_selected` follows the user only."""
+        """Add the layers, and select the result unless the user is drawing."""
         active = self._viewer.layers.selection.active
         yield from self.add_layers(run, result)
-        if active in self._viewer.layers:
-            self._added_layer, self._viewer.layers.selection.active = active, active
-            self._added_layer = None
+        keeps = active in self._viewer.layers and is_drawing(active)
+        if not keeps and (layer := run.main_layer) is not None:
+            self.select(layer)
 
     def _close(self) -> None:
         super()._close()

@@ -15,8 +15,10 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_dff.io import read_recipe, write_recipe
 from napari_dff.model.recipe import Recipe
+from napari_dff.widgets.app.calibration_form import CalibrationForm
 from napari_dff.widgets.app.command import command_line_caveat, stack_arguments
 from napari_dff.widgets.app.controls import push_button, wrapping_label
+from napari_dff.widgets.app.geometry import move_slider_into
 from napari_dff.widgets.app.layers import plugin_metadata, results_of, settings_of, source_of
 from napari_dff.widgets.app.recipe_form import RecipeForm
 from napari_dff.widgets.app.runs import layers_changed, outdated_reason
@@ -38,11 +40,13 @@ class StepForm(TaskWidget):
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
+        self._selecting = False  # by `select`
         self._added_layer: Layer | None = None  # napari selects it after its event `inserted`
         self.stack = StackComboBox(viewer, prefer_aligned=self.prefers_aligned)
         self._connect(viewer.layers.events.inserted, self.stack.on_inserted)
         self._connect(viewer.layers.events.removed, self.stack.on_removed)
         self.axes = AxesForm(self.show_status, self._on_change, focus=self.has_focus_channel)
+        self.calibration = CalibrationForm(viewer, self.show_status)
         self.form = RecipeForm(self.main_settings, self.more_settings)
         self.freshness = wrapping_label()
         save = "Save the recipe as JSON, for --recipe."
@@ -54,8 +58,10 @@ class StepForm(TaskWidget):
 
     def _connect_signals(self) -> None:
         layers = self._viewer.layers
-        self.axes.show(self.stack.value)
-        self.stack.changed.connect(self.axes.show)
+        for form in (self.axes, self.calibration):
+            form.show(self.stack.value)
+            self.stack.changed.connect(form.show)
+        self.stack.changed.connect(lambda layer: move_slider_into(self._viewer, layer))
         self.form.valueChanged.connect(self._on_change)
         for widget in (self.stack, *self.extra_widgets()):
             if isinstance(widget, ValueWidget):
@@ -128,21 +134,29 @@ class StepForm(TaskWidget):
     def _on_change(self, _: Any = None) -> None:
         self._update_freshness()
 
+    def select(self, layer: Layer) -> None:
+        """Select a layer without showing its settings in the form."""
+        self._selecting = True
+        self._viewer.layers.selection.active = layer
+        self._selecting = False
+
     def _on_inserted(self, event: Any) -> None:
         self._added_layer = event.value
         self._update_freshness()
 
     def _on_selected(self, event: Any) -> None:
-        """Show the settings of a result of this step that the user selects."""
+        """Choose the stack that the user selects, and show the settings of a result of this step.
+
+        napari selects each layer that it adds: so the form follows a stack that was just opened.
+        """
         layer = event.value
         added, self._added_layer = self._added_layer, None
-        metadata = {} if layer is None else plugin_metadata(layer)
-        # napari selects each layer that it adds: this is no choice of the user.
-        if layer is added or self.busy or metadata.get("step") != self.title:
+        if layer is None or self.busy or self._selecting:
             return
-        source = source_of(self._viewer, layer)
-        if source is not None and source in self.stack.choices:
-            self.stack.value = source
+        self.stack.follow(layer, added=layer is added)
+        metadata = plugin_metadata(layer)
+        if layer is added or metadata.get("step") != self.title:
+            return
         self.axes.choose(metadata.get("focus_channel"))
         settings = settings_of(layer)
         if self.form.differences(settings):
@@ -187,3 +201,4 @@ class StepForm(TaskWidget):
     def _close(self) -> None:
         super()._close()
         self.axes.close()
+        self.calibration.close()

@@ -1,20 +1,19 @@
 """Measure: heights, profiles, roughness, steps and volumes, each with unit and uncertainty."""
 
 import contextlib
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from magicgui.widgets import Widget
 from napari.layers import Points, Shapes
 from napari.viewer import Viewer
+from qtpy.QtCore import QTimer
 
-from napari_dff import surface
 from napari_dff.io.writers.figure import draw_profile
 from napari_dff.io.writers.tables import write_profile, write_quantities
 from napari_dff.model.checks import Range
-from napari_dff.model.units import depth_unit_symbol, unit_symbol
-from napari_dff.surface import LEVELLINGS, Profile, Quantity
+from napari_dff.model.units import depth_unit_symbol
+from napari_dff.surface import LEVELLINGS, Quantity
 from napari_dff.surface.levelling import DEGREE
 from napari_dff.surface.profile import WIDTH
 from napari_dff.widgets.app import controls, geometry
@@ -24,102 +23,24 @@ from napari_dff.widgets.app.layers import plane_shape, result_values, source_of
 from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.app.task_widget import show_errors
 from napari_dff.widgets.tools import tool
-from napari_dff.widgets.tools.tool import Heights, Tool
+from napari_dff.widgets.tools.measurements import MEASUREMENTS, Measurement, MeasurementInput
+from napari_dff.widgets.tools.tool import Tool
 
 INSTRUCTIONS = {
     "roughness": "Of the drawn areas, or of everything if none is drawn; ISO 25178.",
-    "profile": "Draw a line or a path; the last one is used.",
-    "step height": "Draw two areas: how high the second lies over the first.",
+    "profile": "Draw a line or a path; the last one is used. The plot follows it.",
+    "step height": "Draw two areas: how high area 2 lies over area 1.",
     "volume": "Above and below the level, within the drawn areas or everywhere if none is drawn.",
 }
 DRAWING_MODES = {"profile": "add_line"}  # of the Shapes layer; else "add_rectangle"
 COLUMNS = ("what", "value", "±", "unit", "meaning")
+LIVE_DELAY_MS = 20  # from a move of a line to its profile
 NO_HEIGHT = "–"
 LEVEL = Range(-1e9, 1e9, 0.1)
 LEVELLING_TOOLTIP = (
     "The form that is subtracted first: a plane or a polynomial, fitted to the areas or to "
     "everything, or the plane through three points."
 )
-
-
-class Measurement(NamedTuple):
-    """A result of the Measure form."""
-
-    heights: Heights
-    quantities: tuple[Quantity, ...]
-    levelled: np.ndarray  # (Y, X) float32, NaN where never in focus
-    profile: Profile | None = None
-
-
-class MeasurementInput(NamedTuple):
-    """Heights, the areas and lines that are drawn on them, and settings."""
-
-    heights: Heights
-    areas: list[np.ndarray]  # (Y, X) bool
-    lines: list[np.ndarray]  # (N, 2) rows and columns
-    levelling: dict[str, Any]  # arguments of `level`
-    profile_width_px: int
-    volume_level: float  # in the unit of the levelled heights
-
-    @property
-    def mask(self) -> np.ndarray | None:
-        """All areas together, (Y, X) bool; None if there is none."""
-        return np.any(self.areas, axis=0) if self.areas else None
-
-    def levelled(self) -> np.ndarray:  # (Y, X)
-        """Return the heights without the form that is fitted to the areas."""
-        return surface.level(self.heights.heights, where=self.mask, **self.levelling).heights
-
-
-def _measure_roughness(inputs: MeasurementInput) -> Measurement:
-    heights, levelled, mask = inputs.heights, inputs.levelled(), inputs.mask
-    arguments = levelled, heights.pixel_size, heights.unit
-    quantities = surface.roughness(*arguments, uncertainty=heights.uncertainty, where=mask)
-    with contextlib.suppress(surface.SurfalizeMissing, ValueError):  # these are optional
-        quantities += surface.further_parameters(*arguments, where=mask)
-    return Measurement(heights, quantities, levelled)
-
-
-def _measure_profile(inputs: MeasurementInput) -> Measurement:
-    heights, levelled = inputs.heights, inputs.levelled()
-    line, width, uncertainty = inputs.lines[-1], inputs.profile_width_px, heights.uncertainty
-    profile = surface.profile(
-        levelled, line, heights.pixel_size, uncertainty=uncertainty, width=width
-    )
-    length, unit = float(profile.distance[-1]), depth_unit_symbol(heights.unit)
-    quantities = [Quantity("length", length, unit_symbol(heights.unit), None, "of the line")]
-    finite = profile.height[np.isfinite(profile.height)]
-    if finite.size:
-        total, mean = float(np.ptp(finite)), float(np.abs(finite - finite.mean()).mean())
-        meaning = "from the lowest to the highest of the profile"
-        quantities += [
-            Quantity("Pt", total, unit, None, meaning),
-            Quantity("Pa", mean, unit, None, "arithmetic mean height of the profile"),
-        ]
-    return Measurement(heights, tuple(quantities), levelled, profile)
-
-
-def _measure_step_height(inputs: MeasurementInput) -> Measurement:
-    heights, (first, second, *_) = inputs.heights, inputs.areas
-    arguments = heights.heights, first, second & ~first, heights.pixel_size, heights.unit
-    quantities = surface.step_height(*arguments, uncertainty=heights.uncertainty)
-    return Measurement(heights, quantities, heights.heights)
-
-
-def _measure_volume(inputs: MeasurementInput) -> Measurement:
-    heights, levelled = inputs.heights, inputs.levelled()
-    arguments = levelled, heights.pixel_size, heights.unit
-    settings: dict[str, Any] = {"uncertainty": heights.uncertainty, "where": inputs.mask}
-    quantities = surface.volume(*arguments, level=inputs.volume_level, **settings)
-    return Measurement(heights, quantities, levelled)
-
-
-MEASUREMENTS: dict[str, Callable[[MeasurementInput], Measurement]] = {
-    "roughness": _measure_roughness,
-    "profile": _measure_profile,
-    "step height": _measure_step_height,
-    "volume": _measure_volume,
-}
 
 
 class MeasureWidget(Tool):
@@ -130,6 +51,9 @@ class MeasureWidget(Tool):
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer, "depth", "The depth layer to measure.")
         self.measurement: Measurement | None = None
+        self._drawn: Shapes | None = None  # the layer whose changes are followed
+        self._timer = QTimer(singleShot=True, interval=LIVE_DELAY_MS)  # type: ignore[call-arg]
+        self._timer.timeout.connect(self._measure_live)
         settings = controls.labelled_column(self.input_layer, *self._create_settings())
         self.draw = push_button("Draw", "Draw on the chosen or on a new layer.", self._on_draw)
         self.run = push_button("Measure", "Measure what is drawn.", self._on_run)
@@ -142,18 +66,19 @@ class MeasureWidget(Tool):
         self.table = controls.read_only_table(COLUMNS)
         self.plot = Canvas(viewer, height=160)
         self.extend([self.cursor, settings, buttons, self.status, self.table])
-        self.native.layout().addWidget(self.plot)
+        self.add_plot(self.plot)
         self.update_choices()
         self._show_relevant_settings()
         viewer.mouse_move_callbacks.append(self._on_mouse_move)
         self.measure.changed.connect(self._show_relevant_settings)
         self.levelling.changed.connect(self._show_relevant_settings)
+        self.shapes.changed.connect(self._follow)
 
     def _create_settings(self) -> list[Widget]:
         tooltip = "\n".join(INSTRUCTIONS.values())
         self.measure = combo_box("measure", list(MEASUREMENTS), tooltip)
         self.shapes = self.layer_box(Shapes, "drawn on", "Shapes layer with the areas and lines.")
-        self.levelling = combo_box("levelling", list(LEVELLINGS), LEVELLING_TOOLTIP, value="plane")
+        self.levelling = combo_box("levelling", list(LEVELLINGS), LEVELLING_TOOLTIP, value="none")
         self.degree = spin_box("degree", 2, DEGREE, "Degree of the polynomial.")
         self.plane_points = self.layer_box(
             Points, "points", "Points layer with the three points of the plane."
@@ -216,6 +141,37 @@ class MeasureWidget(Tool):
         measure, inputs = MEASUREMENTS[self.measure.value], self._collect()
         self.start_task(lambda _: measure(inputs), self._show)
 
+    def _follow(self, drawn: Shapes | None) -> None:
+        """Number the areas of the chosen layer, and measure its profile, whenever they change."""
+        if self._drawn is not None:
+            self._drawn.events.data.disconnect(self._number)
+            self._drawn.events.set_data.disconnect(self._on_drawing)
+        self._drawn = drawn
+        if drawn is not None:
+            drawn.events.data.connect(self._number)
+            drawn.events.set_data.connect(self._on_drawing)
+            self._number()
+
+    def _number(self, _: Any = None) -> None:
+        if self._drawn is not None:
+            tool.number_areas(self._drawn)
+
+    def _on_drawing(self, _: Any) -> None:
+        if self.measure.value == "profile":
+            self._timer.start()
+
+    def _measure_live(self) -> None:
+        """Measure the profile while its line moves; silently without a line."""
+        if self.busy:
+            self._timer.start()
+            return
+        try:
+            inputs = self._collect()
+        except ValueError:
+            return
+        measure = MEASUREMENTS["profile"]
+        self.start_task(lambda _: measure(inputs), self._show, quiet=True)
+
     def _collect(self) -> MeasurementInput:
         heights, kind = self.heights(), self.measure.value
         areas = tool.drawn_areas(self.shapes.value, heights.layer)
@@ -241,6 +197,7 @@ class MeasureWidget(Tool):
             self.plot.clear()
             unit, axes = measurement.heights.unit, self.plot.axes[0]
             draw_profile(axes, measurement.profile, unit, "height", COLOURS[0])
+            axes.set_title(f"levelling: {measurement.levelling}", loc="left")
             self.plot.follow_theme()
 
     @show_errors
@@ -269,13 +226,17 @@ class MeasureWidget(Tool):
         if path is None:
             return
         if measurement.profile is not None:
-            write_profile(path, measurement.profile, measurement.heights.unit)
+            unit = measurement.heights.unit
+            write_profile(path, measurement.profile, unit, levelling=measurement.levelling)
         else:
-            write_quantities(path, measurement.quantities)
+            write_quantities(path, measurement.quantities, levelling=measurement.levelling)
         self.show_status(f"saved as {path}")
 
     def _close(self) -> None:
         super()._close()
+        with contextlib.suppress(RuntimeError):  # napari itself closes and Qt has deleted it
+            self._timer.stop()
+        self._follow(None)
         if self._on_mouse_move in self._viewer.mouse_move_callbacks:
             self._viewer.mouse_move_callbacks.remove(self._on_mouse_move)
 

@@ -118,7 +118,7 @@ class ReuseWidget(Tool):
             return AppliedResult(transforms, None, None, [], None)
         if role_of(used).startswith("levelled"):
             raise ValueError(f"{used.name!r} is levelled: choose the depth it was made from")
-        depth = np.asarray(used.data).reshape(-1, *layers.plane_shape(used))
+        depth = np.asarray(layers.full_values(used)).reshape(-1, *layers.plane_shape(used))
         other = related_layer(self._viewer, used, "uncertainty")
         uncertainty = None if other is None else np.asarray(other.data).reshape(depth.shape)
         all_positions = np.asarray(metadata["positions"])

@@ -19,6 +19,8 @@ from napari_dff.widgets.app.geometry import index_in_view
 from napari_dff.widgets.app.layers import plugin_metadata, role_of
 from napari_dff.widgets.app.task_widget import DONE, TaskWidget
 
+AREAS = ("ellipse", "rectangle", "polygon")  # types of shapes
+AREA_NUMBER = "area"  # the feature of shapes with their number
 ELLIPSE_CORNERS = 180  # of the polygon in place of an ellipse
 
 
@@ -97,10 +99,26 @@ def drawn_areas(shapes: Shapes | None, layer: Layer) -> list[np.ndarray]:  # (Y,
     for kind, corners in _drawn_shapes(shapes, layer):
         if kind == "ellipse":
             corners = _ellipse_polygon(corners)
-        if kind in ("ellipse", "rectangle", "polygon"):
+        if kind in AREAS:
             mask = polygon2mask(layers.plane_shape(layer), corners)  # type: ignore[no-untyped-call]
             masks.append(mask)
     return masks
+
+
+def number_areas(shapes: Shapes) -> None:
+    """Write the number of each area into the picture, unless the layer has texts of its own."""
+    has_texts = bool((np.ravel(shapes.text.values) != "").any())
+    if has_texts and AREA_NUMBER not in shapes.features:
+        return
+    numbers, count = [], 0
+    for kind in shapes.shape_type:
+        is_area = str(kind) in AREAS
+        count += is_area
+        numbers.append(str(count) if is_area else "")
+    if list(shapes.features.get(AREA_NUMBER, ())) != numbers:
+        shapes.features = {**dict(shapes.features), AREA_NUMBER: numbers}
+        text = {"string": f"{{{AREA_NUMBER}}}", "color": "yellow", "size": 16}
+        shapes.text = text
 
 
 def _drawn_shapes(shapes: Shapes | None, layer: Layer) -> Iterator[tuple[str, np.ndarray]]:

@@ -1,0 +1,196 @@
+"""The first minutes of a new user: open a stack, run, look at the result."""
+
+import numpy as np
+import pytest
+import tifffile
+from napari.settings import get_settings
+from qtpy.QtCore import Qt
+
+from napari_dff import depth_from_focus, synthetic
+from napari_dff.model.stack import FocalStack
+from napari_dff.widgets.app.layers import result_values
+from napari_dff.widgets.app.preview import VIEW
+
+from .conftest import TITLES
+
+
+@pytest.fixture(scope="module")
+def bare():
+    return synthetic.bare_patch(size=96, planes=12)
+
+
+@pytest.fixture
+def form(person, surface):
+    """Return the form of all steps, on a stack that is aligned already."""
+    person.show()
+    person.stack(surface)
+    form = person.open("all")
+    form.form.settings["registration"].value = "none"
+    return form
+
+
+def names(person):
+    return [layer.name for layer in person.viewer.layers]
+
+
+def test_the_first_result_is_a_selected_depth_with_colour_bar_and_scale_bar(person, form):
+    person.run(form)
+    depth = person.layer("refined depth")
+    assert names(person) == ["plane index", "σ", "mine", "sharp image", "depth"]
+    assert person.viewer.layers.selection.active is depth
+    assert depth.colorbar.visible
+    assert person.viewer.canvas.overlays.scale_bar.visible
+    depth.colorbar.visible = False
+    person.run(form)
+    assert len(person.viewer.layers) == 5
+    assert not depth.colorbar.visible  # as the user wants it
+
+
+def test_results_of_several_stacks_are_named_after_them(person, form, surface):
+    person.run(form)
+    person.layer("refined uncertainty").name = "my error"
+    person.stack(surface, name="other")
+    assert form.stack.value.name == "other"
+    person.run(form)
+    assert {"depth · mine", "depth · other", "σ · other", "my error"} < set(names(person))
+
+
+def test_the_form_follows_the_stack_that_is_opened_or_clicked(person, form, surface):
+    first = form.stack.value
+    second = person.stack(surface, name="far", translate=(100.0, 1.0, 2.0))
+    assert form.stack.value is second
+    assert 100 <= person.viewer.dims.point[0] <= 122  # the slider is within the new stack
+    person.viewer.layers.selection.active = first
+    assert form.stack.value is first
+    assert 10 <= person.viewer.dims.point[0] <= 32
+    person.run(form)
+    person.viewer.layers.selection.active = second
+    person.viewer.layers.selection.active = person.layer("refined depth")
+    assert form.stack.value is first
+
+
+def test_the_preview_lies_over_older_results_and_below_drawings(person, form):
+    person.run(form)
+    drawn = person.viewer.add_points([[40, 40]], name="drawn")
+    form.preview.value = VIEW
+    person.qtbot.waitUntil(lambda: "preview depth" in person.visible_roles(), timeout=20_000)
+    assert names(person)[-3:] == ["depth", "preview depth", "drawn"]
+    person.run(form)
+    assert "preview depth" not in person.visible_roles()
+    form.preview.value = VIEW
+    person.viewer.layers.move(person.viewer.layers.index(person.layer("preview depth")), 0)
+    form.form.settings["window"].value = 15
+    person.qtbot.waitUntil(lambda: names(person)[-2] == "preview depth", timeout=20_000)
+    assert drawn in person.viewer.layers
+
+
+def test_one_click_shows_depth_sharp_image_or_planes_and_a_slider_blends(person, form):
+    assert not form.view.widget.native.isVisibleTo(form.native)
+    person.run(form)
+    assert form.view.widget.native.isVisibleTo(form.native)
+    depth, sharp = person.layer("refined depth"), person.layer("refined all in focus")
+    form.form.settings["smoothness"].value = 2.0
+    selection = person.viewer.layers.selection
+    person.press(form.view.sharp)
+    assert not depth.visible
+    assert selection.active is sharp
+    person.press(form.view.planes)
+    assert person.visible_roles() == {"mine"}
+    person.press(form.view.depth)
+    assert selection.active is depth
+    assert names(person)[-2:] == ["sharp image", "depth"]
+    person.qtbot.keyClick(form.view.blend._widget._qwidget, Qt.Key.Key_Left)
+    assert depth.opacity == pytest.approx(0.99)
+    assert form.form.settings["smoothness"].value == 2.0  # not that of the result
+
+
+def test_filled_in_depth_is_left_out_unless_asked_for_and_then_in_stripes(person, bare):
+    person.stack(bare)
+    form = person.open("all")
+    form.form.settings["registration"].value = "none"
+    person.run(form)
+    depth, uncertainty = person.layer("refined depth"), person.layer("refined uncertainty")
+    never = ~np.isfinite(uncertainty.data)
+    assert 0.02 < never.mean() < 0.98
+    np.testing.assert_array_equal(np.isnan(depth.data), never)
+    stack = FocalStack(bare.stack.planes, 10 + 2.0 * np.arange(len(bare.stack.planes)))
+    expected = depth_from_focus(stack, form.recipe()).refined.depth
+    np.testing.assert_array_equal(result_values(depth, ()), expected)
+    person.qtbot.keyClick(form.view.filled.native, Qt.Key.Key_Space)
+    striped = np.isnan(depth.data[never]).mean()
+    assert 0.3 < striped < 0.7
+    np.testing.assert_array_equal(result_values(depth, ()), expected)
+    assert not form.freshness.visible
+    person.qtbot.keyClick(form.view.filled.native, Qt.Key.Key_Space)
+    np.testing.assert_array_equal(np.isnan(depth.data), never)
+    colours = person.layer("refined plane index").colormap.color_dict
+    green = [colours[plane + 1][1] for plane in range(len(stack.planes))]
+    assert np.all(np.diff(green) > 0)  # viridis, in the order of the planes
+
+
+def test_forms_are_tabs_of_one_dock_that_fits_a_laptop_at_the_largest_font(person, surface):
+    person.show()
+    person.stack(surface)
+    window = person.viewer.window._qt_window
+    form = person.open("all")
+    person.qtbot.wait(20)
+    menu = form[0].native.menu()  # of the button "Steps and tools"
+    assert {action.text() for action in menu.actions()} == set(TITLES.values())
+    docks = [form.native.parent()]
+    for name in ("Align", "Measure heights"):
+        next(action for action in menu.actions() if action.text() == name).trigger()
+        person.qtbot.wait(50)
+        title = next(key for key in person.viewer.window.dock_widgets if key.startswith(name))
+        docks.append(person.viewer.window.dock_widgets[title].native.parent())
+    assert set(window.tabifiedDockWidgets(docks[0])) == set(docks[1:])
+    assert window.height() <= 800
+    assert [dock.windowTitle() for dock in docks] == ["Depth from focus", "Align", "Measure"]
+    appearance = get_settings().appearance
+    before = appearance.font_size
+    try:
+        appearance.font_size = 20
+        person.qtbot.wait(50)
+        assert all(dock.minimumSizeHint().height() <= 700 for dock in docks)
+    finally:
+        appearance.font_size = before
+    menu.actions()[0].trigger()  # raises the form that is open
+    assert len(person.viewer.window.dock_widgets) == 3
+
+
+def test_results_are_saved_as_the_command_line_saves_them(person, form, chosen_file, tmp_path):
+    person.viewer.add_points([[40, 40]], name="drawn")
+    person.run(form)
+    chosen_file.path = tmp_path / "saved"
+    person.run(form, form.save_results)
+    assert str(chosen_file.path) in form.status.value
+    assert "left out: drawn" in form.status.value
+    saved = {each.name for each in chosen_file.path.iterdir()}
+    assert {"depth.tif", "uncertainty.tif", "index.tif", "all_in_focus.tif", "recipe.json"} < saved
+    written = tifffile.imread(chosen_file.path / "depth.tif")
+    np.testing.assert_array_equal(written, person.values("refined depth"))
+
+
+def test_a_stack_without_calibration_is_calibrated_in_the_form(person, surface):
+    source = person.viewer.add_image(surface.stack.planes, name="bare")
+    form = person.open("all")
+    form.form.settings["registration"].value = "none"
+    calibration = form.calibration
+    assert "Not calibrated" in calibration.note.value
+    person.viewer.dims.set_current_step(0, 4)
+    calibration.plane_distance.native.selectAll()
+    person.qtbot.keyClicks(calibration.plane_distance.native, "2,5")
+    person.qtbot.keyClick(calibration.plane_distance.native, Qt.Key.Key_Return)
+    calibration.pixel_size.native.selectAll()
+    person.qtbot.keyClicks(calibration.pixel_size.native, "0.5")
+    person.qtbot.keyClick(calibration.pixel_size.native, Qt.Key.Key_Return)
+    calibration.unit.value = "micrometer"
+    np.testing.assert_allclose(source.scale, (2.5, 0.5, 0.5))
+    assert {str(unit) for unit in source.units} == {"micrometer"}
+    assert not calibration.note.visible
+    assert person.viewer.dims.current_step[0] == 4  # the same plane
+    person.run(form)
+    assert np.nanmax(person.layer("refined depth").data) > 20  # in µm
+    calibration.pixel_size.native.setText("-1")
+    calibration.pixel_size.native.editingFinished.emit()
+    assert "pixel size must be a positive number, got '-1'" in form.status.value
+    assert calibration.pixel_size.value == "0.5"

@@ -1,0 +1,75 @@
+"""Painting a plane into sharp image and depth by hand."""
+
+import json
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_dff.widgets.app.layers import full_values
+
+
+@pytest.fixture
+def retouch(person, surface):
+    """Return the form, ready to paint from plane 3 of a stack with results."""
+    person.show()
+    person.stack(surface, scale=(2.0, 0.5, 0.5))
+    form = person.open("all")
+    form.form.settings["registration"].value = "none"
+    person.run(form)
+    retouch = person.open("retouch")
+    person.press(retouch.sharp)
+    person.viewer.dims.set_current_step(0, 3)
+    person.qtbot.keyClick(retouch.paint.native, Qt.Key.Key_Space)
+    person.qtbot.wait(50)
+    centre = person.viewer.scene.camera.center
+    yield retouch
+    assert person.viewer.scene.camera.center == centre  # the mouse did not move the picture
+
+
+def test_a_stroke_paints_the_plane_in_view_and_its_depth_and_can_be_undone(
+    person, retouch, surface, chosen_file, tmp_path
+):
+    roles = "all in focus", "depth", "uncertainty", "plane index"
+    layers = [person.layer(f"refined {role}") for role in roles]
+    before = [full_values(layer).copy() for layer in layers]
+    assert "painting from plane 3" in retouch.status.value
+    person.drag(layers[0], (40, 30), (40, 60))
+    picture, depth, uncertainty, index = (full_values(layer) for layer in layers)
+    painted = picture != before[0]
+    rows, columns = np.nonzero(painted)
+    assert 50 > rows.max() > 45 > 35 > rows.min() > 30  # the brush has a diameter of 20 pixels
+    assert columns.max() - columns.min() > 35
+    assert picture[40, 45] == surface.stack.planes[3, 40, 45]
+    assert depth[40, 45] == np.float32(10 + 2 * 3)
+    assert uncertainty[40, 45] == pytest.approx(2 / 12**0.5)
+    assert index[40, 45] == 4
+    np.testing.assert_array_equal(depth[60:], before[1][60:])
+
+    all_ = person.open("all")
+    chosen_file.path = tmp_path / "saved"
+    person.run(all_, all_.save_results)
+    provenance = json.loads((chosen_file.path / "provenance.json").read_text())
+    (stroke,) = provenance["input"]["layer"]["retouched"]
+    assert stroke["plane"] == 3
+    assert stroke["pixels"] > 500
+
+    person.press(retouch.undo)
+    for layer, values in zip(layers, before, strict=True):
+        np.testing.assert_array_equal(full_values(layer), values)
+        assert "retouched" not in layer.metadata["napari-dff"]
+    assert not retouch.undo.enabled
+
+
+def test_only_the_sharp_image_is_painted_if_the_depth_is_not_asked_for(person, retouch):
+    person.qtbot.keyClick(retouch.depth.native, Qt.Key.Key_Space)
+    picture, depth = person.layer("refined all in focus"), person.layer("refined depth")
+    before = picture.data.copy(), depth.data
+    person.drag(picture, (40, 30), (40, 60))
+    assert not np.array_equal(picture.data, before[0])
+    assert depth.data is before[1]
+    person.viewer.layers.selection.active = person.viewer.layers["mine"]
+    person.drag(picture, (60, 30), (60, 60))
+    assert len(retouch._applied) == 2
+    person.qtbot.keyClick(retouch.paint.native, Qt.Key.Key_Space)  # the mouse moves the picture
+    assert person.viewer.scene.camera.mouse_pan
