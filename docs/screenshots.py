@@ -31,19 +31,17 @@ def settle(seconds: float = 0.5) -> None:
 
 
 def opened(sample: str, *widgets: str) -> tuple[Any, ...]:
-    """A window of 1280 × 800 with a sample and widgets; the later ones are tabs in front."""
+    """A window of 1280 × 800 with a sample and widgets; the last one is in front."""
     viewer = napari.Viewer(show=True)
     viewer.window.resize(1280, 800)
     viewer.open_sample("napari-dff", sample)
-    docks = [viewer.window.add_plugin_dock_widget("napari-dff", name) for name in widgets]
-    for dock, _ in docks[1:]:
-        viewer.window._qt_window.tabifyDockWidget(docks[0][0], dock)
-    settle()
-    docks[-1][0].show()
-    docks[-1][0].raise_()
+    forms = []
+    for name in widgets:
+        forms.append(viewer.window.add_plugin_dock_widget("napari-dff", name)[1])
+        settle(0.2)  # the form becomes a tab
     settle()
     viewer.reset_view()
-    return viewer, *(widget for _, widget in docks)
+    return viewer, *forms
 
 
 def run(widget: Any) -> None:
@@ -144,7 +142,6 @@ def refine() -> None:
     viewer.dims.set_current_step(0, 9)
     click(viewer, layer(viewer, "depth"), 128, 128)
     run(widget)
-    layer(viewer, "refined depth").colormap = "viridis"
     save(viewer, "refine")
 
 
@@ -152,6 +149,8 @@ def uncertainty() -> None:
     viewer, widget = opened("bare_patch", "Depth from focus, all steps")
     run(widget)
     only(viewer, "refined uncertainty")
+    layer(viewer, "refined depth").colorbar.visible = False
+    layer(viewer, "refined uncertainty").colorbar.visible = True
     viewer.layers.selection.active = layer(viewer, "refined uncertainty")
     save(viewer, "uncertainty")
 
@@ -170,8 +169,6 @@ def preview() -> None:
 def reconstruct() -> None:
     viewer, widget = opened("machined_part", "Depth from focus, all steps")
     run(widget)
-    viewer.layers.selection.active = layer(viewer, "refined depth")
-    layer(viewer, "refined depth").colormap = "viridis"
     widget.form.expand(True)
     save(viewer, "reconstruct")
 
@@ -182,10 +179,21 @@ def inspector() -> None:
     )
     run(one)
     depth_ = layer(viewer, "refined depth")
-    depth_.colormap = "viridis"
     click(viewer, depth_, 60, 60)
     click(viewer, depth_, 180, 200, shift=True)
     save(viewer, "inspector")
+
+
+def retouch() -> None:
+    viewer, one, widget = opened("rough_surface", "Depth from focus, all steps", "Retouch by hand")
+    run(one)
+    press(widget.sharp, widget)
+    viewer.dims.set_current_step(0, 14)
+    widget.brush.value = 40
+    widget.paint.value = True
+    settle()
+    drag(viewer, layer(viewer, "refined all in focus"), (60, 60), (100, 180))
+    save(viewer, "retouch")
 
 
 def reuse() -> None:
@@ -210,7 +218,6 @@ def surface() -> None:
 def measure() -> None:
     viewer, one, widget = opened("machined_part", "Depth from focus, all steps", "Measure heights")
     run(one)
-    layer(viewer, "refined depth").colormap = "viridis"
     widget.measure.value = "profile"
     press(widget.draw, widget)
     widget.shapes.value.add([[40, 20], [200, 230]], shape_type="line")
@@ -245,6 +252,7 @@ SHOTS: dict[str, Callable[[], None]] = {
         preview,
         reconstruct,
         inspector,
+        retouch,
         reuse,
         surface,
         measure,

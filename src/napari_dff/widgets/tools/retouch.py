@@ -9,6 +9,7 @@ from magicgui.widgets import CheckBox, Slider
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
+from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.controls import button_row, labelled_column, push_button
 from napari_dff.widgets.app.geometry import pixel_at
@@ -141,6 +142,9 @@ class RetouchWidget(Tool):
         paints: list[tuple[Layer, Any, bool]] = []
         if self.image.value:
             picture = np.asarray(layers.planes_of(stack)[plane])
+            window = layers.plugin_metadata(depth).get("window")
+            if window is not None and picture.shape[:2] != layers.plane_shape(depth):
+                picture = picture[Window(*window).slices]
             paints.append((self._related("all in focus"), picture, True))
         if self.depth.value:
             spacing = float(np.abs(np.diff(positions)).mean())
