@@ -254,6 +254,12 @@ def test_an_earlier_result_among_frames_is_left_out(tmp_path):
         assert read_stack(tmp_path).planes.shape[0] == 4
 
 
+def test_images_beside_the_record_of_a_run_are_results(tmp_path):
+    write(tmp_path, ["0", "1", "2", "preview"])
+    (tmp_path / "provenance.json").write_text("{}")
+    assert only_warning(tmp_path) == "preview.png: results of an earlier run, not used as planes"
+
+
 def test_a_frame_with_another_name_is_reported(tmp_path):
     write(tmp_path, [*(f"DSC_{n:04}" for n in range(4)), "stacked"])
     assert "stacked.png is not named like the other 4 frames" in only_warning(tmp_path)
@@ -292,6 +298,15 @@ def test_cmyk_jpegs_have_the_colours_of_the_photograph(tmp_path):
     for i in range(3):
         Image.fromarray(smooth).convert("CMYK").save(tmp_path / f"{i}.jpg", quality=98)
     np.testing.assert_allclose(read_stack(tmp_path).planes[1], smooth, atol=6)
+
+
+def test_the_profile_of_inks_is_not_kept(tmp_path):
+    for i in range(3):
+        inks = Image.fromarray(COLOUR).convert("CMYK")
+        inks.save(tmp_path / f"{i}.jpg", icc_profile=b"profile of inks")
+    assert "CMYK colours, converted to RGB without their colour profile" in only_warning(tmp_path)
+    with pytest.warns(UserWarning, match="CMYK"):
+        assert read_acquisitions(tmp_path)[0].icc_profile == b""
 
 
 @pytest.mark.parametrize("photometric", ["cielab", 32803])
