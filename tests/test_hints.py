@@ -141,7 +141,8 @@ def test_hints_reduce_the_error_of_a_bare_patch():
         np.abs(refine(estimate, focus, positions, guide=truth.sharp, hints=h).depth - truth.depth)
         for h in (None, hints)
     )
-    assert after[bare].mean() < 0.6 * before[bare].mean()
+    assert after[bare].mean() < 0.7 * before[bare].mean()
+    assert after[bare].mean() < 0.27  # planes
     assert after[truth.textured].mean() < before[truth.textured].mean() + 0.002
 
 

@@ -38,6 +38,7 @@ MIN_RELATIVE_WEIGHT = np.float32(1e-6)  # t / c: float32 cannot solve for less
 SMOOTHING_SIGMA_PX = 2.0  # of the Gaussian that depth is smoothed with before its slope is taken
 STEEP_FACTOR, STEEP_OFFSET = 4.0, 0.1  # steep is: factor · typical slope + offset, planes per pixel
 DIFFUSIVITY_MARGIN_PX = 12  # around a window, on which its diffusivity depends
+EDGE_SIMILARITY = 0.5  # of neighbours in the guide: below it, depth of unknown pixels may jump
 HINT_RANGE_PX = 16.0  # over which a soft constraint draws the depth around it
 HARD_CONSTRAINT_WEIGHT = 1e3  # t / c of a hard constraint
 MAPS_PER_WINDOW = 16  # float32 (Y, X) arrays of a window in memory at a time
@@ -67,7 +68,8 @@ def least_squares(estimate: DepthMap, context: RefinementContext, progress: Prog
         outer = window.expand(DIFFUSIVITY_MARGIN_PX, shape)
         around, inner, here = outer.slices, window.slices_in(outer), window.slices
         smooth = diffusivity(depth[around], weight[around], slope)
-        c = couplings(depth[around], context.guide[around], smooth, strength)
+        smooth[~in_focus[around]] = 1
+        c = couplings(depth[around], in_focus[around], context.guide[around], smooth, strength)
         right[here], down[here] = (part[inner] for part in c)
         squared_length[here] = smooth[inner] * strength / weight[here]
 
@@ -111,14 +113,26 @@ def apply_hints_to_weights(
 
 
 def couplings(
-    depth: np.ndarray, guide: np.ndarray, smooth: np.ndarray, strength: np.float32
+    depth: np.ndarray,
+    in_focus: np.ndarray,
+    guide: np.ndarray,
+    smooth: np.ndarray,
+    strength: np.float32,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return c of each pixel and its right and its lower neighbour, (Y, X) float32 each."""
-    right, down = (strength * part for part in guide_similarity(guide))
+    """Return c of each pixel and its right and its lower neighbour, (Y, X) float32 each.
+
+    Depth jumps between pixels in focus, and at edges of the guide. Elsewhere pixels that are not in
+    focus are filled in smoothly.
+    """
+    similarity = guide_similarity(guide)
+    right, down = (strength * part for part in similarity)
     right[:, :-1] *= np.minimum(smooth[:, :-1], smooth[:, 1:])
     down[:-1] *= np.minimum(smooth[:-1], smooth[1:])
-    for c, step in zip((right, down), neighbour_differences(depth), strict=True):
-        c[np.abs(step) > SURFACE_STEP_PLANES] = 0
+    known = np.where(in_focus, depth, np.float32(np.nan))  # no comparison with NaN is true
+    steps = zip(neighbour_differences(depth), neighbour_differences(known), strict=True)
+    for c, g, (step, known_step) in zip((right, down), similarity, steps, strict=True):
+        at_edge = (np.abs(step) > SURFACE_STEP_PLANES) & (g < EDGE_SIMILARITY)
+        c[at_edge | (np.abs(known_step) > SURFACE_STEP_PLANES)] = 0
     return right, down
 
 
