@@ -128,11 +128,11 @@ def couplings(
     right, down = (strength * part for part in similarity)
     right[:, :-1] *= np.minimum(smooth[:, :-1], smooth[:, 1:])
     down[:-1] *= np.minimum(smooth[:-1], smooth[1:])
-    known = np.where(in_focus, depth, np.float32(np.nan))  # no comparison with NaN is true
-    steps = zip(neighbour_differences(depth), neighbour_differences(known), strict=True)
-    for c, g, (step, known_step) in zip((right, down), similarity, steps, strict=True):
+    sharp_depth = np.where(in_focus, depth, np.float32(np.nan))  # no comparison with NaN is true
+    steps = zip(neighbour_differences(depth), neighbour_differences(sharp_depth), strict=True)
+    for c, g, (step, sharp_step) in zip((right, down), similarity, steps, strict=True):
         at_edge = (np.abs(step) > SURFACE_STEP_PLANES) & (g < EDGE_SIMILARITY)
-        c[at_edge | (np.abs(known_step) > SURFACE_STEP_PLANES)] = 0
+        c[at_edge | (np.abs(sharp_step) > SURFACE_STEP_PLANES)] = 0
     return right, down
 
 
