@@ -123,8 +123,8 @@ def test_filled_in_depth_is_left_out_unless_asked_for_and_then_in_stripes(person
     assert not form.freshness.visible
     person.qtbot.keyClick(form.view.filled.native, Qt.Key.Key_Space)
     np.testing.assert_array_equal(np.isnan(depth.data), never)
-    colours = person.layer("refined plane index").colormap.color_dict
-    green = [colours[plane + 1][1] for plane in range(len(stack.planes))]
+    labels = np.arange(1, 1 + len(stack.planes), dtype=np.uint16)
+    green = person.layer("refined plane index").colormap.map(labels)[:, 1]
     assert np.all(np.diff(green) > 0)  # viridis, in the order of the planes
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from napari.layers import Image, Layer
-from napari.utils import DirectLabelColormap
+from napari.utils import CyclicLabelColormap
 from napari.utils.colormaps import ensure_colormap
 
 from napari_dff.io.records import describe_planes
@@ -114,11 +114,13 @@ def depth_layer(
     return ResultLayer(role, depth, look, metadata=metadata)
 
 
-def plane_colours(count: int) -> DirectLabelColormap:
-    """Return colours of the labels of `count` planes, in the order of a colormap."""
+def plane_colours(count: int) -> CyclicLabelColormap:
+    """Return colours of the labels of `count` planes, in the order of a colormap.
+
+    napari compiles code, for seconds in the main thread, for a colormap with a dictionary.
+    """
     colours = ensure_colormap("viridis").map(np.linspace(0, 1, count))
-    by_label: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
-    return DirectLabelColormap(color_dict=by_label | dict(enumerate(colours, start=1)))
+    return CyclicLabelColormap(colors=np.vstack([np.zeros(4), colours]))  # label 0 first
 
 
 def picture_look(pictures: np.ndarray, *, rgb: bool) -> dict[str, Any]:
