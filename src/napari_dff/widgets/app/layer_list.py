@@ -25,12 +25,13 @@ def short_name(role: str, step: str = "") -> str:
     return role
 
 
-def rename_results(viewer: Viewer) -> None:
+def rename_results(viewer: Viewer, *new_layers: Layer) -> None:
     """Give results short names, with that of their stack where there are several stacks.
 
-    Layers that the user has renamed keep their names.
+    Layers that the user has renamed keep their names. New layers are not in the viewer yet.
     """
-    results = [layer for layer in viewer.layers if plugin_metadata(layer).get("root")]
+    every = (*viewer.layers, *new_layers)
+    results = [layer for layer in every if plugin_metadata(layer).get("root")]
     several = len({plugin_metadata(layer)["root"] for layer in results}) > 1
     shorts = {layer: short_name(role_of(layer), _step(layer)) for layer in results}
     counts = Counter((plugin_metadata(layer)["root"], name) for layer, name in shorts.items())

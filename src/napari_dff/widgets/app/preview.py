@@ -16,7 +16,7 @@ from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app.geometry import placement, window_in_rectangle, window_in_view
 from napari_dff.widgets.app.layer_data import ResultLayer, layer_on_stack
 from napari_dff.widgets.app.layer_list import add_result, raise_result, rename_results
-from napari_dff.widgets.app.layers import METADATA_KEY, plane_shape, role_of
+from napari_dff.widgets.app.layers import METADATA_KEY, find_layer, plane_shape, role_of
 from napari_dff.widgets.app.task_widget import BackgroundTask, update_layers
 
 MAX_SIDE_PX = 464 - 2 * MARGIN_PX  # the margin is computed as well
@@ -156,6 +156,7 @@ class Preview:
         active, earlier = viewer_layers.selection.active, self._layers
         self._source, self._layers = source, []
         for role, image, look, *_ in images:
+            look |= self._limits_of_result(source, role)
             data, look, _ = layer_on_stack(source, role, image, window=window, **look)
             layer = next((each for each in viewer_layers if role_of(each) == role), None)
             if layer is not None and (layer.data.ndim, layer.rgb) != (data.ndim, look["rgb"]):
@@ -163,6 +164,7 @@ class Preview:
                 layer = None
             if layer is None:
                 layer = Layer.create(data, look, "image")
+                rename_results(self._viewer, layer)
                 add_result(self._viewer, layer)
             else:
                 layer.data, layer.visible = data, True
@@ -171,7 +173,6 @@ class Preview:
                         setattr(layer, key, value)
                 raise_result(self._viewer, layer)
             self._layers.append(layer)
-        rename_results(self._viewer)
         for layer in earlier:
             layer.visible = layer in self._layers
         shapes = self._rectangle_layer()
@@ -179,6 +180,15 @@ class Preview:
             shapes.mode = "select"
         if active is not None and active in viewer_layers:
             viewer_layers.selection.active = active
+
+    def _limits_of_result(self, source: Image, role: str) -> dict[str, Any]:
+        """Return the contrast limits of the result that a preview lies over, to compare them."""
+        name = role.removeprefix("preview ")
+        for result_role in (f"refined {name}", name):
+            layer = find_layer(self._viewer, result_role, source)
+            if isinstance(layer, Image) and not layer.rgb:
+                return {"contrast_limits": tuple(layer.contrast_limits)}
+        return {}
 
     def _rectangle_layer(self) -> Shapes | None:
         """Return the layer with the rectangle to preview, which another form may have added."""

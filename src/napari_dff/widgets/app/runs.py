@@ -119,10 +119,10 @@ class RunLayers:
             self._update(old, new, limits)
             layer = old
         else:
+            rename_results(self._viewer, new)  # before the status bar shows the name
             self._add(new, old)
             layer = new
         self._layers.append(layer)
-        rename_results(self._viewer)
         set_edit_count(layer, 0)
         layers_changed.emit()
         return layer

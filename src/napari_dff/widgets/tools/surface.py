@@ -26,7 +26,7 @@ FACES = Range(int(FACE_COUNT.low), 5_000_000, 50_000)
 FACES_TOOLTIP = "Maximum number in the view and in files; the view turns faster with fewer."
 MAX_TEXTURE_SIDE_PX = 2048  # a limit of graphics cards
 SURFACE, AXES = "surface", "axes"  # roles
-SURFACE_SHARE = 0.75  # of the canvas, when it is first shown
+SURFACE_SHARE = 0.65  # of the canvas, when it is first shown
 TICK_SHARE = 0.004  # size of the ticks of the axes, of the height of the field
 
 
@@ -115,6 +115,7 @@ class SurfaceWidget(Tool):
         layer = run.show(SURFACE, data, "surface", shading="smooth", **place, **look)
         layer.colorbar.visible = picture is None
         self._show_axes(source, surface, heights.unit, place)
+        viewer.layers.selection.active = layer
         self._exaggerate()
         yield
 

@@ -43,14 +43,16 @@ def axis_ticks(low: Sequence[float], high: Sequence[float], unit: str) -> tuple[
     """
     z, y, x = (np.array(ends, float) for ends in zip(low, high, strict=True))
     longest = max(np.ptp(z), np.ptp(y), np.ptp(x))
-    corner = np.array([z[0], y[1] + MARGIN * longest, x[0] - MARGIN * longest])
+    margin = MARGIN * longest
+    front = np.array([z[0], y[1] + margin, x[0] - margin])  # the lower left corner of the picture
+    back = np.array([z[0], y[0] - margin, x[0] - 3 * margin])  # the upper left one
     points, texts = [], []
     for axis, (first, last), zero in ((0, z, 0.0), (1, y, y[0]), (2, x, x[0])):
         count = max(1, round(TICKS * (last - first) / longest))
         ticks = MaxNLocator(count).tick_values(first - zero, last - zero)
         ticks = ticks[(ticks >= first - zero) & (ticks <= last - zero)]
         for tick in ticks:
-            point = corner.copy()
+            point = back.copy() if axis == 0 else front.copy()
             point[axis] = tick + zero
             points.append(point)
             texts.append(f"{tick:.6g}")
