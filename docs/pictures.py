@@ -41,9 +41,6 @@ def window() -> None:
     widget.run.native.click()
     while not widget.run.enabled:
         settle(0.1)
-    for layer in viewer.layers:
-        if layer.name.startswith("refined depth"):
-            layer.colormap = "viridis"
     viewer.reset_view()
     settle(1)
     viewer.screenshot(str(HERE / "window.png"), canvas_only=False, flash=False)

@@ -234,7 +234,7 @@ def figure() -> None:
     drawn = viewer.add_shapes([[[64, 5], [64, 122]]], shape_type="line", units=units, name="line")
     settle()
     widget.line.value = drawn
-    widget.path = lambda *_: HERE / "paper.png"  # what a person would say in the dialog
+    widget.ask_save_path = lambda *_: HERE / "paper.png"  # the answer of a user to the dialog
     press(widget.figure, widget)
     press(widget.play, widget)
     settle(1)

@@ -12,7 +12,7 @@ from napari.viewer import Viewer
 
 from napari_dff.io.writers.meshes import MESH_ENCODERS, save_mesh
 from napari_dff.model.checks import Range
-from napari_dff.model.units import depth_unit_symbol
+from napari_dff.model.units import depth_unit_symbol, unit_symbol
 from napari_dff.surface import Mesh, mesh, texture
 from napari_dff.surface.mesh import FACE_COUNT
 from napari_dff.widgets.app.controls import button_row, labelled_column, push_button, spin_box
@@ -121,7 +121,8 @@ class SurfaceWidget(Tool):
 
     def _show_axes(self, source: Layer, surface: Mesh, unit: str, place: dict[str, Any]) -> None:
         low, high = surface.vertices.min(axis=0), surface.vertices.max(axis=0)
-        points, texts = axis_ticks(low, high, depth_unit_symbol(unit))
+        length = "pixels" if unit == "pixel" else unit_symbol(unit)
+        points, texts = axis_ticks(low, high, (depth_unit_symbol(unit), length, length))
         points[:, 0] = (points[:, 0] - place["translate"][0]) / place["scale"][0]
         colour = text_colour(self._viewer)
         metadata = {"role": AXES, "source": str(source.unique_id)}

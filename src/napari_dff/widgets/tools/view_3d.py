@@ -36,10 +36,13 @@ def is_mirrored(viewer: Viewer) -> bool:
     return (str(vertical) == "up") != (str(horizontal) == "left")
 
 
-def axis_ticks(low: Sequence[float], high: Sequence[float], unit: str) -> tuple[Any, list[str]]:
+def axis_ticks(
+    low: Sequence[float], high: Sequence[float], units: tuple[str, str, str]
+) -> tuple[Any, list[str]]:
     """Return points, (N, 3), on three edges of a box, and the text at each: lengths and unit.
 
-    `low` and `high` are Z, Y, X of its corners. Z are heights; Y and X count from the corner.
+    `low` and `high` are Z, Y, X of its corners, with the symbols of their units.
+    Z are heights; Y and X count from the corner.
     """
     z, y, x = (np.array(ends, float) for ends in zip(low, high, strict=True))
     longest = max(np.ptp(z), np.ptp(y), np.ptp(x))
@@ -57,7 +60,7 @@ def axis_ticks(low: Sequence[float], high: Sequence[float], unit: str) -> tuple[
             points.append(point)
             texts.append(f"{tick:.6g}")
         if len(ticks):
-            texts[-1] += f" {unit}"
+            texts[-1] += f" {units[axis]}"
     return np.array(points).reshape(-1, 3), texts
 
 
