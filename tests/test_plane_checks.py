@@ -1,9 +1,10 @@
 """Planes without contrast are named and have no influence; a wrong order is reported."""
 
+import cv2
 import numpy as np
 import pytest
 
-from napari_dff import FocalStack, Recipe, depth_from_focus, synthetic
+from napari_dff import FocalStack, Recipe, depth_from_focus, read_stack, synthetic
 from napari_dff.pipeline import focus_curve, reconstruct_region
 from napari_dff.pipeline.plane_checks import find_blank_planes, is_order_wrong
 from napari_dff.runtime.windows import Window
@@ -74,6 +75,26 @@ def test_shuffled_planes_and_a_sweep_there_and_back_are_in_wrong_order(scene, rn
     assert not is_order_wrong(np.repeat(planes, 2, axis=0), [])
     assert is_order_wrong(planes[rng.permutation(16)], [])
     assert is_order_wrong(np.concatenate([planes[::2], planes[::-2]]), [])
+    assert is_order_wrong(np.concatenate([planes, planes[::-1]]), [])
+    for step in (2, 3):  # coarse planes, which hardly resemble their neighbours
+        assert not is_order_wrong(planes[::step], [])
+
+
+def test_two_flat_surfaces_far_apart_are_in_right_order(rng):
+    """All planes out of focus are alike, those between the surfaces and those outside."""
+    brightness = np.kron(rng.random((2, 16, 16)), np.ones((8, 8)))
+    textures = (brightness * rng.normal(0, 20, (2, 128, 128))).astype(np.float32)
+    planes = np.zeros((16, 128, 128), np.float32)
+    for texture, position in zip(textures, (4, 12), strict=True):
+        for k in range(16):
+            planes[k] += cv2.GaussianBlur(texture, (0, 0), 0.5 + abs(k - position))
+    assert not is_order_wrong(planes, [])
+
+
+def test_the_sweep_there_and_back_over_the_mineral_is_in_wrong_order(real):
+    planes = read_stack(real("mineral")).planes
+    assert is_order_wrong(planes, [])
+    assert not is_order_wrong(planes[1:14], [])
 
 
 def test_noise_and_few_planes_are_not_in_wrong_order(truth, rng):

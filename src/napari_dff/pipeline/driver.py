@@ -31,7 +31,7 @@ from napari_dff.runtime.progress import Progress, no_progress
 from napari_dff.runtime.windows import Window, full_window, window_grid
 
 WRONG_ORDER_MESSAGE = (
-    "planes are more alike to others than to their neighbours, as of shuffled files or of a sweep "
+    "another order of the planes explains them much better, as of shuffled files or of a sweep "
     "there and back: check their order, or keep one sweep"
 )
 

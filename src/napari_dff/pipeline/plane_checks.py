@@ -10,43 +10,93 @@ from typing import Any
 
 import cv2
 import numpy as np
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import pdist, squareform
 
 from napari_dff.imaging.images import luminance, read_plane
 from napari_dff.model.stack import MIN_PLANES
 
 MIN_RELATIVE_CONTRAST = 0.05  # of a typical plane; planes with less are blank
 STRIP_ROWS = 64  # planes are compared in the middle rows
-BLOCK_PX = 8  # side of the blocks whose focus energy is compared
+BLOCK_PX = 8  # least side of the blocks whose focus energy is compared
+BLOCKS_ACROSS = 64  # largest number of blocks in a row
 MIN_ORDERED_PLANES = 5
 MIN_BLOCKS = 100
-MAX_ORDER_RATIO = 0.82  # distance to the most similar other plane, over that to the neighbours
+MAX_TOUR_RATIO = 0.88  # length of the shortest tour, over that of the planes as given
+MAX_STEP_RATIO = 0.97  # largest step of these tours
+MIN_TWO_SURFACES_RATIO = 0.65  # shortest tour of two flat surfaces, over that as given
+
+# Wrong order
+# -----------
+# In the right order, the focus energy of a block rises once to its peak, and falls. Then its steps
+# from 0 to the first plane, from plane to plane, and from the last plane to 0 sum to twice the
+# peak; no order has less. So an order is a tour from a plane of zeros through all planes and back,
+# and a wrong one is much longer than the shortest. The distance of two planes is the sum over the
+# blocks of |difference of energy| / peak. Planes of coarse steps in the right order, and of a flat
+# specimen, which are alike on both sides of the focus, have no shorter tour.
+#
+# Two flat surfaces that are both in every block have one, with a larger step from one surface to
+# the other. It has about 2/3 of the length: (|a| + |b| + |a - b|) / 2 (|a| + |b|) for uniformly
+# distributed energies a and b of the blocks. A sweep there and back over the same positions has a
+# tour of half the length, with the same largest step.
+#
+# The shortest tour is approximated by average linkage and 2-opt (Croes 1958,
+# doi:10.1287/opre.6.6.791), in about Z² operations for each of a few passes.
+#
+# In 21 stacks, 8 of them photographs, and in their every 2nd, 3rd and 4th plane, the ratio of the
+# lengths is 0.91 or more. It is 0.85 or less if they are shuffled or swept there and back, except
+# for 5 or 6 planes with little changed, and one stack (0.88 to 0.94) whose light and scale vary.
 
 
 def is_order_wrong(planes: Any, blank: list[int]) -> bool:
-    """Return whether planes are more alike to planes elsewhere than to their neighbours.
+    """Return whether another order explains the planes much better, as of a sweep there and back.
 
-    Planes are compared by the logarithm of the focus energy of blocks, which hardly depends on
-    light and small motion. `blank` planes do not count. `planes` may be lazy: the middle rows are
-    read. In eleven stacks of others and four of ours the ratio is 0.96 or more in order and mostly
-    below 0.8 in a wrong one; of noise it is 0.88.
+    `blank` planes do not count. `planes` may be lazy: the middle rows are read.
     """
     used = [k for k in range(planes.shape[0]) if k not in blank]
     if len(used) < MIN_ORDERED_PLANES:
         return False
-    signatures = []
-    for k in used:
-        grey = luminance(read_plane(planes, k, _middle_rows(planes)))
-        energy = cv2.Laplacian(cv2.GaussianBlur(grey, (0, 0), 1), cv2.CV_32F) ** 2
-        size = (max(energy.shape[1] // BLOCK_PX, 1), max(energy.shape[0] // BLOCK_PX, 1))
-        blocks = cv2.resize(energy, size, interpolation=cv2.INTER_AREA)
-        signatures.append(np.log(blocks + 1e-3 * blocks.mean() + 1e-9).ravel())
-    if len(signatures[0]) < MIN_BLOCKS:
+    energy = np.array([_block_energy(planes, k) for k in used])
+    peak = energy.max(axis=0)
+    valid = (peak > 0) & np.isfinite(peak)  # squares of large numbers overflow
+    if valid.sum() < MIN_BLOCKS:
         return False
-    table = np.array(signatures)
-    distance = np.stack([np.abs(table - signature).mean(axis=1) for signature in table])
-    gap = np.abs(np.subtract.outer(range(len(used)), range(len(used))))
-    nearest_other = np.where(gap > 1, distance, np.inf).min(axis=1)
-    return bool(nearest_other.mean() < MAX_ORDER_RATIO * distance[gap == 1].mean())
+    relative = energy[:, valid] / peak[valid]
+    distances = pdist(np.concatenate([np.zeros_like(relative[:1]), relative]), "cityblock")
+    start = leaves_list(linkage(distances, "average"))
+    table = squareform(distances)
+    shortest = _shorten_tour(table, np.roll(start, -np.flatnonzero(start == 0)[0]))
+    tours = np.arange(len(table)), shortest
+    steps, least_steps = (table[tour, np.roll(tour, -1)] for tour in tours)
+    length_ratio = least_steps.sum() / steps.sum()
+    steps_fall = least_steps[1:-1].max() < MAX_STEP_RATIO * steps[1:-1].max()
+    return bool(length_ratio < (MAX_TOUR_RATIO if steps_fall else MIN_TWO_SURFACES_RATIO))
+
+
+def _block_energy(planes: Any, k: int) -> np.ndarray:
+    """Return the focus energy of blocks of the middle rows of plane `k`, (blocks,) float32."""
+    grey = luminance(read_plane(planes, k, _middle_rows(planes)))
+    energy = cv2.Laplacian(cv2.GaussianBlur(grey, (0, 0), 1), cv2.CV_32F) ** 2
+    height, width = energy.shape
+    size = min(max(width // BLOCK_PX, 1), BLOCKS_ACROSS), max(height // BLOCK_PX, 1)
+    return cv2.resize(energy, size, interpolation=cv2.INTER_AREA).ravel()
+
+
+def _shorten_tour(distance: np.ndarray, tour: np.ndarray) -> np.ndarray:
+    """Return a closed tour through the same points, shortened by reversing parts of it."""
+    tour, improved, tolerance = tour.copy(), True, 1e-6 * distance.max()
+    while improved:
+        improved = False
+        for i in range(1, len(tour) - 1):
+            previous, first = tour[i - 1], tour[i]
+            last, following = tour[i + 1 :], np.append(tour[i + 2 :], tour[0])
+            gain = distance[previous, first] + distance[last, following]
+            gain -= distance[previous, last] + distance[first, following]
+            best = int(gain.argmax())
+            if gain[best] > tolerance:
+                tour[i : i + best + 2] = tour[i : i + best + 2][::-1]
+                improved = True
+    return tour
 
 
 def find_blank_planes(planes: Any) -> list[int]:
