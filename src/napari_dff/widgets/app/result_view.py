@@ -61,7 +61,7 @@ class ResultView:
                 layer.visible = True
 
     def _result(self, role: str) -> Image | None:
-        """Return the newest result of the stack, or of its aligned planes, whose role ends so."""
+        """Return the topmost result of the stack with this role, refined or not."""
         stack = self._stack()
         results = [] if stack is None else layers.results_of(self._viewer, str(stack.unique_id))
         ends = {role, f"refined {role}"}
