@@ -148,7 +148,7 @@ def test_the_stack_may_change_or_vanish_during_a_run(person, blocked, notificati
         layer = person.stack(tiny, data=tiny.stack.planes.copy())
         widget.stack.value = layer
         person.press(widget.run)
-        person.qtbot.waitUntil(blocked.began.is_set)
+        person.qtbot.waitUntil(blocked.began.is_set, timeout=60_000)
         happens(person.viewer, layer)
         blocked.go.set()
         person.wait(widget)
@@ -176,7 +176,7 @@ def settled(person):
     """Wait until nothing is computed and no layers are added or removed."""
     assert QThreadPool.globalInstance().waitForDone(10_000)
     person.qtbot.wait(20)
-    person.qtbot.waitUntil(lambda: not task_widget._updates)
+    person.qtbot.waitUntil(lambda: not task_widget._updates, timeout=60_000)
 
 
 def test_docks_may_be_closed_during_a_run(person, blocked, tiny):
