@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -93,6 +94,9 @@ def test_an_unreadable_file_does_not_stop_the_batch_and_each_stack_gets_a_folder
     last = rows["two/b/time_001"]
     assert (Path(last["stack"]).name, last["position"], last["time"]) == ("b.ome.tif", "0", "1")
     assert 0 < float(last["seconds"]) < 60
+    quality = json.loads((out / "two/b/time_001" / "provenance.json").read_text())["quality"]
+    assert {name: float(last[name]) for name in quality} == quality
+    assert (failure["seams"], failure["sharpness"]) == ("", "")
     assert len(last["seconds"].partition(".")[2]) <= 2
     output = capsys.readouterr()
     assert "4 done, 0 there already, 1 failed" in output.out
@@ -102,6 +106,7 @@ def test_an_unreadable_file_does_not_stop_the_batch_and_each_stack_gets_a_folder
     second_code = main(["batch", pattern, "--out", str(out), *FAST_OPTIONS, "--workers", "1"])
     assert second_code == 1
     assert "0 done, 4 there already, 1 failed" in capsys.readouterr().out
+    assert read_summary(out)["two/b/time_001"]["sharpness"] == last["sharpness"]
 
 
 def test_a_complete_result_is_recognized_by_content_not_by_date(input_folder, tmp_path):

@@ -76,11 +76,11 @@ def test_saturated_and_dark_pixels_do_not_count(steady):
 
 def test_the_decision_is_the_same_in_tiles_and_is_recorded(steady, tmp_path, monkeypatch):
     stack = FocalStack(with_gains(steady, np.linspace(1, 0.85, 10)))
-    with pytest.warns(UserWarning, match="exposure is auto"):
+    with pytest.warns(UserWarning, match="exposure auto equalizes it"):
         result = depth_from_focus(stack, PLAIN)
     plan = Plan(window_grid((160, 160), 80), 0)
     monkeypatch.setattr("napari_dff.pipeline.driver.make_plan", lambda *_, **__: plan)
-    with pytest.warns(UserWarning, match="exposure is auto"):
+    with pytest.warns(UserWarning, match="exposure auto equalizes it"):
         tiles = depth_from_focus(stack, PLAIN)
     np.testing.assert_array_equal(result.gains, tiles.gains)
     np.testing.assert_array_equal(result.all_in_focus, tiles.all_in_focus)

@@ -222,7 +222,7 @@ def test_the_command_line_reports_motion_and_planes_that_could_not_be_aligned(tm
     main(["run", str(tmp_path / "moving.tif"), "--out", str(tmp_path / "out")])
     printed = capsys.readouterr().out
     assert "Planes moved by up to" in printed
-    assert "Planes 0 could not be matched" in printed
+    assert "Plane 0 could not be matched" in printed
     content = json.loads((tmp_path / "out" / "transforms.json").read_text())
     assert len(content["report"]) == len(content["transforms"]) == 9
     assert content["report"][0]["fallback"]

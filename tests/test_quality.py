@@ -52,8 +52,8 @@ def test_a_similarity_is_decomposed_into_its_parameters():
     np.testing.assert_allclose(motion.rotation, [0, 1.5], atol=1e-9)
     report = (PlaneReport(0, 0), PlaneReport(1, 0, outcome=Outcome.NOT_MATCHED))
     sentences = " ".join(summarize_alignment(report, motion))
-    assert "3.61 pixels and 2.00 %" in sentences
-    assert "Planes 1 could not be matched" in sentences
+    assert "3.61 pixels at their centre, and their magnification varies by 2.00%" in sentences
+    assert "Plane 1 could not be matched, so" in sentences
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,18 @@ def test_a_similarity_is_decomposed_into_its_parameters():
     ],
 )
 def test_seams_that_noise_does_not_explain_get_a_remedy(qualities, words):
-    sentences = " ".join(summarize_image(qualities))
+    sentences = " ".join(summarize_image(qualities, "multiscale"))
+    assert "multiscale" not in sentences
     assert all(part in sentences for part in words)
     assert bool(sentences) == bool(words)
     assert ("compare it with the planes" in sentences) == ("0%" in sentences)
+
+
+def test_the_remedy_of_seams_names_only_another_fusion():
+    assert "use fusion multiscale" in summarize_image([ImageQuality(0.2, 0, 1)], "nearest")[0]
+
+
+def test_planes_of_a_simpler_motion_are_named():
+    report = tuple(PlaneReport(k, 1, outcome=Outcome.SIMPLER_MODEL) for k in (0, 2))
+    motion = decompose_transforms(np.stack([np.eye(3)] * 2), (9, 9))
+    assert summarize_alignment(report, motion)[1].startswith("Planes 0, 2 matched only with a simp")

@@ -3,6 +3,7 @@ import pytest
 from scipy import ndimage
 
 from napari_dff import synthetic
+from napari_dff.registration import estimation
 from napari_dff.registration.alignment import align, resample
 from napari_dff.registration.exposure import estimate_gains
 from napari_dff.registration.joint import PairTransform, solve
@@ -89,6 +90,16 @@ def test_planes_with_nothing_in_common_stay_and_the_report_says_why(rng):
     result = align(planes.astype(np.float32))
     np.testing.assert_allclose(result.transforms, np.tile(np.eye(3), (4, 1, 1)), atol=1e-9)
     assert [bool(r.fallback) for r in result.report] == [True, True, False, True]
+
+
+def test_joint_refinement_gives_all_planes_the_requested_motion(drifting, monkeypatch):
+    monkeypatch.setattr(estimation, "_verify", lambda *_: "translation")  # of features
+    planes = drifting.stack.planes
+    simple = align(planes, registration="sift", motion="similarity").report
+    joint = align(planes, registration="joint", motion="similarity").report
+    assert {r.model for r in simple} == {"translation", "reference"}
+    assert all(r.fallback for r in simple if r.model != "reference")
+    assert {(r.model, r.fallback) for r in joint} == {("similarity", ""), ("reference", "")}
 
 
 def test_the_report_holds_the_inlier_matches(drifting):

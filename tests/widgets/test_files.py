@@ -356,6 +356,7 @@ def test_results_are_saved_as_a_run_and_come_back(person, stack, tmp_path):
     assert told["input"]["path"] == str(tmp_path / "mine.ome.tif")
     np.testing.assert_allclose(told["positions"], UNEVEN)
     expected = depth_from_focus(acquisition_of(source).stack(), widget.recipe())
+    assert told["quality"] == expected.quality._asdict()
     moved = json.loads((out / "transforms.json").read_text())["transforms"]
     np.testing.assert_allclose(moved, expected.transforms)
     after = dict(zip(FOUR, opened(viewer, out), strict=True))
@@ -365,6 +366,9 @@ def test_results_are_saved_as_a_run_and_come_back(person, stack, tmp_path):
         np.testing.assert_allclose(layer.translate, before[role].translate)
         assert role_of(layer) == role_of(before[role])
         assert settings_of(layer)["window"] == 13
+    saved(list(after.values()), tmp_path / "again.dff")
+    again = json.loads((tmp_path / "again.dff" / "provenance.json").read_text())
+    assert again["quality"] == told["quality"]
     (single,) = saved([before["depth"]], tmp_path / "depth of mine.ome.tif")
     (back,) = opened(viewer, single)
     assert role_of(back) == "refined depth"
@@ -390,6 +394,8 @@ def test_results_of_many_times_and_positions(person, many, tmp_path):
     np.testing.assert_array_equal(depth, person.values("refined depth")[1, :, 0, 0])
     pictures = tifffile.imread(out / folders[1] / "all_in_focus.tif")
     np.testing.assert_array_equal(pictures, person.layer("refined all in focus").data[1, :, :, 0])
+    first, second = (json.loads((out / f / "provenance.json").read_text()) for f in folders)
+    assert first["quality"] == second["quality"][::-1]  # which has the times reversed
     assert len(opened(viewer, out)) == 8
 
 

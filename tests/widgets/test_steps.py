@@ -90,7 +90,7 @@ def test_all_steps_give_the_same_as_depth_from_focus(person, drifting):
     np.testing.assert_array_equal(person.values("refined depth"), result.refined.depth)
     np.testing.assert_array_equal(person.layer("aligned").data, result.stack.planes)
     np.testing.assert_array_equal(person.layer("refined all in focus").data, result.all_in_focus)
-    assert widget.advice.value.endswith(" ".join(summarize_image([result.quality])))
+    assert widget.advice.value.endswith(" ".join(summarize_image([result.quality], "multiscale")))
 
 
 def test_cropped_layers_lie_where_their_pixels_are(person, drifting):

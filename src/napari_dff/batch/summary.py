@@ -24,6 +24,9 @@ class Outcome(NamedTuple):
     why: str = ""  # it failed
     folder: str = ""  # of the result
     replaced: str = ""  # input of the earlier result that was replaced
+    seams: float | None = None  # as in `ImageQuality`; None if it is unknown
+    noise: float | None = None
+    sharpness: float | None = None
 
     @property
     def label(self) -> str:

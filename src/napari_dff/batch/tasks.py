@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from napari_dff.batch.job import Job
 from napari_dff.batch.summary import SUMMARY_NAMES, Outcome
 from napari_dff.io import folder_names, read_acquisitions
 from napari_dff.io.file_checks import check_not_input, compute_digest
-from napari_dff.io.readers.results import earlier_input
+from napari_dff.io.readers.results import earlier_input, read_quality
 from napari_dff.io.staging import recover
 from napari_dff.io.writers.result_files import RESULT_NAMES, is_complete
 from napari_dff.model.acquisition import Acquisition
@@ -55,7 +56,7 @@ class Task:
             acquisition, data=acquisition.data[times], positions=acquisition.positions[times]
         )
 
-    def outcome(self, state: str, seconds: float = 0.0, **details: str) -> Outcome:
+    def outcome(self, state: str, seconds: float = 0.0, **details: Any) -> Outcome:
         """Return the outcome of the task."""
         path, seconds = str(self.path), round(seconds, 2)
         return Outcome(path, self.position, self.time, state, seconds, **details)
@@ -103,12 +104,13 @@ def run_task(task: Task) -> Outcome:
     set_thread_limits(ThreadLimits(threads=task.threads))
     try:
         state, replaced = _complete_result(task)
+        details = {"folder": str(task.folder), "replaced": replaced} | read_quality(task.folder)
     except SystemExit:  # from a signal; the pool would take it for a result and keep the worker
         os._exit(1)
     except Exception as error:  # listed in the summary; the other tasks continue
         return task.outcome("failed", time.perf_counter() - start, why=str(error) or repr(error))
     seconds = time.perf_counter() - start
-    return task.outcome(state, seconds, folder=str(task.folder), replaced=replaced)
+    return task.outcome(state, seconds, **details)
 
 
 def _complete_result(task: Task) -> tuple[str, str]:

@@ -12,6 +12,17 @@ from napari_dff.registration import Outcome, PlaneReport
 MAX_END_SHARE = 0.02  # share of the pixels that are sharpest in an outermost plane
 MAX_UNFOCUSED_SHARE = 0.3  # share of the pixels that are never in focus
 MAX_SEAMS = 0.015  # share of the gradient energy that is in no plane, without noise
+EXCEPTION = ", unless these pixels are background"
+ALIGNMENT_REMEDIES = {  # after the numbers of the planes
+    Outcome.NOT_MATCHED: (
+        "could not be matched, so the motion there is that of the planes beside: check whether the "
+        "image belongs to the stack"
+    ),
+    Outcome.SIMPLER_MODEL: (
+        "matched only with a simpler motion than requested: check the alignment there, or try a "
+        "simpler motion for all planes"
+    ),
+}
 
 
 class Coverage(NamedTuple):
@@ -53,9 +64,9 @@ def advice(shares: Coverage) -> list[str]:
         f"in the first plane, {shares.last:.1%} in the last."
     ]
     if shares.first > MAX_END_SHARE:
-        sentences.append("The stack starts too late: take planes before its first one.")
+        sentences.append(f"The stack starts too late{EXCEPTION}: take planes before its first one.")
     if shares.last > MAX_END_SHARE:
-        sentences.append("The stack stops too early: take planes after its last one.")
+        sentences.append(f"The stack stops too early{EXCEPTION}: take planes after its last one.")
     if shares.never > MAX_UNFOCUSED_SHARE:
         sentences.append(
             "Much is never in focus: where there is texture, try a larger window and sigma; "
@@ -81,25 +92,26 @@ def decompose_transforms(transforms: np.ndarray, shape: tuple[int, int]) -> Moti
 
 def failed_planes(report: tuple[PlaneReport, ...]) -> list[int]:
     """Return the planes that needed a motion which the requested model could not describe."""
-    failures = (Outcome.SIMPLER_MODEL, Outcome.NOT_MATCHED)
-    return [plane.plane for plane in report if plane.outcome in failures]
+    return [plane.plane for plane in report if plane.outcome in ALIGNMENT_REMEDIES]
 
 
 def summarize_alignment(report: tuple[PlaneReport, ...], motion: Motion) -> list[str]:
     """Return the size of the motion and the planes that failed, as sentences."""
     shift = np.hypot(*motion.shift.T).max()
-    growth = 100 * (motion.magnification.max() / motion.magnification.min() - 1)
-    sentences = [f"Planes moved by up to {shift:.2f} pixels and {growth:.2f} % of their size."]
-    failures = failed_planes(report)
-    if failures:
-        sentences.append(
-            f"Planes {', '.join(map(str, failures))} could not be matched as requested (see "
-            "fallback): look at them, and try a simpler motion."
-        )
+    growth = motion.magnification.max() / motion.magnification.min() - 1
+    sentences = [
+        f"Planes moved by up to {shift:.2f} pixels at their centre, and their magnification varies "
+        f"by {growth:.2%}."
+    ]
+    for outcome, remedy in ALIGNMENT_REMEDIES.items():
+        planes = [str(plane.plane) for plane in report if plane.outcome == outcome]
+        if planes:
+            plural = "s" if len(planes) > 1 else ""
+            sentences.append(f"Plane{plural} {', '.join(planes)} {remedy}.")
     return sentences
 
 
-def summarize_image(qualities: Sequence[ImageQuality | None]) -> list[str]:
+def summarize_image(qualities: Sequence[ImageQuality | None], fusion: str) -> list[str]:
     """Return the quality of the all-in-focus image, of the worst one of several, as sentences."""
     measured = [(q.seams - q.noise, i, q) for i, q in enumerate(qualities) if q is not None]
     if not measured:
@@ -109,9 +121,10 @@ def summarize_image(qualities: Sequence[ImageQuality | None]) -> list[str]:
     name = f"the all-in-focus image{number}"
     share = f"{seams:.1%} of the edges in {name} are not in any plane"
     if seams > MAX_SEAMS:
+        choice = "" if fusion == "multiscale" else ", and use fusion multiscale"
         share += (
-            ": compare it with the planes. Align them if they move, and use fusion multiscale; of "
-            "a transparent specimen, a single plane may show more"
+            ": compare it with the planes. Where they are displaced, align them, or try another "
+            f"motion{choice}; of a transparent specimen, a single plane may show more"
         )
     sharpness = f"{quality.sharpness:.2f} times that of the sharpest plane at each place"
     return [f"{share}.", f"Its sharpness is {sharpness} (median)."]

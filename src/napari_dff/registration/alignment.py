@@ -16,8 +16,9 @@ from napari_dff.runtime.progress import Progress, no_progress
 from napari_dff.runtime.windows import full_window
 
 DRIFT_MESSAGE = (
-    "light changes by {:.0%} over the planes, by the same factor everywhere in a plane: their "
-    "exposure is equalized, as exposure is auto; keep leaves it"
+    "light changes by {:.0%} over the planes, by the same factor everywhere in a plane, as with a "
+    "lamp that drifts or flickers: exposure auto equalizes it; exposure keep leaves the grey levels "
+    "as they are"
 )
 
 

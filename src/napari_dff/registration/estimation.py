@@ -63,6 +63,8 @@ def estimate_transforms(
     model = MOTIONS[motion]
     if registration == "joint" and len(model.generators):
         transforms = refine_jointly(images, transforms, matched, reference, model, progress)
+        if np.any(transforms != np.eye(3)):
+            composed = [_refined_report(report, motion) for report in composed]
     _interpolate_unmatched(transforms, matched)
     upsampling = downsampling.upsampling_matrix(factor)
     reports = (
@@ -209,6 +211,13 @@ def _report(
         fallback = f"{requested} does not lower the difference to plane {j}"
         report = report._replace(fallback=fallback, outcome=Outcome.SIMPLER_MODEL)
     return report
+
+
+def _refined_report(report: PlaneReport, motion: Motion) -> PlaneReport:
+    """Return the report after joint refinement, which gives all matched planes one model."""
+    if report.outcome == Outcome.NOT_MATCHED or report.model == "reference":
+        return report
+    return report._replace(model=motion, fallback="", outcome=Outcome.AS_REQUESTED)
 
 
 def _interpolate_unmatched(transforms: np.ndarray, matched: list[int]) -> None:

@@ -19,6 +19,7 @@ from napari_dff.io.staging import has_interrupted_moves
 from napari_dff.model.acquisition import Acquisition, Index
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
+from napari_dff.model.result import ImageQuality
 from napari_dff.runtime.windows import Window
 
 
@@ -63,6 +64,12 @@ def earlier_input(folder: Path) -> str:
         return str(read_provenance(folder)["input"].get("path") or "planes in memory")
     except (OSError, ValueError, KeyError, AttributeError):
         return ""
+
+
+def read_quality(folder: Path) -> dict[str, float | None]:
+    """Return the quality of the image of a result of one time, empty if it is unknown."""
+    quality = read_provenance(folder).get("quality")
+    return {k: quality.get(k) for k in ImageQuality._fields} if isinstance(quality, dict) else {}
 
 
 def find_image(folder: Path, name: str) -> Path | None:

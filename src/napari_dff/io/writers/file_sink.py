@@ -65,5 +65,5 @@ class FileSink:
     def summary(self) -> list[str]:
         """Return alignment, coverage and quality of the image of all times, as sentences."""
         coverages = np.average(self._coverages, axis=0, weights=self._pixels).tolist()
-        images = summarize_image(self._qualities)
+        images = summarize_image(self._qualities, self._files.recipe.fusion)
         return self._alignment + advice(Coverage(*coverages)) + images

@@ -128,7 +128,7 @@ class ResultFiles:
         overwrite: bool = False,
     ) -> None:
         checks.check_choice("file_format", file_format, FORMATS)
-        self._folder, self._acquisition, self._recipe = Path(folder), acquisition, recipe
+        self._folder, self._acquisition, self.recipe = Path(folder), acquisition, recipe
         self._provenance = records.make_provenance(recipe, acquisition, inputs, digest)
         self._format, self._overwrite = file_format, overwrite
         times, channels, self.planes, *plane = acquisition.data.shape
@@ -283,7 +283,7 @@ class ResultFiles:
             if missing > 0:
                 raise ValueError(f"all pixels must be written, {missing} of time {t} are missing")
         staging, thumbnail, acquisition = self._staging, self._thumbnail, self._acquisition
-        records.write_json(staging / "recipe.json", records.recipe_record(self._recipe), indent=2)
+        records.write_json(staging / "recipe.json", records.recipe_record(self.recipe), indent=2)
         transforms: dict[str, Any] = {"transforms": records.squeeze_time(self._transforms)}
         transforms |= records.gains_record(self._gains)
         if any(self._reports):

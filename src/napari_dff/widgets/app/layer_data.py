@@ -1,6 +1,6 @@
 """Focal stacks and results, read or computed, as the tuples that napari makes layers of."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -64,6 +64,11 @@ def maps_of(sink: ArraySink, acquisition: Acquisition) -> Maps:
         for name in RESULT_IMAGES
     ]
     return Maps(sink.refined, result, coverage(sink.refined, planes), sink.qualities)
+
+
+def quality_array(qualities: Sequence[ImageQuality | None]) -> np.ndarray:
+    """Return the qualities of images as (N, 3) float64, NaN where they are unknown."""
+    return np.array([each or (np.nan,) * 3 for each in qualities], float)
 
 
 def result_layer(
@@ -235,6 +240,11 @@ def run_layers(
         transforms = np.asarray(record["transforms"], float)
         per_time = transforms.ndim == 4 and len(leading) == 2
         metadata["transforms"] = transforms[:, np.newaxis] if per_time else transforms
+    if "quality" in record:
+        times = record["quality"] if isinstance(record["quality"], list) else [record["quality"]]
+        quality = quality_array([each and ImageQuality(**each) for each in times])
+        shape = [n if axis == "t" else 1 for axis, n in leading]
+        metadata["quality"] = quality.reshape(*shape, -1)
     result = []
     for name, image in images.items():
         picture = name == "all_in_focus"

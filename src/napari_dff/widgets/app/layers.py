@@ -26,6 +26,7 @@ class PluginMetadata(TypedDict, total=False):
     positions: Any  # focus positions of the planes, (Z,) or (…, Z)
     window: Sequence[int]  # top, bottom, left, right: the part of the stack, where it is cropped
     transforms: Any  # plane → reference, (Z, 3, 3) or (…, Z, 3, 3)
+    quality: Any  # of the all-in-focus image, (3,) or (…, 3), as in `ImageQuality`; NaN if unknown
     retouched: Sequence[dict[str, Any]]  # strokes by hand, as `tools.strokes` records them
     filled: Any  # depth of the pixels that are never in focus, NaN elsewhere; of the shape of data
     channels: Sequence[str]  # their names

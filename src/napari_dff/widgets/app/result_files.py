@@ -14,6 +14,7 @@ from napari_dff.io import ResultFiles, folder_names
 from napari_dff.model.acquisition import AXIS_WORDS, Acquisition, channel_axis
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
+from napari_dff.model.result import ImageQuality
 from napari_dff.model.stack import fractional_plane_index
 from napari_dff.runtime.windows import Window, full_window
 from napari_dff.widgets.app import layers
@@ -109,6 +110,10 @@ def _write_result(
         if metadata.get("transforms") is not None:
             transforms = layers.at_index(np.asarray(metadata["transforms"]), index, 3)
             files.set_transforms(transforms, time=time)
+        if "quality" in metadata and not _strokes(depth, picture):
+            quality = layers.at_index(np.asarray(metadata["quality"], float), index, 1)
+            known = np.isfinite(quality).all()
+            files.set_quality(ImageQuality(*quality.tolist()) if known else None, time=time)
 
 
 def _depth_map(stack: dict[str, Layer], index: Index, positions: np.ndarray) -> DepthMap:
@@ -130,6 +135,12 @@ def _recipe(metadata: layers.PluginMetadata) -> Recipe:
     return Recipe.from_dict(recipe)
 
 
+def _strokes(depth: Layer, picture: Layer) -> list[dict[str, Any]]:
+    """Return the strokes by hand on depth and all-in-focus image, each once."""
+    first, second = (layers.plugin_metadata(x).get("retouched", ()) for x in (depth, picture))
+    return [*first, *(each for each in second if each not in first)]
+
+
 def _inputs(depth: Layer, picture: Layer) -> dict[str, Any]:
     """Return where the planes of a result are from, and what its layers have in common."""
     metadata = layers.plugin_metadata(depth)
@@ -143,9 +154,7 @@ def _inputs(depth: Layer, picture: Layer) -> dict[str, Any]:
         "step": metadata.get("step", ""),
         "translate": [float(v) for v in depth.translate[-2:] - corner],
     }
-    strokes = list(metadata.get("retouched", ()))
-    of_picture = layers.plugin_metadata(picture).get("retouched", ())
-    if strokes := [*strokes, *(each for each in of_picture if each not in strokes)]:
+    if strokes := _strokes(depth, picture):
         layer["retouched"] = strokes
     computed = ("axes", "shape", "dtype", "channels")
     source = {k: v for k, v in metadata.get("input", {}).items() if k not in computed}

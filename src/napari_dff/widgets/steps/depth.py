@@ -23,7 +23,13 @@ from napari_dff.runtime.lazy import load_planes, read_window
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window, full_window
 from napari_dff.widgets.app.controls import push_button
-from napari_dff.widgets.app.layer_data import RESULT_IMAGES, ResultLayer, maps_of, picture_look
+from napari_dff.widgets.app.layer_data import (
+    RESULT_IMAGES,
+    ResultLayer,
+    maps_of,
+    picture_look,
+    quality_array,
+)
 from napari_dff.widgets.app.layer_list import is_drawing
 from napari_dff.widgets.app.layers import require_layer, results_of, role_of, stack_name_of
 from napari_dff.widgets.app.result_files import write_results
@@ -127,11 +133,14 @@ class MapsStep(StepWidget):
 
     def add_layers(self, run: RunLayers, result: Any, **metadata: Any) -> Iterator[None]:
         """Add the four layers of `Maps`, and show advice from coverage and quality of the image."""
+        leading = result.refined.index.shape[:-2]
+        metadata["quality"] = quality_array(result.qualities).reshape(*leading, -1)
         for role, data, look, kind, own in result.layers:
             run.show(f"{self.prefix}{role}", data, kind, metadata={**metadata, **own}, **look)
             yield
         self.view.show_result()
-        self.show_advice(advice(result.coverage) + summarize_image(result.qualities))
+        image = summarize_image(result.qualities, run.settings["fusion"])
+        self.show_advice(advice(result.coverage) + image)
 
 
 def depth_preview(stack: FocalStack, depth: DepthMap) -> ResultLayer:
