@@ -17,8 +17,8 @@ from napari_dff.runtime.windows import full_window
 
 DRIFT_MESSAGE = (
     "light changes by {:.0%} over the planes, by the same factor everywhere in a plane, as with a "
-    "lamp that drifts or flickers: exposure auto equalizes it; exposure keep leaves the grey levels "
-    "as they are"
+    "lamp that drifts or flickers: exposure auto equalizes it; keep leaves the grey levels as "
+    "they are"
 )
 
 
