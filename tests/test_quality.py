@@ -86,4 +86,6 @@ def test_the_remedy_of_seams_names_only_another_fusion():
 def test_planes_of_a_simpler_motion_are_named():
     report = tuple(PlaneReport(k, 1, outcome=Outcome.SIMPLER_MODEL) for k in (0, 2))
     motion = decompose_transforms(np.stack([np.eye(3)] * 2), (9, 9))
-    assert summarize_alignment(report, motion)[1].startswith("Planes 0, 2 matched only with a simp")
+    first, second = summarize_alignment(report, motion)
+    assert first == "Planes moved by up to 0.00 pixels at their centre."
+    assert second.startswith("Planes 0, 2 matched only with a simp")

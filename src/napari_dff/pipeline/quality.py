@@ -99,10 +99,8 @@ def summarize_alignment(report: tuple[PlaneReport, ...], motion: Motion) -> list
     """Return the size of the motion and the planes that failed, as sentences."""
     shift = np.hypot(*motion.shift.T).max()
     growth = motion.magnification.max() / motion.magnification.min() - 1
-    sentences = [
-        f"Planes moved by up to {shift:.2f} pixels at their centre, and their magnification varies "
-        f"by {growth:.2%}."
-    ]
+    scale = f", and their magnification varies by {growth:.2%}" if growth >= 5e-5 else ""
+    sentences = [f"Planes moved by up to {shift:.2f} pixels at their centre{scale}."]
     for outcome, remedy in ALIGNMENT_REMEDIES.items():
         planes = [str(plane.plane) for plane in report if plane.outcome == outcome]
         if planes:

@@ -112,8 +112,8 @@ def _write_result(
             files.set_transforms(transforms, time=time)
         if "quality" in metadata and not _strokes(depth, picture):
             quality = layers.at_index(np.asarray(metadata["quality"], float), index, 1)
-            known = np.isfinite(quality).all()
-            files.set_quality(ImageQuality(*quality.tolist()) if known else None, time=time)
+            if np.isfinite(quality).all():
+                files.set_quality(ImageQuality(*quality.tolist()), time=time)
 
 
 def _depth_map(stack: dict[str, Layer], index: Index, positions: np.ndarray) -> DepthMap:
