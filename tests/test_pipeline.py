@@ -40,6 +40,21 @@ def test_the_rim_gets_its_depth_from_the_planes_that_have_data(drifting):
         np.testing.assert_allclose(curve.depth, estimate.depth[pixel], rtol=1e-4)
 
 
+@pytest.mark.parametrize(("part", "plane"), [(slice(4, None), 0), (slice(8), 7)])
+def test_a_surface_outside_the_stack_is_at_its_end_with_a_large_uncertainty(surface, part, plane):
+    positions = surface.stack.positions[part]
+    result = depth_from_focus(
+        FocalStack(surface.stack.planes[part], positions), Recipe(registration="none")
+    )
+    error, uncertainty = np.abs(result.refined.depth - surface.depth), result.refined.uncertainty
+    outside = np.clip(surface.depth, positions[0] - 1, positions[-1] + 1) != surface.depth
+    outside &= np.isfinite(uncertainty)
+    assert outside.mean() > 0.1
+    assert (result.refined.index[outside] == plane).mean() > 0.99
+    assert (error <= uncertainty)[outside].mean() > 0.68
+    assert (error <= 2 * uncertainty)[outside].mean() > 0.95
+
+
 def test_without_refinement_the_result_is_the_estimate(surface):
     result = depth_from_focus(surface.stack, Recipe(registration="none", refinement="none"))
     assert result.refined is result.estimate

@@ -74,11 +74,15 @@ def peak_breadth(focus, index, floor):  # type: ignore[no-untyped-def]
 # Other peaks of a curve may be the surface. A peak of drop d = ln(F / F_k) below the chosen one has
 # the likelihood p = exp(-d² / 2 s²), s = `OTHER_PEAK_LN`, relative to it. A normal distribution at
 # the chosen peak with the same second moment has the variance Σ p (z_k - z)² / (1 + Σ p).
+#
+# The peak of a curve whose maximum is in the first or last plane may lie outside the stack, as far
+# as its other side extends inside. The distance to the plane where it falls to half is added.
 @kernel
 def other_peaks_deviation(focus, positions, index):  # type: ignore[no-untyped-def]
     """Return the standard deviation due to other peaks than the one at plane `index`, (Y, X).
 
-    float32, in the unit of `positions`. Dips to less than `SEPARATING_DIP` separate the peaks.
+    float32, in the unit of `positions`. Dips to less than `SEPARATING_DIP` separate the peaks. Of a
+    peak in the first or last plane, another one may lie outside the stack.
     """
     count, height, width = focus.shape
     out = np.zeros((height, width), np.float32)
@@ -86,6 +90,11 @@ def other_peaks_deviation(focus, positions, index):  # type: ignore[no-untyped-d
         for x in range(width):
             chosen = int(index[y, x])
             peak, total, square = focus[chosen, y, x], 0.0, 0.0
+            if chosen == 0 or chosen == count - 1:
+                k, direction = chosen, 1 if chosen == 0 else -1
+                while 0 < k + direction < count - 1 and focus[k, y, x] > peak / 2:
+                    k += direction
+                out[y, x] = abs(positions[k] - positions[chosen])
             for direction in (-1, 1):
                 lowest, top, k = peak, np.float32(0), chosen + direction
                 while 0 <= k < count:
@@ -101,7 +110,7 @@ def other_peaks_deviation(focus, positions, index):  # type: ignore[no-untyped-d
                         top = value
                     k += direction
             if total > 0:
-                out[y, x] = np.sqrt(square / (1 + total))
+                out[y, x] = np.sqrt(out[y, x] ** 2 + square / (1 + total))
     return out
 
 

@@ -118,7 +118,8 @@ def depth_map(
     in any plane for one pixel in a thousand. The noise is estimated from the volume itself (see
     `napari_dff.curve.noise`). The uncertainty combines the noise of the curve and the scatter of
     the depth about a smooth surface; it grows with the width of the peaks and the share of the
-    noise floor in them.
+    noise floor in them. A peak in the first or last plane may lie outside the stack; its
+    uncertainty is at least the distance over which the curve falls to half.
 
     Parameters
     ----------

@@ -11,7 +11,8 @@ class DepthMap(NamedTuple):
     Attributes
     ----------
     index : (Y, X) uint16
-        Sharpest plane, 0 … Z-1.
+        Sharpest plane, 0 … Z-1. Where it is the first or last one, the surface may lie outside the
+        stack.
     depth : (Y, X) float32
         Position of the sharpest focus, between planes, in the unit of `positions`.
     uncertainty : (Y, X) float32

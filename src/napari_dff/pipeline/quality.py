@@ -64,9 +64,15 @@ def advice(shares: Coverage) -> list[str]:
         f"in the first plane, {shares.last:.1%} in the last."
     ]
     if shares.first > MAX_END_SHARE:
-        sentences.append(f"The stack starts too late{EXCEPTION}: take planes before its first one.")
+        sentences.append(
+            f"The stack starts too late{EXCEPTION}: the surface may lie before its first plane, so "
+            "that the depth there is a limit. Take planes before its first one."
+        )
     if shares.last > MAX_END_SHARE:
-        sentences.append(f"The stack stops too early{EXCEPTION}: take planes after its last one.")
+        sentences.append(
+            f"The stack stops too early{EXCEPTION}: the surface may lie after its last plane, so "
+            "that the depth there is a limit. Take planes after its last one."
+        )
     if shares.never > MAX_UNFOCUSED_SHARE:
         sentences.append(
             "Much is never in focus: where there is texture, try a larger window and sigma; "

@@ -41,6 +41,7 @@ DIFFUSIVITY_MARGIN_PX = 12  # around a window, on which its diffusivity depends
 EDGE_SIMILARITY = 0.5  # of neighbours in the guide: below it, depth of unknown pixels may jump
 HINT_RANGE_PX = 16.0  # over which a soft constraint draws the depth around it
 HARD_CONSTRAINT_WEIGHT = 1e3  # t / c of a hard constraint
+END_RANGE_PLANES = 0.49  # from an end plane, which so remains the nearest
 MAPS_PER_WINDOW = 16  # float32 (Y, X) arrays of a window in memory at a time
 
 
@@ -83,13 +84,29 @@ def least_squares(estimate: DepthMap, context: RefinementContext, progress: Prog
     right[:, -1], down[-1] = 0, 0
     np.maximum(weight, MIN_RELATIVE_WEIGHT * strength, out=weight)
     values = solve_least_squares(depth, weight, right, down, progress=progress) * spacing
+    at_end = limit_at_ends(values, estimate, context.positions)
     index = np.rint(fractional_plane_index(values, context.positions)).astype(np.uint16)
     reduction = 1 - 1 / np.sqrt(1 + squared_length / np.float32(CORRELATION_LENGTH_PX**2))
     deviation *= spacing
     variance = estimate.uncertainty**2
-    noise = np.minimum(np.where(in_focus, 2 * deviation**2, 0), variance)
+    noise = np.minimum(np.where(in_focus & ~at_end, 2 * deviation**2, 0), variance)
     uncertainty = np.sqrt(variance - noise * reduction)
     return DepthMap(index, values, uncertainty)
+
+
+def limit_at_ends(values: np.ndarray, estimate: DepthMap, positions: np.ndarray) -> np.ndarray:
+    """Keep depths whose peak is in the first or last plane there, in place; return where.
+
+    Their surface may lie outside the stack, and smoothing draws them inwards. They may move half
+    way to the next plane, beyond which that plane would be sharper.
+    """
+    at_end = np.zeros(values.shape, bool)
+    for end, following in ((0, 1), (len(positions) - 1, len(positions) - 2)):
+        here = np.isfinite(estimate.uncertainty) & (estimate.index == end)
+        limit = positions[end] + END_RANGE_PLANES * (positions[following] - positions[end])
+        values[here] = np.clip(values[here], *sorted((positions[end], limit)))
+        at_end |= here
+    return at_end
 
 
 # With influence a and hinted depth h, the term t (v - d)² becomes t (1 - a) (v - d)² +
