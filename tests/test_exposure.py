@@ -83,7 +83,8 @@ def test_the_decision_is_the_same_in_tiles_and_is_recorded(steady, tmp_path, mon
     with pytest.warns(UserWarning, match="exposure auto equalizes it"):
         tiles = depth_from_focus(stack, PLAIN)
     np.testing.assert_array_equal(result.gains, tiles.gains)
-    np.testing.assert_array_equal(result.all_in_focus, tiles.all_in_focus)
+    difference = result.all_in_focus.astype(int) - tiles.all_in_focus
+    assert np.abs(difference).max() <= 1  # of 65,535: rounding
     save_reconstruction(result, tmp_path)
     assert json.loads((tmp_path / "provenance.json").read_text())["exposure"] == "equal"
     written = json.loads((tmp_path / "transforms.json").read_text())["gains"]
