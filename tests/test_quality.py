@@ -28,8 +28,8 @@ def test_coverage_counts_pixels():
     ("shares", "words", "count"),
     [
         (Coverage(0.01, 0.01, 0.0), "1.0% of the pixels are never in focus", 1),
-        (Coverage(0.0, 0.2, 0.0), "the surface may lie before its first plane", 2),
-        (Coverage(0.0, 0.0, 0.2), "the surface may lie after its last plane", 2),
+        (Coverage(0.0, 0.2, 0.0), "Take planes before the first one", 2),
+        (Coverage(0.0, 0.0, 0.2), "Take planes after the last one", 2),
         (Coverage(0.6, 0.0, 0.0), "larger window and sigma", 2),
     ],
 )

@@ -12,7 +12,10 @@ from napari_dff.registration import Outcome, PlaneReport
 MAX_END_SHARE = 0.02  # share of the pixels that are sharpest in an outermost plane
 MAX_UNFOCUSED_SHARE = 0.3  # share of the pixels that are never in focus
 MAX_SEAMS = 0.015  # share of the gradient energy that is in no plane, without noise
-EXCEPTION = ", unless these pixels are background"
+END_ADVICE = (
+    "The stack may {verb}: where its {end} plane is the sharpest, the surface may lie {side} it. "
+    "The depth there is a limit. Take planes {side} the {end} one, unless that is background."
+)
 ALIGNMENT_REMEDIES = {  # after the numbers of the planes
     Outcome.NOT_MATCHED: (
         "could not be matched, so the motion there is that of the planes beside: check whether the "
@@ -64,15 +67,9 @@ def advice(shares: Coverage) -> list[str]:
         f"in the first plane, {shares.last:.1%} in the last."
     ]
     if shares.first > MAX_END_SHARE:
-        sentences.append(
-            f"The stack starts too late{EXCEPTION}: the surface may lie before its first plane, so "
-            "that the depth there is a limit. Take planes before its first one."
-        )
+        sentences.append(END_ADVICE.format(verb="start too late", side="before", end="first"))
     if shares.last > MAX_END_SHARE:
-        sentences.append(
-            f"The stack stops too early{EXCEPTION}: the surface may lie after its last plane, so "
-            "that the depth there is a limit. Take planes after its last one."
-        )
+        sentences.append(END_ADVICE.format(verb="stop too early", side="after", end="last"))
     if shares.never > MAX_UNFOCUSED_SHARE:
         sentences.append(
             "Much is never in focus: where there is texture, try a larger window and sigma; "
