@@ -113,7 +113,11 @@ def run(stack, recipe):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "light changes")
-        return depth_from_focus(stack, recipe)
+        try:
+            return depth_from_focus(stack, recipe)
+        except ValueError as error:  # alignment of noise may leave no common area to crop to
+            assume("crop must be none" not in str(error))
+            raise
 
 
 @given(stacks(), recipes())
