@@ -54,7 +54,8 @@ def balanced_windows(operator: SampledOperator, window: Window) -> np.ndarray:
 #     w_s = a_s Π_(r < s) (1 - a_r),    a_s = T_s / (1 + (σ_s / σ_target)⁴), last: T_s [σ_s < ∞],
 # as its weight. What remains is added to the first scale at which the peak is detected. Where no
 # scale detects one, the curve of the last is used, flattened. The mean of the normalized balanced
-# curves is multiplied by the maximum at the first scale. docs/methods.md, "Adaptive windows".
+# curves is multiplied by the maximum at the first scale, before contrast is equalized.
+# docs/methods.md, "Adaptive windows".
 # Shares are smooth, so σ_s is computed on 2 × 2 means of samples where the window is wide.
 # Cost: about 1 / s² of the first scale for scale s, none if no pixel has weight left.
 

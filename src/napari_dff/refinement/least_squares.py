@@ -48,8 +48,8 @@ MAPS_PER_WINDOW = 16  # float32 (Y, X) arrays of a window in memory at a time
 def least_squares(estimate: DepthMap, context: RefinementContext, progress: Progress) -> DepthMap:
     """Smooth the depth by weighted least squares.
 
-    The variance falls by √(1 + λ² / `CORRELATION_LENGTH_PX`²), with the number of independent
-    errors along λ.
+    The variance that noise causes falls by √(1 + λ² / `CORRELATION_LENGTH_PX`²), with the number
+    of independent errors along λ. Other variance stays.
     """
     in_focus = np.isfinite(estimate.uncertainty)
     if not in_focus.any() and context.slope is None:
@@ -89,6 +89,7 @@ def least_squares(estimate: DepthMap, context: RefinementContext, progress: Prog
     reduction = 1 - 1 / np.sqrt(1 + squared_length / np.float32(CORRELATION_LENGTH_PX**2))
     deviation *= spacing
     variance = estimate.uncertainty**2
+    # Twice, since the scatter in the uncertainty contains the noise again.
     noise = np.minimum(np.where(in_focus & ~at_end, 2 * deviation**2, 0), variance)
     uncertainty = np.sqrt(variance - noise * reduction)
     return DepthMap(index, values, uncertainty)
