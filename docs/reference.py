@@ -18,6 +18,7 @@ import docstring_parser
 from napari_dff.focus import OPERATORS
 from napari_dff.model.checks import Range
 from napari_dff.model.recipe import Recipe
+from napari_dff.widgets.app.labels import SETTINGS
 
 MARKER = re.compile(r"^<!-- (?:help (\w+)|(settings)|operators) -->$", re.MULTILINE)
 DOI = re.compile(r"doi:(10\.[^\s<]*[^\s<.,;)])")
@@ -49,16 +50,17 @@ def command_help(command: str) -> str:
 
 
 def settings() -> str:
-    """Return the table of all settings: name, choices, default and description."""
+    """Return the table of all settings: name, label, choices, default and description."""
     descriptions = {
         p.arg_name: p.description for p in docstring_parser.parse(str(Recipe.__doc__)).params
     }
     kinds = get_type_hints(Recipe, include_extras=True)
-    rows = ["| setting | values | default | meaning |", "|---|---|---|---|"]
+    rows = ["| setting | in napari | values | default | meaning |", "|---|---|---|---|---|"]
     for field in fields(Recipe):
         meaning = " ".join(str(descriptions[field.name]).split())
         name, default = nowrap(field.name), nowrap(str(field.default))
-        rows.append(f"| {name} | {allowed(kinds[field.name])} | {default} | {meaning} |")
+        values = allowed(kinds[field.name])
+        rows.append(f"| {name} | {SETTINGS[field.name]} | {values} | {default} | {meaning} |")
     return "\n".join(rows)
 
 

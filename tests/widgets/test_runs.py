@@ -26,11 +26,14 @@ def test_a_result_is_out_of_date_when_its_input_or_settings_have_changed(person,
     source, focus, depth = steps
     assert depth.freshness.value == ""
     depth.form.settings["peak"].value = "gaussian"
-    assert "other settings: peak curve → gaussian" in depth.freshness.value
+    assert (
+        "other settings: depth between planes fit of the whole peak → fit of 3 planes, Gaussian"
+        in depth.freshness.value
+    )
     depth.form.settings["peak"].value = "curve"
     assert depth.freshness.value == ""
     focus.form.settings["window"].value = 15
-    assert "window 9 → 15" in focus.freshness.value
+    assert "window (px) 9 → 15" in focus.freshness.value
     person.run(focus)
     assert focus.freshness.value == ""
     assert "'focus' has changed since" in depth.freshness.value

@@ -3,26 +3,39 @@
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import docstring_parser
-from magicgui.widgets import ComboBox, PushButton, Widget
+from magicgui.widgets import PushButton, Widget
 from magicgui.widgets.bases import ValueWidget
 from psygnal import Signal
+from qtpy.QtCore import Qt
 
 from napari_dff.model.recipe import Recipe
-from napari_dff.widgets.app.controls import spin_box
-
-UNITS = {"sigma": "pixels", "window": "pixels"}
+from napari_dff.widgets.app.controls import combo_box, spin_box
+from napari_dff.widgets.app.labels import CHOICES, SETTINGS, choice_label
 
 
 def create_setting_widget(name: str) -> ValueWidget[Any]:
     """Return the widget of one recipe field, with its range, default and documentation."""
     params = docstring_parser.parse(str(Recipe.__doc__)).params
-    tooltip = next(str(param.description) for param in params if param.arg_name == name)
+    text = next(str(param.description) for param in params if param.arg_name == name)
     annotation, default = get_type_hints(Recipe, include_extras=True)[name], getattr(Recipe, name)
+    label = SETTINGS[name]
     if get_origin(annotation) is Literal:
-        return ComboBox(label=name, value=default, choices=get_args(annotation), tooltip=tooltip)
-    limits = get_args(annotation)[1]
-    tooltip += f"\n{limits.low:g} to {limits.high:g} {UNITS.get(name, '')}".rstrip()
-    return spin_box(name, default, limits, tooltip)
+        choices = [(choice_label(name, value), value) for value in get_args(annotation)]
+        widget: ValueWidget[Any] = combo_box(label, choices, "", value=default)
+        for i, value in enumerate(get_args(annotation)):
+            tooltip = f"{CHOICES[name][value][1]}\nRecipe: {name} {value}"
+            widget.native.setItemData(i, tooltip, Qt.ItemDataRole.ToolTipRole)
+    else:
+        limits = get_args(annotation)[1]
+        widget = spin_box(label, default, limits, "")
+        text += f"\n{limits.low:g} to {limits.high:g}"
+
+    def show_value(value: Any) -> None:
+        widget.tooltip = f"{text}\nRecipe: {name} {value}"
+
+    show_value(default)
+    widget.changed.connect(show_value)
+    return widget
 
 
 class RecipeForm:
@@ -59,6 +72,9 @@ class RecipeForm:
 
     def differences(self, values: dict[str, Any]) -> str:
         """Describe how the form differs from these settings; empty if it does not."""
-        common = {name: value for name, value in self.value().items() if name in values}
-        changes = (f"{k} {values[k]} → {v}" for k, v in common.items() if values[k] != v)
+        changes = [
+            f"{SETTINGS[name]} {choice_label(name, values[name])} → {choice_label(name, value)}"
+            for name, value in self.value().items()
+            if name in values and values[name] != value
+        ]
         return ", ".join(changes)

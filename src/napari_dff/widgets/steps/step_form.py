@@ -52,8 +52,8 @@ class StepForm(TaskWidget):
         save = "Save the recipe as JSON, for --recipe."
         load = "Load the settings of a recipe, as a run writes it."
         copy = "Copy the command line that gives the same result."
-        self.save = push_button("Save…", save, self._on_save)
-        self.load = push_button("Load…", load, self._on_load)
+        self.save = push_button("Save settings…", save, self._on_save)
+        self.load = push_button("Load settings…", load, self._on_load)
         self.copy = push_button("Copy command", copy, self._on_copy)
 
     def _connect_signals(self) -> None:
