@@ -8,8 +8,8 @@ Run from the top of a clone::
 
 Stacks are OME-Zarr, 16 bit, a rough surface mirrored to the size with noise of its own everywhere;
 they are made where they lack (2 GB on the disk a gigavoxel). Every command runs in a process of its
-own, compiled beforehand. Estimates are those that the command prints before it starts; memory is
-the largest resident set.
+own, compiled beforehand. The estimate of memory is that which the command prints before it starts;
+memory is the largest resident set.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def size(data: Path, gigavoxels: float) -> dict[str, Any]:
     plain = gigavoxels == max(SHAPES)
     words += PLAIN if plain else []
     seconds, gigabytes, told = run(words)
-    estimate = re.search(r"foreseen: ([\d.]+) GB of memory, (.*), ([\d.]+) (s|min)", told)
+    estimate = re.search(r"estimate: ([\d.]+) GB of memory, (.*)", told)
     assert estimate is not None, told
     tiles = re.search(r"in (\d+) tiles", estimate[2])
     return {
@@ -97,7 +97,6 @@ def size(data: Path, gigavoxels: float) -> dict[str, Any]:
         "tiles": int(tiles[1]) if tiles else 1,
         "estimated (GB)": float(estimate[1]),
         "memory (GB)": gigabytes,
-        "estimated (min)": float(estimate[3]) / (60 if estimate[4] == "s" else 1),
         "time (min)": seconds / 60,
         "megavoxels a second": count * side**2 / seconds / 1e6,
     }
@@ -140,12 +139,12 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     at = [row["gigavoxels"] for row in rows]
     for axes, name, unit in ((left, "time", "min"), (right, "memory", "GB")):
         axes.plot(at, [row[f"{name} ({unit})"] for row in rows], "o-", label="measured")
-        axes.plot(at, [row[f"estimated ({unit})"] for row in rows], "x:", label="estimated")
         axes.set_xscale("log")
         axes.set_xlabel("gigavoxels")
         axes.set_ylabel(f"{name} ({unit})")
         axes.grid(alpha=0.3)
         axes.legend()
+    right.plot(at, [row["estimated (GB)"] for row in rows], "x:", label="estimated")
     left.set_yscale("log")
     right.axhline(2, color="black", lw=0.8)
     right.set_ylim(bottom=0)

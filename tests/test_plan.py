@@ -1,15 +1,12 @@
 """A stack that does not fit into memory is computed in tiles that do."""
 
-import time
-
 import dask.array as da
 import numpy as np
 import pytest
 
 from napari_dff import Recipe
-from napari_dff.model.stack import FocalStack
 from napari_dff.pipeline import planning as planning
-from napari_dff.pipeline.planning import make_plan, seconds_of
+from napari_dff.pipeline.planning import make_plan
 from napari_dff.runtime.windows import full_window
 
 
@@ -62,20 +59,3 @@ def test_results_in_memory_and_other_channels_are_counted():
 def test_too_little_memory_raises_with_the_minimum():
     with pytest.raises(ValueError, match=r"megabytes must be at least \d+ .*, got 50"):
         make_plan(LARGE, Recipe(), megabytes=50, on_disk=True)
-
-
-def test_more_planes_take_more_seconds(monkeypatch):
-    """In processor time, which does not depend on the load of the machine."""
-    monkeypatch.setattr(planning.time, "perf_counter", time.process_time)
-    rng = np.random.default_rng(0)
-    planes = rng.integers(0, 4000, (64, 256, 256)).astype(np.uint16)
-    recipe = Recipe(registration="none")
-    few, all_ = (FocalStack(planes[:count]) for count in (4, 64))
-
-    def seconds(stack: FocalStack) -> float:
-        """Return the least of three estimates."""
-        plan = make_plan(stack.planes, recipe)
-        return min(seconds_of(stack, recipe, plan) for _ in range(3))
-
-    seconds_of(few, recipe, make_plan(few.planes, recipe))  # compiles
-    assert 0 < 2 * seconds(few) < seconds(all_) < 60

@@ -15,7 +15,7 @@ from napari_dff.io.writers.result_files import RESULT_NAMES, FileFormat
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.recipe import Recipe
 from napari_dff.pipeline.driver import run
-from napari_dff.pipeline.planning import Plan, make_plan, seconds_of
+from napari_dff.pipeline.planning import Plan, make_plan
 from napari_dff.runtime.progress import Progress
 
 
@@ -43,12 +43,6 @@ class Job:
         others, megabytes = len(acquisition.channels) - 1, self.megabytes
         recipe = self._remaining_recipe()
         return make_plan(planes, recipe, megabytes=megabytes, other_channels=others, on_disk=True)
-
-    def seconds(self, acquisition: Acquisition, plan: Plan) -> float:
-        """Estimate the duration of a run, from a small part of it."""
-        stack = acquisition.stack(0, self.focus_channel(acquisition))
-        others, recipe = len(acquisition.channels) - 1, self._remaining_recipe()
-        return acquisition.times * seconds_of(stack, recipe, plan, other_channels=others)
 
     def run(
         self,

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from napari_dff.pipeline.planning import Plan
     from napari_dff.runtime.progress import Progress
 
-STARTUP_S = 3.0  # for importing libraries, the estimate itself and the preview
-MIN_TIMED_VOXELS = 30e6  # smaller stacks take too short for an estimate of the duration
 COMPILING = "napari-dff: the first run on this machine compiles its kernels: some 15 seconds"
 
 
@@ -83,11 +81,11 @@ def _run_position(
 
     start = time.perf_counter()
     plan = job.plan(acquisition)
-    LOGGER.info("%s: %s", folder, _estimate(job, acquisition, plan))
+    LOGGER.info("%s: %s", folder, _estimate(plan))
     if not quiet:
         if earlier := earlier_input(folder):
             print(f"{folder}: replaces the result of {earlier}", file=sys.stderr)
-        print(_estimate(job, acquisition, plan), file=sys.stderr)
+        print(_estimate(plan), file=sys.stderr)
     summary = job.run(acquisition, folder, plan, {"path": str(source)}, _progress_bar(quiet))
     if not quiet:
         pixels = acquisition.times * acquisition.data.shape[3] * acquisition.data.shape[4]
@@ -95,14 +93,10 @@ def _run_position(
         print(*summary, sep="\n")
 
 
-def _estimate(job: "Job", acquisition: "Acquisition", plan: "Plan") -> str:
-    """Return memory, tiles and, for a large stack, duration of a run in words."""
+def _estimate(plan: "Plan") -> str:
+    """Return memory and tiles of a run in words."""
     tiles = "all at once" if plan.fits_in_memory else f"in {len(plan.windows)} tiles"
-    text = f"estimate: {plan.megabytes / 1000:.2f} GB of memory, {tiles}"
-    if acquisition.data.size < MIN_TIMED_VOXELS:
-        return text
-    seconds = job.seconds(acquisition, plan) + STARTUP_S
-    return f"{text}, {seconds:.0f} s" if seconds < 100 else f"{text}, {seconds / 60:.1f} min"
+    return f"estimate: {plan.megabytes / 1000:.2f} GB of memory, {tiles}"
 
 
 def _progress_bar(quiet: bool) -> "Progress":

@@ -227,7 +227,8 @@ def write_tiles(
     comparisons = []
     if count > 1 and tile.has_refinement(recipe) and stack.known_depth is None:
         shared = tile.estimate_shared(stack, recipe, progress)
-    for i, window in enumerate(plan.windows):
+    windows = progress(plan.windows, desc="Computing tiles") if count > 1 else plan.windows
+    for i, window in enumerate(windows):
         where = f"tile {i + 1} of {count}"
         located = with_trimming(progress, where) if count > 1 else progress
         earlier = functools.partial(sink.depth_map, index) if i else None  # boundary condition

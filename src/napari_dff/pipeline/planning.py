@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import time
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -15,14 +12,10 @@ from napari_dff.curve.volume import VOLUMES_PER_WINDOW, WINDOW_MARGIN_PX
 from napari_dff.fusion.fuse import fusion_values, max_source_margin
 from napari_dff.model import checks
 from napari_dff.model.recipe import Fusion, Recipe
-from napari_dff.model.stack import FocalStack
 from napari_dff.pipeline import image_quality, tile
 from napari_dff.refinement.message_passing import MESSAGE_MARGIN_PX, MESSAGE_VOLUMES
-from napari_dff.registration import LazyAlignedStack, estimate_transforms
 from napari_dff.registration.downsampling import MAX_SIDE_PX
-from napari_dff.runtime.lazy import read_window
 from napari_dff.runtime.memory import configure_malloc, trim_malloc
-from napari_dff.runtime.progress import no_progress
 from napari_dff.runtime.threads import thread_count
 from napari_dff.runtime.windows import GRID_PX, Window, full_window, plan_windows, window_grid
 
@@ -36,10 +29,6 @@ PASSING_VOLUMES = 3.5  # float32 volumes of a window during message passing
 STRIP_MB = 35  # of the strips that one thread reads during alignment
 FREE_MEMORY_FRACTION = 0.8  # of the free memory that a run may use without a limit
 MIN_TILE_PX, TILE_STEP_PX = 128, 64  # smallest side of a tile, and step between sides
-TRIAL_PLANES = 6  # planes that are aligned to estimate the duration of a run
-TRIAL_SIDE_PX = 512  # side of the window that is computed to estimate it
-TRIAL_TIME_FACTOR = 0.8  # time per pixel in a tile over that in the trial: cores wait less
-T = TypeVar("T")
 
 
 class Plan(NamedTuple):
@@ -108,60 +97,6 @@ def resident_megabytes() -> float:
 def free_megabytes() -> float:
     """Return the memory that a run may use without a limit."""
     return FREE_MEMORY_FRACTION * psutil.virtual_memory().available / 1e6
-
-
-def seconds_of(stack: FocalStack, recipe: Recipe, plan: Plan, *, other_channels: int = 0) -> float:
-    """Estimate the duration of a run from the time that a part of it takes."""
-    alignment_seconds, transforms = _time_alignment(stack.planes, recipe)
-    lazy = LazyAlignedStack(stack.planes, transforms)
-    aligned = tile.AlignedStack(lazy, stack.positions, (lazy,) * other_channels, lazy.plane_mask)
-    shape, margin = aligned.shape, tile.tile_margin(recipe)
-    height, width = (min(max(w.shape[k] for w in plan.windows), TRIAL_SIDE_PX) for k in (0, 1))
-    top = (shape[0] - height) // 2 // GRID_PX * GRID_PX
-    left = (shape[1] - width) // 2 // GRID_PX * GRID_PX
-    trial = Window(top, top + height, left, left + width)
-
-    def time_tile(window: Window) -> float:
-        settings: dict[str, Any] = {"margin": margin, "progress": no_progress}
-        return _timed(lambda: tile.compute_tile(aligned, recipe, window, **settings))[0]
-
-    def pixels(windows: list[Window], margin: int) -> float:
-        return float(sum(np.prod(window.expand(margin, shape).shape) for window in windows))
-
-    time_tile(Window(top, top + GRID_PX, left, left + GRID_PX))  # compiles and loads
-    # The time for reading is proportional to the pixels that are read, the rest to those computed.
-    source_margin = margin + tile.focus_margin(recipe)
-    reading = _timed(lambda: read_window(lazy, trial.expand(source_margin, shape)))[0]
-    reading *= 1 + other_channels
-    work = TRIAL_TIME_FACTOR * max(time_tile(trial) - reading, 0.0)
-    run_margin, run_source_margin = (0, 0) if plan.fits_in_memory else (margin, source_margin)
-    work *= pixels(plan.windows, run_margin) / pixels([trial], margin)
-    reading *= pixels(plan.windows, run_source_margin) / pixels([trial], source_margin)
-    return alignment_seconds + work + reading
-
-
-def _time_alignment(planes: Any, recipe: Recipe) -> tuple[float, np.ndarray]:
-    """Return the duration of the alignment, and transforms that resample as much as its result."""
-    count = planes.shape[0]
-    seconds, transforms = 0.0, np.tile(np.eye(3), (count, 1, 1))
-    if recipe.registration == "none":
-        return seconds, transforms
-    first = max(0, (count - TRIAL_PLANES) // 2)
-    some = planes[first : first + TRIAL_PLANES]
-    noise = np.random.default_rng(0).random((4, 64, 64), np.float32)
-    estimate_transforms(noise, recipe)  # compiles and loads
-    with contextlib.suppress(ValueError):  # these planes may have no contrast where others have
-        trial_seconds, (trial, _) = _timed(lambda: estimate_transforms(some, recipe))
-        seconds = trial_seconds * count / len(trial)
-        if not np.allclose(trial, np.eye(3), rtol=0, atol=1e-9):
-            transforms[:, 0, 2] = 0.5
-    return seconds, transforms
-
-
-def _timed(work: Callable[[], T]) -> tuple[float, T]:
-    start = time.perf_counter()
-    result = work()
-    return time.perf_counter() - start, result
 
 
 class _MemoryModel:
