@@ -172,7 +172,8 @@ def _tiff_header(path: Path, messages: list[str]) -> Photo:
 def _tiff_pixels(path: Path) -> np.ndarray:
     with open_tiff(path, []) as (tif, _):
         series = tif.series[0]
-        pixels, conversion = series.asarray(), find_conversion(path.name, series.keyframe)
+        conversion = find_conversion(path.name, series.keyframe)
+        pixels = series.asarray(maxworkers=1)  # frames are read in parallel, not their strips
         if series.axes == "SYX":
             pixels = np.moveaxis(pixels, 0, 2)
     if conversion is not None:
