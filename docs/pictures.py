@@ -12,11 +12,12 @@ import napari
 import numpy as np
 import tifffile
 from matplotlib.figure import Figure
+from PIL import Image
 from qtpy.QtWidgets import QApplication
 
 from napari_dff import Recipe, depth_from_focus, read_stack
 from napari_dff.io import sample_path
-from napari_dff.io.writers.figure import preview_figure
+from napari_dff.io.writers.preview import draw_preview
 
 HERE = Path(__file__).parent
 CROPS = {"machined_part": (64, 70), "cell_sheet": (96, 96), "bare_patch": (24, 64)}  # top, left
@@ -49,10 +50,9 @@ def window() -> None:
 
 def results() -> None:
     result = depth_from_focus(read_stack(sample_path("bare_patch")))
-    seen = preview_figure(
-        result.all_in_focus, result.refined, result.stack.positions, result.stack.unit
-    )
-    seen.savefig(HERE / "results.png", dpi=70)
+    stack = result.stack
+    preview = draw_preview(result.all_in_focus, result.refined, stack.positions, stack.unit)
+    Image.fromarray(preview).save(HERE / "results.png")
 
 
 def fusion() -> None:

@@ -37,12 +37,12 @@ from napari_dff.io import write_recipe, write_table
 from napari_dff.io.writers.figure import (
     FigureContent,
     movie_frames,
-    preview_figure,
     publication_figure,
     write_figure,
     write_movie,
 )
 from napari_dff.io.writers.meshes import save_mesh
+from napari_dff.io.writers.preview import draw_preview
 from napari_dff.pipeline import quality
 from napari_dff.refinement import PreviousResult
 
@@ -633,12 +633,12 @@ def test_figures_of_a_result_that_is_never_in_focus_are_written(results, tmp_pat
     result = results.result
     unfocused = result.refined._replace(uncertainty=np.full(SHAPE, np.inf))
     black = np.zeros(SHAPE, np.uint8)
-    write_figure(tmp_path / "a.png", preview_figure(black, unfocused, np.arange(7.0), "pixel"))
+    assert draw_preview(black, unfocused, np.arange(7.0), "pixel").ndim == 3
     write_figure(
         tmp_path / "b.png",
         publication_figure(FigureContent(black, nan(*SHAPE), (1e-6, 1e-6), "meter")),
     )
-    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "b.png"}
+    assert (tmp_path / "b.png").is_file()
 
 
 # The command line ---------------------------------------------------------------------------------

@@ -10,11 +10,11 @@ import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import matplotlib
 import numpy as np
 import pytest
 import tifffile
 import zarr
-from matplotlib.figure import Figure
 from ome_zarr_models.v04.image import Image
 
 from napari_dff import FocalStack, Recipe, depth_from_focus, read_stack, save_reconstruction
@@ -26,7 +26,7 @@ from napari_dff.io import (
     write_stack,
 )
 from napari_dff.io.file_checks import compute_digest
-from napari_dff.io.writers.figure import preview_figure
+from napari_dff.io.writers.preview import PANEL_PX, TITLE_PX, draw_preview, nice_ticks
 from napari_dff.io.writers.thumbnail import Thumbnail
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.depth_map import DepthMap
@@ -118,7 +118,7 @@ def read(folder, name, file_format):
 def quick(monkeypatch):
     """No real preview, which takes longest; test_io.py makes it."""
     monkeypatch.setattr(
-        "napari_dff.io.writers.figure.preview_figure", lambda *_: Figure(figsize=(1, 1))
+        "napari_dff.io.writers.result_files.draw_preview", lambda *_: np.zeros((1, 1, 3), np.uint8)
     )
 
 
@@ -423,12 +423,26 @@ def test_a_thumbnail_does_not_depend_on_the_tiling(colour):
 
 def test_a_preview_shows_what_is_known_between_the_ends_of_the_stack():
     found, (picture,) = content(acquisition_of())
-    panels = preview_figure(picture, found, POSITIONS, "micrometer").axes
-    titles = [panel.get_title() for panel in panels if panel.get_title()]
-    assert titles == ["all in focus", "depth", "uncertainty (2% never in focus)"]  # a row of 40
-    depth = panels[1].images[0]
-    assert depth.get_clim() == (0, 4)
-    np.testing.assert_array_equal(depth.get_array().mask, np.isinf(found.uncertainty))
+    found.depth[...] *= POSITIONS[-1] / found.depth.max()
+    low, high = (np.argwhere(found.depth == value)[0] for value in POSITIONS[[0, -1]])
+    preview = draw_preview(picture, found, POSITIONS, "micrometer")
+    height, width = found.depth.shape
+    assert preview.shape == (TITLE_PX + round(PANEL_PX * height / width), 1500, 3)
+    depth = preview[TITLE_PX:, PANEL_PX : 2 * PANEL_PX]
+    middles = [((np.arange(n) + 0.5) * depth.shape[1] / width).astype(int) for n in (height, width)]
+    depth = depth[np.ix_(*middles)]
+    np.testing.assert_array_equal((depth == 255).all(axis=-1), np.isinf(found.uncertainty))
+    viridis = matplotlib.colormaps["viridis"]
+    for (row, column), share in ((low, 0.0), (high, 1.0)):
+        np.testing.assert_allclose(depth[row, column], viridis(share, bytes=True)[:3], atol=1)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [(0, 4, [0, 1, 2, 3, 4]), (-0.1, 0.5, [-0.1, 0, 0.1, 0.2, 0.3, 0.4, 0.5]), (3, 3, [])],
+)
+def test_ticks_of_a_colour_bar_are_round_numbers(low, high, ticks):
+    np.testing.assert_allclose(nice_ticks(low, high), ticks, atol=1e-9)
 
 
 @pytest.mark.parametrize("file_format", FORMATS)

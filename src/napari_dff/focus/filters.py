@@ -8,7 +8,6 @@ from math import sqrt
 import cv2
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
 
 from napari_dff.imaging.images import block_means
 
@@ -88,5 +87,8 @@ def wavelet_bands(plane: np.ndarray, sigma: float) -> list[np.ndarray]:
 def cosine_bands(plane: np.ndarray, sigma: float) -> dict[tuple[int, int], np.ndarray]:
     """Return the cosine transform of 4 × 4 pixels around each pixel, by (row, column) frequency."""
     blurred = gaussian_blur(plane, sigma)
-    basis = np.pad(scipy.fft.dct(np.eye(4), axis=0, norm="ortho"), ((0, 0), (1, 0)))
+    frequency, pixel = np.mgrid[:4, :4]
+    basis = np.cos(np.pi * frequency * (2 * pixel + 1) / 8) / np.sqrt(2.0)
+    basis[0] /= np.sqrt(2.0)
+    basis = np.pad(basis, ((0, 0), (1, 0)))  # a leading 0 centres filters of even length
     return {(u, v): correlate(blurred, basis[u], basis[v]) for u, v in np.ndindex(4, 4)}

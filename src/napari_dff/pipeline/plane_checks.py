@@ -10,8 +10,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.spatial.distance import pdist, squareform
 
 from napari_dff.imaging.images import luminance, read_plane
 from napari_dff.model.stack import MIN_PLANES
@@ -62,9 +60,9 @@ def is_order_wrong(planes: Any, blank: list[int]) -> bool:
     if valid.sum() < MIN_BLOCKS:
         return False
     relative = energy[:, valid] / peak[valid]
-    distances = pdist(np.concatenate([np.zeros_like(relative[:1]), relative]), "cityblock")
-    start = leaves_list(linkage(distances, "average"))
-    table = squareform(distances)
+    points = np.concatenate([np.zeros_like(relative[:1]), relative]).astype(np.float64)
+    table = np.array([np.abs(points - point).sum(axis=1) for point in points])
+    start = _linkage_order(table)
     shortest = _shorten_tour(table, np.roll(start, -np.flatnonzero(start == 0)[0]))
     tours = np.arange(len(table)), shortest
     steps, least_steps = (table[tour, np.roll(tour, -1)] for tour in tours)
@@ -80,6 +78,26 @@ def _block_energy(planes: Any, k: int) -> np.ndarray:
     height, width = energy.shape
     size = min(max(width // BLOCK_PX, 1), BLOCKS_ACROSS), max(height // BLOCK_PX, 1)
     return cv2.resize(energy, size, interpolation=cv2.INTER_AREA).ravel()
+
+
+def _linkage_order(distance: np.ndarray) -> np.ndarray:
+    """Return points in the order of average linkage, so that near ones follow each other.
+
+    The two clusters of least mean distance are joined, the older one first, until one is left.
+    Importing scipy's function would take longer than a run of a small stack.
+    """
+    distance = distance + np.diag(np.full(len(distance), np.inf))
+    clusters, age = [[k] for k in range(len(distance))], np.arange(len(distance))
+    for step in range(len(clusters) - 1):
+        pair = np.unravel_index(int(distance.argmin()), distance.shape)
+        a, b = sorted(map(int, pair), key=lambda k: age[k])
+        sizes, age[a] = (len(clusters[a]), len(clusters[b])), len(distance) + step
+        mean = np.average(distance[[a, b]], axis=0, weights=sizes)
+        distance[a], distance[:, a] = mean, mean
+        distance[b], distance[:, b], distance[a, a] = np.inf, np.inf, np.inf
+        clusters[a] = clusters[a] + clusters[b]
+        clusters[b] = []
+    return np.array(max(clusters, key=len))
 
 
 def _shorten_tour(distance: np.ndarray, tour: np.ndarray) -> np.ndarray:

@@ -13,55 +13,17 @@ from matplotlib.figure import Figure
 
 from napari_dff.io.atomic import write_file
 from napari_dff.io.file_checks import check_suffix
-from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.stack import FocalStack
 from napari_dff.model.units import depth_unit_symbol, unit_symbol
 from napari_dff.surface import Profile, profile
 
-PANEL_WIDTH_PX = 440  # of the preview; larger images are subsampled
-PANEL_IN, COLORBAR_IN, GAP_IN, TITLE_IN = 4.4, 0.15, 0.9, 0.35
+MAX_PANEL_PX = 880  # wider images are subsampled
 PROFILE_HEIGHT_IN = 1.9
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 MOVIE_SUFFIXES = (".gif", ".tif")
 FIGURE_DPI = 300
 MAX_MOVIE_PX = 480  # height and width of each of the two images
 FRAME_DURATION_MS = 150  # of a GIF
-
-
-def preview_figure(
-    picture: np.ndarray,  # (Y, X[, 3]), reduced like the maps to about the pixels of the figure
-    depth_map: DepthMap,
-    positions: np.ndarray,  # (Z,) focus positions, in `unit`
-    unit: str,
-) -> Figure:
-    """Draw all-in-focus image, depth and uncertainty side by side, blank where never in focus."""
-    uncertainty = np.ma.masked_invalid(depth_map.uncertainty)
-    depth = np.ma.array(depth_map.depth, mask=uncertainty.mask)
-    high = float(np.percentile(uncertainty.compressed(), 99)) if uncertainty.count() else 1.0
-    title = f"uncertainty ({np.mean(np.ma.getmaskarray(uncertainty)):.0%} never in focus)"
-    unit, ends = depth_unit_symbol(unit), (float(np.min(positions)), float(np.max(positions)))
-    panels: tuple[tuple[str, np.ndarray, str, tuple[Any, Any], str], ...] = (
-        ("all in focus", _displayed(picture, 1), "gray", (None, None), ""),
-        ("depth", depth, "viridis", ends, f"depth ({unit})"),
-        (title, uncertainty, "magma", (0, high), f"one standard deviation ({unit})"),
-    )
-    height, width = depth.shape
-    panel_height, total_width = PANEL_IN * height / width, 3 * PANEL_IN + 2 * GAP_IN
-    figure = Figure(figsize=(total_width, panel_height + TITLE_IN))
-    FigureCanvasAgg(figure)
-    fraction = panel_height / (panel_height + TITLE_IN)
-    for k, (title, image, colormap, limits, label) in enumerate(panels):
-        left = k * PANEL_IN + max(k - 1, 0) * GAP_IN
-        panel = figure.add_axes((left / total_width, 0, 0.98 * PANEL_IN / total_width, fraction))
-        style: dict[str, Any] = {"cmap": colormap, "vmin": limits[0], "vmax": limits[1]}
-        artist = panel.imshow(image, interpolation="nearest", aspect="auto", **style)
-        panel.set_title(title)
-        panel.set_axis_off()
-        if label:
-            x, thickness = (left + PANEL_IN) / total_width, COLORBAR_IN / total_width
-            bar = figure.add_axes((x, 0.1 * fraction, thickness, 0.8 * fraction))
-            figure.colorbar(artist, cax=bar, label=label)
-    return figure
 
 
 class FigureContent(NamedTuple):
@@ -80,7 +42,7 @@ def publication_figure(
 ) -> Figure:
     """Draw image, depth with colour bar, scale bars and profile, `width` inches wide."""
     rows, columns = content.depth.shape
-    step = max(1, columns // (2 * PANEL_WIDTH_PX))
+    step = max(1, columns // MAX_PANEL_PX)
     extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
     ratio = rows * content.pixel_size[0] / (columns * content.pixel_size[1])
     mosaic: list[Any] = [["picture", "depth"]]

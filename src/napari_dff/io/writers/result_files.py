@@ -12,12 +12,14 @@ from types import MappingProxyType
 from typing import Any, Literal, Self
 
 import numpy as np
+from PIL import Image
 
 from napari_dff.io import records
 from napari_dff.io.atomic import write_file, write_folder
 from napari_dff.io.file_checks import check_own, check_space, write_record
 from napari_dff.io.image_metadata import ImageMetadata
 from napari_dff.io.readers.results import read_provenance
+from napari_dff.io.writers.preview import DISPLAY_PERCENTILES, draw_preview
 from napari_dff.io.writers.thumbnail import Thumbnail
 from napari_dff.io.writers.tiff import OmeTiffWriter
 from napari_dff.io.writers.zarr_store import OmeZarrWriter
@@ -36,7 +38,6 @@ FORMATS: dict[str, tuple[str, type[OmeTiffWriter] | type[OmeZarrWriter]]] = {
 }
 RESULT_NAMES = {name + suffix for name in records.IMAGE_NAMES for suffix, _ in FORMATS.values()}
 RESULT_NAMES |= {"recipe.json", "transforms.json", "preview.png", records.PROVENANCE_FILE}
-DISPLAY_PERCENTILES = (0.2, 99.8)
 
 
 def save_reconstruction(
@@ -277,8 +278,6 @@ class ResultFiles:
 
     def _finish(self) -> None:
         """Write the files that depend on all windows."""
-        from napari_dff.io.writers.figure import preview_figure  # imports matplotlib, 0.6 s
-
         for t, missing in enumerate(self._missing_pixels):
             if missing > 0:
                 raise ValueError(f"all pixels must be written, {missing} of time {t} are missing")
@@ -294,7 +293,7 @@ class ResultFiles:
         self._files[records.ALL_IN_FOCUS].set_display_ranges(ranges)
         image = thumbnail.images[acquisition.focus_channel]
         positions, unit = acquisition.positions[0], acquisition.unit
-        figure = preview_figure(image, thumbnail.depth_map, positions, unit)
-        figure.savefig(staging / "preview.png", dpi=100, pil_kwargs={"compress_level": 1})
+        preview = draw_preview(image, thumbnail.depth_map, positions, unit)
+        Image.fromarray(preview).save(staging / "preview.png", compress_level=1)
         record = records.exposure_record(self._gains) | records.quality_record(self._qualities)
         write_record(staging, {**self._provenance, **record})
