@@ -94,7 +94,7 @@ def _draw_bar(
     low, high = limits
     rows = np.arange(top + height // 10, top + height - height // 10)
     bar = _coloured(_scaled(rows[::-1, None], rows[0], rows[-1]), colours) if rows.size else ()
-    for row, colour in zip(rows, bar, strict=True):
+    for row, colour in zip(rows.tolist(), bar, strict=True):
         draw.line([(left, row), (left + BAR_PX, row)], tuple(map(int, colour[0])))
     for value in nice_ticks(low, high) if rows.size else ():
         y = rows[-1] - (value - low) / (high - low) * (rows[-1] - rows[0])
