@@ -103,10 +103,29 @@ def test_an_unreadable_file_does_not_stop_the_batch_and_each_stack_gets_a_folder
     assert "broken.ome.tif" in output.err
     for folder in folders:
         assert all((out / folder / name).exists() for name in IMAGE_NAMES)
+    assert "sharpest in the first plane" in last["advice"]
     second_code = main(["batch", pattern, "--out", str(out), *FAST_OPTIONS, "--workers", "1"])
     assert second_code == 1
     assert "0 done, 4 there already, 1 failed" in capsys.readouterr().out
-    assert read_summary(out)["two/b/time_001"]["sharpness"] == last["sharpness"]
+    for name in ("sharpness", "advice"):
+        assert read_summary(out)["two/b/time_001"][name] == last[name]
+
+
+def test_planes_that_are_left_out_are_in_the_summary_and_printed_once(tmp_path, capfd):
+    planes = synthetic.rough_surface(size=48, planes=7, seed=1).stack.planes.copy()
+    planes[2] = 0
+    save_stack(tmp_path / "a.ome.tif", planes)
+    command = ["batch", str(tmp_path / "a.ome.tif"), "--out", str(tmp_path / "out"), *FAST_OPTIONS]
+    command = [*(option for option in command if option != "--quiet"), "--workers", "1"]
+    for state in ("done", "found"):
+        assert main(command) == 0
+        (row,) = read_summary(tmp_path / "out").values()
+        assert row["state"] == state
+        assert row["notes"].startswith("plane 2 has no contrast")
+        assert capfd.readouterr().err.count("plane 2 has no contrast") == 1
+    record = json.loads((Path(row["folder"]) / "provenance.json").read_text())
+    assert record["notes"] == [row["notes"]]
+    assert " ".join(record["advice"]) == row["advice"]
 
 
 def test_a_complete_result_is_recognized_by_content_not_by_date(input_folder, tmp_path):

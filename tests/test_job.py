@@ -228,3 +228,16 @@ def test_the_command_line_reports_motion_and_planes_that_could_not_be_aligned(tm
     assert content["report"][0]["fallback"]
     assert content["report"][5]["model"] == "translation"
     assert read_transforms(tmp_path / "out" / "transforms.json").shape == (9, 3, 3)
+
+
+@pytest.mark.filterwarnings("ignore:plane 2 has no contrast")
+def test_a_known_depth_gives_the_same_index_with_a_blank_plane(series, tmp_path):
+    data = series.data[:1, :1].copy()
+    data[:, :, 2] = 0
+    single = Acquisition(data, [Z], (0.1, 0.1), "micrometer")
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder, job in ((first, Job(PLAIN)), (second, Job(PLAIN, depth_from=first))):
+        job.run(single, folder, job.plan(single), {"path": "here"}, no_progress)
+    index = [tifffile.imread(folder / "index.tif") for folder in (first, second)]
+    np.testing.assert_array_equal(*index)
+    assert not (index[0] == 2).any()

@@ -112,6 +112,27 @@ def test_cropped_layers_lie_where_their_pixels_are(person, drifting):
     assert_same_placement(person.layer("refined depth"), source)
 
 
+def test_each_step_names_planes_that_are_left_out(person, surface):
+    planes = surface.stack.planes.copy()
+    planes[2], planes[6] = 0, planes[5]
+    person.stack(surface, data=planes)
+    blank, copy = "plane 2 has no contrast", "plane 6 has nearly the same pixels"
+    for name in STEPS[:4]:
+        widget = person.open(name)
+        person.run(widget)
+        assert blank in widget.advice.value
+        assert copy in widget.advice.value
+    assert not np.isin(person.layer("plane index").data, [3, 7]).any()
+    assert not np.isin(person.layer("refined plane index").data, [3, 7]).any()
+    used = np.delete(np.arange(len(planes)), [2, 6])
+    z = 10.0 + 2.0 * used
+    found = depth_map(person.layer("focus").data[used], z)
+    np.testing.assert_array_equal(person.values("depth"), found.depth)
+    guide = all_in_focus(planes[used], found.depth, z, fusion="noise_aware")
+    refined = refine_(found, person.layer("focus").data[used], z, guide=guide)
+    np.testing.assert_array_equal(person.values("refined depth"), refined.depth)
+
+
 def test_a_second_run_updates_the_layers_and_keeps_name_and_colormap(person, surface):
     person.stack(surface)
     focus, depth = person.open("focus", "depth")

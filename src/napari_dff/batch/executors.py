@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent import futures
@@ -102,7 +103,8 @@ def _run_until_worker_dies(
 
 
 def _initialize_worker() -> None:
-    """Ignore Ctrl-C, which the parent handles; end on other signals and with the parent."""
+    """Ignore Ctrl-C and warnings, which the parent reports; end on other signals and with it."""
+    warnings.simplefilter("ignore", UserWarning)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):

@@ -73,7 +73,8 @@ class Job:
         with ResultFiles(folder, acquisition, self.recipe, inputs, digest=digest, **output) as out:
             sink = FileSink(out)
             run(acquisition, self.recipe, sink, progress=progress, **options)
-        return sink.summary()
+            out.set_sentences(sink.notes, advice := sink.summary())
+        return advice
 
     def at(self, position: str) -> Self:
         """Return the job for a position: with its own folder in `depth_from`, if that exists."""

@@ -27,6 +27,8 @@ class Outcome(NamedTuple):
     seams: float | None = None  # as in `ImageQuality`; None if it is unknown
     noise: float | None = None
     sharpness: float | None = None
+    notes: str = ""  # sentences on planes that are left out, their order and their light
+    advice: str = ""  # sentences on alignment, depth range and image
 
     @property
     def label(self) -> str:

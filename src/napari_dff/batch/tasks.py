@@ -23,7 +23,7 @@ from napari_dff.batch.job import Job
 from napari_dff.batch.summary import SUMMARY_NAMES, Outcome
 from napari_dff.io import folder_names, read_acquisitions
 from napari_dff.io.file_checks import check_not_input, compute_digest
-from napari_dff.io.readers.results import earlier_input, read_quality
+from napari_dff.io.readers.results import earlier_input, read_quality, read_sentences
 from napari_dff.io.staging import recover
 from napari_dff.io.writers.result_files import RESULT_NAMES, is_complete
 from napari_dff.model.acquisition import Acquisition
@@ -104,7 +104,8 @@ def run_task(task: Task) -> Outcome:
     set_thread_limits(ThreadLimits(threads=task.threads))
     try:
         state, replaced = _complete_result(task)
-        details = {"folder": str(task.folder), "replaced": replaced} | read_quality(task.folder)
+        details: dict[str, Any] = {"folder": str(task.folder), "replaced": replaced}
+        details |= read_quality(task.folder) | read_sentences(task.folder)
     except SystemExit:  # from a signal; the pool would take it for a result and keep the worker
         os._exit(1)
     except Exception as error:  # listed in the summary; the other tasks continue

@@ -246,6 +246,10 @@ def _run_batch(
                 elif outcome.replaced and not quiet:
                     text = f"{outcome.folder}: replaced the result of {outcome.replaced}"
                     bar.write(text, file=sys.stderr)
+                if outcome.notes:
+                    LOGGER.warning("%s: %s", outcome.label, outcome.notes)
+                if outcome.notes and not quiet:
+                    bar.write(f"{outcome.label}: {outcome.notes}", file=sys.stderr)
                 bar.update(outcome not in failures)
         except KeyboardInterrupt as error:
             print("napari-dff: interrupted; the same command continues the batch", file=sys.stderr)

@@ -13,6 +13,7 @@ import napari_dff
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.result import ImageQuality
+from napari_dff.registration import PlaneReport
 
 MAP_DTYPES = {"depth": "float32", "index": "uint16", "uncertainty": "float32"}
 ALL_IN_FOCUS = "all_in_focus"
@@ -67,6 +68,20 @@ def quality_record(qualities: Sequence[ImageQuality | None]) -> dict[str, Any]:
     if not any(content):
         return {}
     return {"quality": content if len(content) > 1 else content[0]}
+
+
+def report_record(report: Sequence[PlaneReport]) -> list[dict[str, Any]]:
+    """Return how each plane was aligned, as in transforms.json."""
+    return [
+        {
+            "plane": plane.plane,
+            "model": plane.model,
+            "matched_to": plane.neighbour,
+            "inliers": plane.inliers,
+            "fallback": plane.fallback,
+        }
+        for plane in report
+    ]
 
 
 def gains_record(gains: Sequence[list[Any] | None]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Only `run` and `tile.compute_tile` define the order of the steps.
 
 import dataclasses
 import functools
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -19,8 +20,9 @@ from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.result import ImageQuality, Reconstruction
 from napari_dff.model.stack import MIN_CONTRAST, NO_CONTRAST_MESSAGE, FocalStack
-from napari_dff.pipeline import plane_checks, tile
+from napari_dff.pipeline import tile
 from napari_dff.pipeline.image_quality import merge_comparisons
+from napari_dff.pipeline.plane_checks import check_planes
 from napari_dff.pipeline.planning import Plan, make_plan
 from napari_dff.pipeline.sinks import ArraySink, Sink
 from napari_dff.refinement import refine
@@ -29,11 +31,6 @@ from napari_dff.runtime.lazy import load_planes
 from napari_dff.runtime.memory import with_trimming
 from napari_dff.runtime.progress import Progress, no_progress
 from napari_dff.runtime.windows import Window, full_window, window_grid
-
-WRONG_ORDER_MESSAGE = (
-    "another order of the planes explains them much better, as of shuffled files or of a sweep "
-    "there and back: check their order, or keep one sweep"
-)
 
 
 def depth_from_focus(
@@ -193,15 +190,14 @@ def _align_stack(
         for channel in other_channels
     )
     unloaded = dataclasses.replace(lazy, planes=stack.planes)
-    blank = plane_checks.find_blank_planes(planes)
-    if blank:
-        warnings.warn(
-            f"{plane_checks.describe(blank)}, and no influence on the result", stacklevel=2
-        )
-    if plane_checks.is_order_wrong(planes, blank):
-        warnings.warn(WRONG_ORDER_MESSAGE, stacklevel=2)
-    used = plane_checks.used_planes(len(stack.positions), blank)
-    aligned = tile.AlignedStack(planes, stack.positions, others, alignment=unloaded, used=used)
+    checked = check_planes(planes)
+    every_note = [*checked.sentences, *itertools.chain(*(each.notes for each in (lazy, *others)))]
+    notes = tuple(dict.fromkeys(every_note))
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    used = checked.used_planes(len(stack.positions))
+    arrays = planes, stack.positions, others
+    aligned = tile.AlignedStack(*arrays, alignment=unloaded, used=used, notes=notes)
     if lazy.is_identity and (plan.fits_in_memory or not isinstance(planes, np.ndarray)):
         return aligned
     if not plan.fits_in_memory:  # reads copies of the windows, so that a memory map can be released

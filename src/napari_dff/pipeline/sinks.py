@@ -1,5 +1,6 @@
 """Where a run writes its results: the protocol, and results in memory."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,6 +52,7 @@ class ArraySink:
         self._acquisition, self._keep_estimate = acquisition, keep_estimate
         self._planes = planes
         self.qualities: list[ImageQuality | None] = []  # of the image of each stack
+        self.notes: list[str] = []  # sentences on the planes of all stacks
         self._size = tuple(acquisition.data.shape[len(acquisition.axes) + 1 :][:2])
         self._arrays: dict[str, np.ndarray] = {}
         self.window: Window | None = None  # of the planes that the results cover; None: all
@@ -83,6 +85,7 @@ class ArraySink:
     ) -> None:
         """Keep quality and transforms, and the aligned planes if there is a place for them."""
         self.qualities.append(quality)
+        self.add_notes(index, stack.notes)
         if stack.alignment is None:
             return
         acquisition, transforms = self._acquisition, stack.alignment.transforms
@@ -94,6 +97,11 @@ class ArraySink:
             others = zip(acquisition.other_channels, stack.other_channels, strict=True)
             for channel, planes in others:
                 self._planes.write(index, channel, planes, progress=progress)
+
+    def add_notes(self, index: Index, notes: Sequence[str]) -> None:
+        """Keep sentences on the planes of one stack, which they name if there are several."""
+        where = self._acquisition.describe(index)
+        self.notes += [f"{where}: {note}" if where else note for note in notes]
 
     @property
     def refined(self) -> DepthMap:

@@ -23,6 +23,7 @@ from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Fusion, Recipe
 from napari_dff.pipeline import image_quality
 from napari_dff.pipeline.image_quality import ImageComparison
+from napari_dff.pipeline.plane_checks import to_all_planes, to_used_planes
 from napari_dff.refinement import (
     HintField,
     SharedStatistics,
@@ -67,7 +68,8 @@ class AlignedStack(NamedTuple):
     plane_mask: PlaneMaskReader = lambda window: None  # of all planes
     known_depth: DepthReader | None = None  # if there is one, only images are computed
     alignment: LazyAlignedStack | None = None  # planes before alignment, transforms and gains
-    used: np.ndarray | slice = slice(None)  # indices of the planes that are not blank
+    used: np.ndarray | slice = slice(None)  # indices of the planes that are not left out
+    notes: tuple[str, ...] = ()  # sentences on planes that are left out, and on their order
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -135,7 +137,7 @@ def compute_tile(
     compared = window.expand(image_quality.MARGIN_PX, stack.shape)
     image_source = source_window(compared, stack.shape, recipe.fusion)
     if stack.known_depth is not None:
-        estimate = refined = stack.known_depth(outer)
+        estimate = refined = to_used_planes(stack.known_depth(outer), stack.used)
         planes = stack.read(stack.planes, image_source)
     else:
         source = outer.expand(focus_margin(recipe), stack.shape)
@@ -200,10 +202,7 @@ def _fuse_tile(
 
 def _crop(depth_map: DepthMap, inner: tuple[slice, slice], stack: AlignedStack) -> DepthMap:
     """Return a part of a depth map, with indices among all planes instead of the used ones."""
-    index, depth, uncertainty = (values[inner] for values in depth_map)
-    if not isinstance(stack.used, slice):
-        index = stack.used.astype(index.dtype)[index]
-    return DepthMap(index, depth, uncertainty)
+    return to_all_planes(DepthMap(*(values[inner] for values in depth_map)), stack.used)
 
 
 def guide_image(
@@ -285,8 +284,4 @@ def _fixed_depth(
     rows, columns = window.slices_in(outer)
     influence[: rows.start] = 1
     influence[rows, : columns.start] = 1
-    target = earlier(outer)
-    if not isinstance(stack.used, slice):
-        index = np.searchsorted(stack.used, target.index).astype(target.index.dtype)
-        target = target._replace(index=index)
-    return HintField(target, influence)
+    return HintField(to_used_planes(earlier(outer), stack.used), influence)

@@ -101,6 +101,8 @@ def align(
     """
     recipe = Recipe(registration=registration, motion=motion, exposure=exposure)
     aligned = align_lazily(validate_planes(planes), recipe, reference=reference, progress=progress)
+    for note in aligned.notes:
+        warnings.warn(note, stacklevel=2)
     out, valid = load_aligned(aligned, progress)
     return Alignment(out, aligned.transforms, valid, aligned.report)
 
@@ -125,7 +127,7 @@ def align_lazily(
         drift = find_drift(light)
         if not drift:
             return aligned
-        warnings.warn(DRIFT_MESSAGE.format(drift), stacklevel=3)
+        aligned = dataclasses.replace(aligned, notes=(DRIFT_MESSAGE.format(drift),))
     gains = compute_gains(light, (len(aligned), *aligned.shape[3:]), reference)
     return dataclasses.replace(aligned, gains=gains)
 

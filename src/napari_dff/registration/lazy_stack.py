@@ -41,6 +41,8 @@ class LazyAlignedStack:
         How each plane was aligned; empty where the transforms were known.
     window : Window, optional
         The part of the aligned planes that is the result; the pixels of the planes if None.
+    notes : tuple of str
+        Sentences on doubtful planes.
 
     Raises
     ------
@@ -53,6 +55,7 @@ class LazyAlignedStack:
     gains: np.ndarray | None = None
     report: tuple[PlaneReport, ...] = ()
     window: Window | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self)

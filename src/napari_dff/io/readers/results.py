@@ -72,6 +72,13 @@ def read_quality(folder: Path) -> dict[str, float | None]:
     return {k: quality.get(k) for k in ImageQuality._fields} if isinstance(quality, dict) else {}
 
 
+def read_sentences(folder: Path) -> dict[str, str]:
+    """Return the sentences on the planes of a result, and on its quality; "" if there are none."""
+    record = read_provenance(folder)
+    sentences = {key: record.get(key) for key in ("notes", "advice")}
+    return {k: " ".join(map(str, v)) for k, v in sentences.items() if isinstance(v, list)}
+
+
 def find_image(folder: Path, name: str) -> Path | None:
     """Return the file of an image of a result, in either format; None if there is none."""
     files = (folder / f"{name}{suffix}" for suffix in (".tif", ".ome.zarr"))

@@ -29,6 +29,7 @@ class FileSink:
         self._pixels: list[int] = []
         self._coverages: list[Coverage] = []
         self._alignment: list[str] = []
+        self.notes: list[str] = []  # sentences on planes that are left out, and on their order
         self._qualities: list[ImageQuality | None] = []
 
     def set_window(self, window: Window) -> None:
@@ -51,6 +52,8 @@ class FileSink:
         """Store quality of the image, transforms and report, and sentences about them."""
         self._files.set_quality(quality, time=index[0])
         self._qualities.append(quality)
+        time = f"Time {index[0]}: " if self._files.times > 1 else ""
+        self.notes += [time + note for note in stack.notes]
         if stack.alignment is None:
             return
         transforms, report = stack.alignment.transforms, stack.alignment.report
@@ -58,9 +61,7 @@ class FileSink:
         self._files.set_transforms(transforms, report, gains, time=index[0])
         if report and not dataclasses.replace(stack.alignment, gains=None).is_identity:
             motion = decompose_transforms(transforms, stack.shape)
-            for sentence in summarize_alignment(report, motion):
-                time = f"Time {index[0]}: " if self._files.times > 1 else ""
-                self._alignment.append(time + sentence)
+            self._alignment += [time + each for each in summarize_alignment(report, motion)]
 
     def summary(self) -> list[str]:
         """Return alignment, coverage and quality of the image of all times, as sentences."""

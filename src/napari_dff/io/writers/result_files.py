@@ -137,6 +137,7 @@ class ResultFiles:
         self._reports: list[list[dict[str, Any]]] = [[] for _ in range(self.times)]
         self._qualities: list[ImageQuality | None] = [None] * self.times
         self._gains: list[Any] = [None] * self.times
+        self._sentences: dict[str, list[str]] = {}
         self._transforms = np.tile(np.eye(3), (*acquisition.positions.shape, 1, 1))
         self._thumbnail = Thumbnail((plane[0], plane[1]), channels, len(plane) == 3)
         self._missing_pixels = [plane[0] * plane[1]] * times
@@ -221,20 +222,16 @@ class ResultFiles:
         """
         self._transforms[time] = transforms
         self._gains[time] = None if gains is None else gains.tolist()
-        self._reports[time] = [
-            {
-                "plane": plane.plane,
-                "model": plane.model,
-                "matched_to": plane.neighbour,
-                "inliers": plane.inliers,
-                "fallback": plane.fallback,
-            }
-            for plane in report
-        ]
+        self._reports[time] = records.report_record(report)
 
     def set_quality(self, quality: ImageQuality | None, *, time: int = 0) -> None:
         """Set the quality of the all-in-focus image of one time."""
         self._qualities[time] = quality
+
+    def set_sentences(self, notes: Sequence[str], advice: Sequence[str]) -> None:
+        """Set sentences on the planes, and on the quality of the result, for the provenance."""
+        self._sentences = {"notes": list(notes)} if notes else {}
+        self._sentences["advice"] = list(advice)
 
     def _image_metadata(self, name: str) -> ImageMetadata:
         """Return the metadata of an image of the result; T and C only if longer than 1."""
@@ -296,4 +293,4 @@ class ResultFiles:
         preview = draw_preview(image, thumbnail.depth_map, positions, unit)
         Image.fromarray(preview).save(staging / "preview.png", compress_level=1)
         record = records.exposure_record(self._gains) | records.quality_record(self._qualities)
-        write_record(staging, {**self._provenance, **record})
+        write_record(staging, {**self._provenance, **record, **self._sentences})

@@ -50,6 +50,7 @@ class Maps(NamedTuple):
     layers: list[ResultLayer]  # that show them, from the lowest
     coverage: Coverage
     qualities: list[ImageQuality | None]  # of the all-in-focus image of each stack
+    notes: list[str]  # sentences on planes that are left out, and on their order
 
 
 def maps_of(sink: ArraySink, acquisition: Acquisition) -> Maps:
@@ -63,7 +64,7 @@ def maps_of(sink: ArraySink, acquisition: Acquisition) -> Maps:
         result_layer(name, images[name], positions, images["uncertainty"], rgb=bool(colours))
         for name in RESULT_IMAGES
     ]
-    return Maps(sink.refined, result, coverage(sink.refined, planes), sink.qualities)
+    return Maps(sink.refined, result, coverage(sink.refined, planes), sink.qualities, sink.notes)
 
 
 def quality_array(qualities: Sequence[ImageQuality | None]) -> np.ndarray:

@@ -11,6 +11,7 @@ from napari.viewer import Viewer
 from napari_dff.model.acquisition import Acquisition, Index
 from napari_dff.pipeline import quality
 from napari_dff.pipeline.driver import align_and_crop
+from napari_dff.pipeline.plane_checks import check_planes
 from napari_dff.pipeline.sinks import AlignedPlanes
 from napari_dff.registration import PlaneReport, align_lazily, load_aligned
 from napari_dff.runtime.progress import Progress
@@ -34,6 +35,7 @@ class StackReport(NamedTuple):
     stack_in_words: str
     planes: tuple[PlaneReport, ...]
     motion: quality.Motion
+    notes: tuple[str, ...]  # sentences on planes that are left out, their order and their light
 
 
 class AlignmentResult(NamedTuple):
@@ -84,7 +86,8 @@ class AlignWidget(StepWidget):
                 other = dataclasses.replace(other, window=window)
                 aligned.write(index, channel, other, progress=located)
             motion = quality.decompose_transforms(lazy.transforms, lazy.planes.shape[1:3])
-            report = StackReport(acquisition.describe(index), lazy.report, motion)
+            notes = (*check_planes(lazy.planes).sentences, *lazy.notes)
+            report = StackReport(acquisition.describe(index), lazy.report, motion, notes)
             channels = range(len(acquisition.channels))
             reports |= {acquisition.with_channel(index, c): report for c in channels}
             transforms.append(lazy.transforms)
@@ -112,7 +115,7 @@ class AlignWidget(StepWidget):
         if report is None or report is self._visible_report:
             return
         self._visible_report = report
-        advice = quality.summarize_alignment(report.planes, report.motion)
+        advice = [*report.notes, *quality.summarize_alignment(report.planes, report.motion)]
         if report.stack_in_words and advice:
             advice = [f"{report.stack_in_words.capitalize()}:", *advice]
         self.show_advice(advice)

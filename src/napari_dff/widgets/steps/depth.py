@@ -16,6 +16,7 @@ from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.stack import FocalStack
 from napari_dff.pipeline.driver import fuse_by_recipe
 from napari_dff.pipeline.image_quality import image_quality
+from napari_dff.pipeline.plane_checks import check_planes, find_used_planes, to_all_planes
 from napari_dff.pipeline.quality import advice, summarize_image
 from napari_dff.pipeline.sinks import ArraySink
 from napari_dff.pipeline.tile import MARGIN_PX, AlignedStack, TileResult, compute_tile
@@ -36,7 +37,13 @@ from napari_dff.widgets.app.result_files import write_results
 from napari_dff.widgets.app.result_view import ResultView
 from napari_dff.widgets.app.runs import RunLayers, layers_changed
 from napari_dff.widgets.app.task_widget import show_errors
-from napari_dff.widgets.steps.step import Previews, RunInput, StackInput, StepWidget
+from napari_dff.widgets.steps.step import (
+    Previews,
+    RunInput,
+    StackInput,
+    StepWidget,
+    select_planes,
+)
 
 SAVE_TOOLTIP = (
     "Write depth, uncertainty, plane index, all-in-focus image, recipe and provenance into a "
@@ -94,15 +101,21 @@ class MapsStep(StepWidget):
         acquisition, recipe = inputs.acquisition, inputs.recipe
         sink = ArraySink(acquisition)
         for index, located in acquisition.iterate(progress):
-            stack = StackInput(acquisition.focus_stack(index), recipe, inputs.arrays[index])
+            whole_input = StackInput(acquisition.focus_stack(index), recipe, inputs.arrays[index])
+            checked = check_planes(whole_input.stack.planes)
+            sink.add_notes(index, checked.sentences)
+            used = checked.used_planes(len(whole_input.stack.positions))
+            stack = whole_input.select(used)
             window = full_window(stack.stack.planes.shape[1:3])
             mask = stack.plane_mask(window)
             depth = self.compute_stack(stack, mask, located)
             depth = DepthMap(*map(np.array, depth))  # copies, as these may be data of a layer
             channels = range(len(acquisition.channels))
             stacks = [acquisition.channel_stack(index, channel) for channel in channels]
-            images = tuple(fuse_by_recipe(recipe, each, depth, mask, located) for each in stacks)
+            selected = [select_planes(each, used) for each in stacks]
+            images = tuple(fuse_by_recipe(recipe, each, depth, mask, located) for each in selected)
             valid = np.ones(window.shape, bool) if mask is None else has_enough_planes(mask)
+            depth = to_all_planes(depth, used)
             sink.write_tile(index, TileResult(window, depth, depth, images, valid))
             image, planes = images[acquisition.focus_channel], load_planes(stack.stack.planes)
             quality = image_quality(image, planes, stack.plane_mask, located)
@@ -116,12 +129,15 @@ class MapsStep(StepWidget):
         maps = {role: array for role, array in arrays.items() if role != "transforms"}
         parts = {role: np.asarray(array[(..., *outer.slices)]) for role, array in maps.items()}
         part = replace(stack, planes=read_window(stack.planes, outer))
-        mask = inputs.plane_mask(outer)
-        depth = self.compute_stack(StackInput(part, recipe, parts), mask, progress)
+        used, mask = find_used_planes(stack.planes), inputs.plane_mask(outer)
+        mask = None if mask is None else mask[used]
+        depth = self.compute_stack(StackInput(part, recipe, parts).select(used), mask, progress)
+        depth = to_all_planes(depth, used)
         aligned = AlignedStack(
             *(stack.planes, stack.positions),
             plane_mask=inputs.plane_mask,
             known_depth=lambda _: depth,
+            used=used,
         )
         result = compute_tile(aligned, recipe, window, margin=MARGIN_PX, progress=progress)
         image = result.images[0]
@@ -140,7 +156,7 @@ class MapsStep(StepWidget):
             yield
         self.view.show_result()
         image = summarize_image(result.qualities, run.settings["fusion"])
-        self.show_advice(advice(result.coverage) + image)
+        self.show_advice(result.notes + advice(result.coverage) + image)
 
 
 def depth_preview(stack: FocalStack, depth: DepthMap) -> ResultLayer:

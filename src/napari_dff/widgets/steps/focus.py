@@ -8,6 +8,7 @@ import numpy as np
 import psutil
 
 from napari_dff.pipeline.driver import measure_by_recipe
+from napari_dff.pipeline.plane_checks import check_planes
 from napari_dff.pipeline.preview import measure_region
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window
@@ -23,8 +24,8 @@ class FocusWidget(StepWidget):
     main_settings = ("operator", "sigma", "window")
     more_settings = ("aggregation",)
 
-    def compute(self, inputs: RunInput, progress: Progress) -> np.ndarray:
-        """Return the focus volumes of all stacks, (…, Z, Y, X) float32."""
+    def compute(self, inputs: RunInput, progress: Progress) -> tuple[np.ndarray, list[str]]:
+        """Return the focus volumes of all stacks, (…, Z, Y, X) float32, and notes on the planes."""
         acquisition, count = inputs.acquisition, len(inputs.acquisition.indices)
         stack_shape = acquisition.data.shape[len(acquisition.axes) :][:3]
         shape = (*acquisition.result_shape, *stack_shape)
@@ -34,23 +35,28 @@ class FocusWidget(StepWidget):
                 f"the focus volume needs {needed:.1f} GB of memory, and {free:.1f} GB are free: "
                 "'Depth from focus, all steps' does without it"
             )
-        volumes = np.empty(shape if count > 1 else (), np.float32)
+        volumes, notes = np.empty(shape if count > 1 else (), np.float32), []
         for index, located in acquisition.iterate(progress):
-            volume = measure_by_recipe(inputs.recipe, acquisition.focus_stack(index), located)
+            stack, where = acquisition.focus_stack(index), acquisition.describe(index)
+            sentences = check_planes(stack.planes).sentences
+            notes += [f"{where}: {each}" if where else each for each in sentences]
+            volume = measure_by_recipe(inputs.recipe, stack, located)
             if count == 1:  # without a copy
-                return volume.reshape(shape)
+                return volume.reshape(shape), notes
             volumes[index] = volume
-        return volumes
+        return volumes, notes
 
     def compute_preview(self, inputs: StackInput, window: Window, progress: Progress) -> Previews:
         """Return the focus volume of a window."""
         volume = measure_region(inputs.stack, inputs.recipe, window)
         return [ResultLayer("preview focus", volume, _look(volume))]
 
-    def add_layers(self, run: RunLayers, result: np.ndarray) -> Iterator[None]:
+    def add_layers(self, run: RunLayers, result: Any) -> Iterator[None]:
         """Add the focus volume."""
-        run.show("focus", result, **_look(result))
+        volumes, notes = result
+        run.show("focus", volumes, **_look(volumes))
         yield
+        self.show_advice(notes)
 
 
 def _look(volume: np.ndarray) -> dict[str, Any]:

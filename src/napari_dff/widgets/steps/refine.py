@@ -98,7 +98,7 @@ class RefineWidget(MapsStep):
         """Add the four layers, and remember the result of a single stack for the next hints."""
         yield from super().add_layers(run, result)
         self._previous = (None, None)
-        if run.source.ndim == 3:
+        if run.source.ndim == 3 and not result.notes:  # indices are among all planes
             key, hints = self._prepared
             if hints is None:
                 hints = np.full(result.refined.depth.shape, NO_HINT, np.int32)

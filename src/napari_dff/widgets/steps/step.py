@@ -1,7 +1,7 @@
 """What all steps share: the form, a preview, and runs whose layers can be undone."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,6 +13,7 @@ from napari_dff.model.acquisition import Acquisition, Index
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.stack import FocalStack
 from napari_dff.registration import LazyAlignedStack
+from napari_dff.runtime.lazy import load_planes
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app.controls import button_row, labelled_column, wrapping_label
@@ -48,6 +49,27 @@ class StackInput(NamedTuple):
         if transforms is None:
             return None
         return LazyAlignedStack(self.stack.planes, transforms).plane_mask(window)
+
+    def select(self, used: np.ndarray | slice) -> "StackInput":
+        """Return the input without planes that are left out; indices are among the used planes."""
+        if isinstance(used, slice):
+            return self
+        arrays = dict(self.arrays)
+        for role in arrays.keys() & {"focus", "transforms"}:
+            arrays[role] = arrays[role][used]
+        for role, first in (("plane index", 1), ("hints", 0)):  # the label or number of plane 0
+            if role in arrays:
+                values = arrays[role]
+                index = np.searchsorted(used, values - first).clip(max=len(used) - 1) + first
+                arrays[role] = np.where(values >= first, index, values).astype(values.dtype)
+        return self._replace(stack=select_planes(self.stack, used), arrays=arrays)
+
+
+def select_planes(stack: FocalStack, used: np.ndarray | slice) -> FocalStack:
+    """Return a stack of the `used` planes only, in memory; the same one if all are used."""
+    if isinstance(used, slice):
+        return stack
+    return replace(stack, planes=load_planes(stack.planes)[used], positions=stack.positions[used])
 
 
 class RunInput(NamedTuple):
