@@ -1,4 +1,4 @@
-"""Make pictures: README's napari window and preview after real runs, and the choices of fusion.
+"""Make pictures: README's window and preview after real runs, choices of fusion, and presets.
 
 Run it from the top of a clone, with or without a display::
 
@@ -8,18 +8,23 @@ Run it from the top of a clone, with or without a display::
 import time
 from pathlib import Path
 
+import cv2
 import napari
 import numpy as np
 import tifffile
+from imageio.v3 import imwrite
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 from qtpy.QtWidgets import QApplication
 
-from napari_dff import Recipe, depth_from_focus, read_stack
+from napari_dff import Recipe, depth_from_focus, read_stack, synthetic
 from napari_dff.io import sample_path
 from napari_dff.io.writers.preview import draw_preview
 
 HERE = Path(__file__).parent
+PRESET_PICTURES = HERE.parent / "src" / "napari_dff" / "widgets" / "app" / "pictures"
+PRESET_PX = 64
 CROPS = {"machined_part": (64, 70), "cell_sheet": (96, 96), "bare_patch": (24, 64)}  # top, left
 CHOICES = ("multiscale", "noise_aware", "nearest")
 CROP_PX, GAP_PX, LABEL_PX = 128, 4, 22
@@ -80,7 +85,62 @@ def fusion() -> None:
     figure.savefig(HERE / "pictures" / "fusion.png", dpi=100)
 
 
+def presets() -> None:
+    """Picture of each preset for the list in the form, rendered or drawn."""
+    surface, sheet = synthetic.rough_surface(), synthetic.cell_sheet()
+    depth = colormaps["viridis"](surface.depth / surface.depth.max())[..., :3]
+    grey = surface.sharp[..., None] / surface.sharp.max()
+    is_left = np.arange(grey.shape[1])[:, None] < grey.shape[1] / 2
+    scratches = synthetic.noise_texture((192, 192), slope=0.2)
+    light = np.gradient(synthetic.relief((192, 192), smoothness=16))[1][..., None]
+    metal = cv2.GaussianBlur(scratches, (0, 0), 9, None, 0.6)[..., None] + 2 * light
+    cells = np.clip(1.6 * sheet.sharp[:192, :192, None] / sheet.sharp.max(), 0, 1)
+    pictures = {
+        "automatic": np.where(is_left, grey, depth),
+        "reflected_light": np.repeat(0.6 + 4 * (metal - 0.45), 3, axis=2),
+        "fluorescence": np.concatenate([0.1 * cells, cells, 0.25 * cells], axis=2),
+        "bright_field": stained_cells(),
+        "macro": flower(),
+    }
+    for name, picture in pictures.items():
+        small = cv2.resize(picture, (PRESET_PX, PRESET_PX), interpolation=cv2.INTER_AREA)
+        imwrite(PRESET_PICTURES / f"{name}.png", np.uint8(np.round(255 * np.clip(small, 0, 1))))
+
+
+def stained_cells(size: int = 192) -> np.ndarray:
+    """Draw blood cells and a nucleus on a bright field."""
+    rng, rows = np.random.default_rng(3), np.arange(size)
+    picture = np.full((size, size, 3), (0.94, 0.92, 0.93))
+    for row, column in rng.uniform(0, size, (22, 2)):
+        distance = np.hypot(*np.meshgrid(rows - row, rows - column, indexing="ij"))
+        pale = np.exp(-((distance / 9) ** 2))[..., None]
+        red = np.array((0.80, 0.50, 0.53)) + 0.13 * pale
+        picture += np.clip(18 - distance, 0, 1)[..., None] * (red - picture)
+    distance = np.hypot(*np.meshgrid(rows - 88, rows - 96, indexing="ij"))
+    for radius, colour in ((34, (0.80, 0.72, 0.86)), (24, (0.42, 0.24, 0.55))):
+        picture += np.clip(radius - distance, 0, 1)[..., None] * (np.array(colour) - picture)
+    return picture
+
+
+def flower(size: int = 192) -> np.ndarray:
+    """Draw a flower in front of a ground out of focus."""
+    rows, columns = np.mgrid[:size, :size] - size / 2
+    radius, angle = np.hypot(rows, columns), np.arctan2(rows, columns)
+    ground = synthetic.relief((size, size), smoothness=20)[..., None]
+    picture = (0.15, 0.3, 0.1) + ground * np.array((0.2, 0.4, 0.15))
+    petals = 52 + 32 * np.abs(np.cos(3 * angle))
+    shade = (0.75 + 0.25 * np.abs(np.cos(3 * angle)) - 0.1 * np.cos(60 * angle))[..., None]
+    colours = shade * np.array((0.95, 0.55, 0.75))
+    picture += np.clip(petals - radius, 0, 1)[..., None] * (colours - picture)
+    centre = (
+        np.array((0.95, 0.8, 0.2)) * (0.6 + 0.4 * synthetic.noise_texture((size, size)))[..., None]
+    )
+    picture += np.clip(22 - radius, 0, 1)[..., None] * (centre - picture)
+    return picture
+
+
 if __name__ == "__main__":
+    presets()
     fusion()
     results()
     window()

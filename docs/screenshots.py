@@ -173,6 +173,16 @@ def reconstruct() -> None:
     save(viewer, "reconstruct")
 
 
+def presets() -> None:
+    viewer, widget = opened("cell_sheet", "Depth from focus, all steps")
+    widget.presets.choice.native.showPopup()
+    settle()
+    # With the list, which is a window of its own.
+    QApplication.primaryScreen().grabWindow(0).save(str(HERE / "presets.png"))
+    viewer.close()
+    settle(0.2)
+
+
 def inspector() -> None:
     viewer, one, _ = opened(
         "rough_surface", "Depth from focus, all steps", "Why this plane? Focus curve"
@@ -251,6 +261,7 @@ SHOTS: dict[str, Callable[[], None]] = {
         uncertainty,
         preview,
         reconstruct,
+        presets,
         inspector,
         retouch,
         reuse,

@@ -11,7 +11,8 @@ import pytest
 import tifffile
 
 import napari_dff
-from napari_dff import Recipe
+from napari_dff import PRESETS, Recipe
+from napari_dff.cli.options import read_recipe_option
 from napari_dff.cli.program import main
 from napari_dff.io import read_recipe, sample_path, write_recipe
 
@@ -42,6 +43,12 @@ def test_help_loads_no_numerical_libraries():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert process.stdout.strip() == "[]"
+
+
+def test_a_preset_is_a_recipe_by_its_name():
+    for name, preset in PRESETS.items():
+        arguments = ["run", "stack", "--out", "x", "--recipe", name]
+        assert read_recipe_option(arguments) == read_recipe(name) == preset.recipe
 
 
 def test_every_choice_of_the_recipe_has_a_function():
@@ -122,6 +129,7 @@ def test_options_override_the_recipe_file(tmp_path):
         (["run", "no such", "--out", "x"], "there is no file or folder 'no such'"),
         (["run", BARE_PATCH, "--out", "x", "--window", "8"], "window must be an odd number"),
         (["run", BARE_PATCH, "--out", "x", "--recipe", "no.json"], "no.json"),
+        (["run", BARE_PATCH, "--out", "x", "--recipe", "makro"], "did you mean 'macro'?"),
         (["run", BARE_PATCH, "--out", "x", "--spacing", "1", "2"], "one or three positive lengths"),
         (["info", "no such"], "there is no file or folder"),
     ],

@@ -13,6 +13,8 @@ from .io import read_transforms as read_transforms
 from .io import save_reconstruction as save_reconstruction
 from .model.acquisition import Acquisition as Acquisition
 from .model.depth_map import DepthMap as DepthMap
+from .model.presets import PRESETS as PRESETS
+from .model.presets import Preset as Preset
 from .model.recipe import Recipe as Recipe
 from .model.result import Reconstruction as Reconstruction
 from .model.stack import FocalStack as FocalStack

@@ -8,6 +8,7 @@ from qtpy.QtCore import Qt
 
 from napari_dff import depth_from_focus, synthetic
 from napari_dff.model.stack import FocalStack
+from napari_dff.widgets.app.geometry import data_to_view, view_to_data
 from napari_dff.widgets.app.layers import result_values
 from napari_dff.widgets.app.preview import VIEW
 
@@ -44,6 +45,34 @@ def test_the_first_result_is_a_selected_depth_with_colour_bar_and_scale_bar(pers
     person.run(form)
     assert len(person.viewer.layers) == 5
     assert not depth.colorbar.visible  # as the user wants it
+
+
+def test_refined_layers_are_on_top_and_the_unrefined_ones_hidden_until_undo(person, surface):
+    person.show()
+    person.stack(surface)
+    focus, depth, refine = person.open("focus", "depth", "refine")
+    person.run(focus)
+    person.run(depth)
+    before = names(person)
+    assert before[-2:] == ["sharp image", "depth"]
+    person.run(refine)
+    assert names(person)[-2:] == ["sharp image", "depth"]
+    assert person.viewer.layers[-1] is person.layer("refined depth")
+    assert set(names(person)[:4]) == {
+        "unrefined depth",
+        "unrefined sharp image",
+        "unrefined σ",
+        "unrefined plane index",
+    }
+    assert person.visible_roles() >= {"refined depth", "refined all in focus"}
+    assert not {"depth", "all in focus"} & person.visible_roles()
+    person.run(depth)  # the newest again
+    assert person.visible_roles() >= {"depth", "all in focus"}
+    assert not {"refined depth", "refined all in focus"} & person.visible_roles()
+    person.undo(depth)
+    person.undo(refine)
+    assert names(person) == before
+    assert person.visible_roles() >= {"depth", "all in focus"}
 
 
 def test_results_of_several_stacks_are_named_after_them(person, form, surface):
@@ -194,3 +223,23 @@ def test_a_stack_without_calibration_is_calibrated_in_the_form(person, surface):
     calibration.pixel_size.native.editingFinished.emit()
     assert "pixel size must be a positive number, got '-1'" in form.status.value
     assert calibration.pixel_size.value == "0.5"
+
+
+def test_a_second_stack_in_another_unit_is_in_view_and_the_mouse_finds_its_pixels(person, surface):
+    person.show()
+    person.stack(surface)
+    form = person.open("all")
+    look = {"scale": (2.0, 0.5, 0.25), "translate": (0.0, 1.0, 2.0), "units": ("millimeter",) * 3}
+    second = person.stack(surface, name="large", **look)
+    viewer = person.viewer
+    assert form.stack.value is second
+    visible = np.array(viewer.canvas.size) / viewer.scene.camera.zoom  # µm
+    assert 48_000 < visible.min() < 480_000  # the planes are 48 mm high
+    person.qtbot.wait(20)
+    viewer.dims.set_point(0, 4000.0)
+    assert view_to_data(viewer, second, viewer.dims.point)[0] == pytest.approx(2)
+    corner = data_to_view(viewer, second, (2, 10, 20))
+    np.testing.assert_allclose(corner, (4000, 6000, 7000))
+    bare = viewer.add_image(surface.stack.planes, name="bare")
+    assert form.stack.value is bare
+    assert "units are inconsistent" in form.calibration.note.value

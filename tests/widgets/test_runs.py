@@ -27,7 +27,7 @@ def test_a_result_is_out_of_date_when_its_input_or_settings_have_changed(person,
     assert depth.freshness.value == ""
     depth.form.settings["peak"].value = "gaussian"
     assert (
-        "other settings: depth between planes fit of the whole peak → fit of 3 planes, Gaussian"
+        "other settings: sub-plane depth fit of the whole peak → fit of 3 planes, Gaussian"
         in depth.freshness.value
     )
     depth.form.settings["peak"].value = "curve"

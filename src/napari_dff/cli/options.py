@@ -57,7 +57,8 @@ class ProcessingOptions:
     Parameters
     ----------
     recipe
-        JSON file with settings, as a run writes it; other options override it.
+        JSON file with settings, as a run writes it, or a preset: automatic, reflected_light,
+        fluorescence, bright_field, macro, or one saved in napari; other options override it.
     focus_channel
         Name or number of the channel from which depth is computed; required if there are several.
         Every channel gets an all-in-focus image.
@@ -76,7 +77,7 @@ class ProcessingOptions:
         Replace files in the output folder that no run has written, or that were changed since, too.
     """
 
-    recipe: Annotated[Path | None, metavar("PATH")] = None
+    recipe: Annotated[Path | None, metavar("PATH|PRESET")] = None
     focus_channel: Annotated[str, metavar("NAME")] = ""
     transforms: Annotated[Path | None, metavar("PATH")] = None
     depth_from: Annotated[Path | None, metavar("PATH")] = None

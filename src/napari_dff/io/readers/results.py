@@ -2,14 +2,12 @@
 
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import napari_dff
 from napari_dff.io.readers.axes import StackError, as_dask_array, reason
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES
 from napari_dff.io.readers.tiff_opening import map_series, open_tiff
@@ -18,20 +16,8 @@ from napari_dff.io.records import PROVENANCE_FILE, ZARR_RECORD_KEY, read_json
 from napari_dff.io.staging import has_interrupted_moves
 from napari_dff.model.acquisition import Acquisition, Index
 from napari_dff.model.depth_map import DepthMap
-from napari_dff.model.recipe import Recipe
 from napari_dff.model.result import ImageQuality
 from napari_dff.runtime.windows import Window
-
-
-def read_recipe(path: str | os.PathLike[str]) -> Recipe:
-    """Return the recipe in a JSON file; ValueError if it is not a recipe."""
-    settings = read_json(path, "a recipe")
-    version = str(settings.pop("napari_dff", ""))
-    try:
-        return Recipe.from_dict(settings)
-    except ValueError as error:
-        newer = f"; it is from the newer version {version}" if _is_newer(version) else ""
-        raise ValueError(f"{path}: {error}{newer}") from error
 
 
 def read_transforms(path: str | os.PathLike[str]) -> np.ndarray:
@@ -181,12 +167,6 @@ class DepthFiles:
         """Return a function that reads windows of the depth map of one time, `index[0]`."""
         time = index[:1] if self._maps.depth.ndim == 3 else ()
         return lambda window: DepthMap(*(np.array(m[time][window.slices]) for m in self._maps))
-
-
-def _is_newer(version: str) -> bool:
-    versions = version, napari_dff.__version__
-    other, installed = ([int(n) for n in re.findall(r"[0-9]{1,9}", v)[:3]] for v in versions)
-    return other > installed
 
 
 def _open_map(folder: Path, name: str) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from napari_dff.io import records
-from napari_dff.io.atomic import write_file, write_folder
+from napari_dff.io.atomic import write_folder
 from napari_dff.io.file_checks import check_own, check_space, write_record
 from napari_dff.io.image_metadata import ImageMetadata
 from napari_dff.io.readers.results import read_provenance
@@ -91,12 +91,6 @@ def save_reconstruction(
         files.write_window(window, result.refined, [result.all_in_focus])
         files.set_transforms(result.transforms, gains=result.gains)
         files.set_quality(result.quality)
-
-
-def write_recipe(path: str | os.PathLike[str], recipe: Recipe) -> None:
-    """Write a recipe as JSON, for `read_recipe`; an existing file stays until it is complete."""
-    with write_file(Path(path)) as new:
-        records.write_json(new, records.recipe_record(recipe), indent=2)
 
 
 def is_complete(folder: Path, digest: str, file_format: FileFormat) -> bool:

@@ -13,12 +13,17 @@ from napari.viewer import Viewer
 from napari_dff.model.units import depth_unit_symbol
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.controls import button_row, combo_box, wrapping_label
+from napari_dff.widgets.app.geometry import data_to_view, view_to_data
 
 PIXEL = "pixel"
 UNITS = ("nanometer", "micrometer", "millimeter", PIXEL)
 NOT_CALIBRATED = (
     "⚠ Not calibrated: the file does not give the distance of its planes, or its reader left it "
     "out. Depth counts planes. Enter distance, pixel size and unit to get lengths."
+)
+MIXED = (
+    " Until then, napari draws it as if a pixel were one unit of the other stacks, and warns that "
+    "units are inconsistent."
 )
 
 
@@ -72,7 +77,7 @@ class CalibrationForm:
             self.pixel_size.value = f"{abs(layer.scale[-1]):.6g}"
             gaps = np.diff(layers.positions_of(layer), axis=-1)
             if self.unit.value == PIXEL:
-                note = NOT_CALIBRATED
+                note = NOT_CALIBRATED + (MIXED if self._viewer.layers.units is None else "")
             elif not np.allclose(gaps, gaps.flat[0]):
                 note = "The planes are unevenly spaced, as in the file; the mean distance is shown."
         self.note.value, self.note.visible = note, bool(note)
@@ -109,9 +114,9 @@ class CalibrationForm:
     def _same_plane(self, layer: Image) -> Iterator[None]:
         """Keep the plane in view while the distance of the planes changes."""
         dims = self._viewer.dims
-        point: Any = layer.world_to_data(dims.point)
+        point: Any = view_to_data(self._viewer, layer, dims.point)
         yield
-        world = layer.data_to_world(point[-layer.ndim :])
+        world = data_to_view(self._viewer, layer, point[-layer.ndim :])
         dims.set_point(dims.ndim - 3, float(world[-3]))
 
 

@@ -1,5 +1,6 @@
 """Where the pixels of a layer lie: in the world, in the view, under the mouse."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,24 +10,68 @@ from napari.viewer import Viewer
 from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app.layers import leading_shape, plane_shape, planes_of, role_of
 
+FITTED_SHARE = 0.95  # of the canvas, as in napari
+MAX_ZOOM_RATIO = 10  # of the zoom and that at which a layer fits into the canvas
+
+
+def to_data(layer: Layer, position: Any, units: Sequence[Any]) -> np.ndarray:
+    """Return the data coordinates of a layer at a world position, given in other units.
+
+    napari's own conversions ignore that layers can have different units of length.
+    """
+    scaled = np.array(position, dtype=float)
+    ratios = _unit_ratios(units, layer.units, len(scaled))
+    return np.asarray(layer.world_to_data(scaled * ratios))
+
+
+def view_to_data(viewer: Viewer, layer: Layer, position: Any) -> np.ndarray:
+    """Return the data coordinates of a layer at a position of a viewer."""
+    return to_data(layer, position, viewer.layers.units or ())
+
+
+def data_to_view(viewer: Viewer, layer: Layer, index: Any) -> np.ndarray:
+    """Return the position in a viewer of data coordinates of a layer."""
+    world = np.asarray(layer.data_to_world(index), dtype=float)
+    return world * _unit_ratios(layer.units, viewer.layers.units or (), len(world))
+
+
+def _unit_ratios(units: Sequence[Any], others: Sequence[Any], axes: int) -> np.ndarray:
+    """Return the length of `units` in `others`, of the last axes; 1 where they do not compare."""
+    ratios = np.ones(axes)
+    pairs = zip(reversed(units), reversed(others), strict=False)
+    for axis, (unit, other) in enumerate(list(pairs)[:axes], start=1):
+        if unit.dimensionality == other.dimensionality:
+            ratios[-axis] = (1 * unit).to(other).magnitude
+    return ratios
+
 
 def index_in_view(viewer: Viewer, layer: Layer) -> tuple[int, ...]:
     """Return the index along the leading axes of a layer at which the sliders are."""
     shape = leading_shape(layer)
     if not shape:
         return ()
-    index = np.rint(layer.world_to_data(viewer.dims.point)[: len(shape)]).astype(int)
+    index = np.rint(view_to_data(viewer, layer, viewer.dims.point)[: len(shape)]).astype(int)
     return tuple(np.clip(index, 0, np.subtract(shape, 1)).tolist())
 
 
-def move_slider_into(viewer: Viewer, layer: Layer | None) -> None:
-    """Move the sliders to the middle of a layer along the axes on which they are outside of it."""
+def move_view_to(viewer: Viewer, layer: Layer | None) -> None:
+    """Move sliders into the middle of a layer where they are outside of it.
+
+    In 2-D, also fit the camera to a layer that is much smaller or larger than what is visible.
+    """
     if layer is None:
         return
     first = viewer.dims.ndim - layer.ndim
-    for axis, (low, high) in enumerate(layer.extent.world.T, start=first):
+    extent = layer.extent.world * _unit_ratios(layer.units, viewer.layers.units or (), layer.ndim)
+    for axis, (low, high) in enumerate(extent.T, start=first):
         if axis in viewer.dims.not_displayed and not low <= viewer.dims.point[axis] <= high:
             viewer.dims.set_point(axis, (low + high) / 2)
+    if viewer.dims.ndisplay == 3:
+        return
+    camera, (height, width) = viewer.scene.camera, np.ptp(extent, axis=0)[-2:]
+    fitting_zoom = FITTED_SHARE * min(viewer.canvas.size[0] / height, viewer.canvas.size[1] / width)
+    if not 1 / MAX_ZOOM_RATIO <= camera.zoom / fitting_zoom <= MAX_ZOOM_RATIO:
+        camera.center, camera.zoom = (0.0, *extent.mean(axis=0)[-2:]), fitting_zoom
 
 
 def placement(
@@ -60,7 +105,7 @@ def pixel_at(viewer: Viewer, source: Layer, event: Any) -> tuple[int, int] | Non
     position = _surface_point(viewer, event) if viewer.dims.ndisplay == 3 else event.position
     if position is None:
         return None
-    row, column = np.rint(source.world_to_data(position)[-2:]).astype(int).tolist()
+    row, column = np.rint(view_to_data(viewer, source, position)[-2:]).astype(int).tolist()
     height, width = plane_shape(source)
     return (row, column) if 0 <= row < height and 0 <= column < width else None
 
@@ -73,7 +118,7 @@ def _surface_point(viewer: Viewer, event: Any) -> np.ndarray | None:
             hit = layer.get_value(event.position, **view, world=True)
             if hit is not None and hit[1] is not None:
                 corners = layer.vertices[layer.faces[hit[1]]]
-                return np.asarray(layer.data_to_world(corners.mean(axis=0)))
+                return data_to_view(viewer, layer, corners.mean(axis=0))
     return None
 
 
@@ -88,7 +133,7 @@ def window_in_rectangle(source: Layer, shapes: Layer | None, max_side: int) -> W
     if shapes is None or not len(shapes.data):
         return None
     world = [shapes.data_to_world(corner) for corner in shapes.data[-1]]
-    corners = np.array([source.world_to_data(point)[-2:] for point in world])
+    corners = np.array([to_data(source, point, shapes.units)[-2:] for point in world])
     first, last = np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0))
     return _centred_window(first, last, plane_shape(source), max_side)
 

@@ -9,7 +9,7 @@ SETTINGS = {  # field of `Recipe` → label
     "sigma": "pre-filter σ (px)",
     "window": "window (px)",
     "aggregation": "averaging",
-    "peak": "depth between planes",
+    "peak": "sub-plane depth",
     "prefer": "of several peaks",
     "refinement": "smooth depth",
     "smoothness": "smoothing weight",

@@ -20,7 +20,7 @@ from napari_dff.pipeline.sinks import ArraySink
 from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.geometry import placement
-from napari_dff.widgets.app.layer_list import RUN_STEP, short_name
+from napari_dff.widgets.app.layer_list import short_name
 
 RESULT_IMAGES = {  # role of each image in the folder of a result, from the lowest layer
     "uncertainty": "uncertainty",
@@ -28,6 +28,7 @@ RESULT_IMAGES = {  # role of each image in the folder of a result, from the lowe
     "all_in_focus": "all in focus",
     "depth": "depth",
 }
+RUN_STEP = "Depth from focus"  # the form that does what the command line does
 MAX_LOADED_BYTES = 500e6  # smaller arrays are loaded, so that the sliders do not wait
 SAMPLE_PX = 1 << 20  # enough for percentiles
 LayerData = tuple[Any, dict[str, Any], str]
@@ -163,7 +164,7 @@ def layer_on_stack(
         look.setdefault("rgb", False)
     root = layers.stack_name_of(source)
     own = {"role": role, "root": root, **(metadata or {})}
-    name = f"{short_name(role, own.get('step', ''))} · {root}"
+    name = f"{short_name(role)} · {root}"
     place |= {"name": name, "metadata": {layers.METADATA_KEY: own}}
     return data, {**place, **look}, kind
 

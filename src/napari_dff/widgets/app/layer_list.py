@@ -1,24 +1,22 @@
 """The layer list: short names of results, hidden results at the bottom, drawings on top."""
 
 import re
-from collections import Counter
 
 from napari.layers import Layer, Points, Shapes
 from napari.viewer import Viewer
 
 from napari_dff.widgets.app.layers import plugin_metadata, role_of
 
-RUN_STEP = "Depth from focus"  # the form that does what the command line does
 SHORT_NAMES = {"all in focus": "sharp image", "uncertainty": "σ"}  # of roles
 REFINED = "refined "  # how the roles of the last step begin
+UNREFINED = "unrefined "  # how names of results begin that another step has refined
 DEPTH_ROLES = ("depth", "refined depth", "levelled depth")
 NUMBER = re.compile(r" \[\d+\]$")  # by which napari makes names unique
 
 
-def short_name(role: str, step: str = "") -> str:
-    """Return the name of the layers of a role; without "refined" in a run of all steps."""
-    if step == RUN_STEP:
-        role = role.removeprefix(REFINED)
+def short_name(role: str) -> str:
+    """Return the name of the layers of a role, without that of their stack."""
+    role = role.removeprefix(REFINED)
     for name, short in SHORT_NAMES.items():
         if role.endswith(name):
             return role.removesuffix(name) + short
@@ -28,26 +26,23 @@ def short_name(role: str, step: str = "") -> str:
 def rename_results(viewer: Viewer, *new_layers: Layer) -> None:
     """Give results short names, with that of their stack where there are several stacks.
 
-    Layers that the user has renamed keep their names. New layers are not in the viewer yet.
+    Where a stack has refined results as well, the others are named unrefined. Layers that the user
+    has renamed keep their names. New layers are not in the viewer yet.
     """
     every = (*viewer.layers, *new_layers)
-    results = [layer for layer in every if plugin_metadata(layer).get("root")]
-    several = len({plugin_metadata(layer)["root"] for layer in results}) > 1
-    shorts = {layer: short_name(role_of(layer), _step(layer)) for layer in results}
-    counts = Counter((plugin_metadata(layer)["root"], name) for layer, name in shorts.items())
-    for layer, short in shorts.items():
-        root, long = plugin_metadata(layer)["root"], short_name(role_of(layer))
-        own_names = {short, long, f"{short} · {root}", f"{long} · {root}"}
+    roots = {x: root for x in every if (root := plugin_metadata(x).get("root"))}
+    several = len(set(roots.values())) > 1
+    refined = {(root, role_of(x)) for x, root in roots.items() if role_of(x).startswith(REFINED)}
+    for layer, root in roots.items():
+        role, short = role_of(layer), short_name(role_of(layer))
+        own_names = {short, f"{UNREFINED}{short}"}
+        own_names |= {f"{name} · {root}" for name in own_names}
         if NUMBER.sub("", layer.name) not in own_names:
             continue
-        name = long if counts[root, short] > 1 else short
+        name = f"{UNREFINED}{short}" if (root, f"{REFINED}{role}") in refined else short
         name = f"{name} · {root}" if several else name
         if layer.name != name:
             layer.name = name
-
-
-def _step(layer: Layer) -> str:
-    return plugin_metadata(layer).get("step", "")
 
 
 def add_result(viewer: Viewer, layer: Layer) -> None:
@@ -72,6 +67,12 @@ def _top(viewer: Viewer) -> int:
     while top and is_drawing(viewer.layers[top - 1]):
         top -= 1
     return top
+
+
+def lower_result(viewer: Viewer, layer: Layer) -> None:
+    """Hide a layer, and move it to the bottom."""
+    layer.visible = False
+    viewer.layers.move(viewer.layers.index(layer), 0)
 
 
 def is_drawing(layer: Layer) -> bool:

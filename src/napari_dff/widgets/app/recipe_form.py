@@ -11,6 +11,7 @@ from qtpy.QtCore import Qt
 from napari_dff.model.recipe import Recipe
 from napari_dff.widgets.app.controls import combo_box, spin_box
 from napari_dff.widgets.app.labels import CHOICES, SETTINGS, choice_label
+from napari_dff.widgets.app.setting_slider import SCALES, SettingSlider
 
 
 def create_setting_widget(name: str) -> ValueWidget[Any]:
@@ -39,16 +40,23 @@ def create_setting_widget(name: str) -> ValueWidget[Any]:
 
 
 class RecipeForm:
-    """One widget for each of some recipe fields: `main` ones, and `more` that a button shows."""
+    """Sliders, and one widget for each of some recipe fields: `more` are shown by a button."""
 
     valueChanged = Signal()
 
-    def __init__(self, main: tuple[str, ...], more: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        main: tuple[str, ...],
+        more: tuple[str, ...],
+        sliders: tuple[str, ...] = (),  # of `SCALES`; their fields are among `main` and `more`
+    ) -> None:
         self.settings = {name: create_setting_widget(name) for name in (*main, *more)}
         self.more = PushButton(tooltip="Show or hide the other settings.")
         self.more.changed.connect(lambda: self.expand(not self._expanded))
         self._collapsible = [self.settings[name] for name in more]
-        self.widgets: list[Widget] = [self.settings[name] for name in main]
+        self.sliders = {name: SettingSlider(SCALES[name], self.settings) for name in sliders}
+        self.widgets: list[Widget] = [slider.widget for slider in self.sliders.values()]
+        self.widgets += [self.settings[name] for name in main]
         if more:
             self.widgets += [self.more, *self._collapsible]
         for widget in self.settings.values():

@@ -9,7 +9,7 @@ from napari.viewer import Viewer
 
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.controls import button_row, labelled_column, push_button
-from napari_dff.widgets.app.layer_list import raise_result
+from napari_dff.widgets.app.layer_list import REFINED, raise_result
 from napari_dff.widgets.app.runs import edit_count, set_edit_count
 
 STRIPES = 64  # per side of a picture, of filled-in depth
@@ -64,7 +64,7 @@ class ResultView:
         """Return the topmost result of the stack with this role, refined or not."""
         stack = self._stack()
         results = [] if stack is None else layers.results_of(self._viewer, str(stack.unique_id))
-        ends = {role, f"refined {role}"}
+        ends = {role, f"{REFINED}{role}"}
         matches = [each for each in results if layers.role_of(each) in ends]
         return matches[-1] if matches else None
 

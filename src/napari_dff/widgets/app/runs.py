@@ -19,7 +19,7 @@ from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.controls import button_row, push_button
 from napari_dff.widgets.app.layer_data import layer_on_stack
-from napari_dff.widgets.app.layer_list import add_result, rename_results
+from napari_dff.widgets.app.layer_list import add_result, lower_result, rename_results
 from napari_dff.widgets.app.task_widget import TaskWidget, update_layers
 
 CONTENTS = ("data", "scale", "translate", "rotate", "affine", "units", "axis_labels")
@@ -127,6 +127,22 @@ class RunLayers:
         layers_changed.emit()
         return layer
 
+    def lower(self, role: str) -> None:
+        """Hide the layer of this role at the bottom of the list, if there is one."""
+        layer = layers.find_layer(self._viewer, role, self.source)
+        if layer is None:
+            return
+        viewer_layers, visible = self._viewer.layers, layer.visible
+        index = viewer_layers.index(layer)
+
+        def restore() -> None:
+            if layer in viewer_layers:
+                viewer_layers.move(viewer_layers.index(layer), index + 1)  # before that index
+                layer.visible = visible
+
+        self._undo_actions.append(restore)
+        lower_result(self._viewer, layer)
+
     @property
     def main_layer(self) -> Layer | None:
         """The visible layer that was shown last: the main result."""
@@ -143,6 +159,7 @@ class RunLayers:
         while self._undo_actions:
             self._undo_actions.pop()()
             yield
+        rename_results(self._viewer)
         layers_changed.emit()
 
     def _check_source(self) -> None:

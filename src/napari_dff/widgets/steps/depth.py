@@ -31,7 +31,7 @@ from napari_dff.widgets.app.layer_data import (
     picture_look,
     quality_array,
 )
-from napari_dff.widgets.app.layer_list import is_drawing
+from napari_dff.widgets.app.layer_list import REFINED, is_drawing
 from napari_dff.widgets.app.layers import require_layer, results_of, role_of, stack_name_of
 from napari_dff.widgets.app.result_files import write_results
 from napari_dff.widgets.app.result_view import ResultView
@@ -153,6 +153,9 @@ class MapsStep(StepWidget):
         metadata["quality"] = quality_array(result.qualities).reshape(*leading, -1)
         for role, data, look, kind, own in result.layers:
             run.show(f"{self.prefix}{role}", data, kind, metadata={**metadata, **own}, **look)
+            yield
+        for role, *_ in result.layers:  # of another step
+            run.lower(role if self.prefix else f"{REFINED}{role}")
             yield
         self.view.show_result()
         image = summarize_image(result.qualities, run.settings["fusion"])

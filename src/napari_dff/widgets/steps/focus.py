@@ -21,8 +21,9 @@ class FocusWidget(StepWidget):
     """Computes the focus volume and shows it as an image."""
 
     title = "Focus measure"
-    main_settings = ("operator", "sigma", "window")
-    more_settings = ("aggregation",)
+    sliders = ("detail",)
+    main_settings = ("operator",)
+    more_settings = ("sigma", "window", "aggregation")
 
     def compute(self, inputs: RunInput, progress: Progress) -> tuple[np.ndarray, list[str]]:
         """Return the focus volumes of all stacks, (…, Z, Y, X) float32, and notes on the planes."""

@@ -12,7 +12,7 @@ from napari_dff.refinement import BACKGROUND, NO_HINT
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.axes import leading_axis_names
 from napari_dff.widgets.app.controls import combo_box, push_button
-from napari_dff.widgets.app.geometry import placement
+from napari_dff.widgets.app.geometry import placement, to_data
 from napari_dff.widgets.app.result_view import show_planes
 
 HINT_TEXT = "says"  # the feature of points with their text
@@ -103,7 +103,7 @@ class HintsForm:
             return
         z, texts = source.ndim - 3, []
         for point, background in zip(points.data, points.features["background"], strict=True):
-            plane = round(source.world_to_data(points.data_to_world(point))[z])
+            plane = round(to_data(source, points.data_to_world(point), points.units)[z])
             texts.append("background" if background else f"plane {plane}")
         if list(points.features[HINT_TEXT]) != texts:
             defaults = points.feature_defaults
@@ -143,7 +143,7 @@ def _draw_points(hints: np.ndarray, points: Points, source: Image, index: tuple[
     pixels_per_unit = float(points.scale[-1] / source.scale[-1])
     rows, columns = np.ogrid[: hints.shape[0], : hints.shape[1]]
     for point, size, background in zip(points.data, points.size, is_background, strict=True):
-        position = np.rint(source.world_to_data(points.data_to_world(point))).astype(int)
+        position = np.rint(to_data(source, points.data_to_world(point), points.units)).astype(int)
         if not in_all_stacks and any(position[axis] != index[axis] for axis in axes):
             continue
         plane = 0 if in_all_stacks else position[z]

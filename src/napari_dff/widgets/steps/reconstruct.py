@@ -10,6 +10,7 @@ from napari_dff.pipeline.preview import reconstruct_region
 from napari_dff.pipeline.sinks import AlignedPlanes, ArraySink
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window
+from napari_dff.widgets.app.labels import SETTINGS
 from napari_dff.widgets.app.layer_data import Maps, maps_of
 from napari_dff.widgets.app.layers import find_layer, plugin_metadata, settings_of
 from napari_dff.widgets.app.runs import RunLayers
@@ -22,17 +23,10 @@ class ReconstructWidget(MapsStep):
     """Aligned planes, refined depth, uncertainty, plane index and all-in-focus image."""
 
     title = "Depth from focus"
-    main_settings = ("registration", "sigma", "window", "refinement", "smoothness")
-    more_settings = (
-        "motion",
-        "exposure",
-        "crop",
-        "operator",
-        "aggregation",
-        "peak",
-        "prefer",
-        "fusion",
-    )
+    sliders = ("detail", "smoothing")
+    main_settings = ()
+    more_settings = tuple(SETTINGS)
+    has_presets = True
     prefers_aligned = False
     skipped_fields = ()
     prefix = "refined "

@@ -27,8 +27,9 @@ class RefineWidget(MapsStep):
 
     title = "Refine"
     skipped_fields = ("registration",)
-    main_settings = ("refinement", "smoothness")
-    more_settings = ("fusion",)
+    sliders = ("smoothing",)
+    main_settings = ("refinement",)
+    more_settings = ("smoothness", "fusion")
     has_focus_channel = False
     prefix = "refined "
 

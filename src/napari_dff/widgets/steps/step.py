@@ -103,12 +103,15 @@ class StepWidget(StepForm):
         # Aligned planes have the calibration of their stack.
         calibration = [] if self.prefers_aligned else self.calibration.widgets
         inputs = [self.stack, *calibration, *self.axes.widgets, *self.extra_widgets()]
+        inputs += [] if self.presets is None else self.presets.widgets
         preview = [self.preview] if self.has_preview else []
         fields = labelled_column(*inputs, *self.form.widgets, *preview)
         labels = self.status, self.advice, self.freshness
         recipe_file = button_row(self.save, self.load, self.copy)
         notes = [] if self.prefers_aligned else [self.calibration.note]
         self.extend([fields, *notes, self._controls.row, *labels, recipe_file])
+        if self.presets is not None:
+            self.append(self.presets.buttons)
         self.form.expand(False)
         self.advice.visible = self.freshness.visible = False
         self._connect_signals()

@@ -18,8 +18,9 @@ from napari_dff.model.recipe import Recipe
 from napari_dff.widgets.app.calibration_form import CalibrationForm
 from napari_dff.widgets.app.command import command_line_caveat, stack_arguments
 from napari_dff.widgets.app.controls import push_button, wrapping_label
-from napari_dff.widgets.app.geometry import move_slider_into
+from napari_dff.widgets.app.geometry import move_view_to
 from napari_dff.widgets.app.layers import plugin_metadata, results_of, settings_of, source_of
+from napari_dff.widgets.app.preset_form import PresetForm
 from napari_dff.widgets.app.recipe_form import RecipeForm
 from napari_dff.widgets.app.runs import layers_changed, outdated_reason
 from napari_dff.widgets.app.stack_form import AxesForm, StackComboBox
@@ -33,6 +34,8 @@ class StepForm(TaskWidget):
 
     main_settings: ClassVar[tuple[str, ...]]
     more_settings: ClassVar[tuple[str, ...]] = ()  # in the collapsed part of the form
+    has_presets: ClassVar[bool] = False
+    sliders: ClassVar[tuple[str, ...]] = ()  # of `setting_slider.SCALES`
     prefers_aligned: ClassVar[bool] = True
     has_focus_channel: ClassVar[bool] = True  # False where an input layer has it
     # Recipe fields that are "none" unless an earlier step has set them.
@@ -47,7 +50,10 @@ class StepForm(TaskWidget):
         self._connect(viewer.layers.events.removed, self.stack.on_removed)
         self.axes = AxesForm(self.show_status, self._on_change, focus=self.has_focus_channel)
         self.calibration = CalibrationForm(viewer, self.show_status)
-        self.form = RecipeForm(self.main_settings, self.more_settings)
+        self.form = RecipeForm(self.main_settings, self.more_settings, self.sliders)
+        self.presets = (
+            PresetForm(self.form, self.recipe, self.show_status) if self.has_presets else None
+        )
         self.freshness = wrapping_label()
         save = "Save the recipe as JSON, for --recipe."
         load = "Load the settings of a recipe, as a run writes it."
@@ -61,7 +67,7 @@ class StepForm(TaskWidget):
         for form in (self.axes, self.calibration):
             form.show(self.stack.value)
             self.stack.changed.connect(form.show)
-        self.stack.changed.connect(lambda layer: move_slider_into(self._viewer, layer))
+        self.stack.changed.connect(lambda layer: move_view_to(self._viewer, layer))
         self.form.valueChanged.connect(self._on_change)
         for widget in (self.stack, *self.extra_widgets()):
             if isinstance(widget, ValueWidget):

@@ -17,7 +17,7 @@ from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.axes import stack_in_view
 from napari_dff.widgets.app.canvas import COLOURS, Canvas
 from napari_dff.widgets.app.controls import button_row, push_button
-from napari_dff.widgets.app.geometry import index_in_view, pixel_at, placement
+from napari_dff.widgets.app.geometry import data_to_view, index_in_view, pixel_at, placement
 from napari_dff.widgets.app.layers import plugin_metadata, role_of, settings_of
 from napari_dff.widgets.app.task_widget import TaskWidget
 
@@ -127,7 +127,7 @@ class InspectorWidget(TaskWidget):
         self.show_status(self._describe(pixel, curve))
         if self.go_to_plane.value and source in self._viewer.layers:
             index = index_in_view(self._viewer, source)
-            world = source.data_to_world((*index, curve.plane, *pixel))
+            world = data_to_view(self._viewer, source, (*index, curve.plane, *pixel))
             self._viewer.dims.set_point(self._viewer.dims.ndim - 3, world[-3])
 
     def _mark_pixels(self, source: Image) -> None:

@@ -12,7 +12,7 @@ from napari.viewer import Viewer
 from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.controls import button_row, labelled_column, push_button
-from napari_dff.widgets.app.geometry import pixel_at
+from napari_dff.widgets.app.geometry import pixel_at, view_to_data
 from napari_dff.widgets.app.result_view import show_planes
 from napari_dff.widgets.app.task_widget import show_errors
 from napari_dff.widgets.tools.strokes import AppliedStroke, PaintedLayer, Stroke, finish, undo
@@ -69,7 +69,7 @@ class RetouchWidget(Tool):
 
     def _plane(self, stack: Image) -> int:
         """Return the index of the plane at the slider."""
-        plane = round(stack.world_to_data(self._viewer.dims.point)[-3])
+        plane = round(view_to_data(self._viewer, stack, self._viewer.dims.point)[-3])
         return min(max(plane, 0), layers.planes_of(stack).shape[0] - 1)
 
     @show_errors

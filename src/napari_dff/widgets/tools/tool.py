@@ -15,7 +15,7 @@ from napari_dff.model.acquisition import CHANNEL_LABELS, describe_index
 from napari_dff.model.units import validate_unit
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.controls import combo_box
-from napari_dff.widgets.app.geometry import index_in_view
+from napari_dff.widgets.app.geometry import index_in_view, to_data
 from napari_dff.widgets.app.layers import plugin_metadata, role_of
 from napari_dff.widgets.app.task_widget import DONE, TaskWidget
 
@@ -84,7 +84,7 @@ def related_layer(viewer: Viewer, layer: Layer, role: str) -> Layer | None:
 
 def to_pixels(points: np.ndarray, drawn: Layer, layer: Layer) -> np.ndarray:  # (N, 2)
     """Convert data coordinates of the layer `drawn` to rows and columns of `layer`."""
-    pixels = [layer.world_to_data(drawn.data_to_world(point))[-2:] for point in points]
+    pixels = [to_data(layer, drawn.data_to_world(point), drawn.units)[-2:] for point in points]
     return np.array(pixels).reshape(-1, 2)
 
 
