@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QApplication
 
 from napari_dff.widgets.app.layers import full_values
 
@@ -73,3 +74,49 @@ def test_only_the_sharp_image_is_painted_if_the_depth_is_not_asked_for(person, r
     assert len(retouch._applied) == 2
     person.qtbot.keyClick(retouch.paint.native, Qt.Key.Key_Space)  # the mouse moves the picture
     assert person.viewer.scene.camera.mouse_pan
+
+
+def answer_dialog(person, text):
+    """Click a button of the dialog that opens next, and return its question in a list."""
+    questions = []
+
+    def answer():
+        dialog = QApplication.activeModalWidget()
+        questions.append(dialog.text())
+        button = next(x for x in dialog.buttons() if x.text().replace("&", "") == text)
+        person.qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+    QTimer.singleShot(100, answer)
+    return questions
+
+
+def test_a_new_run_asks_before_it_replaces_strokes_and_paints_them_again(person, retouch, surface):
+    picture, depth = person.layer("refined all in focus"), person.layer("refined depth")
+    person.drag(picture, (40, 30), (40, 60))
+    painted = picture.data.copy()
+    form = person.open("all")
+    form.form.settings["smoothness"].value = 2.0
+
+    questions = answer_dialog(person, "Cancel")
+    person.run(form)
+    assert "(strokes: 1)" in questions[0]
+    np.testing.assert_array_equal(picture.data, painted)
+    assert "strokes by hand are kept" in form.status.value
+
+    answer_dialog(person, "Paint again")
+    person.run(form)
+    assert depth.metadata["napari-dff"]["settings"]["smoothness"] == 2.0
+    assert picture.data[40, 45] == surface.stack.planes[3, 40, 45]
+    assert depth.data[40, 45] == np.float32(10 + 2 * 3)
+    (stroke,) = depth.metadata["napari-dff"]["retouched"]
+    assert stroke["plane"] == 3
+    person.press(retouch.undo)
+    assert "not undone: a run has computed these layers since" in retouch.status.value
+
+    answer_dialog(person, "Discard strokes")
+    person.run(form)
+    assert "retouched" not in depth.metadata["napari-dff"]
+    assert depth.data[40, 45] != np.float32(10 + 2 * 3)
+    person.undo(form)
+    assert depth.data[40, 45] == np.float32(10 + 2 * 3)
+    assert len(depth.metadata["napari-dff"]["retouched"]) == 1

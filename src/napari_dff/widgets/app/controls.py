@@ -1,11 +1,11 @@
 """Small magicgui controls that all forms share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from magicgui.widgets import ComboBox, Container, FloatSpinBox, Label, PushButton, SpinBox, Table
 from magicgui.widgets.bases import ValueWidget, Widget
-from qtpy.QtWidgets import QLabel, QSizePolicy, QStyledItemDelegate
+from qtpy.QtWidgets import QLabel, QMessageBox, QSizePolicy, QStyledItemDelegate, QWidget
 
 from napari_dff.model.checks import Range
 
@@ -49,6 +49,17 @@ def push_button(text: str, tooltip: str, slot: Callable[[], object]) -> PushButt
     button = PushButton(text=text, tooltip=tooltip)
     button.changed.connect(slot)
     return button
+
+
+def ask_choice(parent: QWidget, title: str, question: str, choices: Sequence[str]) -> str:
+    """Return which of several answers the user chooses; "" if none."""
+    box = QMessageBox(QMessageBox.Icon.Question, title, question, parent=parent)
+    buttons = {
+        choice: box.addButton(choice, QMessageBox.ButtonRole.AcceptRole) for choice in choices
+    }
+    box.addButton(QMessageBox.StandardButton.Cancel)
+    box.exec()
+    return next((text for text, each in buttons.items() if each is box.clickedButton()), "")
 
 
 def spin_box(label: str, value: float, limits: Range, tooltip: str) -> ValueWidget[Any]:

@@ -27,7 +27,8 @@ class PluginMetadata(TypedDict, total=False):
     window: Sequence[int]  # top, bottom, left, right: the part of the stack, where it is cropped
     transforms: Any  # plane → reference, (Z, 3, 3) or (…, Z, 3, 3)
     quality: Any  # of the all-in-focus image, (3,) or (…, 3), as in `ImageQuality`; NaN if unknown
-    retouched: Sequence[dict[str, Any]]  # strokes by hand, as `tools.strokes` records them
+    retouched: Sequence[dict[str, Any]]  # strokes by hand, as the provenance contains them
+    strokes: Sequence[Any]  # of type `strokes.SavedStroke`, to paint them again
     filled: Any  # depth of the pixels that are never in focus, NaN elsewhere; of the shape of data
     channels: Sequence[str]  # their names
     focus_channel: int  # the channel that the depth was computed from
@@ -198,6 +199,18 @@ def find_layer(viewer: Viewer, role: str, source: Layer) -> Layer | None:
 def results_of(viewer: Viewer, *source_ids: str | None) -> list[Layer]:
     """Return the layers that were computed from one of these sources."""
     return [x for x in viewer.layers if plugin_metadata(x).get("source") in source_ids]
+
+
+def related_layer(viewer: Viewer, layer: Layer, role: str) -> Layer | None:
+    """Return the uncertainty or the all-in-focus image that belongs to a depth layer."""
+    prefixes = {"refined depth": ["refined "], "levelled depth": ["refined ", ""]}
+    candidates = (
+        other
+        for prefix in prefixes.get(role_of(layer), [""])
+        for other in results_of(viewer, plugin_metadata(layer).get("source"))
+        if role_of(other) == f"{prefix}{role}" and plane_shape(other) == plane_shape(layer)
+    )
+    return next(candidates, None)
 
 
 def require_layer(viewer: Viewer, role: str, source: Layer, step: str) -> Layer:

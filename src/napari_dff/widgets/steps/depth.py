@@ -23,7 +23,7 @@ from napari_dff.pipeline.tile import MARGIN_PX, AlignedStack, TileResult, comput
 from napari_dff.runtime.lazy import load_planes, read_window
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window, full_window
-from napari_dff.widgets.app.controls import push_button
+from napari_dff.widgets.app.controls import ask_choice, push_button
 from napari_dff.widgets.app.layer_data import (
     RESULT_IMAGES,
     ResultLayer,
@@ -32,10 +32,18 @@ from napari_dff.widgets.app.layer_data import (
     quality_array,
 )
 from napari_dff.widgets.app.layer_list import REFINED, is_drawing
-from napari_dff.widgets.app.layers import require_layer, results_of, role_of, stack_name_of
+from napari_dff.widgets.app.layers import (
+    find_layer,
+    input_stack_of,
+    require_layer,
+    results_of,
+    role_of,
+    stack_name_of,
+)
 from napari_dff.widgets.app.result_files import write_results
 from napari_dff.widgets.app.result_view import ResultView
 from napari_dff.widgets.app.runs import RunLayers, layers_changed
+from napari_dff.widgets.app.strokes import SavedStroke, paint_again, saved_strokes
 from napari_dff.widgets.app.task_widget import show_errors
 from napari_dff.widgets.steps.step import (
     Previews,
@@ -49,6 +57,7 @@ SAVE_TOOLTIP = (
     "Write depth, uncertainty, plane index, all-in-focus image, recipe and provenance into a "
     "folder, as napari-dff run does."
 )
+PAINT_AGAIN, DISCARD = "Paint again", "Discard strokes"
 NEVER_IN_FOCUS_COLOUR = np.array([0.4, 0.4, 0.4, 1.0], np.float32)
 
 
@@ -59,6 +68,7 @@ class MapsStep(StepWidget):
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
+        self._strokes: list[SavedStroke] = []  # by hand, to paint on the result of the run
         self.view = ResultView(viewer, lambda: self.stack.value, self.select)
         self.save_results = push_button("Save results…", SAVE_TOOLTIP, self._on_save_results)
         self.view.widget.append(self.save_results)
@@ -68,13 +78,33 @@ class MapsStep(StepWidget):
         self._connect(viewer.layers.events.removed, self.view.update)
         self.view.update()
 
-    @show_errors
-    def _on_save_results(self) -> None:
-        """Write the results of the stack into a new folder, as a run on the command line does."""
+    def _start(self) -> None:
+        """Run, after a question if that replaces strokes by hand."""
+        self._strokes = saved_strokes(self._results())
+        if self._strokes and not self.busy:
+            question = (
+                f"The results were retouched by hand (strokes: {len(self._strokes)}), and Run "
+                "computes them anew. Paint the strokes again on the new results?"
+            )
+            answer = ask_choice(self.native, self.title, question, (PAINT_AGAIN, DISCARD))
+            if not answer:
+                self.show_status("not run: the strokes by hand are kept")
+                return
+            if answer == DISCARD:
+                self._strokes = []
+        super()._start()
+
+    def _results(self) -> list[Layer]:
+        """Return the results of this step for the chosen stack."""
         source = self.stack.value
         every = [] if source is None else results_of(self._viewer, str(source.unique_id))
         roles = {f"{self.prefix}{role}" for role in RESULT_IMAGES.values()}
-        saved = [layer for layer in every if role_of(layer) in roles]
+        return [layer for layer in every if role_of(layer) in roles]
+
+    @show_errors
+    def _on_save_results(self) -> None:
+        """Write the results of the stack into a new folder, as a run on the command line does."""
+        source, saved = self.stack.value, self._results()
         if source is None or not saved:
             raise ValueError("no results to save: press Run first")
         name = f"{stack_name_of(source)} results"
@@ -82,6 +112,7 @@ class MapsStep(StepWidget):
         if not path:
             return
         data = [layer.as_layer_data_tuple() for layer in saved]
+        every = results_of(self._viewer, str(source.unique_id))
         others = [x.name for x in every if x not in saved]
         others += [x.name for x in self._viewer.layers if is_drawing(x)]
         words = f"saved {', '.join(x.name for x in reversed(saved))} in {path}"
@@ -158,8 +189,17 @@ class MapsStep(StepWidget):
             run.lower(role if self.prefix else f"{REFINED}{role}")
             yield
         self.view.show_result()
+        self._paint_again(run)
         image = summarize_image(result.qualities, run.settings["fusion"])
         self.show_advice(result.notes + advice(result.coverage) + image)
+
+    def _paint_again(self, run: RunLayers) -> None:
+        """Paint the strokes by hand that were on the former result."""
+        depth = find_layer(self._viewer, f"{self.prefix}depth", run.source)
+        stack = None if depth is None else input_stack_of(self._viewer, depth)
+        if depth is not None and stack is not None:
+            paint_again(self._viewer, stack, depth, self._strokes)
+        self._strokes = []
 
 
 def depth_preview(stack: FocalStack, depth: DepthMap) -> ResultLayer:

@@ -1,22 +1,20 @@
 """Retouch by hand: paint parts of one plane into the sharp image and the depth."""
 
-import math
 from collections.abc import Generator
 from typing import Any
 
 import numpy as np
 from magicgui.widgets import CheckBox, Slider
-from napari.layers import Image, Layer
+from napari.layers import Image
 from napari.viewer import Viewer
 
-from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.controls import button_row, labelled_column, push_button
 from napari_dff.widgets.app.geometry import pixel_at, view_to_data
 from napari_dff.widgets.app.result_view import show_planes
+from napari_dff.widgets.app.strokes import AppliedStroke, Stroke, finish, painted_layers, undo
 from napari_dff.widgets.app.task_widget import show_errors
-from napari_dff.widgets.tools.strokes import AppliedStroke, PaintedLayer, Stroke, finish, undo
-from napari_dff.widgets.tools.tool import Tool, related_layer
+from napari_dff.widgets.tools.tool import Tool
 
 INSTRUCTION = (
     "Choose Planes and move the slider to the plane that is right. Then choose Sharp image, check "
@@ -82,14 +80,10 @@ class RetouchWidget(Tool):
     @show_errors
     def _show_sharp(self) -> None:
         depth = self.depth_layer()
-        sharp = self._related("all in focus")
+        sharp = layers.related_layer(self._viewer, depth, "all in focus")
+        if sharp is None:
+            raise ValueError(f"{depth.name!r} has no sharp image beside it")
         depth.visible, sharp.visible = False, True
-
-    def _related(self, role: str) -> Layer:
-        layer = related_layer(self._viewer, self.depth_layer(), role)
-        if layer is None:
-            raise ValueError(f"{self.depth_layer().name!r} has no layer {role!r} beside it")
-        return layer
 
     @show_errors
     def _on_paint(self) -> None:
@@ -129,45 +123,23 @@ class RetouchWidget(Tool):
         """Return a new stroke with the plane at the slider; None, with a message, if impossible."""
         try:
             stack, depth = self._stack(), self.depth_layer()
-            painted = self._targets(stack, depth)
+            into = {"into_image": bool(self.image.value), "into_depth": bool(self.depth.value)}
+            painted = painted_layers(self._viewer, stack, depth, self._plane(stack), **into)
         except ValueError as error:
             self.show_status(str(error))
             return None
         weight = np.zeros(layers.plane_shape(depth), np.float32)
         return Stroke(self._plane(stack), self.brush.value / 2, painted, weight)
 
-    def _targets(self, stack: Image, depth: Image) -> list[PaintedLayer]:
-        """Return the layers to paint in, with copies of their data to paint on."""
-        plane, positions = self._plane(stack), layers.positions_of(stack)
-        paints: list[tuple[Layer, Any, bool]] = []
-        if self.image.value:
-            picture = np.asarray(layers.planes_of(stack)[plane])
-            window = layers.plugin_metadata(depth).get("window")
-            if window is not None and picture.shape[:2] != layers.plane_shape(depth):
-                picture = picture[Window(*window).slices]
-            paints.append((self._related("all in focus"), picture, True))
-        if self.depth.value:
-            spacing = float(np.abs(np.diff(positions)).mean())
-            paints.append((depth, float(positions[plane]), False))
-            # The depth may be anywhere up to half the distance of the planes.
-            paints.append((self._related("uncertainty"), spacing / math.sqrt(12), False))
-            paints.append((self._related("plane index"), plane + 1, False))
-        if not paints:
-            raise ValueError("nothing to paint into: check sharp image or depth")
-        painted = []
-        for layer, paint, soft in paints:
-            original = np.asarray(layer.data)
-            layer.data = original.copy()
-            painted.append(PaintedLayer(layer, original, paint, soft))
-        return painted
-
     def _undo(self) -> None:
-        if self._applied:
-            applied = self._applied.pop()
-            if all(layer in self._viewer.layers for layer, *_ in applied.parts):
-                undo(applied)
+        applied = self._applied.pop()
+        if applied.is_current(self._viewer):
+            undo(applied)
+            self.show_status("undone: the last stroke")
+        else:
+            self._applied.clear()
+            self.show_status("not undone: a run has computed these layers since; undo it first")
         self.undo.enabled = bool(self._applied)
-        self.show_status("undone: the last stroke")
 
     def _close(self) -> None:
         super()._close()

@@ -21,7 +21,7 @@ from napari_dff.widgets.app.controls import labelled_column
 from napari_dff.widgets.app.layers import plugin_metadata, role_of, settings_of
 from napari_dff.widgets.app.runs import RunControls, RunLayers
 from napari_dff.widgets.app.task_widget import show_errors
-from napari_dff.widgets.tools.tool import Tool, related_layer
+from napari_dff.widgets.tools.tool import Tool
 
 
 class AppliedResult(NamedTuple):
@@ -119,7 +119,7 @@ class ReuseWidget(Tool):
         if role_of(used).startswith("levelled"):
             raise ValueError(f"{used.name!r} is levelled: choose the depth it was made from")
         depth = np.asarray(layers.full_values(used)).reshape(-1, *layers.plane_shape(used))
-        other = related_layer(self._viewer, used, "uncertainty")
+        other = layers.related_layer(self._viewer, used, "uncertainty")
         uncertainty = None if other is None else np.asarray(other.data).reshape(depth.shape)
         all_positions = np.asarray(metadata["positions"])
         indices = np.ndindex(layers.leading_shape(used))

@@ -59,7 +59,7 @@ def _index_of_stack(viewer: Viewer, layer: Layer) -> tuple[int, ...]:
 
 def related_values(viewer: Viewer, layer: Layer, role: str) -> np.ndarray | None:  # (Y, X[, 3])
     """Return the values in view of `related_layer`."""
-    other = related_layer(viewer, layer, role)
+    other = layers.related_layer(viewer, layer, role)
     if other is None:
         return None
     index, in_view = _index_of_stack(viewer, layer), index_in_view(viewer, other)
@@ -67,19 +67,6 @@ def related_values(viewer: Viewer, layer: Layer, role: str) -> np.ndarray | None
         axes = zip(other.axis_labels, in_view, index, strict=False)
         in_view = tuple(i if label in CHANNEL_LABELS else j for label, i, j in axes)
     return layers.result_values(other, in_view)
-
-
-def related_layer(viewer: Viewer, layer: Layer, role: str) -> Layer | None:
-    """Return the uncertainty or the all-in-focus image that belongs to a depth layer."""
-    prefixes = {"refined depth": ["refined "], "levelled depth": ["refined ", ""]}
-    candidates = (
-        other
-        for prefix in prefixes.get(role_of(layer), [""])
-        for other in layers.results_of(viewer, plugin_metadata(layer).get("source"))
-        if role_of(other) == f"{prefix}{role}"
-        and layers.plane_shape(other) == layers.plane_shape(layer)
-    )
-    return next(candidates, None)
 
 
 def to_pixels(points: np.ndarray, drawn: Layer, layer: Layer) -> np.ndarray:  # (N, 2)
