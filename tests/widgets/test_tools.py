@@ -10,6 +10,7 @@ from PIL import Image
 from qtpy.QtCore import QPoint, Qt
 
 from napari_dff import all_in_focus, resample
+from napari_dff.runtime.windows import Window
 from napari_dff.surface import level, profile, roughness, step_height
 from napari_dff.widgets.app.layers import full_values
 
@@ -390,6 +391,42 @@ def test_alignment_and_depth_are_applied_to_other_channels_and_times(person, dri
     widget.targets.value = [time_]
     person.run(widget)
     np.testing.assert_array_equal(person.viewer.layers["aligned · time"].data[0], moved)
+
+
+def test_a_cropped_result_is_applied_to_whole_planes_in_its_place_and_in_their_colour(
+    person, drifting
+):
+    grey = drifting.stack.planes[..., 1]
+    source = person.stack(drifting, data=grey, scale=(2.0, *SIZE))
+    all_ = person.open("all")
+    all_.form.settings["crop"].value = "common"
+    person.run(all_)
+    look = {"scale": source.scale, "translate": source.translate, "units": source.units}
+    other = np.ascontiguousarray(drifting.stack.planes[..., 0])
+    red = person.viewer.add_image(other, name="red", colormap="red", **look)
+    person.viewer.add_image(other[:, :-1], name="smaller", **look)
+    aligned, depth = person.layer("aligned"), person.layer("refined depth")
+    metadata = depth.metadata["napari-dff"]
+    window = Window(*metadata["window"])
+    whole, _ = resample(other, metadata["transforms"])
+    moved = whole[:, window.top : window.bottom, window.left : window.right]
+
+    widget = person.open("reuse")
+    for used, name in ((aligned, "aligned · red"), (depth, "sharp image · red")):
+        widget.input_layer.value = used
+        assert [each.name for each in widget.targets.choices] == ["red"]
+        widget.targets.value = [red]
+        person.run(widget)
+        found = person.viewer.layers[name]
+        assert found.colormap.name == "red"
+        last = slice(-found.ndim, None)
+        np.testing.assert_allclose(found.translate, used.translate[last])
+        np.testing.assert_allclose(found.scale, used.scale[last])
+        if used is aligned:
+            np.testing.assert_array_equal(found.data, moved)
+    known = {"uncertainty": person.layer("refined uncertainty").data}
+    expected = all_in_focus(moved, full_values(depth), 10 + 2.0 * np.arange(9), **known)
+    np.testing.assert_array_equal(found.data, expected)
 
 
 def test_without_a_result_to_use_there_is_an_error(person, notifications, surface):

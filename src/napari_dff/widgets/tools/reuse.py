@@ -12,9 +12,11 @@ from napari.viewer import Viewer
 from napari_dff.fusion.fuse import all_in_focus
 from napari_dff.model.acquisition import channel_axis
 from napari_dff.model.recipe import Recipe
-from napari_dff.registration import resample
+from napari_dff.model.stack import validate_planes
+from napari_dff.registration import LazyAlignedStack, load_aligned
 from napari_dff.runtime.lazy import take
 from napari_dff.runtime.progress import Progress
+from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.axes import parse_axis_labels
 from napari_dff.widgets.app.controls import labelled_column
@@ -22,6 +24,8 @@ from napari_dff.widgets.app.layers import plugin_metadata, role_of, settings_of
 from napari_dff.widgets.app.runs import RunControls, RunLayers
 from napari_dff.widgets.app.task_widget import show_errors
 from napari_dff.widgets.tools.tool import Tool
+
+MAX_SIDE_PX = 1 << 31
 
 
 class AppliedResult(NamedTuple):
@@ -32,6 +36,7 @@ class AppliedResult(NamedTuple):
     uncertainty: np.ndarray | None  # (S, Y, X), of the depth
     positions: list[np.ndarray]  # (Z,) focus positions for each depth, in the same unit
     fusion: Any  # as in `Recipe`
+    window: Window | None  # of the planes, which the result covers; None: all
 
 
 class ReuseWidget(Tool):
@@ -67,23 +72,44 @@ class ReuseWidget(Tool):
         aligned = [layer for layer in self._viewer.layers if role_of(layer) == "aligned"]
         return [*aligned, *super().input_choices()]
 
+    def _ancestors(self, layer: Layer) -> list[Layer]:
+        """Return a layer, the one that it was computed from, and so on to the original stack."""
+        found = [layer]
+        while (source := layers.source_of(self._viewer, found[-1])) not in (None, found[-1]):
+            found.append(source)
+        return found
+
+    def _window(self, used: Layer) -> Window | None:
+        """Return the part of the planes that a layer covers; None: all."""
+        windows = [plugin_metadata(layer).get("window") for layer in self._ancestors(used)]
+        return next((Window(*window) for window in windows if window is not None), None)
+
     def _targets(self, _: Any) -> list[Layer]:
-        """Return other stacks of the shape and the leading axes of the chosen layer."""
+        """Return other stacks of the planes and the leading axes of the chosen layer."""
         used = self.input_layer.value
         if used is None or "positions" not in plugin_metadata(used):
             return []
-        source = layers.source_of(self._viewer, used)
-        sources = [plugin_metadata(layer).get("source") for layer in (used, source) if layer]
-        shape = (np.shape(plugin_metadata(used)["positions"])[-1], *layers.plane_shape(used))
+        ancestors, window = self._ancestors(used), self._window(used)
+        planes = np.shape(plugin_metadata(used)["positions"])[-1]
         stacks = _result_shape(used, min_length=2)
+        if window is None or layers.is_stack(ancestors[-1]):
+            smallest = largest = layers.plane_shape(ancestors[-1])
+        else:  # the stack has gone
+            smallest, largest = (window.bottom, window.right), (MAX_SIDE_PX, MAX_SIDE_PX)
+
+        def fits(layer: Layer) -> bool:
+            count, *size = layers.planes_of(layer).shape[: layer.ndim][-3:]
+            sides = zip(smallest, size, largest, strict=True)
+            return count == planes and all(low <= n <= high for low, n, high in sides)
+
         return [
             layer
             for layer in self._viewer.layers
             if layers.is_stack(layer)
             and layer.ndim >= 3
             and role_of(layer) != "aligned"
-            and str(layer.unique_id) not in sources
-            and layers.planes_of(layer).shape[: layer.ndim][-3:] == shape
+            and layer not in ancestors
+            and fits(layer)
             and (not stacks or _result_shape(layer, min_length=2) == stacks)
         ]
 
@@ -94,6 +120,8 @@ class ReuseWidget(Tool):
         if not targets:
             raise ValueError("no stacks chosen: select those to apply the result to")
         runs = [RunLayers(self._viewer, each, {}, [each, used]) for each in targets]
+        for run in runs:
+            run.window = result.window
         stacks = [(layers.planes_of(each), _stack_numbers(each)) for each in targets]
 
         def compute(progress: Progress) -> list[np.ndarray]:
@@ -114,8 +142,9 @@ class ReuseWidget(Tool):
         transforms = metadata.get("transforms")
         if transforms is not None:
             transforms = np.asarray(transforms).reshape(-1, *np.shape(transforms)[-3:])
+        window = self._window(used)
         if role_of(used) == "aligned":
-            return AppliedResult(transforms, None, None, [], None)
+            return AppliedResult(transforms, None, None, [], None, window)
         if role_of(used).startswith("levelled"):
             raise ValueError(f"{used.name!r} is levelled: choose the depth it was made from")
         depth = np.asarray(layers.full_values(used)).reshape(-1, *layers.plane_shape(used))
@@ -125,7 +154,7 @@ class ReuseWidget(Tool):
         indices = np.ndindex(layers.leading_shape(used))
         positions = [layers.at_index(all_positions, index, 1) for index in indices]
         fusion = settings_of(used).get("fusion", Recipe().fusion)
-        return AppliedResult(transforms, depth, uncertainty, positions, fusion)
+        return AppliedResult(transforms, depth, uncertainty, positions, fusion, window)
 
 
 def _result_shape(layer: Layer, min_length: int = 1) -> tuple[int, ...]:
@@ -152,7 +181,8 @@ def _apply(
         # The remainder is 0 where there is a single result, which applies to all stacks.
         if result.transforms is not None:
             transforms = result.transforms[number % len(result.transforms)]
-            image, _ = resample(image, transforms, progress=progress)
+            aligned = LazyAlignedStack(validate_planes(image), transforms, window=result.window)
+            image, _ = load_aligned(aligned, progress)
         if result.depth is not None:
             number %= len(result.depth)
             depth, positions = result.depth[number], result.positions[number]
