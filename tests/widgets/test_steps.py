@@ -12,6 +12,7 @@ from napari_dff import refine as refine_
 from napari_dff.depth import depth_map
 from napari_dff.model.stack import FocalStack
 from napari_dff.pipeline.quality import summarize_image
+from napari_dff.widgets.app.labels import SETTINGS
 
 STEPS = ("align", "focus", "depth", "refine", "all")
 
@@ -191,7 +192,7 @@ def test_the_forms_show_all_recipe_fields_with_their_defaults(person):
     widget = person.open("all")
     assert {k: w.value for k, w in widget.form.settings.items()} == every
     assert widget.recipe() == Recipe()
-    assert all(w.tooltip and w.label == k for k, w in widget.form.settings.items())
+    assert all(w.tooltip and w.label == SETTINGS[k] for k, w in widget.form.settings.items())
 
 
 def test_samples_open_with_scale_and_units(person):
