@@ -5,6 +5,7 @@ import pytest
 import tifffile
 from napari.settings import get_settings
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication
 
 from napari_dff import depth_from_focus, synthetic
 from napari_dff.model.stack import FocalStack
@@ -51,6 +52,8 @@ def test_refined_layers_are_on_top_and_the_unrefined_ones_hidden_until_undo(pers
     person.show()
     person.stack(surface)
     focus, depth, refine = person.open("focus", "depth", "refine")
+    windows = [x for x in QApplication.topLevelWidgets() if x.isVisible()]
+    assert windows == [person.viewer.window._qt_window]
     person.run(focus)
     person.run(depth)
     before = names(person)

@@ -36,6 +36,7 @@ class PresetForm:
         self.choice = combo_box("sample", self._choices, tooltip)
         self.choice.native.setIconSize(QSize(ICON_PX, ICON_PX))
         self.sentence = wrapping_label()
+        self.sentence.label = " "  # the column of the fields
         save = "Save all settings of this form under a name, in the list of samples."
         self.save = push_button("Save settings as preset…", save, self._on_save)
         delete = "Delete this preset, which you have saved."

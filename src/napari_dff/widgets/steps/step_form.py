@@ -64,7 +64,9 @@ class StepForm(TaskWidget):
 
     def _connect_signals(self) -> None:
         layers = self._viewer.layers
-        for form in (self.axes, self.calibration):
+        # The calibration is not in the forms of single steps: its fields would be windows.
+        forms = (self.axes,) if self.prefers_aligned else (self.axes, self.calibration)
+        for form in forms:
             form.show(self.stack.value)
             self.stack.changed.connect(form.show)
         self.stack.changed.connect(lambda layer: move_view_to(self._viewer, layer))
