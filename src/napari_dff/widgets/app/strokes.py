@@ -98,7 +98,7 @@ def painted_layers(
     positions = layers.positions_of(stack)
     paints: list[tuple[Layer, Any, bool]] = []
 
-    def beside(role: str) -> Layer:
+    def related(role: str) -> Layer:
         layer = layers.related_layer(viewer, depth, role)
         if layer is None:
             raise ValueError(f"{depth.name!r} has no layer {role!r} beside it")
@@ -109,13 +109,13 @@ def painted_layers(
         window = plugin_metadata(depth).get("window")
         if window is not None and picture.shape[:2] != layers.plane_shape(depth):
             picture = picture[Window(*window).slices]
-        paints.append((beside("all in focus"), picture, True))
+        paints.append((related("all in focus"), picture, True))
     if into_depth:
         spacing = float(np.abs(np.diff(positions)).mean())
         paints.append((depth, float(positions[plane]), False))
         # The depth may be anywhere up to half the distance of the planes.
-        paints.append((beside("uncertainty"), spacing / math.sqrt(12), False))
-        paints.append((beside("plane index"), plane + 1, False))
+        paints.append((related("uncertainty"), spacing / math.sqrt(12), False))
+        paints.append((related("plane index"), plane + 1, False))
     if not paints:
         raise ValueError("nothing to paint into: check sharp image or depth")
     painted = []

@@ -74,10 +74,13 @@ class ReuseWidget(Tool):
 
     def _ancestors(self, layer: Layer) -> list[Layer]:
         """Return a layer, the one that it was computed from, and so on to the original stack."""
-        found = [layer]
-        while (source := layers.source_of(self._viewer, found[-1])) not in (None, found[-1]):
-            found.append(source)
-        return found
+        ancestors = [layer]
+        while (source := layers.source_of(self._viewer, ancestors[-1])) not in (
+            None,
+            ancestors[-1],
+        ):
+            ancestors.append(source)
+        return ancestors
 
     def _window(self, used: Layer) -> Window | None:
         """Return the part of the planes that a layer covers; None: all."""
