@@ -169,7 +169,7 @@ class AppliedStroke(NamedTuple):
 
     def is_current(self, viewer: Viewer) -> bool:
         """Return whether no run has computed the layers since."""
-        runs = ((x, before.get(METADATA_KEY, {}).get("run")) for x, before in self.metadata)
+        runs = ((x, metadata.get(METADATA_KEY, {}).get("run")) for x, metadata in self.metadata)
         return all(x in viewer.layers and plugin_metadata(x).get("run") == run for x, run in runs)
 
 
