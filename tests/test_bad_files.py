@@ -829,7 +829,7 @@ def test_any_name_works_on_the_command_line(tmp_path, capsys):
     path = tiff(tmp_path / "a\nb #1 100% ü 焦点 {x} [1].tif")
     out = tmp_path / "ergebnis\n#2 ü"
     assert main(["run", str(path), "--out", str(out), *QUICK]) == 0
-    assert (out / "depth.tif").is_file()
+    assert (out / "depth.ome.tif").is_file()
     assert json.loads((out / "provenance.json").read_text())["input"]["path"] == str(path)
     assert capsys.readouterr().err == ""
 
@@ -1004,9 +1004,13 @@ def alter(folder: Path, name: str, **values) -> None:
 
 RESULT = [
     ("a file is missing", lambda p: drop(p, "provenance.json"), "No such file"),
-    ("a map is missing", lambda p: drop(p, "index.tif"), "no result of a run: index"),
-    ("a map is cut", lambda p: truncate(p / "depth.tif", 0.4), r"depth\.tif can't be read"),
-    ("a map is none", lambda p: put(p, "depth.tif", "x"), r"depth\.tif can't be read"),
+    ("a map is missing", lambda p: drop(p, "index.ome.tif"), "no result of a run: index"),
+    (
+        "a map is cut",
+        lambda p: truncate(p / "depth.ome.tif", 0.4),
+        r"depth\.ome\.tif can't be read",
+    ),
+    ("a map is none", lambda p: put(p, "depth.ome.tif", "x"), r"depth\.ome\.tif can't be read"),
     ("the record is a list", lambda p: put(p, "provenance.json", "[]"), "is not the record"),
     ("no positions", lambda p: alter(p, "provenance", positions=None), "positions of shape"),
     ("positions are words", lambda p: alter(p, "provenance", positions=["a"]), "could not"),
@@ -1014,7 +1018,7 @@ RESULT = [
     ("motions are none", lambda p: alter(p, "transforms", transforms=5), "3 × 3 matrix"),
     (
         "maps of two sizes",
-        lambda p: tifffile.imwrite(p / "index.tif", np.zeros((9, 9), np.uint16)),
+        lambda p: tifffile.imwrite(p / "index.ome.tif", np.zeros((9, 9), np.uint16)),
         r"its maps have the shapes \(9, 9\), \(32, 40\), \(32, 40\)",
     ),
 ]

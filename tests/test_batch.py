@@ -26,7 +26,7 @@ from napari_dff.io.staging import STAGING_SUFFIX
 
 UNALIGNED = Recipe(registration="none", refinement="none")
 FAST_OPTIONS = ["--registration", "none", "--refinement", "none", "--quiet"]
-IMAGE_NAMES = ("depth.tif", "index.tif", "uncertainty.tif", "all_in_focus.tif")
+IMAGE_NAMES = ("depth.ome.tif", "index.ome.tif", "uncertainty.ome.tif", "all_in_focus.ome.tif")
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_a_complete_result_is_recognized_by_content_not_by_date(input_folder, tm
     changed = tifffile.imread(input_folder / "one" / "a.ome.tif")
     changed[3, 20, 20] += 1
     save_stack(input_folder / "one" / "a.ome.tif", changed)
-    (out / "two" / "b" / "time_001" / "depth.tif").unlink()
+    (out / "two" / "b" / "time_001" / "depth.ome.tif").unlink()
     states = {
         Path(o.folder).relative_to(out): o.state
         for o in run_all_tasks(input_folder, out)
@@ -196,11 +196,11 @@ def test_an_interrupted_batch_continues_where_it_stopped(input_folder, tmp_path)
     assert process.returncode == 130, output
     complete = complete_folders(out)
     assert 0 < len(complete) < 20
-    stamps = {p: (p / "depth.tif").stat().st_mtime_ns for p in complete}
+    stamps = {p: (p / "depth.ome.tif").stat().st_mtime_ns for p in complete}
     outcomes = {Path(o.folder): o.state for o in run_all_tasks(input_folder, out) if o.folder}
     assert len(outcomes) == 20
     assert {p for p, state in outcomes.items() if state == "found"} == complete
-    assert stamps == {p: (p / "depth.tif").stat().st_mtime_ns for p in complete}
+    assert stamps == {p: (p / "depth.ome.tif").stat().st_mtime_ns for p in complete}
     assert not [p for p in out.rglob(".*") if p.is_dir()]  # no incomplete result
 
 

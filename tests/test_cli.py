@@ -84,15 +84,15 @@ def test_run_writes_all_result_files(tmp_path, capsys):
     out = tmp_path / "new folder" / "ergebnis ü"
     assert main(["run", BARE_PATCH, "--out", str(out), *FAST_OPTIONS[:-1]]) == 0
     assert {p.name for p in out.iterdir()} == {
-        "depth.tif", "index.tif", "uncertainty.tif", "all_in_focus.tif", "recipe.json",
-        "preview.png", "provenance.json", "transforms.json",
+        "depth.ome.tif", "index.ome.tif", "uncertainty.ome.tif", "all_in_focus.ome.tif",
+        "recipe.json", "preview.png", "provenance.json", "transforms.json",
     }  # fmt: skip
     output = capsys.readouterr().out
     assert "depth of" in output
     assert "edges in the all-in-focus image are not in any plane" in output
     truth = tifffile.imread(BARE_PATCH.replace(".ome.tif", ".depth.tif"))
-    in_focus = np.isfinite(tifffile.imread(out / "uncertainty.tif"))
-    error = np.abs(tifffile.imread(out / "depth.tif") - truth)[in_focus]
+    in_focus = np.isfinite(tifffile.imread(out / "uncertainty.ome.tif"))
+    error = np.abs(tifffile.imread(out / "depth.ome.tif") - truth)[in_focus]
     assert np.median(error) < 0.1
 
 
@@ -155,7 +155,7 @@ def test_transforms_of_one_run_are_used_in_another(tmp_path):
     assert main(["run", part, "--out", one, "--refinement", "none", "--quiet"]) == 0
     transforms = ["--transforms", one + "/transforms.json"]
     assert main(["run", part, "--out", two, *FAST_OPTIONS, *transforms]) == 0
-    for name in ("depth.tif", "all_in_focus.tif"):
+    for name in ("depth.ome.tif", "all_in_focus.ome.tif"):
         first, second = (tifffile.imread(f"{folder}/{name}") for folder in (one, two))
         np.testing.assert_array_equal(first, second)
 

@@ -71,7 +71,7 @@ def test_results_cover_the_common_area_and_tell_where_it_lies(file_format, drift
     save_reconstruction(result, tmp_path, file_format=file_format)
     assert read_provenance(tmp_path)["window"] == list(window)
     if file_format == "ome-tiff":
-        with tifffile.TiffFile(tmp_path / "depth.tif") as file:
+        with tifffile.TiffFile(tmp_path / "depth.ome.tif") as file:
             ome = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]
         assert (ome["Plane"]["PositionY"], ome["Plane"]["PositionX"]) == (top / 2, left / 4)
     else:
@@ -85,14 +85,14 @@ def test_a_run_of_the_command_line_is_cropped_and_its_depth_fits_a_crop(drifting
     tifffile.imwrite(path, drifting.stack.planes, photometric="rgb", metadata={"axes": "ZYXS"})
     run = ["run", str(path), "--axes", "ZYX", "--quiet", "--refinement", "none", "--out"]
     assert main([*run, str(out), "--crop", "common"]) == 0
-    depth = tifffile.imread(out / "depth.tif")
+    depth = tifffile.imread(out / "depth.ome.tif")
     result = depth_from_focus(FocalStack(drifting.stack.planes), CROP)
     np.testing.assert_array_equal(depth, result.refined.depth)
     assert main([*run, str(tmp_path / "whole")]) == 0
     again = [*run, str(tmp_path / "images"), "--depth-from", str(tmp_path / "whole")]
     assert main([*again, "--crop", "common"]) == 0
-    whole = tifffile.imread(tmp_path / "whole" / "depth.tif")
-    found = tifffile.imread(tmp_path / "images" / "depth.tif")
+    whole = tifffile.imread(tmp_path / "whole" / "depth.ome.tif")
+    found = tifffile.imread(tmp_path / "images" / "depth.ome.tif")
     np.testing.assert_array_equal(found, whole[result.window.slices])
 
 
@@ -104,4 +104,4 @@ def test_several_times_are_cropped_to_one_area(drifting, tmp_path):
     arguments = ["run", str(path), "--out", str(out), "--crop", "common", "--quiet"]
     assert main([*arguments, "--axes", "TZYX"]) == 0
     window = Window(*read_provenance(out)["window"])
-    assert tifffile.imread(out / "depth.tif").shape == (2, *window.shape)
+    assert tifffile.imread(out / "depth.ome.tif").shape == (2, *window.shape)

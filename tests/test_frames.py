@@ -248,7 +248,7 @@ def test_an_earlier_result_among_frames_is_left_out(tmp_path):
         tifffile.imwrite(tmp_path / f"{i}.tif", plane)
     options = ["--registration", "none", "--refinement", "none", "--quiet"]
     assert main(["run", str(tmp_path), "--out", str(tmp_path / "out"), *options]) == 0
-    (tmp_path / "out" / "all_in_focus.tif").rename(tmp_path / "4.tif")
+    (tmp_path / "out" / "all_in_focus.ome.tif").rename(tmp_path / "4.tif")
     assert only_warning(tmp_path) == "4.tif: results of an earlier run, not used as planes"
     with pytest.warns(UserWarning, match="earlier run"):
         assert read_stack(tmp_path).planes.shape[0] == 4
@@ -409,7 +409,7 @@ def test_results_keep_exif_and_colour_profile(tmp_path):
         image.save(folder / f"{i}.jpg", exif=exif, icc_profile=profile)
     options = ["--registration", "none", "--refinement", "none", "--quiet"]
     assert main(["run", str(folder), "--out", str(tmp_path / "out"), *options]) == 0
-    with tifffile.TiffFile(tmp_path / "out" / "all_in_focus.tif") as tif:
+    with tifffile.TiffFile(tmp_path / "out" / "all_in_focus.ome.tif") as tif:
         page = tif.pages.first
         assert page.shape == (64, 48, 3)
         assert page.iccprofile == profile
@@ -419,7 +419,7 @@ def test_results_keep_exif_and_colour_profile(tmp_path):
     assert '"Model": "Camera 5"' in text
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Image.open(io.BytesIO((tmp_path / "out" / "all_in_focus.tif").read_bytes())).load()
+        Image.open(io.BytesIO((tmp_path / "out" / "all_in_focus.ome.tif").read_bytes())).load()
 
 
 # Inputs that failed before

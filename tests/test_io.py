@@ -7,7 +7,8 @@ from napari_dff import FocalStack, Recipe, depth_from_focus, read_stack, save_re
 from napari_dff.io import StackError, read_recipe, read_transforms, sample_path, write_stack
 
 FILES = {
-    "depth.tif", "index.tif", "uncertainty.tif", "all_in_focus.tif", "recipe.json", "preview.png",
+    "depth.ome.tif", "index.ome.tif", "uncertainty.ome.tif", "all_in_focus.ome.tif",
+    "recipe.json", "preview.png",
     "transforms.json", "provenance.json",
 }  # fmt: skip
 
@@ -111,14 +112,14 @@ def test_what_cannot_be_read_is_told_why(tmp_path, monkeypatch):
 def test_a_result_is_complete_and_calibrated(tmp_path, result):
     save_reconstruction(result, tmp_path / "out")
     assert {p.name for p in (tmp_path / "out").iterdir()} == FILES
-    with tifffile.TiffFile(tmp_path / "out" / "depth.tif") as tif:
+    with tifffile.TiffFile(tmp_path / "out" / "depth.ome.tif") as tif:
         depth, ome = tif.asarray(), tifffile.xml2dict(tif.ome_metadata)
     np.testing.assert_array_equal(depth, result.refined.depth)
     pixels = ome["OME"]["Image"]["Pixels"]
     assert (pixels["PhysicalSizeX"], pixels["PhysicalSizeXUnit"]) == (0.5, "µm")
-    index = tifffile.imread(tmp_path / "out" / "index.tif")
+    index = tifffile.imread(tmp_path / "out" / "index.ome.tif")
     assert index.dtype == np.uint16
-    picture = tifffile.imread(tmp_path / "out" / "all_in_focus.tif")
+    picture = tifffile.imread(tmp_path / "out" / "all_in_focus.ome.tif")
     np.testing.assert_array_equal(picture, result.all_in_focus)
     assert read_recipe(tmp_path / "out" / "recipe.json") == result.recipe
     moved = read_transforms(tmp_path / "out" / "transforms.json")
@@ -131,14 +132,16 @@ def test_a_result_is_complete_and_calibrated(tmp_path, result):
 def test_a_second_result_replaces_the_first_and_leaves_other_files(tmp_path, result):
     out = tmp_path / "out"
     save_reconstruction(result, out)
-    (out / "depth.tif").write_bytes(b"old")
+    (out / "depth.ome.tif").write_bytes(b"old")
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"holds depth\.tif, which no run of napari-dff has"):
+    with pytest.raises(
+        FileExistsError, match=r"holds depth\.ome\.tif, which no run"
+    ):
         save_reconstruction(result, out)
-    assert (out / "depth.tif").read_bytes() == b"old"
+    assert (out / "depth.ome.tif").read_bytes() == b"old"
     save_reconstruction(result, out, overwrite=True)
     save_reconstruction(result, out)
-    assert (out / "depth.tif").stat().st_size > 100
+    assert (out / "depth.ome.tif").stat().st_size > 100
     assert (out / "notes.txt").read_text() == "mine"
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from ome_zarr_models.v04.image import Image
+from ome_zarr_models import v04, v05
 
 from napari_dff import FocalStack, Recipe, depth_from_focus, read_stack, save_reconstruction
 from napari_dff.io import (
@@ -26,6 +26,8 @@ from napari_dff.io import (
     write_stack,
 )
 from napari_dff.io.file_checks import compute_digest
+from napari_dff.io.readers.tiff import tiff_sources
+from napari_dff.io.readers.zarr_store import ome_attributes, zarr_sources
 from napari_dff.io.writers.preview import PANEL_PX, TITLE_PX, draw_preview, nice_ticks
 from napari_dff.io.writers.thumbnail import Thumbnail
 from napari_dff.model.acquisition import Acquisition
@@ -35,9 +37,10 @@ from napari_dff.runtime.windows import Window, full_window
 SHAPE = (40, 56)
 POSITIONS = np.array([0.0, 2.0, 4.0])
 FORMATS = ("ome-tiff", "ome-zarr")
-SUFFIX = {"ome-tiff": ".tif", "ome-zarr": ".ome.zarr"}
+SUFFIX = {"ome-tiff": ".ome.tif", "ome-zarr": ".ome.zarr"}
 BESIDE = {"recipe.json", "provenance.json", "transforms.json", "preview.png"}
 IMAGES = ("depth", "index", "uncertainty", "all_in_focus")
+VALUE_NAMES = {"depth": "depth (µm)", "index": "plane index", "uncertainty": "uncertainty (µm)"}
 
 
 def acquisition_of(times=1, channels=("",), colour=False, dtype=np.uint16, shape=SHAPE):
@@ -110,8 +113,18 @@ def provenance_of(folder):
 
 def read(folder, name, file_format):
     if file_format == "ome-tiff":
-        return tifffile.imread(folder / f"{name}.tif")
+        return tifffile.imread(folder / f"{name}.ome.tif")
     return zarr.open_group(folder / f"{name}.ome.zarr", mode="r")["0"][:]
+
+
+def image_of(group, version="0.5"):
+    """The valid metadata of the image."""
+    (scales,) = (
+        v05.Image.from_zarr(group).ome_attributes.multiscales
+        if version == "0.5"
+        else v04.Image.from_zarr(group).attributes.multiscales
+    )
+    return scales
 
 
 @pytest.fixture(autouse=True)
@@ -164,14 +177,16 @@ def test_ome_tiffs_tell_axes_sizes_channels_and_what_made_them(tmp_path, acquisi
     write(tmp_path / "out", acquisition)
     provenance = provenance_of(tmp_path / "out")
     for name in IMAGES:
-        with tifffile.TiffFile(tmp_path / "out" / f"{name}.tif") as tif:
+        with tifffile.TiffFile(tmp_path / "out" / f"{name}.ome.tif") as tif:
             ome, series = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"], tif.series[0]
             assert series.keyframe.is_memmappable
         assert series.axes == (axes if name == "all_in_focus" else axes.strip("S").replace("C", ""))
         pixels = ome["Pixels"]
         assert (pixels["PhysicalSizeY"], pixels["PhysicalSizeX"]) == (0.5, 0.25)
         assert (pixels["PhysicalSizeYUnit"], pixels["PhysicalSizeXUnit"]) == ("µm", "µm")
-        assert json.loads(ome["Description"]) == provenance
+        assert (json.loads(ome["Description"]), ome["Name"]) == (provenance, name)
+        if name in VALUE_NAMES:
+            assert pixels["Channel"]["Name"] == VALUE_NAMES[name]
     if len(acquisition.channels) > 1:
         assert [channel["Name"] for channel in pixels["Channel"]] == ["DAPI", "GFP"]
 
@@ -190,28 +205,74 @@ def test_ome_tiffs_tell_axes_sizes_channels_and_what_made_them(tmp_path, acquisi
         ),
     ],
 )
-def test_ome_zarrs_are_valid_and_tell_the_same(tmp_path, acquisition, axes, labels):
-    write(tmp_path / "out", acquisition, "ome-zarr")
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_ome_zarrs_are_valid_and_tell_the_same(tmp_path, acquisition, axes, labels, version):
+    write(tmp_path / "out", acquisition, {"0.5": "ome-zarr", "0.4": "ome-zarr-0.4"}[version])
     provenance = provenance_of(tmp_path / "out")
     for name in IMAGES:
         group = zarr.open_group(tmp_path / "out" / f"{name}.ome.zarr", mode="r")
-        (scales,) = Image.from_zarr(group).attributes.multiscales
+        scales = image_of(group, version)
         wanted = axes if name == "all_in_focus" else axes.replace("c", "")
         assert "".join(axis.name for axis in scales.axes) == wanted
         assert [axis.unit for axis in scales.axes[-2:]] == ["micrometer"] * 2
         (scale,) = scales.datasets[0].coordinateTransformations
         assert scale.scale == [*(1.0,) * (len(wanted) - 2), 0.5, 0.25]
-        assert group.attrs["napari-dff"] == provenance
-        assert (group.metadata.zarr_format, group["0"].shape[-2:]) == (2, SHAPE)
+        record = group.attrs["napari-dff"]
+        assert record.pop("values", "") == VALUE_NAMES.get(name, "")
+        assert record == provenance
+        zarr_format = {"0.5": 3, "0.4": 2}[version]
+        assert (group.metadata.zarr_format, group["0"].shape[-2:]) == (zarr_format, SHAPE)
+    ome = ome_attributes(group)
     if labels is None:
-        assert "omero" not in group.attrs
+        assert "omero" not in ome
         return
-    channels = group.attrs["omero"]["channels"]
+    channels = ome["omero"]["channels"]
     assert [channel["label"] for channel in channels] == labels
     picture = content(acquisition)[1][-1]
     window = channels[-1]["window"]
     assert (window["min"], window["max"]) == (0, np.iinfo(acquisition.data.dtype).max)
     assert picture.min() <= window["start"] < window["end"] <= picture.max()
+
+
+def test_large_ome_zarrs_have_smaller_levels(tmp_path):
+    """Down to 1,024 pixels: means, in the same place; of plane numbers every second pixel."""
+    rows, columns = np.mgrid[:9, :2051].astype(np.float32)
+    index = (columns % 7).astype(np.uint16)
+    depth_map = DepthMap(index, columns, np.where(columns < 4, np.inf, rows))
+    acquisition = acquisition_of(shape=(9, 2051), dtype=np.uint16)
+    with ResultFiles(tmp_path, acquisition, Recipe(), file_format="ome-zarr") as files:
+        files.write_window(full_window((9, 2051)), depth_map, [2 * columns.astype(np.uint16)])
+    depth, uncertainty, indices, image = (
+        zarr.open_group(tmp_path / f"{name}.ome.zarr", mode="r")
+        for name in ("depth", "uncertainty", "index", "all_in_focus")
+    )
+    assert [depth[str(k)].shape for k in range(3)] == [(9, 2051), (5, 1026), (3, 513)]
+    np.testing.assert_allclose(depth["1"][:4, :1025], columns[:8:2, :2050:2] + 0.5)
+    assert np.isinf(uncertainty["1"][:, :2]).all()
+    assert np.isfinite(uncertainty["1"][:, 2:]).all()
+    np.testing.assert_array_equal(indices["2"][:], index[::4, ::4])
+    assert (image["1"].dtype, image["1"][0, 700]) == (np.uint16, 2801)
+    for group, start in ((depth, 1.5), (indices, 0)):  # of the third level, in pixels
+        transforms = image_of(group).datasets[2].coordinateTransformations
+        values = [getattr(each, "scale", None) or each.translation for each in transforms]
+        assert values[0] == [2.0, 1.0]
+        assert values[1:] == ([[start * 0.5, start * 0.25]] if start else [])
+
+
+def test_times_and_colour_profile_come_back_from_either_format(tmp_path):
+    planes = np.zeros((2, 1, 3, 9, 10, 3), np.uint8)
+    details = {"time_increment": 2.5, "icc_profile": b"a profile\0"}
+    acquisition = Acquisition(planes, POSITIONS, (0.5, 0.25), "micrometer", **details)
+    for file_format in FORMATS:
+        out = tmp_path / file_format
+        with ResultFiles(out, acquisition, Recipe(), file_format=file_format) as files:
+            for time in range(2):
+                found, pictures = content(acquisition, time)
+                files.write_window(full_window((9, 10)), found, pictures, time=time)
+        image = out / f"all_in_focus{SUFFIX[file_format]}"
+        (source,) = zarr_sources(image) if image.is_dir() else tiff_sources(image)
+        assert source.icc_profile == b"a profile\0"
+        assert source.calibration.time_increment == 2.5
 
 
 @pytest.mark.parametrize("shape", [(513, 700), (40, 1100)])
@@ -395,7 +456,9 @@ def test_what_does_not_fit_the_acquisition_is_told(tmp_path):
                 files.write_window(*wrong[:3], time=wrong[3] if len(wrong) > 3 else 0)
         files.write_window(window, found, [pictures[0].astype(">u2")])
     np.testing.assert_array_equal(read(tmp_path / "out", "all_in_focus", "ome-tiff"), pictures[0])
-    with pytest.raises(ValueError, match="file_format must be one of ome-tiff, ome-zarr, got 'n5'"):
+    with pytest.raises(
+        ValueError, match="file_format must be one of ome-tiff, ome-zarr"
+    ):
         ResultFiles(tmp_path / "out", acquisition, Recipe(), file_format="n5")
 
 
@@ -466,7 +529,7 @@ def test_stacks_and_images_go_into_either_format(tmp_path, rng):
     record = {"made": "here"}
     write_stack(tmp_path / "a.ome.zarr", stack, record=record)
     group = zarr.open_group(tmp_path / "a.ome.zarr", mode="r")
-    (scales,) = Image.from_zarr(group).attributes.multiscales
+    scales = image_of(group)
     assert "".join(axis.name for axis in scales.axes) == "czyx"
     scale, translation = scales.datasets[0].coordinateTransformations
     assert (scale.scale, translation.translation) == ([1.0, 1.0, 0.3, 0.2], [0.0, 3.0, 0.0, 0.0])

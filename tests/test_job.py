@@ -46,8 +46,8 @@ def file(series, tmp_path):
 def test_every_time_and_channel_is_written_at_its_index(series, tmp_path):
     job = Job(PLAIN, channel="light")
     job.run(series, tmp_path / "out", job.plan(series), {"path": "here"}, no_progress)
-    depth = tifffile.imread(tmp_path / "out" / "depth.tif")
-    pictures = tifffile.imread(tmp_path / "out" / "all_in_focus.tif")
+    depth = tifffile.imread(tmp_path / "out" / "depth.ome.tif")
+    pictures = tifffile.imread(tmp_path / "out" / "all_in_focus.ome.tif")
     assert depth.shape == (2, 64, 64)
     assert pictures.shape == (2, 2, 64, 64)
     for time in range(2):
@@ -70,8 +70,8 @@ def test_all_channels_get_the_transforms_of_the_focus_channel(drifting, tmp_path
     recipe = dataclasses.replace(PLAIN, registration="sift", fusion="nearest")
     job = Job(recipe, channel=0)
     job.run(both, tmp_path / "out", job.plan(both), {}, no_progress)
-    first, second = tifffile.imread(tmp_path / "out" / "all_in_focus.tif")
-    known = np.isfinite(tifffile.imread(tmp_path / "out" / "uncertainty.tif"))
+    first, second = tifffile.imread(tmp_path / "out" / "all_in_focus.ome.tif")
+    known = np.isfinite(tifffile.imread(tmp_path / "out" / "uncertainty.ome.tif"))
     sum_ = first.astype(int) + second
     assert np.abs(sum_[known] - 255).max() <= 1
 
@@ -89,7 +89,7 @@ def test_the_command_writes_series_in_either_format(file, series, tmp_path, file
     words = ["--focus_channel", "light", "--file_format", file_format]
     assert main(["run", str(file), "--out", str(out), *words, *QUICK]) == 0
     if file_format == "ome-tiff":
-        depth = tifffile.imread(out / "depth.tif")
+        depth = tifffile.imread(out / "depth.ome.tif")
     else:
         depth = zarr.open_array(out / "depth.ome.zarr" / "0", mode="r")[:]
     for time in range(2):
@@ -103,7 +103,7 @@ def test_axes_named_by_the_user_are_applied(series, tmp_path):
     tifffile.imwrite(path, planes, photometric="minisblack")
     out = str(tmp_path / "out")
     assert main(["run", str(path), "--out", out, *QUICK, "--axes", "ZTYX"]) == 0
-    depth = tifffile.imread(tmp_path / "out" / "depth.tif")
+    depth = tifffile.imread(tmp_path / "out" / "depth.ome.tif")
     assert depth.shape == (2, 64, 64)
     plain = dataclasses.replace(series.stack(1, 0), positions=None)
     alone = depth_from_focus(plain, PLAIN)
@@ -119,7 +119,7 @@ def test_positions_get_a_folder_each(series, tmp_path):
             writer.write(series.data[time, 0], **settings)
     assert main(["run", str(path), "--out", str(tmp_path / "out"), *QUICK]) == 0
     for time, name in enumerate(("A1_left", "A1_right")):
-        depth = tifffile.imread(tmp_path / "out" / name / "depth.tif")
+        depth = tifffile.imread(tmp_path / "out" / name / "depth.ome.tif")
         plain = dataclasses.replace(series.stack(time, 0), positions=None)
         np.testing.assert_array_equal(depth, depth_from_focus(plain, PLAIN).refined.depth)
 
@@ -135,11 +135,11 @@ def test_the_depth_of_one_run_is_used_for_planes_with_other_illumination(file, s
     out = tmp_path / "second"
     words = ["--out", str(out), "--depth_from", str(first)]
     assert main(["run", str(other), *words, *settings, "0"]) == 0
-    depth = tifffile.imread(first / "depth.tif")
-    np.testing.assert_array_equal(tifffile.imread(out / "depth.tif"), depth)
-    known = {"uncertainty": tifffile.imread(first / "uncertainty.tif")[1]}
+    depth = tifffile.imread(first / "depth.ome.tif")
+    np.testing.assert_array_equal(tifffile.imread(out / "depth.ome.tif"), depth)
+    known = {"uncertainty": tifffile.imread(first / "uncertainty.ome.tif")[1]}
     expected = all_in_focus(dark[1, 1], depth[1], Z, **known)
-    np.testing.assert_array_equal(tifffile.imread(out / "all_in_focus.tif")[1, 1], expected)
+    np.testing.assert_array_equal(tifffile.imread(out / "all_in_focus.ome.tif")[1, 1], expected)
 
 
 def test_the_depth_of_another_field_is_refused(file, tmp_path, capsys):
@@ -210,7 +210,7 @@ def test_a_tiled_reconstruction_is_saved(drifting, tmp_path, monkeypatch):
     result = depth_from_focus(drifting.stack, dataclasses.replace(PLAIN, registration="joint"))
     save_reconstruction(result, tmp_path / "out")
     np.testing.assert_array_equal(
-        tifffile.imread(tmp_path / "out" / "depth.tif"), result.refined.depth
+        tifffile.imread(tmp_path / "out" / "depth.ome.tif"), result.refined.depth
     )
 
 
@@ -238,6 +238,6 @@ def test_a_known_depth_gives_the_same_index_with_a_blank_plane(series, tmp_path)
     first, second = tmp_path / "first", tmp_path / "second"
     for folder, job in ((first, Job(PLAIN)), (second, Job(PLAIN, depth_from=first))):
         job.run(single, folder, job.plan(single), {"path": "here"}, no_progress)
-    index = [tifffile.imread(folder / "index.tif") for folder in (first, second)]
+    index = [tifffile.imread(folder / "index.ome.tif") for folder in (first, second)]
     np.testing.assert_array_equal(*index)
     assert not (index[0] == 2).any()

@@ -36,7 +36,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the tests kill forks"),
 ]
 FILE_OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}  # audit events
-IMAGES = ("depth.tif", "index.tif", "uncertainty.tif", "all_in_focus.tif")
+IMAGES = ("depth.ome.tif", "index.ome.tif", "uncertainty.ome.tif", "all_in_focus.ome.tif")
 FAST_OPTIONS = ["--registration", "none", "--refinement", "none", "--quiet"]
 
 
@@ -93,11 +93,18 @@ def staging_folders(folder: Path) -> list[Path]:
     return [path for path in paths if path.name.endswith(STAGING_SUFFIX)]
 
 
-NAMES = ("depth.tif", "index.tif", PROVENANCE_FILE, "recipe.json", "map.zarr", "picture.zarr")
+NAMES = (
+    "depth.ome.tif",
+    "index.ome.tif",
+    PROVENANCE_FILE,
+    "recipe.json",
+    "map.zarr",
+    "picture.zarr",
+)
 
 
 def write_small_result(folder: Path, version: str) -> None:
-    for name in ("depth.tif", "index.tif", PROVENANCE_FILE, "recipe.json"):
+    for name in ("depth.ome.tif", "index.ome.tif", PROVENANCE_FILE, "recipe.json"):
         (folder / name).write_text(f"{version} {name}")
     (folder / "map.zarr" / "0").mkdir(parents=True)
     (folder / "map.zarr" / "0" / f"of {version}").write_text(version)

@@ -20,10 +20,10 @@ from napari_dff.io.staging import STAGING_SUFFIX, recover
 
 QUICK = ["--registration", "none", "--refinement", "none", "--quiet"]
 RESULT = {
-    "depth.tif",
-    "index.tif",
-    "uncertainty.tif",
-    "all_in_focus.tif",
+    "depth.ome.tif",
+    "index.ome.tif",
+    "uncertainty.ome.tif",
+    "all_in_focus.ome.tif",
     "recipe.json",
     "provenance.json",
     "transforms.json",
@@ -204,7 +204,7 @@ def test_planes_are_never_replaced_nor_joined_by_results(stack, tmp_path, capsys
         tifffile.imwrite(frames / f"{i}.tif", plane)
     write_stack(zarr, FocalStack(planes))
     (tmp_path / "depth").mkdir()
-    tifffile.imwrite(tmp_path / "depth" / "depth.tif", planes, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "depth" / "depth.ome.tif", planes, photometric="minisblack")
     before = content(tmp_path)
     monkeypatch.chdir(frames)
     for source, out in (
@@ -213,7 +213,7 @@ def test_planes_are_never_replaced_nor_joined_by_results(stack, tmp_path, capsys
         (".", "."),
         (zarr, zarr),
         (zarr, zarr / "0"),
-        (tmp_path / "depth" / "depth.tif", tmp_path / "depth"),
+        (tmp_path / "depth" / "depth.ome.tif", tmp_path / "depth"),
     ):
         assert run(source, out) == 2
         folder = os.path.realpath(out)

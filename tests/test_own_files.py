@@ -74,7 +74,7 @@ JOURNALS = {
     "names of files beside": journal(["thesis.docx", "photos"], [".bashrc"]),
     "names of files above": journal(["../thesis.docx"], ["../.bashrc"]),
     "absolute names": journal(["/etc/hostname"], ["/tmp/.bashrc"]),
-    "names of a result": journal(["depth.tif"], ["depth.tif"]),
+    "names of a result": journal(["depth.ome.tif"], ["depth.ome.tif"]),
     "empty": None,
     "no JSON": "{",
     "no names": [],
@@ -88,7 +88,7 @@ def write_fake_staging_folder(parent: Path, recorded_moves, *, inode: bool) -> P
     (folder / "old").mkdir(parents=True)
     (folder / "new").mkdir()
     (folder / "new" / ".bashrc").write_text("planted")
-    (folder / "new" / "depth.tif").write_text("planted")
+    (folder / "new" / "depth.ome.tif").write_text("planted")
     (folder / LOCK).write_text(str(folder.lstat().st_ino) if inode else "")
     text = (
         ""
@@ -121,28 +121,30 @@ def test_a_journal_that_no_run_has_written_is_ignored(stack, tmp_path, recwarn, 
     after = content(home)
     assert after.keys() == before.keys()
     assert all(after[name] == before[name] for name in before if not name.startswith("results"))
-    assert after["results/depth.tif"] not in (b"planted", before["results/depth.tif"])
+    assert after["results/depth.ome.tif"] not in (b"planted", before["results/depth.ome.tif"])
 
 
 def test_a_staging_folder_of_another_user_is_left_alone(tmp_path, monkeypatch):
-    staging_folder = write_fake_staging_folder(tmp_path, journal([], ["depth.tif"]), inode=True)
+    staging_folder = write_fake_staging_folder(tmp_path, journal([], ["depth.ome.tif"]), inode=True)
     monkeypatch.setattr(os, "geteuid", lambda: staging_folder.lstat().st_uid + 1)
     with write_folder(tmp_path / "results", RESULT_NAMES) as new:
-        (new / "index.tif").write_text("mine")
-    assert (staging_folder / "new" / "depth.tif").exists()
-    assert content(tmp_path / "results") == {"index.tif": b"mine"}
+        (new / "index.ome.tif").write_text("mine")
+    assert (staging_folder / "new" / "depth.ome.tif").exists()
+    assert content(tmp_path / "results") == {"index.ome.tif": b"mine"}
 
 
 def test_a_link_or_a_pipe_in_the_place_of_a_staging_folder_or_lock_is_left_alone(tmp_path):
-    target = write_fake_staging_folder(tmp_path / "target", journal([], ["depth.tif"]), inode=True)
+    target = write_fake_staging_folder(
+        tmp_path / "target", journal([], ["depth.ome.tif"]), inode=True
+    )
     link = tmp_path / f".results-aaaaaaaa{STAGING_SUFFIX}"
     link.symlink_to(target)
     pipe = tmp_path / f".results-bbbbbbbb{STAGING_SUFFIX}"
     pipe.mkdir()
     os.mkfifo(pipe / LOCK)
     with write_folder(tmp_path / "results", RESULT_NAMES) as new:
-        (new / "index.tif").write_text("mine")
-    assert (target / "new" / "depth.tif").exists()
+        (new / "index.ome.tif").write_text("mine")
+    assert (target / "new" / "depth.ome.tif").exists()
     assert link.is_symlink()
     assert pipe.is_dir()
 
@@ -173,24 +175,24 @@ def test_an_interrupted_run_is_finished_by_the_next_run_and_not_by_a_reader(
 ):
     out = tmp_path / "out"
     out.mkdir()
-    for name in ("depth.tif", "provenance.json"):
+    for name in ("depth.ome.tif", "provenance.json"):
         (out / name).write_text("old")
-    interrupted_run(out, monkeypatch, "depth.tif", "provenance.json")
+    interrupted_run(out, monkeypatch, "depth.ome.tif", "provenance.json")
     before = content(tmp_path)
     assert reader(str(out)) is None or content(tmp_path) == before
     assert run(stack, tmp_path / "x", "--depth-from", str(out)) == 2
     assert "a run was interrupted while it moved its result there" in error_line(capsys)
     assert content(tmp_path) == before
     with write_folder(out, RESULT_NAMES, lambda folder: None):
-        assert content(out) == {"depth.tif": b"new", "provenance.json": b"new"}
+        assert content(out) == {"depth.ome.tif": b"new", "provenance.json": b"new"}
 
 
 def test_a_file_written_after_an_interrupted_run_is_not_moved(tmp_path, monkeypatch):
     out = tmp_path / "out"
     out.mkdir()
-    (out / "depth.tif").write_text("old")
-    (out / "index.tif").write_text("old")
-    interrupted_run(out, monkeypatch, "depth.tif", "index.tif")
+    (out / "depth.ome.tif").write_text("old")
+    (out / "index.ome.tif").write_text("old")
+    interrupted_run(out, monkeypatch, "depth.ome.tif", "index.ome.tif")
     (remaining,) = out.iterdir()
     remaining.write_text("my own")
     with (
@@ -203,7 +205,7 @@ def test_a_file_written_after_an_interrupted_run_is_not_moved(tmp_path, monkeypa
 def test_leftovers_of_killed_runs_under_other_names_are_removed(tmp_path):
     leftover, lock = staging.create_staging_folder(tmp_path / "earlier")
     (leftover / "new").mkdir()
-    (leftover / "new" / "depth.tif").write_text("half")
+    (leftover / "new" / "depth.ome.tif").write_text("half")
     running, running_lock = staging.create_staging_folder(tmp_path / "other")
     lock.close()
     with write_folder(tmp_path / "out", ["a"]) as new:
@@ -216,7 +218,7 @@ def test_leftovers_of_killed_runs_under_other_names_are_removed(tmp_path):
 # 2. Files that no run has written
 
 
-USER_FILES = ["depth.tif", "preview.png", "recipe.json", "index.ome.zarr/0", "provenance.json"]
+USER_FILES = ["depth.ome.tif", "preview.png", "recipe.json", "index.ome.zarr/0", "provenance.json"]
 
 
 @pytest.mark.parametrize("name", USER_FILES)
@@ -233,10 +235,10 @@ def test_files_of_the_user_are_replaced_only_with_overwrite(stack, tmp_path, cap
         save_reconstruction(result, out)
     assert content(out) == {name: b"{}"}
     assert run(stack, out, "--overwrite") == 0
-    assert (out / "depth.tif").stat().st_size > 100
+    assert (out / "depth.ome.tif").stat().st_size > 100
 
 
-@pytest.mark.parametrize("name", ["depth.tif", "preview.png", "recipe.json"])
+@pytest.mark.parametrize("name", ["depth.ome.tif", "preview.png", "recipe.json"])
 def test_a_result_file_that_was_changed_belongs_to_the_user(stack, tmp_path, capsys, name):
     out = tmp_path / "out"
     assert run(stack, out) == 0
@@ -253,7 +255,7 @@ def test_an_earlier_result_that_is_replaced_is_named(stack, tmp_path, capsys):
     assert "replaces" not in capsys.readouterr().err
     assert main([*arguments, "--file_format", "ome-zarr"]) == 0
     assert f"out: replaces the result of {stack}\n" in capsys.readouterr().err
-    assert not (tmp_path / "out" / "depth.tif").exists()
+    assert not (tmp_path / "out" / "depth.ome.tif").exists()
     arguments = [
         "batch",
         str(stack),
@@ -318,7 +320,7 @@ def split_ome_tiff(tmp_path):
     folder = tmp_path / "set"
     folder.mkdir()
     uuids = [f"urn:uuid:0000000{i}-0000-0000-0000-000000000000" for i in range(2)]
-    names = ["first.ome.tif", "depth.tif"]
+    names = ["first.ome.tif", "depth.ome.tif"]
     data = "".join(
         f'<TiffData FirstZ="{z}" IFD="{z % 3}" PlaneCount="1">'
         f'<UUID FileName="{names[z // 3]}">{uuids[z // 3]}</UUID></TiffData>'
@@ -348,14 +350,16 @@ def test_no_file_of_an_input_of_several_files_is_replaced(split_ome_tiff, capsys
             in error_line(capsys)
         )
         assert content(split_ome_tiff) == before
-    shutil.copytree(split_ome_tiff, split_ome_tiff / "deeper" / "depth.tif")
+    shutil.copytree(split_ome_tiff, split_ome_tiff / "deeper" / "depth.ome.tif")
     assert (
-        run(split_ome_tiff / "deeper" / "depth.tif" / "first.ome.tif", split_ome_tiff / "deeper")
+        run(
+            split_ome_tiff / "deeper" / "depth.ome.tif" / "first.ome.tif", split_ome_tiff / "deeper"
+        )
         == 2
     )
 
 
-@pytest.mark.parametrize("name", ["preview.png", "transforms.json", "depth.tif"])
+@pytest.mark.parametrize("name", ["preview.png", "transforms.json", "depth.ome.tif"])
 def test_a_folder_of_frames_with_the_name_of_a_result_is_kept(tmp_path, capsys, name):
     frames = tmp_path / name
     frames.mkdir()
@@ -373,8 +377,8 @@ def test_frames_that_are_links_into_the_output_folder_are_kept(tmp_path, capsys)
     (tmp_path / "frames").mkdir()
     for i, plane in enumerate(PLANES):
         tifffile.imwrite(tmp_path / "frames" / f"{i}.tif", plane)
-    shutil.move(tmp_path / "frames" / "2.tif", tmp_path / "out" / "depth.tif")
-    (tmp_path / "frames" / "2.tif").symlink_to(tmp_path / "out" / "depth.tif")
+    shutil.move(tmp_path / "frames" / "2.tif", tmp_path / "out" / "depth.ome.tif")
+    (tmp_path / "frames" / "2.tif").symlink_to(tmp_path / "out" / "depth.ome.tif")
     before = content(tmp_path)
     assert run(tmp_path / "frames", tmp_path / "out", "--overwrite") == 2
     assert "out must be another folder than that of the planes" in error_line(capsys)
@@ -519,7 +523,7 @@ def make_immutable(tmp_path):
         subprocess.run(["chattr", "-i", path], check=True)
 
 
-@pytest.mark.parametrize("name", ["depth.tif", "preview.png", ""])
+@pytest.mark.parametrize("name", ["depth.ome.tif", "preview.png", ""])
 def test_an_immutable_target_is_reported_before_the_run(
     stack, tmp_path, capsys, monkeypatch, make_immutable, name
 ):
@@ -540,14 +544,14 @@ def test_an_immutable_target_is_reported_before_the_run(
 def test_a_read_only_target_is_reported_before_the_run(stack, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     assert run(stack, out) == 0
-    (out / "depth.tif").chmod(0o444)
+    (out / "depth.ome.tif").chmod(0o444)
     before = content(out)
     monkeypatch.setattr(
         "napari_dff.batch.job.run", lambda *_, **__: pytest.fail("the run has started")
     )
     for options in ([], ["--overwrite"]):
         assert run(stack, out, *options) == 2
-        assert "depth.tif can't be replaced: it is read-only" in error_line(capsys)
+        assert "depth.ome.tif can't be replaced: it is read-only" in error_line(capsys)
     assert content(out) == before
 
 
@@ -572,7 +576,7 @@ def save_with_immutable_file(result, out, make_immutable):
 
     def write_record(*arguments):
         write_real_record(*arguments)
-        make_immutable(out / "index.tif")
+        make_immutable(out / "index.ome.tif")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(results, "write_record", write_record)
@@ -584,18 +588,18 @@ def test_a_file_written_during_a_run_and_the_result_are_both_kept(tmp_path):
     out.mkdir()
 
     def check(folder):
-        if (folder / "depth.tif").exists():
-            raise FileExistsError("depth.tif is your own")
+        if (folder / "depth.ome.tif").exists():
+            raise FileExistsError("depth.ome.tif is your own")
 
     writing = contextlib.ExitStack()
-    new = writing.enter_context(write_folder(out, ["depth.tif"], check))
-    (new / "depth.tif").write_text("result")
-    (out / "depth.tif").write_text("my own")
+    new = writing.enter_context(write_folder(out, ["depth.ome.tif"], check))
+    (new / "depth.ome.tif").write_text("result")
+    (out / "depth.ome.tif").write_text("my own")
     with pytest.raises(FileExistsError, match=r"your own; the finished result is in .*-finished"):
         writing.close()
     assert content(tmp_path) == {
-        "out/depth.tif": b"my own",
-        "out-finished/depth.tif": b"result",
+        "out/depth.ome.tif": b"my own",
+        "out-finished/depth.ome.tif": b"result",
     }
 
 
@@ -649,4 +653,4 @@ def test_signals_clean_up_as_ctrl_c_does(tmp_path, command, name):
     assert process.returncode == 128 + number
     assert "cancelled" in error or "interrupted" in error
     assert not list((tmp_path / "there").glob(f"**/.*{STAGING_SUFFIX}"))
-    assert not list((tmp_path / "there").glob("**/depth.tif"))
+    assert not list((tmp_path / "there").glob("**/depth.ome.tif"))

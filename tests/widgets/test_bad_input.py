@@ -421,8 +421,8 @@ FILES = {  # what is opened, given a folder and that of a run, and what is said
     "a zarr of a word": (lambda new, _: wrong_zarr(new, "word"), "wrong.zarr"),
     "a zarr of nothing": (lambda new, _: wrong_zarr(new, []), "wrong.zarr"),
     "a zarr of numbers": (lambda new, _: wrong_zarr(new, [1]), "wrong.zarr"),
-    "half a depth": (lambda _, run: cut(run / "depth.tif", 0.5).parent, "out holds no result"),
-    "an empty index": (lambda _, run: written(run / "index.tif", b"").parent, "out holds no"),
+    "half a depth": (lambda _, run: cut(run / "depth.ome.tif", 0.5).parent, "out holds no result"),
+    "an empty index": (lambda _, run: written(run / "index.ome.tif", b"").parent, "out holds no"),
     "a record of words": (lambda _, run: provenance(run, input="x"), "out holds no result"),
     "no positions": (lambda _, run: provenance(run, positions=[]), "out holds no result"),
     "broken record": (

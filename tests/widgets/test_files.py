@@ -131,7 +131,7 @@ def test_a_folder_of_frames_and_what_is_large_stays_lazy(viewer, small, tmp_path
     np.testing.assert_array_equal(layer.data, small >> 8)
     (folder / "results").mkdir()  # as a run may have put them there
     (folder / "results" / "provenance.json").write_text("{}")
-    (folder / "results" / "depth.tif").write_bytes(b"")
+    (folder / "results" / "depth.ome.tif").write_bytes(b"")
     monkeypatch.setattr("napari_dff.widgets.app.layer_data.MAX_LOADED_BYTES", 0)
     (lazy,) = opened(viewer, folder)
     assert not isinstance(lazy.data, np.ndarray)
@@ -183,7 +183,7 @@ def test_the_copied_command_of_a_file_gives_the_same(person, stack, tmp_path):
     words[words.index("results")] = str(tmp_path / "out")
     assert main([*words[1:], "--quiet"]) == 0
     np.testing.assert_array_equal(
-        tifffile.imread(tmp_path / "out" / "depth.tif"), person.values("refined depth")
+        tifffile.imread(tmp_path / "out" / "depth.ome.tif"), person.values("refined depth")
     )
     person.viewer.layers["mine"].scale = (2.0, 0.5, 0.25)
     assert "--spacing 2 0.5 0.25" in widget.command()
@@ -223,10 +223,10 @@ def test_a_run_s_folder_becomes_its_layers(person, stack, file_format, tmp_path)
 def test_the_images_of_a_run_one_by_one(viewer, stack, tmp_path):
     result = depth_from_focus(stack, STILL)
     save_reconstruction(result, tmp_path / "out")
-    (depth,) = opened(viewer, tmp_path / "out" / "depth.tif")
+    (depth,) = opened(viewer, tmp_path / "out" / "depth.ome.tif")
     assert role_of(depth) == "refined depth"
     assert settings_of(depth)["window"] == 11
-    (labels,) = opened(viewer, tmp_path / "out" / "index.tif")
+    (labels,) = opened(viewer, tmp_path / "out" / "index.ome.tif")
     assert labels._type_string == "labels"
     known = np.isfinite(result.refined.uncertainty)
     assert ((labels.data == 0) == ~known).all()
@@ -390,9 +390,9 @@ def test_results_of_many_times_and_positions(person, many, tmp_path):
     saved(list(viewer.layers), out)
     folders = sorted(each.name for each in out.iterdir())
     assert folders == ["mine_position_0", "mine_position_1"]
-    depth = tifffile.imread(out / folders[1] / "depth.tif")
+    depth = tifffile.imread(out / folders[1] / "depth.ome.tif")
     np.testing.assert_array_equal(depth, person.values("refined depth")[1, :, 0, 0])
-    pictures = tifffile.imread(out / folders[1] / "all_in_focus.tif")
+    pictures = tifffile.imread(out / folders[1] / "all_in_focus.ome.tif")
     np.testing.assert_array_equal(pictures, person.layer("refined all in focus").data[1, :, :, 0])
     first, second = (json.loads((out / f / "provenance.json").read_text()) for f in folders)
     assert first["quality"] == second["quality"][::-1]  # which has the times reversed

@@ -197,8 +197,14 @@ def test_results_are_saved_as_the_command_line_saves_them(person, form, chosen_f
     assert str(chosen_file.path) in form.status.value
     assert "left out: drawn" in form.status.value
     saved = {each.name for each in chosen_file.path.iterdir()}
-    assert {"depth.tif", "uncertainty.tif", "index.tif", "all_in_focus.tif", "recipe.json"} < saved
-    written = tifffile.imread(chosen_file.path / "depth.tif")
+    assert {
+        "depth.ome.tif",
+        "uncertainty.ome.tif",
+        "index.ome.tif",
+        "all_in_focus.ome.tif",
+        "recipe.json",
+    } < saved
+    written = tifffile.imread(chosen_file.path / "depth.ome.tif")
     np.testing.assert_array_equal(written, person.values("refined depth"))
 
 

@@ -132,7 +132,7 @@ def test_the_copied_command_gives_the_same_result(person, surface, tmp_path):
     import tifffile
 
     np.testing.assert_array_equal(
-        tifffile.imread(tmp_path / "out" / "depth.tif"), person.values("refined depth")
+        tifffile.imread(tmp_path / "out" / "depth.ome.tif"), person.values("refined depth")
     )
     recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
     recipe.pop("napari_dff")

@@ -10,8 +10,10 @@ import numpy as np
 
 from napari_dff.io import DepthFiles, ResultFiles
 from napari_dff.io.file_checks import check_not_input
+from napari_dff.io.records import without_folders
 from napari_dff.io.writers.file_sink import FileSink
-from napari_dff.io.writers.result_files import RESULT_NAMES, FileFormat
+from napari_dff.io.writers.images import FileFormat
+from napari_dff.io.writers.result_files import RESULT_NAMES
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.recipe import Recipe
 from napari_dff.pipeline.driver import run
@@ -30,6 +32,7 @@ class Job:
     megabytes: float | None = None  # of the process; nearly all free memory if None
     file_format: FileFormat = "ome-tiff"
     overwrite: bool = False  # files that no run has written, too
+    record_paths: bool = False  # of the input in full; otherwise names only
 
     def focus_channel(self, acquisition: Acquisition) -> int:
         """Return the focus channel; ValueError if none is chosen, unless the depth is known."""
@@ -68,6 +71,8 @@ class Job:
             files = DepthFiles(self.depth_from, acquisition)
             depth = files.at
             transforms = files.transforms if transforms is None else transforms
+        if not self.record_paths:
+            inputs = without_folders(inputs)
         output: dict[str, Any] = {"file_format": self.file_format, "overwrite": self.overwrite}
         options: dict[str, Any] = {"transforms": transforms, "depth": depth, "plan": plan}
         with ResultFiles(folder, acquisition, self.recipe, inputs, digest=digest, **output) as out:

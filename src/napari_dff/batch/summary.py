@@ -1,5 +1,6 @@
 """Summary of a batch: one row for each stack, as summary.csv and summary.json."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -43,10 +44,31 @@ def check_summary(out: Path, overwrite: bool = False) -> None:
     check_own(out, SUMMARY_NAMES, overwrite, SUMMARY_RECORD)
 
 
-def write_summary(out: Path, outcomes: Sequence[Outcome], overwrite: bool = False) -> None:
-    """Write the outcome of each stack to summary.csv and summary.json."""
-    rows = sorted(outcomes)
+def write_summary(
+    out: Path, outcomes: Sequence[Outcome], overwrite: bool = False, record_paths: bool = False
+) -> None:
+    """Write the outcome of each stack to summary.csv and summary.json.
+
+    Unless `record_paths`, stacks are named from their common folder, and results from `out`.
+    """
+    rows = sorted(outcomes if record_paths else _without_folders(out, outcomes))
     columns = {name: [getattr(row, name) for row in rows] for name in Outcome._fields}
     with write_folder(out, SUMMARY_NAMES, lambda folder: check_summary(folder, overwrite)) as new:
         write_table(new / SUMMARY_TABLE, columns)
         write_record(new, {"stacks": [row._asdict() for row in rows]}, SUMMARY_RECORD)
+
+
+def _without_folders(out: Path, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return outcomes whose paths begin at the common folder of all stacks, or at `out`."""
+    stacks = [os.path.dirname(outcome.stack) for outcome in outcomes]
+    folders = [folder for folder in (str(out.absolute()), os.path.commonpath(stacks)) if folder]
+
+    def shorten(text: str) -> str:
+        for folder in folders:
+            text = text.replace(folder.rstrip(os.sep) + os.sep, "")
+        return text
+
+    return [
+        Outcome._make(shorten(value) if isinstance(value, str) else value for value in outcome)
+        for outcome in outcomes
+    ]

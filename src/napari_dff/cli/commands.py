@@ -46,7 +46,7 @@ def run(
         Folder with one image per plane, or these images; TIFF, OME-TIFF, OME-Zarr, LSM, STK,
         NDTiff, animated image or video.
     out
-        Folder for depth, index, uncertainty and all_in_focus (.tif or .ome.zarr), recipe.json,
+        Folder for depth, index, uncertainty and all_in_focus (.ome.tif or .ome.zarr), recipe.json,
         provenance.json, transforms.json and preview.png.
     settings
         The recipe; overrides --recipe.
@@ -216,7 +216,7 @@ def batch(
     processing.check_inputs([task.folder for task in tasks])
     tasks, workers = share_resources(tasks, workers, processing.threads, scheduler)
     outcomes, code = _run_batch(tasks, failures, workers, scheduler, log.quiet)
-    write_summary(out, outcomes, processing.overwrite)
+    write_summary(out, outcomes, processing.overwrite, processing.record_paths)
     states = [outcome.state for outcome in outcomes]
     print(
         f"{out}: {states.count('done')} done, {states.count('found')} there already, "

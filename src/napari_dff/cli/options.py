@@ -72,9 +72,11 @@ class ProcessingOptions:
     threads
         Number of threads; by default one for each core.
     file_format
-        File format of the images.
+        File format of the images. ome-zarr is version 0.5; older programs may need 0.4.
     overwrite
         Replace files in the output folder that no run has written, or that were changed since, too.
+    record_paths
+        Write paths in full into the results; by default only the names of files and folders.
     """
 
     recipe: Annotated[Path | None, metavar("PATH|PRESET")] = None
@@ -83,8 +85,9 @@ class ProcessingOptions:
     depth_from: Annotated[Path | None, metavar("PATH")] = None
     memory: Annotated[str, metavar("SIZE")] = ""
     threads: Annotated[int | None, metavar("INT")] = None
-    file_format: Literal["ome-tiff", "ome-zarr"] = "ome-tiff"
+    file_format: Literal["ome-tiff", "ome-zarr", "ome-zarr-0.4"] = "ome-tiff"
     overwrite: bool = False
+    record_paths: bool = False
 
     def job(self, settings: Recipe) -> "Job":
         """Return the job with these options and settings."""
@@ -99,6 +102,7 @@ class ProcessingOptions:
             megabytes=_parse_megabytes(self.memory) if self.memory else None,
             file_format=self.file_format,
             overwrite=self.overwrite,
+            record_paths=self.record_paths,
         )
 
     def check_inputs(self, folders: Sequence[Path]) -> None:

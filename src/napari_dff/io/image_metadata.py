@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,18 @@ class ImageMetadata:
     has_pixel_size: bool = True  # else `pixel_size` is not written
     exif: Mapping[str, Any] = field(default_factory=dict)  # of the camera, by the names of EXIF
     icc_profile: bytes = b""  # of the colours
+    time_increment: float | None = None  # seconds from one time to the next
+    value_name: str = ""  # what the values are, with their unit: "depth (µm)"
+    has_means: bool = True  # False for labels and plane numbers: the mean of two is another thing
     origin: tuple[float, float] = (0.0, 0.0)  # y and x of the first pixel, in `unit`
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype).newbyteorder("="))
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names along C; without them, what the values are."""
+        return self.channels if any(self.channels) else (self.value_name,)
 
     @property
     def is_colour(self) -> bool:
@@ -60,3 +69,8 @@ class ImageMetadata:
     def plane_distance(self) -> float:
         """Mean distance of neighbouring planes of the first stack in `unit`."""
         return abs(float(np.diff(self.first_positions).mean()))
+
+
+def image_name(path: Path) -> str:
+    """Return the name of an image: that of its file without suffixes."""
+    return path.name.removesuffix(path.suffix).removesuffix(".ome")

@@ -18,6 +18,8 @@ from napari_dff.registration import PlaneReport
 MAP_DTYPES = {"depth": "float32", "index": "uint16", "uncertainty": "float32"}
 ALL_IN_FOCUS = "all_in_focus"
 IMAGE_NAMES = (*MAP_DTYPES, ALL_IN_FOCUS)
+IMAGE_SUFFIXES = (".ome.tif", ".ome.zarr", ".tif")  # the last one of versions before 0.1
+PATH_KEYS = ("path", "depth_from")  # of the input in a provenance
 PROVENANCE_FILE = "provenance.json"
 ZARR_RECORD_KEY = "napari-dff"  # attribute of an image that holds its record
 MAX_JSON_BYTES = 100_000_000
@@ -39,6 +41,7 @@ def describe_planes(acquisition: Acquisition) -> dict[str, Any]:
         "dtype": str(np.dtype(acquisition.data.dtype)),
         "channels": list(acquisition.channels),
         **({"exif": dict(acquisition.exif)} if acquisition.exif else {}),
+        **({"time_increment": increment} if (increment := acquisition.time_increment) else {}),
     }
 
 
@@ -60,6 +63,11 @@ def make_provenance(
         **({"digest": digest} if digest else {}),
     }
     return dict(json.loads(json.dumps(content, default=to_json_value)))
+
+
+def without_folders(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the input of a provenance with names instead of paths."""
+    return {key: Path(v).name if key in PATH_KEYS else v for key, v in inputs.items()}
 
 
 def quality_record(qualities: Sequence[ImageQuality | None]) -> dict[str, Any]:

@@ -52,6 +52,8 @@ class Acquisition:
         What the camera wrote into the first plane, by the names of EXIF: "Model", "FNumber".
     icc_profile : bytes
         Colour profile of the planes; empty if there is none.
+    time_increment : float, optional
+        Seconds from one time to the next; None if it is unknown.
 
     Raises
     ------
@@ -71,6 +73,7 @@ class Acquisition:
     has_pixel_size: bool = True
     exif: Mapping[str, Any] = field(default_factory=dict)
     icc_profile: bytes = b""
+    time_increment: float | None = None
 
     def __post_init__(self) -> None:
         leading = len(self.axes)

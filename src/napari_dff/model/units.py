@@ -27,6 +27,24 @@ OTHER_UNITS_MM = {  # of OME and ImageJ, which napari-dff converts to millimeter
     "pt": 25.4 / 72,
     "fm": 1e-12,
 }
+SECONDS = {  # of units of time in OME, ImageJ and OME-Zarr
+    "ns": 1e-9,
+    "nanosecond": 1e-9,
+    "µs": 1e-6,
+    "microsecond": 1e-6,
+    "ms": 1e-3,
+    "msec": 1e-3,
+    "millisecond": 1e-3,
+    "s": 1.0,
+    "sec": 1.0,
+    "second": 1.0,
+    "min": 60.0,
+    "minute": 60.0,
+    "h": 3600.0,
+    "hour": 3600.0,
+    "d": 86400.0,
+    "day": 86400.0,
+}
 NAMES = {symbol: name for symbol, (name, _) in UNITS.items()}
 NAMES |= dict.fromkeys(MICROMETER, "micrometer")
 

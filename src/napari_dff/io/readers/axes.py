@@ -136,6 +136,7 @@ def _positions(source: Source, axes: str | None) -> list[Acquisition]:
     fields["channels"] = source.channels if len(source.channels) == channels else ("",) * channels
     fields["name"] = source.name if count == 1 else ""
     fields |= {"exif": source.exif, "icc_profile": source.icc_profile}
+    fields["time_increment"] = source.calibration.time_increment if times > 1 else None
     try:
         return [Acquisition(each, **fields) for each in data]
     except ValueError as error:

@@ -44,4 +44,7 @@ def _source(path: Path, image: Any, scene: str) -> Source:
     sizes = image.physical_pixel_sizes
     lengths = (Length(size or None, "µm") for size in (sizes.Z, sizes.Y, sizes.X))
     names = tuple(map(str, image.channel_names or ()))
-    return Source(data, tuple(axes), path.name, scene, names, make_calibration(*lengths))
+    interval = getattr(image, "time_interval", None)
+    seconds = getattr(interval, "total_seconds", lambda: None)()
+    calibration = make_calibration(*lengths).with_time_increment(seconds, "s")
+    return Source(data, tuple(axes), path.name, scene, names, calibration)

@@ -1,11 +1,19 @@
 """Focus positions and pixel size from the metadata of a file."""
 
+import dataclasses
+import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from napari_dff.model.units import conversion_factor, metric_unit, normalize_unit, unit_symbol
+from napari_dff.model.units import (
+    SECONDS,
+    conversion_factor,
+    metric_unit,
+    normalize_unit,
+    unit_symbol,
+)
 
 MAX_STEP_RATIO = 1.5  # of the positions of planes and their distance; beyond, one is wrong
 UNCALIBRATED_UNITS = ("None", "", "pixel", "pixels", "reference frame")  # as written in files
@@ -71,9 +79,10 @@ class Calibration:
     focus_positions: np.ndarray | None = None  # (T, Z), NaN where the file has none
     warning: str = ""  # on a length in the file that is invalid and not used
     has_pixel_size: bool = True  # False if only the positions have a unit of length
+    time_increment: float | None = None  # seconds from one time to the next
 
     def acquisition_fields(self, times: int, planes: int) -> dict[str, Any]:
-        """Return the fields `positions` (T, Z), `pixel_size` and `unit` of an Acquisition.
+        """Return positions (T, Z), pixel size and unit, fields of an Acquisition.
 
         Focus positions are used if complete and strictly monotonic at every time, else the step.
         Without either, the pixel size is not used: depth and width would have two units.
@@ -95,6 +104,16 @@ class Calibration:
             return {"positions": self.start + self.step * indices, **calibrated}
         size = self.pixel_size if self.unit == "pixel" else (1.0, 1.0)
         return {"positions": indices, "pixel_size": size, "unit": "pixel"}
+
+    def with_time_increment(self, size: Any, unit: object) -> Self:
+        """Return a copy with the time from one time to the next; without it if it is invalid."""
+        factor = SECONDS.get(str(unit).strip())
+        try:
+            seconds = float(size) * (factor or math.nan)
+        except (TypeError, ValueError):
+            return self
+        is_valid = math.isfinite(seconds) and seconds > 0
+        return dataclasses.replace(self, time_increment=seconds if is_valid else None)
 
 
 UNCALIBRATED = Calibration()

@@ -21,13 +21,14 @@ from napari_dff.io.readers.photos import (
     read_header,
     read_pixels,
 )
-from napari_dff.io.records import IMAGE_NAMES, PROVENANCE_FILE
+from napari_dff.io.records import IMAGE_NAMES, IMAGE_SUFFIXES, PROVENANCE_FILE
 from napari_dff.runtime.progress import no_progress
 from napari_dff.runtime.threads import run_parallel
 
 # Of the same frame in several formats, the first is used.
 FRAME_SUFFIXES = (".tif", ".tiff", ".png", *sorted(PILLOW_SUFFIXES - {".png"}))
-RESULT_FRAMES = {f"{name}.tif" for name in IMAGE_NAMES} | {"preview.png"}
+RESULT_FRAMES = {name + suffix for name in IMAGE_NAMES for suffix in IMAGE_SUFFIXES}
+RESULT_FRAMES |= {"preview.png"}
 
 
 def frames_in(folder: Path) -> list[Path]:

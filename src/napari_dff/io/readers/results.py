@@ -11,8 +11,8 @@ import numpy as np
 from napari_dff.io.readers.axes import StackError, as_dask_array, reason
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES
 from napari_dff.io.readers.tiff_opening import map_series, open_tiff
-from napari_dff.io.readers.zarr_store import check_unpickled
-from napari_dff.io.records import PROVENANCE_FILE, ZARR_RECORD_KEY, read_json
+from napari_dff.io.readers.zarr_store import check_unpickled, ome_attributes
+from napari_dff.io.records import IMAGE_SUFFIXES, PROVENANCE_FILE, ZARR_RECORD_KEY, read_json
 from napari_dff.io.staging import has_interrupted_moves
 from napari_dff.model.acquisition import Acquisition, Index
 from napari_dff.model.depth_map import DepthMap
@@ -66,8 +66,8 @@ def read_sentences(folder: Path) -> dict[str, str]:
 
 
 def find_image(folder: Path, name: str) -> Path | None:
-    """Return the file of an image of a result, in either format; None if there is none."""
-    files = (folder / f"{name}{suffix}" for suffix in (".tif", ".ome.zarr"))
+    """Return the file of an image of a result, in any format; None if there is none."""
+    files = (folder / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES)
     return next((file for file in files if file.exists()), None)
 
 
@@ -108,7 +108,7 @@ def read_image(path: Path, max_loaded_bytes: float = 0) -> Any:
         values = as_dask_array(array, array.chunks, axes, path.name)
     else:
         values = np.asarray(array)
-    attributes: Any = dict(zarr.open_group(path, mode="r").attrs)
+    attributes: Any = ome_attributes(zarr.open_group(path, mode="r"))
     channels = attributes.get("omero", {}).get("channels", [])
     labels = [str(channel.get("label")).rpartition(" ")[2] for channel in channels[:3]]
     if labels != ["red", "green", "blue"]:

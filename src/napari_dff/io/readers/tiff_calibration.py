@@ -45,7 +45,8 @@ def describe_ome(image: ElementTree.Element) -> TiffDescription:
     z, y, x = (Length(pixels.get(n) or None, pixels.get(f"{n}Unit", "µm")) for n in names)
     channels = tuple(each.get("Name", "") for each in pixels.findall("{*}Channel"))
     calibration = make_calibration(z, y, x, focus_positions=_focus_positions(pixels))
-    return TiffDescription(calibration, channels)
+    interval = pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s")
+    return TiffDescription(calibration.with_time_increment(*interval), channels)
 
 
 def _focus_positions(pixels: ElementTree.Element) -> tuple[np.ndarray, str] | None:
@@ -73,7 +74,9 @@ def _describe_imagej(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) ->
     default = 1.0 if is_stack and not is_of_tiff else None
     spacing = metadata.get("spacing", default)
     z = Length(spacing, metadata.get("zunit", unit) or sizes[1].unit)
-    return TiffDescription(make_calibration(z, *sizes), _imagej_labels(metadata))
+    interval = metadata.get("finterval"), metadata.get("tunit", "s")
+    calibration = make_calibration(z, *sizes).with_time_increment(*interval)
+    return TiffDescription(calibration, _imagej_labels(metadata))
 
 
 def _resolution(page: tifffile.TiffPage, axis: str, unit: object) -> Length:

@@ -1,5 +1,6 @@
 """OME-Zarr 0.4 and 0.5 (images, bioformats2raw, plates), and bare Zarr arrays."""
 
+import base64
 import importlib
 import math
 import os
@@ -45,7 +46,7 @@ def zarr_sources(path: Path) -> list[Source]:
 
 def _images(path: Path, group: Any) -> Iterator[tuple[str, Any]]:
     """Yield name and group of every image."""
-    attributes = _attributes(group)
+    attributes = ome_attributes(group)
     if "plate" in attributes:
         for well in _validate(path, group, "hcs").plate.wells:
             if well.path in group:  # wells may be missing
@@ -57,7 +58,7 @@ def _images(path: Path, group: Any) -> Iterator[tuple[str, Any]]:
     elif "multiscales" in attributes:
         yield "", group
     elif BIOFORMATS2RAW_KEY in attributes:
-        series = _attributes(group["OME"]).get("series") if "OME" in group else None
+        series = ome_attributes(group["OME"]).get("series") if "OME" in group else None
         numbers = [str(i) for i in range(len(list(group.group_keys())))]
         for name in series or [number for number in numbers if number in group]:
             yield "", _child(path, group, name)
@@ -78,12 +79,20 @@ def _source(path: Path, name: str, group: Any) -> Source:
         raise StackError(f"{path.name} isn't valid OME-Zarr: {problem}")
     warnings = _chunk_warnings(path, array)
     axes = tuple(_axis_letter(axis.name, axis.type) for axis in image.axes)
-    omero = _attributes(group).get("omero")
+    omero = ome_attributes(group).get("omero")
     channels = omero.get("channels", []) if isinstance(omero, dict) else []
     labels = tuple(str(channel.get("label", "")) for channel in channels)
     name = name or str(image.name or "")
     pixels, calibration = _lazy_pixels(path, array, axes), _calibrate(image, axes, group)
-    return Source(pixels, axes, path.name, name, labels, calibration, warnings)
+    profile = _record(group).get("icc_profile", "")
+    details: dict[str, Any] = {"warnings": warnings, "icc_profile": base64.b64decode(profile)}
+    return Source(pixels, axes, path.name, name, labels, calibration, **details)
+
+
+def _record(group: Any) -> dict[str, Any]:
+    """Return what this program has written beside the OME metadata."""
+    record = group.attrs.get(ZARR_RECORD_KEY)
+    return record if isinstance(record, dict) else {}
 
 
 def _lazy_pixels(path: Path, array: Any, axes: tuple[str, ...]) -> Any:
@@ -136,15 +145,15 @@ def _calibrate(image: Any, axes: tuple[str, ...], group: Any) -> Calibration:
     lengths = dict(zip(axes, sizes, strict=True))
     z, y, x = (lengths.get(axis, Length()) for axis in "ZYX")
     start = dict(zip(axes, shift, strict=True)).get("Z", 0.0)
-    record = group.attrs.get(ZARR_RECORD_KEY)  # of napari-dff: all focus positions
-    positions = record.get("positions") if isinstance(record, dict) else None
-    if "X" not in lengths or not positions or np.ndim(positions) != 1:
-        return make_calibration(z, y, x, start=start)
-    focus_positions = np.array([positions], float), x.unit
-    return make_calibration(z, y, x, start=start, focus_positions=focus_positions)
+    positions, focus_positions = _record(group).get("positions"), None
+    if "X" in lengths and positions and np.ndim(positions) == 1:
+        focus_positions = np.array([positions], float), x.unit
+    calibration = make_calibration(z, y, x, start=start, focus_positions=focus_positions)
+    return calibration.with_time_increment(*lengths.get("T", Length()))
 
 
-def _attributes(group: Any) -> dict[str, Any]:
+def ome_attributes(group: Any) -> dict[str, Any]:
+    """Return the OME metadata of a group, of version 0.4 or 0.5."""
     attributes = dict(group.attrs)
     return dict(attributes.get("ome", attributes))  # "ome": version 0.5
 
@@ -163,7 +172,7 @@ def _validate(path: Path, group: Any, kind: str) -> Any:
 
     version = "v05" if "ome" in group.attrs else "v04"
     models = importlib.import_module(f"ome_zarr_models.{version}.{kind}")
-    attributes = _attributes(group)
+    attributes = ome_attributes(group)
     attributes.pop("omero", None)
     try:
         return getattr(models, OME_ZARR_MODELS[kind]).model_validate(attributes)

@@ -1,9 +1,10 @@
 """Write images and focal stacks, each complete or not at all."""
 
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tifffile
@@ -15,6 +16,14 @@ from napari_dff.io.writers.tiff import OmeTiffWriter, imwrite_settings
 from napari_dff.io.writers.zarr_store import OmeZarrWriter
 from napari_dff.model.stack import FocalStack
 from napari_dff.runtime.windows import full_window
+
+FileFormat = Literal["ome-tiff", "ome-zarr", "ome-zarr-0.4"]
+ImageWriter = OmeTiffWriter | OmeZarrWriter
+FORMATS: dict[str, tuple[str, Callable[[Path, ImageMetadata], ImageWriter]]] = {
+    "ome-tiff": (".ome.tif", OmeTiffWriter),
+    "ome-zarr": (".ome.zarr", OmeZarrWriter),
+    "ome-zarr-0.4": (".ome.zarr", functools.partial(OmeZarrWriter, version="0.4")),
+}
 
 
 def write_stack(
@@ -79,12 +88,12 @@ def write_array(
         raise ValueError(f"settings must be none for OME-Zarr, got {', '.join(settings)}")
     with write_file(path) as new:
         if settings:
-            tifffile.imwrite(new, np.asarray(data), **imwrite_settings(metadata), **settings)
+            tifffile.imwrite(new, np.asarray(data), **imwrite_settings(path, metadata), **settings)
             return
         check_space(path.parent, metadata.nbytes)
         file = (OmeZarrWriter if is_zarr else OmeTiffWriter)(new, metadata)
         for index in np.ndindex(metadata.leading_shape):
             plane = np.asarray(data[index]).astype(metadata.dtype, copy=False)
             file.write(plane, full_window(metadata.plane_shape), index)
-        if display_range is not None:
-            file.set_display_ranges([display_range] * metadata.shape[metadata.axes.index("C")])
+        count = metadata.shape[metadata.axes.index("C")] if display_range is not None else 0
+        file.finish([display_range] * count if display_range is not None else ())

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
@@ -19,25 +19,21 @@ from napari_dff.io.atomic import write_folder
 from napari_dff.io.file_checks import check_own, check_space, write_record
 from napari_dff.io.image_metadata import ImageMetadata
 from napari_dff.io.readers.results import read_provenance
+from napari_dff.io.writers.images import FORMATS, FileFormat, ImageWriter
 from napari_dff.io.writers.preview import DISPLAY_PERCENTILES, draw_preview
 from napari_dff.io.writers.thumbnail import Thumbnail
-from napari_dff.io.writers.tiff import OmeTiffWriter
-from napari_dff.io.writers.zarr_store import OmeZarrWriter
 from napari_dff.model import checks
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.result import ImageQuality, Reconstruction
+from napari_dff.model.units import depth_unit_symbol
 from napari_dff.registration import PlaneReport
 from napari_dff.runtime.windows import Window, full_window
 
-FileFormat = Literal["ome-tiff", "ome-zarr"]
-FORMATS: dict[str, tuple[str, type[OmeTiffWriter] | type[OmeZarrWriter]]] = {
-    "ome-tiff": (".tif", OmeTiffWriter),
-    "ome-zarr": (".ome.zarr", OmeZarrWriter),
-}
-RESULT_NAMES = {name + suffix for name in records.IMAGE_NAMES for suffix, _ in FORMATS.values()}
+RESULT_NAMES = {name + end for name in records.IMAGE_NAMES for end in records.IMAGE_SUFFIXES}
 RESULT_NAMES |= {"recipe.json", "transforms.json", "preview.png", records.PROVENANCE_FILE}
+MAP_NAMES = {"depth": "depth", "index": "plane index", "uncertainty": "uncertainty"}
 
 
 def save_reconstruction(
@@ -57,12 +53,13 @@ def save_reconstruction(
     ----------
     result : Reconstruction
     folder : path
-        Created if missing. Gets ``depth.tif`` (float32, in the unit of the stack), ``index.tif``
-        (uint16), ``uncertainty.tif`` (float32), ``all_in_focus.tif`` (dtype of the planes),
-        ``recipe.json``, ``provenance.json``, ``transforms.json`` (for `read_transforms`) and
-        ``preview.png``.
-    file_format : {"ome-tiff", "ome-zarr"}
-        File format of the images; those of OME-Zarr end in ``.ome.zarr``.
+        Created if missing. Gets ``depth.ome.tif`` (float32, in the unit of the stack),
+        ``index.ome.tif`` (uint16), ``uncertainty.ome.tif`` (float32), ``all_in_focus.ome.tif``
+        (dtype of the planes), ``recipe.json``, ``provenance.json``, ``transforms.json`` (for
+        `read_transforms`) and ``preview.png``.
+    file_format : {"ome-tiff", "ome-zarr", "ome-zarr-0.4"}
+        File format of the images. Those of OME-Zarr, version 0.5 unless 0.4 is chosen, end in
+        ``.ome.zarr``.
     overwrite : bool
         Replace files of these names that no run has written, or that were changed since, too. A
         result whose files ``provenance.json`` lists is always replaced.
@@ -154,7 +151,7 @@ class ResultFiles:
             with self._exit_stack:
                 self._finish()
 
-    def _open_images(self) -> dict[str, OmeTiffWriter | OmeZarrWriter]:
+    def _open_images(self) -> dict[str, ImageWriter]:
         suffix, open_writer = FORMATS[self._format]
         return {
             name: open_writer(self._staging / (name + suffix), self._image_metadata(name))
@@ -239,7 +236,11 @@ class ResultFiles:
         details: dict[str, Any] = {"channels": channels, "record": self._provenance}
         details["origin"] = self._origin
         details["has_pixel_size"] = acquisition.has_pixel_size
-        if not is_map:
+        details["time_increment"] = acquisition.time_increment
+        if is_map:
+            unit = f" ({depth_unit_symbol(acquisition.unit)})" if name != "index" else ""
+            details |= {"value_name": MAP_NAMES[name] + unit, "has_means": name != "index"}
+        else:
             details |= {"exif": acquisition.exif, "icc_profile": acquisition.icc_profile}
         axes, shape = "".join(sizes), tuple(sizes.values())
         return ImageMetadata(axes, shape, dtype, *calibration, **details)
@@ -281,7 +282,8 @@ class ResultFiles:
         records.write_json(staging / "transforms.json", transforms)
         limits = (np.percentile(image, DISPLAY_PERCENTILES) for image in thumbnail.images)
         ranges = [(float(low), float(max(high, low + 1e-6))) for low, high in limits]
-        self._files[records.ALL_IN_FOCUS].set_display_ranges(ranges)
+        for name, file in self._files.items():
+            file.finish(ranges if name == records.ALL_IN_FOCUS else ())
         image = thumbnail.images[acquisition.focus_channel]
         positions, unit = acquisition.positions[0], acquisition.unit
         preview = draw_preview(image, thumbnail.depth_map, positions, unit)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from napari_dff.io.image_metadata import ImageMetadata
-from napari_dff.model.units import unit_symbol
+from napari_dff.io.image_metadata import ImageMetadata, image_name
+from napari_dff.model.units import conversion_factor, unit_symbol
 from napari_dff.runtime.windows import Window
 
 CAMERA_TAGS = {  # of TIFF 6.0 and TIFF/EP
@@ -37,7 +37,7 @@ class OmeTiffWriter:
 
     def __init__(self, path: Path, metadata: ImageMetadata) -> None:
         self._path, self._metadata = path, metadata
-        settings = imwrite_settings(metadata)
+        settings = imwrite_settings(path, metadata)
         settings |= {"shape": metadata.shape, "dtype": metadata.dtype, "returnoffset": True}
         offset_and_size: Any = tifffile.imwrite(path, **settings)
         self._offset: int = offset_and_size[0]
@@ -60,8 +60,8 @@ class OmeTiffWriter:
         plane = np.memmap(self._path, dtype, "r", self._plane_offset(index), shape)
         return np.array(plane[window.slices])
 
-    def set_display_ranges(self, ranges: list[tuple[float, float]]) -> None:
-        """Do nothing: OME-TIFF does not store display ranges."""
+    def finish(self, ranges: Sequence[tuple[float, float]] = ()) -> None:
+        """Do nothing: OME-TIFF stores no display ranges, and the image is complete."""
 
     def _plane_offset(self, index: tuple[int, ...]) -> int:
         """Return the first byte of a plane in the file."""
@@ -70,23 +70,25 @@ class OmeTiffWriter:
         return self._offset + number * self._metadata.nbytes // math.prod(leading_shape)
 
 
-def imwrite_settings(metadata: ImageMetadata) -> dict[str, Any]:
+def imwrite_settings(path: Path, metadata: ImageMetadata) -> dict[str, Any]:
     """Return the arguments of `tifffile.imwrite` for an OME-TIFF."""
     if metadata.dtype.name not in OME_DTYPES:
         dtype = metadata.dtype
         raise ValueError(f"OME-TIFF can't hold {dtype}: write OME-Zarr, or planes of float32")
-    ome: dict[str, Any] = {"axes": metadata.axes}
+    ome: dict[str, Any] = {"axes": metadata.axes, "Name": image_name(path)}
     if metadata.record is not None:
         ome["Description"] = json.dumps(metadata.record)
-    if any(metadata.channels):
-        ome["Channel"] = {"Name": list(metadata.channels)}
+    if any(metadata.channel_names):
+        ome["Channel"] = {"Name": list(metadata.channel_names)}
+    if metadata.time_increment:
+        ome |= {"TimeIncrement": metadata.time_increment, "TimeIncrementUnit": "s"}
     photometric = "rgb" if metadata.is_colour else "minisblack"
     settings: dict[str, Any] = {"ome": True, "photometric": photometric}
     if metadata.icc_profile:
         settings["iccprofile"] = metadata.icc_profile
     if metadata.exif:
         settings["extratags"] = _camera_tags(metadata.exif)
-    return settings | {"metadata": ome | _physical_sizes(metadata)}
+    return settings | _resolution(metadata) | {"metadata": ome | _physical_sizes(metadata)}
 
 
 def _camera_tags(exif: Mapping[str, Any]) -> list[tuple[int, int, int, Any, bool]]:
@@ -102,6 +104,15 @@ def _camera_tags(exif: Mapping[str, Any]) -> list[tuple[int, int, int, Any, bool
             fraction = Fraction(value).limit_denominator(1_000_000)
             tags.append((code, 5, 1, (fraction.numerator, fraction.denominator), True))
     return tags
+
+
+def _resolution(metadata: ImageMetadata) -> dict[str, Any]:
+    """Return pixels per centimeter, which ImageJ and others read instead of OME's sizes."""
+    if metadata.unit == "pixel" or not metadata.has_pixel_size:
+        return {}
+    factor = conversion_factor(metadata.unit, "centimeter")
+    height, width = (1 / (size * factor) for size in metadata.pixel_size)
+    return {"resolution": (width, height), "resolutionunit": "CENTIMETER"}
 
 
 def _physical_sizes(metadata: ImageMetadata) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Focal stacks and results, read or computed, as the tuples that napari makes layers of."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -30,6 +31,7 @@ RESULT_IMAGES = {  # role of each image in the folder of a result, from the lowe
 }
 RUN_STEP = "Depth from focus"  # the form that does what the command line does
 MAX_LOADED_BYTES = 500e6  # smaller arrays are loaded, so that the sliders do not wait
+FILE_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}$")
 SAMPLE_PX = 1 << 20  # enough for percentiles
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -200,8 +202,7 @@ def stack_layer(
 
 def stack_title(path: str, position: str = "") -> str:
     """Return the name of a stack: that of its file without endings, and that of its position."""
-    file = Path(path)
-    stem = file.name if file.is_dir() else file.stem
+    stem = Path(path).name if Path(path).is_dir() else FILE_SUFFIX.sub("", Path(path).name)
     return f"{stem.removesuffix('.zarr').removesuffix('.ome')} {position}".strip()
 
 

@@ -11,6 +11,7 @@ from napari.layers import Layer
 from napari.utils.notifications import show_info
 
 from napari_dff.io import ResultFiles, folder_names
+from napari_dff.io.records import without_folders
 from napari_dff.model.acquisition import AXIS_WORDS, Acquisition, channel_axis
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
@@ -95,6 +96,7 @@ def _write_result(
         layers.unit_of(depth),
         layers.channel_names(depth, channels),
         focus_channel=metadata.get("focus_channel") or 0,
+        time_increment=metadata.get("input", {}).get("time_increment"),
     )
     files = ResultFiles(folder, acquisition, _recipe(metadata), _inputs(depth, picture))
     results.enter_context(files)
@@ -158,4 +160,4 @@ def _inputs(depth: Layer, picture: Layer) -> dict[str, Any]:
         layer["retouched"] = strokes
     computed = ("axes", "shape", "dtype", "channels")
     source = {k: v for k, v in metadata.get("input", {}).items() if k not in computed}
-    return {**source, "layer": layer}
+    return {**without_folders(source), "layer": layer}

@@ -12,7 +12,7 @@ from napari.layers import Image, Labels, Layer
 
 import napari_dff
 from napari_dff.io.image_metadata import ImageMetadata
-from napari_dff.io.records import to_json_value
+from napari_dff.io.records import to_json_value, without_folders
 from napari_dff.io.writers.images import write_array
 from napari_dff.model.units import EXPONENTS
 from napari_dff.runtime.lazy import as_indexable
@@ -65,6 +65,8 @@ def write_layer(kind: str, path: str, data: Any, meta: dict[str, Any]) -> list[s
         positions,
         channels=layers.channel_names(layer, channels),
         record=_layer_record(layer, axes),
+        time_increment=layers.plugin_metadata(layer).get("input", {}).get("time_increment"),
+        has_means=kind == "image",
     )
     limits: tuple[float, float] | None = None
     if channels and kind == "image" and not rgb:
@@ -143,6 +145,8 @@ def _layer_record(layer: Image | Labels, axes: _FileAxes) -> dict[str, Any]:
         "visible": True,
         "ours": {key: value for key, value in metadata.items() if key in SAVED_METADATA},
     }
+    if "input" in metadata:
+        record["ours"]["input"] = without_folders(metadata["input"])
     if isinstance(layer, Image):
         record["rgb"] = bool(layer.rgb)
         if not layer.rgb:
