@@ -76,7 +76,9 @@ def test_results_cover_the_common_area_and_tell_where_it_lies(file_format, drift
         assert (ome["Plane"]["PositionY"], ome["Plane"]["PositionX"]) == (top / 2, left / 4)
     else:
         group = pytest.importorskip("zarr").open_group(tmp_path / "depth.ome.zarr", mode="r")
-        transforms = group.attrs["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+        transforms = group.attrs["ome"]["multiscales"][0]["datasets"][0][
+            "coordinateTransformations"
+        ]
         assert transforms[1] == {"type": "translation", "translation": [top / 2, left / 4]}
 
 

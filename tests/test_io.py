@@ -134,9 +134,7 @@ def test_a_second_result_replaces_the_first_and_leaves_other_files(tmp_path, res
     save_reconstruction(result, out)
     (out / "depth.ome.tif").write_bytes(b"old")
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(
-        FileExistsError, match=r"holds depth\.ome\.tif, which no run"
-    ):
+    with pytest.raises(FileExistsError, match=r"holds depth\.ome\.tif, which no run"):
         save_reconstruction(result, out)
     assert (out / "depth.ome.tif").read_bytes() == b"old"
     save_reconstruction(result, out, overwrite=True)

@@ -456,9 +456,7 @@ def test_what_does_not_fit_the_acquisition_is_told(tmp_path):
                 files.write_window(*wrong[:3], time=wrong[3] if len(wrong) > 3 else 0)
         files.write_window(window, found, [pictures[0].astype(">u2")])
     np.testing.assert_array_equal(read(tmp_path / "out", "all_in_focus", "ome-tiff"), pictures[0])
-    with pytest.raises(
-        ValueError, match="file_format must be one of ome-tiff, ome-zarr"
-    ):
+    with pytest.raises(ValueError, match="file_format must be one of ome-tiff, ome-zarr"):
         ResultFiles(tmp_path / "out", acquisition, Recipe(), file_format="n5")
 
 

@@ -249,12 +249,19 @@ def test_a_result_file_that_was_changed_belongs_to_the_user(stack, tmp_path, cap
     assert content(out) == before
 
 
+def test_results_hold_no_path_of_the_machine_unless_asked(stack, tmp_path):
+    for name, options in (("out", []), ("asked", ["--record-paths"])):
+        assert run(stack, tmp_path / name, *options) == 0
+        paths = [p for p in (tmp_path / name).iterdir() if str(tmp_path).encode() in p.read_bytes()]
+        assert bool(paths) == bool(options)
+
+
 def test_an_earlier_result_that_is_replaced_is_named(stack, tmp_path, capsys):
     arguments = ["run", str(stack), "--out", str(tmp_path / "out"), *FAST_OPTIONS[:-1]]
     assert main(arguments) == 0
     assert "replaces" not in capsys.readouterr().err
     assert main([*arguments, "--file_format", "ome-zarr"]) == 0
-    assert f"out: replaces the result of {stack}\n" in capsys.readouterr().err
+    assert f"out: replaces the result of {stack.name}\n" in capsys.readouterr().err
     assert not (tmp_path / "out" / "depth.ome.tif").exists()
     arguments = [
         "batch",
@@ -267,7 +274,7 @@ def test_an_earlier_result_that_is_replaced_is_named(stack, tmp_path, capsys):
     ]
     assert main(arguments) == 0
     assert main([*arguments, "--window", "11"]) == 0
-    assert f"replaced the result of {stack}" in capsys.readouterr().err
+    assert f"replaced the result of {stack.name}" in capsys.readouterr().err
     with (tmp_path / "all" / "summary.json").open() as file:
         assert [row["replaced"] for row in json.load(file)["stacks"]] == [str(stack)]
 
@@ -486,7 +493,7 @@ def test_a_result_that_refers_to_a_file_outside_its_folder_is_refused(
 ):
     out = tmp_path / "result"
     assert run(stack, out) == 0
-    write_tiff_with_reference(out / f"{name}.tif", "../secret/s.ome.tif")
+    write_tiff_with_reference(out / f"{name}.ome.tif", "../secret/s.ome.tif")
     assert run(stack, tmp_path / "other", "--depth-from", str(out)) == 2
     assert "which isn't in its folder" in error_line(capsys)
     assert not (tmp_path / "other").exists()
@@ -496,7 +503,7 @@ def test_a_result_that_refers_to_a_file_outside_its_folder_is_refused(
 def test_a_zarr_that_refers_to_an_array_outside_its_folder_is_refused(tmp_path, capsys):
     write_stack(tmp_path / "secret.ome.zarr", FocalStack(PLANES))
     write_stack(tmp_path / "a.ome.zarr", FocalStack(PLANES))
-    attributes = tmp_path / "a.ome.zarr" / ".zattrs"
+    attributes = tmp_path / "a.ome.zarr" / "zarr.json"
     text = attributes.read_text()
     new_text = text.replace('"path": "0"', '"path": "../secret.ome.zarr/0"')
     assert new_text != text

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from napari_dff.io import write_table
 from napari_dff.io.atomic import write_folder
@@ -60,15 +60,14 @@ def write_summary(
 
 def _without_folders(out: Path, outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Return outcomes whose paths begin at the common folder of all stacks, or at `out`."""
-    stacks = [os.path.dirname(outcome.stack) for outcome in outcomes]
-    folders = [folder for folder in (str(out.absolute()), os.path.commonpath(stacks)) if folder]
+    folders = [str(out.absolute())]
+    if outcomes:
+        folders.append(os.path.commonpath([os.path.dirname(each.stack) for each in outcomes]))
+    prefixes = [folder + os.sep for folder in folders if folder != os.path.dirname(folder)]
 
-    def shorten(text: str) -> str:
-        for folder in folders:
-            text = text.replace(folder.rstrip(os.sep) + os.sep, "")
-        return text
+    def shorten(value: Any) -> Any:
+        for prefix in prefixes if isinstance(value, str) else ():
+            value = value.replace(prefix, "")
+        return value
 
-    return [
-        Outcome._make(shorten(value) if isinstance(value, str) else value for value in outcome)
-        for outcome in outcomes
-    ]
+    return [Outcome._make(map(shorten, outcome)) for outcome in outcomes]
