@@ -1,3 +1,7 @@
+#!/usr/bin/env -S uv run --script
+# /// script
+# dependencies = ["nox[uv]>=2024.10"]
+# ///
 """Test sessions for all supported versions. `nox` runs those whose Python is installed."""
 
 import json
@@ -27,7 +31,7 @@ def install(session: nox.Session, *arguments: str) -> dict[str, str]:
     return {"NUMBA_CACHE_DIR": str(Path(session.create_tmp(), "kernels").resolve())}
 
 
-@nox.session(python=["3.11", "3.12", "3.13"])
+@nox.session(python=["3.11", "3.12", "3.13", "3.14"])
 @nox.parametrize("qt", list(QTS), ids=list(QTS))
 def tests(session: nox.Session, qt: str) -> None:
     """Run the suite with the newest dependencies and one Qt binding."""
@@ -44,6 +48,7 @@ def lowest(session: nox.Session) -> None:
     low = Path(session.create_tmp(), "lowest.txt")
     session.run_install(
         *("uv", "pip", "compile", "--quiet", "--resolution", "lowest-direct"),
+        *("--extra", "napari"),
         *("--python-version", "3.11", "pyproject.toml", "--output-file", str(low)),
     )
     session.run("pytest", *session.posargs, env=install(session, "-c", str(low)))
@@ -68,16 +73,16 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def licences(session: nox.Session) -> None:
-    """Check that no dependency of `pip install napari-dff` has a licence of the GPL family."""
-    session.install(".", "pip-licenses")
+    """Check that no dependency of `pip install 'napari-dff[napari]'` has a licence of the GPL family."""
+    session.install(".[napari]", "pip-licenses")
     options = ("--summary", "--from=mixed", "--partial-match")
     session.run("pip-licenses", *options, "--fail-on=GPL;General Public;Affero")
 
 
 @nox.session(python="3.11")
 def audit(session: nox.Session) -> None:
-    """Check the dependencies of `pip install napari-dff` for known vulnerabilities."""
-    session.install(".", "pip-audit")
+    """Check the dependencies of `pip install 'napari-dff[napari]'` for known vulnerabilities."""
+    session.install(".[napari]", "pip-audit")
     report = Path(session.create_tmp(), "audit.json")
     session.run(
         "pip-audit", "--format=json", f"--output={report}", success_codes=[0, 1], silent=True
@@ -88,3 +93,7 @@ def audit(session: nox.Session) -> None:
         session.error(json.dumps(vulnerable, indent=1))
     if not any("vulns" in each for each in dependencies):
         session.skip("the package index has no information on vulnerabilities")
+
+
+if __name__ == "__main__":
+    nox.main()

@@ -36,9 +36,9 @@ def alpha_expansion(
         import gco
     except ImportError as error:
         raise GraphCutMissing(
-            "refinement 'graph_cut' needs gco-wrapper, which has no ready-made package for this "
-            "Python and machine: install a C++ compiler and run 'pip install gco-wrapper', "
-            "or choose refinement 'message_passing'"
+            "refinement 'graph_cut' needs gco-wrapper, which may be used for research only: run "
+            "\"pip install 'napari-dff[gco]'\" (with a C++ compiler, except for Python 3.11 on "
+            "x86-64), or choose refinement 'message_passing'"
         ) from error
     height, width, count = unary.shape
     site = np.arange(height * width, dtype=np.int32).reshape(height, width)
