@@ -204,7 +204,7 @@ def test_planes_are_never_replaced_nor_joined_by_results(stack, tmp_path, capsys
         tifffile.imwrite(frames / f"{i}.tif", plane)
     write_stack(zarr, FocalStack(planes))
     (tmp_path / "depth").mkdir()
-    tifffile.imwrite(tmp_path / "depth" / "depth.ome.tif", planes, photometric="minisblack")
+    write_stack(tmp_path / "depth" / "depth.ome.tif", FocalStack(planes))
     before = content(tmp_path)
     monkeypatch.chdir(frames)
     for source, out in (
