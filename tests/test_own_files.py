@@ -276,7 +276,7 @@ def test_an_earlier_result_that_is_replaced_is_named(stack, tmp_path, capsys):
     assert main([*arguments, "--window", "11"]) == 0
     assert f"replaced the result of {stack.name}" in capsys.readouterr().err
     with (tmp_path / "all" / "summary.json").open() as file:
-        assert [row["replaced"] for row in json.load(file)["stacks"]] == [str(stack)]
+        assert [row["replaced"] for row in json.load(file)["stacks"]] == [stack.name]
 
 
 @pytest.mark.parametrize("name", ["summary.csv", "summary.json"])
