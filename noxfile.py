@@ -73,7 +73,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def licences(session: nox.Session) -> None:
-    """Check that the package and the extra `napari` bring nothing under a licence of the GPL family."""
+    """Check that the package with the extra `napari` brings no licence of the GPL family."""
     session.install(".[napari]", "pip-licenses")
     options = ("--summary", "--from=mixed", "--partial-match")
     session.run("pip-licenses", *options, "--fail-on=GPL;General Public;Affero")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from napari_dff import FocalStack, Reconstruction, Recipe, depth_from_focus
+from napari_dff import FocalStack, Recipe, Reconstruction, depth_from_focus
 from napari_dff.synthetic import (
     apply_motion,
     drift,

@@ -1,8 +1,8 @@
 """Files that microscopes have written, through bioio and its plugins.
 
-They are in the source package of ndevio: ``pip download --no-deps --no-binary :all: ndevio``, unpack,
-and set NAPARI_DFF_MICROSCOPE_FILES to its folder tests/resources. Expected values are those that
-czifile and nd2 print.
+They are in the source package of ndevio (``pip download --no-deps --no-binary :all: ndevio``):
+unpack it, and set NAPARI_DFF_MICROSCOPE_FILES to its folder tests/resources. Expected values are
+those that czifile and nd2 print.
 """
 
 import os
