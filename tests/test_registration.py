@@ -259,3 +259,31 @@ def test_a_round_field_of_view_in_black_is_aligned_by_what_is_inside():
     errors = np.hypot(*((transforms - expected) @ centre)[:, :2].T)
     assert errors.mean() < 0.5
     assert errors.max() < 2
+
+
+def test_planes_agree_best_like_the_dense_least_squares_of_all_pairs(rng):
+    """For translations: misfits t_a - t_b - p, with Cauchy weights."""
+    shifts, count = rng.normal(0, 3, (6, 2)), 6
+    near = [(a, b) for a in range(count) for b in range(a + 1, min(a + 4, count))]
+    measured = np.array([shifts[a] - shifts[b] + rng.normal(0, 0.1, 2) for a, b in near])
+    measured[4] += 5  # a wrong pair
+    deviations = rng.uniform(0.05, 0.2, len(near))
+    transforms = np.tile(np.eye(3), (len(near), 1, 1))
+    transforms[:, :2, 2] = measured
+    pairs = [
+        PairTransform(*ab, t, d) for ab, t, d in zip(near, transforms, deviations, strict=True)
+    ]
+    found = solve(pairs, np.tile(np.eye(3), (count, 1, 1)), 2, MOTIONS["translation"], (90, 120))
+
+    design = np.zeros((len(near), count))
+    for k, (a, b) in enumerate(near):
+        design[k, a], design[k, b] = 1, -1
+    design = np.delete(design, 2, axis=1)
+    weights = base = 1 / (deviations**2 + np.median(deviations) ** 2)
+    for _ in range(10):
+        root = np.sqrt(weights)[:, None]
+        expected = np.linalg.lstsq(root * design, root * measured, rcond=None)[0]
+        lengths = np.sqrt(((design @ expected - measured) ** 2).mean(axis=1))
+        weights = base / (1 + (lengths / (2 * np.median(lengths))) ** 2)
+    np.testing.assert_allclose(np.delete(found[:, :2, 2], 2, axis=0), expected, atol=1e-6)
+    np.testing.assert_array_equal(found[2], np.eye(3))

@@ -19,6 +19,7 @@ T = TypeVar("T")
 PLANE_GAPS = (1, 2, 3)  # distances in planes of the pairs that are compared
 MIN_BLOCK_PLANES = 4  # planes compared at a time, each with the next three; at least one a thread
 REWEIGHTING_STEPS = 10
+RIDGE = 1e-12  # of the scaled normal equations, whose diagonal is 1
 MIN_MOTION_PX = 0.1  # if no corner moves this much, no plane is resampled: it would cost more
 
 
@@ -92,7 +93,9 @@ def _compare_near_planes(
 # σ is the deviation of the pair; its median over all pairs limits the weight of one that fits
 # perfectly by chance. The second factor is a Cauchy weight (Holland & Welsch 1977,
 # doi:10.1080/03610927708827533), computed again in every pass, with the root mean square misfit R
-# of the pair and the median s of all R. The dense system has 8 rows for each pair.
+# of the pair and the median s of all R. A pair has 8 equations in the parameters of two planes,
+# which add to two rows and columns of blocks of the normal equations. These are scaled to a
+# diagonal of 1 plus `RIDGE`: planes without a connection to the reference keep parameters near 0.
 def solve(
     pairs: list[PairTransform],
     chain: np.ndarray,  # (Z, 3, 3); kept for planes in no pair of finite deviation
@@ -106,13 +109,22 @@ def solve(
     result = chain.copy()
     if not unknown:
         return result
-    design, target = _linear_system(pairs, unknown, model, corner_points(shape))
+    design, target, columns = _linear_systems(pairs, unknown, model, corner_points(shape))
+    products = np.einsum("pij,pik->pjk", design, design)
+    moments = np.einsum("pij,pi->pj", design, target)
+    size = model.parameter_count * len(unknown)
     deviations = np.array([pair.deviation for pair in pairs])
     weights = base = 1 / (deviations**2 + np.median(deviations) ** 2)
     for _ in range(REWEIGHTING_STEPS):
-        root = np.repeat(np.sqrt(weights), len(target) // len(pairs))
-        solution = np.linalg.lstsq(root[:, None] * design, root * target, rcond=None)[0]
-        misfits = (design @ solution - target).reshape(len(pairs), -1)
+        normal, right = np.zeros((size, size)), np.zeros(size)
+        np.add.at(
+            normal, (columns[:, :, None], columns[:, None]), weights[:, None, None] * products
+        )
+        np.add.at(right, columns, weights[:, None] * moments)
+        unit = 1 / np.sqrt(normal.diagonal())
+        normal *= unit[:, None] * unit
+        solution = unit * np.linalg.solve(normal + RIDGE * np.eye(size), unit * right)
+        misfits = np.einsum("pij,pj->pi", design, solution[columns]) - target
         lengths = np.sqrt((misfits**2).mean(axis=1))
         scale = max(float(np.median(lengths)), 1e-6)
         weights = base / (1 + (lengths / (2 * scale)) ** 2)
@@ -121,21 +133,28 @@ def solve(
     return result
 
 
-def _linear_system(
+def _linear_systems(
     pairs: list[PairTransform], unknown: list[int], model: MotionModel, corners: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return A, b: A p - b are the misfits, pair by pair: y of all corners, then x of all."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return A, b and indices i for each pair: A p[i] - b are its misfits.
+
+    Its equations are y of all corners, then x of all. Columns of the reference plane are 0.
+    """
     count = model.parameter_count
-    column = {plane: count * k for k, plane in enumerate(unknown)}
-    design = np.zeros((len(pairs), 2 * len(corners), count * len(unknown)))
+    first_column = {plane: count * k for k, plane in enumerate(unknown)}
+    design = np.zeros((len(pairs), 2 * len(corners), 2 * count))
     target = np.zeros((len(pairs), 2 * len(corners)))
+    columns = np.zeros((len(pairs), 2 * count), np.intp)
     for k, pair in enumerate(pairs):
         mapped = transform_points(pair.transform, corners)
-        for plane, points, sign in ((pair.moving, corners, 1.0), (pair.fixed, mapped, -1.0)):
-            if plane in column:
+        sides = (pair.moving, corners, 1.0), (pair.fixed, mapped, -1.0)
+        for side, (plane, points, sign) in enumerate(sides):
+            if plane in first_column:
                 terms, constant = model.linear_system(points)
-                design[k, :, column[plane] : column[plane] + count] += sign * terms
+                own = slice(side * count, (side + 1) * count)
+                design[k, :, own] = sign * terms
+                columns[k, own] = first_column[plane] + np.arange(count)
                 target[k] -= sign * constant
             else:  # the reference plane
                 target[k] -= sign * points.T.ravel()
-    return design.reshape(-1, count * len(unknown)), target.ravel()
+    return design, target, columns
