@@ -2,6 +2,7 @@
 
 import itertools
 
+import cv2
 import numba
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from napari_dff.curve.peak import CURVE_PEAK, LORENTZIAN_ERROR, SHOULDER
 from napari_dff.curve.search import HIGHEST_PEAK, find_peaks
 from napari_dff.focus import balance, splines
 from napari_dff.fusion import blends as fusion
+from napari_dff.fusion.bands import NEIGHBOURS, limit_to_neighbours
+from napari_dff.pipeline.image_quality import compare_plane
 from napari_dff.refinement.energy import (
     COST_SCALE,
     MAX_DATA_COST,
@@ -198,3 +201,24 @@ def test_first_compilation_is_notified_once_and_no_compilation_is_not():
     with notify_when_compiling(lambda: calls.append("second")):
         double(3)
     assert calls == ["first"]
+
+
+@pytest.mark.parametrize("shape", [(20, 33), (2, 5), (3, 2)])
+def test_values_are_limited_to_the_range_of_their_eight_neighbours(shape, rng):
+    plane = rng.random(shape).astype(np.float32)
+    low, high = cv2.erode(plane, NEIGHBOURS), cv2.dilate(plane, NEIGHBOURS)
+    np.testing.assert_array_equal(limit_to_neighbours(plane), np.clip(plane, low, high))
+
+
+@pytest.mark.parametrize("rows", [slice(1, 8), slice(0, 9)])
+def test_an_image_is_compared_with_a_plane_by_their_gradients(rows, rng):
+    image, plane = rng.random((2, 9, 14)).astype(np.float32)
+    where = rng.random(image.shape) > 0.2
+    least = np.full(image[rows].shape, np.inf, np.float32)
+    energy = np.empty(image.shape[1], np.float32)
+    compare_plane(image, plane, where, rows.start, least, energy)
+    gradients = (cv2.Sobel(image - plane, cv2.CV_32F, *axes) / 8 for axes in ((1, 0), (0, 1)))
+    expected = np.where(where, sum(each**2 for each in gradients), np.inf)
+    np.testing.assert_allclose(least, expected[rows], rtol=1e-4, atol=1e-7)
+    laplacian = cv2.Laplacian(plane, cv2.CV_32F)[rows]
+    np.testing.assert_allclose(energy, (laplacian**2).mean(axis=0), rtol=1e-5)

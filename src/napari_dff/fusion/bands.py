@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from napari_dff.imaging.images import luminance
+from napari_dff.runtime.jit import kernel
 
 LEVEL_COUNT = 4  # of bands; the mean of the planes at 1/16 of their size remains
 SHARPNESS_SIGMA_PX, SHARPNESS_WINDOW_PX = 1.1, 5  # in which band energy is averaged, at its level
@@ -71,9 +72,7 @@ def _sharpness(plane: np.ndarray, noise: list[np.ndarray]) -> list[np.ndarray]:
 
     Single pixels outside the range of their neighbours, such as hot ones, are limited to it.
     """
-    low, high = cv2.erode(plane, NEIGHBOURS), cv2.dilate(plane, NEIGHBOURS)
-    np.maximum(np.minimum(plane, high, out=high), low, out=low)
-    bands = split_bands(low)
+    bands = split_bands(limit_to_neighbours(plane))
     window, sharpness = (SHARPNESS_WINDOW_PX, SHARPNESS_WINDOW_PX), []
     for band, variance in zip(bands, noise, strict=False):
         np.multiply(band, band, out=band)
@@ -81,6 +80,29 @@ def _sharpness(plane: np.ndarray, noise: list[np.ndarray]) -> list[np.ndarray]:
         np.divide(energy, variance, out=energy)
         sharpness.append(np.clip(energy, np.float32(1), np.float32(MAX_SHARPNESS), out=energy))
     return [*sharpness, cv2.pyrDown(cv2.sqrt(sharpness[-1])) ** 2]
+
+
+@kernel
+def limit_to_neighbours(plane):  # type: ignore[no-untyped-def]
+    """Return (Y, X) float32 values, limited to the range of their eight neighbours."""
+    height, width = plane.shape
+    out = np.empty_like(plane)
+    # Lowest and highest value of the pixels above and below, and the row itself; mirrored at the
+    # ends, where the mirrored pixels are neighbours, too.
+    low, high = np.empty(width + 2, np.float32), np.empty(width + 2, np.float32)
+    row = np.empty(width + 2, np.float32)
+    for y in range(height):
+        above, below = plane[y - 1 if y > 0 else y + 1], plane[y + 1 if y < height - 1 else y - 1]
+        for x in range(width):
+            low[x + 1], high[x + 1] = min(above[x], below[x]), max(above[x], below[x])
+            row[x + 1] = plane[y, x]
+        for line in (low, high, row):
+            line[0], line[width + 1] = line[2], line[width - 1]
+        for x in range(width):
+            least = min(min(low[x], low[x + 1]), min(low[x + 2], min(row[x], row[x + 2])))
+            most = max(max(high[x], high[x + 1]), max(high[x + 2], max(row[x], row[x + 2])))
+            out[y, x] = min(max(row[x + 1], least), most)
+    return out
 
 
 def _guided(sharpness: list[np.ndarray]) -> list[np.ndarray]:
