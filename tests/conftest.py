@@ -6,7 +6,8 @@ import hypothesis
 import numpy as np
 import pytest
 
-from napari_dff import synthetic
+from napari_dff import align, synthetic
+from napari_dff.batch.tasks import run_task
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -48,6 +49,14 @@ def drifting() -> synthetic.GroundTruth:
     return synthetic.machined_part(size=192, planes=9, seed=4)
 
 
+@pytest.fixture(scope="session")
+def alignment(drifting):
+    """Default alignment of the drifting planes."""
+    result = align(drifting.stack.planes)
+    result.planes.flags.writeable = False
+    return result
+
+
 @pytest.fixture
 def real():
     """Folder of a real focal stack, by name; skips if it is not on this machine."""
@@ -58,6 +67,16 @@ def real():
         return SHARED / name
 
     return folder
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Run the tasks of a batch in this process, as starting a worker takes a second."""
+
+    def run_tasks(tasks, **_):
+        return map(run_task, tasks)
+
+    monkeypatch.setattr("napari_dff.batch.executors.run_tasks", run_tasks)
 
 
 @pytest.fixture

@@ -827,7 +827,9 @@ def test_a_scheduler_that_does_not_answer_is_reported(input_folder, monkeypatch,
     assert modification_times(".") == files_before
 
 
-def test_failed_stacks_of_a_batch_are_reported_by_name(input_folder, tmp_path, monkeypatch, capsys):
+def test_failed_stacks_of_a_batch_are_reported_by_name(
+    input_folder, tmp_path, monkeypatch, capsys, in_this_process
+):
     monkeypatch.chdir(input_folder)
     patterns = ["black.tif", "half.tif", "empty", "recipe.json"]
     arguments = ["batch", *patterns, "--out", str(tmp_path / "out"), *QUICK, "--workers", "1"]

@@ -149,8 +149,9 @@ def test_invalid_input_is_reported_in_one_sentence_with_exit_code_2(
     assert not list(tmp_path.iterdir())
 
 
-def test_transforms_of_one_run_are_used_in_another(tmp_path):
-    part = str(sample_path("machined_part"))
+def test_transforms_of_one_run_are_used_in_another(drifting, tmp_path):
+    part = str(tmp_path / "part.tif")
+    tifffile.imwrite(part, drifting.stack.planes, photometric="rgb", metadata={"axes": "ZYXS"})
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
     assert main(["run", part, "--out", one, "--refinement", "none", "--quiet"]) == 0
     transforms = ["--transforms", one + "/transforms.json"]

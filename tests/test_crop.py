@@ -53,10 +53,18 @@ def test_cropped_planes_are_a_part_of_the_whole_ones(drifting, rng):
     np.testing.assert_array_equal(part.plane_mask(window), whole.plane_mask(shift))
 
 
-@pytest.mark.parametrize("file_format", ["ome-tiff", "ome-zarr"])
-def test_results_cover_the_common_area_and_tell_where_it_lies(file_format, drifting, tmp_path):
+@pytest.fixture(scope="module")
+def cropped(drifting):
+    """A stack, and its result within the common area."""
     stack = dataclasses.replace(drifting.stack, pixel_size=(0.5, 0.25), unit="micrometer")
-    result = depth_from_focus(stack, CROP)
+    return stack, depth_from_focus(stack, CROP)
+
+
+@pytest.mark.parametrize("file_format", ["ome-tiff", "ome-zarr"])
+def test_results_cover_the_common_area_and_tell_where_it_lies(
+    file_format, drifting, cropped, tmp_path
+):
+    stack, result = cropped
     top, _, left, _ = window = result.window
     assert result.valid.all()
     assert top > 0

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_dff import FocalStack, Recipe, depth_from_focus, save_reconstruction
+from napari_dff import FocalStack, depth_from_focus, save_reconstruction
 from napari_dff.cli.program import main
 from napari_dff.io import (
     StackError,
@@ -41,6 +41,21 @@ def stack(tmp_path):
     path.parent.mkdir()
     tifffile.imwrite(path, PLANES, photometric="minisblack")
     return path
+
+
+@pytest.fixture(scope="module")
+def result():
+    """Result of the planes by the default recipe."""
+    return depth_from_focus(FocalStack(PLANES))
+
+
+@pytest.fixture(scope="module")
+def earlier_result(tmp_path_factory):
+    """Return a function that copies the folder of a run on the planes."""
+    folder = tmp_path_factory.mktemp("earlier")
+    tifffile.imwrite(folder / "stack.tif", PLANES, photometric="minisblack")
+    assert run(folder / "stack.tif", folder / "out") == 0
+    return lambda target: shutil.copytree(folder / "out", target)
 
 
 def run(stack, out, *options) -> int:
@@ -103,12 +118,14 @@ def write_fake_staging_folder(parent: Path, recorded_moves, *, inode: bool) -> P
 
 @pytest.mark.parametrize("inode", [False, True], ids=["copied", "with the number of its lock"])
 @pytest.mark.parametrize("kind", JOURNALS)
-def test_a_journal_that_no_run_has_written_is_ignored(stack, tmp_path, recwarn, kind, inode):
+def test_a_journal_that_no_run_has_written_is_ignored(
+    stack, result, earlier_result, tmp_path, recwarn, kind, inode
+):
     home = tmp_path / "home"
     (home / "photos").mkdir(parents=True)
     (home / "photos" / "1.jpg").write_text("mine")
     (home / "thesis.docx").write_text("mine")
-    assert run(stack, home / "results") == 0
+    earlier_result(home / "results")
     staging_folder = write_fake_staging_folder(home, JOURNALS[kind], inode=inode)
     before = content(home)
     assert run(stack, tmp_path / "other", "--depth-from", str(home / "results")) == 0
@@ -117,7 +134,7 @@ def test_a_journal_that_no_run_has_written_is_ignored(stack, tmp_path, recwarn, 
     assert not recwarn.list
     assert content(home) == before
     with pytest.warns(UserWarning, match=str(staging_folder)):  # and the run continues
-        save_reconstruction(depth_from_focus(FocalStack(PLANES)), home / "results")
+        save_reconstruction(result, home / "results")
     after = content(home)
     assert after.keys() == before.keys()
     assert all(after[name] == before[name] for name in before if not name.startswith("results"))
@@ -222,7 +239,7 @@ USER_FILES = ["depth.ome.tif", "preview.png", "recipe.json", "index.ome.zarr/0",
 
 
 @pytest.mark.parametrize("name", USER_FILES)
-def test_files_of_the_user_are_replaced_only_with_overwrite(stack, tmp_path, capsys, name):
+def test_files_of_the_user_are_replaced_only_with_overwrite(stack, result, tmp_path, capsys, name):
     out = tmp_path / "out"
     (out / name).parent.mkdir(parents=True)
     (out / name).write_text("{}")
@@ -230,7 +247,6 @@ def test_files_of_the_user_are_replaced_only_with_overwrite(stack, tmp_path, cap
         assert run(stack, out, *options) == 2
         assert f"{out} holds {name.split('/')[0]}, which no run of" in error_line(capsys)
         assert content(out) == {name: b"{}"}
-    result = depth_from_focus(FocalStack(PLANES), Recipe(refinement="none"))
     with pytest.raises(FileExistsError, match="overwrite=True"):
         save_reconstruction(result, out)
     assert content(out) == {name: b"{}"}
@@ -239,9 +255,10 @@ def test_files_of_the_user_are_replaced_only_with_overwrite(stack, tmp_path, cap
 
 
 @pytest.mark.parametrize("name", ["depth.ome.tif", "preview.png", "recipe.json"])
-def test_a_result_file_that_was_changed_belongs_to_the_user(stack, tmp_path, capsys, name):
-    out = tmp_path / "out"
-    assert run(stack, out) == 0
+def test_a_result_file_that_was_changed_belongs_to_the_user(
+    stack, earlier_result, tmp_path, capsys, name
+):
+    out = earlier_result(tmp_path / "out")
     (out / name).write_bytes((out / name).read_bytes() + b" ")
     before = content(out)
     assert run(stack, out) == 2
@@ -256,7 +273,7 @@ def test_results_hold_no_path_of_the_machine_unless_asked(stack, tmp_path):
         assert bool(paths) == bool(options)
 
 
-def test_an_earlier_result_that_is_replaced_is_named(stack, tmp_path, capsys):
+def test_an_earlier_result_that_is_replaced_is_named(stack, tmp_path, capsys, in_this_process):
     arguments = ["run", str(stack), "--out", str(tmp_path / "out"), *FAST_OPTIONS[:-1]]
     assert main(arguments) == 0
     assert "replaces" not in capsys.readouterr().err
@@ -280,7 +297,9 @@ def test_an_earlier_result_that_is_replaced_is_named(stack, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["summary.csv", "summary.json"])
-def test_a_summary_that_no_batch_has_written_is_kept(stack, tmp_path, capsys, name):
+def test_a_summary_that_no_batch_has_written_is_kept(
+    stack, tmp_path, capsys, in_this_process, name
+):
     out = tmp_path / "out"
     out.mkdir()
     (out / name).write_text("my own")
@@ -489,10 +508,9 @@ def test_a_frame_that_refers_to_a_file_outside_its_folder_is_refused(
 
 @pytest.mark.parametrize("name", ["depth", "index", "uncertainty"])
 def test_a_result_that_refers_to_a_file_outside_its_folder_is_refused(
-    stack, tmp_path, outside_file, capsys, name
+    stack, earlier_result, tmp_path, outside_file, capsys, name
 ):
-    out = tmp_path / "result"
-    assert run(stack, out) == 0
+    out = earlier_result(tmp_path / "result")
     write_tiff_with_reference(out / f"{name}.ome.tif", "../secret/s.ome.tif")
     assert run(stack, tmp_path / "other", "--depth-from", str(out)) == 2
     assert "which isn't in its folder" in error_line(capsys)
@@ -532,10 +550,9 @@ def make_immutable(tmp_path):
 
 @pytest.mark.parametrize("name", ["depth.ome.tif", "preview.png", ""])
 def test_an_immutable_target_is_reported_before_the_run(
-    stack, tmp_path, capsys, monkeypatch, make_immutable, name
+    stack, earlier_result, tmp_path, capsys, monkeypatch, make_immutable, name
 ):
-    out = tmp_path / "out"
-    assert run(stack, out) == 0
+    out = earlier_result(tmp_path / "out")
     before = content(out)
     make_immutable(out / name)
     monkeypatch.setattr(
@@ -548,9 +565,10 @@ def test_an_immutable_target_is_reported_before_the_run(
     assert content(out) == before
 
 
-def test_a_read_only_target_is_reported_before_the_run(stack, tmp_path, capsys, monkeypatch):
-    out = tmp_path / "out"
-    assert run(stack, out) == 0
+def test_a_read_only_target_is_reported_before_the_run(
+    stack, earlier_result, tmp_path, capsys, monkeypatch
+):
+    out = earlier_result(tmp_path / "out")
     (out / "depth.ome.tif").chmod(0o444)
     before = content(out)
     monkeypatch.setattr(
@@ -562,8 +580,10 @@ def test_a_read_only_target_is_reported_before_the_run(stack, tmp_path, capsys, 
     assert content(out) == before
 
 
-def test_a_result_that_cannot_replace_the_old_one_is_kept(stack, tmp_path, capsys, make_immutable):
-    out, result = tmp_path / "out", depth_from_focus(FocalStack(PLANES))
+def test_a_result_that_cannot_replace_the_old_one_is_kept(
+    stack, result, tmp_path, capsys, make_immutable
+):
+    out = tmp_path / "out"
     save_reconstruction(result, out)
     before = content(out)
     with pytest.raises(PermissionError, match=r"the finished result is in .*out-finished"):
@@ -633,8 +653,10 @@ def test_a_single_file_that_can_be_moved_nowhere_stays_where_it_was_written(tmp_
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signals here")
-@pytest.mark.parametrize("command", ["run", "batch"])
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [("run", "SIGTERM"), ("run", "SIGHUP"), ("run", "SIGINT"), ("batch", "SIGTERM")],
+)
 def test_signals_clean_up_as_ctrl_c_does(tmp_path, command, name):
     planes = np.random.default_rng(1).integers(0, 255, (12, 700, 700)).astype(np.uint8)
     tifffile.imwrite(tmp_path / "stack.tif", planes, photometric="minisblack")

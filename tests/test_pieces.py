@@ -22,27 +22,36 @@ PLAIN = Recipe(registration="none", refinement="none")
 def wide():
     """Rough ground with a bare disc, on which nothing is ever in focus."""
     truth = synthetic.rough_surface(size=384, planes=12, seed=5)
-    planes = truth.stack.planes.copy()
-    y, x = np.mgrid[:384, :384]
+    planes = truth.stack.planes[:, :, :256].copy()
+    y, x = np.mgrid[:384, :256]
     bare = (y - 130) ** 2 + (x - 140) ** 2 < 70**2  # across the corners of four tiles
     noise = np.random.default_rng(0).normal(20000, 60, planes.shape)
     planes[:, bare] = noise[:, bare].astype(np.uint16)
     return dataclasses.replace(truth.stack, planes=planes), bare
 
 
+def plan_of_small_tiles(planes, recipe, **_):
+    return Plan(window_grid(tuple(planes.shape[1:3]), SIDE), 0.0)
+
+
 @pytest.fixture
 def tiled(monkeypatch):
     """`depth_from_focus` in tiles of `SIDE` pixels, however much memory is free."""
 
-    def make_plan(planes, recipe, **_):
-        return Plan(window_grid(tuple(planes.shape[1:3]), SIDE), 0.0)
-
     def run(*arguments, **settings):
         with monkeypatch.context() as patch:
-            patch.setattr(pipeline, "make_plan", make_plan)
+            patch.setattr(pipeline, "make_plan", plan_of_small_tiles)
             return depth_from_focus(*arguments, **settings)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def plain_parts(wide):
+    """Result of the wide stack in tiles, without refinement."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "make_plan", plan_of_small_tiles)
+        return depth_from_focus(wide[0], PLAIN)
 
 
 def steps(depth: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
@@ -52,9 +61,9 @@ def steps(depth: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     return across[borders], np.delete(across, borders, axis=0)
 
 
-def test_without_refinement_a_tiled_run_equals_an_untiled_run(wide, tiled):
-    stack, _ = wide
-    whole, parts = depth_from_focus(stack, PLAIN), tiled(stack, PLAIN)
+def test_without_refinement_a_tiled_run_equals_an_untiled_run(wide, plain_parts):
+    stack, parts = wide[0], plain_parts
+    whole = depth_from_focus(stack, PLAIN)
     spacing = np.diff(stack.positions).mean()
     error = np.abs(parts.estimate.depth - whole.estimate.depth) / spacing
     assert np.mean(error > 1e-3) < 1e-4
@@ -99,12 +108,12 @@ def test_tiles_of_planes_that_need_alignment_equal_an_untiled_run(drifting, tile
     assert np.mean(error > 1e-3 * np.diff(drifting.stack.positions).mean()) < 1e-3
 
 
-def test_a_lazy_stack_gives_the_same_tiles_as_one_in_memory(wide, tiled):
+def test_a_lazy_stack_gives_the_same_tiles_as_one_in_memory(wide, tiled, plain_parts):
     stack, _ = wide
-    lazy = dataclasses.replace(stack, planes=da.from_array(stack.planes, chunks=(5, 100, 384)))
-    parts, again = tiled(stack, PLAIN), tiled(lazy, PLAIN)
-    np.testing.assert_array_equal(parts.estimate.depth, again.estimate.depth)
-    np.testing.assert_array_equal(parts.all_in_focus, again.all_in_focus)
+    lazy = dataclasses.replace(stack, planes=da.from_array(stack.planes, chunks=(5, 100, 200)))
+    parts = tiled(lazy, PLAIN)
+    np.testing.assert_array_equal(parts.estimate.depth, plain_parts.estimate.depth)
+    np.testing.assert_array_equal(parts.all_in_focus, plain_parts.all_in_focus)
 
 
 def test_a_blank_tile_takes_depth_from_its_neighbours_and_a_blank_stack_is_refused(wide, tiled):
@@ -123,7 +132,7 @@ def test_results_are_equal_to_the_bit_for_any_number_of_threads(wide):
     stack, _ = wide
     results = []
     try:
-        for threads in (1, 2, 3):
+        for threads in (1, 3):
             set_thread_limits(ThreadLimits(threads=threads))
             results.append(depth_from_focus(stack, Recipe(registration="none")))
     finally:

@@ -176,8 +176,14 @@ def test_only_the_source_window_is_read(rng):
     assert 64 + 50 <= min(shape) <= max(shape) <= 64 + 64
 
 
+@pytest.fixture(scope="module")
+def equalized(drifting):
+    """Planes that are aligned and equally bright."""
+    return align(drifting.stack.planes, exposure="equal").planes
+
+
 @pytest.mark.parametrize("library", ["zarr", "dask"])
-def test_lazy_arrays_give_the_same_planes_as_arrays_in_memory(library, drifting):
+def test_lazy_arrays_give_the_same_planes_as_arrays_in_memory(library, drifting, equalized):
     planes = drifting.stack.planes
     chunks = (1, 64, 80, 3)
     if library == "zarr":
@@ -186,9 +192,8 @@ def test_lazy_arrays_give_the_same_planes_as_arrays_in_memory(library, drifting)
         lazy = pytest.importorskip("dask.array").from_array(planes, chunks=chunks)
     motions, _ = estimate_transforms(lazy, Recipe())
     aligned = LazyAlignedStack(lazy, motions, estimate_gains(lazy, motions))
-    result = align(planes, exposure="equal")
-    np.testing.assert_array_equal(aligned[2:5, 30:90], result.planes[2:5, 30:90])
-    np.testing.assert_array_equal(align(lazy, exposure="equal").planes, result.planes)
+    np.testing.assert_array_equal(aligned[2:5, 30:90], equalized[2:5, 30:90])
+    np.testing.assert_array_equal(align(lazy, exposure="equal").planes, equalized)
 
 
 def test_a_plane_larger_than_memory_is_read_in_windows_only():
@@ -357,7 +362,7 @@ def test_gains_are_one_without_a_pixel_that_all_planes_have(rng):
 def test_threads_do_not_change_the_result(registration, drifting):
     results = []
     try:
-        for threads in (1, 2, 5):
+        for threads in (1, 3):
             set_thread_limits(ThreadLimits(threads=threads))
             found = align(drifting.stack.planes, registration=registration, exposure="equal")
             results.append(found.transforms.tobytes() + found.planes.tobytes())

@@ -147,17 +147,22 @@ def test_quantized_curves_are_within_three_percent_of_the_curves(surface):
 
 
 def test_the_focus_volume_is_never_in_memory_as_a_whole(rng, monkeypatch):
+    """On one thread: what others hold at the same moment depends on the load of the machine."""
     monkeypatch.setattr(windows, "MIN_WINDOW_VALUES", 1)  # a small plane stands for a large one
     monkeypatch.setattr(fuse, "MULTISCALE_WINDOW_PX", 128)  # in proportion
-    count, side = 40, 768
+    count, side = 24, 768
     planes = rng.integers(0, 4000, (count, side, side)).astype(np.uint16)
     recipe = Recipe(registration="none", refinement="none")
-    depth_from_focus(FocalStack(planes[:3, :64, :64]), recipe)
-    tracemalloc.start()
-    depth_from_focus(FocalStack(planes), recipe)
-    peak = tracemalloc.get_traced_memory()[1] / (4 * side * side)  # float32 planes
-    tracemalloc.stop()
-    assert peak < 16
+    try:
+        set_thread_limits(ThreadLimits(threads=1))
+        depth_from_focus(FocalStack(planes[:3, :64, :64]), recipe)
+        tracemalloc.start()
+        depth_from_focus(FocalStack(planes), recipe)
+        peak = tracemalloc.get_traced_memory()[1] / (4 * side * side)  # float32 planes
+    finally:
+        tracemalloc.stop()
+        set_thread_limits(ThreadLimits())
+    assert peak < 14
 
 
 def test_limits_of_threads_and_memory_hold():

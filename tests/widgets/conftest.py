@@ -8,10 +8,12 @@ import pytest
 
 pytest.importorskip("napari")
 
+from npe2 import PluginManifest
 from qtpy.QtCore import QPoint, Qt
 
 from napari_dff.widgets.app.layers import full_values, role_of
 
+TIMEOUT_MS = 300_000  # on a busy machine
 TITLES = {
     "align": "Align",
     "focus": "Focus measure",
@@ -58,16 +60,19 @@ class Person:
     def press(self, button):
         self.qtbot.mouseClick(button.native, Qt.MouseButton.LeftButton)
 
-    def run(self, widget, button=None, timeout=60_000):
-        self.press(button or widget.run)
-        self.wait(widget, timeout)
+    def wait_until(self, condition):
+        self.qtbot.waitUntil(condition, timeout=TIMEOUT_MS)
 
-    def wait(self, widget, timeout=60_000):
-        self.qtbot.waitUntil(lambda: widget._task is None, timeout=timeout)
+    def run(self, widget, button=None):
+        self.press(button or widget.run)
+        self.wait(widget)
+
+    def wait(self, widget):
+        self.wait_until(lambda: widget._task is None)
 
     def undo(self, widget):
         self.press(widget.undo)
-        self.qtbot.waitUntil(lambda: widget.status.value.startswith("undone"), timeout=60_000)
+        self.wait_until(lambda: widget.status.value.startswith("undone"))
 
     def layer(self, role):
         return next(each for each in self.viewer.layers if role_of(each) == role)
@@ -120,6 +125,15 @@ def preloaded_modules():
         importlib.import_module(module)
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def parsed_manifests():
+    """Parse the manifests of all plugins once, and not for every viewer."""
+    manifests = list(PluginManifest.discover())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PluginManifest, "discover", lambda **_: iter(manifests))
+        yield
 
 
 @pytest.fixture

@@ -254,7 +254,7 @@ def test_cancelling_adds_no_layers(person, source, monkeypatch):
     monkeypatch.setattr(pipeline, "write_tiles", write_slowly)
     person.press(widget.run)
     words = "Waiting, time 2 of 2"  # the first is done by then
-    person.qtbot.waitUntil(lambda: words in widget.status.value, timeout=30_000)
+    person.wait_until(lambda: words in widget.status.value)
     person.press(widget.cancel)
     person.wait(widget)
     assert "cancelled" in widget.status.value
@@ -270,18 +270,18 @@ def test_the_preview_and_the_inspector_follow_the_sliders(person, source, series
         shown = [each for each in person.viewer.layers if each.name.startswith("preview focus")]
         return shown[0].data.copy() if shown and "preview of" in widget.status.value else None
 
-    person.qtbot.waitUntil(lambda: previewed() is not None, timeout=20_000)
+    person.wait_until(lambda: previewed() is not None)
     for t in (1, 0):
         widget.status.value = ""
         person.viewer.dims.set_current_step(0, t)
-        person.qtbot.waitUntil(lambda: previewed() is not None, timeout=20_000)
-        person.qtbot.waitUntil(lambda: widget._preview._task is None, timeout=20_000)
+        person.wait_until(lambda: previewed() is not None)
+        person.wait_until(lambda: widget._preview._task is None)
         np.testing.assert_allclose(previewed(), focus_measure(series[t, 1]), rtol=1e-3, atol=1e-6)
     widget.preview.value = OFF
     person.viewer.dims.set_current_step(0, 1)
     person.viewer.dims.set_current_step(1, 1)
     inspector.inspect(source, (30, 40))
-    person.qtbot.waitUntil(lambda: len(inspector.curves) == 1, timeout=20_000)
+    person.wait_until(lambda: len(inspector.curves) == 1)
     person.wait(inspector)
     expected = focus_curve(stack(series[1, 1]), Recipe(), 30, 40)
     np.testing.assert_array_equal(inspector.curves[0][1].focus, expected.focus)

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 import tifffile
+from napari.components import ViewerModel
+from npe2 import PluginManager
 from PIL import Image as Picture
 
 from napari_dff import Recipe, depth_from_focus, synthetic
@@ -45,6 +47,13 @@ def many(small):
     return np.stack([[other, small], [other[:, ::-1], small[:, ::-1]]])
 
 
+@pytest.fixture
+def model():
+    """A viewer without a window: layers are opened and saved, and not drawn."""
+    PluginManager.instance().discover()
+    return ViewerModel()
+
+
 def opened(viewer, path):
     return viewer.open(str(path), plugin="napari-dff")
 
@@ -59,10 +68,10 @@ def saved(layers, path, plugin="napari-dff"):
 # Reading -----------------------------------------------------------------------------------------
 
 
-def test_a_stack_has_its_positions_scale_and_units(viewer, stack, tmp_path):
+def test_a_stack_has_its_positions_scale_and_units(model, stack, tmp_path):
     path = tmp_path / "mine.ome.tif"
     write_stack(path, stack)
-    (layer,) = opened(viewer, path)
+    (layer,) = opened(model, path)
     assert layer.name == "mine"
     assert isinstance(layer.data, np.ndarray)
     assert not isinstance(layer.data, np.memmap)
@@ -100,45 +109,45 @@ def test_times_and_channels_are_axes(viewer, many, tmp_path):
     np.testing.assert_array_equal(layer.data, many[:, 1])
 
 
-def test_imagej_colour_and_zarr(viewer, small, drifting, tmp_path):
+def test_imagej_colour_and_zarr(model, small, drifting, tmp_path):
     path = tmp_path / "imagej.tif"
     told = {"axes": "ZYX", "spacing": 2.0, "unit": "um"}
     tifffile.imwrite(path, small, imagej=True, resolution=(4.0, 2.0), metadata=told)
-    (layer,) = opened(viewer, path)
+    (layer,) = opened(model, path)
     np.testing.assert_allclose(layer.scale, (2.0, 0.5, 0.25))
     colour = FocalStack(drifting.stack.planes, None, (0.5, 0.5), "millimeter")
     write_stack(tmp_path / "colour.ome.tif", colour)
-    (layer,) = opened(viewer, tmp_path / "colour.ome.tif")
+    (layer,) = opened(model, tmp_path / "colour.ome.tif")
     assert layer.rgb
     assert layer.ndim == 3
     assert str(layer.units[0]) == "millimeter"
     even = FocalStack(small, 4 + 2.0 * np.arange(8), (0.5, 0.25), "micrometer")
     write_stack(tmp_path / "even.ome.zarr", even)
-    (layer,) = opened(viewer, tmp_path / "even.ome.zarr")
+    (layer,) = opened(model, tmp_path / "even.ome.zarr")
     assert layer.name == "even"
     np.testing.assert_array_equal(layer.data, small)
     np.testing.assert_allclose(layer.scale, (2.0, 0.5, 0.25))
     np.testing.assert_allclose(layer.translate, (4.0, 0, 0))
 
 
-def test_a_folder_of_frames_and_what_is_large_stays_lazy(viewer, small, tmp_path, monkeypatch):
+def test_a_folder_of_frames_and_what_is_large_stays_lazy(model, small, tmp_path, monkeypatch):
     folder = tmp_path / "frames"
     folder.mkdir()
     for i, plane in enumerate(small):
         Picture.fromarray((plane >> 8).astype(np.uint8)).save(folder / f"frame{i}.png")
-    (layer,) = opened(viewer, folder)
+    (layer,) = opened(model, folder)
     assert layer.name == "frames"
     np.testing.assert_array_equal(layer.data, small >> 8)
     (folder / "results").mkdir()  # as a run may have put them there
     (folder / "results" / "provenance.json").write_text("{}")
     (folder / "results" / "depth.ome.tif").write_bytes(b"")
     monkeypatch.setattr("napari_dff.widgets.app.layer_data.MAX_LOADED_BYTES", 0)
-    (lazy,) = opened(viewer, folder)
+    (lazy,) = opened(model, folder)
     assert not isinstance(lazy.data, np.ndarray)
     np.testing.assert_array_equal(np.asarray(lazy.data), small >> 8)
 
 
-def test_what_others_open_as_well_is_left_to_them(viewer, small, tmp_path):
+def test_what_others_open_as_well_is_left_to_them(model, small, tmp_path):
     tifffile.imwrite(tmp_path / "flat.tif", small[0])
     tifffile.imwrite(tmp_path / "rgb.tif", np.zeros((32, 32, 3), np.uint8), photometric="rgb")
     movie = {"axes": "TYX"}
@@ -151,21 +160,21 @@ def test_what_others_open_as_well_is_left_to_them(viewer, small, tmp_path):
     assert reader([str(tmp_path / "flat.tif")] * 3) is None
     assert reader(str(tmp_path / "nothing.tif")) is None
     with pytest.raises(ValueError, match="refused the file"):
-        opened(viewer, tmp_path / "flat.tif")
-    assert viewer.open(str(tmp_path / "flat.tif"), plugin="napari")
+        opened(model, tmp_path / "flat.tif")
+    assert model.open(str(tmp_path / "flat.tif"), plugin="napari")
 
 
-def test_what_cannot_be_read_is_told_in_a_sentence(viewer, small, tmp_path):
+def test_what_cannot_be_read_is_told_in_a_sentence(model, small, tmp_path):
     (tmp_path / "broken.tif").write_bytes(b"II*\0nonsense")
     with pytest.raises(ValueError, match=r"broken\.tif"):
-        opened(viewer, tmp_path / "broken.tif")
+        opened(model, tmp_path / "broken.tif")
     tifffile.imwrite(tmp_path / "unnamed.tif", np.stack([small] * 2), photometric="minisblack")
     with pytest.raises(ValueError, match="name them in their order"):
-        opened(viewer, tmp_path / "unnamed.tif")
+        opened(model, tmp_path / "unnamed.tif")
     (tmp_path / "x.czi").write_bytes(b"no such thing")
     with pytest.raises(ValueError, match="bioio"):
-        opened(viewer, tmp_path / "x.czi")
-    assert len(viewer.layers) == 0
+        opened(model, tmp_path / "x.czi")
+    assert len(model.layers) == 0
 
 
 def test_the_copied_command_of_a_file_gives_the_same(person, stack, tmp_path):
@@ -220,13 +229,13 @@ def test_a_run_s_folder_becomes_its_layers(person, stack, file_format, tmp_path)
     assert np.isfinite(measure.measurement.quantities[0].uncertainty)
 
 
-def test_the_images_of_a_run_one_by_one(viewer, stack, tmp_path):
+def test_the_images_of_a_run_one_by_one(model, stack, tmp_path):
     result = depth_from_focus(stack, STILL)
     save_reconstruction(result, tmp_path / "out")
-    (depth,) = opened(viewer, tmp_path / "out" / "depth.ome.tif")
+    (depth,) = opened(model, tmp_path / "out" / "depth.ome.tif")
     assert role_of(depth) == "refined depth"
     assert settings_of(depth)["window"] == 11
-    (labels,) = opened(viewer, tmp_path / "out" / "index.ome.tif")
+    (labels,) = opened(model, tmp_path / "out" / "index.ome.tif")
     assert labels._type_string == "labels"
     known = np.isfinite(result.refined.uncertainty)
     assert ((labels.data == 0) == ~known).all()
@@ -235,7 +244,7 @@ def test_the_images_of_a_run_one_by_one(viewer, stack, tmp_path):
 
 
 @pytest.mark.parametrize("file_format", ["ome-tiff", "ome-zarr"])
-def test_a_run_of_many_times_lies_on_its_series(viewer, many, file_format, tmp_path):
+def test_a_run_of_many_times_lies_on_its_series(model, many, file_format, tmp_path):
     path, at = tmp_path / "series.ome.tif", np.repeat([UNEVEN, UNEVEN + 1], 2, axis=0).ravel()
     metadata = {
         "axes": "TCZYX",
@@ -247,25 +256,25 @@ def test_a_run_of_many_times_lies_on_its_series(viewer, many, file_format, tmp_p
     flags = ["--focus-channel", "1", "--file-format", file_format, "--quiet", *STILL.flags()]
     assert main(["run", str(path), "--out", str(tmp_path / "out"), *flags]) == 0
     place = (1, 1, np.diff(UNEVEN).mean(), 0.5, 0.25)
-    source = viewer.add_image(
+    source = model.add_image(
         many,
         scale=place,
         translate=(0, 0, 3, 0, 0),
         axis_labels=tuple("tczyx"),
         units=("pixel",) * 2 + ("micrometer",) * 3,
     )
-    steps = viewer.dims.nsteps
-    layers = dict(zip(FOUR, opened(viewer, tmp_path / "out"), strict=True))
+    steps = model.dims.nsteps
+    layers = dict(zip(FOUR, opened(model, tmp_path / "out"), strict=True))
     assert layers["depth"].name == "depth · series"
     assert layers["depth"].data.shape == (2, 1, 1, 64, 64)
     assert layers["all in focus"].data.shape == (2, 2, 1, 64, 64)
-    assert viewer.dims.nsteps == steps
+    assert model.dims.nsteps == steps
     assert layers["depth"].axis_labels == source.axis_labels
     alone = depth_from_focus(FocalStack(many[1, 1], UNEVEN + 1), STILL)
     np.testing.assert_array_equal(full_values(layers["depth"])[1, 0, 0], alone.refined.depth)
     np.testing.assert_array_equal(layers["all in focus"].data[1, 1, 0], alone.all_in_focus)
     world = source.data_to_world((1, 1, 7, 20, 30))
-    viewer.dims.set_point(range(5), world)
+    model.dims.set_point(range(5), world)
     assert layers["depth"].get_value(world, world=True) == alone.refined.depth[20, 30]
     assert plugin_metadata(layers["depth"])["focus_channel"] == 1
 
@@ -274,8 +283,7 @@ def test_a_run_of_many_times_lies_on_its_series(viewer, many, file_format, tmp_p
 
 
 @pytest.mark.parametrize("ending", [".ome.tif", ".ome.zarr"])
-def test_a_saved_layer_comes_back_as_it_was(person, small, many, drifting, ending, tmp_path):
-    viewer = person.viewer
+def test_a_saved_layer_comes_back_as_it_was(model, small, many, drifting, ending, tmp_path):
     place = {"scale": (2.0, 0.5, 0.25), "translate": (7.0, 3.0, 1.0)}
     look = {"units": ("micrometer",) * 3, "axis_labels": ("z", "y", "x"), **place}
     five = {
@@ -285,18 +293,18 @@ def test_a_saved_layer_comes_back_as_it_was(person, small, many, drifting, endin
         "units": ("pixel",) * 2 + ("millimeter",) * 3,
     }
     layers = [
-        viewer.add_image(small, name="grey", colormap="viridis", **look),
-        viewer.add_image(drifting.stack.planes, name="colour", rgb=True, **look),
-        viewer.add_image(small.astype(np.float32), name="bare", scale=(3, 2, 2)),
-        viewer.add_image(np.moveaxis(many, 0, 1), name="series", **five),
-        viewer.add_image(np.moveaxis(many, 0, 1)[:, :1, :1], name="one plane", **five),
-        viewer.add_labels((small > 20000).astype(np.int64), name="drawn", **look),
-        viewer.add_image(small[0], name="plane", scale=(0.5, 0.25), units=("micrometer",) * 2),
+        model.add_image(small, name="grey", colormap="viridis", **look),
+        model.add_image(drifting.stack.planes, name="colour", rgb=True, **look),
+        model.add_image(small.astype(np.float32), name="bare", scale=(3, 2, 2)),
+        model.add_image(np.moveaxis(many, 0, 1), name="series", **five),
+        model.add_image(np.moveaxis(many, 0, 1)[:, :1, :1], name="one plane", **five),
+        model.add_labels((small > 20000).astype(np.int64), name="drawn", **look),
+        model.add_image(small[0], name="plane", scale=(0.5, 0.25), units=("micrometer",) * 2),
     ]
     for layer in layers:
         path = tmp_path / f"{layer.name}{ending}"
         assert saved([layer], path) == [str(path)]
-        (back,) = opened(viewer, path)
+        (back,) = opened(model, path)
         assert back._type_string == layer._type_string
         np.testing.assert_array_equal(np.asarray(back.data), layer.data)
         np.testing.assert_allclose(back.scale, layer.scale)
@@ -305,16 +313,16 @@ def test_a_saved_layer_comes_back_as_it_was(person, small, many, drifting, endin
         assert back.axis_labels == layer.axis_labels
         assert getattr(back, "rgb", False) == getattr(layer, "rgb", False)
         assert back.name.startswith(layer.name)
-    assert viewer.layers["grey [1]"].colormap.name == "viridis"
+    assert model.layers["grey [1]"].colormap.name == "viridis"
     assert sorted(each.name for each in tmp_path.iterdir()) == sorted(
         f"{layer.name}{ending}" for layer in layers
     )
 
 
-def test_other_programs_read_scale_and_positions_of_what_is_saved(viewer, many, tmp_path):
+def test_other_programs_read_scale_and_positions_of_what_is_saved(model, many, tmp_path):
     at = 7 + 2.0 * np.arange(8) + np.array([[0.0], [0.5]])  # of each time
     told = {"channels": ("a", "b"), "positions": np.stack([at, at])}
-    layer = viewer.add_image(
+    layer = model.add_image(
         np.moveaxis(many, 0, 1),
         scale=(1, 1, 2, 0.5, 0.25),
         translate=(0, 0, 7, 0, 0),
@@ -399,16 +407,15 @@ def test_results_of_many_times_and_positions(person, many, tmp_path):
     assert len(opened(viewer, out)) == 8
 
 
-def test_what_cannot_be_saved_is_told_and_leaves_nothing(person, small, many, tmp_path):
-    viewer = person.viewer
-    series = viewer.add_image(many, name="series")
+def test_what_cannot_be_saved_is_told_and_leaves_nothing(model, small, many, tmp_path):
+    series = model.add_image(many, name="series")
     with pytest.raises(SaveError, match="name the 5 axes of 'series'"):
         saved([series], tmp_path / "x.ome.tif")
     series.axis_labels = tuple("tpzyx")
     with pytest.raises(SaveError, match="have no axis 'p'"):
         saved([series], tmp_path / "x.ome.tif")
-    layers = [viewer.add_image(small[0], name=str(i)) for i in range(3)]
-    layers.append(viewer.add_labels(np.ones((64, 64), np.uint8)))
+    layers = [model.add_image(small[0], name=str(i)) for i in range(3)]
+    layers.append(model.add_labels(np.ones((64, 64), np.uint8)))
     with pytest.raises(SaveError, match="there are no results among these layers"):
         saved(layers, tmp_path / "x.dff")
     tuples = [layer.as_layer_data_tuple() for layer in layers]
@@ -418,9 +425,9 @@ def test_what_cannot_be_saved_is_told_and_leaves_nothing(person, small, many, tm
     assert list(tmp_path.iterdir()) == []
 
 
-def test_saving_fails_as_a_whole(person, stack, tmp_path, monkeypatch):
+def test_saving_fails_as_a_whole(model, stack, tmp_path, monkeypatch):
     write_stack(tmp_path / "mine.ome.tif", stack)
-    (layer,) = opened(person.viewer, tmp_path / "mine.ome.tif")
+    (layer,) = opened(model, tmp_path / "mine.ome.tif")
     before = (tmp_path / "mine.ome.tif").read_bytes()
 
     def full(*_args, **_settings):
@@ -433,16 +440,16 @@ def test_saving_fails_as_a_whole(person, stack, tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_cropped_results_open_where_they_lie_and_are_saved_so(person, drifting, tmp_path):
+def test_cropped_results_open_where_they_lie_and_are_saved_so(model, drifting, tmp_path):
     stack = FocalStack(drifting.stack.planes, None, (0.5, 0.25), "micrometer")
     result = depth_from_focus(stack, Recipe(crop="common", refinement="none"))
     save_reconstruction(result, tmp_path / "run")
     corner = np.array([result.window.top * 0.5, result.window.left * 0.25])
-    layers = opened(person.viewer, tmp_path / "run")
+    layers = opened(model, tmp_path / "run")
     for layer in layers:
         np.testing.assert_allclose(layer.data_to_world((0,) * layer.ndim)[-2:], corner)
     again = tmp_path / "again.dff" / "provenance.json"
     saved(layers, again.parent)
     assert json.loads(again.read_text())["window"] == list(result.window)
-    for layer in opened(person.viewer, again.parent):
+    for layer in opened(model, again.parent):
         np.testing.assert_allclose(layer.data_to_world((0,) * layer.ndim)[-2:], corner)

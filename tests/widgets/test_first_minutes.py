@@ -105,14 +105,14 @@ def test_the_preview_lies_over_older_results_and_below_drawings(person, form):
     person.run(form)
     drawn = person.viewer.add_points([[40, 40]], name="drawn")
     form.preview.value = VIEW
-    person.qtbot.waitUntil(lambda: "preview depth" in person.visible_roles(), timeout=20_000)
+    person.wait_until(lambda: "preview depth" in person.visible_roles())
     assert names(person)[-3:] == ["depth", "preview depth", "drawn"]
     person.run(form)
     assert "preview depth" not in person.visible_roles()
     form.preview.value = VIEW
     person.viewer.layers.move(person.viewer.layers.index(person.layer("preview depth")), 0)
     form.form.settings["window"].value = 15
-    person.qtbot.waitUntil(lambda: names(person)[-2] == "preview depth", timeout=20_000)
+    person.wait_until(lambda: names(person)[-2] == "preview depth")
     assert drawn in person.viewer.layers
 
 

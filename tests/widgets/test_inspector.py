@@ -10,7 +10,7 @@ from napari_dff.widgets.app.axes import acquisition_of
 
 
 def wait_for_curves(person, widget, count=1):
-    person.qtbot.waitUntil(lambda: len(widget.curves) == count, timeout=20_000)
+    person.wait_until(lambda: len(widget.curves) == count)
     person.wait(widget)
 
 
@@ -105,10 +105,10 @@ def test_clicks_without_a_stack_or_outside_of_it_show_a_message(person, surface)
     from qtpy.QtCore import QPoint, Qt
 
     person.qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=QPoint(5, 5))
-    person.qtbot.waitUntil(lambda: "no stack" in widget.status.value, timeout=2000)
+    person.wait_until(lambda: "no stack" in widget.status.value)
     person.stack(surface)
     widget.inspect(person.viewer.layers["mine"], (500, 500))
-    person.qtbot.waitUntil(lambda: "failed" in widget.status.value, timeout=5000)
+    person.wait_until(lambda: "failed" in widget.status.value)
     assert widget.curves == []
 
 

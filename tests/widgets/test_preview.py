@@ -12,17 +12,21 @@ def wide():
     return synthetic.rough_surface(size=640, planes=8, seed=3)
 
 
+def is_idle(preview):
+    """Return whether nothing is computed, nor about to be."""
+    return preview._task is None and not preview._timer.isActive()
+
+
 def shown(person, widget, role):
-    person.qtbot.waitUntil(lambda: role in person.roles(), timeout=20_000)
-    person.qtbot.waitUntil(lambda: widget._preview._task is None, timeout=20_000)
+    person.wait_until(lambda: role in person.roles() and is_idle(widget._preview))
     return person.layer(role)
 
 
 def again(person, widget, change):
-    """Make a change and wait for the preview."""
+    """Make a change and wait for its preview, which may follow that of an earlier change."""
     widget.status.value = ""
     change()
-    person.qtbot.waitUntil(lambda: "preview of" in widget.status.value, timeout=20_000)
+    person.wait_until(lambda: "preview of" in widget.status.value and is_idle(widget._preview))
 
 
 def part(preview, whole):
@@ -81,7 +85,7 @@ def test_later_steps_are_previewed_from_the_layers(person, surface):
     person.stack(surface)
     focus, depth, refine = person.open("focus", "depth", "refine")
     depth.preview.value = VIEW
-    person.qtbot.waitUntil(lambda: "no preview" in depth.status.value, timeout=5000)
+    person.wait_until(lambda: "no preview" in depth.status.value)
     person.run(focus)
     again(person, depth, lambda: setattr(depth.form.settings["peak"], "value", "gaussian"))
     previewed = person.layer("preview depth").data.copy()
@@ -105,7 +109,7 @@ def test_an_error_in_a_preview_shows_no_notification(person, notifications, surf
 
     monkeypatch.setattr("napari_dff.widgets.steps.focus.measure_region", broken)
     widget.preview.value = VIEW
-    person.qtbot.waitUntil(lambda: "must be something else" in widget.status.value, timeout=5000)
+    person.wait_until(lambda: "must be something else" in widget.status.value)
     assert notifications == []
 
 
@@ -130,11 +134,11 @@ def test_the_status_tells_why_there_is_no_preview(person, surface):
     widget = person.open("focus")
     person.viewer.dims.ndisplay = 3
     widget.preview.value = VIEW
-    person.qtbot.waitUntil(lambda: "no preview in 3-D" in widget.status.value, timeout=3000)
+    person.wait_until(lambda: "no preview in 3-D" in widget.status.value)
     person.viewer.dims.ndisplay = 2
     person.viewer.scene.camera.center = (0, 500, 500)
     person.qtbot.wait(100)
-    person.qtbot.waitUntil(lambda: "nothing of the stack is in view" in widget.status.value)
+    person.wait_until(lambda: "nothing of the stack is in view" in widget.status.value)
     assert person.roles() == {"mine"}
     person.viewer.layers.remove(source)
     assert widget.stack.value is None

@@ -168,15 +168,15 @@ def test_cancelling_changes_no_layer(person, surface, monkeypatch):
     widget = person.open("focus")
 
     def slow(recipe, stack, progress):
-        for _ in progress(range(1000), desc="Waiting"):
+        for _ in progress(range(10**9), desc="Waiting"):
             time.sleep(0.01)
 
     monkeypatch.setattr("napari_dff.widgets.steps.focus.measure_by_recipe", slow)
     person.press(widget.run)
-    person.qtbot.waitUntil(lambda: "Waiting" in widget.status.value, timeout=5000)
+    person.wait_until(lambda: "Waiting" in widget.status.value)
     assert not widget.run.enabled
     person.press(widget.cancel)
-    person.qtbot.waitUntil(lambda: widget._task is None, timeout=2000)
+    person.wait_until(lambda: widget._task is None)
     assert "cancelled" in widget.status.value
     assert len(person.viewer.layers) == 1
     assert widget.run.enabled

@@ -98,7 +98,7 @@ def test_the_drape_is_toggled_at_once_and_leaves_the_camera_alone(person, scene)
     angles = person.viewer.scene.camera.angles
     person.qtbot.keyClick(widget.drape.native, Qt.Key.Key_Space)
     person.wait(widget)
-    person.qtbot.waitUntil(lambda: person.layer("surface").texture is None, timeout=3000)
+    person.wait_until(lambda: person.layer("surface").texture is None)
     assert person.layer("surface").colorbar.visible
     assert person.viewer.scene.camera.angles == angles
     texts = list(person.layer("axes").features["text"])
@@ -144,7 +144,7 @@ def test_the_height_under_the_cursor_is_shown(person, scene):
         words = widget.cursor.value.replace(",", " ").replace(":", " ").split()
         return (int(words[3]), int(words[5]), float(words[6])) if "row" in words else (0, 0, 0)
 
-    person.qtbot.waitUntil(lambda: np.allclose(shown()[:2], (40, 50), atol=1), timeout=5000)
+    person.wait_until(lambda: np.allclose(shown()[:2], (40, 50), atol=1))
     row, column, height = shown()
     assert height == pytest.approx(scene.data[row, column], rel=1e-3)
     assert "±" in widget.cursor.value
@@ -185,7 +185,7 @@ def test_the_profile_follows_its_line_while_it_is_dragged(person, scene):
     person.press(widget.draw)
     person.qtbot.wait(50)
     person.drag(scene, (20, 15), (70, 15))
-    person.qtbot.waitUntil(lambda: widget.measurement is not None, timeout=3000)
+    person.wait_until(lambda: widget.measurement is not None)
     shapes, before = widget.shapes.value, widget.measurement
     shapes.mode = "select"
     canvas, at = person.canvas_position(scene, 40, 15)
@@ -195,7 +195,7 @@ def test_the_profile_follows_its_line_while_it_is_dragged(person, scene):
         person.qtbot.mouseMove(canvas, person.canvas_position(scene, 40, column)[1])
         person.qtbot.wait(30)
     # The button is still pressed.
-    person.qtbot.waitUntil(lambda: widget.measurement.profile.points[0, 1] > 55, timeout=3000)
+    person.wait_until(lambda: widget.measurement.profile.points[0, 1] > 55)
     assert widget.measurement is not before
     assert widget.measurement.levelling == "plane"
     person.qtbot.mouseRelease(canvas, Qt.MouseButton.LeftButton)
@@ -339,7 +339,7 @@ def test_play_shows_the_planes_in_turn_beside_the_all_in_focus_image(person, sce
     widget = person.open("figure")
     start = person.viewer.dims.current_step[0]
     person.press(widget.play)
-    person.qtbot.waitUntil(lambda: person.viewer.dims.current_step[0] != start, timeout=3000)
+    person.wait_until(lambda: person.viewer.dims.current_step[0] != start)
     visible = {each.name for each in person.viewer.layers if each.visible}
     assert visible == {"mine", "sharp image"}
     person.press(widget.play)
