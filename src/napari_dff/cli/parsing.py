@@ -11,6 +11,8 @@ from typing import Any
 
 import tyro
 
+from napari_dff.runtime.words import join_words
+
 PROGRAM = "napari-dff"
 DESCRIPTION = """Depth from focus: a focal stack becomes a depth map and an all-in-focus image.
 
@@ -40,12 +42,14 @@ def parse_command(
     SystemExit if help or a completion script was requested and printed.
     """
     if not arguments:
-        raise UsageError(f"a command is missing: {_join(list(commands))}; see {PROGRAM} --help")
+        raise UsageError(
+            f"a command is missing: {join_words(commands, 'or')}; see {PROGRAM} --help"
+        )
     if arguments[0] in (COMPLETION, TYRO_COMPLETION):
         arguments = [TYRO_COMPLETION, *(arguments[1:] or ["bash"])]
     elif not arguments[0].startswith("-") and arguments[0] not in commands:
         hint = _nearest(arguments[0], list(commands))
-        choices = _join(list(commands))
+        choices = join_words(commands, "or")
         raise UsageError(f"the command must be {choices}, got {arguments[0]!r}{hint}")
     if any(_is_without_value(arguments, i) for i in range(len(arguments))):
         raise UsageError("--spacing needs one or three numbers after it")
@@ -93,7 +97,9 @@ def _sentence(text: str, arguments: Sequence[str]) -> str:
         value, option, quoted = match.groups()
         choices = re.findall(r"'([^']*)'", quoted)
         name = option.lstrip("-")
-        return f"{name} must be {_join(choices)}, got {value!r}{_nearest(value, choices)}"
+        return (
+            f"{name} must be {join_words(choices, 'or')}, got {value!r}{_nearest(value, choices)}"
+        )
     if match := UNKNOWN_OPTIONS.search(content):
         words = re.sub(r"\(applied to .*?\)", "", match[1]).replace(",", "").split()
         similar = re.search(r"Perhaps you meant: (--[\w-]+)", content)
@@ -131,8 +137,3 @@ def _nearest(word: str, choices: Sequence[str]) -> str:
     """Return a hint at the most similar choice, or ""."""
     similar = difflib.get_close_matches(word, choices, n=1, cutoff=MIN_SIMILARITY)
     return f"; did you mean {similar[0]}?" if similar else ""
-
-
-def _join(words: Sequence[str]) -> str:
-    *first, last = words
-    return f"{', '.join(first)} or {last}" if first else last

@@ -4,7 +4,7 @@ import dataclasses
 import importlib.util
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from napari_dff.io.readers.zarr_store import is_zarr, zarr_sources
 from napari_dff.model.acquisition import Acquisition, find_index
 from napari_dff.model.stack import FocalStack
 from napari_dff.model.units import conversion_factor
+from napari_dff.runtime.words import abbreviate, join_words
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 MICROSCOPE_SUFFIXES = {".ims", ".mrxs", ".oib", ".oif", ".sld", ".vsi", ".zvi"}
@@ -116,7 +117,7 @@ def read_stack(
         names = [each.name for each in acquisitions]
         index = find_index(position, names)
         if index is None:
-            choices = _abbreviate(names) if len(names) > 1 else "0"
+            choices = abbreviate(names) if len(names) > 1 else "0"
             raise ValueError(f"position must be one of {choices}, got {position!r}")
         acquisitions = (acquisitions[index],)
     _check_unique(paths[0], acquisitions, time, channel)
@@ -231,24 +232,13 @@ def _check_unique(
     """Raise StackError if several positions, times or channels are left to choose from."""
     first, counts = acquisitions[0], {}
     if len(acquisitions) > 1:
-        names = _abbreviate([each.name for each in acquisitions])
+        names = abbreviate([each.name for each in acquisitions])
         counts["position"] = f"{len(acquisitions)} positions ({names})"
     if first.times > 1 and time is None:
         counts["time"] = f"{first.times} times"
     if len(first.channels) > 1 and channel is None:
-        labels = f" ({_abbreviate(first.channels)})" if any(first.channels) else ""
+        labels = f" ({abbreviate(first.channels)})" if any(first.channels) else ""
         counts["channel"] = f"{len(first.channels)} channels{labels}"
     if counts:
-        choice = f"choose one with {_join_words(counts)}"
-        raise StackError(f"{path.name} holds {_join_words(counts.values())}: {choice}")
-
-
-def _abbreviate(names: Sequence[str]) -> str:
-    """Return names separated by commas, at most six."""
-    return ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
-
-
-def _join_words(words: Iterable[str]) -> str:
-    """Return words as in "a, b and c"."""
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last
+        choice = f"choose one with {join_words(counts)}"
+        raise StackError(f"{path.name} holds {join_words(counts.values())}: {choice}")

@@ -13,6 +13,7 @@ from tifffile import natural_sorted
 
 from napari_dff.io.readers.axes import StackError
 from napari_dff.io.readers.frame_names import Column, template, varying_columns
+from napari_dff.runtime.words import abbreviate, join_words
 
 AXIS_WORDS = {"P": "position", "T": "time", "C": "channel", "Z": "z"}
 MAX_GRID = 10_000_000
@@ -58,7 +59,7 @@ def arrange_frames(folder: str, paths: Sequence[Path]) -> FrameGrid:
     problem = _problem_of_parts(columns)
     if not problem:
         return grid
-    parts = _join([column.span for column in columns])
+    parts = join_words(column.span for column in columns)
     message = f"the {len(paths)} frames of {folder} vary in {parts}, {problem}"
     if "one stack" in problem:
         return dataclasses.replace(grid, warnings=(*grid.warnings, message))
@@ -135,7 +136,7 @@ def _arrange_kinds(folder: str, paths: list[Path]) -> FrameGrid:
     odd = [path for path in paths if path not in majority]
     if len(largest) < MIN_ALIKE_NAMES or len(odd) > len(largest):
         return FrameGrid(("",), (len(paths),), paths, is_counted=True)
-    names = ", ".join(path.name for path in odd[:3]) + (", …" if len(odd) > 3 else "")
+    names = abbreviate([path.name for path in odd], 3)
     verb, pronoun = ("is", "it is not a plane") if len(odd) == 1 else ("are", "they are not planes")
     example = f"like the other {len(largest)} frames, such as {largest[0].name}"
     problem = f"{names} {verb} not named {example}"
@@ -218,7 +219,7 @@ def _check_complete(
     count = sum(map(len, groups.values()))
     expected = math.prod(map(len, levels.values()))
     parts = [c.span for columns in by_axis.values() for c in columns] + [c.span for c in planes]
-    vary = f"the {count} frames of {folder} vary in {_join(parts)}"
+    vary = f"the {count} frames of {folder} vary in {join_words(parts)}"
     hint = "put each stack in a folder of its own"
     sizes = {len(indices) for indices in groups.values()}
     if len(groups) < expected or len(sizes) > 1:
@@ -272,8 +273,3 @@ def _after_rollover(paths: list[Path], column: Column) -> tuple[list[Path], tupl
         f"{paths[0].name} is taken as the next plane; rename the frames if it is not"
     )
     return paths[split:] + paths[:split], (message,)
-
-
-def _join(words: Sequence[str]) -> str:
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last

@@ -24,6 +24,7 @@ from napari_dff.io.readers.photos import (
 from napari_dff.io.records import IMAGE_NAMES, IMAGE_SUFFIXES, PROVENANCE_FILE
 from napari_dff.runtime.progress import no_progress
 from napari_dff.runtime.threads import run_parallel
+from napari_dff.runtime.words import abbreviate
 
 # Of the same frame in several formats, the first is used.
 FRAME_SUFFIXES = (".tif", ".tiff", ".png", *sorted(PILLOW_SUFFIXES - {".png"}))
@@ -202,4 +203,4 @@ def _split_positions(source: Source, names: Sequence[str]) -> list[Source]:
 
 
 def _names(paths: Sequence[Path]) -> str:
-    return ", ".join(path.name for path in paths[:3]) + (", …" if len(paths) > 3 else "")
+    return abbreviate([path.name for path in paths], 3)

@@ -54,6 +54,12 @@ def find_conversion(name: str, page: tifffile.TiffPage) -> Conversion | None:
     )
 
 
+def cmyk_warning(name: str) -> str:
+    """Return the message that the colour profile of inks is not used."""
+    problem = f"{name} has CMYK colours, converted to RGB without their colour profile"
+    return f"{problem}: save it as RGB if colours matter"
+
+
 def cmyk_to_rgb(pixels: np.ndarray, highest: int) -> np.ndarray:
     """Return RGB of (…, 4) inks, cyan, magenta, yellow and black; `highest` is full ink."""
     light = highest - pixels[..., :4].astype(np.float64)

@@ -17,7 +17,7 @@ from PIL.ExifTags import TAGS
 from napari_dff.io.readers import axes as source_axes
 from napari_dff.io.readers.axes import StackError, as_stack_error
 from napari_dff.io.readers.orientation import ORIENTATION_TAG, TURNS, turn
-from napari_dff.io.readers.photometric import SEPARATED, find_conversion
+from napari_dff.io.readers.photometric import SEPARATED, cmyk_warning, find_conversion
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES
 from napari_dff.io.readers.tiff_opening import open_tiff
 from napari_dff.io.readers.tiff_series import check_codec
@@ -81,7 +81,8 @@ def read_header(path: Path, messages: list[str]) -> Photo:
             exif = _pillow_exif(image)
             profile = image.info.get("icc_profile") or b""
             if image.mode == "CMYK" and profile:
-                profile = _without_cmyk_profile(path, messages)
+                messages.append(cmyk_warning(path.name))
+                profile = b""
             if colours := _count_16_bit_colours(image, path):
                 shape = (image.height, image.width, 3)[: 2 + colours // 3]
                 dtype = np.dtype(np.uint16)
@@ -128,13 +129,6 @@ def as_array(image: Image.Image) -> np.ndarray:
     return pixels if pixels.ndim == 2 else source_axes.without_alpha(pixels)
 
 
-def _without_cmyk_profile(path: Path, messages: list[str]) -> bytes:
-    """Add a warning that the profile of inks is not used; return that there is none of the RGB."""
-    problem = f"{path.name} has CMYK colours, converted to RGB without their colour profile"
-    messages.append(f"{problem}: save the frames as RGB if colours matter")
-    return b""
-
-
 def _check_single(path: Path, pages: int) -> None:
     if pages > 1:
         hint = "open it by itself, or use batch for a folder of stacks"
@@ -164,7 +158,8 @@ def _tiff_header(path: Path, messages: list[str]) -> Photo:
         is_result = all(key in page.description for key in ("napari_dff", "recipe", "positions"))
         profile = page.iccprofile or b""
         if profile and page.photometric == SEPARATED:
-            profile = _without_cmyk_profile(path, messages)
+            messages.append(cmyk_warning(path.name))
+            profile = b""
     shape = (*shape[:2], 3) if samples == 3 else tuple(shape[:2])
     return Photo(shape, dtype.newbyteorder("="), _orientation(exif), record, profile, is_result)
 

@@ -11,7 +11,7 @@ import tifffile
 from tifffile import natural_sorted
 
 from napari_dff.io.readers.axes import Source, StackError, as_stack_error
-from napari_dff.io.readers.photometric import SEPARATED
+from napari_dff.io.readers.photometric import SEPARATED, cmyk_warning
 from napari_dff.io.readers.tiff_calibration import describe_ome, describe_series
 from napari_dff.io.readers.tiff_opening import open_tiff
 from napari_dff.io.readers.tiff_series import MULTI_FILE_KINDS, series_pixels
@@ -65,8 +65,7 @@ def _source(
     axes = tuple(_axis(letter, series.kind) for letter in letters)
     profile = b"" if series.keyframe.photometric == SEPARATED else series.keyframe.iccprofile or b""
     if series.keyframe.photometric == SEPARATED and series.keyframe.iccprofile:
-        problem = f"{path.name} has CMYK colours, converted to RGB without their colour profile"
-        warnings += (f"{problem}: save it as RGB if colours matter",)
+        warnings += (cmyk_warning(path.name),)
     details: dict[str, Any] = {"warnings": warnings, "files": files, "icc_profile": profile}
     return Source(data, axes, path.name, name, text.channels, text.calibration, **details)
 
