@@ -20,7 +20,7 @@ from napari_dff.model.checks import Range
 from napari_dff.model.recipe import Recipe
 from napari_dff.widgets.app.labels import SETTINGS
 
-MARKER = re.compile(r"^<!-- (?:help (\w+)|(settings)|operators) -->$", re.MULTILINE)
+MARKER = re.compile(r"^<!-- (?:help ([\w-]+)|(settings)|operators) -->$", re.MULTILINE)
 DOI = re.compile(r"doi:(10\.[^\s<]*[^\s<.,;)])")
 REFERENCES = re.compile(r"(?<=<summary>References</summary>).*?(?=</details>)", re.DOTALL)
 PLAIN = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "PYTHONUTF8": "1"}

@@ -10,6 +10,8 @@ import pytest
 from numba.core import config
 from numba.core.caching import IndexDataCacheFile
 
+from napari_dff.runtime.jit import is_compiled
+
 SOURCE = """
 from napari_dff.runtime.jit import inline_kernel, kernel
 
@@ -42,6 +44,12 @@ def kernels(tmp_path, monkeypatch):
         return module
 
     return load
+
+
+def test_a_kernel_is_compiled_after_its_first_call_also_in_another_process(kernels):
+    assert not is_compiled(kernels().total)
+    assert not is_from_cache(kernels())
+    assert is_compiled(kernels().total)
 
 
 def is_from_cache(module) -> bool:

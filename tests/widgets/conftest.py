@@ -123,6 +123,9 @@ def preloaded_modules():
         "napari_dff.widgets.tools.measure",
     ):
         importlib.import_module(module)
+    import napari_dff.widgets.app.task_widget as module
+
+    module.start_warm_up = lambda: None  # compiles in another process
     gc.collect()
     gc.freeze()
 
@@ -151,7 +154,8 @@ def person(viewer, qtbot):
 def notifications(monkeypatch):
     """Return the list of the error notifications."""
     messages = []
-    monkeypatch.setattr("napari_dff.widgets.app.task_widget.show_error", messages.append)
+    for module in ("background_task", "task_widget"):
+        monkeypatch.setattr(f"napari_dff.widgets.app.{module}.show_error", messages.append)
     return messages
 
 

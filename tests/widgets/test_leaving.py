@@ -9,7 +9,7 @@ import pytest
 from qtpy.QtCore import QThreadPool
 
 from napari_dff import synthetic
-from napari_dff.widgets.app import task_widget
+from napari_dff.widgets.app import background_task
 from napari_dff.widgets.app.preview import VIEW
 from napari_dff.widgets.app.runs import RunLayers
 
@@ -177,7 +177,7 @@ def settled(person):
     """Wait until nothing is computed and no layers are added or removed."""
     assert QThreadPool.globalInstance().waitForDone(TIMEOUT_MS)
     person.qtbot.wait(20)
-    person.wait_until(lambda: not task_widget._updates)
+    person.wait_until(lambda: not background_task._updates)
 
 
 def test_docks_may_be_closed_during_a_run(person, blocked, tiny):

@@ -1,5 +1,6 @@
-"""The commands run, batch, info and sample of the command line."""
+"""The commands run, batch, info, sample and warm-up of the command line."""
 
+import functools
 import itertools
 import signal
 import sys
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from napari_dff.pipeline.planning import Plan
     from napari_dff.runtime.progress import Progress
 
-COMPILING = "napari-dff: the first run on this machine compiles its kernels: some 15 seconds"
+COMPILING = "napari-dff: compiling, once per installation: some 15 seconds"
 
 
 def run(
@@ -69,7 +70,13 @@ def run(
     names = folder_names([acquisition.name for acquisition in acquisitions])
     processing.check_inputs([out / name for name in names])
     source = stack[0].absolute() if len(stack) == 1 else stack[0].absolute().parent
-    with notify_when_compiling(lambda: None if log.quiet else print(COMPILING, file=sys.stderr)):
+
+    @functools.cache  # printed once
+    def announce() -> None:
+        if not log.quiet:
+            print(COMPILING, file=sys.stderr)
+
+    with notify_when_compiling(announce):
         for acquisition, name in zip(acquisitions, names, strict=True):
             _run_position(job.at(name), acquisition, out / name, source, log.quiet)
 
@@ -288,3 +295,19 @@ def sample(
         else:
             copy_sample(sample_name, out, overwrite=overwrite)
         print(out / f"{sample_name}.ome.tif")
+
+
+def warm_up(*, log: tyro.conf.OmitArgPrefixes[options.LogOptions] = options.DEFAULT_LOG) -> None:
+    """Compile all kernels, once per installation, so that the first run does not wait for it.
+
+    Parameters
+    ----------
+    log
+        What the command reports.
+    """
+    from napari_dff.pipeline.warm_up import warm_up
+
+    start = time.perf_counter()
+    warm_up(_progress_bar(log.quiet))
+    if not log.quiet:
+        print(f"all kernels are compiled, in {time.perf_counter() - start:.1f} s")

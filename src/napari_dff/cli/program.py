@@ -23,6 +23,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "batch": cli_commands.batch,
     "info": cli_commands.info,
     "sample": cli_commands.sample,
+    "warm-up": cli_commands.warm_up,
 }
 
 

@@ -13,6 +13,7 @@ from napari_dff.focus.filters import gaussian_blur
 from napari_dff.focus.operators import NOT_MEANS, OPERATORS, operator_radius
 from napari_dff.imaging.images import block_means, luminance, read_plane
 from napari_dff.model.recipe import Operator
+from napari_dff.runtime.progress import raise_if_cancelled
 from napari_dff.runtime.windows import GRID_PX, Window
 
 MIN_SAMPLE_VARIANCE = 1.6  # samples², least variance of an averaging window when it is sampled
@@ -116,6 +117,7 @@ class SampledOperator:
         shape = (-(-n // step) for n in window.shape)
         out = np.empty((self.planes.shape[0], *shape), np.float32)
         for k, samples in enumerate(out):
+            raise_if_cancelled()
             plane = block_means(luminance(read_plane(self.planes, k, window.slices)), scale)
             np.maximum(compute(plane, sigma, width, step // scale), 0, out=samples)
         return out

@@ -11,7 +11,7 @@ import numpy as np
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.refinement.context import RefinementContext
 from napari_dff.refinement.energy import MAX_STEP_PLANES, choose_planes
-from napari_dff.runtime.progress import Progress
+from napari_dff.runtime.progress import Progress, raise_if_cancelled
 
 MAX_PASSES = 4  # over all labels
 
@@ -55,6 +55,8 @@ def alpha_expansion(
         step = np.minimum(np.abs(plane[:, None] - plane), MAX_STEP_PLANES)
         graph.set_smooth_cost(step.astype(np.int32))
         for pixel, label in enumerate(unary.argmin(axis=2).ravel()):
+            if pixel % width == 0:
+                raise_if_cancelled()
             graph.init_label_at_site(pixel, label)
         for number in range(1, MAX_PASSES + 1):
             improved = False

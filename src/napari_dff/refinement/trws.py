@@ -25,6 +25,7 @@ import numpy as np
 
 from napari_dff.refinement.energy import MAX_STEP_PLANES, labelling_energy
 from napari_dff.runtime.jit import inline_kernel, kernel
+from napari_dff.runtime.progress import raise_if_cancelled
 
 LINE_ROUNDS = 2  # times that all rows and all columns are optimised at the end
 RELATIVE_GAP = 1e-3  # (energy - bound) / energy at which sweeps stop
@@ -62,6 +63,7 @@ def minimize_energy(
     terms = cost, right, down
     best = Solution(start, labelling_energy(*terms, start, active), -np.inf)
     for _ in range(sweep_pairs):
+        raise_if_cancelled()
         _sweep(*terms, *messages, active, False)
         bound = max(best.bound, float(_sweep(*terms, *messages, active, True)))
         labels = _decode(*terms, *messages, active, start)

@@ -83,21 +83,26 @@ inline_kernel = _jit(forceinline=True)
 exact_kernel = _jit(exact=True, forceinline=True)
 
 
+def is_compiled(dispatcher: Any) -> bool:
+    """Return whether the cache has a kernel, for any types of its arguments."""
+    if not isinstance(getattr(dispatcher, "_cache", None), _CheckedCache):
+        return True  # numba is disabled, or no folder can be written
+    return bool(dispatcher._cache._cache_file._load_index())
+
+
 class _CompileListener(event.Listener):
-    """Call `notify` when the first compilation starts."""
+    """Call `notify` when a compilation starts."""
 
     def __init__(self, notify: Callable[[], None]) -> None:
-        self._notify: Callable[[], None] | None = notify
+        self._notify = notify
 
     def on_start(self, event: Any) -> None:
-        notify, self._notify = self._notify, None
-        if notify is not None:
-            notify()
+        self._notify()
 
     def on_end(self, event: Any) -> None:
         pass
 
 
 def notify_when_compiling(notify: Callable[[], None]) -> AbstractContextManager[Any]:
-    """Call `notify` once if a kernel has to be compiled within this block: in a first run only."""
+    """Call `notify` for each kernel that has to be compiled within this block: in a first run."""
     return event.install_listener("numba:compile", _CompileListener(notify))

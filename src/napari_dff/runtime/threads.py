@@ -4,9 +4,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import NamedTuple, TypeVar
 
-from napari_dff.runtime.progress import Progress
+from napari_dff.runtime.progress import Progress, raise_if_cancelled
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,10 +52,16 @@ def run_parallel(
 
     The first error, or an exception from `progress`, ends the loop after the items in progress.
     """
+
+    def work_unless_cancelled(item: T) -> R:
+        raise_if_cancelled()
+        return work(item)
+
     if len(items) == 1:
-        return [work(item) for item in progress(items, desc=desc)]
+        return [work_unless_cancelled(item) for item in progress(items, desc=desc)]
     with ThreadPoolExecutor(thread_count()) as pool:
-        futures = [pool.submit(work, item) for item in items]
+        # Each with the context of this thread, in which the computation may be cancelled.
+        futures = [pool.submit(copy_context().run, work_unless_cancelled, item) for item in items]
         try:
             return [future.result() for future in progress(futures, desc=desc)]
         finally:

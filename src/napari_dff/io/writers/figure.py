@@ -1,5 +1,6 @@
 """Figures and movies of a result: drawn in memory, and written to files."""
 
+import importlib.util
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from napari_dff.surface import Profile, profile
 MAX_PANEL_PX = 880  # wider images are subsampled
 PROFILE_HEIGHT_IN = 1.9
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
-MOVIE_SUFFIXES = (".gif", ".tif")
+MOVIE_SUFFIXES = (".gif", ".tif")  # and .mp4, where ffmpeg is installed
 FIGURE_DPI = 300
 MAX_MOVIE_PX = 480  # height and width of each of the two images
 FRAME_DURATION_MS = 150  # of a GIF
@@ -113,17 +114,29 @@ def write_figure(path: str | os.PathLike[str], figure: Figure) -> None:
 
 
 def write_movie(path: str | os.PathLike[str], frames: Iterable[np.ndarray]) -> None:
-    """Write 8-bit colour frames as animated GIF or multi-page TIFF, complete or not at all."""
+    """Write 8-bit colour frames as GIF, multi-page TIFF or MP4, complete or not at all."""
     import imageio.v3 as iio
 
-    path = check_suffix(path, MOVIE_SUFFIXES)
-    is_gif = path.suffix.lower() == ".gif"
-    settings: dict[str, Any] = {"duration": FRAME_DURATION_MS, "loop": 0} if is_gif else {}
+    path = check_suffix(path, movie_suffixes())
+    settings: dict[str, dict[str, Any]] = {
+        ".gif": {"duration": FRAME_DURATION_MS, "loop": 0},
+        ".mp4": {"plugin": "FFMPEG", "fps": 1000 / FRAME_DURATION_MS, "macro_block_size": 2},
+    }
     frames = list(frames)
     if not frames:
         raise ValueError("frames must be one at least, got none")
+    suffix, movie = path.suffix.lower(), np.stack(frames)
+    if suffix == ".mp4":  # whose colours have half the resolution
+        odd = [(0, size % 2) for size in movie.shape[1:3]]
+        movie = np.pad(movie, ((0, 0), *odd, (0, 0)), mode="edge")
     with write_file(path) as new:
-        iio.imwrite(new, np.stack(frames), **settings)
+        iio.imwrite(new, movie, **settings.get(suffix, {}))
+
+
+def movie_suffixes() -> tuple[str, ...]:
+    """Return the suffixes of movies that can be written: MP4 where imageio has ffmpeg."""
+    has_ffmpeg = importlib.util.find_spec("imageio_ffmpeg") is not None
+    return (*MOVIE_SUFFIXES, ".mp4") if has_ffmpeg else MOVIE_SUFFIXES
 
 
 def _scale_bar(panel: Axes, columns: int, rows: int, content: FigureContent) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+import numpy as np
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
@@ -14,11 +15,45 @@ from napari_dff.widgets.app.geometry import index_in_view
 # Letters of axes in OME-TIFF and OME-Zarr, by label.
 FILE_AXES = {"t": "T", "time": "T", "z": "Z", **dict.fromkeys(CHANNEL_LABELS, "C")}
 SPATIAL = ("z", "y", "x")
+REORDER = "Put axes in order"  # a button
 UNNAMED_AXIS = re.compile(r"\s*(axis|dim)?[\s_]*-?\d*\s*")  # napari's own labels
+
+
+def check_axis_order(layer: Layer) -> None:
+    """Raise a ValueError if the labels of a layer name Z, Y and X, but not as its last axes."""
+    if ordered_axes(layer) is not None:
+        labels = " ".join(layer.axis_labels)
+        raise ValueError(
+            f"the last axes of {layer.name!r} must be z y x, got {labels}: press {REORDER!r}"
+        )
+
+
+def ordered_axes(layer: Layer) -> list[int] | None:
+    """Return the axes with Z, Y and X last; None if they are so, or are not named."""
+    names = [label.strip().lower() for label in layer.axis_labels]
+    if tuple(names[-3:]) == SPATIAL or any(names.count(name) != 1 for name in SPATIAL):
+        return None
+    others = [i for i, name in enumerate(names) if name not in SPATIAL]
+    return [*others, *map(names.index, SPATIAL)]
+
+
+def reorder_axes(layer: Image) -> None:
+    """Transpose a layer in place, so that Z, Y and X are its last axes."""
+    order = ordered_axes(layer)
+    if order is None:
+        return
+    if layer.multiscale or not np.allclose(layer.affine.affine_matrix, np.eye(layer.ndim + 1)):
+        raise ValueError(f"{layer.name!r} must have one scale and no rotation to be reordered")
+    place = {key: getattr(layer, key) for key in ("scale", "translate", "units", "axis_labels")}
+    colours = range(layer.ndim, layer.data.ndim)
+    layer.data = layer.data.transpose([*order, *colours])
+    for key, values in place.items():
+        setattr(layer, key, tuple(values[i] for i in order))
 
 
 def leading_axis_names(layer: Image) -> tuple[str, ...]:
     """Return the names of the leading axes of a stack layer; ValueError if they have none."""
+    check_axis_order(layer)
     names = parse_axis_labels(layer.axis_labels) if layer.ndim > 3 else ()
     if names is None:
         raise ValueError(axes_request(layer))

@@ -14,6 +14,7 @@ from napari_dff.model.units import depth_unit_symbol
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.controls import button_row, combo_box, wrapping_label
 from napari_dff.widgets.app.geometry import data_to_view, view_to_data
+from napari_dff.widgets.app.recalibration import Calibration, recalibrate_results
 
 PIXEL = "pixel"
 UNITS = ("nanometer", "micrometer", "millimeter", PIXEL)
@@ -106,8 +107,10 @@ class CalibrationForm:
         units[-3:] = [self.unit.value] * 3
         if scale == list(layer.scale) and units == [str(unit) for unit in layer.units]:
             return
+        earlier = Calibration.of(layer)
         with self._same_plane(layer):
             layer.units, layer.scale = tuple(units), tuple(scale)
+            recalibrate_results(self._viewer, layer, earlier)
         self._viewer.reset_view()
 
     @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Matplotlib plots in the colours of napari's theme."""
 
 from contextlib import suppress
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
@@ -33,6 +34,15 @@ class Canvas(FigureCanvasQTAgg):
         """Ask Qt to paint, unless the dock was closed and deleted while the figure was drawn."""
         with suppress(RuntimeError):
             super().update()
+
+    def add_legend(self, axes: Axes, columns: int) -> None:
+        """Add a legend above a plot, where it hides no curve."""
+        place: dict[str, Any] = {
+            "loc": "lower right",
+            "bbox_to_anchor": (1.02, 1.0),
+            "borderaxespad": 0.1,
+        }
+        axes.legend(ncols=columns, handlelength=1.2, columnspacing=1.0, **place)
 
     def follow_theme(self, _: object = None) -> None:
         """Apply the colours of the theme to everything in the plots, and draw."""

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
-from magicgui.widgets import Container, PushButton, Widget
+from magicgui.widgets import PushButton
 from napari.viewer import Viewer
 from npe2 import PluginManager
 from qtpy.QtCore import QEvent, QObject, QTimer
-from qtpy.QtWidgets import QDockWidget, QMainWindow, QMenu
+from qtpy.QtWidgets import QDockWidget, QMainWindow, QMenu, QScrollArea
 
 from napari_dff.widgets.app.controls import push_button
 
@@ -16,10 +17,27 @@ SCROLL_BAR_PX = 20
 MAX_WIDTH_PX = 460
 
 
+class KeepingForm(Protocol):
+    """A form whose values outlive its dock."""
+
+    @property
+    def native(self) -> QScrollArea:
+        """The scroll area around the fields."""
+
+    def reset_choices(self) -> None:
+        """Offer the layers that are there."""
+
+    def keep_values(self) -> None:
+        """Remember the values of the fields, because the form closes."""
+
+    def restore_values(self) -> None:
+        """Show the values that the form had when it was closed."""
+
+
 class DockedForm(QObject):
     """Follows the dock of a form: makes it a tab beside other forms, and deletes a closed form."""
 
-    def __init__(self, form: Container[Widget], title: str, closed: Callable[[], None]) -> None:
+    def __init__(self, form: KeepingForm, title: str, closed: Callable[[], None]) -> None:
         super().__init__(form.native)
         self._form, self._native, self._title = form, form.native, title
         self._native.setProperty("form", title)
@@ -30,9 +48,11 @@ class DockedForm(QObject):
         """React when the form gets a dock or loses it."""
         if event is not None and event.type() == QEvent.Type.ParentChange:
             if self._native.parent() is None:  # a closed dock only loses its parent
+                self._form.keep_values()
                 self._native.deleteLater()
             else:
                 self._form.reset_choices()
+                self._form.restore_values()
                 QTimer.singleShot(0, self._join_tabs)  # napari places the dock meanwhile
         return False
 
@@ -43,7 +63,8 @@ class DockedForm(QObject):
             if not isinstance(dock, QDockWidget) or not isinstance(window, QMainWindow):
                 return
             dock.setWindowTitle(self._title)
-            width = self._native.widget().minimumSizeHint().width() + SCROLL_BAR_PX
+            content = self._native.widget()
+            width = content.minimumSizeHint().width() + SCROLL_BAR_PX  # type: ignore[union-attr]
             self._native.setMinimumWidth(min(width, MAX_WIDTH_PX))
             area = window.dockWidgetArea(dock)
             others = [

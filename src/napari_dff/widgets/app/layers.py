@@ -54,8 +54,9 @@ def settings_of(layer: Layer) -> dict[str, Any]:
 
 
 def is_stack(layer: Layer) -> bool:
-    """Return whether a layer may be a focal stack: an image that is not a result."""
-    return isinstance(layer, Image) and not role_of(layer).endswith(RESULT_ROLES)
+    """Return whether a layer may be a focal stack: an image with planes that is not a result."""
+    is_result = role_of(layer).endswith(RESULT_ROLES)
+    return isinstance(layer, Image) and layer.ndim >= 3 and not is_result
 
 
 def planes_of(layer: Image) -> Any:

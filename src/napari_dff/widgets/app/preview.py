@@ -13,11 +13,11 @@ from qtpy.QtCore import QTimer
 from napari_dff.pipeline.tile import MARGIN_PX
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window
+from napari_dff.widgets.app.background_task import BackgroundTask, update_layers
 from napari_dff.widgets.app.geometry import placement, window_in_rectangle, window_in_view
 from napari_dff.widgets.app.layer_data import ResultLayer, layer_on_stack
 from napari_dff.widgets.app.layer_list import add_result, raise_result, rename_results
 from napari_dff.widgets.app.layers import METADATA_KEY, find_layer, plane_shape, role_of
-from napari_dff.widgets.app.task_widget import BackgroundTask, update_layers
 
 MAX_SIDE_PX = 464 - 2 * MARGIN_PX  # the margin is computed as well
 MIN_SIDE_PX = 16
@@ -42,11 +42,13 @@ class Preview:
         viewer: Viewer,
         prepare: Callable[[], PreviewRequest | None],  # None if there is nothing to preview
         show_status: Callable[[str], None],
+        *,
+        offered: bool = True,
     ) -> None:
         self._viewer, self._prepare, self._show_status = viewer, prepare, show_status
         self.choice = ComboBox(
             label="preview",
-            choices=[OFF, VIEW, RECTANGLE],
+            choices=[OFF, VIEW, RECTANGLE] if offered else [OFF],
             value=OFF,
             tooltip="Compute a part of the planes whenever a setting changes. Run gives the same "
             "result for all pixels.",
@@ -142,7 +144,6 @@ class Preview:
             show,
             lambda sentence: self._show_status(f"preview {sentence}"),
             self._task_finished,
-            quiet=True,
         )
 
     def _task_finished(self) -> None:

@@ -17,10 +17,12 @@ from psygnal import SignalInstance
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app import layers
+from napari_dff.widgets.app.background_task import update_layers
 from napari_dff.widgets.app.controls import button_row, push_button
 from napari_dff.widgets.app.layer_data import layer_on_stack
 from napari_dff.widgets.app.layer_list import add_result, lower_result, rename_results
-from napari_dff.widgets.app.task_widget import TaskWidget, update_layers
+from napari_dff.widgets.app.task_widget import TaskWidget
+from napari_dff.widgets.app.time_left import Steps
 
 CONTENTS = ("data", "scale", "translate", "rotate", "affine", "units", "axis_labels")
 CHANGE_EVENTS = ("data", "paint", "features", "scale", "translate", "units")  # of a layer
@@ -220,6 +222,7 @@ class RunControls:
         runs: Sequence[RunLayers],
         compute: Callable[[Progress], Any],
         add_layers: Callable[[Any], Iterator[None]],
+        steps: Steps = (),  # whose durations are known
     ) -> None:
         """Compute in the background, then add the layers of the result to `runs`, or none."""
 
@@ -231,7 +234,7 @@ class RunControls:
                 raise
             self._runs = runs
 
-        self._form.start_task(compute, done)
+        self._form.start_task(compute, done, steps=steps)
 
     def undo_last(self) -> None:
         """Undo the newest run, unless another form has changed its layers since."""

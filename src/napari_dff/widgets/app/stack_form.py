@@ -10,7 +10,7 @@ from napari.viewer import Viewer
 
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.widgets.app import axes
-from napari_dff.widgets.app.controls import StableComboBox
+from napari_dff.widgets.app.controls import StableComboBox, push_button
 from napari_dff.widgets.app.layers import is_stack, plugin_metadata, role_of, source_of
 
 
@@ -72,7 +72,6 @@ class AxesForm:
     ) -> None:
         self._show_status, self._on_change, self._asks_channel = show_status, on_change, focus
         self._layer: Image | None = None
-        self._request_shown = False
         self.names = LineEdit(
             label="axes",
             tooltip="Names of the axes in their order, as T C Z Y X: T time, P position, C "
@@ -87,7 +86,9 @@ class AxesForm:
             "image.",
         )
         self.names.native.setPlaceholderText("for example T C Z Y X")
-        self.widgets: list[Widget] = [self.names, self.focus]
+        tooltip = "Transpose the layer, so that its planes are shown one after the other."
+        self.reorder = push_button(axes.REORDER, tooltip, self._reorder)
+        self.widgets: list[Widget] = [self.names, self.focus, self.reorder]
         self.names.changed.connect(self._apply_names)
         self.focus.changed.connect(lambda _: on_change())
 
@@ -101,12 +102,12 @@ class AxesForm:
             if layer is not None:
                 layer.events.axis_labels.connect(self.refresh)
         self.refresh()
-        unnamed = layer is not None and layer.ndim > 3 and not self.names.value
-        if layer is not None and unnamed:
+        if layer is None:
+            return
+        if axes.ordered_axes(layer) is not None:
+            self._show_status(f"axes {' '.join(layer.axis_labels)}: press {axes.REORDER!r}")
+        elif layer.ndim > 3 and not self.names.value:
             self._show_status(axes.axes_request(layer))
-        elif self._request_shown:
-            self._show_status("ready")
-        self._request_shown = unnamed
 
     def refresh(self, _: object = None) -> None:
         """Show the names of the axes and the focus channel that the layer has."""
@@ -117,6 +118,7 @@ class AxesForm:
             self.focus.reset_choices()
             self.choose(None if layer is None else plugin_metadata(layer).get("focus_channel"))
         self.names.visible, self.focus.visible = has_leading, self.has_channel_choice
+        self.reorder.visible = layer is not None and axes.ordered_axes(layer) is not None
 
     @property
     def has_channel_choice(self) -> bool:
@@ -145,6 +147,18 @@ class AxesForm:
         with self.names.changed.blocked(), self.focus.changed.blocked():
             yield
 
+    def _reorder(self) -> None:
+        if self._layer is None:
+            return
+        try:
+            axes.reorder_axes(self._layer)
+        except ValueError as error:
+            self._show_status(str(error))
+            return
+        self._show_status("ready")
+        self.refresh()
+        self._on_change()
+
     def _apply_names(self, text: str) -> None:
         layer = self._layer
         if layer is None or layer.ndim <= 3:
@@ -160,7 +174,6 @@ class AxesForm:
         with self._blocked_signals():
             self.focus.reset_choices()
         self.focus.visible = self.has_channel_choice
-        self._request_shown = False
         self._show_status("ready")
         self._on_change()
 

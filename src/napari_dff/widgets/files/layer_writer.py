@@ -17,7 +17,7 @@ from napari_dff.io.writers.images import write_array
 from napari_dff.model.units import EXPONENTS
 from napari_dff.runtime.lazy import as_indexable
 from napari_dff.widgets.app import layers
-from napari_dff.widgets.app.axes import FILE_AXES, leading_axis_names
+from napari_dff.widgets.app.axes import FILE_AXES, check_axis_order, leading_axis_names
 
 SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".zarr")
 SAVED_METADATA = (
@@ -89,6 +89,7 @@ class _FileAxes(NamedTuple):
     @classmethod
     def of(cls, layer: Image | Labels) -> "_FileAxes":
         """Return the axes of a layer; ValueError if a file cannot have one of them."""
+        check_axis_order(layer)
         is_kept = [n > 1 for n in layers.planes_of(layer).shape[: layer.ndim - 2]]
         if layer.ndim == 3:
             name = layer.axis_labels[0].strip().lower()

@@ -9,6 +9,7 @@ from napari.layers import Image
 from napari.viewer import Viewer
 
 from napari_dff.model.acquisition import Acquisition, Index
+from napari_dff.model.recipe import Recipe
 from napari_dff.pipeline import quality
 from napari_dff.pipeline.driver import align_and_crop
 from napari_dff.pipeline.plane_checks import check_planes
@@ -44,6 +45,7 @@ class AlignmentResult(NamedTuple):
     planes: Any  # (…, Z, Y, X[, 3]) array; None if no plane was changed
     transforms: np.ndarray  # (…, Z, 3, 3) float64
     window: Window | None = None  # of the planes that all results cover; None: all
+    rim_share: float = 0.0  # of the picture, 0 … 1, that one of the planes does not cover
 
 
 class AlignWidget(StepWidget):
@@ -95,6 +97,10 @@ class AlignWidget(StepWidget):
         result = AlignmentResult(aligned.join(), acquisition.join(transforms), cropped)
         return result, match_vectors(reports, acquisition), reports
 
+    def needed_megabytes(self, acquisition: Acquisition, recipe: Recipe) -> float:
+        """Return the memory of the aligned planes, which stay lazy where they do not fit."""
+        return float(acquisition.data.nbytes) / 1e6 if AlignedPlanes(acquisition).in_memory else 0.0
+
     def add_layers(self, run: RunLayers, result: Any) -> Iterator[None]:
         """Add the aligned planes and the matches, and fill the table and the plot."""
         alignment, matches, reports = result
@@ -131,7 +137,7 @@ class AlignWidget(StepWidget):
         motion, failed = report.motion, quality.failed_planes(report.planes)
         for colour, name, values in zip(COLOURS, ("down", "right"), motion.shift.T, strict=False):
             shift.plot(values, ".-", color=colour, label=name)
-        shift.legend(ncols=2, loc="upper right")
+        self.plot.add_legend(shift, columns=2)
         magnification.plot(100 * (motion.magnification - 1), ".-", color=COLOURS[2])
         residual.plot([plane.residual for plane in report.planes], ".-", color=COLOURS[3])
         for axes, title in zip(self.plot.axes, PLOT_TITLES, strict=True):

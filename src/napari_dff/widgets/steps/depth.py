@@ -117,9 +117,7 @@ class MapsStep(StepWidget):
         others += [x.name for x in self._viewer.layers if is_drawing(x)]
         words = f"saved {', '.join(x.name for x in reversed(saved))} in {path}"
         words += f"; left out: {', '.join(others)}" if others else ""
-        self.start_task(
-            lambda _: write_results(path, data), lambda _: self.show_status(words), quiet=True
-        )
+        self.start_task(lambda _: write_results(path, data), end=words)
 
     def compute_stack(
         self, inputs: StackInput, plane_mask: np.ndarray | None, progress: Progress
@@ -183,6 +181,8 @@ class MapsStep(StepWidget):
         leading = result.refined.index.shape[:-2]
         metadata["quality"] = quality_array(result.qualities).reshape(*leading, -1)
         for role, data, look, kind, own in result.layers:
+            if role == "all in focus" and not look.get("rgb"):
+                look["colormap"] = run.source.colormap
             run.show(f"{self.prefix}{role}", data, kind, metadata={**metadata, **own}, **look)
             yield
         for role, *_ in result.layers:  # of another step

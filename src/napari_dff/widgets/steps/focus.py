@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import psutil
 
+from napari_dff.model.acquisition import Acquisition
+from napari_dff.model.recipe import Recipe
 from napari_dff.pipeline.driver import measure_by_recipe
 from napari_dff.pipeline.plane_checks import check_planes
 from napari_dff.pipeline.preview import measure_region
@@ -28,9 +30,9 @@ class FocusWidget(StepWidget):
     def compute(self, inputs: RunInput, progress: Progress) -> tuple[np.ndarray, list[str]]:
         """Return the focus volumes of all stacks, (…, Z, Y, X) float32, and notes on the planes."""
         acquisition, count = inputs.acquisition, len(inputs.acquisition.indices)
-        stack_shape = acquisition.data.shape[len(acquisition.axes) :][:3]
-        shape = (*acquisition.result_shape, *stack_shape)
-        needed, free = 4 * math.prod(shape) / 1e9, psutil.virtual_memory().available / 1e9
+        shape = _volume_shape(acquisition)
+        needed = self.needed_megabytes(acquisition, inputs.recipe) / 1e3
+        free = psutil.virtual_memory().available / 1e9
         if needed > free:
             raise ValueError(
                 f"the focus volume needs {needed:.1f} GB of memory, and {free:.1f} GB are free: "
@@ -47,6 +49,10 @@ class FocusWidget(StepWidget):
             volumes[index] = volume
         return volumes, notes
 
+    def needed_megabytes(self, acquisition: Acquisition, recipe: Recipe) -> float:
+        """Return the memory of all focus volumes."""
+        return 4 * math.prod(_volume_shape(acquisition)) / 1e6
+
     def compute_preview(self, inputs: StackInput, window: Window, progress: Progress) -> Previews:
         """Return the focus volume of a window."""
         volume = measure_region(inputs.stack, inputs.recipe, window)
@@ -58,6 +64,11 @@ class FocusWidget(StepWidget):
         run.show("focus", volumes, **_look(volumes))
         yield
         self.show_advice(notes)
+
+
+def _volume_shape(acquisition: Acquisition) -> tuple[int, ...]:
+    """Return the shape of all focus volumes, (…, Z, Y, X)."""
+    return (*acquisition.result_shape, *acquisition.data.shape[len(acquisition.axes) :][:3])
 
 
 def _look(volume: np.ndarray) -> dict[str, Any]:

@@ -1,22 +1,36 @@
 """The form that runs all steps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 from napari.layers import Image
+from napari.viewer import Viewer
 
+from napari_dff.model.acquisition import Acquisition
+from napari_dff.model.recipe import Recipe
 from napari_dff.pipeline.driver import run
+from napari_dff.pipeline.planning import RESULT_BYTES_PX, make_plan, resident_megabytes
 from napari_dff.pipeline.preview import reconstruct_region
 from napari_dff.pipeline.sinks import AlignedPlanes, ArraySink
+from napari_dff.registration import LazyAlignedStack, common_window
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window
+from napari_dff.widgets.app.controls import push_button
 from napari_dff.widgets.app.labels import SETTINGS
 from napari_dff.widgets.app.layer_data import Maps, maps_of
 from napari_dff.widgets.app.layers import find_layer, plugin_metadata, settings_of
 from napari_dff.widgets.app.runs import RunLayers
+from napari_dff.widgets.app.time_left import Steps, steps_of
 from napari_dff.widgets.steps.align import ALIGNMENT_SETTINGS, AlignmentResult, add_alignment
 from napari_dff.widgets.steps.depth import MapsStep, depth_preview
 from napari_dff.widgets.steps.step import Previews, RunInput, StackInput
+
+MIN_RIM_SHARE = 0.03  # of the picture that a plane does not cover, from which cropping is offered
+RIM_ADVICE = (
+    "The planes moved: {share:.0%} of the picture, at the rim, is not in all planes, and less "
+    "reliable."
+)
 
 
 class ReconstructWidget(MapsStep):
@@ -31,6 +45,14 @@ class ReconstructWidget(MapsStep):
     skipped_fields = ()
     prefix = "refined "
 
+    def __init__(self, viewer: Viewer) -> None:
+        tooltip = "Crop all results to the area that all planes cover, and run again."
+        self.crop = push_button("Crop to the common area", tooltip, self._on_crop)
+        self.crop.visible = False
+        super().__init__(viewer)
+        self.insert(self.index(self.advice) + 1, self.crop)
+        self.crop.visible = False
+
     def compute(self, inputs: RunInput, progress: Progress) -> tuple[Maps, AlignmentResult]:
         """Run the whole recipe on every stack: as `depth_from_focus`, with all channels."""
         acquisition, recipe = inputs.acquisition, inputs.recipe
@@ -40,7 +62,22 @@ class ReconstructWidget(MapsStep):
         run(acquisition, recipe, sink, progress=progress)
         aligned = None if planes is None or planes.is_identity else planes.join()
         alignment = AlignmentResult(aligned, sink.transforms, sink.window)
+        if recipe.crop == "none" and aligned is not None:
+            share = _rim_share(acquisition, sink.transforms)
+            alignment = alignment._replace(rim_share=share)
         return maps_of(sink, acquisition), alignment
+
+    def needed_megabytes(self, acquisition: Acquisition, recipe: Recipe) -> float:
+        """Return the memory of a run of one stack, and of the results of the others."""
+        planes = acquisition.focus_stack(acquisition.indices[0]).planes
+        plan = make_plan(planes, recipe, other_channels=len(acquisition.other_channels))
+        results = RESULT_BYTES_PX * np.prod(planes.shape[1:3]) + planes.nbytes
+        further = (len(acquisition.indices) - 1) * results / 1e6
+        return plan.megabytes - resident_megabytes() + float(further)
+
+    def steps(self, recipe: Recipe, stacks: int) -> Steps:
+        """Return the steps of a run."""
+        return steps_of(recipe, stacks)
 
     def compute_preview(self, inputs: StackInput, window: Window, progress: Progress) -> Previews:
         """Return the depth of a window, from the planes as they are in the layer."""
@@ -67,3 +104,26 @@ class ReconstructWidget(MapsStep):
         if alignment.planes is not None:
             yield from add_alignment(run, alignment)
         yield from super().add_layers(run, maps, transforms=alignment.transforms)
+        self.crop.visible = alignment.rim_share > MIN_RIM_SHARE
+        if self.crop.visible:
+            self.add_advice(RIM_ADVICE.format(share=alignment.rim_share))
+
+    def show_advice(self, sentences: Sequence[str]) -> None:
+        """Show advice, and hide the button to crop."""
+        super().show_advice(sentences)
+        self.crop.visible = False
+
+    def _on_crop(self) -> None:
+        self.form.settings["crop"].value = "common"
+        self._start()
+
+
+def _rim_share(acquisition: Acquisition, transforms: np.ndarray) -> float:
+    """Return the share of the picture, 0 … 1, that one of the aligned planes does not cover."""
+    planes = acquisition.focus_stack(acquisition.indices[0]).planes
+    matrices = transforms.reshape(-1, *transforms.shape[-3:])
+    try:
+        window = common_window([LazyAlignedStack(planes, each) for each in matrices])
+    except ValueError:  # hardly anything is common
+        return 0.0
+    return float(1 - np.prod(window.shape) / np.prod(planes.shape[1:3]))

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import psutil
 from napari.layers import Image, Labels, Layer
 from napari.viewer import Viewer
 
@@ -16,6 +17,7 @@ from napari_dff.registration import LazyAlignedStack
 from napari_dff.runtime.lazy import load_planes
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window
+from napari_dff.widgets.app.axes import acquisition_of
 from napari_dff.widgets.app.controls import button_row, labelled_column, wrapping_label
 from napari_dff.widgets.app.geometry import index_in_view
 from napari_dff.widgets.app.layer_data import ResultLayer
@@ -29,11 +31,13 @@ from napari_dff.widgets.app.layers import (
 )
 from napari_dff.widgets.app.preview import Preview, PreviewRequest
 from napari_dff.widgets.app.runs import RunControls, RunLayers
-from napari_dff.widgets.app.task_widget import show_errors
+from napari_dff.widgets.app.task_widget import READY, show_errors
+from napari_dff.widgets.app.time_left import Steps
 from napari_dff.widgets.steps.step_form import StepForm
 
 Arrays = dict[str, np.ndarray]  # data of layers by role; "transforms": of aligned planes
 Previews = Sequence[ResultLayer]
+LESS_MEMORY = "close other programs, or take a part of the stack"
 
 
 class StackInput(NamedTuple):
@@ -93,9 +97,11 @@ class StepWidget(StepForm):
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
         self._index: Index = ()  # of the stack in view
-        self._preview = Preview(viewer, self._prepare_preview, self.show_status)
+        self._preview = Preview(
+            viewer, self._prepare_preview, self.show_status, offered=self.has_preview
+        )
         self.preview = self._preview.choice
-        self.advice = wrapping_label()
+        self.advice, self.memory = wrapping_label(), wrapping_label()
         self._controls = RunControls(
             self, f"{self.title}: the whole stack.", undone=lambda: self.show_advice([])
         )
@@ -109,14 +115,16 @@ class StepWidget(StepForm):
         labels = self.status, self.advice, self.freshness
         recipe_file = button_row(self.save, self.load, self.copy)
         notes = [] if self.prefers_aligned else [self.calibration.note]
-        self.extend([fields, *notes, self._controls.row, *labels, recipe_file])
+        self.extend([fields, *notes, self.memory, self._controls.row, *labels, recipe_file])
         if self.presets is not None:
             self.append(self.presets.buttons)
         self.form.expand(False)
         self.advice.visible = self.freshness.visible = False
+        self.stack.changed.connect(self._forget_sentences)  # before the form shows new ones
         self._connect_signals()
         self.run.changed.connect(self._start)
         self._connect(viewer.dims.events.current_step, self._on_slider)
+        self._update_memory()
 
     def input_arrays(self, source: Image, layers: dict[str, Layer], index: Index) -> Arrays:
         """Return the data of these layers for one stack; in the main thread."""
@@ -138,6 +146,30 @@ class StepWidget(StepForm):
         """Return images of a window with the same values as a run gives; in a thread."""
         raise NotImplementedError
 
+    def steps(self, recipe: Recipe, stacks: int) -> Steps:
+        """Return the steps of the computation, if their durations are known."""
+        return ()
+
+    def needed_megabytes(self, acquisition: Acquisition, recipe: Recipe) -> float:
+        """Return the memory that a run needs in addition; 0 if it is little or not known."""
+        return 0.0
+
+    def _update_memory(self) -> None:
+        """Show how much memory a run needs, with a warning if less is free."""
+        words = ""
+        try:
+            source = require_stack(self.stack.value)
+            channel = self.axes.focus.value or 0  # any channel needs the same
+            needed = self.needed_megabytes(acquisition_of(source, channel), self.recipe())
+        except ValueError as error:
+            needed, words = 0.0, f"⚠ {error}" if "megabytes" in str(error) else ""
+        free = psutil.virtual_memory().available / 1e6
+        if needed:
+            words = f"needs about {_in_words(needed)} of memory"
+        if needed > free:
+            words = f"⚠ {words}, and {_in_words(free)} are free: {LESS_MEMORY}"
+        self.memory.value, self.memory.visible = words, bool(words)
+
     def preview_source(self, source: Image) -> tuple[Image, str]:
         """Return the stack layer from which the preview is computed, and a note for the status."""
         return source, ""
@@ -147,9 +179,21 @@ class StepWidget(StepForm):
         self.advice.value = " ".join(sentences)
         self.advice.visible = bool(sentences)
 
+    def _forget_sentences(self, _: Any) -> None:
+        """Show no sentence about the stack that was chosen before."""
+        self.show_advice([])
+        if not self.busy:
+            self.show_status(READY)
+
     def _on_change(self, _: Any = None) -> None:
         super()._on_change()
+        self._update_memory()
         self._preview.request()
+
+    def add_advice(self, sentence: str) -> None:
+        """Show a further sentence of advice."""
+        self.advice.value = f"{self.advice.value} {sentence}".strip()
+        self.advice.visible = True
 
     def _on_slider(self, _: Any = None) -> None:
         source = self.stack.value
@@ -205,7 +249,8 @@ class StepWidget(StepForm):
             Labels(np.zeros((1, 1), np.uint8))  # imports what the main thread would wait for
             return result
 
-        self._controls.start([run], compute, lambda result: self._add_layers(run, result))
+        steps = self.steps(recipe, len(indices))
+        self._controls.start([run], compute, lambda result: self._add_layers(run, result), steps)
 
     def _add_layers(self, run: RunLayers, result: Any) -> Iterator[None]:
         """Add the layers, and select the result unless the user is drawing."""
@@ -218,3 +263,8 @@ class StepWidget(StepForm):
     def _close(self) -> None:
         super()._close()
         self._preview.close()
+
+
+def _in_words(megabytes: float) -> str:
+    """Return an amount of memory, "150 MB" or "1.5 GB"."""
+    return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"

@@ -84,6 +84,10 @@ class StepForm(TaskWidget):
         """Return the widgets of further inputs: the same objects at each call."""
         return []
 
+    def fields_to_keep(self) -> dict[str, ValueWidget[Any]]:
+        """Return the stack and all settings."""
+        return {"stack": self.stack, **self.form.settings}
+
     def input_layers(self, source: Image) -> dict[str, Layer]:
         """Return the layers that the step needs besides the stack; ValueError if one is missing."""
         return {}
@@ -133,7 +137,8 @@ class StepForm(TaskWidget):
     def _update_freshness(self, _: Any = None) -> None:
         source, warning = self.stack.value, ""
         results = [] if source is None else results_of(self._viewer, str(source.unique_id))
-        for layer in (each for each in results if plugin_metadata(each).get("step") == self.title):
+        own = [each for each in results if plugin_metadata(each).get("step") == self.title]
+        for layer in reversed(own):  # the main result is the topmost
             if reason := outdated_reason(self._viewer, layer) or self.setting_changes(layer):
                 warning = f"⚠ {layer.name!r} is out of date: {reason}"
                 break

@@ -24,6 +24,7 @@ class FigureWidget(Tool):
     """Plays the planes beside the all-in-focus image; saves them as a movie, or a figure."""
 
     title = "Figure and movie"
+    lasting_fields = ("line", "colormap", "inches")
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer, "depth", "The depth layer to show.")
@@ -38,7 +39,8 @@ class FigureWidget(Tool):
         self.play = push_button(
             "Play", "Show the planes in turn beside the all-in-focus image.", self._on_play
         )
-        self.movie = push_button("Save movie…", "Save the planes as GIF or TIFF.", self._on_movie)
+        kinds = "GIF, TIFF or MP4" if len(figures.movie_suffixes()) > 2 else "GIF or TIFF"
+        self.movie = push_button("Save movie…", f"Save the planes as {kinds}.", self._on_movie)
         self.figure = push_button(
             "Save figure…", "Save image, depth and profile as PNG, SVG or PDF.", self._on_figure
         )
@@ -103,10 +105,10 @@ class FigureWidget(Tool):
     def _on_movie(self) -> None:
         picture = self._content().picture
         stack = stack_in_view(self._viewer, self._stack(), focus=False)
-        path = self.ask_save_path("Save movie", "movie.gif", figures.MOVIE_SUFFIXES)
+        path = self.ask_save_path("Save movie", "movie.gif", figures.movie_suffixes())
         if path is not None:
             frames = figures.movie_frames(stack, picture)
-            self.start_task(lambda _: figures.write_movie(path, frames))
+            self.start_task(lambda _: figures.write_movie(path, frames), end=f"saved {path.name}")
 
     @show_errors
     def _on_figure(self) -> None:
@@ -114,4 +116,4 @@ class FigureWidget(Tool):
         draw = partial(figures.publication_figure, self._content(), **settings)
         path = self.ask_save_path("Save figure", "figure.png", figures.FIGURE_SUFFIXES)
         if path is not None:
-            self.start_task(lambda _: figures.write_figure(path, draw()))
+            self.start_task(lambda _: figures.write_figure(path, draw()), end=f"saved {path.name}")

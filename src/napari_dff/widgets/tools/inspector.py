@@ -30,6 +30,7 @@ class InspectorWidget(TaskWidget):
     """Shows the focus curve of a pixel that is clicked in a stack or in a layer made from it."""
 
     title = "Focus curve"
+    lasting_fields = ("go_to_plane", "logarithmic")
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
@@ -192,7 +193,7 @@ class InspectorWidget(TaskWidget):
             _draw_details(axes, curve, colour, depths)  # of the newest
             axes.set_xlabel(f"position ({self._unit})")
             axes.set_yscale("log" if self.logarithmic.value else "linear")
-            axes.legend()
+            self.plot.add_legend(axes, columns=3)
         axes.set_ylabel("focus")
         self.plot.follow_theme()
 

@@ -47,6 +47,7 @@ class MeasureWidget(Tool):
     """Shows the height under the cursor, and measures the areas and lines that are drawn."""
 
     title = "Measure"
+    lasting_fields = ("measure", "shapes", "levelling", "degree", "profile_width", "level")
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer, "depth", "The depth layer to measure.")

@@ -27,6 +27,7 @@ class RetouchWidget(Tool):
     """Paints the plane in view into the sharp image, and its position into the depth."""
 
     title = "Retouch"
+    lasting_fields = ("image", "depth", "brush")
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer, "depth", "The depth layer of the result to retouch.")

@@ -34,6 +34,7 @@ class SurfaceWidget(Tool):
     """Shows the depth as a Surface layer in true proportions; exports it as PLY, OBJ and STL."""
 
     title = "3-D surface"
+    lasting_fields = ("exaggeration", "faces")
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer, "depth", "The depth layer to show.")
@@ -185,7 +186,9 @@ class SurfaceWidget(Tool):
             return
         image = heights.picture if self.drape.value else None
         compute_mesh = partial(mesh, heights.heights, heights.pixel_size, faces=self.faces.value)
-        self.start_task(lambda _: save_mesh(path, compute_mesh(), texture=image))
+        self.start_task(
+            lambda _: save_mesh(path, compute_mesh(), texture=image), end=f"saved {path.name}"
+        )
 
 
 def _planes(source: Layer) -> tuple[float, float]:

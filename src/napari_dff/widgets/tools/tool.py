@@ -14,10 +14,11 @@ from skimage.draw import polygon2mask
 from napari_dff.model.acquisition import CHANNEL_LABELS, describe_index
 from napari_dff.model.units import validate_unit
 from napari_dff.widgets.app import layers
+from napari_dff.widgets.app.background_task import DONE
 from napari_dff.widgets.app.controls import combo_box
 from napari_dff.widgets.app.geometry import index_in_view, to_data
 from napari_dff.widgets.app.layers import plugin_metadata, role_of
-from napari_dff.widgets.app.task_widget import DONE, TaskWidget
+from napari_dff.widgets.app.task_widget import TaskWidget
 
 AREAS = ("ellipse", "rectangle", "polygon")  # types of shapes
 AREA_NUMBER = "area"  # the feature of shapes with their number
