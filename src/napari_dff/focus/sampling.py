@@ -13,6 +13,7 @@ from napari_dff.focus.filters import gaussian_blur
 from napari_dff.focus.operators import NOT_MEANS, OPERATORS, operator_radius
 from napari_dff.imaging.images import block_means, luminance, read_plane
 from napari_dff.model.recipe import Operator
+from napari_dff.runtime.lazy import release_mapped_pages
 from napari_dff.runtime.progress import raise_if_cancelled
 from napari_dff.runtime.windows import GRID_PX, Window
 
@@ -120,4 +121,5 @@ class SampledOperator:
             raise_if_cancelled()
             plane = block_means(luminance(read_plane(self.planes, k, window.slices)), scale)
             np.maximum(compute(plane, sigma, width, step // scale), 0, out=samples)
+        release_mapped_pages(self.planes)
         return out

@@ -11,6 +11,7 @@ import numpy as np
 from napari_dff.curve.plane_mask import fill_gaps
 from napari_dff.imaging.images import read_plane
 from napari_dff.runtime.jit import kernel
+from napari_dff.runtime.lazy import release_mapped_pages
 from napari_dff.runtime.windows import Window
 
 BLEND_SIGMAS_PLANES = (0.0, 0.7, 1.2)  # widths of the three blends of `blend_by_noise`; 0 is linear
@@ -37,6 +38,7 @@ class PlaneWindow(NamedTuple):
 
     def read_as_stored(self, k: int) -> np.ndarray:
         """Return plane `k`, (Y, X[, 3]) of its own dtype."""
+        release_mapped_pages(self.planes)  # of the planes before
         return read_plane(self.planes, k, self.window.slices)
 
     def read_all(self) -> np.ndarray:

@@ -28,6 +28,7 @@ from napari_dff.curve.plane_mask import PlaneMaskReader, has_enough_planes
 from napari_dff.imaging.images import luminance
 from napari_dff.model.result import ImageQuality
 from napari_dff.runtime.jit import kernel
+from napari_dff.runtime.lazy import release_mapped_pages
 from napari_dff.runtime.progress import Progress, no_progress
 from napari_dff.runtime.threads import run_parallel
 from napari_dff.runtime.windows import Window, full_window
@@ -102,6 +103,7 @@ def compare_with_planes(
         arrays = image[band.slices_in(outer)], planes[(slice(None), *band.slices_in(outer))]
         with np.errstate(all="ignore"):  # values too large to be squared have no quality
             energies = _compare_band(*arrays, mask, rows, middle - band.top)
+        release_mapped_pages(planes)
         least, gradient, low, ratio = energies
         valid = np.ones(band.shape, bool) if mask is None else has_enough_planes(mask)
         where, noise = valid[rows, columns], np.minimum(least, NOISE_GRADIENT * low)
