@@ -73,8 +73,7 @@ def run(
 
     @functools.cache  # printed once
     def announce() -> None:
-        if not log.quiet:
-            print(COMPILING, file=sys.stderr)
+        print(COMPILING, file=sys.stderr)
 
     with notify_when_compiling(announce):
         for acquisition, name in zip(acquisitions, names, strict=True):

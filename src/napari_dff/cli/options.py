@@ -124,7 +124,7 @@ class LogOptions:
     Parameters
     ----------
     quiet
-        Print no progress and no summary; warnings and errors are printed.
+        Print no progress and no summary; warnings, errors and the first compilation are printed.
     verbose
         Print each step with its duration.
     log_file

@@ -35,7 +35,7 @@ from napari_dff.runtime.windows import (
 
 MARGINS_PX = {"multiscale": multiscale.MARGIN_PX, "noise_aware": 36}  # 0 of the others
 IMAGES_PER_WINDOW, MAX_IMAGES_PER_WINDOW = 20, 24  # float32, in memory while it is fused
-MULTISCALE_WINDOW_PX = 1024  # side of a window: larger ones need more memory, smaller ones more time
+MULTISCALE_WINDOW_PX = 1024  # side of a window: larger ones need more memory, smaller more time
 
 
 def all_in_focus(
