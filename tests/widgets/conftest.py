@@ -104,14 +104,17 @@ class Person:
         self.qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, keys, at)
 
     def drag(self, layer, start, end):
-        canvas, first = self.canvas_position(layer, *start)
-        _, last = self.canvas_position(layer, *end)
-        self.qtbot.mouseMove(canvas, first)
-        self.qtbot.mousePress(canvas, Qt.MouseButton.LeftButton, pos=first)
+        """Drag the mouse over pixels, wherever these lie on a canvas that may change its size."""
+        canvas, at = self.canvas_position(layer, *start)
+        self.qtbot.mouseMove(canvas, at)
+        self.qtbot.mousePress(canvas, Qt.MouseButton.LeftButton, pos=at)
         for share in (0.3, 0.7, 1.0):
-            self.qtbot.mouseMove(canvas, first + (last - first) * share)
+            place = (1 - share) * np.array(start) + share * np.array(end)
+            self.qtbot.mouseMove(canvas, self.canvas_position(layer, *place)[1])
             self.qtbot.wait(10)
-        self.qtbot.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=last)
+        at = self.canvas_position(layer, *end)[1]
+        self.qtbot.mouseMove(canvas, at)
+        self.qtbot.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=at)
 
 
 @pytest.fixture(scope="session", autouse=True)
