@@ -7,6 +7,7 @@ from napari_dff.registration import estimation
 from napari_dff.registration.alignment import align, resample
 from napari_dff.registration.exposure import estimate_gains
 from napari_dff.registration.joint import PairTransform, solve
+from napari_dff.registration.matching import Candidates, Matches
 from napari_dff.registration.motion import MOTIONS, transform_points
 
 
@@ -39,15 +40,35 @@ def test_each_motion_model_is_recovered_despite_wrong_matches(motion, rng):
 
 
 @pytest.mark.parametrize("motion", MOTIONS)
-def test_the_information_criterion_selects_the_true_motion_model(motion, rng):
+def test_auto_selects_the_true_motion_model(motion, rng):
     source = rng.uniform(0, 200, (150, 2))
     target = transform_points(EXAMPLES[motion], source) + rng.normal(0, 0.2, (150, 2))
-    even = np.ones(150)
-    scores = {
-        name: model.information_criterion(model.fit(source, target, even), source, target, even)
-        for name, model in MOTIONS.items()
-    }
-    assert min(scores, key=scores.get) == motion
+    matches = Matches(source, target, np.ones(150), 150)
+    assert estimation._select_model([Candidates({}, matches)]) == motion
+
+
+def test_a_feature_in_several_orientations_counts_once(rng):
+    source = rng.uniform(0, 200, (12, 2))
+    repeated = np.repeat(source, 3, axis=0)
+    matches = Matches(repeated, repeated + 5, np.arange(36.0), 40).distinct()
+    assert sorted(matches.source.tolist()) == sorted(source.tolist())
+    assert len(matches.weights) == 12
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_nuclei_that_narrow_along_z_are_not_magnified(seed):
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:160, :160]
+    planes = np.full((10, 160, 160), 0.05)
+    for centre_y, centre_x, radius in rng.uniform((20, 20, 14), (140, 140, 22), (9, 3)):
+        for k in range(10):
+            narrow = radius * np.sqrt(1 - (k / 11) ** 2)
+            planes[k][np.hypot(y - centre_y, x - centre_x) < narrow] = 0.8
+    texture = 1 + 0.2 * synthetic.noise_texture((160, 160), slope=1, seed=seed)
+    blurred = ndimage.gaussian_filter(planes * texture, (0, 1.5, 1.5))
+    photograph = synthetic.photograph(blurred.astype(np.float32), photons=1000, dtype=np.uint8)
+    magnification = np.sqrt(np.linalg.det(align(photograph).transforms[:, :2, :2]))
+    np.testing.assert_allclose(magnification, 1, atol=2e-3)
 
 
 @pytest.mark.parametrize(("registration", "limit"), [("joint", 0.12), ("sift", 0.3), ("ecc", 0.25)])

@@ -26,7 +26,8 @@ from napari_dff.runtime.threads import run_parallel
 VERIFICATION_SIDE_PX = 384  # longer side of the planes on which transforms are verified
 VERIFICATION_BLUR_PX = 2.0  # removes most of the difference that comes from defocus
 MIN_OVERLAP = 0.25  # share of the pixels that both planes must have
-MIN_GAIN = 0.05  # of ln(variance of the matches), from which more than a similarity is taken
+MIN_GAIN = 0.05  # of ln(variance of predicted matches), from which more than a similarity is taken
+MIN_SCORED_MATCHES = 10  # half of them must determine a homography
 DARK_LEVEL = 0.04  # of the grey range: pixels of a black border are darker in all planes
 MIN_BORDER_FRACTION = 0.01  # of the pixels: smaller borders are not filled
 MIN_BORDER_OVERLAP = 0.95  # of the pixels that are dark in any plane: dark in all
@@ -125,25 +126,27 @@ def _fill_dark_border(images: np.ndarray) -> None:
 
 
 def _select_model(candidates: list[Candidates]) -> Motion:
-    """Return the motion model with the smallest information criterion, summed over all pairs.
+    """Return the simplest motion model that predicts matches it was not fitted to, over all pairs.
 
-    More than a similarity, which is what stages and lenses do, must lower it clearly: defocus moves
+    Each parameter must lower n ln(variance) by ln n, as in the Bayesian information criterion
+    (Schwarz 1978, doi:10.1214/aos/1176344136), or random matches would decide. More than a
+    similarity, which is what stages and lenses do, must lower their variance clearly: defocus moves
     features, and models with more freedom follow that.
     """
-    pairs = [pair for pair in candidates if pair.transforms and len(pair.matches.source)]
+    distinct = (pair.matches.distinct() for pair in candidates)
+    pairs = [matches for matches in distinct if len(matches.source) >= MIN_SCORED_MATCHES]
     if not pairs:  # no points to compare: stages and lenses cause similarities
         return "similarity"
-
-    count = 2 * sum(len(pair.matches.source) for pair in pairs)
-    most = MOTIONS["similarity"].parameter_count
-
-    def score(name: Motion) -> float:
-        model = MOTIONS[name]
-        penalty = MIN_GAIN * count if model.parameter_count > most else 0
-        criteria = (model.information_criterion(p.transforms[name], *p.matches[:3]) for p in pairs)
-        return penalty + sum(criteria)
-
-    return min(MOTIONS, key=score)
+    count = 2 * sum(len(pair.source) for pair in pairs)
+    best: Motion = "translation"
+    least = np.inf
+    for name, model in MOTIONS.items():
+        score = sum(model.prediction_score(*pair[:3]) for pair in pairs) / count
+        score += model.parameter_count * np.log(count) / count
+        is_common = model.parameter_count <= MOTIONS["similarity"].parameter_count
+        if score < least - (0 if is_common else MIN_GAIN):
+            best, least = name, score
+    return best
 
 
 def _compose(

@@ -10,7 +10,12 @@ import numpy as np
 from napari_dff.model.recipe import Motion
 from napari_dff.registration import downsampling
 from napari_dff.registration.downsampling import MAX_SIDE_PX
-from napari_dff.registration.motion import MOTIONS, MotionModel, transform_points
+from napari_dff.registration.motion import (
+    MATCH_PRECISION_PX,
+    MOTIONS,
+    MotionModel,
+    transform_points,
+)
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.threads import run_parallel
 
@@ -44,6 +49,13 @@ class Matches(NamedTuple):
     # its diameter.
     weights: np.ndarray
     candidate_count: int  # unambiguous, mutual matches before the consensus
+
+    def distinct(self) -> "Matches":
+        """Return the matches without those of the same feature in another orientation."""
+        places = np.round(np.hstack([self.source, self.target]) / MATCH_PRECISION_PX)
+        first = np.sort(np.unique(places, axis=0, return_index=True)[1])
+        arrays = self.source[first], self.target[first], self.weights[first]
+        return Matches(*arrays, self.candidate_count)
 
 
 NO_MATCHES = Matches(np.empty((0, 2)), np.empty((0, 2)), np.empty(0), 0)

@@ -16,6 +16,7 @@ from napari_dff.model.recipe import Motion
 REWEIGHTING_STEPS = 12
 HOMOGRAPHY_PASSES = 3
 ERROR_FLOOR_PX = 1e-6  # smaller errors are rounding errors
+MATCH_PRECISION_PX = 0.1  # with which features are located
 
 
 def transform_points(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -132,19 +133,23 @@ class MotionModel:
         grid = np.column_stack([y.ravel(), x.ravel()])
         return self.least_squares(grid, transform_points(transform, grid), np.ones(len(grid)))
 
-    # n ln σ² + k ln n (Schwarz 1978, doi:10.1214/aos/1176344136), with n coordinates, k parameters
-    # and the variance σ² of the errors. Errors are clipped at three standard deviations (from their
-    # median), so that a few wrong matches do not decide.
-    def information_criterion(
-        self, transform: np.ndarray, source: np.ndarray, target: np.ndarray, weights: np.ndarray
+    # The model is fitted to every other match, and predicts the rest; then the other way round.
+    # Errors are clipped at three standard deviations (from their median), so that a few wrong
+    # matches do not decide.
+    def prediction_score(
+        self, source: np.ndarray, target: np.ndarray, weights: np.ndarray
     ) -> float:
-        """Return the Bayesian information criterion of a fit: lower is better."""
-        distances = transform_points(transform, source) - target
-        errors = np.abs((distances * np.sqrt(weights)[:, None]).ravel())
-        deviation = np.median(errors) / 0.6745 + ERROR_FLOOR_PX
-        variance = np.mean(np.minimum(errors, 3 * deviation) ** 2) + ERROR_FLOOR_PX**2
-        count = len(errors)
-        return float(count * np.log(variance) + self.parameter_count * np.log(count))
+        """Return n ln σ² with the variance σ² of the errors of n coordinates that are predicted."""
+        errors = np.empty_like(source)
+        for half in (slice(0, None, 2), slice(1, None, 2)):
+            fitted = np.ones(len(source), bool)
+            fitted[half] = False
+            transform = self.fit(source[fitted], target[fitted], weights[fitted])
+            errors[half] = transform_points(transform, source[half]) - target[half]
+        sizes = np.abs((errors * np.sqrt(weights)[:, None]).ravel())
+        deviation = np.median(sizes) / 0.6745 + ERROR_FLOOR_PX
+        variance = np.mean(np.minimum(sizes, 3 * deviation) ** 2) + MATCH_PRECISION_PX**2
+        return float(len(sizes) * np.log(variance))
 
     def linear_system(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return A (2 N, P) and b (2 N,): M(p) maps `points` to A p + b, all y, then all x."""
