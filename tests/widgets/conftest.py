@@ -11,6 +11,7 @@ pytest.importorskip("napari")
 from npe2 import PluginManifest
 from qtpy.QtCore import QPoint, Qt
 
+from napari_dff.widgets.app.geometry import data_to_view
 from napari_dff.widgets.app.layers import full_values, role_of
 
 TIMEOUT_MS = 300_000  # on a busy machine
@@ -92,7 +93,7 @@ class Person:
     def canvas_position(self, layer, row, column):
         """Return the canvas, and where a pixel of a layer lies on it."""
         canvas = self.viewer.window._qt_viewer.canvas
-        world = np.asarray(layer.data_to_world((*[0] * (layer.ndim - 2), row, column)))[-2:]
+        world = data_to_view(self.viewer, layer, (*[0] * (layer.ndim - 2), row, column))[-2:]
         camera = self.viewer.scene.camera
         size = np.array([canvas.native.height(), canvas.native.width()])
         down, right = (world - np.array(camera.center)[-2:]) * camera.zoom + size / 2

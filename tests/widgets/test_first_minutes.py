@@ -249,6 +249,11 @@ def test_a_second_stack_in_another_unit_is_in_view_and_the_mouse_finds_its_pixel
     assert view_to_data(viewer, second, viewer.dims.point)[0] == pytest.approx(2)
     corner = data_to_view(viewer, second, (2, 10, 20))
     np.testing.assert_allclose(corner, (4000, 6000, 7000))
+    inspector = person.open("inspector")
+    person.qtbot.wait(50)
+    person.click(second, 30, 40)
+    person.wait(inspector)
+    assert "row 30, column 40: sharpest in plane" in inspector.status.value.lower()
     bare = viewer.add_image(surface.stack.planes, name="bare")
     assert form.stack.value is bare
     assert "units are inconsistent" in form.calibration.note.value
