@@ -37,8 +37,8 @@ PRESETS = {
     "fluorescence": Preset(
         "Fluorescence sheet",
         "On a stage that holds its place: no alignment. Brightness is kept, as each part is bright "
-        "in its own plane. Low noise in the sharp image.",
-        Recipe(registration="none", exposure="keep", fusion="noise_aware"),
+        "in its own plane. Smoother depth, low noise in the sharp image.",
+        Recipe(registration="none", exposure="keep", smoothness=2.0, fusion="noise_aware"),
     ),
     "bright_field": Preset(
         "Bright-field slide",
