@@ -71,6 +71,7 @@ def test_the_preview_of_a_drawn_rectangle_equals_the_run(person, surface):
     widget.preview.value = RECTANGLE
     assert "preview region" in person.roles()
     person.qtbot.wait(50)
+    person.viewer.reset_view()  # the form has made the canvas smaller
     person.drag(source, (26, 18), (61, 69))
     depth = shown(person, widget, "preview depth")
     assert depth.data.shape == (40, 56)

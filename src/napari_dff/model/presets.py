@@ -30,8 +30,7 @@ PRESETS = {
     ),
     "reflected_light": Preset(
         "Reflected light / rough metal",
-        "Opaque, textured everywhere: narrow windows of one width, so that relief has the same "
-        "lateral resolution everywhere. Planes may shift, rotate and scale.",
+        "Opaque and textured: windows of one width, so that relief is resolved equally everywhere.",
         Recipe(motion="similarity", aggregation="balanced"),
     ),
     "fluorescence": Preset(

@@ -9,7 +9,7 @@ from typing import Any
 from magicgui.widgets import Widget
 from qtpy.QtCore import QSize
 from qtpy.QtGui import QIcon
-from qtpy.QtWidgets import QInputDialog, QMessageBox
+from qtpy.QtWidgets import QComboBox, QInputDialog, QMessageBox
 
 from napari_dff.io import delete_preset, own_presets, read_recipe, save_preset
 from napari_dff.model.presets import PRESETS
@@ -18,7 +18,8 @@ from napari_dff.widgets.app.controls import button_row, combo_box, push_button, 
 from napari_dff.widgets.app.recipe_form import RecipeForm
 
 PICTURES = Path(str(files("napari_dff"))) / "widgets" / "app" / "pictures"
-ICON_PX = 44
+ICON_PX = 36
+TITLE_LETTERS = 20  # wide ones; longer names of own presets do not widen the form
 OWN_SENTENCE = "Own preset."
 
 
@@ -35,6 +36,9 @@ class PresetForm:
         tooltip = "Settings for a kind of sample, or those that you have saved."
         self.choice = combo_box("sample", self._choices, tooltip)
         self.choice.native.setIconSize(QSize(ICON_PX, ICON_PX))
+        policy = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        self.choice.native.setSizeAdjustPolicy(policy)
+        self.choice.native.setMinimumContentsLength(TITLE_LETTERS)
         self.sentence = wrapping_label()
         self.sentence.label = " "  # the column of the fields
         save = "Save all settings of this form under a name, in the list of samples."
