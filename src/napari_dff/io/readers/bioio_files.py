@@ -1,5 +1,6 @@
 """Files of microscopes, through bioio if it is installed."""
 
+import contextlib
 import importlib
 import importlib.util
 from pathlib import Path
@@ -44,7 +45,7 @@ def _source(path: Path, image: Any, scene: str) -> Source:
     sizes = image.physical_pixel_sizes
     lengths = (Length(size or None, "µm") for size in (sizes.Z, sizes.Y, sizes.X))
     names = tuple(map(str, image.channel_names or ()))
-    interval = getattr(image, "time_interval", None)
-    seconds = getattr(interval, "total_seconds", lambda: None)()
-    calibration = make_calibration(*lengths).with_time_increment(seconds, "s")
+    calibration = make_calibration(*lengths)
+    with contextlib.suppress(Exception):  # a plugin without it, or without its unit
+        calibration = calibration.with_time_increment(image.time_interval.total_seconds(), "s")
     return Source(data, tuple(axes), path.name, scene, names, calibration)
