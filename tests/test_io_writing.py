@@ -219,6 +219,7 @@ def test_ome_zarrs_are_valid_and_tell_the_same(tmp_path, acquisition, axes, labe
         assert scale.scale == [*(1.0,) * (len(wanted) - 2), 0.5, 0.25]
         record = group.attrs["napari-dff"]
         assert record.pop("values", "") == VALUE_NAMES.get(name, "")
+        assert record.pop("colour", False) == (wanted == axes and "blue" in str(labels))
         assert record == provenance
         zarr_format = {"0.5": 3, "0.4": 2}[version]
         assert (group.metadata.zarr_format, group["0"].shape[-2:]) == (zarr_format, SHAPE)
@@ -532,7 +533,9 @@ def test_stacks_and_images_go_into_either_format(tmp_path, rng):
     scale, translation = scales.datasets[0].coordinateTransformations
     assert (scale.scale, translation.translation) == ([1.0, 1.0, 0.3, 0.2], [0.0, 3.0, 0.0, 0.0])
     np.testing.assert_array_equal(group["0"][:], np.moveaxis(planes, -1, 0))
-    assert group.attrs["napari-dff"] == {"made": "here", "positions": [3.0, 2.5, 1.0, 0.0]}
+    positions = [3.0, 2.5, 1.0, 0.0]
+    assert group.attrs["napari-dff"] == {"made": "here", "positions": positions, "colour": True}
+    np.testing.assert_array_equal(read_stack(tmp_path / "a.ome.zarr").planes, planes)
 
     write_image(str(tmp_path / "b.ome.zarr"), planes[0, ..., 0], stack)
     group = zarr.open_group(tmp_path / "b.ome.zarr", mode="r")

@@ -11,7 +11,7 @@ import numpy as np
 from napari_dff.io.readers.axes import StackError, as_dask_array, reason
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES
 from napari_dff.io.readers.tiff_opening import map_series, open_tiff
-from napari_dff.io.readers.zarr_store import check_unpickled, ome_attributes
+from napari_dff.io.readers.zarr_store import check_unpickled, join_colours, ome_attributes
 from napari_dff.io.records import IMAGE_SUFFIXES, PROVENANCE_FILE, ZARR_RECORD_KEY, read_json
 from napari_dff.io.staging import has_interrupted_moves
 from napari_dff.model.acquisition import Acquisition, Index
@@ -113,10 +113,8 @@ def read_image(path: Path, max_loaded_bytes: float = 0) -> Any:
     labels = [str(channel.get("label")).rpartition(" ")[2] for channel in channels[:3]]
     if labels != ["red", "green", "blue"]:
         return values
-    # Each colour image is three channels: (…, 3 · C, …, Y, X) → (…, C, …, Y, X, 3).
     c = [axis["name"] for axis in attributes["multiscales"][0]["axes"]].index("c")
-    values = values.reshape(*values.shape[:c], -1, 3, *values.shape[c + 1 :])
-    values = np.moveaxis(values, c + 1, -1)
+    values = join_colours(values, c)
     return values.squeeze(c) if values.shape[c] == 1 else values
 
 

@@ -84,9 +84,19 @@ def _source(path: Path, name: str, group: Any) -> Source:
     labels = tuple(str(channel.get("label", "")) for channel in channels)
     name = name or str(image.name or "")
     pixels, calibration = _lazy_pixels(path, array, axes), _calibrate(image, axes, group)
+    if _record(group).get("colour") and "C" in axes:
+        pixels, axes = join_colours(pixels, axes.index("C")), (*axes, "S")
+        labels = tuple(label.removesuffix("red").strip() for label in labels[::3])
     profile = _record(group).get("icc_profile", "")
     details: dict[str, Any] = {"warnings": warnings, "icc_profile": base64.b64decode(profile)}
     return Source(pixels, axes, path.name, name, labels, calibration, **details)
+
+
+def join_colours(values: Any, channel_axis: int) -> Any:
+    """Return (…, 3 · C, …, Y, X), of red, green and blue in turn, as (…, C, …, Y, X, 3)."""
+    before, after = values.shape[:channel_axis], values.shape[channel_axis + 1 :]
+    values = np.moveaxis(values.reshape(*before, -1, 3, *after), channel_axis + 1, -1)
+    return values.rechunk({values.ndim - 1: 3}) if hasattr(values, "rechunk") else values
 
 
 def _record(group: Any) -> dict[str, Any]:

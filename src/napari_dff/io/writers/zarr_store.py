@@ -157,6 +157,8 @@ def _attributes(path: Path, metadata: ImageMetadata, version: Version) -> dict[s
         **({"positions": positions} if positions else {}),
         **({"values": metadata.value_name} if metadata.value_name else {}),
     }
+    if metadata.is_colour:
+        record["colour"] = True  # so that the reader joins red, green and blue
     if metadata.icc_profile:
         record["icc_profile"] = base64.b64encode(metadata.icc_profile).decode()
     attributes = {"ome": ome} if version == "0.5" else ome
