@@ -94,8 +94,8 @@ def _source(path: Path, name: str, group: Any) -> Source:
 
 def join_colours(values: Any, channel_axis: int) -> Any:
     """Return (…, 3 · C, …, Y, X), of red, green and blue in turn, as (…, C, …, Y, X, 3)."""
-    before, after = values.shape[:channel_axis], values.shape[channel_axis + 1 :]
-    values = np.moveaxis(values.reshape(*before, -1, 3, *after), channel_axis + 1, -1)
+    shape = (*values.shape[:channel_axis], -1, 3, *values.shape[channel_axis + 1 :])
+    values = np.moveaxis(values.reshape(shape), channel_axis + 1, -1)
     return values.rechunk({values.ndim - 1: 3}) if hasattr(values, "rechunk") else values
 
 
