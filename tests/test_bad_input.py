@@ -445,7 +445,7 @@ INVALID_ARGUMENTS = {
     ),
     "a file format that isn't": (
         lambda f: save_reconstruction(f.result, "out", file_format="png"),
-        "file_format must be one of ome-tiff, ome-zarr, got 'png'",
+        "file_format must be one of ome-tiff, ome-zarr, ome-zarr-0.4, got 'png'",
     ),
 }
 INVALID_HEIGHTS = {
