@@ -21,7 +21,7 @@ from napari_dff.model import checks
 from napari_dff.model.checks import as_numbers, check_finite
 from napari_dff.model.recipe import Fusion, current_fusion
 from napari_dff.model.stack import fractional_plane_index, validate_planes, validate_positions
-from napari_dff.runtime.lazy import load_planes
+from napari_dff.runtime.lazy import load_planes, release_mapped_pages
 from napari_dff.runtime.progress import Progress, no_progress
 from napari_dff.runtime.threads import run_parallel, thread_count, thread_limits
 from napari_dff.runtime.windows import (
@@ -133,6 +133,7 @@ def fuse_window(
         mask = None if plane_mask is None else mask_for_fusion(plane_mask[(..., *outer.slices)])
         image = FUSIONS[fusion](PlaneWindow(planes, outer, mask), index, sigma)
         out[part.slices_in(window)] = as_dtype(image[part.slices_in(outer)], out.dtype)
+        release_mapped_pages(planes)
 
     parts, is_parallel = fusion_windows(window.shape, int(np.prod(planes.shape[3:])), fusion)
     parts = [part.shift(window.top, window.left) for part in parts]
