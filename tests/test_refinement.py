@@ -56,7 +56,7 @@ def test_pixels_that_are_never_in_focus_keep_infinite_uncertainty_and_finite_dep
 def test_graph_cut_without_gco_names_the_package_to_install(surface, monkeypatch):
     monkeypatch.setitem(sys.modules, "gco", None)
     focus = focus_measure(surface.stack.planes)
-    with pytest.raises(GraphCutMissing, match="pip install gco-wrapper"):
+    with pytest.raises(GraphCutMissing, match=r"pip install .napari-dff\[gco\]"):
         refine(depth_map(focus), focus, refinement="graph_cut")
 
 
