@@ -34,7 +34,6 @@ def spoilt(value, dtype=np.float32):
 
 
 STACKS = {  # data, how the layer lies, and what is said
-    "a plane": (GREY[0], {}, "must be a stack with axes Z, Y, X, got 2 axes"),
     "no plane": (GREY[:0], {}, "at least 3 along Z, got 0"),
     "one plane": (GREY[:1], {}, "at least 3 along Z, got 1"),
     "two planes": (GREY[:2], {}, "at least 3 along Z, got 2"),
@@ -306,7 +305,7 @@ def parts_missing(s):
     s.viewer.layers.remove(picture)
     yield s.figure, s.figure.figure, "has no all-in-focus image beside it"
     s.viewer.layers.remove(s.source)
-    yield s.figure, s.figure.play, "the stack that 'refined depth' was made from is gone"
+    yield s.figure, s.figure.play, "was made from is gone"
     s.reuse.input_layer.value = s.made
     yield s.reuse, s.reuse.run, "no stacks chosen"
 
