@@ -748,7 +748,7 @@ INVALID_COMMANDS |= {
     "an unknown operator": ([*RUN, "--operator", "foo"], "operator must be log, laplacian, "),
     "an unknown format": (
         [*RUN, "--file-format", "png"],
-        "file-format must be ome-tiff or ome-zarr, got 'png'",
+        "file-format must be ome-tiff, ome-zarr or ome-zarr-0.4, got 'png'",
     ),
     "a flag without a value": ([*RUN, "--recipe"], "--recipe needs a value after it"),
     "an unknown sample": (["sample", "moon", "--out", "out"], "bare_patch, got 'moon'"),

@@ -123,7 +123,7 @@ def test_planes_that_are_left_out_are_in_the_summary_and_printed_once(tmp_path, 
         assert row["state"] == state
         assert row["notes"].startswith("plane 2 has no contrast")
         assert capfd.readouterr().err.count("plane 2 has no contrast") == 1
-    record = json.loads((Path(row["folder"]) / "provenance.json").read_text())
+    record = json.loads((tmp_path / "out" / row["folder"] / "provenance.json").read_text())
     assert record["notes"] == [row["notes"]]
     assert " ".join(record["advice"]) == row["advice"]
 
