@@ -264,6 +264,8 @@ def test_cancelling_adds_no_layers(person, source, monkeypatch):
 def test_the_preview_and_the_inspector_follow_the_sliders(person, source, series):
     person.show()
     widget, inspector = person.open("focus", "inspector")
+    person.qtbot.wait(50)
+    person.viewer.reset_view()  # into the canvas that the forms leave
     ready(widget).preview.value = VIEW
 
     def previewed():
