@@ -89,7 +89,7 @@ def test_closed_docks_do_not_react_to_the_viewer(person, surface):
     callbacks = len(person.viewer.mouse_drag_callbacks)
     for name in TITLES:
         widget = person.open(name)
-        if hasattr(widget, "preview"):
+        if getattr(widget, "has_preview", False):
             widget.preview.value = VIEW
         person.viewer.window.remove_dock_widget(widget.native)
         widget.native.deleteLater()

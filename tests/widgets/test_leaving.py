@@ -189,6 +189,7 @@ def test_docks_may_be_closed_during_a_run(person, blocked, tiny):
     for name, widget in zip(TITLES, person.open(*TITLES), strict=True):
         if name in ("align", "focus", "all"):
             widget.stack.value = source
+        if name in ("focus", "all"):
             widget.preview.value = VIEW
         if name == "inspector":
             widget.inspect(source, (20, 20))
