@@ -63,7 +63,7 @@ def blocked(monkeypatch):
 
 
 def layer_data(person):
-    return {layer.name: layer.data for layer in person.viewer.layers}
+    return {layer.unique_id: layer.data for layer in person.viewer.layers}  # names may change
 
 
 def same(one, other):
