@@ -5,6 +5,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from napari_dff.io.writers import figure
 from napari_dff.io.writers.figure import (
     FigureContent,
     movie_frames,
@@ -68,3 +69,19 @@ def test_a_movie_is_read_back(tmp_path, surface, monkeypatch):
 def test_an_unknown_suffix_is_refused(tmp_path, write):
     with pytest.raises(ValueError, match=r"path must end in .*, got 'x\.bmp'"):
         write(tmp_path / "x.bmp", [])
+
+
+def test_a_movie_is_saved_as_mp4_where_ffmpeg_is(tmp_path, monkeypatch):
+    written = {}
+
+    def imwrite(path, movie, **settings):
+        written.update(settings, shape=movie.shape)
+        path.write_bytes(b"mp4")
+
+    monkeypatch.setattr(figure.importlib.util, "find_spec", lambda name: name == "imageio_ffmpeg")
+    monkeypatch.setattr("imageio.v3.imwrite", imwrite)
+    figure.write_movie(tmp_path / "movie.mp4", [np.zeros((31, 40, 3), np.uint8)] * 3)
+    assert written["plugin"] == "FFMPEG"
+    assert written["shape"] == (3, 32, 40, 3)  # even sides
+    monkeypatch.setattr(figure.importlib.util, "find_spec", lambda _: None)
+    assert figure.movie_suffixes() == (".gif", ".tif")
