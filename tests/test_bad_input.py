@@ -268,7 +268,10 @@ INVALID_ARGUMENTS = {
         "recipe must map names to values, got 'log'",
     ),
     "a recipe in pairs": (lambda f: Recipe.from_dict([("sigma", 1)]), "got [('sigma', 1)]"),
-    "a negative sigma": (recipe(sigma=-0.1), "sigma must be a number from 0 to 32, got -0.1"),
+    "a negative sigma": (
+        recipe(sigma=-0.1),
+        "sigma must be auto or a number from 0 to 32, got -0.1",
+    ),
     "a sigma of NaN": (recipe(sigma=np.nan), "from 0 to 32, got nan"),
     "a sigma of a googol": (recipe(sigma=10**100), "from 0 to 32, got 1000"),
     "a sigma of 400 digits": (recipe(sigma=10**400), "from 0 to 32, got 1000"),
@@ -277,7 +280,10 @@ INVALID_ARGUMENTS = {
     "True for sigma": (recipe(sigma=True), "from 0 to 32, got True"),
     "two sigmas": (recipe(sigma=np.ones(2)), "from 0 to 32, got array([1., 1.])"),
     "a decimal sigma": (recipe(sigma=Decimal(1)), "from 0 to 32, got Decimal('1')"),
-    "an even window": (recipe(window=4), "window must be an odd number from 1 to 255, got 4"),
+    "an even window": (
+        recipe(window=4),
+        "window must be auto or an odd number from 1 to 255, got 4",
+    ),
     "a window with a fraction": (recipe(window=9.5), "from 1 to 255, got 9.5"),
     "a window of 257": (recipe(window=257), "from 1 to 255, got 257"),
     "an operator in capitals": (recipe(operator="LOG"), "operator must be one of log, laplacian"),
@@ -608,7 +614,7 @@ def test_a_recipe_of_numpy_scalars_can_be_saved(tmp_path):
     recipe = Recipe(
         sigma=np.float32(1.5), window=np.int64(9), smoothness=np.uint8(1), operator=np.str_("log")
     )
-    assert recipe == Recipe(sigma=1.5)
+    assert recipe == Recipe(sigma=1.5, window=9)
     write_recipe(tmp_path / "recipe.json", recipe)
     assert json.loads((tmp_path / "recipe.json").read_text())["sigma"] == 1.5
     assert align(PLANES, registration="none", reference=np.int64(2)).transforms.shape == (7, 3, 3)
@@ -715,7 +721,7 @@ INVALID_COMMANDS = {
     ),
     "a recipe out of range": (
         [*RUN, "--recipe", "wide.json"],
-        "window must be an odd number from 1",
+        "window must be auto or an odd number from 1",
     ),
     "a recipe of a newer version": ([*RUN, "--recipe", "newer.json"], "no setting 'telepathy'"),
     "nothing that matches": (["batch", "*.nd2", "--out", "out"], "nothing matches *.nd2"),
@@ -743,7 +749,7 @@ INVALID_COMMANDS |= {
     "threads that are none": ([*RUN, "--threads", "all"], "threads must be an integer, got 'all'"),
     "a window out of range": (
         [*RUN, "--window", "4"],
-        "window must be an odd number from 1 to 255",
+        "window must be auto or an odd number from 1 to 255",
     ),
     "an unknown operator": ([*RUN, "--operator", "foo"], "operator must be log, laplacian, "),
     "an unknown format": (

@@ -127,7 +127,10 @@ def test_options_override_the_recipe_file(tmp_path):
     ("arguments", "message"),
     [
         (["run", "no such", "--out", "x"], "there is no file or folder 'no such'"),
-        (["run", BARE_PATCH, "--out", "x", "--window", "8"], "window must be an odd number"),
+        (
+            ["run", BARE_PATCH, "--out", "x", "--window", "8"],
+            "window must be auto or an odd number",
+        ),
         (["run", BARE_PATCH, "--out", "x", "--recipe", "no.json"], "no.json"),
         (["run", BARE_PATCH, "--out", "x", "--recipe", "makro"], "did you mean 'macro'?"),
         (["run", BARE_PATCH, "--out", "x", "--spacing", "1", "2"], "one or three positive lengths"),

@@ -326,8 +326,8 @@ def test_stack_without_contrast_is_refused():
     ("settings", "words"),
     [
         ({"operator": "lap"}, "operator must be one of log, .*got 'lap'"),
-        ({"sigma": -1}, "sigma must be a number from 0 to 32, got -1"),
-        ({"window": 8}, "window must be an odd number from 1 to 255, got 8"),
+        ({"sigma": -1}, "sigma must be auto or a number from 0 to 32, got -1"),
+        ({"window": 8}, "window must be auto or an odd number from 1 to 255, got 8"),
     ],
 )
 def test_invalid_settings_are_named_in_the_error(settings, words, surface):

@@ -92,8 +92,8 @@ def test_raising_from_progress_cancels(surface):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"sigma": -1}, "sigma must be a number from 0 to 32, got -1"),
-        ({"window": 4}, "window must be an odd number from 1 to 255, got 4"),
+        ({"sigma": -1}, "sigma must be auto or a number from 0 to 32, got -1"),
+        ({"window": 4}, "window must be auto or an odd number from 1 to 255, got 4"),
         ({"operator": "x"}, "operator must be one of log.*got 'x'"),
         ({"smoothness": float("nan")}, "smoothness must be a number"),
         ({"windw": 9}, "recipe has no setting 'windw'; did you mean 'window'"),

@@ -89,7 +89,7 @@ def test_focus_curve_reads_only_the_planes_around_the_pixel(surface):
     planes = np.tile(surface.stack.planes, (1, 6, 6))
     recorder = ReadRecorder(planes)
     stack = FocalStack(recorder, surface.stack.positions)
-    one = focus_curve(stack, Recipe(), 300, 310)
+    one = focus_curve(stack, Recipe(sigma=1, window=9), 300, 310)
     assert 0 < recorder.was_read.mean() < 0.6
     rows, columns = np.nonzero(recorder.was_read)
     assert abs((rows.min() + rows.max()) / 2 - 300) < 16

@@ -292,7 +292,7 @@ def newer(s):
     s.person.press(s.depth.save)
     assert "not saved: recipe has no setting 'colour'" in s.depth.status.value
     focus.metadata[METADATA_KEY] = {**before, "settings": {**before["settings"], "window": 4}}
-    yield s.depth, s.depth.run, "window must be an odd number from 1 to 255, got 4"
+    yield s.depth, s.depth.run, "window must be auto or an odd number from 1 to 255, got 4"
     s.viewer.layers.selection.active = s.source
     s.viewer.layers.selection.active = focus
     assert "settings of 'focus' not shown: window must be" in s.focus.status.value
@@ -317,9 +317,9 @@ def recipe_files(s):
         ("{", "recipe.json"),
         ("[1]", "recipe"),
         ('{"smothness": 2}', "did you mean 'smoothness'"),
-        ('{"window": 4}', "window must be an odd number from 1 to 255, got 4"),
+        ('{"window": 4}', "window must be auto or an odd number from 1 to 255, got 4"),
         ('{"peak": "best"}', "peak must be one of"),
-        ('{"sigma": NaN}', "sigma must be a number from 0 to 32, got nan"),
+        ('{"sigma": NaN}', "sigma must be auto or a number from 0 to 32, got nan"),
         (b"\xff\xfe", "recipe.json"),
     ):
         path.write_bytes(text if isinstance(text, bytes) else text.encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from math import sqrt
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -37,6 +38,11 @@ BLOCK = 64  # curves that are sorted together, by vector operations
 # "Noise of a focus curve".
 # Cost: one logarithm a value, and two sorts. A sorting network has no branches and the same pairs
 # for all curves, so that it sorts `BLOCK` curves at a time by vector operations.
+
+
+def expected_fluctuation(sigma: float, window: float) -> float:
+    """Return the fluctuation under white noise, of the Laplacian of Gaussian with this scale."""
+    return min(EXPECTED_FLUCTUATION * (9 / window) * sqrt(0.25 + 0.75 * sigma**2), 1.0)
 
 
 class Noise(NamedTuple):

@@ -49,25 +49,20 @@ def find_peaks(focus, positions, model, preference, floor, fluctuation, z_score)
 
 
 @kernel
-def peak_breadth(focus, index, floor):  # type: ignore[no-untyped-def]
-    """Return w √(F₀ / F) of the peak F at plane `index`, (Y, X) float32; F₀ is `floor`.
-
-    w is the number of planes around the peak in which the curve exceeds half its value.
-    """
+def peak_width(focus, index):  # type: ignore[no-untyped-def]
+    """Return the number of planes around plane `index` that exceed half its value, (Y, X)."""
     count, height, width = focus.shape
     out = np.zeros((height, width), np.float32)
     for y in range(height):
         for x in range(width):
             k = int(index[y, x])
             peak = focus[k, y, x]
-            if not peak > floor[y, x]:
-                continue
             first, last = k, k
             while first > 0 and focus[first - 1, y, x] > peak / 2:
                 first -= 1
             while last < count - 1 and focus[last + 1, y, x] > peak / 2:
                 last += 1
-            out[y, x] = (last - first + 1) * np.sqrt(floor[y, x] / peak)
+            out[y, x] = last - first + 1
     return out
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from napari_dff.curve.noise import EXPECTED_FLUCTUATION, detection_z_score
+from napari_dff.curve.noise import TINY, detection_z_score, expected_fluctuation
 from napari_dff.curve.peak import PEAK_MODELS
 from napari_dff.curve.plane_mask import has_enough_planes, is_peak_complete
 from napari_dff.curve.search import (
@@ -16,12 +16,12 @@ from napari_dff.curve.search import (
     find_peaks,
     find_strongest_peaks,
     other_peaks_deviation,
-    peak_breadth,
+    peak_width,
 )
 from napari_dff.curve.volume import FocusVolume, as_focus_volume, focus_windows
 from napari_dff.model import checks
 from napari_dff.model.depth_map import DepthMap
-from napari_dff.model.recipe import Peak, Prefer
+from napari_dff.model.recipe import SIGMA, WINDOW, FocusScale, Peak, Prefer
 from napari_dff.model.stack import validate_positions
 from napari_dff.runtime.progress import Progress, no_progress
 from napari_dff.runtime.threads import run_parallel
@@ -32,6 +32,8 @@ SCATTER_RADIUS_PX = 60  # how far from a pixel its scatter depends on the depth:
 SCATTER_MAPS = 12  # (Y, X) float32 arrays of a window in memory while scatter is computed
 SCATTER_ERROR_FLOOR_PLANES = 0.05  # least error of a depth as a weight
 SHARED_ERROR = 0.4  # factor of the breadth, fitted on seven stacks with truth; 0.5 to 0.7 do too
+MIN_TEXTURE_SIGMA_PX = 0.5  # texture is not finer than this, even without a Gaussian
+DEFAULT_SCALE = FocusScale(1.0, 9)  # of focus volumes of unknown origin
 BREADTH_SIGMA_PX = 15.0  # standard deviation of the Gaussian that averages the breadth in focus
 
 # Model of error
@@ -41,10 +43,10 @@ BREADTH_SIGMA_PX = 15.0  # standard deviation of the Gaussian that averages the 
 # pixels and planes share, so that neither shows them. They grow with the width w of the peak, in
 # planes, and with the share of the floor in it, F₀ / F, as the error from noise does. A floor of
 # white noise fluctuates by f₀ from plane to plane, texture does not: 1 - f² / f₀², from the
-# measured fluctuation f, is the share of texture. f₀ is that of the default operator and window:
-# with larger windows noise counts as texture in part, and the uncertainty is too large. The
-# independent errors are multiplied by
-#     1 + `SHARED_ERROR` · mean((1 - f² / f₀²) w √(F₀ / F)).
+# measured fluctuation f, is the share of texture. With N = `window` / `sigma` samples across the
+# window, independent errors fall as 1 / N, and shared ones do not. The independent errors are
+# multiplied by
+#     1 + `SHARED_ERROR` · N / 9 · mean((1 - f² / f₀²) w √(F₀ / F)).
 
 
 class FocusPeaks(NamedTuple):
@@ -110,6 +112,8 @@ def depth_map(
     peak: Peak = "curve",
     prefer: Prefer = "sharpest",
     plane_mask: np.ndarray | None = None,  # (Z, Y, X)
+    sigma: float = DEFAULT_SCALE.sigma,
+    window: int = DEFAULT_SCALE.window,
     progress: Progress = no_progress,
 ) -> DepthMap:
     """Return depth and its standard uncertainty from the peaks of the focus curves.
@@ -139,6 +143,9 @@ def depth_map(
         Where each aligned plane has data, as from `LazyAlignedStack.plane_mask`; everywhere if
         None. The depth is that of the planes with data. Its uncertainty is inf where fewer than
         half of the planes, or fewer than 3, have data, and where a peak reaches planes without.
+    sigma, window : float, int
+        Those of `focus_measure`, in pixels. The uncertainty depends on them: errors of the texture
+        do not fall with the size of the window as those of noise do.
     progress : Progress
         Wraps the loop over windows; may raise to cancel.
 
@@ -157,14 +164,25 @@ def depth_map(
     """
     volume = as_focus_volume(focus, plane_mask)
     planes = validate_positions(positions, volume.shape[0])
-    return estimate_depth(volume, planes, peak, prefer, progress)
+    ranges = (each._replace(has_auto=False) for each in (SIGMA, WINDOW))
+    values = zip(ranges, ("sigma", "window"), (sigma, window), strict=True)
+    scale = FocusScale(*(limits.check(name, value) for limits, name, value in values))
+    return estimate_depth(volume, planes, peak, prefer, progress, scale)
 
 
 def estimate_depth(
-    volume: FocusVolume, positions: np.ndarray, peak: Peak, prefer: Prefer, progress: Progress
+    volume: FocusVolume,
+    positions: np.ndarray,
+    peak: Peak,
+    prefer: Prefer,
+    progress: Progress,
+    scale: FocusScale,
 ) -> DepthMap:
     """Return the depth map of a focus volume that may be lazy; see `depth_map`."""
-    peaks, breadth, ambiguity = _locate_peaks(volume, positions, peak, prefer, progress)
+    method = peak, prefer, progress
+    peaks, breadth, ambiguity = _locate_peaks(volume, positions, *method, scale)
+    samples = scale.window / max(scale.sigma, MIN_TEXTURE_SIGMA_PX)
+    shared_error = SHARED_ERROR * samples / (DEFAULT_SCALE.window / DEFAULT_SCALE.sigma)
     shape, spacing = peaks.depth.shape, np.float32(np.abs(np.diff(positions)).mean())
     uncertainty = np.empty_like(peaks.uncertainty)
 
@@ -178,7 +196,7 @@ def estimate_depth(
         mean_breadth = weighted / np.maximum(weight, np.float32(1e-3))
         variances = peaks.uncertainty[outer.slices] ** 2, scatter**2
         independent = np.sqrt(np.maximum(*variances) + np.minimum(*variances) / 2)
-        same_surface = independent * (1 + SHARED_ERROR * mean_breadth)
+        same_surface = independent * (1 + shared_error * mean_breadth)
         total = np.hypot(same_surface, spacing * ambiguity[outer.slices])
         uncertainty[window.slices] = total[window.slices_in(outer)]
 
@@ -195,9 +213,14 @@ def locate_depth(
 
 
 def _locate_peaks(
-    volume: FocusVolume, positions: np.ndarray, peak: Peak, prefer: Prefer, progress: Progress
+    volume: FocusVolume,
+    positions: np.ndarray,
+    peak: Peak,
+    prefer: Prefer,
+    progress: Progress,
+    scale: FocusScale = DEFAULT_SCALE,
 ) -> tuple[DepthMap, np.ndarray, np.ndarray]:
-    """Return `locate_depth`, `peak_breadth` and `other_peaks_deviation` in planes.
+    """Return `locate_depth`, breadth and `other_peaks_deviation` in planes.
 
     The last two are (Y, X) float16.
     """
@@ -208,6 +231,7 @@ def _locate_peaks(
     breadth, ambiguity = np.empty((2, *shape), np.float16)
     spacing = np.abs(np.diff(positions)).mean()
     settings, z_score = (PEAK_MODELS[peak], PREFERENCES[prefer]), detection_z_score(count)
+    white_noise = expected_fluctuation(*scale)
 
     def fill(window: Window) -> None:
         curves, noise = volume.read(window)
@@ -218,8 +242,11 @@ def _locate_peaks(
             peaks[2][~(has_enough_planes(mask) & complete)] = np.inf
         for out, part in zip(result, peaks, strict=True):
             out[window.slices] = part
-        texture_share = np.fmax(1 - (noise.fluctuation / EXPECTED_FLUCTUATION) ** 2, 0)
-        breadth[window.slices] = texture_share * peak_breadth(curves, peaks[0], noise.floor)
+        texture_share = np.fmax(1 - (noise.fluctuation / white_noise) ** 2, 0)
+        top = np.take_along_axis(curves, peaks[0][None].astype(np.int64), axis=0)[0]
+        floor_share = np.where(top > noise.floor, noise.floor / np.maximum(top, TINY), 0)
+        width = peak_width(curves, peaks[0])
+        breadth[window.slices] = texture_share * width * np.sqrt(floor_share)
         ambiguity[window.slices] = other_peaks_deviation(curves, positions / spacing, peaks[0])
 
     run_parallel(fill, focus_windows(volume), progress, desc="Finding depth")

@@ -10,10 +10,11 @@ from napari_dff.curve.noise import NOISE_RADIUS_PX
 from napari_dff.curve.plane_mask import PlaneMaskReader
 from napari_dff.curve.volume import LazyFocusVolume, focus_windows
 from napari_dff.focus.aggregation import AGGREGATIONS, SCALES, balanced_radius
+from napari_dff.focus.automatic import choose_scale
 from napari_dff.focus.operators import OPERATORS, operator_radius
 from napari_dff.focus.sampling import CONTRAST_RADIUS_PX, SampledOperator
-from napari_dff.model.checks import check_choice
-from napari_dff.model.recipe import SIGMA, WINDOW, Aggregation, Operator
+from napari_dff.model.checks import AUTO, check_choice
+from napari_dff.model.recipe import SIGMA, WINDOW, Aggregation, Operator, Sigma, WindowWidth
 from napari_dff.model.stack import NO_CONTRAST_MESSAGE, validate_planes
 from napari_dff.runtime.lazy import load_planes
 from napari_dff.runtime.progress import Progress, no_progress
@@ -25,8 +26,8 @@ def focus_measure(
     planes: Any,  # (Z, Y, X[, 3])
     *,
     operator: Operator = "log",
-    sigma: float = 1.0,
-    window: int = 9,
+    sigma: Sigma = AUTO,
+    window: WindowWidth = AUTO,
     aggregation: Aggregation = "adaptive",
     progress: Progress = no_progress,
 ) -> np.ndarray:  # (Z, Y, X)
@@ -38,11 +39,14 @@ def focus_measure(
         Any integer or float type, loaded if lazy; colour is measured on its luminance.
     operator : str
         A key of `OPERATORS`; `napari_dff.focus.operators` describes each, with its source.
-    sigma : float
+    sigma : float or "auto"
         Standard deviation in pixels, 0 to 32, of the Gaussian that precedes the operator (for
-        ``ring_difference`` the radius of the inner disc; ``laplacian`` takes none).
-    window : int
-        Width in pixels, odd, 1 to 255, over which the measure is averaged.
+        ``ring_difference`` the radius of the inner disc; ``laplacian`` takes none). ``auto``: 0.5,
+        0.7 or 1, the smallest with which the peaks of a sample of the curves are several planes
+        wide.
+    window : int or "auto"
+        Width in pixels, odd, 1 to 255, over which the measure is averaged. ``auto``: 5, 7 or 9,
+        from the noise of these curves and the width of their peaks.
     aggregation : {"adaptive", "balanced", "window", "guided"}
         How it is averaged. ``balanced``: each window is shifted so that the focus energy in it is
         centred on the pixel. ``adaptive``: balanced windows at one, two and four times `sigma` and
@@ -68,7 +72,10 @@ def focus_measure(
     Pertuz, Puig & Garcia 2013, doi:10.1016/j.patcog.2012.11.011 (survey of operators).
     """
     planes = load_planes(validate_planes(planes), progress)
-    volume = lazy_focus_volume(planes, operator, sigma, window, aggregation)
+    check_choice("operator", operator, OPERATORS)
+    sigma, window = SIGMA.check("sigma", sigma), WINDOW.check("window", window)
+    scale = choose_scale(planes, operator, sigma, window)
+    volume = lazy_focus_volume(planes, operator, *scale, aggregation)
     out = np.empty(volume.shape, np.float32)
 
     def fill(where: Window) -> None:
@@ -89,10 +96,7 @@ def lazy_focus_volume(
     plane_mask: PlaneMaskReader = lambda window: None,
 ) -> LazyFocusVolume:
     """Return the focus volume of `focus_measure`; each window is computed when it is read."""
-    check_choice("operator", operator, OPERATORS)
     check_choice("aggregation", aggregation, AGGREGATIONS)
-    SIGMA.check("sigma", sigma)
-    WINDOW.check("window", window)
     sampled, aggregate = SampledOperator(planes, operator, sigma, window), AGGREGATIONS[aggregation]
     shape, noise_step = (planes.shape[0], *sampled.shape), min(sampled.step(), 2)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_dff.curve.noise import EXPECTED_FLUCTUATION, TINY
+from napari_dff.curve.noise import TINY, expected_fluctuation
 from napari_dff.focus.filters import gaussian_blur
 from napari_dff.focus.operators import NOT_MEANS, OPERATORS, operator_radius
 from napari_dff.imaging.images import block_means, luminance, read_plane
@@ -67,7 +67,7 @@ class SampledOperator:
 
     def noise_fluctuation(self) -> float:
         """Return the approximate standard deviation of ln(measure) under white noise."""
-        return min(EXPECTED_FLUCTUATION * (9 / self.window) * max(self.sigma, 1), 1.0)
+        return expected_fluctuation(self.sigma, self.window)
 
     def _pixel_variance(self, scale: int) -> float:
         return ((scale * (self.window - 1) + 1) ** 2 - 1) / 12

@@ -11,7 +11,7 @@ import numpy as np
 
 import napari_dff
 from napari_dff.model.acquisition import Acquisition
-from napari_dff.model.recipe import Recipe
+from napari_dff.model.recipe import FocusScale, Recipe
 from napari_dff.model.result import ImageQuality
 from napari_dff.registration import PlaneReport
 
@@ -90,6 +90,11 @@ def report_record(report: Sequence[PlaneReport]) -> list[dict[str, Any]]:
         }
         for plane in report
     ]
+
+
+def scale_record(scale: FocusScale | None) -> dict[str, Any]:
+    """Return the sigma and window that focus was measured with; empty if it was not."""
+    return {} if scale is None else {"focus_scale": scale._asdict()}
 
 
 def gains_record(gains: Sequence[list[Any] | None]) -> dict[str, Any]:

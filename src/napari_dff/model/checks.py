@@ -5,11 +5,12 @@
 
 from collections.abc import Collection
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
 
+AUTO: Literal["auto"] = "auto"
 MAX_MAGNITUDE = 1e12  # of a grey level or a length: float32 holds its cube
 
 
@@ -19,6 +20,7 @@ class Range(NamedTuple):
     low: float
     high: float
     step: float  # distance between the allowed integers; for floats that of the form's spin box
+    has_auto: bool = False  # "auto" is allowed, too
 
     @property
     def kind(self) -> str:
@@ -27,9 +29,11 @@ class Range(NamedTuple):
             return "a number"
         return "an odd number" if self.step == 2 else "a whole number"
 
-    def check(self, name: str, value: Any) -> float:
-        """Return `value` as a Python int or float; raise ValueError if it is not allowed."""
-        low, high, step = self
+    def check(self, name: str, value: Any) -> Any:
+        """Return `value` as a Python int or float, or "auto"; ValueError if it is not allowed."""
+        low, high, step, has_auto = self
+        if has_auto and isinstance(value, str) and value == AUTO:
+            return AUTO
         is_float = isinstance(low, float)
         is_number = isinstance(value, Real if is_float else Integral)
         if is_number and not isinstance(value, bool) and low <= value <= high:
@@ -37,7 +41,8 @@ class Range(NamedTuple):
                 return float(value)
             if (value - low) % step == 0:
                 return int(value)
-        raise ValueError(f"{name} must be {self.kind} from {low:g} to {high:g}, got {value!r}")
+        kind = f"{AUTO} or {self.kind}" if has_auto else self.kind
+        raise ValueError(f"{name} must be {kind} from {low:g} to {high:g}, got {value!r}")
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:

@@ -25,7 +25,7 @@ class Preset(NamedTuple):
 PRESETS = {
     "automatic": Preset(
         "Automatic",
-        "For any sample: planes are aligned, and windows grow with the noise.",
+        "For any sample: planes are aligned, and windows are chosen from texture and noise.",
         Recipe(),
     ),
     "reflected_light": Preset(

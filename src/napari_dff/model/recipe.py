@@ -8,7 +8,7 @@ import difflib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from napari_dff.model import checks
 
@@ -27,8 +27,10 @@ _Statistic = Literal["variance", "normalised_variance", "third_moment", "vollath
 _Cosine = Literal["dct_energy", "dct_reduced"]
 _Other = Literal["helmli", "steerable", "contrast", "curvature"]
 Operator = Literal[_Laplacian, "ring_difference", _Gradient, _Wavelet, _Statistic, _Cosine, _Other]
-SIGMA = checks.Range(0.0, 32.0, 0.1)  # pixels
-WINDOW = checks.Range(1, 255, 2)  # pixels
+SIGMA = checks.Range(0.0, 32.0, 0.1, has_auto=True)  # pixels
+WINDOW = checks.Range(1, 255, 2, has_auto=True)  # pixels
+Sigma = Annotated[float | Literal["auto"], SIGMA]
+WindowWidth = Annotated[int | Literal["auto"], WINDOW]
 Aggregation = Literal["adaptive", "balanced", "window", "guided"]
 Peak = Literal["curve", "lorentzian", "gaussian", "parabola", "argmax"]
 Prefer = Literal["sharpest", "first", "last"]
@@ -40,6 +42,13 @@ FORMER_FUSIONS = {  # of earlier versions, and what replaces them
     "pyramid": "multiscale",
     "linear": "noise_aware",
 }
+
+
+class FocusScale(NamedTuple):
+    """The `sigma` and `window` that focus is measured with, in pixels."""
+
+    sigma: float
+    window: int
 
 
 def current_fusion(name: Any) -> Any:
@@ -72,12 +81,14 @@ class Recipe:
         of all times have data (common).
     operator : str
         Focus operator: the measure of local sharpness.
-    sigma : float
+    sigma : float or "auto"
         Standard deviation of the Gaussian filter before the operator, in pixels. Increase it for
-        noisy stacks and coarse texture.
-    window : int
+        noisy stacks and coarse texture. auto selects 0.5, 0.7 or 1 from the width of the focus
+        peaks.
+    window : int or "auto"
         Width of the window over which the focus measure is averaged, in pixels. Increase it for
-        noisy stacks, decrease it for fine relief.
+        noisy stacks, decrease it for fine relief. auto selects 5, 7 or 9 from the noise and the
+        width of the focus peaks.
     aggregation : str
         Spatial averaging of the focus measure: in windows that balance their texture and grow with
         the noise (adaptive), that only balance it (balanced), in plain windows (window), or with an
@@ -112,8 +123,8 @@ class Recipe:
     exposure: Exposure = "auto"
     crop: Crop = "none"
     operator: Operator = "log"
-    sigma: Annotated[float, SIGMA] = 1.0
-    window: Annotated[int, WINDOW] = 9
+    sigma: Sigma = checks.AUTO
+    window: WindowWidth = checks.AUTO
     aggregation: Aggregation = "adaptive"
     peak: Peak = "curve"
     prefer: Prefer = "sharpest"
@@ -129,6 +140,13 @@ class Recipe:
             else:
                 number = get_args(hint)[1].check(name, getattr(self, name))
                 object.__setattr__(self, name, number)
+
+    @property
+    def scale(self) -> FocusScale:
+        """The sigma and window; ValueError if one is to be chosen from a stack."""
+        if self.sigma == checks.AUTO or self.window == checks.AUTO:
+            raise ValueError(f"sigma and window must be numbers, got {self.sigma}, {self.window}")
+        return FocusScale(self.sigma, self.window)
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> "Recipe":

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_dff.model.depth_map import DepthMap
-from napari_dff.model.recipe import Recipe
+from napari_dff.model.recipe import FocusScale, Recipe
 from napari_dff.model.stack import FocalStack
 from napari_dff.runtime.windows import Window
 
@@ -56,6 +56,9 @@ class Reconstruction:
     window : Window, optional
         The part of the planes as given that the arrays cover: ``top``, ``bottom``, ``left`` and
         ``right``, where the recipe crops them; None: all.
+    scale : FocusScale, optional
+        The ``sigma`` and ``window`` that focus was measured with, which the recipe may leave to be
+        chosen; None if it was not.
     """
 
     stack: FocalStack
@@ -68,3 +71,4 @@ class Reconstruction:
     quality: ImageQuality | None = None
     gains: np.ndarray | None = None
     window: Window | None = None
+    scale: FocusScale | None = None

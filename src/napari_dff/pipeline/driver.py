@@ -74,7 +74,7 @@ def depth_from_focus(
     run(acquisition, recipe, sink, transforms=transforms, plan=plan, progress=progress)
     aligned, refined = dataclasses.replace(stack, planes=sink.planes), sink.refined
     maps = sink.valid, sink.estimate or refined, refined, sink.images
-    details = sink.qualities[0], sink.gains, sink.window
+    details = sink.qualities[0], sink.gains, sink.window, sink.scale
     return Reconstruction(aligned, sink.transforms, *maps, recipe, *details)
 
 
@@ -125,6 +125,9 @@ def run(
             aligned = aligned._replace(known_depth=depth(index))
         if cropped:
             aligned, tiling = _crop_depth_and_tiles(aligned, tiling, window)
+        if depth is None:
+            recipe = tile.with_chosen_scale(recipe, aligned)  # of the first stack, for all
+            aligned = aligned._replace(scale=recipe.scale)
         focus_channel = acquisition.focus_channel
         quality = write_tiles(aligned, recipe, tiling, sink, index, focus_channel, located)
         sink.finish_stack(index, aligned, quality, located)

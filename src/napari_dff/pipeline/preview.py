@@ -121,10 +121,18 @@ def reconstruct_region(
         plane_mask = lambda window: mask[(..., *window.slices)]  # noqa: E731
     used = find_used_planes(stack.planes)
     aligned = tile.AlignedStack(stack.planes, stack.positions, plane_mask=plane_mask, used=used)
+    recipe = with_chosen_scale(recipe, stack)
     result = tile.compute_tile(
         aligned, recipe, window, margin=tile.MARGIN_PX, fast=not fuse, progress=progress
     )
     return Region(window, result.refined, result.images[0])
+
+
+def with_chosen_scale(recipe: Recipe, stack: FocalStack) -> Recipe:
+    """Return the recipe with `sigma` and `window` as a run of this aligned stack chooses them."""
+    used = find_used_planes(stack.planes)
+    aligned = tile.AlignedStack(stack.planes, stack.positions, used=used)
+    return tile.with_chosen_scale(recipe, aligned)
 
 
 def measure_region(stack: FocalStack, recipe: Recipe, window: Window) -> np.ndarray:  # (Z, Y, X)
@@ -192,6 +200,7 @@ def _read_curves(
 
     Only what is around it is read.
     """
+    recipe = with_chosen_scale(recipe, stack)
     outer = window.expand(tile.focus_margin(recipe), tuple(stack.planes.shape[1:3]))
     planes = read_window(stack.planes, outer)[used]
     aligned = tile.AlignedStack(planes, stack.positions, plane_mask=plane_mask, used=used)

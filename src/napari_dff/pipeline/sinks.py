@@ -8,6 +8,7 @@ import psutil
 
 from napari_dff.model.acquisition import Acquisition, Index
 from napari_dff.model.depth_map import DepthMap
+from napari_dff.model.recipe import FocusScale
 from napari_dff.model.result import ImageQuality
 from napari_dff.pipeline.tile import AlignedStack, TileResult
 from napari_dff.registration import LazyAlignedStack, load_aligned
@@ -53,6 +54,7 @@ class ArraySink:
         self._planes = planes
         self.qualities: list[ImageQuality | None] = []  # of the image of each stack
         self.notes: list[str] = []  # sentences on the planes of all stacks
+        self.scale: FocusScale | None = None  # that focus was measured with, if it was
         self._size = tuple(acquisition.data.shape[len(acquisition.axes) + 1 :][:2])
         self._arrays: dict[str, np.ndarray] = {}
         self.window: Window | None = None  # of the planes that the results cover; None: all
@@ -86,6 +88,7 @@ class ArraySink:
         """Keep quality and transforms, and the aligned planes if there is a place for them."""
         self.qualities.append(quality)
         self.add_notes(index, stack.notes)
+        self.scale = stack.scale
         if stack.alignment is None:
             return
         acquisition, transforms = self._acquisition, stack.alignment.transforms

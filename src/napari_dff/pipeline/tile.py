@@ -16,11 +16,11 @@ import numpy as np
 from napari_dff.curve.plane_mask import PlaneMaskReader, has_enough_planes
 from napari_dff.curve.volume import FocusVolume, FocusVolumeView, QuantizedFocusVolume
 from napari_dff.depth.estimation import estimate_depth, locate_depth
-from napari_dff.focus import focus_radius, lazy_focus_volume
+from napari_dff.focus import choose_scale, focus_radius, largest_scale, lazy_focus_volume
 from napari_dff.fusion.fuse import all_in_focus, fuse_window, source_window
 from napari_dff.imaging.images import luminance
 from napari_dff.model.depth_map import DepthMap
-from napari_dff.model.recipe import Fusion, Recipe
+from napari_dff.model.recipe import FocusScale, Fusion, Recipe
 from napari_dff.pipeline import image_quality
 from napari_dff.pipeline.image_quality import ImageComparison
 from napari_dff.pipeline.plane_checks import to_all_planes, to_used_planes
@@ -70,6 +70,7 @@ class AlignedStack(NamedTuple):
     alignment: LazyAlignedStack | None = None  # planes before alignment, transforms and gains
     used: np.ndarray | slice = slice(None)  # indices of the planes that are not left out
     notes: tuple[str, ...] = ()  # sentences on planes that are left out, and on their order
+    scale: FocusScale | None = None  # that focus is measured with; None if it is not
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -106,9 +107,17 @@ def focus_settings(recipe: Recipe) -> dict[str, Any]:
     return settings_of(recipe, "operator", "sigma", "window", "aggregation")
 
 
+def with_chosen_scale(recipe: Recipe, stack: AlignedStack) -> Recipe:
+    """Return the recipe with `sigma` and `window` chosen from the stack where they are "auto"."""
+    settings = settings_of(recipe, "operator", "sigma", "window")
+    scale = choose_scale(stack.planes, **settings, used=stack.used)
+    return dataclasses.replace(recipe, **scale._asdict())
+
+
 def focus_margin(recipe: Recipe) -> int:
     """Return how many pixels around a pixel influence its focus curve."""
-    return focus_radius(**focus_settings(recipe))
+    scale = largest_scale(recipe.sigma, recipe.window)
+    return focus_radius(recipe.operator, *scale, recipe.aggregation)
 
 
 def tile_margin(recipe: Recipe) -> int:
@@ -147,17 +156,20 @@ def compute_tile(
         volume = focus_volume(part, recipe, outer, source, stack.used_mask)
         if has_refinement(recipe):  # reads the curves several times
             volume = QuantizedFocusVolume(volume)
-        find_depth = locate_depth if fast else estimate_depth
-        estimate = find_depth(volume, positions, recipe.peak, recipe.prefer, progress)
+        method = recipe.peak, recipe.prefer, progress
+        if fast:
+            estimate = locate_depth(volume, positions, *method)
+        else:
+            estimate = estimate_depth(volume, positions, *method, recipe.scale)
         refined = estimate
         if has_refinement(recipe) or fast:
             part = planes[(slice(None), *outer.slices_in(covered))]
             guide = guide_image(part, estimate.depth, positions, stack.used_mask(outer), progress)
         if has_refinement(recipe):
-            method = recipe.refinement, recipe.smoothness, guide, progress
+            smoothing = recipe.refinement, recipe.smoothness, guide, progress
             fixed = None if earlier is None else _fixed_depth(earlier, window, outer, stack)
             refined = refine_volume(
-                estimate, volume, positions, *method, shared=shared, fixed=fixed
+                estimate, volume, positions, *smoothing, shared=shared, fixed=fixed
             )
         planes = planes[(slice(None), *image_source.slices_in(covered))]
     images: tuple[np.ndarray, ...]

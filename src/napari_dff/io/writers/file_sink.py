@@ -51,6 +51,7 @@ class FileSink:
     ) -> None:
         """Store quality of the image, transforms and report, and sentences about them."""
         self._files.set_quality(quality, time=index[0])
+        self._files.set_scale(stack.scale)
         self._qualities.append(quality)
         time = f"Time {index[0]}: " if self._files.times > 1 else ""
         self.notes += [time + note for note in stack.notes]

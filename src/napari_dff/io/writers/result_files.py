@@ -25,7 +25,7 @@ from napari_dff.io.writers.thumbnail import Thumbnail
 from napari_dff.model import checks
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.depth_map import DepthMap
-from napari_dff.model.recipe import Recipe
+from napari_dff.model.recipe import FocusScale, Recipe
 from napari_dff.model.result import ImageQuality, Reconstruction
 from napari_dff.model.units import depth_unit_symbol
 from napari_dff.registration import PlaneReport
@@ -88,6 +88,7 @@ def save_reconstruction(
         files.write_window(window, result.refined, [result.all_in_focus])
         files.set_transforms(result.transforms, gains=result.gains)
         files.set_quality(result.quality)
+        files.set_scale(result.scale)
 
 
 def is_complete(folder: Path, digest: str, file_format: FileFormat) -> bool:
@@ -129,6 +130,7 @@ class ResultFiles:
         self._qualities: list[ImageQuality | None] = [None] * self.times
         self._gains: list[Any] = [None] * self.times
         self._sentences: dict[str, list[str]] = {}
+        self._scale: FocusScale | None = None
         self._transforms = np.tile(np.eye(3), (*acquisition.positions.shape, 1, 1))
         self._thumbnail = Thumbnail((plane[0], plane[1]), channels, len(plane) == 3)
         self._missing_pixels = [plane[0] * plane[1]] * times
@@ -224,6 +226,10 @@ class ResultFiles:
         self._sentences = {"notes": list(notes)} if notes else {}
         self._sentences["advice"] = list(advice)
 
+    def set_scale(self, scale: FocusScale | None) -> None:
+        """Set the sigma and window that focus was measured with."""
+        self._scale = scale
+
     def _image_metadata(self, name: str) -> ImageMetadata:
         """Return the metadata of an image of the result; T and C only if longer than 1."""
         acquisition, is_map = self._acquisition, name in records.MAP_DTYPES
@@ -289,4 +295,5 @@ class ResultFiles:
         preview = draw_preview(image, thumbnail.depth_map, positions, unit)
         Image.fromarray(preview).save(staging / "preview.png", compress_level=1)
         record = records.exposure_record(self._gains) | records.quality_record(self._qualities)
+        record |= records.scale_record(self._scale)
         write_record(staging, {**self._provenance, **record, **self._sentences})

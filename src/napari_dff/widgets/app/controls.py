@@ -3,11 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from magicgui.widgets import ComboBox, Container, FloatSpinBox, Label, PushButton, SpinBox, Table
-from magicgui.widgets.bases import ValueWidget, Widget
+from magicgui.widgets import ComboBox, Container, Label, PushButton, Table
+from magicgui.widgets.bases import Widget
 from qtpy.QtWidgets import QLabel, QMessageBox, QSizePolicy, QStyledItemDelegate, QWidget
-
-from napari_dff.model.checks import Range
 
 FONT_RATIO = 1.15  # napari's font size over that of Qt, in which magicgui measures labels
 
@@ -60,13 +58,6 @@ def ask_choice(parent: QWidget, title: str, question: str, choices: Sequence[str
     box.addButton(QMessageBox.StandardButton.Cancel)
     box.exec()
     return next((text for text, each in buttons.items() if each is box.clickedButton()), "")
-
-
-def spin_box(label: str, value: float, limits: Range, tooltip: str) -> ValueWidget[Any]:
-    """Return a field for a number within limits, an integer if they are integers."""
-    kind: type[Any] = FloatSpinBox if isinstance(limits.low, float) else SpinBox
-    low, high, step = limits
-    return kind(label=label, value=value, min=low, max=high, step=step, tooltip=tooltip)
 
 
 def combo_box(label: str, choices: Any, tooltip: str, **settings: Any) -> ComboBox:

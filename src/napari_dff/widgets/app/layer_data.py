@@ -14,6 +14,7 @@ from napari.utils.colormaps import ensure_colormap
 from napari_dff.io.records import describe_planes
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.depth_map import DepthMap
+from napari_dff.model.recipe import FocusScale
 from napari_dff.model.result import ImageQuality
 from napari_dff.model.units import EXPONENTS
 from napari_dff.pipeline.quality import Coverage, coverage
@@ -54,6 +55,7 @@ class Maps(NamedTuple):
     coverage: Coverage
     qualities: list[ImageQuality | None]  # of the all-in-focus image of each stack
     notes: list[str]  # sentences on planes that are left out, and on their order
+    scale: FocusScale | None  # that focus was measured with, if it was
 
 
 def maps_of(sink: ArraySink, acquisition: Acquisition) -> Maps:
@@ -67,7 +69,8 @@ def maps_of(sink: ArraySink, acquisition: Acquisition) -> Maps:
         result_layer(name, images[name], positions, images["uncertainty"], rgb=bool(colours))
         for name in RESULT_IMAGES
     ]
-    return Maps(sink.refined, result, coverage(sink.refined, planes), sink.qualities, sink.notes)
+    own = sink.qualities, sink.notes, sink.scale
+    return Maps(sink.refined, result, coverage(sink.refined, planes), *own)
 
 
 def quality_array(qualities: Sequence[ImageQuality | None]) -> np.ndarray:

@@ -24,6 +24,7 @@ class PluginMetadata(TypedDict, total=False):
     recipe: dict[str, Any]  # the whole recipe of the run
     limits: tuple[float, float] | None  # contrast limits that the plugin set
     positions: Any  # focus positions of the planes, (Z,) or (…, Z)
+    focus_scale: dict[str, Any]  # sigma and window that focus was measured with
     window: Sequence[int]  # top, bottom, left, right: the part of the stack, where it is cropped
     transforms: Any  # plane → reference, (Z, 3, 3) or (…, Z, 3, 3)
     quality: Any  # of the all-in-focus image, (3,) or (…, 3), as in `ImageQuality`; NaN if unknown
@@ -51,6 +52,11 @@ def role_of(layer: Layer) -> str:
 def settings_of(layer: Layer) -> dict[str, Any]:
     """Return all settings that a layer was computed with, those of its inputs included."""
     return dict(plugin_metadata(layer).get("settings", {}))
+
+
+def exact_settings_of(layer: Layer) -> dict[str, Any]:
+    """Return `settings_of`, with the values that were chosen where a setting is "auto"."""
+    return {**settings_of(layer), **plugin_metadata(layer).get("focus_scale", {})}
 
 
 def is_stack(layer: Layer) -> bool:

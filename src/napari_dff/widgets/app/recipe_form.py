@@ -8,10 +8,11 @@ from magicgui.widgets.bases import ValueWidget
 from psygnal import Signal
 from qtpy.QtCore import Qt
 
-from napari_dff.model.recipe import Recipe
-from napari_dff.widgets.app.controls import combo_box, spin_box
+from napari_dff.model.recipe import FocusScale, Recipe
+from napari_dff.widgets.app.controls import combo_box
 from napari_dff.widgets.app.labels import CHOICES, SETTINGS, choice_label
 from napari_dff.widgets.app.setting_slider import SCALES, SettingSlider
+from napari_dff.widgets.app.spin_boxes import AutomaticMixin, spin_box
 
 
 def create_setting_widget(name: str) -> ValueWidget[Any]:
@@ -77,6 +78,12 @@ class RecipeForm:
         """Show these settings; ignore those that are not in the form."""
         for name, widget in self.settings.items():
             widget.value = values.get(name, widget.value)
+
+    def show_chosen(self, scale: dict[str, float]) -> None:
+        """Show the values that a run has chosen beside the word automatic."""
+        for name in FocusScale._fields:
+            if isinstance(widget := self.settings.get(name), AutomaticMixin):
+                widget.show_chosen(scale.get(name))
 
     def differences(self, values: dict[str, Any]) -> str:
         """Describe how the form differs from these settings; empty if it does not."""

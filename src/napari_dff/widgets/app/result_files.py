@@ -14,7 +14,7 @@ from napari_dff.io import ResultFiles, folder_names
 from napari_dff.io.records import without_folders
 from napari_dff.model.acquisition import AXIS_WORDS, Acquisition, channel_axis
 from napari_dff.model.depth_map import DepthMap
-from napari_dff.model.recipe import Recipe
+from napari_dff.model.recipe import FocusScale, Recipe
 from napari_dff.model.result import ImageQuality
 from napari_dff.model.stack import fractional_plane_index
 from napari_dff.runtime.windows import Window, full_window
@@ -102,6 +102,8 @@ def _write_result(
     results.enter_context(files)
     if "window" in metadata:
         files.set_window(Window(*metadata["window"]))
+    if "focus_scale" in metadata:
+        files.set_scale(FocusScale(**metadata["focus_scale"]))
     for time, index in enumerate(times):
         pictures = [
             layers.result_values(picture, tuple(c if i == axis else n for i, n in enumerate(index)))

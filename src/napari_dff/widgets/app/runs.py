@@ -85,6 +85,8 @@ class RunLayers:
     ) -> None:
         self._viewer, self.source = viewer, source
         self.window: Window | None = None  # of the planes that the results cover; None: all
+        scales = (layers.plugin_metadata(layer).get("focus_scale") for layer in inputs)
+        self.scale: dict[str, Any] | None = next(filter(None, scales), None)
         self._shape = layers.planes_of(source).shape
         self._layers: list[Layer] = []
         self._undo_actions: list[Callable[[], None]] = []
@@ -115,6 +117,8 @@ class RunLayers:
         if self.window is not None:
             own["window"] = list(self.window)
             look["window"] = self.window
+        if self.scale is not None:
+            own["focus_scale"] = self.scale
         new = Layer.create(*layer_on_stack(self.source, role, data, kind, own, **look))
         old = layers.find_layer(self._viewer, role, self.source)
         if old is not None and _kind(old) == _kind(new):

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from magicgui.widgets import Slider
 from magicgui.widgets.bases import ValueWidget
 
+from napari_dff.model.checks import AUTO
+
 
 class Scale(NamedTuple):
     """What a slider sets, from its left end to its right end."""
@@ -15,6 +17,7 @@ class Scale(NamedTuple):
     tooltip: str
     fields: tuple[str, ...]  # of `Recipe`
     steps: tuple[tuple[float, ...], ...]  # values of the fields, increasing
+    automatic_step: int = 0  # at which the slider stands while a field is "auto"
 
 
 SCALES = {
@@ -23,6 +26,7 @@ SCALES = {
         "Left: fine relief, in stacks with little noise. Right: noise or coarse texture.",
         ("sigma", "window"),
         ((0.5, 3), (0.7, 5), (1.0, 9), (1.2, 13), (1.5, 17), (2.0, 25), (3.0, 41)),
+        automatic_step=2,
     ),
     "smoothing": Scale(
         "smoothing",
@@ -64,8 +68,12 @@ class SettingSlider:
             pairs = zip(values, self._scale.steps[step], strict=True)
             return sum(abs(math.log((value + 0.05) / (other + 0.05))) for value, other in pairs)
 
+        if AUTO in values:
+            nearest = self._scale.automatic_step
+        else:
+            nearest = min(range(len(self._scale.steps)), key=distance)
         with self.widget.changed.blocked():
-            self.widget.value = min(range(len(self._scale.steps)), key=distance)
+            self.widget.value = nearest
         named = zip(self._scale.fields, values, strict=True)
-        sets = ", ".join(f"{name} {value:g}" for name, value in named)
+        sets = ", ".join(f"{n} {x}" if x == AUTO else f"{n} {x:g}" for n, x in named)
         self.widget.native.setToolTip(f"{self._scale.tooltip}\nRecipe: {sets}")

@@ -179,6 +179,8 @@ class MapsStep(StepWidget):
     def add_layers(self, run: RunLayers, result: Any, **metadata: Any) -> Iterator[None]:
         """Add the four layers of `Maps`, and show advice from coverage and quality of the image."""
         leading = result.refined.index.shape[:-2]
+        if result.scale is not None:
+            run.scale = result.scale._asdict()
         metadata["quality"] = quality_array(result.qualities).reshape(*leading, -1)
         for role, data, look, kind, own in result.layers:
             if role == "all in focus" and not look.get("rgb"):
@@ -228,5 +230,5 @@ class DepthWidget(MapsStep):
         """Return the depth at the peaks of the focus curves."""
         stack, recipe, arrays = inputs
         settings: dict[str, Any] = {"peak": recipe.peak, "prefer": recipe.prefer}
-        settings["plane_mask"] = plane_mask
+        settings |= {"plane_mask": plane_mask, **recipe.scale._asdict()}
         return depth_map(arrays["focus"], stack.positions, **settings, progress=progress)

@@ -11,7 +11,7 @@ from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.recipe import Recipe
 from napari_dff.pipeline.driver import measure_by_recipe
 from napari_dff.pipeline.plane_checks import check_planes
-from napari_dff.pipeline.preview import measure_region
+from napari_dff.pipeline.preview import measure_region, with_chosen_scale
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app.layer_data import ResultLayer, subsample
@@ -23,12 +23,13 @@ class FocusWidget(StepWidget):
     """Computes the focus volume and shows it as an image."""
 
     title = "Focus measure"
+    measures_focus = True
     sliders = ("detail",)
     main_settings = ("operator",)
     more_settings = ("sigma", "window", "aggregation")
 
-    def compute(self, inputs: RunInput, progress: Progress) -> tuple[np.ndarray, list[str]]:
-        """Return the focus volumes of all stacks, (…, Z, Y, X) float32, and notes on the planes."""
+    def compute(self, inputs: RunInput, progress: Progress) -> tuple[Any, ...]:
+        """Return the focus volumes of all stacks, (…, Z, Y, X) float32, their scale, and notes."""
         acquisition, count = inputs.acquisition, len(inputs.acquisition.indices)
         shape = _volume_shape(acquisition)
         needed = self.needed_megabytes(acquisition, inputs.recipe) / 1e3
@@ -38,16 +39,18 @@ class FocusWidget(StepWidget):
                 f"the focus volume needs {needed:.1f} GB of memory, and {free:.1f} GB are free: "
                 "'Depth from focus, all steps' does without it"
             )
-        volumes, notes = np.empty(shape if count > 1 else (), np.float32), []
+        volumes, recipe = np.empty(shape if count > 1 else (), np.float32), inputs.recipe
+        notes: list[str] = []
         for index, located in acquisition.iterate(progress):
             stack, where = acquisition.focus_stack(index), acquisition.describe(index)
             sentences = check_planes(stack.planes).sentences
             notes += [f"{where}: {each}" if where else each for each in sentences]
-            volume = measure_by_recipe(inputs.recipe, stack, located)
+            recipe = with_chosen_scale(recipe, stack)  # of the first stack, for all
+            volume = measure_by_recipe(recipe, stack, located)
             if count == 1:  # without a copy
-                return volume.reshape(shape), notes
+                return volume.reshape(shape), recipe.scale, notes
             volumes[index] = volume
-        return volumes, notes
+        return volumes, recipe.scale, notes
 
     def needed_megabytes(self, acquisition: Acquisition, recipe: Recipe) -> float:
         """Return the memory of all focus volumes."""
@@ -60,7 +63,8 @@ class FocusWidget(StepWidget):
 
     def add_layers(self, run: RunLayers, result: Any) -> Iterator[None]:
         """Add the focus volume."""
-        volumes, notes = result
+        volumes, scale, notes = result
+        run.scale = scale._asdict()
         run.show("focus", volumes, **_look(volumes))
         yield
         self.show_advice(notes)

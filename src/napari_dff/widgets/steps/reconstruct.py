@@ -37,6 +37,7 @@ class ReconstructWidget(MapsStep):
     """Aligned planes, refined depth, uncertainty, plane index and all-in-focus image."""
 
     title = "Depth from focus"
+    measures_focus = True
     sliders = ("detail", "smoothing")
     main_settings = ()
     more_settings = tuple(SETTINGS)

@@ -11,8 +11,9 @@ from napari.layers import Image, Labels, Layer
 from napari.viewer import Viewer
 
 from napari_dff.model.acquisition import Acquisition, Index
-from napari_dff.model.recipe import Recipe
+from napari_dff.model.recipe import FocusScale, Recipe
 from napari_dff.model.stack import FocalStack
+from napari_dff.pipeline.preview import with_chosen_scale
 from napari_dff.registration import LazyAlignedStack
 from napari_dff.runtime.lazy import load_planes
 from napari_dff.runtime.progress import Progress
@@ -30,7 +31,7 @@ from napari_dff.widgets.app.layers import (
     transforms_of_aligned,
 )
 from napari_dff.widgets.app.preview import Preview, PreviewRequest
-from napari_dff.widgets.app.runs import RunControls, RunLayers
+from napari_dff.widgets.app.runs import RunControls, RunLayers, version
 from napari_dff.widgets.app.task_widget import READY, show_errors
 from napari_dff.widgets.app.time_left import Steps
 from napari_dff.widgets.steps.step_form import StepForm
@@ -93,10 +94,12 @@ class StepWidget(StepForm):
     """
 
     has_preview: ClassVar[bool] = True
+    measures_focus: ClassVar[bool] = False
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
         self._index: Index = ()  # of the stack in view
+        self._chosen: tuple[tuple[Any, ...], FocusScale] | None = None  # by the last preview
         self._preview = Preview(
             viewer, self._prepare_preview, self.show_status, offered=self.has_preview
         )
@@ -223,10 +226,22 @@ class StepWidget(StepForm):
             index = acquisition.with_channel(index_in_view(self._viewer, source), 0)
             arrays = self.input_arrays(preview_source, layers, acquisition.focus_index(index))
             inputs = StackInput(acquisition.focus_stack(index), recipe, arrays)
+            content = version(preview_source), index, recipe.operator, recipe.sigma, recipe.window
         except ValueError as error:
             self.show_status(f"no preview: {error}")
             return None
-        return PreviewRequest(source, partial(self.compute_preview, inputs), note)
+        return PreviewRequest(source, partial(self._compute_preview, inputs, content), note)
+
+    def _compute_preview(
+        self, inputs: StackInput, content: tuple[Any, ...], window: Window, progress: Progress
+    ) -> Previews:
+        """Return `compute_preview` with sigma and window as a run of the stack chooses them."""
+        if self.measures_focus:
+            if self._chosen is None or self._chosen[0] != content:
+                self._chosen = content, with_chosen_scale(inputs.recipe, inputs.stack).scale
+            recipe = replace(inputs.recipe, **self._chosen[1]._asdict())
+            inputs = inputs._replace(recipe=recipe)
+        return self.compute_preview(inputs, window, progress)
 
     @show_errors
     def _start(self) -> None:

@@ -19,7 +19,13 @@ from napari_dff.widgets.app.calibration_form import CalibrationForm
 from napari_dff.widgets.app.command import command_line_caveat, stack_arguments
 from napari_dff.widgets.app.controls import push_button, wrapping_label
 from napari_dff.widgets.app.geometry import move_view_to
-from napari_dff.widgets.app.layers import plugin_metadata, results_of, settings_of, source_of
+from napari_dff.widgets.app.layers import (
+    exact_settings_of,
+    plugin_metadata,
+    results_of,
+    settings_of,
+    source_of,
+)
 from napari_dff.widgets.app.preset_form import PresetForm
 from napari_dff.widgets.app.recipe_form import RecipeForm
 from napari_dff.widgets.app.runs import layers_changed, outdated_reason
@@ -132,7 +138,7 @@ class StepForm(TaskWidget):
             layers = [source, *self.input_layers(source).values()]
         except ValueError:  # an input layer is missing
             layers = [source]
-        return {name: value for layer in layers for name, value in settings_of(layer).items()}
+        return {name: value for each in layers for name, value in exact_settings_of(each).items()}
 
     def _update_freshness(self, _: Any = None) -> None:
         source, warning = self.stack.value, ""
@@ -143,6 +149,8 @@ class StepForm(TaskWidget):
                 warning = f"⚠ {layer.name!r} is out of date: {reason}"
                 break
         self.freshness.value, self.freshness.visible = warning, bool(warning)
+        scales = (plugin_metadata(layer).get("focus_scale") for layer in reversed(results))
+        self.form.show_chosen(next(filter(None, scales), {}))
 
     def _on_change(self, _: Any = None) -> None:
         self._update_freshness()

@@ -11,8 +11,12 @@ from napari_dff.io.writers import figure as figures
 from napari_dff.model.checks import Range
 from napari_dff.widgets.app import controls
 from napari_dff.widgets.app.axes import stack_in_view
-from napari_dff.widgets.app.controls import combo_box, push_button, spin_box
+from napari_dff.widgets.app.controls import (
+    combo_box,
+    push_button,
+)
 from napari_dff.widgets.app.layers import find_layer, input_stack_of, source_of
+from napari_dff.widgets.app.spin_boxes import spin_box
 from napari_dff.widgets.app.task_widget import show_errors
 from napari_dff.widgets.tools.tool import Tool, drawn_lines
 

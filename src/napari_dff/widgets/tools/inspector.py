@@ -18,7 +18,7 @@ from napari_dff.widgets.app.axes import stack_in_view
 from napari_dff.widgets.app.canvas import COLOURS, Canvas
 from napari_dff.widgets.app.controls import button_row, push_button
 from napari_dff.widgets.app.geometry import data_to_view, index_in_view, pixel_at, placement
-from napari_dff.widgets.app.layers import plugin_metadata, role_of, settings_of
+from napari_dff.widgets.app.layers import exact_settings_of, plugin_metadata, role_of
 from napari_dff.widgets.app.task_widget import TaskWidget
 
 INSTRUCTION = "Click on a pixel to see its focus curve; Shift-click keeps it and adds another."
@@ -108,7 +108,7 @@ class InspectorWidget(TaskWidget):
         """Return the settings of the selected or topmost result of a stack, else the defaults."""
         candidates = self._selected_first(self._results(source))
         results = (each for each in candidates if role_of(each).endswith(layers.RESULT_ROLES))
-        return Recipe.from_dict(settings_of(next(results, source)))
+        return Recipe.from_dict(exact_settings_of(next(results, source)))
 
     def _selected_first(self, choices: Sequence[Layer]) -> list[Layer]:
         """Return the selected layer, if any, and then the others from the topmost down."""

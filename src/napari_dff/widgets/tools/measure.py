@@ -18,9 +18,13 @@ from napari_dff.surface.levelling import DEGREE
 from napari_dff.surface.profile import WIDTH
 from napari_dff.widgets.app import controls, geometry
 from napari_dff.widgets.app.canvas import COLOURS, Canvas
-from napari_dff.widgets.app.controls import combo_box, push_button, spin_box
+from napari_dff.widgets.app.controls import (
+    combo_box,
+    push_button,
+)
 from napari_dff.widgets.app.layers import plane_shape, result_values, source_of
 from napari_dff.widgets.app.runs import RunLayers
+from napari_dff.widgets.app.spin_boxes import spin_box
 from napari_dff.widgets.app.task_widget import show_errors
 from napari_dff.widgets.tools import tool
 from napari_dff.widgets.tools.measurements import MEASUREMENTS, Measurement, MeasurementInput

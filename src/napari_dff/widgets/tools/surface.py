@@ -15,9 +15,14 @@ from napari_dff.model.checks import Range
 from napari_dff.model.units import depth_unit_symbol, unit_symbol
 from napari_dff.surface import Mesh, mesh, texture
 from napari_dff.surface.mesh import FACE_COUNT
-from napari_dff.widgets.app.controls import button_row, labelled_column, push_button, spin_box
+from napari_dff.widgets.app.controls import (
+    button_row,
+    labelled_column,
+    push_button,
+)
 from napari_dff.widgets.app.layers import METADATA_KEY, find_layer, role_of, source_of
 from napari_dff.widgets.app.runs import RunLayers
+from napari_dff.widgets.app.spin_boxes import spin_box
 from napari_dff.widgets.app.task_widget import show_errors
 from napari_dff.widgets.tools.tool import Heights, Tool
 from napari_dff.widgets.tools.view_3d import axis_ticks, is_mirrored, look_from_above, text_colour
