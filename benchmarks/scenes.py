@@ -6,6 +6,7 @@ the system's temporary folder) under the content of the code that renders it.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import pickle
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 from skimage import data, transform
 
 from napari_dff import synthetic
@@ -161,6 +163,84 @@ def fence(seed: int) -> GroundTruth:
     return truth(FocalStack(shot, z), depth, sharp)
 
 
+def weak_texture(seed: int) -> GroundTruth:
+    """Sparse marks of low contrast on smooth ground, at the contrast of a polished surface."""
+    shape, z = (SIZE, SIZE), np.arange(24.0)
+    depth = z[-1] * (0.08 + 0.84 * synthetic.relief(shape, smoothness=80, seed=seed))
+    marks = np.random.default_rng(seed).random(shape) > 0.996
+    strength = ndimage.gaussian_filter(marks.astype(float), 1.2)
+    sharp = 0.5 + 0.02 * (texture("gravel", shape, seed) - 0.5) - 0.6 * strength
+    clean = synthetic.render_opaque(sharp, depth, z, defocus=0.8)
+    shot = synthetic.photograph(clean, photons=5000, seed=seed)
+    return truth(FocalStack(shot, z), depth, sharp)
+
+
+def hairs(seed: int) -> GroundTruth:
+    """Dark hairs 3 px wide, 11 planes before textured ground; only the hairs count."""
+    shape, z = (SIZE, SIZE), np.arange(20.0)
+    y, x = np.mgrid[:SIZE, :SIZE]
+    angle = np.random.default_rng(seed).uniform(0.3, 1.2)
+    hair = (x * np.cos(angle) + y * np.sin(angle)) % 96 < 3
+    depth = np.where(hair, 15.0, 4.0)
+    sharp = np.where(hair, 0.05, synthetic.noise_texture(shape, seed=seed + 1))
+    clean = synthetic.render_opaque(sharp, depth, z, defocus=0.8)
+    shot = synthetic.photograph(clean, photons=2000, dtype=np.uint8, seed=seed)
+    return truth(FocalStack(shot, z), depth, sharp, hair)
+
+
+def few_planes(seed: int) -> GroundTruth:
+    """Five planes."""
+    shape, z = (SIZE, SIZE), np.arange(5.0)
+    depth = z[-1] * (0.12 + 0.76 * synthetic.relief(shape, smoothness=80, seed=seed))
+    sharp = synthetic.noise_texture(shape, seed=seed + 1)
+    clean = synthetic.render_opaque(sharp, depth, z, defocus=0.8)
+    shot = synthetic.photograph(clean, photons=2000, dtype=np.uint8, seed=seed)
+    return truth(FocalStack(shot, z), depth, sharp)
+
+
+def blank_planes(seed: int) -> GroundTruth:
+    """Three black planes among 20 of a rough surface."""
+    scene = surface("gravel", 1500, seed, planes=20)
+    planes = np.array(scene.stack.planes)
+    planes[[3, 9, 14]] = 0
+    return scene._replace(stack=dataclasses.replace(scene.stack, planes=planes))
+
+
+def vignette(seed: int) -> GroundTruth:
+    """Light that falls to a fifth towards the corners."""
+    shape, z = (SIZE, SIZE), np.arange(24.0)
+    depth = z[-1] * (0.08 + 0.84 * synthetic.relief(shape, smoothness=60, seed=seed))
+    y, x = np.mgrid[:SIZE, :SIZE] / SIZE - 0.5
+    light = 0.2 + 0.8 * np.exp(-4 * (x**2 + y**2))
+    sharp = texture("grass", shape, seed)
+    clean = synthetic.render_opaque(sharp, depth, z, defocus=0.7) * light
+    shot = synthetic.photograph(clean, photons=1500, seed=seed)
+    return truth(FocalStack(shot, z), depth, sharp * light)
+
+
+def fifty_photons(seed: int) -> GroundTruth:
+    return surface("brick", 50, seed)
+
+
+def bright_field(seed: int) -> GroundTruth:
+    """Refractive discs: dark on one side of the focus, bright on the other, thin in between."""
+    z = np.arange(16.0)
+    y, x = np.mgrid[:SIZE, :SIZE]
+    rng = np.random.default_rng(seed)
+    depth = 4 + 8 * synthetic.relief((SIZE, SIZE), smoothness=120, seed=seed)
+    height = np.zeros((SIZE, SIZE))
+    for cy, cx, radius in rng.uniform((20, 20, 8), (SIZE - 20, SIZE - 20, 16), (160, 3)):
+        height = np.maximum(height, np.hypot(y - cy, x - cx) < radius)
+    grain = 0.15 * synthetic.noise_texture((SIZE, SIZE), slope=0.8, seed=seed + 3)
+    absorbed = 0.7 - 0.1 * ndimage.gaussian_filter(height, 1) - grain * height
+    curvature = ndimage.gaussian_laplace(ndimage.gaussian_filter(height, 1.5), 2)
+    clean = synthetic.render_opaque(absorbed, depth, z, defocus=0.7)
+    clean += 0.5 * (z[:, None, None] - depth) * curvature  # ∂I/∂z ~ -I ∇²φ
+    shot = synthetic.photograph(np.clip(clean, 0.02, 1), photons=3000, seed=seed)
+    inside = ndimage.binary_dilation(height > 0, iterations=2)
+    return truth(FocalStack(shot, z), depth, absorbed, inside)
+
+
 SCENES: dict[str, Callable[[int], GroundTruth]] = {
     "gravel": gravel,
     "noisy brick": noisy_brick,
@@ -172,6 +252,13 @@ SCENES: dict[str, Callable[[int], GroundTruth]] = {
     "wide aperture": wide_aperture,
     "low contrast": low_contrast,
     "fence": fence,
+    "weak texture": weak_texture,
+    "hairs": hairs,
+    "five planes": few_planes,
+    "blank planes": blank_planes,
+    "vignette": vignette,
+    "50 photons": fifty_photons,
+    "bright field": bright_field,
 }
 
 

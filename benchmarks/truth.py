@@ -5,6 +5,7 @@ Run from the top of a clone::
     python benchmarks/truth.py                  # all scenes, two seeds, default recipe
     python benchmarks/truth.py --samples        # the bundled stacks, with seconds and memory
     python benchmarks/truth.py --peers          # focusweave beside it (pip install focusweave)
+    python benchmarks/truth.py --reliability    # errors beside the uncertainty
     python benchmarks/truth.py gravel cells --seeds 4 --set refinement=none window=15
 """
 
@@ -34,6 +35,7 @@ COLUMNS = (
     ("sharpness", ""),
     ("within 1 σ", "%"),
     ("within 2 σ", "%"),
+    ("AUSE", ""),
     ("never in focus", "%"),
     ("precision", "%"),
     ("recall", "%"),
@@ -59,6 +61,7 @@ class Score(NamedTuple):
     sharpness: float
     one: float
     two: float
+    ause: float
     never: float
     precision: float
     recall: float
@@ -70,6 +73,30 @@ def psnr(picture: np.ndarray, truth: np.ndarray, where: np.ndarray) -> float:
     top = np.iinfo(truth.dtype).max
     error = (picture.astype(float) - truth.astype(float))[where]
     return float(10 * np.log10(top**2 / max(np.mean(error**2), 1e-12)))
+
+
+def sparsification_error(error: np.ndarray, uncertainty: np.ndarray) -> float:
+    """Area under the sparsification error: 0 if sorted as the errors, 1 if by chance."""
+    shares = np.linspace(0, 0.95, 20)
+
+    def curve(values: np.ndarray) -> np.ndarray:
+        return np.array([values[int(share * len(values)) :].mean() for share in shares])
+
+    best, mine = np.sort(error)[::-1], error[np.argsort(uncertainty)[::-1]]
+    chance = (error.mean() - curve(best)).sum()
+    return float((curve(mine) - curve(best)).sum() / max(chance, 1e-9))
+
+
+def print_reliability(name: str, truth: GroundTruth, result: Reconstruction) -> None:
+    """Print the root mean square error of tenths of the pixels, beside that of their σ."""
+    spacing = float(np.abs(np.diff(truth.stack.positions)).mean())
+    known = np.isfinite(result.refined.uncertainty) & truth.textured & result.valid
+    uncertainty = result.refined.uncertainty[known] / spacing
+    error = (result.refined.depth - truth.depth)[known] / spacing
+    order = np.argsort(uncertainty)
+    for values, what in ((uncertainty, "σ"), (error, "error")):
+        tenths = (np.sqrt((part**2).mean()) for part in np.array_split(values[order], 10))
+        print(f"| {name} | {what} | " + " | ".join(f"{x:.3f}" for x in tenths) + " |", flush=True)
 
 
 def near_steps(truth: GroundTruth, spacing: float, reach: int = 8) -> np.ndarray:
@@ -117,6 +144,7 @@ def score(truth: GroundTruth, result: Reconstruction) -> Score:
         sharpness=quality.sharpness,
         one=100 * (after[known] <= doubt[known]).mean(),
         two=100 * (after[known] <= 2 * doubt[known]).mean(),
+        ause=sparsification_error(after[known], doubt[known]),
         never=100 * (never & seen).sum() / seen.sum(),
         precision=100 * found / max(never.sum(), 1) if bare.any() else np.nan,
         recall=100 * found / bare.sum() if bare.any() else np.nan,
@@ -156,6 +184,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--samples", action="store_true", help="the bundled stacks")
     parser.add_argument("--peers", action="store_true", help="focusweave's PSNR as a last column")
+    parser.add_argument("--reliability", action="store_true", help="errors beside the uncertainty")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="of the recipe")
     options = parser.parse_args()
     settings: dict[str, object] = {}
@@ -164,6 +193,13 @@ def main() -> None:
         number = value.replace(".", "", 1).isdigit()
         settings[key] = value if not number else int(value) if value.isdigit() else float(value)
     names = options.names or list(synthetic.SCENES if options.samples else SCENES)
+    if options.reliability:
+        print("| scene | tenths of the pixels, by σ |" + " |" * 10)
+        print("|---" * 12 + "|")
+        for name in names:
+            truth = synthetic.SCENES[name]() if options.samples else scene(name, options.first_seed)
+            print_reliability(name, truth, run(name, truth, settings))
+        return
     heads = [f"{head} ({unit})" if unit else head for head, unit in COLUMNS]
     heads += ["seconds", "peak MB"] + ["focusweave PSNR (dB)"] * options.peers
     print("| scene | " + " | ".join(heads) + " |")

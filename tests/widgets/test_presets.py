@@ -9,6 +9,7 @@ from qtpy.QtCore import Qt
 from napari_dff import PRESETS, Recipe, read_recipe
 from napari_dff.widgets.app import preset_form
 from napari_dff.widgets.app.labels import CHOICES, SETTINGS
+from napari_dff.widgets.app.layers import plugin_metadata
 
 WORDS = {  # field → all values of it in a recipe
     name: get_args(hint)
@@ -76,7 +77,7 @@ def test_a_preset_chosen_by_keyboard_sets_the_form_and_a_change_is_described(per
     assert not form.form.settings["window"].native.isVisibleTo(form.native)
     move(person, form, "detail", Qt.Key.Key_Right)
     assert (form.recipe().sigma, form.recipe().window) == (1.2, 13)
-    changed = "Changed: pre-filter σ (px) 1.0 → 1.2, window (px) 9 → 13."
+    changed = "Changed: pre-filter σ (px) automatic → 1.2, window (px) automatic → 13."
     assert form.presets.sentence.value == changed
     move(person, form, "smoothing", Qt.Key.Key_Left)
     assert form.recipe().smoothness == 0.5
@@ -110,3 +111,24 @@ def test_own_presets_are_in_the_list_and_on_the_command_line_until_they_are_dele
     monkeypatch.setattr(preset_form.QInputDialog, "getText", lambda *_: ("macro", True))
     person.press(form.presets.save)
     assert "name of a preset must be" in form.status.value
+
+
+def test_automatic_values_are_shown_after_a_run_and_typed_numbers_replace_them(person, surface):
+    person.stack(surface)
+    form = person.open("focus")
+    form.form.expand()
+    sigma, window = (form.form.settings[name] for name in ("sigma", "window"))
+    assert sigma.native.text() == window.native.text() == "automatic"
+    person.run(form)
+    assert sigma.native.text() == "automatic: 1"
+    assert window.native.text() == "automatic: 9"
+    assert plugin_metadata(person.layer("focus"))["focus_scale"] == {"sigma": 1.0, "window": 9}
+    assert not form.freshness.value
+    sigma.native.selectAll()
+    person.qtbot.keyClicks(sigma.native, "1.5")
+    person.qtbot.keyClick(sigma.native, Qt.Key.Key_Return)
+    assert form.recipe().sigma == 1.5
+    assert "automatic → 1.5" in form.freshness.value
+    for _ in range(16):
+        person.qtbot.keyClick(sigma.native, Qt.Key.Key_Down)
+    assert form.recipe().sigma == "auto"

@@ -1,5 +1,7 @@
 """What the forms call the settings of a recipe and their choices, in words of microscopy."""
 
+from napari_dff.model.checks import AUTO
+
 SETTINGS = {  # field of `Recipe` → label
     "registration": "align planes",
     "motion": "motion",
@@ -104,5 +106,6 @@ CHOICES = {  # field → value in the recipe → label and explanation
 
 def choice_label(field: str, value: object) -> str:
     """Return what a form shows for a value of a recipe field, also for one of another version."""
-    label, _ = CHOICES.get(field, {}).get(str(value), (str(value), ""))
+    other = "automatic" if value == AUTO else str(value)
+    label, _ = CHOICES.get(field, {}).get(str(value), (other, ""))
     return label
