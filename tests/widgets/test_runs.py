@@ -33,7 +33,7 @@ def test_a_result_is_out_of_date_when_its_input_or_settings_have_changed(person,
     depth.form.settings["peak"].value = "curve"
     assert depth.freshness.value == ""
     focus.form.settings["window"].value = 15
-    assert "window (px) 9 → 15" in focus.freshness.value
+    assert "window (px) automatic → 15" in focus.freshness.value
     person.run(focus)
     assert focus.freshness.value == ""
     assert "'focus' has changed since" in depth.freshness.value
@@ -84,7 +84,7 @@ def test_selecting_a_result_shows_its_settings(person, steps):
     focus.form.settings["sigma"].value = 3.0
     assert person.viewer.layers.selection.active is not person.layer("focus")
     person.viewer.layers.selection.active = person.layer("focus")  # as a click in the list does
-    assert focus.form.settings["sigma"].value == 1.0
+    assert focus.form.settings["sigma"].value == "auto"
     assert "settings of 'focus'" in focus.status.value
 
 
@@ -144,7 +144,7 @@ def test_the_command_of_a_step_turns_off_steps_that_were_not_run(person, surface
     person.stack(surface, **look)
     focus, depth = person.open("focus", "depth")
     person.run(focus)
-    assert "--registration none --refinement none" in depth.command()
+    assert "--registration none --sigma 1.0 --window 9 --refinement none" in depth.command()
     assert "--spacing 2 0.5 0.5" in depth.command()
     person.press(depth.copy)
     assert (

@@ -36,8 +36,16 @@ class AutomaticFloatSpinBox(AutomaticMixin, FloatSpinBox):
     """A field for a float or "auto"."""
 
 
-class AutomaticSpinBox(AutomaticMixin, SpinBox):
-    """A field for an integer or "auto"."""
+class AutomaticSpinBox(AutomaticMixin, FloatSpinBox):
+    """A field for an integer or "auto"; magicgui's field for integers shows no text instead."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.native.setDecimals(0)
+
+    def _number_or_auto(self, number: float) -> Any:
+        value = super()._number_or_auto(number)
+        return value if value == AUTO else round(value)
 
 
 def spin_box(label: str, value: Any, limits: Range, tooltip: str) -> ValueWidget[Any]:

@@ -11,14 +11,14 @@ from napari.layers import Image, Labels, Layer
 from napari.viewer import Viewer
 
 from napari_dff.model.acquisition import Acquisition, Index
-from napari_dff.model.recipe import FocusScale, Recipe
+from napari_dff.model.recipe import Recipe
 from napari_dff.model.stack import FocalStack
-from napari_dff.pipeline.preview import with_chosen_scale
 from napari_dff.registration import LazyAlignedStack
 from napari_dff.runtime.lazy import load_planes
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app.axes import acquisition_of
+from napari_dff.widgets.app.chosen_scale import ChosenScale
 from napari_dff.widgets.app.controls import button_row, labelled_column, wrapping_label
 from napari_dff.widgets.app.geometry import index_in_view
 from napari_dff.widgets.app.layer_data import ResultLayer
@@ -99,7 +99,7 @@ class StepWidget(StepForm):
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
         self._index: Index = ()  # of the stack in view
-        self._chosen: tuple[tuple[Any, ...], FocusScale] | None = None  # by the last preview
+        self._scale = ChosenScale()
         self._preview = Preview(
             viewer, self._prepare_preview, self.show_status, offered=self.has_preview
         )
@@ -226,7 +226,7 @@ class StepWidget(StepForm):
             index = acquisition.with_channel(index_in_view(self._viewer, source), 0)
             arrays = self.input_arrays(preview_source, layers, acquisition.focus_index(index))
             inputs = StackInput(acquisition.focus_stack(index), recipe, arrays)
-            content = version(preview_source), index, recipe.operator, recipe.sigma, recipe.window
+            content = version(preview_source), index
         except ValueError as error:
             self.show_status(f"no preview: {error}")
             return None
@@ -237,9 +237,7 @@ class StepWidget(StepForm):
     ) -> Previews:
         """Return `compute_preview` with sigma and window as a run of the stack chooses them."""
         if self.measures_focus:
-            if self._chosen is None or self._chosen[0] != content:
-                self._chosen = content, with_chosen_scale(inputs.recipe, inputs.stack).scale
-            recipe = replace(inputs.recipe, **self._chosen[1]._asdict())
+            recipe = self._scale.exact_recipe(inputs.recipe, inputs.stack, content)
             inputs = inputs._replace(recipe=recipe)
         return self.compute_preview(inputs, window, progress)
 

@@ -16,9 +16,11 @@ from napari_dff.registration import LazyAlignedStack
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.axes import stack_in_view
 from napari_dff.widgets.app.canvas import COLOURS, Canvas
+from napari_dff.widgets.app.chosen_scale import ChosenScale
 from napari_dff.widgets.app.controls import button_row, push_button
 from napari_dff.widgets.app.geometry import data_to_view, index_in_view, pixel_at, placement
 from napari_dff.widgets.app.layers import exact_settings_of, plugin_metadata, role_of
+from napari_dff.widgets.app.runs import version
 from napari_dff.widgets.app.task_widget import TaskWidget
 
 INSTRUCTION = "Click on a pixel to see its focus curve; Shift-click keeps it and adds another."
@@ -34,6 +36,7 @@ class InspectorWidget(TaskWidget):
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
+        self._scale = ChosenScale()
         self._next_click: tuple[Image, Pixel, bool] | None = None  # while one is computed
         self._markers: Layer | None = None
         self._unit = ""
@@ -62,6 +65,7 @@ class InspectorWidget(TaskWidget):
         try:
             stack, recipe = stack_in_view(self._viewer, source), self._recipe(source)
             index = index_in_view(self._viewer, source)
+            content = version(source), index
             transforms = layers.transforms_of_aligned(source, index)
         except ValueError as error:
             self.show_status(str(error))
@@ -70,7 +74,9 @@ class InspectorWidget(TaskWidget):
         if transforms is not None:
             settings["plane_mask"] = LazyAlignedStack(stack.planes, transforms).plane_mask
         self.start_task(
-            lambda _: focus_curve(stack, recipe, *pixel, **settings),
+            lambda _: focus_curve(
+                stack, self._scale.exact_recipe(recipe, stack, content), *pixel, **settings
+            ),
             lambda curve: self._show(source, pixel, curve, add),
             quiet=True,
         )
