@@ -29,7 +29,8 @@ class AutomaticMixin:
     def show_chosen(self, number: float | None) -> None:
         """Show the number that was chosen; None: not yet."""
         text = "automatic" if number is None else f"automatic: {number:g}"
-        self.native.setSpecialValueText(text)  # type: ignore[attr-defined]
+        if self.native.specialValueText() != text:  # type: ignore[attr-defined]
+            self.native.setSpecialValueText(text)  # type: ignore[attr-defined]
 
 
 class AutomaticFloatSpinBox(AutomaticMixin, FloatSpinBox):
