@@ -740,8 +740,8 @@ INVALID_COMMANDS = {
     "a sample in a file": (["sample", "bare_patch", "--out", "words.txt"], "words.txt"),
 }
 INVALID_COMMANDS |= {
-    "no command": ([], "a command is missing: run, batch, info or sample"),
-    "an unknown command": (["walk"], "the command must be run, batch, info or sample, got 'walk'"),
+    "no command": ([], "a command is missing: run, batch, info, sample or warm-up"),
+    "an unknown command": (["walk"], "the command must be run, batch, info, sample or warm-up, got 'walk'"),
     "nothing to run": (["run"], "run needs --out PATH"),
     "nowhere to": (["run", "a.tif"], "run needs --out PATH"),
     "an unknown flag": ([*RUN, "--colour", "red"], "run has no option --colour red"),

@@ -7,6 +7,8 @@ import numpy as np
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
+from napari_dff.model.checks import AUTO
+
 METADATA_KEY = "napari-dff"
 RESULT_ROLES = ("focus", "depth", "uncertainty", "all in focus")  # how roles of results end
 
@@ -56,7 +58,9 @@ def settings_of(layer: Layer) -> dict[str, Any]:
 
 def exact_settings_of(layer: Layer) -> dict[str, Any]:
     """Return `settings_of`, with the values that were chosen where a setting is "auto"."""
-    return {**settings_of(layer), **plugin_metadata(layer).get("focus_scale", {})}
+    chosen = plugin_metadata(layer).get("focus_scale", {})
+    settings = settings_of(layer).items()
+    return {name: chosen.get(name, value) if value == AUTO else value for name, value in settings}
 
 
 def is_stack(layer: Layer) -> bool:
