@@ -56,8 +56,11 @@ SPOT = np.isin(np.arange(48), (23, 24, 25, 26))
 LEFT_HALF = np.broadcast_to(np.arange(48) < 24, PLANES.shape)
 UNALIGNED = Recipe(registration="none")
 warnings_are_errors = pytest.mark.filterwarnings(
-    "error", "default::DeprecationWarning"
-)  # of libraries loaded
+    "error",
+    "default::DeprecationWarning",  # of libraries loaded
+    "ignore:unclosed file:ResourceWarning",  # of files that other tests have read
+    "ignore:Exception ignored in. <_io:pytest.PytestUnraisableExceptionWarning",
+)
 
 
 def planes_with(value, dtype=np.float32):
@@ -741,7 +744,10 @@ INVALID_COMMANDS = {
 }
 INVALID_COMMANDS |= {
     "no command": ([], "a command is missing: run, batch, info, sample or warm-up"),
-    "an unknown command": (["walk"], "the command must be run, batch, info, sample or warm-up, got 'walk'"),
+    "an unknown command": (
+        ["walk"],
+        "the command must be run, batch, info, sample or warm-up, got 'walk'",
+    ),
     "nothing to run": (["run"], "run needs --out PATH"),
     "nowhere to": (["run", "a.tif"], "run needs --out PATH"),
     "an unknown flag": ([*RUN, "--colour", "red"], "run has no option --colour red"),
