@@ -95,7 +95,8 @@ def match_keypoints(source: Keypoints, target: Keypoints) -> Matches:
     consensus = cv2.findHomography(p[:, ::-1], q[:, ::-1], cv2.USAC_MAGSAC, CONSENSUS_RADIUS_PX)[1]
     inlier = np.zeros(count, bool) if consensus is None else consensus.ravel() > 0
     weights = 1 / (source.sizes[source_index] * target.sizes[target_index])[inlier]
-    return Matches(p[inlier], q[inlier], weights / max(weights.mean(), 1e-12), count)
+    mean = weights.sum() / max(len(weights), 1)  # there may be none
+    return Matches(p[inlier], q[inlier], weights / max(mean, 1e-12), count)
 
 
 # |a - b|² = |a|² + |b|² - 2 a·b is one matrix product. SIFT descriptors are small integers, so that
