@@ -235,7 +235,8 @@ def bright_field(seed: int) -> GroundTruth:
     absorbed = 0.7 - 0.1 * ndimage.gaussian_filter(height, 1) - grain * height
     curvature = ndimage.gaussian_laplace(ndimage.gaussian_filter(height, 1.5), 2)
     clean = synthetic.render_opaque(absorbed, depth, z, defocus=0.7)
-    clean += 0.5 * (z[:, None, None] - depth) * curvature  # ∂I/∂z ~ -I ∇²φ
+    defocus = z[:, None, None] - depth
+    clean += 0.5 * defocus * np.exp(-((defocus / 2) ** 2)) * curvature  # ∂I/∂z ~ -I ∇²φ
     shot = synthetic.photograph(np.clip(clean, 0.02, 1), photons=3000, seed=seed)
     inside = ndimage.binary_dilation(height > 0, iterations=2)
     return truth(FocalStack(shot, z), depth, absorbed, inside)

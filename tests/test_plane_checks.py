@@ -183,3 +183,15 @@ def test_a_wrong_order_is_reported(truth, rng):
     planes = truth.stack.planes[rng.permutation(20)]
     with pytest.warns(UserWarning, match="check their order"):
         depth_from_focus(FocalStack(planes), Recipe(registration="none", refinement="none"))
+
+
+@pytest.mark.parametrize("defocus", [0.8, 3.0])
+@pytest.mark.parametrize("hair", [False, True])
+def test_the_only_sharp_plane_of_a_flat_specimen_is_not_left_out(defocus, hair):
+    y, x = np.mgrid[:256, :256]
+    is_hair = ((x + y) % 60 < 3) & hair
+    depth = np.where(is_hair, 15.0, 4.0)
+    sharp = np.where(is_hair, 0.05, synthetic.noise_texture((256, 256), seed=1))
+    clean = synthetic.render_opaque(sharp, depth, np.arange(20.0), defocus=defocus)
+    planes = synthetic.photograph(clean, photons=2000, dtype=np.uint8)
+    assert check_planes(planes).left_out == []

@@ -32,7 +32,7 @@ MAX_UNLIKE_SHARE = 0.2  # of the planes; if there are more, all planes are unlik
 TINY = 1e-12  # grey levels
 UNLIKE_RATIO = 3.0  # see below
 UNLIKE_END_RATIO = 10.0  # of the first and of the last plane, which have one plane beside them
-MAX_SHARPNESS_RATIO = 3.0  # of a plane that is unlike the planes beside it
+MAX_SHARPNESS_RATIO = 1.2  # of a plane that is unlike the planes beside it
 MESSAGES = {
     "blank": "{} no contrast, and no influence on the result",
     "copies": "{} nearly the same pixels as the plane before, and no influence on the result: "
@@ -54,7 +54,7 @@ WRONG_ORDER_MESSAGE = (
 #     min(d(k, k-1), d(k, k+1)) / max(d(k-1, k+1), median of d(i, i+1))
 # is 1.1 or less, and 2.4 where a sweep turns back. It is 3 or more for a plane of another field,
 # and for a shift by 1 to 3 % of the width. The ratio of the first or last plane is up to 4.4. A
-# plane that is much sharper than those beside it may be the only one in focus: it is not unlike.
+# plane that is sharper than those beside it may be the only one in focus: it is not unlike.
 
 
 class PlaneChecks(NamedTuple):
