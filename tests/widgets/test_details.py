@@ -133,6 +133,8 @@ def test_the_sharp_image_has_the_colour_of_its_channel(person, surface):
     applied = person.layer("all in focus")
     assert (applied.colormap.name, applied.blending) == ("green", "additive")
     assert not other.visible  # or it would be added to its sharp image
+    person.undo(reuse)
+    assert other.visible
 
 
 def test_preview_is_offered_only_where_a_step_has_one(person, surface):

@@ -149,6 +149,12 @@ class RunLayers:
         self._undo_actions.append(restore)
         lower_result(self._viewer, layer)
 
+    def hide(self, layer: Layer) -> None:
+        """Hide a layer until the run is undone."""
+        if layer.visible:
+            layer.visible = False
+            self._undo_actions.append(lambda: setattr(layer, "visible", True))
+
     @property
     def main_layer(self) -> Layer | None:
         """The visible layer that was shown last: the main result."""

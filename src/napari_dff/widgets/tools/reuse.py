@@ -203,7 +203,8 @@ def _apply(
 def _show(run: RunLayers, image: np.ndarray, result: AppliedResult) -> None:
     source, transforms, look = run.source, result.transforms, layers.stack_look(run.source)
     if source.blending == "additive":  # a channel, over the results of other channels
-        look["blending"], source.visible = source.blending, False
+        look["blending"] = source.blending
+        run.hide(source)
     if transforms is None or result.depth is not None:
         if source.ndim > 3:
             image = np.expand_dims(image, source.ndim - 3)
