@@ -116,8 +116,9 @@ def run(stack, recipe):
         warnings.filterwarnings("ignore", "planes? .* nearly the same pixels")
         try:
             return depth_from_focus(stack, recipe)
-        except ValueError as error:  # alignment of noise may leave no common area to crop to
+        except ValueError as error:  # alignment of noise may leave no common area with contrast
             assume("crop must be none" not in str(error))
+            assume(recipe.crop == "none" or "no contrast" not in str(error))
             raise
 
 

@@ -251,5 +251,6 @@ def _reduce_noise(band: np.ndarray, sums: _Sums, variance: np.ndarray) -> np.nda
     window = (WIENER_WINDOW_PX, WIENER_WINDOW_PX)
     grey = detail[..., 0] if detail.shape[2] == 1 else luminance(detail)
     energy = cv2.GaussianBlur(grey * grey, window, WIENER_SIGMA_PX)
-    share = np.maximum(0, 1 - np.float32(WIENER_FACTOR) * noise / np.maximum(energy, TINY))
+    signal = np.maximum(energy - np.float32(WIENER_FACTOR) * noise, 0)
+    share = signal / np.maximum(energy, TINY)
     return calm + share[..., None] * detail
