@@ -46,7 +46,8 @@ def test_changed_files_are_read_or_refused(effort):
     command = [sys.executable, __file__, "0", str(count)]
     process = subprocess.run(command, capture_output=True, text=True)
     assert process.returncode == 0, process.stdout[-5000:] + process.stderr[-5000:]
-    assert process.stderr == ""  # no output of libraries
+    lines = [line for line in process.stderr.splitlines() if "compiling" not in line]
+    assert lines == []  # no output of libraries
     counts = json.loads(process.stdout)
     assert sum(counts.values()) == count
     assert (
