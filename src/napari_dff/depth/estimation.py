@@ -145,7 +145,8 @@ def depth_map(
         half of the planes, or fewer than 3, have data, and where a peak reaches planes without.
     sigma, window : float, int
         Those of `focus_measure`, in pixels. The uncertainty depends on them: errors of the texture
-        do not fall with the size of the window as those of noise do.
+        do not fall with the size of the window as those of noise do. Where they are chosen
+        automatically, `Reconstruction.scale` has the values.
     progress : Progress
         Wraps the loop over windows; may raise to cancel.
 
