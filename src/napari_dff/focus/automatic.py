@@ -34,8 +34,8 @@ Sample = tuple[np.ndarray, Window]  # (Z, h, w[, 3]) values, and the window in t
 # ------
 # A smaller `sigma` uses finer texture, whose contrast falls within a smaller defocus: peaks are
 # narrower, and windows mix less of the depths around. But peaks need several planes to be located,
-# and fine texture may drown in noise. The smallest is taken whose peaks are `MIN_WIDTH_PLANES` wide, and whose
-# error from noise is not much larger. The error from noise falls with the width of the window, and
+# and fine texture may drown in noise. The smallest is taken whose peaks are `MIN_WIDTH_PLANES`
+# wide, and whose error from noise is not much larger. That error falls with the window's width, and
 # that from mixed depths, in proportion to the breadth of the peak, grows with it: the width is
 # `WINDOW_FACTOR` · √(noise / breadth).
 
