@@ -933,6 +933,8 @@ def test_a_valid_recipe_of_any_version_is_read(tmp_path):
     for version in (NEWER, "0.0.1", napari_dff.__version__, 5, None):
         (tmp_path / "a.json").write_text(json.dumps({"napari_dff": version, "window": 11}))
         assert read_recipe(tmp_path / "a.json") == Recipe(window=11)
+    (tmp_path / "a.json").write_text('{"window": 11}', encoding="utf-8-sig")  # of Windows editors
+    assert read_recipe(tmp_path / "a.json") == Recipe(window=11)
 
 
 def test_an_invalid_recipe_of_an_older_version_is_not_reported_as_newer(tmp_path):

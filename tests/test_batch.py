@@ -284,9 +284,10 @@ def test_workers_share_cores_and_memory(monkeypatch, tmp_path):
         position=0,
         time=0,
         folder=tmp_path,
-        job=Job(megabytes=4000),
+        job=Job(megabytes=4200),
     )
+    monkeypatch.setattr(batch_executors, "resident_megabytes", lambda: 200.0)  # of the parent
     shared, workers = share_resources([task] * 9, 4, None, "")
     assert (workers, shared[0].threads, shared[0].job.megabytes) == (4, 1, 1000)
     on_cluster, _ = share_resources([task], None, 2, "tcp://address")
-    assert (on_cluster[0].threads, on_cluster[0].job.megabytes) == (2, 4000)
+    assert (on_cluster[0].threads, on_cluster[0].job.megabytes) == (2, 4200)

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import types
+import warnings
 from pathlib import Path
 
 import dask.array as da
@@ -1024,3 +1025,28 @@ def test_import_does_not_load_libraries_of_formats():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert json.loads(process.stdout) == []
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif"])
+def test_a_tiff_written_page_by_page_is_one_stack(name, tmp_path, rng):
+    planes = rng.integers(0, 60000, (5, 32, 40), dtype=np.uint16)
+    with tifffile.TiffWriter(tmp_path / name) as tif:
+        for plane in planes:
+            tif.write(plane)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        stack = read_stack(tmp_path / name)
+    np.testing.assert_array_equal(np.asarray(stack.planes), planes)
+    messages = [str(each.message) for each in caught]
+    assert messages == [] or "describe 5 images of one plane each" in messages[0]
+    assert bool(messages) == name.endswith(".ome.tif")
+
+
+def test_frames_above_the_limit_of_pillow_are_read_if_they_fit_into_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 500)  # an error above twice as many
+    for i in range(3):
+        iio.imwrite(tmp_path / f"{i}.png", np.full((32, 40), i, np.uint8))
+    assert np.asarray(read_stack(tmp_path).planes)[2, 0, 0] == 2
+    monkeypatch.setattr("napari_dff.io.readers.axes.available_bytes", lambda: 1000)
+    with pytest.raises(StackError, match="only 0.0 GB of memory are free"):
+        read_stack(tmp_path)

@@ -108,6 +108,8 @@ def provenance_of(folder):
     digests = {path.name: compute_digest(path) for path in folder.iterdir()}
     del digests["provenance.json"]
     assert content.pop("files") == digests
+    assert {"python", "libraries", "processor"} <= set(content.pop("environment"))
+    assert content.pop("tiles")["count"] == 1
     return content
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from napari_dff.batch.summary import Outcome
 from napari_dff.batch.tasks import Task, run_task
 from napari_dff.model import checks
-from napari_dff.pipeline.planning import free_megabytes
+from napari_dff.pipeline.planning import free_megabytes, resident_megabytes
 from napari_dff.runtime.threads import thread_count
 
 WORKER_RANGE = checks.Range(1, 1024, 1)  # of workers, and of threads of each
@@ -67,7 +67,7 @@ def share_resources(
     for task in tasks:
         limit = task.job.megabytes
         if not scheduler:
-            limit = (free if limit is None else limit) / workers
+            limit = (free if limit is None else limit - resident_megabytes()) / workers
         shared.append(replace(task, threads=threads, job=replace(task.job, megabytes=limit)))
     return shared, workers
 

@@ -201,9 +201,9 @@ def batch(
     reading
         How to read the planes.
     processing
-        Input from earlier runs, resources and output. Memory is that of all workers on this machine
-        together, or of each worker of a cluster. Threads are those of each worker; by default the
-        workers share all cores, or have one thread each if --workers is given.
+        Input from earlier runs, resources and output. Memory is that of all processes on this
+        machine together, or of each worker of a cluster. Threads are those of each worker; by
+        default the workers share all cores, or have one thread each if --workers is given.
     workers
         Number of processes on this machine; by default one for each core.
     scheduler

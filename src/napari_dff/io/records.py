@@ -14,6 +14,7 @@ from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.recipe import FocusScale, Recipe
 from napari_dff.model.result import ImageQuality
 from napari_dff.registration import PlaneReport
+from napari_dff.runtime.windows import Window
 
 MAP_DTYPES = {"depth": "float32", "index": "uint16", "uncertainty": "float32"}
 ALL_IN_FOCUS = "all_in_focus"
@@ -97,6 +98,12 @@ def scale_record(scale: FocusScale | None) -> dict[str, Any]:
     return {} if scale is None else {"focus_scale": scale._asdict()}
 
 
+def tiles_record(windows: Sequence[Window]) -> dict[str, Any]:
+    """Return number, height and width of the tiles that were computed one by one; 1 if whole."""
+    height, width = windows[0].shape
+    return {"tiles": {"count": len(windows), "height": height, "width": width}}
+
+
 def gains_record(gains: Sequence[list[Any] | None]) -> dict[str, Any]:
     """Return the gains of each time, without the list if there is one time only; empty if none."""
     return {"gains": list(gains) if len(gains) > 1 else gains[0]} if any(gains) else {}
@@ -116,7 +123,7 @@ def read_json(path: str | os.PathLike[str], content_name: str) -> dict[str, Any]
             raise ValueError("it is not a file")
         if file.stat().st_size > MAX_JSON_BYTES:
             raise ValueError(f"it is larger than {MAX_JSON_BYTES / 1e6:.0f} MB")
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
         if not isinstance(content, dict):
             raise ValueError("it is not a JSON object")
     except (ValueError, RecursionError) as error:

@@ -15,6 +15,7 @@ from napari_dff.model.recipe import Fusion, Recipe
 from napari_dff.pipeline import image_quality, tile
 from napari_dff.refinement.message_passing import MESSAGE_MARGIN_PX, MESSAGE_VOLUMES
 from napari_dff.registration.downsampling import MAX_SIDE_PX
+from napari_dff.runtime.free_memory import available_bytes
 from napari_dff.runtime.memory import configure_malloc, trim_malloc
 from napari_dff.runtime.threads import thread_count
 from napari_dff.runtime.windows import GRID_PX, Window, full_window, plan_windows, window_grid
@@ -96,7 +97,7 @@ def resident_megabytes() -> float:
 
 def free_megabytes() -> float:
     """Return the memory that a run may use without a limit."""
-    return FREE_MEMORY_FRACTION * psutil.virtual_memory().available / 1e6
+    return FREE_MEMORY_FRACTION * available_bytes() / 1e6
 
 
 class _MemoryModel:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import psutil
 
 from napari_dff.model.acquisition import Acquisition, Index
 from napari_dff.model.depth_map import DepthMap
@@ -12,6 +11,7 @@ from napari_dff.model.recipe import FocusScale
 from napari_dff.model.result import ImageQuality
 from napari_dff.pipeline.tile import AlignedStack, TileResult
 from napari_dff.registration import LazyAlignedStack, load_aligned
+from napari_dff.runtime.free_memory import available_bytes
 from napari_dff.runtime.progress import Progress, no_progress
 from napari_dff.runtime.windows import Window
 
@@ -152,7 +152,7 @@ class AlignedPlanes:
         data = acquisition.data
         self._shape, self._dtype = tuple(data.shape), np.dtype(data.dtype)
         size = np.prod(self._shape, dtype=float) * self._dtype.itemsize
-        self.in_memory = bool(size <= MAX_ALIGNED_FRACTION * psutil.virtual_memory().available)
+        self.in_memory = bool(size <= MAX_ALIGNED_FRACTION * available_bytes())
         self.is_identity = True  # no plane was changed
         self._acquisition = acquisition
         self._array: np.ndarray | None = None

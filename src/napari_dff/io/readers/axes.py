@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from napari_dff.io.readers.calibration import UNCALIBRATED, Calibration
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.stack import MIN_PLANES
+from napari_dff.runtime.free_memory import available_bytes
 
 AXIS_ORDER = "PTCZYXS"  # position, time, channel, focus, row, column, sample (red, green, blue)
 CHUNK_PX = 512
@@ -91,7 +91,7 @@ def as_dask_array(array: Any, chunks: Sequence[int], axes: Sequence[str], file: 
 
 def check_memory(file: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
     """Raise StackError if an array of this shape, read from a header, does not fit in memory."""
-    size, available = math.prod(shape) * dtype.itemsize, psutil.virtual_memory().available
+    size, available = math.prod(shape) * dtype.itemsize, available_bytes()
     if size > available:
         chunks = f"chunks of {size / 1e9:.1f} GB, each decoded at once"
         free = f"only {available / 1e9:.1f} GB of memory are free"

@@ -5,6 +5,7 @@ import importlib.util
 import io
 import math
 import mmap
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +39,7 @@ EXIF_NAMES = (
 EXIF_TAG = 34665
 MODES_TO_CONVERT = {"1": "L", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}
 COLOURS_OF_PNG = {2: 3, 4: 1, 6: 3}  # colour type: RGB, grey and alpha, RGBA
+PILLOW_LIMIT_LOCK = threading.Lock()
 JPEG2000_SIZE = b"\xff\x4f\xff\x51"  # start of the codestream, followed by its size and precision
 
 
@@ -102,16 +104,30 @@ def read_pixels(path: Path, orientation: int) -> np.ndarray:
             pixels = _raw_pixels(path)
         else:
             content = path.read_bytes()  # limits reads to the size of the file
-            with open_image(io.BytesIO(content)) as image:
+            with open_image(path, content) as image:
                 colours = _count_16_bit_colours(image, path)
                 image.load()  # raises an error for a damaged file, which cv2 may not
                 pixels = _decode_16_bit(path, content, colours) if colours else as_array(image)
         return turn(pixels, orientation)
 
 
-def open_image(file: Path | io.BytesIO) -> Image.Image:
-    """Open an image by its content, whatever its suffix; only the header is read."""
-    return Image.open(file, formats=PILLOW_FORMATS)
+def open_image(path: Path, content: bytes | None = None) -> Image.Image:
+    """Open an image by its content, whatever its suffix; only the header is read.
+
+    StackError if its pixels do not fit into memory. The limit of pillow, of 179 megapixels, does
+    not hold.
+    """
+    with PILLOW_LIMIT_LOCK:  # it is of the process
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(
+                path if content is None else io.BytesIO(content), "r", PILLOW_FORMATS
+            )
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    shape = image.height, image.width, len(image.getbands())
+    source_axes.check_memory(path.name, shape, np.dtype(np.uint8))
+    return image
 
 
 def pixel_mode(image: Image.Image) -> str:

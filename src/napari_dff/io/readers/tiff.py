@@ -15,6 +15,7 @@ from napari_dff.io.readers.photometric import SEPARATED, cmyk_warning
 from napari_dff.io.readers.tiff_calibration import describe_ome, describe_series
 from napari_dff.io.readers.tiff_opening import open_tiff
 from napari_dff.io.readers.tiff_series import MULTI_FILE_KINDS, series_pixels
+from napari_dff.model.stack import MIN_PLANES
 
 TIFF_SUFFIXES = {".tif", ".tiff", ".btf", ".tf2", ".tf8", ".stk", ".lsm"}
 MMSTACK_NAME = re.compile(r"_MMStack(_[\w-]*)?\.ome\.tiff?$")
@@ -30,6 +31,7 @@ def tiff_sources(path: Path) -> list[Source]:
             images = _ome_images(path, ome)
             missing_files = _missing_files(path, ome)
             series = [each for each in tif.series if not _is_thumbnail(each)]
+            series = _join_single_pages(path, series, messages)
             sources = [_source(path, tif, each, images, missing_files) for each in series]
             messages += _unread_pages(path, tif)
         return [
@@ -68,6 +70,28 @@ def _source(
         warnings += (cmyk_warning(path.name),)
     details: dict[str, Any] = {"warnings": warnings, "files": files, "icc_profile": profile}
     return Source(data, axes, path.name, name, text.channels, text.calibration, **details)
+
+
+def _join_single_pages(
+    path: Path, series: list[tifffile.TiffPageSeries], messages: list[str]
+) -> list[tifffile.TiffPageSeries]:
+    """Return equal series of one page each, as of a file written page by page, as one series."""
+    pages: list[Any] = [each.pages[0] for each in series if len(each) == 1]
+    kinds = {
+        (page.hash if page is not None else None, each.kind)
+        for page, each in zip(pages, series, strict=False)
+    }
+    if len(pages) < max(len(series), MIN_PLANES) or len(kinds) > 1 or None in pages:
+        return series
+    page, kind = pages[0], series[0].kind
+    if kind == "ome":
+        messages.append(
+            f"the OME metadata of {path.name} describe {len(pages)} images of one plane each: they "
+            "are taken as the planes of one stack, in this order"
+        )
+    shape, axes = (len(pages), *page.shape), ("Z" if kind == "ome" else "I") + page.axes
+    kind = "generic" if kind == "shaped" else kind
+    return [tifffile.TiffPageSeries(pages, shape, page.dtype, axes, kind=kind)]
 
 
 def _is_thumbnail(series: tifffile.TiffPageSeries) -> bool:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from napari_dff.io import records
 from napari_dff.io.atomic import write_folder
+from napari_dff.io.environment import environment_record
 from napari_dff.io.file_checks import check_own, check_space, write_record
 from napari_dff.io.image_metadata import ImageMetadata
 from napari_dff.io.readers.results import read_provenance
@@ -134,6 +135,7 @@ class ResultFiles:
         self._transforms = np.tile(np.eye(3), (*acquisition.positions.shape, 1, 1))
         self._thumbnail = Thumbnail((plane[0], plane[1]), channels, len(plane) == 3)
         self._missing_pixels = [plane[0] * plane[1]] * times
+        self._windows: list[Window] = []  # of the first time
         self._lock, self._origin = Lock(), (0.0, 0.0)
 
     def __enter__(self) -> Self:
@@ -193,6 +195,7 @@ class ResultFiles:
             self._files[records.ALL_IN_FOCUS].write(image, window, image_index)
         if time == 0:
             self._thumbnail.write_window(window, depth_map, images)
+            self._windows.append(window)
         with self._lock:
             self._missing_pixels[time] -= window.shape[0] * window.shape[1]
 
@@ -295,5 +298,6 @@ class ResultFiles:
         preview = draw_preview(image, thumbnail.depth_map, positions, unit)
         Image.fromarray(preview).save(staging / "preview.png", compress_level=1)
         record = records.exposure_record(self._gains) | records.quality_record(self._qualities)
-        record |= records.scale_record(self._scale)
+        record |= records.scale_record(self._scale) | records.tiles_record(self._windows)
+        record["environment"] = environment_record()
         write_record(staging, {**self._provenance, **record, **self._sentences})

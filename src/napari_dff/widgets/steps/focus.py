@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import psutil
 
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.recipe import Recipe
 from napari_dff.pipeline.driver import measure_by_recipe
 from napari_dff.pipeline.plane_checks import check_planes
 from napari_dff.pipeline.preview import measure_region, with_chosen_scale
+from napari_dff.runtime.free_memory import available_bytes
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app.layer_data import ResultLayer, subsample
@@ -33,7 +33,7 @@ class FocusWidget(StepWidget):
         acquisition, count = inputs.acquisition, len(inputs.acquisition.indices)
         shape = _volume_shape(acquisition)
         needed = self.needed_megabytes(acquisition, inputs.recipe) / 1e3
-        free = psutil.virtual_memory().available / 1e9
+        free = available_bytes() / 1e9
         if needed > free:
             raise ValueError(
                 f"the focus volume needs {needed:.1f} GB of memory, and {free:.1f} GB are free: "

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-import psutil
 from napari.layers import Image, Labels, Layer
 from napari.viewer import Viewer
 
@@ -14,6 +13,7 @@ from napari_dff.model.acquisition import Acquisition, Index
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.stack import FocalStack
 from napari_dff.registration import LazyAlignedStack
+from napari_dff.runtime.free_memory import available_bytes
 from napari_dff.runtime.lazy import load_planes
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window
@@ -166,7 +166,7 @@ class StepWidget(StepForm):
             needed = self.needed_megabytes(acquisition_of(source, channel), self.recipe())
         except ValueError as error:
             needed, words = 0.0, f"⚠ {error}" if "megabytes" in str(error) else ""
-        free = psutil.virtual_memory().available / 1e6
+        free = available_bytes() / 1e6
         if needed:
             words = f"needs about {_in_words(needed)} of memory"
         if needed > free:
