@@ -8,7 +8,7 @@ import pytest
 
 from napari_dff.runtime import free_memory
 
-STAT = "cache 9000\ninactive_file 500\nactive_file 200\ntotal_inactive_file 500\ntotal_active_file 200\n"
+STAT = "\n".join(f"{name}inactive_file 500\n{name}active_file 200" for name in ("", "total_"))
 
 
 @pytest.fixture

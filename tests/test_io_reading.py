@@ -1048,5 +1048,5 @@ def test_frames_above_the_limit_of_pillow_are_read_if_they_fit_into_memory(tmp_p
         iio.imwrite(tmp_path / f"{i}.png", np.full((32, 40), i, np.uint8))
     assert np.asarray(read_stack(tmp_path).planes)[2, 0, 0] == 2
     monkeypatch.setattr("napari_dff.io.readers.axes.available_bytes", lambda: 1000)
-    with pytest.raises(StackError, match="only 0.0 GB of memory are free"):
+    with pytest.raises(StackError, match=r"only 0\.0 GB of memory are free"):
         read_stack(tmp_path)

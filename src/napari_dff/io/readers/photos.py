@@ -120,9 +120,8 @@ def open_image(path: Path, content: bytes | None = None) -> Image.Image:
     with PILLOW_LIMIT_LOCK:  # it is of the process
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            image = Image.open(
-                path if content is None else io.BytesIO(content), "r", PILLOW_FORMATS
-            )
+            file = path if content is None else io.BytesIO(content)
+            image = Image.open(file, formats=PILLOW_FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
     shape = image.height, image.width, len(image.getbands())

@@ -77,11 +77,9 @@ def _join_single_pages(
 ) -> list[tifffile.TiffPageSeries]:
     """Return equal series of one page each, as of a file written page by page, as one series."""
     pages: list[Any] = [each.pages[0] for each in series if len(each) == 1]
-    kinds = {
-        (page.hash if page is not None else None, each.kind)
-        for page, each in zip(pages, series, strict=False)
-    }
-    if len(pages) < max(len(series), MIN_PLANES) or len(kinds) > 1 or None in pages:
+    if len(pages) < max(len(series), MIN_PLANES) or None in pages:
+        return series
+    if len({page.hash for page in pages}) > 1 or len({each.kind for each in series}) > 1:
         return series
     page, kind = pages[0], series[0].kind
     if kind == "ome":
