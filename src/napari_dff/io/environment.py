@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-LIBRARIES = "numpy", "scipy", "opencv-python-headless", "opencv-python", "numba", "llvmlite"
-LIBRARIES += "tifffile", "imagecodecs", "zarr", "numcodecs", "pillow"
+LIBRARIES = (
+    *("numpy", "scipy", "opencv-python-headless", "opencv-python", "numba", "llvmlite"),
+    *("tifffile", "imagecodecs", "zarr", "numcodecs", "pillow"),
+)
 # Variables that choose other kernels, and so change the last digits of results
 KERNEL_VARIABLES = "OPENBLAS_CORETYPE", "NUMBA_CPU_NAME", "NUMBA_DISABLE_JIT", "OPENCV_CPU_DISABLE"
 
@@ -19,7 +21,7 @@ KERNEL_VARIABLES = "OPENBLAS_CORETYPE", "NUMBA_CPU_NAME", "NUMBA_DISABLE_JIT", "
 @functools.cache
 def environment_record() -> dict[str, Any]:
     """Return versions of Python and of libraries, BLAS, system and processor."""
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[call-overload]
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     variables = {name: os.environ[name] for name in KERNEL_VARIABLES if name in os.environ}
     return {
         "python": platform.python_version(),
