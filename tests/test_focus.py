@@ -335,6 +335,19 @@ def test_invalid_settings_are_named_in_the_error(settings, words, surface):
         focus_measure(surface.stack.planes, **settings)
 
 
+def test_black_around_a_round_field_of_view_is_never_in_focus():
+    size = 128
+    y, x = np.mgrid[:size, :size] - size / 2
+    radius = np.hypot(x, y)
+    depth = 2 + 15 * synthetic.relief((size, size), smoothness=30, seed=0)
+    texture = synthetic.noise_texture((size, size), seed=1)
+    planes = synthetic.render_opaque(texture, depth, np.arange(20.0), defocus=0.8)
+    shot = synthetic.photograph(planes * (radius < 50), photons=2000, dtype=np.uint8)
+    in_focus = np.isfinite(depth_map(focus_measure(shot)).uncertainty)
+    assert in_focus[radius < 42].all()
+    assert in_focus[radius > 58].mean() < 0.005
+
+
 @pytest.mark.parametrize("aggregation", ["adaptive", "balanced"])
 def test_a_measure_beside_zero_is_finite_however_large(aggregation, rng):
     planes = rng.integers(0, 2**32, (5, 15, 25), np.uint32)

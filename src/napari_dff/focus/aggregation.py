@@ -21,6 +21,7 @@ from napari_dff.runtime.windows import GRID_PX, Window
 
 SCALES = (1, 2, 4)  # factors of sigma and window in `adaptive_windows`
 MAX_MOMENTS = (2.3, 1.35, 1.15)  # second moment, for each scale, above which a pixel has no texture
+MIN_CONTRASTS = (3e-2, 3e-3, 3e-4)  # of a pixel over its window's, for each scale; else as above
 TARGET_UNCERTAINTY_PLANES = 0.15  # below this a larger window is not needed
 MIN_REMAINING_WEIGHT = 0.01  # less is not worth computing a larger window
 MIN_SMOOTH_VARIANCE = 1.0  # samples²: above this, uncertainty is computed for 2 × 2 samples as one
@@ -39,7 +40,7 @@ def fixed_windows(operator: SampledOperator, window: Window) -> np.ndarray:
 def balanced_windows(operator: SampledOperator, window: Window) -> np.ndarray:
     """Return the measure averaged over windows whose focus energy is centred on their pixel."""
     outer = window.expand(balanced_radius(operator), operator.shape)
-    volume, contrast = operator.equalized(outer)
+    volume, contrast, _ = operator.equalized(outer)
     volume = balance(volume, operator.variance())
     _normalize_curves(volume)
     volume = upsample(volume, operator.step(), window, outer)
@@ -50,7 +51,8 @@ def balanced_windows(operator: SampledOperator, window: Window) -> np.ndarray:
 # Adaptive windows
 # ----------------
 # Small windows resolve detail, large ones reduce noise. With the uncertainty σ_s of the peak in
-# planes (inf if not detected) and the texture mask T_s (second moment ≤ `MAX_MOMENTS`), scale s has
+# planes (inf if not detected) and the texture mask T_s (second moment ≤ `MAX_MOMENTS`, contrast at
+# the pixel, at the first scale, > `MIN_CONTRASTS` times that of the window), scale s has
 #     w_s = a_s Π_(r < s) (1 - a_r),    a_s = T_s / (1 + (σ_s / σ_target)⁴), last: T_s [σ_s < ∞],
 # as its weight. What remains is added to the first scale at which the peak is detected. Where no
 # scale detects one, the curve of the last is used, flattened. The mean of the normalized balanced
@@ -65,17 +67,18 @@ def adaptive_windows(operator: SampledOperator, window: Window) -> np.ndarray:
     scales = []  # curves, their step and window, weight, and where they detect a peak first
     remaining = np.ones(window.shape, np.float32)
     undetected = np.ones(window.shape, bool)
-    for scale, max_moment in zip(SCALES, MAX_MOMENTS, strict=True):
+    for scale, max_moment, min_contrast in zip(SCALES, MAX_MOMENTS, MIN_CONTRASTS, strict=True):
         step, variance = operator.step(scale), operator.variance(scale)
         outer = window.expand(balanced_radius(operator, scale) + NOISE_RADIUS_PX, operator.shape)
-        volume, contrast = operator.equalized(outer, scale)
+        volume, contrast, own = operator.equalized(outer, scale)
         bend = np.float32(variance / 2) * cv2.Laplacian(contrast, cv2.CV_32F)  # (m - 1) · contrast
         volume = balance(volume, variance)
         _normalize_curves(volume)
-        maps = np.stack([contrast, bend <= (max_moment - 1) * contrast]).astype(np.float32)
-        contrast, textured = upsample(maps, step, window, outer)
+        maps = np.stack([contrast, bend <= (max_moment - 1) * contrast, own]).astype(np.float32)
+        contrast, textured, own = upsample(maps, step, window, outer)
         if scale == SCALES[0]:
-            unit = contrast * (contrast > 2 * TINY)
+            unit, pixel_contrast = contrast * (contrast > 2 * TINY), own
+        textured *= pixel_contrast > min_contrast * contrast
         # The blocks start at the corner of `outer`, which lies on the grid of windows.
         block = 2 if variance >= MIN_SMOOTH_VARIANCE and 2 * step <= GRID_PX else 1
         uncertainty = _peak_uncertainty(volume, block, step, operator.noise_fluctuation())

@@ -77,14 +77,20 @@ class SampledOperator:
         outer, inner = self._extent(window, scale)
         return self._measure(outer, scale, self._width(scale))[(..., *inner)]
 
-    def equalized(self, window: Window, scale: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Return the measure with equalized contrast, and its maximum without, (Z, …), (…)."""
+    def equalized(
+        self, window: Window, scale: int = 1
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the measure with equalized contrast, and its contrast without, (Z, …), 2 × (…).
+
+        Contrast is the maximum over the planes: its average over the window, and that of the pixel.
+        """
         outer, inner = self._extent(window, scale)
         width, step = self._width(scale), self.step(scale) // scale
         narrow = max(CONTRAST_WINDOW_PX, float(step))
         if self.operator in NOT_MEANS or width <= narrow:
             volume = self._measure(outer, scale, width)[(..., *inner)]
-            return np.ascontiguousarray(volume), volume.max(axis=0)
+            contrast = volume.max(axis=0)
+            return np.ascontiguousarray(volume), contrast, contrast
         blur = sqrt((width**2 - narrow**2) / 12) / step
         volume = self._measure(outer, scale, narrow)
         contrast = volume.max(axis=0)
@@ -93,7 +99,7 @@ class SampledOperator:
         for plane in volume:
             plane[:] = gaussian_blur(plane * weight, blur)
         volume = np.ascontiguousarray(volume[(..., *inner)])
-        return volume, gaussian_blur(contrast, blur)[inner]
+        return volume, gaussian_blur(contrast, blur)[inner], contrast[inner]
 
     def _width(self, scale: int) -> float:
         """Return the width of the window in pixels of the scale, without the spline's part."""
