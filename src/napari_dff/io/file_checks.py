@@ -118,7 +118,12 @@ def write_record(folder: Path, content: dict[str, object], record: str = PROVENA
 
 
 def compute_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the names and digests of all files in a folder."""
+    """Return the SHA-256 of a file, or of the names and digests of all files in a folder.
+
+    It is "" for what is neither: a pipe, for example, which could have no end.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        return ""
     if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

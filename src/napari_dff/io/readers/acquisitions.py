@@ -13,6 +13,7 @@ from napari_dff.io.readers.axes import Source, StackError, check_axes, make_acqu
 from napari_dff.io.readers.bioio_files import BIOIO_PLUGINS, bioio_sources
 from napari_dff.io.readers.frames import FRAME_SUFFIXES, frames_sources, sources_of_frames
 from napari_dff.io.readers.photos import PILLOW_SUFFIXES, RAW_SUFFIXES
+from napari_dff.io.readers.regular_files import check_regular
 from napari_dff.io.readers.sequences import VIDEO_SUFFIXES, animation_source, video_source
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES, find_dataset, tiff_sources
 from napari_dff.io.readers.zarr_store import is_zarr, zarr_sources
@@ -183,6 +184,7 @@ def _sources(path: Path) -> list[Source]:
     suffix = path.suffix.lower()
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {str(path)!r}")
+    check_regular(path)
     if path.is_dir():
         if is_zarr(path):
             return zarr_sources(path)

@@ -19,6 +19,7 @@ from napari_dff.io.readers import axes as source_axes
 from napari_dff.io.readers.axes import StackError, as_stack_error
 from napari_dff.io.readers.orientation import ORIENTATION_TAG, TURNS, turn
 from napari_dff.io.readers.photometric import SEPARATED, cmyk_warning, find_conversion
+from napari_dff.io.readers.regular_files import check_regular
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES
 from napari_dff.io.readers.tiff_opening import open_tiff
 from napari_dff.io.readers.tiff_series import check_codec
@@ -71,6 +72,7 @@ def read_header(path: Path, messages: list[str]) -> Photo:
 
     The second picture of a Multi-Picture file is a preview and is ignored.
     """
+    check_regular(path)
     suffix = path.suffix.lower()
     with as_stack_error(f"{path.name} can't be read as an image"):
         if suffix in TIFF_SUFFIXES:

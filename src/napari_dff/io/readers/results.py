@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_dff.io.readers.axes import StackError, as_dask_array, reason
+from napari_dff.io.readers.regular_files import check_regular_tree
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES
 from napari_dff.io.readers.tiff_opening import map_series, open_tiff
 from napari_dff.io.readers.zarr_store import check_unpickled, join_colours, ome_attributes
@@ -78,6 +79,7 @@ def read_image_record(path: Path) -> dict[str, Any]:
         if path.suffix == ".zarr":
             import zarr  # 0.3 s, needed only here
 
+            check_regular_tree(path)
             record = zarr.open(path, mode="r").attrs.get(ZARR_RECORD_KEY)
         elif path.suffix.lower() in TIFF_SUFFIXES:
             with open_tiff(path, []) as (_, root):
@@ -99,6 +101,7 @@ def read_image(path: Path, max_loaded_bytes: float = 0) -> Any:
         if mapped is None:
             raise StackError(f"{path.name} is compressed or not contiguous, and can't be mapped")
         return mapped
+    check_regular_tree(path)
     import zarr
 
     array: Any = zarr.open_array(path / "0", mode="r")

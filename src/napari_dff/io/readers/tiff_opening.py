@@ -15,6 +15,7 @@ import tifffile
 from tifffile.tifffile import read_ndtiff_index
 
 from napari_dff.io.readers.axes import StackError, reason
+from napari_dff.io.readers.regular_files import check_regular
 
 REQUIRED_TAGS = "25[6-9]|270|273|27[7-9]|317|32[2-5]|339"  # for pixels and lengths
 FATAL_LOG = re.compile(rf"TiffPages |TiffTag ({REQUIRED_TAGS}) |missing data offset")  # of tifffile
@@ -40,6 +41,7 @@ def open_tiff(
     pages or their description are missing, or the metadata describes too many planes or names files
     outside the folder of the file.
     """
+    check_regular(path)
     collector = _LogCollector()
     tifffile.logger().addHandler(collector)
     try:
@@ -192,3 +194,4 @@ def _check_file_name(path: Path, name: str) -> None:
     name_parts = PureWindowsPath(name)  # accepts both kinds of slashes
     if name_parts.anchor or ".." in name_parts.parts:
         raise StackError(f"{path.name} names the file {name!r}, which isn't in its folder")
+    check_regular(path.parent.joinpath(*name_parts.parts))

@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_dff.io.readers.axes import AXIS_ORDER, Source, StackError, as_dask_array, as_stack_error
 from napari_dff.io.readers.calibration import UNCALIBRATED, Calibration, Length, make_calibration
+from napari_dff.io.readers.regular_files import check_regular_tree
 from napari_dff.io.records import ZARR_RECORD_KEY
 
 ZARR_FILES = (".zgroup", ".zarray", ".zattrs", "zarr.json")
@@ -31,6 +32,7 @@ def zarr_sources(path: Path) -> list[Source]:
     import zarr  # 0.3 s, needed only here
 
     with as_stack_error(f"{path.name} can't be read as Zarr"):
+        check_regular_tree(path)
         node = zarr.open(path, mode="r")
         if isinstance(node, zarr.Array):
             names = getattr(node.metadata, "dimension_names", None) or ()  # only Zarr 3

@@ -12,6 +12,7 @@ from napari_dff.io import StackError, frames_in, read_acquisitions, sample_path
 from napari_dff.io.readers import results
 from napari_dff.io.readers.axes import reason
 from napari_dff.io.readers.bioio_files import BIOIO_PLUGINS
+from napari_dff.io.readers.regular_files import check_regular_tree
 from napari_dff.io.readers.sequences import VIDEO_SUFFIXES
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES, find_dataset
 from napari_dff.io.readers.tiff_opening import open_tiff
@@ -77,6 +78,7 @@ def _is_zarr_stack(path: Path) -> bool:
     """Return whether Zarr holds a bare array of planes, or an image with an axis z."""
     import zarr  # 0.3 s, needed only here
 
+    check_regular_tree(path)
     node = zarr.open(path, mode="r")
     if isinstance(node, zarr.Array):
         return node.ndim >= 3
