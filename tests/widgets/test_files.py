@@ -147,7 +147,7 @@ def test_a_folder_of_frames_and_what_is_large_stays_lazy(model, small, tmp_path,
     np.testing.assert_array_equal(np.asarray(lazy.data), small >> 8)
 
 
-def test_what_others_open_as_well_is_left_to_them(model, small, tmp_path):
+def test_what_is_no_stack_is_opened_as_by_napari_itself(model, small, tmp_path):
     tifffile.imwrite(tmp_path / "flat.tif", small[0])
     tifffile.imwrite(tmp_path / "rgb.tif", np.zeros((32, 32, 3), np.uint8), photometric="rgb")
     movie = {"axes": "TYX"}
@@ -155,13 +155,16 @@ def test_what_others_open_as_well_is_left_to_them(model, small, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("x")
-    for name in ("flat.tif", "rgb.tif", "movie.ome.tif", "empty", "notes"):
+    for name in ("flat.tif", "rgb.tif", "movie.ome.tif"):
+        (own,) = opened(model, tmp_path / name)
+        (other,) = model.open(str(tmp_path / name), plugin="napari")
+        np.testing.assert_array_equal(own.data, other.data)
+        assert own.units == other.units
+    paths = [str(tmp_path / "flat.tif")] * 3
+    (stacked,) = model.open(paths, stack=True, plugin="napari-dff")
+    assert stacked.data.shape == (3, 64, 64)
+    for name in ("empty", "notes"):
         assert reader(str(tmp_path / name)) is None, name
-    assert reader([str(tmp_path / "flat.tif")] * 3) is None
-    assert reader(str(tmp_path / "nothing.tif")) is None
-    with pytest.raises(ValueError, match="refused the file"):
-        opened(model, tmp_path / "flat.tif")
-    assert model.open(str(tmp_path / "flat.tif"), plugin="napari")
 
 
 def test_what_cannot_be_read_is_told_in_a_sentence(model, small, tmp_path):

@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import tifffile
 from napari.settings import get_settings
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_dff import depth_from_focus, synthetic
 from napari_dff.model.stack import FocalStack
 from napari_dff.widgets.app.geometry import data_to_view, view_to_data
-from napari_dff.widgets.app.layers import result_values
+from napari_dff.widgets.app.layers import result_values, units_of
 from napari_dff.widgets.app.preview import VIEW
+from napari_dff.widgets.tools.tool import drawn_areas
 
 from .conftest import TITLES
 
@@ -256,4 +258,51 @@ def test_a_second_stack_in_another_unit_is_in_view_and_the_mouse_finds_its_pixel
     assert "row 30, column 40: sharpest in plane" in inspector.status.value.lower()
     bare = viewer.add_image(surface.stack.planes, name="bare")
     assert form.stack.value is bare
-    assert "units are inconsistent" in form.calibration.note.value
+    assert "drawn as if" in form.calibration.note.value
+
+
+def test_an_uncalibrated_stack_beside_a_calibrated_one_causes_no_warning(
+    person, form, surface, tmp_path
+):
+    warnings = []
+    notification_manager.notification_ready.connect(lambda event: warnings.append(event.message))
+    person.run(form)
+    tifffile.imwrite(tmp_path / "bare.tif", surface.stack.planes, metadata={"axes": "ZYX"})
+    (bare,) = person.viewer.open(tmp_path / "bare.tif", plugin="napari-dff")
+    assert form.stack.value is bare
+    assert "as if it were one µm beside" in form.calibration.note.value
+    assert not person.viewer.canvas.overlays.scale_bar.visible
+    person.run(form)
+    person.viewer.screenshot(canvas_only=True, flash=False)
+    assert not warnings
+    depth = person.viewer.layers.selection.active
+    assert units_of(bare) == ("pixel",) * 3
+    assert units_of(depth) == ("pixel",) * 2
+    assert not form.freshness.visible
+    images = [each for each in person.viewer.layers if hasattr(each, "colorbar")]
+    assert [each for each in images if each.colorbar.visible] == [depth]
+    for layer in [each for each in person.viewer.layers if "micrometer" in units_of(each)]:
+        person.viewer.layers.remove(layer)
+    assert str(bare.units[0]) == "pixel"
+
+
+def test_areas_drawn_on_a_stack_in_millimeters_beside_one_in_micrometers(person, surface):
+    person.show()
+    person.stack(surface)
+    look = {"scale": (0.1, 0.02, 0.02), "translate": (0, 0, 0), "units": ("millimeter",) * 3}
+    person.stack(surface, name="large", **look)
+    form, measure = person.open("all", "measure")
+    form.form.settings["registration"].value = "none"
+    person.run(form)
+    measure.measure.value = "step height"
+    person.press(measure.draw)
+    depth = measure.input_layer.value
+    for top in (20, 60):
+        person.drag(depth, (top, 20), (top + 20, 60))
+    masks = drawn_areas(measure.shapes.value, depth)
+    for mask, top in zip(masks, (20, 60), strict=True):
+        rows, columns = np.nonzero(mask)
+        corners = rows.min(), rows.max(), columns.min(), columns.max()
+        np.testing.assert_allclose(corners, (top, top + 20, 20, 60), atol=2)
+    person.run(measure)
+    assert measure.measurement.quantities[0].unit == "mm"

@@ -63,8 +63,8 @@ class BackgroundTask(QObject):
         show_status: Callable[[str], None],
         finished: Callable[[], None],  # called at the end, also after an error or when cancelled
         *,
-        show_fraction: Callable[[float], None] | None = None,  # that is done; None: quiet, with no
-        # notification and no status but that of an error
+        show_fraction: Callable[[float | None], None] | None = None,  # that is done, if it is
+        # known; None: quiet, with no notification and no status but that of an error
         steps: Steps = (),  # whose durations are known
         end: str = DONE,  # status at the end
     ) -> None:
@@ -123,6 +123,7 @@ class BackgroundTask(QObject):
             return
         if not count:  # compiling, of which the duration is not known
             self._show_status(f"{desc}…")
+            self._show_fraction(None)
             return
         self._time_left.update(desc, i, count)
         self._show_fraction(self._time_left.fraction)

@@ -15,6 +15,7 @@ from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.controls import button_row, combo_box, wrapping_label
 from napari_dff.widgets.app.geometry import data_to_view, view_to_data
 from napari_dff.widgets.app.recalibration import Calibration, recalibrate_results
+from napari_dff.widgets.app.view_units import reconcile_units
 
 PIXEL = "pixel"
 UNITS = ("nanometer", "micrometer", "millimeter", PIXEL)
@@ -22,10 +23,7 @@ NOT_CALIBRATED = (
     "⚠ Not calibrated: the file does not give the distance of its planes, or its reader left it "
     "out. Depth counts planes. Enter distance, pixel size and unit to get lengths."
 )
-MIXED = (
-    " Until then, napari draws it as if a pixel were one unit of the other stacks, and warns that "
-    "units are inconsistent."
-)
+DRAWN_AS = " Until then, a pixel is drawn as if it were one {} beside the other stacks."
 
 
 class CalibrationForm:
@@ -73,18 +71,20 @@ class CalibrationForm:
         if layer is not None:
             with self.unit.changed.blocked():
                 self.unit.reset_choices()
-                self.unit.value = str(layer.units[-3])
+                self.unit.value = layers.units_of(layer)[-3]
             self.plane_distance.value = f"{abs(layer.scale[-3]):.6g}"
             self.pixel_size.value = f"{abs(layer.scale[-1]):.6g}"
             gaps = np.diff(layers.positions_of(layer), axis=-1)
             if self.unit.value == PIXEL:
-                note = NOT_CALIBRATED + (MIXED if self._viewer.layers.units is None else "")
+                self._viewer.canvas.overlays.scale_bar.visible = False
+                unit = str(layer.units[-1]).removeprefix(layers.NOMINAL)
+                note = NOT_CALIBRATED + ("" if unit == PIXEL else DRAWN_AS.format(_symbol(unit)))
             elif not np.allclose(gaps, gaps.flat[0]):
                 note = "The planes are unevenly spaced, as in the file; the mean distance is shown."
         self.note.value, self.note.visible = note, bool(note)
 
     def _units(self, _: object) -> list[tuple[str, str]]:
-        own = () if self._layer is None else {str(unit) for unit in self._layer.units[-3:]}
+        own = () if self._layer is None else set(layers.units_of(self._layer)[-3:])
         return [(_symbol(unit), unit) for unit in (*UNITS, *sorted(set(own) - set(UNITS)))]
 
     def _apply(self, _: object = None) -> None:
@@ -99,18 +99,19 @@ class CalibrationForm:
             self._show_status(str(error))
             self.refresh()
             return
-        scale, units = list(layer.scale), [str(unit) for unit in layer.units]
+        scale, units = list(layer.scale), list(layers.units_of(layer))
         if f"{distance:.6g}" != f"{abs(scale[-3]):.6g}":
             scale[-3] = math.copysign(distance, scale[-3])
         if f"{size:.6g}" != f"{abs(scale[-1]):.6g}":
             scale[-2:] = size, size
         units[-3:] = [self.unit.value] * 3
-        if scale == list(layer.scale) and units == [str(unit) for unit in layer.units]:
+        if scale == list(layer.scale) and units == list(layers.units_of(layer)):
             return
         earlier = Calibration.of(layer)
         with self._same_plane(layer):
             layer.units, layer.scale = tuple(units), tuple(scale)
             recalibrate_results(self._viewer, layer, earlier)
+            reconcile_units(self._viewer)
         self._viewer.reset_view()
 
     @contextlib.contextmanager

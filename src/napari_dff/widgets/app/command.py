@@ -7,8 +7,9 @@ from napari.layers import Image
 
 from napari_dff.io import frames_in, sample_path
 from napari_dff.model.acquisition import CHANNEL_LABELS
+from napari_dff.model.units import conversion_factor
 from napari_dff.widgets.app.axes import parse_axis_labels
-from napari_dff.widgets.app.layers import planes_of, plugin_metadata
+from napari_dff.widgets.app.layers import planes_of, plugin_metadata, units_of
 
 AXIS_LETTERS = {"time": "T", "position": "P", **dict.fromkeys(CHANNEL_LABELS, "C")}
 
@@ -29,9 +30,9 @@ def stack_arguments(stack: Image) -> list[str]:
     if letters and set(letters) <= set("PTC"):  # the command line has letters for all of them
         arguments += ["--axes", "".join(letters) + "ZYX"]
     try:
-        axes = zip(stack.scale[-3:], stack.units[-3:], strict=True)
-        spacing = [abs(step) * (1 * unit).to("micrometer").m for step, unit in axes]
-    except TypeError:  # not a unit of length
+        axes = zip(stack.scale[-3:], units_of(stack)[-3:], strict=True)
+        spacing = [abs(step) * conversion_factor(unit, "micrometer") for step, unit in axes]
+    except KeyError:  # not a unit of length
         return arguments
     return [*arguments, "--spacing", *(f"{step:.10g}" for step in spacing)]
 
@@ -52,6 +53,5 @@ def _is_as_in_file(stack: Image) -> bool:
     in_file = plugin_metadata(stack).get("in_file")
     if in_file is None:
         return False
-    units = tuple(str(unit) for unit in stack.units)
     same = (np.allclose(getattr(stack, name), in_file[name]) for name in ("scale", "translate"))
-    return all(same) and units == tuple(in_file["units"])
+    return all(same) and units_of(stack) == tuple(in_file["units"])

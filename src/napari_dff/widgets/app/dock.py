@@ -7,14 +7,16 @@ from typing import Protocol
 from magicgui.widgets import PushButton
 from napari.viewer import Viewer
 from npe2 import PluginManager
-from qtpy.QtCore import QEvent, QObject, QTimer
-from qtpy.QtWidgets import QDockWidget, QMainWindow, QMenu, QScrollArea
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtWidgets import QDockWidget, QMainWindow, QMenu, QScrollArea, QTabBar
 
 from napari_dff.widgets.app.controls import push_button
+from napari_dff.widgets.app.geometry import is_fitted
 
 PLUGIN = "napari-dff"
 SCROLL_BAR_PX = 20
 MAX_WIDTH_PX = 460
+LAYOUT_MS = 100  # from a new dock to the new size of the canvas
 
 
 class KeepingForm(Protocol):
@@ -37,8 +39,11 @@ class KeepingForm(Protocol):
 class DockedForm(QObject):
     """Follows the dock of a form: makes it a tab beside other forms, and deletes a closed form."""
 
-    def __init__(self, form: KeepingForm, title: str, closed: Callable[[], None]) -> None:
+    def __init__(
+        self, viewer: Viewer, form: KeepingForm, title: str, closed: Callable[[], None]
+    ) -> None:
         super().__init__(form.native)
+        self._viewer = viewer
         self._form, self._native, self._title = form, form.native, title
         self._native.setProperty("form", title)
         self._native.installEventFilter(self)
@@ -54,6 +59,8 @@ class DockedForm(QObject):
                 self._form.reset_choices()
                 self._form.restore_values()
                 QTimer.singleShot(0, self._join_tabs)  # napari places the dock meanwhile
+                if is_fitted(self._viewer):  # the dock makes the canvas narrower
+                    QTimer.singleShot(LAYOUT_MS, self._viewer.reset_view)
         return False
 
     def _join_tabs(self) -> None:
@@ -77,6 +84,9 @@ class DockedForm(QObject):
             if others:
                 window.tabifyDockWidget(others[-1], dock)
                 raise_dock(dock)
+            for bar in window.findChildren(QTabBar):  # many tabs are scrolled, with whole titles
+                bar.setUsesScrollButtons(True)
+                bar.setElideMode(Qt.TextElideMode.ElideNone)
 
 
 def _docks(window: QMainWindow) -> list[QDockWidget]:

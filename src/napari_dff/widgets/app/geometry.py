@@ -11,6 +11,7 @@ from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app.layers import leading_shape, plane_shape, planes_of, role_of
 
 FITTED_SHARE = 0.95  # of the canvas, as in napari
+FITTED_RATIOS = (0.8, 1.06)  # of the zoom and the fitting one, where a user has not zoomed
 MAX_ZOOM_RATIO = 10  # of the zoom and that at which a layer fits into the canvas
 
 
@@ -20,7 +21,7 @@ def to_data(layer: Layer, position: Any, units: Sequence[Any]) -> np.ndarray:
     napari's own conversions ignore that layers can have different units of length.
     """
     scaled = np.array(position, dtype=float)
-    ratios = _unit_ratios(units, layer.units, len(scaled))
+    ratios = unit_ratios(units, layer.units, len(scaled))
     return np.asarray(layer.world_to_data(scaled * ratios))
 
 
@@ -32,10 +33,10 @@ def view_to_data(viewer: Viewer, layer: Layer, position: Any) -> np.ndarray:
 def data_to_view(viewer: Viewer, layer: Layer, index: Any) -> np.ndarray:
     """Return the position in a viewer of data coordinates of a layer."""
     world = np.asarray(layer.data_to_world(index), dtype=float)
-    return world * _unit_ratios(layer.units, viewer.layers.units or (), len(world))
+    return world * unit_ratios(layer.units, viewer.layers.units or (), len(world))
 
 
-def _unit_ratios(units: Sequence[Any], others: Sequence[Any], axes: int) -> np.ndarray:
+def unit_ratios(units: Sequence[Any], others: Sequence[Any], axes: int) -> np.ndarray:
     """Return the length of `units` in `others`, of the last axes; 1 where they do not compare."""
     ratios = np.ones(axes)
     pairs = zip(reversed(units), reversed(others), strict=False)
@@ -54,6 +55,21 @@ def index_in_view(viewer: Viewer, layer: Layer) -> tuple[int, ...]:
     return tuple(np.clip(index, 0, np.subtract(shape, 1)).tolist())
 
 
+def is_fitted(viewer: Viewer) -> bool:
+    """Return whether the camera shows all layers about as large as they fit, as at first."""
+    if not viewer.layers or viewer.dims.ndisplay == 3:
+        return False
+    height, width = np.ptp(viewer.layers.extent.world, axis=0)[-2:] + viewer.layers.extent.step[-2:]
+    ratio = viewer.scene.camera.zoom / _fitting_zoom(viewer, height, width)
+    return bool(FITTED_RATIOS[0] < ratio < FITTED_RATIOS[1])
+
+
+def _fitting_zoom(viewer: Viewer, height: float, width: float) -> float:
+    """Return the zoom at which a picture fits into the canvas."""
+    canvas_height, canvas_width = viewer.canvas.size
+    return FITTED_SHARE * min(canvas_height / height, canvas_width / width)
+
+
 def move_view_to(viewer: Viewer, layer: Layer | None) -> None:
     """Move sliders into the middle of a layer where they are outside of it.
 
@@ -62,14 +78,14 @@ def move_view_to(viewer: Viewer, layer: Layer | None) -> None:
     if layer is None:
         return
     first = viewer.dims.ndim - layer.ndim
-    extent = layer.extent.world * _unit_ratios(layer.units, viewer.layers.units or (), layer.ndim)
+    extent = layer.extent.world * unit_ratios(layer.units, viewer.layers.units or (), layer.ndim)
     for axis, (low, high) in enumerate(extent.T, start=first):
         if axis in viewer.dims.not_displayed and not low <= viewer.dims.point[axis] <= high:
             viewer.dims.set_point(axis, (low + high) / 2)
     if viewer.dims.ndisplay == 3:
         return
     camera, (height, width) = viewer.scene.camera, np.ptp(extent, axis=0)[-2:]
-    fitting_zoom = FITTED_SHARE * min(viewer.canvas.size[0] / height, viewer.canvas.size[1] / width)
+    fitting_zoom = _fitting_zoom(viewer, height, width)
     if not 1 / MAX_ZOOM_RATIO <= camera.zoom / fitting_zoom <= MAX_ZOOM_RATIO:
         camera.center, camera.zoom = (0.0, *extent.mean(axis=0)[-2:]), fitting_zoom
 

@@ -5,7 +5,7 @@ import re
 from napari.layers import Layer, Points, Shapes
 from napari.viewer import Viewer
 
-from napari_dff.widgets.app.layers import plugin_metadata, role_of
+from napari_dff.widgets.app.layers import plugin_metadata, role_of, units_of
 
 SHORT_NAMES = {"all in focus": "sharp image", "uncertainty": "σ"}  # of roles
 REFINED = "refined "  # how the roles of the last step begin
@@ -49,9 +49,15 @@ def add_result(viewer: Viewer, layer: Layer) -> None:
     """Add a layer below all drawings on top; a hidden one at the bottom of the list."""
     viewer.layers.insert(_top(viewer) if layer.visible else 0, layer)
     if role_of(layer) in DEPTH_ROLES:
-        layer.colorbar.visible = True
-        in_pixels = "pixel" in map(str, layer.units[-2:])
-        viewer.canvas.overlays.scale_bar.visible = not in_pixels
+        show_scales(viewer, layer)
+
+
+def show_scales(viewer: Viewer, depth: Layer) -> None:
+    """Show the colour bar of this depth layer alone, and the scale bar if it is calibrated."""
+    for layer in viewer.layers:
+        if role_of(layer) in DEPTH_ROLES:
+            layer.colorbar.visible = layer is depth
+    viewer.canvas.overlays.scale_bar.visible = "pixel" not in units_of(depth)[-2:]
 
 
 def raise_result(viewer: Viewer, layer: Layer) -> None:

@@ -10,6 +10,7 @@ from napari.viewer import Viewer
 from napari_dff.model.checks import AUTO
 
 METADATA_KEY = "napari-dff"
+NOMINAL = "uncalibrated_"  # how units begin in which uncalibrated layers are drawn; `view_units`
 RESULT_ROLES = ("focus", "depth", "uncertainty", "all in focus")  # how roles of results end
 
 
@@ -171,9 +172,15 @@ def pixel_size_of(layer: Layer) -> tuple[float, float]:
     return abs(float(layer.scale[-2])), abs(float(layer.scale[-1]))
 
 
+def units_of(layer: Layer) -> tuple[str, ...]:
+    """Return the units of the axes of a layer; "pixel" for uncalibrated ones."""
+    units = map(str, layer.units)
+    return tuple("pixel" if unit.startswith(NOMINAL) else unit for unit in units)
+
+
 def unit_of(layer: Layer) -> str:
     """Return the unit of Z, Y and X of a layer; ValueError if they differ."""
-    units = [str(unit) for unit in layer.units[-3:]]
+    units = units_of(layer)[-3:]
     if len(set(units)) > 1:
         names = ", ".join(units)
         raise ValueError(f"layer {layer.name!r} must have one unit for Z, Y and X, got {names}")

@@ -18,6 +18,7 @@ from napari_dff.widgets.app.geometry import placement, window_in_rectangle, wind
 from napari_dff.widgets.app.layer_data import ResultLayer, layer_on_stack
 from napari_dff.widgets.app.layer_list import add_result, raise_result, rename_results
 from napari_dff.widgets.app.layers import METADATA_KEY, find_layer, plane_shape, role_of
+from napari_dff.widgets.app.view_units import draw_in_view_units
 
 MAX_SIDE_PX = 464 - 2 * MARGIN_PX  # the margin is computed as well
 MIN_SIDE_PX = 16
@@ -214,6 +215,7 @@ class Preview:
                 **placement(source, 2),
             )
         shapes.visible = True
+        draw_in_view_units(self._viewer, shapes)
         self._viewer.layers.selection.active = shapes
         shapes.mode = "add_rectangle"
 

@@ -9,8 +9,8 @@ from napari.viewer import Viewer
 
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.controls import button_row, labelled_column, push_button
-from napari_dff.widgets.app.layer_list import REFINED, raise_result
-from napari_dff.widgets.app.runs import edit_count, set_edit_count
+from napari_dff.widgets.app.layer_list import REFINED, raise_result, show_scales
+from napari_dff.widgets.app.versions import edit_count, set_edit_count
 
 STRIPES = 64  # per side of a picture, of filled-in depth
 FILLED_TOOLTIP = (
@@ -78,7 +78,10 @@ class ResultView:
             self._select(top)
 
     def _show_depth(self) -> None:
-        self._show(self._result("depth"), self._result("all in focus"))
+        depth = self._result("depth")
+        self._show(depth, self._result("all in focus"))
+        if depth is not None:
+            show_scales(self._viewer, depth)
         self.blend.value = 1
 
     def _show_sharp(self) -> None:

@@ -1,4 +1,4 @@
-"""The layers of runs: added on their source, undone, and whether they are up to date."""
+"""The layers of runs: added on their source, and undone."""
 
 import contextlib
 import uuid
@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from operator import or_
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from magicgui.widgets import PushButton
 from napari.layers import Layer
 from napari.viewer import Viewer
-from psygnal import SignalInstance
 
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window
@@ -23,52 +21,9 @@ from napari_dff.widgets.app.layer_data import layer_on_stack
 from napari_dff.widgets.app.layer_list import add_result, lower_result, rename_results
 from napari_dff.widgets.app.task_widget import TaskWidget
 from napari_dff.widgets.app.time_left import Steps
+from napari_dff.widgets.app.versions import edit_count, layers_changed, set_edit_count, version
 
 CONTENTS = ("data", "scale", "translate", "rotate", "affine", "units", "axis_labels")
-CHANGE_EVENTS = ("data", "paint", "features", "scale", "translate", "units")  # of a layer
-_edit_counts: WeakKeyDictionary[Layer, int] = WeakKeyDictionary()
-
-layers_changed = SignalInstance()
-"""Emitted when a layer that `version` has seen was edited, or a result was added or undone."""
-
-
-def version(layer: Layer) -> str:
-    """Return a string that differs after each change of the layer's data or place."""
-    return f"{layers.plugin_metadata(layer).get('run', layer.unique_id)}#{edit_count(layer)}"
-
-
-def edit_count(layer: Layer) -> int:
-    """Return how often the layer was edited since it was added, or since the first call."""
-    if layer not in _edit_counts:
-        _edit_counts[layer] = 0
-        for name in CHANGE_EVENTS:
-            if hasattr(layer.events, name):
-                getattr(layer.events, name).connect(_count_edit)
-    return _edit_counts[layer]
-
-
-def set_edit_count(layer: Layer, count: int) -> None:
-    """Count edits of a layer from `count` on, as its data have just been set."""
-    edit_count(layer)
-    _edit_counts[layer] = count
-
-
-def _count_edit(event: Any) -> None:
-    _edit_counts[event.source] += 1
-    layers_changed.emit()
-
-
-def outdated_reason(viewer: Viewer, layer: Layer) -> str:
-    """Return which input of a result has changed since, or an input of that; empty if none."""
-    for unique_id, used_version in layers.plugin_metadata(layer).get("inputs", {}).items():
-        source = layers.layer_by_id(viewer, unique_id)
-        if source is None:
-            continue
-        if version(source) != used_version:
-            return f"{source.name!r} has changed since"
-        if reason := outdated_reason(viewer, source):
-            return f"{source.name!r} is out of date itself ({reason})"
-    return ""
 
 
 class RunLayers:

@@ -12,7 +12,7 @@ from napari.viewer import Viewer
 from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.layers import METADATA_KEY, plugin_metadata, role_of
-from napari_dff.widgets.app.runs import edit_count, set_edit_count
+from napari_dff.widgets.app.versions import edit_count, set_edit_count
 
 SOFT_SHARE = 0.4  # of the radius, over which the weight falls from 1 to 0
 HARD_WEIGHT = 0.5  # from which a pixel takes the depth of the plane

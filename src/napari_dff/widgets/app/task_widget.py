@@ -19,6 +19,7 @@ from napari_dff.widgets.app.background_task import DONE, BackgroundTask
 from napari_dff.widgets.app.controls import wrapping_label
 from napari_dff.widgets.app.dock import DockedForm, forms_button
 from napari_dff.widgets.app.time_left import Steps
+from napari_dff.widgets.app.view_units import follow_units
 from napari_dff.widgets.app.warm_up import start_warm_up
 
 W = TypeVar("W", bound="TaskWidget")
@@ -49,6 +50,7 @@ class TaskWidget(Container[Widget]):
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
+        follow_units(viewer)
         self._task: BackgroundTask | None = None
         self._connections: list[tuple[Any, Callable[..., Any]]] = []
         self.status = wrapping_label(READY)
@@ -57,7 +59,7 @@ class TaskWidget(Container[Widget]):
         self.native.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
         self.native.setFrameShape(QFrame.Shape.NoFrame)
         self._column.addStretch()
-        self._dock = DockedForm(self, self.title, self._close)
+        self._dock = DockedForm(viewer, self, self.title, self._close)
         self.append(forms_button(viewer))
         start_warm_up()
 
@@ -109,11 +111,12 @@ class TaskWidget(Container[Widget]):
         )
         self.busyChanged.emit(True)
 
-    def _show_fraction(self, fraction: float) -> None:
+    def _show_fraction(self, fraction: float | None) -> None:
         if self.progress_bar not in self:
             self.insert(self.index(self.status), self.progress_bar)
         self.progress_bar.visible = True
-        self.progress_bar.value = round(100 * fraction)
+        self.progress_bar.native.setMaximum(0 if fraction is None else 100)  # 0: busy
+        self.progress_bar.value = round(100 * (fraction or 0))
 
     def cancel_task(self) -> None:
         """Cancel the running task, if any."""

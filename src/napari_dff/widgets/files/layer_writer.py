@@ -141,7 +141,7 @@ def _layer_record(layer: Image | Labels, axes: _FileAxes) -> dict[str, Any]:
         "order": axes.order,
         "scale": layer.scale,
         "translate": layer.translate,
-        "units": [str(unit) for unit in layer.units],
+        "units": layers.units_of(layer),
         "axis_labels": list(layer.axis_labels),
         "visible": True,
         "ours": {key: value for key, value in metadata.items() if key in SAVED_METADATA},

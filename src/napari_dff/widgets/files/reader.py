@@ -6,7 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from napari import current_viewer
 from napari.utils.notifications import show_error
+from napari_builtins.io import napari_get_reader  # type: ignore[import-untyped]
 
 from napari_dff.io import StackError, frames_in, read_acquisitions, sample_path
 from napari_dff.io.readers import results
@@ -20,15 +22,21 @@ from napari_dff.io.readers.zarr_store import is_zarr
 from napari_dff.model.stack import MIN_PLANES
 from napari_dff.widgets.app import layer_data
 from napari_dff.widgets.app.layer_data import LayerData, run_layers, stack_layer, stack_title
+from napari_dff.widgets.app.view_units import reconcile_units
 
 
 def reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
-    """Return the function that reads `path`; None if it holds neither focal stack nor result."""
+    """Return the function that reads `path`: napari's own, if it holds no stack and no result.
+
+    So that nobody has to choose another reader for a single image, whose name ends as a stack's.
+    """
     if not isinstance(path, str):  # several files, which napari stacks itself
-        return None
+        return napari_get_reader(path)
     if _is_result(Path(path)):
-        return lambda path: _result_layers(Path(str(path)))
-    return _read_stacks if _may_hold_stacks(Path(path)) else None
+        return lambda path: _in_view_units(_result_layers(Path(str(path))))
+    if _may_hold_stacks(Path(path)):
+        return _read_stacks
+    return None if Path(path).is_dir() else napari_get_reader(path)
 
 
 def _read_stacks(path: str | Sequence[str]) -> list[LayerData]:
@@ -47,7 +55,16 @@ def _read_stacks(path: str | Sequence[str]) -> list[LayerData]:
         raise
     if not acquisitions:
         raise StackError(f"{file.name} holds no images")
-    return [stack_layer(each, stack_title(path, each.name), path) for each in acquisitions]
+    stacks = [stack_layer(each, stack_title(path, each.name), path) for each in acquisitions]
+    return _in_view_units(stacks)
+
+
+def _in_view_units(new_layers: list[LayerData]) -> list[LayerData]:
+    """Return layers in units that napari draws beside those that are open."""
+    viewer = current_viewer()
+    if viewer is not None:
+        reconcile_units(viewer, opened=new_layers)
+    return new_layers
 
 
 def _may_hold_stacks(path: Path) -> bool:
@@ -147,7 +164,7 @@ def sample(name: str) -> list[LayerData]:
     """Return the bundled focal stack `name` as an image layer with its scale and units."""
     path = sample_path(name)
     (acquisition,) = read_acquisitions(path)
-    return [stack_layer(acquisition, name.replace("_", " "), str(path))]
+    return _in_view_units([stack_layer(acquisition, name.replace("_", " "), str(path))])
 
 
 rough_surface = partial(sample, "rough_surface")

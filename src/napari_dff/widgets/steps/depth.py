@@ -42,9 +42,10 @@ from napari_dff.widgets.app.layers import (
 )
 from napari_dff.widgets.app.result_files import write_results
 from napari_dff.widgets.app.result_view import ResultView
-from napari_dff.widgets.app.runs import RunLayers, layers_changed
+from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.app.strokes import SavedStroke, paint_again, saved_strokes
 from napari_dff.widgets.app.task_widget import show_errors
+from napari_dff.widgets.app.versions import layers_changed
 from napari_dff.widgets.steps.step import (
     Previews,
     RunInput,

@@ -12,8 +12,9 @@ from napari_dff.refinement import BACKGROUND, NO_HINT
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.axes import leading_axis_names
 from napari_dff.widgets.app.controls import combo_box, push_button
-from napari_dff.widgets.app.geometry import placement, to_data
+from napari_dff.widgets.app.geometry import placement, to_data, unit_ratios
 from napari_dff.widgets.app.result_view import show_planes
+from napari_dff.widgets.app.view_units import draw_in_view_units
 
 HINT_TEXT = "says"  # the feature of points with their text
 SHARP, BACKGROUND_CHOICE = "sharp in the plane shown", "background: never sharp"
@@ -63,6 +64,7 @@ class HintsForm:
             self.layer.reset_choices()
             self.layer.value = points
         points.visible = True
+        draw_in_view_units(self._viewer, points)
         self._viewer.layers.selection.active = points
         points.mode = "add"
 
@@ -140,7 +142,8 @@ def _draw_points(hints: np.ndarray, points: Points, source: Image, index: tuple[
             f"layer {points.name!r} must have points with {needed}, so that each is in a plane, "
             f"got {points.ndim} axes"
         )
-    pixels_per_unit = float(points.scale[-1] / source.scale[-1])
+    ratio = unit_ratios(points.units, source.units, 1)[0]
+    pixels_per_unit = float(ratio * points.scale[-1] / source.scale[-1])
     rows, columns = np.ogrid[: hints.shape[0], : hints.shape[1]]
     for point, size, background in zip(points.data, points.size, is_background, strict=True):
         position = np.rint(to_data(source, points.data_to_world(point), points.units)).astype(int)

@@ -16,7 +16,8 @@ from napari_dff.pipeline.tile import guide_image
 from napari_dff.refinement import NO_HINT, PreviousResult
 from napari_dff.runtime.progress import Progress
 from napari_dff.widgets.app.layers import plugin_metadata, require_layer
-from napari_dff.widgets.app.runs import RunLayers, version
+from napari_dff.widgets.app.runs import RunLayers
+from napari_dff.widgets.app.versions import version
 from napari_dff.widgets.steps.depth import MapsStep
 from napari_dff.widgets.steps.hints import HintsForm, hints_of
 from napari_dff.widgets.steps.step import Arrays, StackInput

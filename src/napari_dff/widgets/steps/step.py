@@ -31,9 +31,10 @@ from napari_dff.widgets.app.layers import (
     transforms_of_aligned,
 )
 from napari_dff.widgets.app.preview import Preview, PreviewRequest
-from napari_dff.widgets.app.runs import RunControls, RunLayers, version
+from napari_dff.widgets.app.runs import RunControls, RunLayers
 from napari_dff.widgets.app.task_widget import READY, show_errors
 from napari_dff.widgets.app.time_left import Steps
+from napari_dff.widgets.app.versions import version
 from napari_dff.widgets.steps.step_form import StepForm
 
 Arrays = dict[str, np.ndarray]  # data of layers by role; "transforms": of aligned planes

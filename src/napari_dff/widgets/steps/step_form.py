@@ -28,9 +28,9 @@ from napari_dff.widgets.app.layers import (
 )
 from napari_dff.widgets.app.preset_form import PresetForm
 from napari_dff.widgets.app.recipe_form import RecipeForm
-from napari_dff.widgets.app.runs import layers_changed, outdated_reason
 from napari_dff.widgets.app.stack_form import AxesForm, StackComboBox
 from napari_dff.widgets.app.task_widget import TaskWidget
+from napari_dff.widgets.app.versions import layers_changed, outdated_reason
 
 FILE_FILTER = "Recipe (*.json)"
 

@@ -112,7 +112,7 @@ class FigureWidget(Tool):
         path = self.ask_save_path("Save movie", "movie.gif", figures.movie_suffixes())
         if path is not None:
             frames = figures.movie_frames(stack, picture)
-            self.start_task(lambda _: figures.write_movie(path, frames), end=f"saved {path.name}")
+            self.start_task(lambda _: figures.write_movie(path, frames), end=f"saved as {path}")
 
     @show_errors
     def _on_figure(self) -> None:
@@ -120,4 +120,4 @@ class FigureWidget(Tool):
         draw = partial(figures.publication_figure, self._content(), **settings)
         path = self.ask_save_path("Save figure", "figure.png", figures.FIGURE_SUFFIXES)
         if path is not None:
-            self.start_task(lambda _: figures.write_figure(path, draw()), end=f"saved {path.name}")
+            self.start_task(lambda _: figures.write_figure(path, draw()), end=f"saved as {path}")

@@ -20,8 +20,8 @@ from napari_dff.widgets.app.chosen_scale import ChosenScale
 from napari_dff.widgets.app.controls import button_row, push_button
 from napari_dff.widgets.app.geometry import data_to_view, index_in_view, pixel_at, placement
 from napari_dff.widgets.app.layers import exact_settings_of, plugin_metadata, role_of
-from napari_dff.widgets.app.runs import version
 from napari_dff.widgets.app.task_widget import TaskWidget
+from napari_dff.widgets.app.versions import version
 
 INSTRUCTION = "Click on a pixel to see its focus curve; Shift-click keeps it and adds another."
 MAX_CURVES = 5  # not more than COLOURS
@@ -127,7 +127,7 @@ class InspectorWidget(TaskWidget):
 
     def _show(self, source: Image, pixel: Pixel, curve: FocusCurve, add: bool) -> None:
         self.curves = [*(self.curves if add else []), (pixel, curve)][-MAX_CURVES:]
-        self._unit = depth_unit_symbol(str(source.units[-1]))
+        self._unit = depth_unit_symbol(layers.unit_of(source))
         self._layer_depths = self._depths_in_layers(source, pixel)
         self._mark_pixels(source)
         self._draw()

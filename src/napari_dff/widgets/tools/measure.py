@@ -22,10 +22,11 @@ from napari_dff.widgets.app.controls import (
     combo_box,
     push_button,
 )
-from napari_dff.widgets.app.layers import plane_shape, result_values, source_of
+from napari_dff.widgets.app.layers import plane_shape, result_values, source_of, unit_of
 from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.app.spin_boxes import spin_box
 from napari_dff.widgets.app.task_widget import show_errors
+from napari_dff.widgets.app.view_units import draw_in_view_units
 from napari_dff.widgets.tools import tool
 from napari_dff.widgets.tools.measurements import MEASUREMENTS, Measurement, MeasurementInput
 from napari_dff.widgets.tools.tool import Tool
@@ -39,7 +40,7 @@ INSTRUCTIONS = {
 DRAWING_MODES = {"profile": "add_line"}  # of the Shapes layer; else "add_rectangle"
 COLUMNS = ("what", "value", "±", "unit", "meaning")
 LIVE_DELAY_MS = 20  # from a move of a line to its profile
-NO_HEIGHT = "–"
+NO_HEIGHT = "Move the mouse over the depth to read its height."
 LEVEL = Range(-1e9, 1e9, 0.1)
 LEVELLING_TOOLTIP = (
     "The form that is subtracted first: a plane or a polynomial, fitted to the areas or to "
@@ -69,6 +70,7 @@ class MeasureWidget(Tool):
         buttons = controls.button_row(self.draw, self.run, self.keep, self.save)
         self.cursor = controls.wrapping_label(NO_HEIGHT)
         self.table = controls.read_only_table(COLUMNS)
+        self.table.native.resizeColumnsToContents()
         self.plot = Canvas(viewer, height=160)
         self.extend([self.cursor, settings, buttons, self.status, self.table])
         self.add_plot(self.plot)
@@ -115,7 +117,7 @@ class MeasureWidget(Tool):
             self.cursor.value = NO_HEIGHT
             return
         uncertainties = tool.related_values(viewer, layer, "uncertainty")
-        unit = depth_unit_symbol(str(layer.units[-1]))
+        unit = depth_unit_symbol(unit_of(layer))
         values = result_values(layer, geometry.index_in_view(viewer, layer))
         height = f"{float(values[pixel]):.4g}"
         if uncertainties is None:
@@ -138,6 +140,7 @@ class MeasureWidget(Tool):
                 edge_width=max(1.0, plane_shape(layer)[0] / 250),
                 **geometry.placement(layer, 2),
             )
+        draw_in_view_units(self._viewer, self.shapes.value)
         self._viewer.layers.selection.active = self.shapes.value
         self.shapes.value.mode = DRAWING_MODES.get(self.measure.value, "add_rectangle")
 
