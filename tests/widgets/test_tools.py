@@ -10,6 +10,7 @@ from PIL import Image
 from qtpy.QtCore import QPoint, Qt
 
 from napari_dff import all_in_focus, resample
+from napari_dff.io.writers import figure as figures
 from napari_dff.runtime.windows import Window
 from napari_dff.surface import level, profile, roughness, step_height
 from napari_dff.widgets.app.layers import full_values
@@ -321,11 +322,20 @@ def test_a_figure_is_saved(person, scene, chosen_file, tmp_path):
 
 
 def test_the_movie_has_every_plane_beside_the_all_in_focus_image(
-    person, scene, chosen_file, tmp_path
+    person, scene, chosen_file, tmp_path, monkeypatch
 ):
     widget = person.open("figure")
     chosen_file.path = tmp_path / "movie.tif"
+    write, while_writing = figures.write_movie, []
+
+    def watched_write(*arguments):
+        write(*arguments)
+        while_writing.append(widget.status.value)
+
+    monkeypatch.setattr(figures, "write_movie", watched_write)
     person.run(widget, widget.movie)
+    assert while_writing == ["working…"]
+    assert widget.status.value == f"saved as {chosen_file.path}"
     frames = tifffile.imread(chosen_file.path)
     assert frames.shape == (12, 96, 192, 3)
     right = frames[:, 40:, 96:]

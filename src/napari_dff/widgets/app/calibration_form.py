@@ -13,7 +13,7 @@ from napari.viewer import Viewer
 from napari_dff.model.units import depth_unit_symbol
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.controls import button_row, combo_box, wrapping_label
-from napari_dff.widgets.app.geometry import data_to_view, view_to_data
+from napari_dff.widgets.app.geometry import data_to_view, move_view_to, view_to_data
 from napari_dff.widgets.app.recalibration import Calibration, recalibrate_results
 from napari_dff.widgets.app.view_units import reconcile_units
 
@@ -112,7 +112,7 @@ class CalibrationForm:
             layer.units, layer.scale = tuple(units), tuple(scale)
             recalibrate_results(self._viewer, layer, earlier)
             reconcile_units(self._viewer)
-        self._viewer.reset_view()
+        move_view_to(self._viewer, layer, fit=True)
 
     @contextlib.contextmanager
     def _same_plane(self, layer: Image) -> Iterator[None]:

@@ -12,7 +12,7 @@ from napari_dff.widgets.app.layers import leading_shape, plane_shape, planes_of,
 
 FITTED_SHARE = 0.95  # of the canvas, as in napari
 FITTED_RATIOS = (0.8, 1.06)  # of the zoom and the fitting one, where a user has not zoomed
-MAX_ZOOM_RATIO = 10  # of the zoom and that at which a layer fits into the canvas
+ZOOM_RATIOS = (0.3, 10.0)  # of the zoom and that at which a layer fits into the canvas
 
 
 def to_data(layer: Layer, position: Any, units: Sequence[Any]) -> np.ndarray:
@@ -70,10 +70,11 @@ def _fitting_zoom(viewer: Viewer, height: float, width: float) -> float:
     return FITTED_SHARE * min(canvas_height / height, canvas_width / width)
 
 
-def move_view_to(viewer: Viewer, layer: Layer | None) -> None:
+def move_view_to(viewer: Viewer, layer: Layer | None, *, fit: bool = False) -> None:
     """Move sliders into the middle of a layer where they are outside of it.
 
-    In 2-D, also fit the camera to a layer that is much smaller or larger than what is visible.
+    In 2-D, also fit the camera to a layer, if it is much smaller or larger than what is visible
+    or if `fit`.
     """
     if layer is None:
         return
@@ -86,7 +87,7 @@ def move_view_to(viewer: Viewer, layer: Layer | None) -> None:
         return
     camera, (height, width) = viewer.scene.camera, np.ptp(extent, axis=0)[-2:]
     fitting_zoom = _fitting_zoom(viewer, height, width)
-    if not 1 / MAX_ZOOM_RATIO <= camera.zoom / fitting_zoom <= MAX_ZOOM_RATIO:
+    if fit or not ZOOM_RATIOS[0] <= camera.zoom / fitting_zoom <= ZOOM_RATIOS[1]:
         camera.center, camera.zoom = (0.0, *extent.mean(axis=0)[-2:]), fitting_zoom
 
 

@@ -75,9 +75,9 @@ class TaskWidget(Container[Widget]):
         column: QVBoxLayout = self.native.widget().layout()  # type: ignore[assignment, union-attr]
         return column
 
-    def add_plot(self, plot: QWidget, place: int | None = None) -> None:
-        """Add a plot below the widgets, or at another place, that takes the free height."""
-        self._column.insertWidget(self._column.count() - 1 if place is None else place, plot, 1)
+    def add_plot(self, plot: QWidget) -> None:
+        """Add a plot below the widgets, that takes the free height."""
+        self._column.insertWidget(self._column.count() - 1, plot, 1)
 
     @property
     def busy(self) -> bool:

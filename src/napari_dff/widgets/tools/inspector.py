@@ -52,7 +52,7 @@ class InspectorWidget(TaskWidget):
         buttons = button_row(self.go_to_plane, self.logarithmic, self.clear_button)
         self.extend([self.status, buttons])
         self.plot = Canvas(viewer, height=260)
-        self.add_plot(self.plot, 0)
+        self.add_plot(self.plot)
         self.logarithmic.changed.connect(self._draw)
         viewer.mouse_drag_callbacks.append(self._on_mouse)
         self._on_clear()
