@@ -6,11 +6,13 @@ import tifffile
 from napari.settings import get_settings
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QTabBar
 
 from napari_dff import depth_from_focus, synthetic
 from napari_dff.model.stack import FocalStack
-from napari_dff.widgets.app.geometry import data_to_view, view_to_data
+from napari_dff.widgets.app.canvas import Canvas
+from napari_dff.widgets.app.dock import LAYOUT_MS
+from napari_dff.widgets.app.geometry import data_to_view, is_fitted, view_to_data
 from napari_dff.widgets.app.layers import result_values, units_of
 from napari_dff.widgets.app.preview import VIEW
 from napari_dff.widgets.tools.tool import drawn_areas
@@ -87,6 +89,9 @@ def test_results_of_several_stacks_are_named_after_them(person, form, surface):
     assert form.stack.value.name == "other"
     person.run(form)
     assert {"depth · mine", "depth · other", "σ · other", "my error"} < set(names(person))
+    view = person.viewer.window._qt_viewer.layers
+    place = view.visualRect(view.currentIndex())  # of the selected depth
+    assert view.viewport().rect().contains(place)
 
 
 def test_the_form_follows_the_stack_that_is_opened_or_clicked(person, form, surface):
@@ -177,6 +182,9 @@ def test_forms_are_tabs_of_one_dock_that_fits_a_laptop_at_the_largest_font(perso
         title = next(key for key in person.viewer.window.dock_widgets if key.startswith(name))
         docks.append(person.viewer.window.dock_widgets[title].native.parent())
     assert set(window.tabifiedDockWidgets(docks[0])) == set(docks[1:])
+    for bar in window.findChildren(QTabBar):
+        assert bar.elideMode() == Qt.TextElideMode.ElideNone
+    assert docks[1].widget().findChild(Canvas).isHidden()  # before an alignment
     assert window.height() <= 800
     assert [dock.windowTitle() for dock in docks] == ["Depth from focus", "Align", "Measure"]
     appearance = get_settings().appearance
@@ -306,3 +314,21 @@ def test_areas_drawn_on_a_stack_in_millimeters_beside_one_in_micrometers(person,
         np.testing.assert_allclose(corners, (top, top + 20, 20, 60), atol=2)
     person.run(measure)
     assert measure.measurement.quantities[0].unit == "mm"
+
+
+def test_a_new_dock_leaves_the_whole_picture_in_view_unless_the_user_has_zoomed(person, surface):
+    person.show()
+    layer = person.stack(surface, scale=(2.0, 0.25, 0.5))  # 48 µm wide, 24 µm high
+    canvas, camera = person.viewer.canvas, person.viewer.scene.camera
+    person.qtbot.wait(LAYOUT_MS)
+    person.viewer.reset_view()
+    assert is_fitted(person.viewer)
+    person.open("all")
+    person.wait_until(lambda: is_fitted(person.viewer) and canvas.size[1] < 700)
+    person.qtbot.wait(2 * LAYOUT_MS)
+    assert canvas.size[1] / camera.zoom > np.ptp(layer.extent.world, axis=0)[-1]
+    camera.zoom *= 5
+    zoom = camera.zoom
+    person.open("measure")
+    person.qtbot.wait(2 * LAYOUT_MS)
+    assert camera.zoom == zoom

@@ -28,8 +28,8 @@ REFINEMENT: Steps = (
 IMAGE: Steps = (("Fusing", 17.0), ("Comparing", 2.0))
 NUMBERED = re.compile(r", ([^,]*?) (\d+) of (\d+)")  # "Fusing, tile 2 of 6, time 3 of 20"
 TILE = "tile"
-MIN_ELAPSED_S = 3.0  # before a time left is shown
-MIN_FRACTION = 0.08
+MIN_ELAPSED_S = 10.0  # before a time left is shown: short runs need none
+MIN_FRACTION = 0.2  # from which it is right within a factor of two
 ROUNDING_S = (5, 60)  # of times below and above a minute
 
 
