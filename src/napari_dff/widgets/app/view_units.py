@@ -35,8 +35,8 @@ def reconcile_units(viewer: Viewer, _: object = None, *, opened: Sequence[LayerD
 
     napari draws layers with their units only if all of these are lengths, and warns at every new
     layer otherwise. A pixel is drawn as one of the smallest unit of the others. The name of a
-    nominal unit tells that it is none, and `units_of` still returns "pixel". `opened` are layers
-    that are about to be added: their units are set before napari draws them.
+    nominal unit begins with "uncalibrated", and `units_of` still returns "pixel". `opened` are
+    layers that are about to be added: their units are set before napari draws them.
     """
     names = {unit for layer in viewer.layers for unit in units_of(layer)[-3:]}
     names.update(unit for _, look, _ in opened for unit in look["units"][-3:])

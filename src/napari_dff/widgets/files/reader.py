@@ -28,7 +28,7 @@ from napari_dff.widgets.app.view_units import reconcile_units
 def reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
     """Return the function that reads `path`: napari's own, if it holds no stack and no result.
 
-    So that nobody has to choose another reader for a single image, whose name ends as a stack's.
+    napari offers this reader for single images as well, because their names end as those of stacks.
     """
     if not isinstance(path, str):  # several files, which napari stacks itself
         return napari_get_reader(path)
