@@ -28,7 +28,7 @@ from napari_dff.io.staging import recover
 from napari_dff.io.writers.result_files import RESULT_NAMES, is_complete
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.pipeline.planning import FREE_MEMORY_FRACTION
-from napari_dff.runtime.lazy import load_planes
+from napari_dff.runtime.lazy import as_plane_file, copy_chunks
 from napari_dff.runtime.progress import no_progress
 from napari_dff.runtime.threads import ThreadLimits, set_thread_limits
 
@@ -149,8 +149,9 @@ def _compute_result_digest(acquisition: Acquisition, job: Job) -> str:
         "dtype": str(acquisition.data.dtype),
     }
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode())
-    for index in np.ndindex(*acquisition.data.shape[:3]):
-        digest.update(np.ascontiguousarray(acquisition.data[index]).data)
+    for index in np.ndindex(*acquisition.data.shape[:2]):
+        for plane in as_plane_file(acquisition.data[index]):
+            digest.update(np.ascontiguousarray(plane).data)
     return digest.hexdigest()
 
 
@@ -197,8 +198,10 @@ def _load(acquisition: Acquisition) -> Acquisition:
     """Load the stack, which is read twice: for its digest and for its result."""
     if isinstance(acquisition.data, np.ndarray):
         return acquisition
-    channels = [load_planes(acquisition.data[0, c]) for c in range(len(acquisition.channels))]
-    return dataclasses.replace(acquisition, data=np.stack(channels)[None])
+    loaded = np.empty(acquisition.data.shape, acquisition.data.dtype)
+    for c in range(len(acquisition.channels)):
+        copy_chunks(acquisition.data[0, c], loaded[0, c], no_progress)
+    return dataclasses.replace(acquisition, data=loaded)
 
 
 def _dask_worker_megabytes() -> float | None:

@@ -27,7 +27,7 @@ from napari_dff.pipeline.planning import Plan, make_plan
 from napari_dff.pipeline.sinks import ArraySink, Sink
 from napari_dff.refinement import refine
 from napari_dff.registration import LazyAlignedStack, align_lazily, common_window, load_aligned
-from napari_dff.runtime.lazy import load_planes
+from napari_dff.runtime.lazy import as_plane_file, load_planes
 from napari_dff.runtime.memory import with_trimming
 from napari_dff.runtime.progress import Progress, no_progress
 from napari_dff.runtime.windows import Window, full_window, window_grid
@@ -90,8 +90,14 @@ class _SingleStackSink(ArraySink):
         progress: Progress,
     ) -> None:
         super().finish_stack(index, stack, quality, progress)
-        self.planes = stack.planes
+        lazy = stack.alignment  # without a temporary file
+        is_loaded = isinstance(stack.planes, np.ndarray) and not isinstance(stack.planes, np.memmap)
+        self.planes = stack.planes if is_loaded or lazy is None else _as_given(lazy)
         self.gains = None if stack.alignment is None else stack.alignment.gains
+
+
+def _as_given(lazy: LazyAlignedStack) -> Any:
+    return lazy.planes if lazy.is_identity else lazy
 
 
 def run(
@@ -151,7 +157,9 @@ def align_and_crop(
     for index, located in acquisition.iterate(progress):
         matrices = _transforms_at(acquisition, transforms, index)
         planes = acquisition.focus_stack(index).planes
-        aligned[index] = align_lazily(planes, recipe, transforms=matrices, progress=located)
+        readable = as_plane_file(planes, located)
+        lazy = align_lazily(readable, recipe, transforms=matrices, progress=located)
+        aligned[index] = dataclasses.replace(lazy, planes=planes)
     size = planes.shape[1], planes.shape[2]
     window = common_window(list(aligned.values())) if recipe.crop == "common" else full_window(size)
     return {i: dataclasses.replace(each, window=window) for i, each in aligned.items()}, window
@@ -182,15 +190,16 @@ def _align_stack(
     progress: Progress,
 ) -> tile.AlignedStack:
     """Align a stack, in memory if the plan has a single tile; other channels move with it."""
-    planes = load_planes(stack.planes, progress) if plan.fits_in_memory else stack.planes
+    read = load_planes if plan.fits_in_memory else as_plane_file
+    planes = read(stack.planes, progress)
     if isinstance(alignment, LazyAlignedStack):
         lazy = dataclasses.replace(alignment, planes=planes)
     else:
         lazy = align_lazily(planes, recipe, transforms=alignment, progress=progress)
     options: dict[str, Any] = {"transforms": lazy.transforms, "progress": progress}
     others = tuple(
-        dataclasses.replace(align_lazily(channel, recipe, **options), window=lazy.window)
-        for channel in other_channels
+        dataclasses.replace(align_lazily(each, recipe, **options), window=lazy.window)
+        for each in (as_plane_file(channel, progress) for channel in other_channels)
     )
     unloaded = dataclasses.replace(lazy, planes=stack.planes)
     checked = check_planes(planes)

@@ -16,6 +16,7 @@ from napari_dff.pipeline import image_quality, tile
 from napari_dff.refinement.message_passing import MESSAGE_MARGIN_PX, MESSAGE_VOLUMES
 from napari_dff.registration.downsampling import MAX_SIDE_PX
 from napari_dff.runtime.free_memory import available_bytes
+from napari_dff.runtime.lazy import chunk_lengths, decoding_bytes
 from napari_dff.runtime.memory import configure_malloc, trim_malloc
 from napari_dff.runtime.threads import thread_count
 from napari_dff.runtime.windows import GRID_PX, Window, full_window, plan_windows, window_grid
@@ -64,22 +65,30 @@ def make_plan(
         base += ALIGNMENT_MB
     limit = base + free_megabytes() if megabytes is None else megabytes
     model = _MemoryModel(planes, recipe, other_channels, on_disk)
-    untiled = base + model.untiled()
+    reading = decoding_bytes(planes) / 1e6
+    untiled = base + model.untiled(reading)
     in_memory = isinstance(planes, np.ndarray) and not isinstance(planes, np.memmap)
     if untiled <= limit or (in_memory and megabytes is None):
         return Plan([full_window(model.shape)], untiled)
     configure_malloc()
-    fixed = base + model.results()
+    results, aligning = model.results(), model.alignment()
+    frames = reading if max(chunk_lengths(planes)[0]) == 1 else 0.0  # decoded again for each tile
     sides = range(MIN_TILE_PX, max(*model.shape, MIN_TILE_PX) + TILE_STEP_PX, TILE_STEP_PX)
     plans = [
-        Plan(tiles, max(fixed + model.largest_tile(tiles), base + model.alignment()))
+        Plan(tiles, base + max(results + model.largest_tile(tiles) + frames, reading, aligning))
         for tiles in (window_grid(model.shape, side) for side in sides)
     ]
     fitting = [plan for plan in plans if plan.megabytes <= limit]
     if not fitting:
         least = np.ceil(plans[0].megabytes / 50) * 50
+        hint = ""
+        if base + reading > limit:
+            size = ", ".join(str(max(each)) for each in chunk_lengths(planes))
+            hint = (
+                f": chunks of ({size}) values are decoded at once; store the planes in smaller ones"
+            )
         raise ValueError(
-            f"megabytes must be at least {least:.0f} for these planes, got {limit:.0f}"
+            f"megabytes must be at least {least:.0f} for these planes, got {limit:.0f}{hint}"
         )
     return min(fitting, key=lambda plan: len(plan.windows))
 
@@ -113,13 +122,14 @@ class _MemoryModel:
         self._lazy = isinstance(planes, np.memmap) or not isinstance(planes, np.ndarray)
         self._resamples = recipe.registration != "none" or recipe.exposure != "keep"
 
-    def untiled(self) -> float:
+    def untiled(self, reading: float) -> float:
         """All planes at once: as they are read, aligned, and of the other channels."""
         copies = self._lazy + self._resamples
         stack = self._count * self._voxel_bytes * np.prod(self.shape) / 1e6
         planes = stack * (copies + self._others)
         work = self._maps(self.shape) + self._windows(self.shape)
-        return float(max(planes + work, self._lazy * planes / max(copies, 1) + self.alignment()))
+        first = self._lazy * planes / max(copies, 1)
+        return float(max(planes + work, first + self.alignment(), first + reading))
 
     def largest_tile(self, tiles: list[Window]) -> float:
         """The largest tile with its margins."""

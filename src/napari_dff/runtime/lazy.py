@@ -1,14 +1,23 @@
-"""Lazy arrays: read planes, or windows of planes, into memory."""
+"""Lazy arrays: read planes, or windows of planes, into memory or into a temporary file."""
 
+import itertools
+import math
 import mmap
+import os
+import shutil
 import sys
+import tempfile
 from typing import Any
 
 import numpy as np
 
-from napari_dff.runtime.progress import Progress, no_progress
-from napari_dff.runtime.threads import run_parallel
+from napari_dff.runtime.progress import Progress, no_progress, raise_if_cancelled
+from napari_dff.runtime.threads import run_parallel, thread_count
 from napari_dff.runtime.windows import Window
+
+MAX_PARALLEL_BYTES = 64 << 20  # of chunks that are decoded at a time; larger ones one by one
+CHUNK_COPIES = 2.2  # of a chunk in memory while it is decoded
+LARGE_TEMPORARY_FOLDER = "/var/tmp"  # on a disk, where /tmp may be in memory
 
 
 def load_planes(planes: Any, progress: Progress = no_progress) -> np.ndarray:
@@ -16,12 +25,89 @@ def load_planes(planes: Any, progress: Progress = no_progress) -> np.ndarray:
     if isinstance(planes, np.ndarray):
         return planes
     out = np.empty(tuple(planes.shape), planes.dtype)
-
-    def read(i: int) -> None:
-        out[i] = planes[i]
-
-    run_parallel(read, range(len(out)), progress, desc="Reading")
+    copy_chunks(planes, out, progress)
     return out
+
+
+def copy_chunks(planes: Any, target: np.ndarray, progress: Progress) -> None:
+    """Copy lazy planes into an array of the same shape; each chunk is decoded once."""
+
+    def copy(region: tuple[slice, ...]) -> None:
+        raise_if_cancelled()
+        target[region] = planes[region]
+        release_mapped_pages(target)
+
+    regions = list(itertools.product(*map(_spans, chunk_lengths(planes))))
+    if _is_parallel(planes):
+        run_parallel(copy, regions, progress, desc="Reading")
+    else:
+        for region in progress(regions, desc="Reading"):
+            copy(region)
+
+
+def as_plane_file(planes: Any, progress: Progress = no_progress) -> Any:
+    """Return planes whose chunks cover several planes as a memory map; others unchanged.
+
+    The map is of a temporary file without a name, which is removed with the array. It is needed to
+    read single planes without decoding the chunks again for each. OSError if the disk is too small.
+    """
+    if isinstance(planes, np.ndarray) or max(chunk_lengths(planes)[0]) == 1:
+        return planes
+    size, folder = math.prod(planes.shape) * planes.dtype.itemsize, temporary_folder()
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise OSError(
+            f"planes whose chunks cover several planes are unpacked to {folder}, which needs "
+            f"{size / 1e9:.3g} GB, but only {free / 1e9:.3g} GB are free there: name another "
+            "folder in the variable TMPDIR"
+        )
+    with tempfile.TemporaryFile(dir=folder, prefix="napari-dff-") as file:
+        if hasattr(os, "posix_fallocate"):  # or a full disk ends the process when a page is written
+            os.posix_fallocate(file.fileno(), 0, size)
+        mapped = np.memmap(file, planes.dtype, "r+", shape=tuple(planes.shape))
+    copy_chunks(planes, mapped, progress)
+    return mapped
+
+
+def temporary_folder() -> str:
+    """Return the folder for large temporary files: TMPDIR if set, else one on a disk."""
+    has_choice = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    if not has_choice and os.access(LARGE_TEMPORARY_FOLDER, os.W_OK):
+        return LARGE_TEMPORARY_FOLDER
+    return tempfile.gettempdir()
+
+
+def chunk_lengths(planes: Any) -> list[tuple[int, ...]]:
+    """Return the lengths of the chunks along each axis; of an array without chunks, planes."""
+    shape = planes.shape
+    chunks = getattr(planes, "chunks", None) or (1, *shape[1:])
+    return [
+        each if isinstance(each, tuple) else (*(each,) * (n // each), *(n % each,) * (n % each > 0))
+        for n, each in zip(shape, chunks, strict=True)
+    ]
+
+
+def decoding_bytes(planes: Any) -> float:
+    """Return how much memory is needed to decode the chunks of lazy planes that are read."""
+    if isinstance(planes, np.ndarray):
+        return 0.0
+    is_parallel = _is_parallel(planes) or max(chunk_lengths(planes)[0]) == 1
+    return CHUNK_COPIES * _largest_chunk(planes) * (thread_count() if is_parallel else 1)
+
+
+def _is_parallel(planes: Any) -> bool:
+    """Return whether chunks are copied in parallel."""
+    return thread_count() * _largest_chunk(planes) <= MAX_PARALLEL_BYTES
+
+
+def _largest_chunk(planes: Any) -> int:
+    """Return the bytes of the largest chunk."""
+    return math.prod(map(max, chunk_lengths(planes))) * int(np.dtype(planes.dtype).itemsize)
+
+
+def _spans(lengths: tuple[int, ...]) -> list[slice]:
+    ends = list(itertools.accumulate(lengths))
+    return [slice(end - n, end) for end, n in zip(ends, lengths, strict=True)]
 
 
 def read_window(planes: Any, window: Window) -> np.ndarray:
@@ -29,8 +115,7 @@ def read_window(planes: Any, window: Window) -> np.ndarray:
     if isinstance(planes, np.ndarray):
         return planes[(slice(None), *window.slices)]
     part = np.empty((planes.shape[0], *window.shape, *planes.shape[3:]), planes.dtype)
-    chunks = getattr(planes, "chunks", ((1,),))[0]
-    depth = chunks if isinstance(chunks, int) else max(chunks)  # so that each is decoded once
+    depth = max(chunk_lengths(planes)[0])  # so that each chunk is decoded once
 
     def read(first: int) -> None:
         some = slice(first, first + depth)
