@@ -263,7 +263,7 @@ def test_a_reader_that_ends_early_gets_no_traceback(arguments):
     os.close(read_end)
     process = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True)
     os.close(write_end)
-    assert process.returncode == 141
+    assert process.returncode == 0
     lines = process.stderr.splitlines()  # numcodecs 0.16 prints a deprecation
     assert [line for line in lines if "deprecated" not in line] == []
 

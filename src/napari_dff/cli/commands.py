@@ -12,7 +12,9 @@ import tyro
 
 from napari_dff.cli import options
 from napari_dff.cli.log import LOGGER
+from napari_dff.cli.output import report, show
 from napari_dff.model.recipe import Recipe
+from napari_dff.runtime.words import printable
 
 if TYPE_CHECKING:
     from napari_dff.batch.job import Job
@@ -73,7 +75,7 @@ def run(
 
     @functools.cache  # printed once
     def announce() -> None:
-        print(COMPILING, file=sys.stderr)
+        report(COMPILING)
 
     with notify_when_compiling(announce):
         for acquisition, name in zip(acquisitions, names, strict=True):
@@ -90,13 +92,13 @@ def _run_position(
     LOGGER.info("%s: %s", folder, _estimate(plan))
     if not quiet:
         if earlier := earlier_input(folder):
-            print(f"{folder}: replaces the result of {earlier}", file=sys.stderr)
-        print(_estimate(plan), file=sys.stderr)
+            report(f"{folder}: replaces the result of {earlier}")
+        report(_estimate(plan))
     summary = job.run(acquisition, folder, plan, {"path": str(source)}, _progress_bar(quiet))
     if not quiet:
         pixels = acquisition.times * acquisition.data.shape[3] * acquisition.data.shape[4]
-        print(f"{folder}: depth of {pixels:,} pixels in {time.perf_counter() - start:.1f} s")
-        print(*summary, sep="\n")
+        show(f"{folder}: depth of {pixels:,} pixels in {time.perf_counter() - start:.1f} s")
+        show(*summary)
 
 
 def _estimate(plan: "Plan") -> str:
@@ -141,7 +143,7 @@ def info(
 
     for i, acquisition in enumerate(reading.read(stack)):
         if i:
-            print()
+            show("")
         data, unit = acquisition.data, acquisition.unit
         times, channels, planes, rows, columns, *colour = data.shape
         names = (f"{k} {name}".strip() for k, name in enumerate(acquisition.channels))
@@ -156,7 +158,7 @@ def info(
             "pixel size": _pixel_size(acquisition),
             "memory": f"{data.nbytes / 1e6:.1f} MB",
         }
-        print(*(f"{label:<12}{text}" for label, text in lines.items() if text), sep="\n")
+        show(*(f"{label:<12}{text}" for label, text in lines.items() if text))
 
 
 def _pixel_size(acquisition: "Acquisition") -> str:
@@ -224,7 +226,7 @@ def batch(
     outcomes, code = _run_batch(tasks, failures, workers, scheduler, log.quiet)
     write_summary(out, outcomes, processing.overwrite, processing.record_paths)
     states = [outcome.state for outcome in outcomes]
-    print(
+    show(
         f"{out}: {states.count('done')} done, {states.count('found')} there already, "
         f"{states.count('failed')} failed, in {time.perf_counter() - start:.1f} s; see summary.csv"
     )
@@ -248,17 +250,17 @@ def _run_batch(
                 LOGGER.info("%s: %s, %.2f s", outcome.label, outcome.state, outcome.seconds)
                 if outcome.state == "failed":
                     code = 1
-                    bar.write(f"failed: {outcome.label}: {outcome.why}", file=sys.stderr)
+                    bar.write(printable(f"failed: {outcome.label}: {outcome.why}"), file=sys.stderr)
                 elif outcome.replaced and not quiet:
                     text = f"{outcome.folder}: replaced the result of {outcome.replaced}"
-                    bar.write(text, file=sys.stderr)
+                    bar.write(printable(text), file=sys.stderr)
                 if outcome.notes:
                     LOGGER.warning("%s: %s", outcome.label, outcome.notes)
                 if outcome.notes and not quiet:
-                    bar.write(f"{outcome.label}: {outcome.notes}", file=sys.stderr)
+                    bar.write(printable(f"{outcome.label}: {outcome.notes}"), file=sys.stderr)
                 bar.update(outcome not in failures)
         except KeyboardInterrupt as error:
-            print("napari-dff: interrupted; the same command continues the batch", file=sys.stderr)
+            report("napari-dff: interrupted; the same command continues the batch")
             code = 128 + next(iter(error.args), signal.SIGINT)
     return outcomes, code
 
@@ -293,7 +295,7 @@ def sample(
             write_sample(sample_name, synthetic.SCENES[sample_name](), out, overwrite=overwrite)
         else:
             copy_sample(sample_name, out, overwrite=overwrite)
-        print(out / f"{sample_name}.ome.tif")
+        show(out / f"{sample_name}.ome.tif")
 
 
 def warm_up(*, log: tyro.conf.OmitArgPrefixes[options.LogOptions] = options.DEFAULT_LOG) -> None:
@@ -309,4 +311,4 @@ def warm_up(*, log: tyro.conf.OmitArgPrefixes[options.LogOptions] = options.DEFA
     start = time.perf_counter()
     warm_up(_progress_bar(log.quiet))
     if not log.quiet:
-        print(f"all kernels are compiled, in {time.perf_counter() - start:.1f} s")
+        show(f"all kernels are compiled, in {time.perf_counter() - start:.1f} s")

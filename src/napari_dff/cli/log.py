@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import napari_dff
 from napari_dff.cli.options import LogOptions
+from napari_dff.runtime.words import printable
 
 LOGGER = logging.getLogger("napari_dff")
 LOGGER.addHandler(logging.NullHandler())
@@ -27,7 +28,7 @@ def open_log(options: LogOptions, arguments: Sequence[str]) -> Iterator[None]:
     if options.log_file is not None:
         handlers.append(logging.FileHandler(options.log_file, encoding="utf-8"))
     for handler in handlers:
-        handler.setFormatter(logging.Formatter(FORMAT))
+        handler.setFormatter(_LineFormatter(FORMAT))
         LOGGER.addHandler(handler)
     level = LOGGER.level
     LOGGER.setLevel(logging.DEBUG if handlers else level)
@@ -40,3 +41,10 @@ def open_log(options: LogOptions, arguments: Sequence[str]) -> Iterator[None]:
         for handler in handlers:
             LOGGER.removeHandler(handler)
             handler.close()
+
+
+class _LineFormatter(logging.Formatter):
+    """Formatter whose message is one line; a traceback follows on others."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record))

@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import io
 import os
 import signal
 import sys
@@ -14,10 +13,10 @@ import napari_dff
 from napari_dff.cli import commands as cli_commands
 from napari_dff.cli.log import LOGGER, open_log
 from napari_dff.cli.options import DEFAULT_LOG, current_arguments, read_recipe_option
+from napari_dff.cli.output import accept_unread_output, report, show
 from napari_dff.cli.parsing import PROGRAM, parse_command
 from napari_dff.runtime.progress import Cancelled
 
-BROKEN_PIPE_CODE = 128 + 13  # as of a program that SIGPIPE ends
 COMMANDS: dict[str, Callable[..., int | None]] = {
     "run": cli_commands.run,
     "batch": cli_commands.batch,
@@ -35,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = current_arguments(sys.argv[1:] if arguments is None else arguments)
     if arguments[:1] == ["--version"]:
-        print(f"{PROGRAM} {napari_dff.__version__}")
+        show(f"{PROGRAM} {napari_dff.__version__}")
         return 0
     with contextlib.ExitStack() as log:
         try:
@@ -45,36 +44,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with warnings.catch_warnings():
                 warnings.showwarning = _print_warning
                 return command() or 0
-        except BrokenPipeError:  # the reader of the output ended, as `head` does
-            raise
         except (ValueError, OSError, ImportError, MemoryError) as error:
-            print(f"{PROGRAM}: {_error_message(error)}", file=sys.stderr)
+            report(f"{PROGRAM}: {_error_message(error)}")
             LOGGER.error("%s", _error_message(error), exc_info=error)
             return 2
         except (KeyboardInterrupt, Cancelled) as error:
-            print(f"{PROGRAM}: cancelled; incomplete results were not written", file=sys.stderr)
+            report(f"{PROGRAM}: cancelled; incomplete results were not written")
             LOGGER.warning("cancelled")
             return 128 + next(iter(error.args), signal.SIGINT)
 
 
 def program() -> None:
     """Run `main` as a program and exit."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may not be encodable
-        sys.stdout.reconfigure(errors="backslashreplace")
+    accept_unread_output()
     for name in ("SIGTERM", "SIGHUP"):  # sent by cluster schedulers and closed terminals
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
-    code: Any = BROKEN_PIPE_CODE
     try:
-        try:
-            code = main()
-        except SystemExit as stop:  # of the help
-            code = stop.code
+        code: Any = main()
+    except SystemExit as stop:  # of the help
+        code = stop.code
+    try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        code = BROKEN_PIPE_CODE
+    except OSError as error:
+        report(f"{PROGRAM}: the output can't be written: {error.strerror}")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing to flush at exit
+        code = 2
     gc.freeze()  # skips the garbage collection at exit, which takes 0.3 s
     sys.exit(code)
 
@@ -93,5 +89,5 @@ def _error_message(error: Exception) -> str:
 
 
 def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"{PROGRAM}: {message}", file=sys.stderr)
+    report(f"{PROGRAM}: {message}")
     LOGGER.warning("%s", message)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from napari_dff.runtime.words import printable
+
 
 @dataclass(frozen=True)
 class ImageMetadata:
@@ -31,6 +33,7 @@ class ImageMetadata:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype).newbyteorder("="))
+        object.__setattr__(self, "channels", tuple(map(printable, self.channels)))
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -73,4 +76,4 @@ class ImageMetadata:
 
 def image_name(path: Path) -> str:
     """Return the name of an image: that of its file without suffixes."""
-    return path.name.removesuffix(path.suffix).removesuffix(".ome")
+    return printable(path.name.removesuffix(path.suffix).removesuffix(".ome"))

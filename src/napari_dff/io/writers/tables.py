@@ -10,7 +10,10 @@ import numpy as np
 
 from napari_dff.io.atomic import write_file
 from napari_dff.model.units import depth_unit_symbol, unit_symbol
+from napari_dff.runtime.words import printable
 from napari_dff.surface import Profile, Quantity
+
+FORMULA_STARTS = ("=", "+", "-", "@")
 
 
 def write_table(
@@ -56,5 +59,10 @@ def _levelling_column(levelling: str, length: int) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> str:
-    """Return a value with all its digits; "" for None and NaN, which differs from itself."""
+    """Return a value with all its digits; "" for None and NaN, which differs from itself.
+
+    Text is printable. A text that spreadsheets would compute gets an apostrophe before it.
+    """
+    if isinstance(value, str):
+        return f"'{printable(value)}" if value.startswith(FORMULA_STARTS) else printable(value)
     return "" if value is None or value != value else str(value)

@@ -5,6 +5,7 @@ from typing import Any
 
 from magicgui.widgets import ComboBox, Container, Label, PushButton, Table
 from magicgui.widgets.bases import Widget
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QMessageBox, QSizePolicy, QStyledItemDelegate, QWidget
 
 FONT_RATIO = 1.15  # napari's font size over that of Qt, in which magicgui measures labels
@@ -68,6 +69,7 @@ def combo_box(label: str, choices: Any, tooltip: str, **settings: Any) -> ComboB
 def wrapping_label(text: str = "") -> Label:
     """Return a label that wraps its text instead of widening the form."""
     label = Label(value=text)
+    label.native.setTextFormat(Qt.TextFormat.PlainText)  # names of layers may contain HTML
     label.native.setWordWrap(True)
     policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
     policy.setHeightForWidth(True)

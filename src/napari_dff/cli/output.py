@@ -1,0 +1,59 @@
+"""Text on stdout and stderr: names without control characters; that nobody reads it is no error."""
+
+import errno
+import io
+import os
+import sys
+from typing import Any
+
+from napari_dff.runtime.words import printable
+
+UNREAD_ERRORS = {errno.EPIPE, errno.EBADF, errno.EIO}  # its reader ended, it or a terminal closed
+if sys.platform == "win32":
+    UNREAD_ERRORS.add(errno.EINVAL)  # of a pipe whose reader ended
+
+
+def show(*lines: object) -> None:
+    """Print lines to stdout."""
+    for line in lines:
+        print(printable(line))
+
+
+def report(*lines: object) -> None:
+    """Print lines to stderr."""
+    for line in lines:
+        print(printable(line), file=sys.stderr)
+
+
+def accept_unread_output() -> None:
+    """Let all that is written to stdout and stderr be dropped where they are closed or unread.
+
+    A descriptor that is closed is opened, as otherwise the next file to be opened would get its
+    number, and what libraries print.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper) and not stream.isatty():
+            file = io.BufferedWriter(_UnreadableFile(stream.fileno(), "w", closefd=False))
+            lines = {"line_buffering": stream.line_buffering}
+            errors = "backslashreplace"  # names of files may not be encodable
+            setattr(sys, name, io.TextIOWrapper(file, stream.encoding, errors, **lines))
+
+
+class _UnreadableFile(io.FileIO):
+    """A file that drops what nobody can read any more."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in UNREAD_ERRORS:
+                raise
+            return memoryview(data).nbytes
