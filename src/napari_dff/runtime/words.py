@@ -19,7 +19,7 @@ def abbreviate(names: Sequence[str], count: int = 6) -> str:
 
 
 def printable(text: object) -> str:
-    """Return text whose control characters are escaped, as \\x1b, so that it is one line."""
+    r"""Return text whose control characters are escaped, as \x1b, so that it is one line."""
     return UNPRINTABLE.sub(_escape, str(text))
 
 
