@@ -42,9 +42,9 @@ def accept_unread_output() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         elif isinstance(stream, io.TextIOWrapper) and not stream.isatty():
             file = io.BufferedWriter(_UnreadableFile(stream.fileno(), "w", closefd=False))
-            lines = {"line_buffering": stream.line_buffering}
-            errors = "backslashreplace"  # names of files may not be encodable
-            setattr(sys, name, io.TextIOWrapper(file, stream.encoding, errors, **lines))
+            text = io.TextIOWrapper(file, stream.encoding, "backslashreplace")
+            text.reconfigure(line_buffering=stream.line_buffering)
+            setattr(sys, name, text)
 
 
 class _UnreadableFile(io.FileIO):
