@@ -1,4 +1,4 @@
-"""Text on stdout and stderr: names without control characters; that nobody reads it is no error."""
+"""Text on stdout and stderr: without control characters; without an error if it is not read."""
 
 import errno
 import io
@@ -48,7 +48,7 @@ def accept_unread_output() -> None:
 
 
 class _UnreadableFile(io.FileIO):
-    """A file that drops what nobody can read any more."""
+    """A file that drops bytes that cannot be written, as it or its reader is closed."""
 
     def write(self, data: Any) -> int:
         try:

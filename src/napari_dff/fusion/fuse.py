@@ -22,7 +22,7 @@ from napari_dff.model.checks import as_numbers, check_finite
 from napari_dff.model.recipe import Fusion, current_fusion
 from napari_dff.model.stack import fractional_plane_index, validate_planes, validate_positions
 from napari_dff.runtime.lazy import load_planes, release_mapped_pages
-from napari_dff.runtime.progress import Progress, no_progress
+from napari_dff.runtime.progress import Progress, iterate, no_progress
 from napari_dff.runtime.threads import run_parallel, thread_count, thread_limits
 from napari_dff.runtime.windows import (
     GRID_PX,
@@ -140,7 +140,7 @@ def fuse_window(
     if is_parallel:
         run_parallel(fill, parts, progress, desc="Fusing")
         return out
-    for part in progress(parts, desc="Fusing"):
+    for part in iterate(progress, parts, desc="Fusing"):
         fill(part)
     return out
 

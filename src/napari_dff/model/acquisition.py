@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from napari_dff.model import checks
 from napari_dff.model.stack import FocalStack, drop_alpha
 from napari_dff.runtime.lazy import take
 from napari_dff.runtime.progress import Progress, with_location
 
 CHANNEL_LABELS = ("c", "ch", "channel", "channels")
 AXIS_WORDS = {"t": "time", "p": "position", "c": "channel"}
+TIME_RANGE = checks.Range(0.0, checks.MAX_MAGNITUDE, 1.0)  # s
 Index = tuple[int, ...]  # along the leading axes
 
 
@@ -76,6 +78,7 @@ class Acquisition:
     time_increment: float | None = None
 
     def __post_init__(self) -> None:
+        self._check_types()
         leading = len(self.axes)
         object.__setattr__(self, "data", drop_alpha(self.data, leading + 4))
         shape = tuple(self.data.shape)
@@ -90,9 +93,25 @@ class Acquisition:
             raise ValueError(f"focus channel must be 0 to {count - 1}, got {self.focus_channel}")
         self.stack()  # checks planes, positions and unit
 
+    def _check_types(self) -> None:
+        if not (hasattr(self.data, "shape") and hasattr(self.data, "dtype")):
+            raise ValueError(f"data must be an array, got {self.data!r}")
+        for name in ("axes", "channels"):
+            values = getattr(self, name)
+            if isinstance(values, str) or not _are_instances(values, str):
+                raise ValueError(f"{name} must be a tuple of names, got {values!r}")
+        if not _are_instances(self.files, Path):
+            raise ValueError(f"files must be a tuple of paths, got {self.files!r}")
+        checks.check_type("name", self.name, str)
+        checks.check_type("exif", self.exif, Mapping)
+        checks.check_type("icc_profile", self.icc_profile, bytes)
+        checks.check_type("focus_channel", self.focus_channel, int)
+        if self.time_increment is not None:
+            TIME_RANGE.check("time_increment", self.time_increment)
+
     def _positions_per_stack(self) -> np.ndarray:
         leading, count = self.leading_shape, self.data.shape[len(self.axes)]
-        positions: np.ndarray = np.asarray(self.positions, dtype=np.float64)
+        positions: np.ndarray = checks.as_numbers("positions", self.positions).astype(np.float64)
         per_stack = shape = (*self.drop_channel(leading), count)
         channel = self.channel_axis if positions.ndim == len(leading) + 1 else None
         if channel is not None:
@@ -190,6 +209,11 @@ class Acquisition:
         if wanted is None:
             raise ValueError(f"the focus channel must be chosen, of {names}")
         raise ValueError(f"the focus channel must be one of {names}, got {wanted!r}")
+
+
+def _are_instances(values: Any, kind: type) -> bool:
+    """Return whether values are a tuple or list whose entries are all a `kind`."""
+    return isinstance(values, tuple | list) and all(isinstance(each, kind) for each in values)
 
 
 def find_index(wanted: str | int | None, names: Sequence[str]) -> int | None:

@@ -29,7 +29,7 @@ from napari_dff.refinement import refine
 from napari_dff.registration import LazyAlignedStack, align_lazily, common_window, load_aligned
 from napari_dff.runtime.lazy import as_plane_file, load_planes
 from napari_dff.runtime.memory import with_trimming
-from napari_dff.runtime.progress import Progress, no_progress
+from napari_dff.runtime.progress import Progress, iterate, no_progress
 from napari_dff.runtime.windows import Window, full_window, window_grid
 
 
@@ -235,7 +235,7 @@ def write_tiles(
     comparisons = []
     if count > 1 and tile.has_refinement(recipe) and stack.known_depth is None:
         shared = tile.estimate_shared(stack, recipe, progress)
-    windows = progress(plan.windows, desc="Computing tiles") if count > 1 else plan.windows
+    windows = iterate(progress, plan.windows, desc="Computing tiles") if count > 1 else plan.windows
     for i, window in enumerate(windows):
         where = f"tile {i + 1} of {count}"
         located = with_trimming(progress, where) if count > 1 else progress

@@ -9,7 +9,7 @@ from napari_dff.model.stack import FocalStack
 from napari_dff.pipeline.driver import depth_from_focus
 from napari_dff.refinement import multigrid, trws
 from napari_dff.runtime.jit import is_compiled
-from napari_dff.runtime.progress import Progress, no_progress
+from napari_dff.runtime.progress import Progress, iterate, no_progress
 from napari_dff.synthetic import bare_patch
 
 SIZE_PX, PLANES = 96, 8  # of the stacks
@@ -30,7 +30,7 @@ def warm_up(progress: Progress = no_progress) -> None:
     median = Recipe(refinement="weighted_median", registration="none")
     runs: list[tuple[np.ndarray, Recipe]] = [(grey.astype(dtype), Recipe()) for dtype in GREY_TYPES]
     runs += [(colour.astype(dtype), Recipe()) for dtype in COLOUR_TYPES]
-    for planes, recipe in progress([*runs, (grey, median)], desc="Compiling"):
+    for planes, recipe in iterate(progress, [*runs, (grey, median)], desc="Compiling"):
         stack = FocalStack(planes, np.arange(PLANES, dtype=float))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the result

@@ -11,7 +11,7 @@ import numpy as np
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.refinement.context import RefinementContext
 from napari_dff.refinement.energy import MAX_STEP_PLANES, choose_planes
-from napari_dff.runtime.progress import Progress, raise_if_cancelled
+from napari_dff.runtime.progress import Progress, iterate, raise_if_cancelled
 
 MAX_PASSES = 4  # over all labels
 
@@ -60,7 +60,7 @@ def alpha_expansion(
             graph.init_label_at_site(pixel, label)
         for number in range(1, MAX_PASSES + 1):
             improved = False
-            for label in progress(range(count), desc=f"Graph cut, pass {number}"):
+            for label in iterate(progress, range(count), desc=f"Graph cut, pass {number}"):
                 improved |= bool(graph.expansion_on_alpha(label))
             if not improved:
                 break

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from napari_dff.runtime.jit import inline_kernel, kernel
-from napari_dff.runtime.progress import Progress, no_progress
+from napari_dff.runtime.progress import Progress, iterate, no_progress
 from napari_dff.runtime.threads import run_parallel
 
 CYCLES = 4
@@ -44,7 +44,7 @@ def solve_least_squares(
     while max(levels[-1][0].shape) > COARSEST_SIDE_PX:
         levels.append(_coarsen(levels[-1]))
     values, target = np.pad(depth, 1, mode="edge"), np.pad(data * depth, 1)
-    for _ in progress(range(cycles), desc="Least squares"):
+    for _ in iterate(progress, range(cycles), desc="Least squares"):
         _v_cycle(values, target, levels)
     # The minimum lies between the lowest and the highest depth; over-relaxed values may not.
     return np.clip(values[1:-1, 1:-1], depth.min(), depth.max())

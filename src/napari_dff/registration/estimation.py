@@ -20,7 +20,7 @@ from napari_dff.registration.joint import refine_jointly
 from napari_dff.registration.matching import MATCHERS, Candidates
 from napari_dff.registration.motion import MOTIONS, transform_points
 from napari_dff.registration.report import Outcome, PlaneReport
-from napari_dff.runtime.progress import Progress, no_progress
+from napari_dff.runtime.progress import Progress, iterate, no_progress
 from napari_dff.runtime.threads import run_parallel
 
 VERIFICATION_SIDE_PX = 384  # longer side of the planes on which transforms are verified
@@ -165,7 +165,7 @@ def _compose(
     reports = {reference: PlaneReport(reference, reference, model="reference")}
     matched = {1: [reference], -1: [reference]}  # after the reference plane, and before it
     fallback = "nothing to match: moves with its neighbour"
-    for i, neighbour in progress(neighbours, desc="Checking planes"):
+    for i, neighbour in iterate(progress, neighbours, desc="Checking planes"):
         reports[i] = PlaneReport(i, neighbour, fallback=fallback, outcome=Outcome.NOT_MATCHED)
         matched_planes = matched[i - neighbour]
         for j in matched_planes[: -MAX_NEIGHBOURS - 1 : -1]:

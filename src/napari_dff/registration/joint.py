@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_dff.registration.motion import MotionModel, corner_points, transform_points
 from napari_dff.registration.subpixel import BandpassImage, bandpass, refine_pair
-from napari_dff.runtime.progress import Progress, no_progress
+from napari_dff.runtime.progress import Progress, iterate, no_progress
 from napari_dff.runtime.threads import run_parallel, thread_count
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ def _compare_near_planes(
     near = [(a, b) for gap in PLANE_GAPS for a, b in zip(matched, matched[gap:], strict=False)]
     bands: dict[int, BandpassImage] = {}
     pairs: dict[tuple[int, int], PairTransform] = {}
-    ticks = iter(progress(near, desc="Refining motions"))
+    ticks = iterate(progress, near, desc="Refining motions")
 
     def compare(pair: tuple[int, int]) -> None:
         a, b = pair

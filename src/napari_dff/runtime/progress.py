@@ -50,8 +50,31 @@ def no_progress(items: Sequence[T], /, *, desc: str) -> Iterable[T]:
     return items
 
 
+def check_progress(progress: Progress) -> None:
+    """Raise a ValueError unless `progress` can be called."""
+    if not callable(progress):
+        raise ValueError(f"progress must be a function of items and desc, got {progress!r}")
+
+
+def iterate(progress: Progress, items: Sequence[T], *, desc: str) -> Iterator[T]:
+    """Yield all items through `progress`; ValueError unless it is a progress and yields them all.
+
+    A progress that ended early would leave a part of the result uncomputed.
+    """
+    check_progress(progress)
+    shown, count, total = progress(items, desc=desc), 0, len(items)
+    if not isinstance(shown, Iterable):
+        raise ValueError(f"progress must return the items that it was given, got {shown!r}")
+    for item in shown:
+        count += 1
+        yield item
+    if count != total:
+        raise ValueError(f"progress must yield all {total} items of {desc!r}, got {count}")
+
+
 def with_location(progress: Progress, where: str) -> Progress:
     """Return a progress that adds `where`, as "time 3 of 20", to every description."""
+    check_progress(progress)
 
     def located(items: Sequence[T], /, *, desc: str) -> Iterable[T]:
         return progress(items, desc=f"{desc}, {where}")

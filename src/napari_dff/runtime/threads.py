@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import NamedTuple, TypeVar
 
-from napari_dff.runtime.progress import Progress, raise_if_cancelled
+from napari_dff.runtime.progress import Progress, iterate, raise_if_cancelled
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -58,12 +58,12 @@ def run_parallel(
         return work(item)
 
     if len(items) == 1:
-        return [work_unless_cancelled(item) for item in progress(items, desc=desc)]
+        return [work_unless_cancelled(item) for item in iterate(progress, items, desc=desc)]
     with ThreadPoolExecutor(thread_count()) as pool:
         # Each with the context of this thread, in which the computation may be cancelled.
         futures = [pool.submit(copy_context().run, work_unless_cancelled, item) for item in items]
         try:
-            return [future.result() for future in progress(futures, desc=desc)]
+            return [future.result() for future in iterate(progress, futures, desc=desc)]
         finally:
             for future in futures:
                 future.cancel()

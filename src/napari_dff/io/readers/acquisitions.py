@@ -4,7 +4,7 @@ import dataclasses
 import importlib.util
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from napari_dff.io.readers.sequences import VIDEO_SUFFIXES, animation_source, vi
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES, find_dataset, tiff_sources
 from napari_dff.io.readers.zarr_store import is_zarr, zarr_sources
 from napari_dff.model.acquisition import Acquisition, find_index
+from napari_dff.model.checks import as_numbers
 from napari_dff.model.stack import FocalStack
 from napari_dff.model.units import conversion_factor
 from napari_dff.runtime.words import abbreviate, join_words
@@ -123,14 +124,22 @@ def read_stack(
         acquisitions = (acquisitions[index],)
     _check_unique(paths[0], acquisitions, time, channel)
     acquisition = acquisitions[0]
-    if time is not None and not 0 <= time < acquisition.times:
-        raise ValueError(f"time must be 0 to {acquisition.times - 1}, got {time}")
-    return acquisition.stack(time or 0, acquisition.channel(channel))
+    index = find_index(0 if time is None else time, [""] * acquisition.times)
+    if index is None:
+        raise ValueError(f"time must be 0 to {acquisition.times - 1}, got {time!r}")
+    return acquisition.stack(index, acquisition.channel(channel))
 
 
 def _as_paths(path: Paths) -> list[Path]:
-    """Return one or more paths; ValueError if there are none."""
-    paths = [Path(path)] if isinstance(path, str | os.PathLike) else list(map(Path, path))
+    """Return one or more paths; ValueError if there are none, or other things."""
+    items = [path] if isinstance(path, str | os.PathLike) else path
+    if not isinstance(items, Iterable) or isinstance(items, bytes):
+        raise ValueError(f"path must be a file, a folder or the frames of a stack, got {path!r}")
+    items = list(items)
+    for item in items:
+        if not isinstance(item, str | os.PathLike):
+            raise ValueError(f"path must be text or a path, got {item!r}")
+    paths = [Path(item) for item in items]
     paths = [each if each.name else each.absolute() for each in paths]  # "." has no name
     if not paths:
         raise ValueError("path must be a file, a folder or the frames of a stack, got none")
@@ -206,7 +215,7 @@ def _sources(path: Path) -> list[Source]:
 
 
 def _with_spacing(acquisition: Acquisition, spacing: float | Sequence[float]) -> Acquisition:
-    values = [float(s) for s in np.atleast_1d(np.asarray(spacing, dtype=float))]
+    values = [float(s) for s in np.atleast_1d(as_numbers("spacing", spacing)).ravel()]
     if len(values) not in (1, 3) or not all(np.isfinite(v) and v > 0 for v in values):
         raise ValueError(f"spacing must be one or three positive lengths in µm, got {spacing!r}")
     step, *pixel_size = values

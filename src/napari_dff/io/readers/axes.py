@@ -67,7 +67,7 @@ class Source:
 
 def check_axes(axes: str) -> str:
     """Return `axes` in capitals; ValueError unless letters of `AXIS_ORDER` with Z, Y and X."""
-    letters = axes.upper()
+    letters = axes.upper() if isinstance(axes, str) else ""
     is_unique = len(set(letters)) == len(letters)
     if not (is_unique and set("ZYX") <= set(letters) <= set(AXIS_ORDER)):
         raise ValueError(

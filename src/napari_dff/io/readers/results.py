@@ -141,6 +141,8 @@ class DepthFiles:
                 shapes = f"{positions.shape} and transforms of shape {self.transforms.shape}"
                 raise ValueError(f"positions of shape {shapes} do not match")
             positions = np.atleast_2d(positions)
+            margin = np.ptp(positions) / max(1, positions.shape[1] - 1)  # one plane: of the fit
+            self._depth_range = positions.min() - margin, positions.max() + margin
             times = len(positions)
             sizes = [each.shape for each in self._maps]
             if len(set(sizes)) > 1 or sizes[0][:-2] != ((times,) if times > 1 else ()):
@@ -167,7 +169,25 @@ class DepthFiles:
     def at(self, index: Index) -> Callable[[Window], DepthMap]:
         """Return a function that reads windows of the depth map of one time, `index[0]`."""
         time = index[:1] if self._maps.depth.ndim == 3 else ()
-        return lambda window: DepthMap(*(np.array(m[time][window.slices]) for m in self._maps))
+        return lambda window: self._checked(*(np.array(m[time][window.slices]) for m in self._maps))
+
+    def _checked(self, *maps: np.ndarray) -> DepthMap:
+        """Return a window of the maps; ValueError if these are not of a run with these planes."""
+        depth_map, (low, high) = DepthMap(*maps), self._depth_range
+        index, depth, uncertainty = depth_map
+        last = self.transforms.shape[-3] - 1
+        wrong = [
+            (index.dtype.kind not in "iu" or index.min() < 0 or index.max() > last)
+            and f"index must be plane numbers from 0 to {last}",
+            (depth.dtype.kind != "f" or not ((depth >= low) & (depth <= high)).all())
+            and f"depth must be numbers from {low:g} to {high:g}",
+            (uncertainty.dtype.kind != "f" or not (uncertainty >= 0).all())
+            and "uncertainty must be numbers that are at least 0",
+        ]
+        problems = [problem for problem in wrong if problem]
+        if problems:
+            raise ValueError(f"the maps of depth_from are damaged: {problems[0]}")
+        return depth_map
 
 
 def _open_map(folder: Path, name: str) -> Any:
