@@ -244,6 +244,25 @@ def test_a_stack_without_calibration_is_calibrated_in_the_form(person, surface):
     assert calibration.pixel_size.value == "0.5"
 
 
+def test_a_stack_that_napari_itself_opened_has_the_calibration_of_its_file(
+    person, surface, tmp_path
+):
+    form = person.open("all")
+    imagej = {"axes": "ZYX", "spacing": 2.5, "unit": "um"}
+    size = {"resolution": (4.0, 4.0), "metadata": imagej}
+    tifffile.imwrite(tmp_path / "imagej.tif", surface.stack.planes, imagej=True, **size)
+    (layer,) = person.viewer.open(tmp_path / "imagej.tif", plugin="napari")
+    assert form.stack.value is layer
+    np.testing.assert_allclose(layer.scale, (2.5, 0.25, 0.25))
+    assert units_of(layer) == ("micrometer",) * 3
+    assert "those of imagej.tif" in form.status.value
+    assert form.calibration.plane_distance.value == "2.5"
+    form.calibration.unit.value = "pixel"  # as the user wants it
+    person.viewer.layers.selection.active = person.stack(surface)
+    person.viewer.layers.selection.active = layer
+    assert units_of(layer) == ("pixel",) * 3
+
+
 def test_a_second_stack_in_another_unit_is_in_view_and_the_mouse_finds_its_pixels(person, surface):
     person.show()
     person.stack(surface)

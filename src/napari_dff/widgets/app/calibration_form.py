@@ -13,6 +13,7 @@ from napari.viewer import Viewer
 from napari_dff.model.units import depth_unit_symbol
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.controls import button_row, combo_box, wrapping_label
+from napari_dff.widgets.app.file_calibration import calibrate_from_file
 from napari_dff.widgets.app.geometry import data_to_view, move_view_to, view_to_data
 from napari_dff.widgets.app.recalibration import Calibration, recalibrate_results
 from napari_dff.widgets.app.view_units import reconcile_units
@@ -51,6 +52,10 @@ class CalibrationForm:
         self.close()
         self._layer = layer if layer is not None and layer.ndim >= 3 else None
         if self._layer is not None:
+            if file := calibrate_from_file(self._layer):
+                reconcile_units(self._viewer)
+                move_view_to(self._viewer, self._layer, fit=True)
+                self._show_status(f"plane distance, pixel size and unit are those of {file}")
             self._layer.events.scale.connect(self.refresh)
             self._layer.events.units.connect(self.refresh)
         self.refresh()
