@@ -179,5 +179,13 @@ def test_the_time_of_steps_of_unknown_duration_is_left_out():
         if left < 60:
             assert time_left.in_words().endswith("left")
     unknown = TimeLeft(clock=iter(range(0, 1000, 10)).__next__)
-    unknown.update("Waiting", 5, 10)
-    assert unknown.in_words() == "about 10 s left in this step"
+    unknown.update("Waiting", 2, 10)
+    assert unknown.in_words() == "about 40 s left in this step"
+
+
+def test_a_short_run_shows_no_time_left():
+    clock = iter([0.0, 10.0]).__next__
+    time_left = TimeLeft(steps_of(Recipe(), 1), clock=clock)
+    time_left.update("Finding depth", 0, 1)
+    assert time_left.fraction > 0.3
+    assert time_left.in_words() == ""

@@ -28,7 +28,7 @@ REFINEMENT: Steps = (
 IMAGE: Steps = (("Fusing", 17.0), ("Comparing", 2.0))
 NUMBERED = re.compile(r", ([^,]*?) (\d+) of (\d+)")  # "Fusing, tile 2 of 6, time 3 of 20"
 TILE = "tile"
-MIN_ELAPSED_S = 10.0  # before a time left is shown: short runs need none
+MIN_TOTAL_S = 40.0  # of a run whose time left is shown: alignment dominates shorter ones
 MIN_FRACTION = 0.2  # from which it is right within a factor of two
 ROUNDING_S = (5, 60)  # of times below and above a minute
 
@@ -93,7 +93,7 @@ class TimeLeft:
     def in_words(self) -> str:
         """Return the time left as "about 20 s left"; "" as long as it is not known."""
         elapsed = self._clock() - self._start_s
-        if elapsed < MIN_ELAPSED_S or self.fraction < MIN_FRACTION:
+        if self.fraction < MIN_FRACTION or elapsed / self.fraction < MIN_TOTAL_S:
             return ""
         left = elapsed * (1 - self.fraction) / self.fraction
         step, minute = ROUNDING_S
