@@ -5,7 +5,9 @@ Run it from the top of a clone, with or without a display::
     xvfb-run -a -s "-screen 0 1280x800x24" python docs/screenshots.py [NAME ...]
 """
 
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -244,8 +246,10 @@ def figure() -> None:
     drawn = viewer.add_shapes([[[64, 5], [64, 122]]], shape_type="line", units=units, name="line")
     settle()
     widget.line.value = drawn
-    widget.ask_save_path = lambda *_: HERE / "paper.png"  # the answer of a user to the dialog
+    path = Path(tempfile.gettempdir()) / "paper.png"
+    widget.ask_save_path = lambda *_: path  # the answer of a user to the dialog
     press(widget.figure, widget)
+    shutil.move(path, HERE / path.name)
     press(widget.play, widget)
     settle(1)
     save(viewer, "figure")
