@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import types
@@ -16,6 +17,7 @@ import tifffile
 import zarr
 
 from napari_dff.io import StackError, read_acquisitions, read_stack
+from napari_dff.io.readers.uncompressed import UncompressedArray
 from napari_dff.model.units import conversion_factor, normalize_unit
 
 MICRONS = {f"PhysicalSize{axis}Unit": "µm" for axis in "XYZ"}
@@ -83,7 +85,7 @@ def test_ome_axes_are_put_in_order(tmp_path, axes):
     path = write_ome(tmp_path / "a.ome.tif", numbered(axes, T=2, C=3, Z=4), axes)
     (acquisition,) = read_acquisitions(path)
     assert acquisition.data.shape == (2, 3, 4, 9, 10)
-    assert isinstance(acquisition.data, np.memmap)
+    assert isinstance(acquisition.data, da.Array)
     np.testing.assert_array_equal(values(acquisition), numbered("TCZ", T=2, C=3, Z=4))
     assert acquisition.name == ""
 
@@ -1050,3 +1052,38 @@ def test_frames_above_the_limit_of_pillow_are_read_if_they_fit_into_memory(tmp_p
     monkeypatch.setattr("napari_dff.io.readers.axes.available_bytes", lambda: 1000)
     with pytest.raises(StackError, match=r"only 0\.0 GB of memory are free"):
         read_stack(tmp_path)
+
+
+@pytest.mark.parametrize("colour", [(), (3,)], ids=["grey", "colour"])
+@pytest.mark.parametrize("dtype", ["uint16", ">u2", "float32"])
+def test_any_part_of_an_uncompressed_file_is_read(tmp_path, rng, dtype, colour, monkeypatch):
+    monkeypatch.setattr("napari_dff.io.readers.uncompressed.CHUNK_BYTES", 2000)
+    values = rng.integers(0, 255, (2, 4, 30, 70, *colour)).astype(dtype)
+    (tmp_path / "a").write_bytes(b"header" + values.tobytes())
+    array = UncompressedArray(tmp_path / "a", values.dtype, 6, values.shape, 2)
+    assert array.chunks[:2] == (1, 1)
+    for index in (
+        1,
+        (0, slice(None), 4),
+        (slice(None), slice(3, 0, -2), slice(5, 21), slice(10, 12)),
+        (1, 2, slice(None, None, -1), slice(60, 2, -3)),
+        (slice(1, 1),),
+        (slice(None), slice(None), slice(7, 9), slice(3, 70)),
+    ):
+        np.testing.assert_array_equal(array[index], values[index])
+
+
+@pytest.mark.parametrize("change", ["cut", "overwritten"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_tiff_that_is_changed_while_it_is_read_is_an_error(tmp_path, rng, change, compression):
+    path, planes = tmp_path / "a.tif", rng.integers(0, 60000, (5, 64, 64), dtype=np.uint16)
+    tifffile.imwrite(path, planes, compression=compression)
+    stack = read_stack(path)
+    np.testing.assert_array_equal(np.asarray(stack.planes[0]), planes[0])
+    if change == "cut":
+        os.truncate(path, 4000)
+    else:
+        tifffile.imwrite(path, planes[::-1], compression=compression)
+        os.utime(path, ns=(0, 0))
+    with pytest.raises(StackError, match=r"a\.tif has changed since it was opened: open it again"):
+        np.asarray(stack.planes)

@@ -35,7 +35,7 @@ def read_acquisitions(
 ) -> tuple[Acquisition, ...]:
     """Return every position in a file or folder, with all times and channels, loaded on demand.
 
-    Uncompressed TIFF is memory-mapped; planes of other files are decoded on access. Plane
+    Of uncompressed TIFF only the needed pixels are read; other files are decoded on access. Plane
     distance and pixel size are from the metadata of OME, ImageJ, OME-Zarr or bioio. If either is
     missing, focus positions are plane indices and the unit is "pixel".
 
@@ -102,7 +102,7 @@ def read_stack(
     Returns
     -------
     FocalStack
-        Planes are memory-mapped from uncompressed TIFF, else a dask array.
+        Planes are a dask array, or in memory of an animated image or video.
 
     Raises
     ------

@@ -45,7 +45,7 @@ def as_stack_error(problem: str) -> Iterator[None]:
 class Source:
     """One array of a file, loaded on demand, and its metadata."""
 
-    data: Any  # numpy, memory map or dask
+    data: Any  # numpy or dask
     axes: tuple[str, ...]  # a letter of `AXIS_ORDER`, another name that the file uses, or ""
     file: str  # name of the file, for messages
     name: str = ""  # of the position
@@ -77,14 +77,20 @@ def check_axes(axes: str) -> str:
     return letters
 
 
-def as_dask_array(array: Any, chunks: Sequence[int], axes: Sequence[str], file: str) -> Any:
-    """Wrap an indexable array as a dask array in native byte order; `file` is for messages."""
+def as_dask_array(
+    array: Any,
+    chunks: Sequence[int],
+    axes: Sequence[str],
+    file: str,  # name for messages
+    path: str | None = None,  # of the file that must not change while it is read
+) -> Any:
+    """Wrap an indexable array as a dask array in native byte order."""
     import dask.array as da  # 0.3 s, needed only here
 
     check_memory(file, chunks, array.dtype)
     pairs = zip(chunks, axes, strict=True)  # small chunks are merged: each has a fixed cost
     windows = tuple(max(n, CHUNK_PX // n * n) if axis in ("Y", "X") else n for n, axis in pairs)
-    source = FileArray(array, file)
+    source = FileArray(array, file, path)
     lazy = da.from_array(source, chunks=windows, name=False)  # type: ignore[no-untyped-call]
     return lazy if lazy.dtype.isnative else lazy.astype(lazy.dtype.newbyteorder("="))
 
@@ -99,15 +105,30 @@ def check_memory(file: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
 
 
 class FileArray:
-    """Array decoded on indexing; raises StackError with the name of the file on failure."""
+    """Array decoded on indexing; raises StackError with the name of the file if that fails."""
 
-    def __init__(self, array: Any, file: str) -> None:
-        self._array, self._file = array, file
+    def __init__(self, array: Any, file: str, path: str | None = None) -> None:
+        self._array, self._file, self._path = array, file, path
+        self._state = self._file_state()
         self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
 
     def __getitem__(self, index: Any) -> np.ndarray:
         with as_stack_error(f"{self._file} can't be decoded"):
-            return np.asarray(self._array[index])
+            try:
+                return np.asarray(self._array[index])
+            finally:
+                if self._file_state() != self._state:
+                    raise StackError(
+                        f"{self._file} has changed since it was opened: "
+                        "open it again when it is complete"
+                    )
+
+    def _file_state(self) -> tuple[int, int] | None:
+        """Return size and time of change of the file; None without a file."""
+        if self._path is None:
+            return None
+        status = Path(self._path).stat()
+        return status.st_size, status.st_mtime_ns
 
 
 def make_acquisitions(sources: Sequence[Source], axes: str | None) -> tuple[Acquisition, ...]:

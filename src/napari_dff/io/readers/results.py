@@ -11,7 +11,8 @@ import numpy as np
 from napari_dff.io.readers.axes import StackError, as_dask_array, reason
 from napari_dff.io.readers.regular_files import check_regular_tree
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES
-from napari_dff.io.readers.tiff_opening import map_series, open_tiff
+from napari_dff.io.readers.tiff_opening import open_tiff
+from napari_dff.io.readers.tiff_series import uncompressed_array
 from napari_dff.io.readers.zarr_store import check_unpickled, join_colours, ome_attributes
 from napari_dff.io.records import IMAGE_SUFFIXES, PROVENANCE_FILE, ZARR_RECORD_KEY, read_json
 from napari_dff.io.staging import has_interrupted_moves
@@ -92,15 +93,16 @@ def read_image_record(path: Path) -> dict[str, Any]:
 
 
 def read_image(path: Path, max_loaded_bytes: float = 0) -> Any:
-    """Return the array of an image, colour last: loaded if small, else mapped or decoded lazily."""
+    """Return the array of an image, colour last: loaded if small, else read on demand."""
     if path.suffix != ".zarr":
         with open_tiff(path, []) as (tif, _):
             if path.stat().st_size <= max_loaded_bytes:
                 return np.asarray(tif.asarray())
-            mapped = map_series(tif.series[0])
-        if mapped is None:
-            raise StackError(f"{path.name} is compressed or not contiguous, and can't be mapped")
-        return mapped
+            series = tif.series[0]
+            pixels = uncompressed_array(series)
+        if pixels is None:
+            raise StackError(f"{path.name} is compressed or not contiguous, and can't be read")
+        return as_dask_array(pixels, pixels.chunks, series.axes, path.name, str(path))
     check_regular_tree(path)
     import zarr
 

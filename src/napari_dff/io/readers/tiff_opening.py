@@ -67,16 +67,6 @@ def open_tiff(
         messages.append(f"{path.name} may be damaged: {_clean_message(doubtful[0])}")
 
 
-def map_series(series: tifffile.TiffPageSeries) -> np.ndarray | None:
-    """Map a series if it is contiguous and uncompressed in one file, else return None."""
-    page = series.keyframe
-    if series.dataoffset is None or not page.is_memmappable or series.is_multifile:
-        return None
-    file = page.parent  # of this series, not always the file that was opened
-    dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
-    return np.memmap(file.filehandle.path, dtype, "r", series.dataoffset, tuple(series.shape))
-
-
 def _parse_ome(
     path: Path, tif: tifffile.TiffFile, messages: list[str]
 ) -> ElementTree.Element | None:

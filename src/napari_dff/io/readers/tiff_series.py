@@ -11,7 +11,7 @@ import tifffile
 from napari_dff.io.readers.axes import StackError, as_dask_array
 from napari_dff.io.readers.orientation import ORIENTATION_TAG, TURNS
 from napari_dff.io.readers.photometric import PALETTE, Conversion, find_conversion
-from napari_dff.io.readers.tiff_opening import map_series
+from napari_dff.io.readers.uncompressed import UncompressedArray
 
 MULTI_FILE_KINDS = ("ome", "mmstack", "ndtiff")  # planes may be in several files
 TURNED_KINDS = ("generic", "uniform", "shaped")  # others store pixels as they are shown
@@ -20,7 +20,7 @@ TURNED_KINDS = ("generic", "uniform", "shaped")  # others store pixels as they a
 class SeriesPixels(NamedTuple):
     """The pixels of a series."""
 
-    data: Any  # memory map or dask
+    data: Any  # dask
     axes: str  # letters of tifffile
     warnings: tuple[str, ...] = ()
 
@@ -36,7 +36,7 @@ def check_codec(name: str, page: tifffile.TiffPage) -> None:
 def series_pixels(
     path: Path, series: tifffile.TiffPageSeries, missing_files: Sequence[str]
 ) -> SeriesPixels:
-    """Return the pixels of a series: memory-mapped if possible, else decoded on demand.
+    """Return the pixels of a series, read or decoded on demand.
 
     Planes that were never written, at the end of an axis, are left out with a warning. StackError
     if the planes are in `missing_files`.
@@ -54,29 +54,32 @@ def series_pixels(
             f"{described}, but only {length} along {axes[axis]} are complete, and are used",
         )
     if conversions:
-        data, axes = _convert(data, axes, conversions, path.name)
-    turned_data, axes = _turn(data, axes, series, path.name)
+        data, axes = _convert(data, axes, conversions)
+    turned_data, axes = _turn(data, axes, series)
     return SeriesPixels(turned_data, axes, warnings)
 
 
 def _stored_pixels(path: Path, series: tifffile.TiffPageSeries) -> Any:
     page = series.keyframe
-    mapped = map_series(series)
-    if mapped is not None:
-        if mapped.dtype.isnative:
-            return mapped
-        return as_dask_array(mapped, _plane_chunks(mapped, page.ndim), series.axes, path.name)
-    import zarr  # 0.3 s, needed only here
+    array: Any = uncompressed_array(series)
+    if array is None:
+        import zarr  # 0.3 s, needed only here
 
-    _check_ends(path, series)
-    store = series.aszarr(level=0, chunkmode=0 if page.is_tiled else 2)  # tiles, else whole pages
-    array = zarr.open_array(store, mode="r")
-    return as_dask_array(array, array.chunks, series.axes, path.name)
+        _check_ends(path, series)
+        store = series.aszarr(level=0, chunkmode=0 if page.is_tiled else 2)  # tiles, or whole pages
+        array = zarr.open_array(store, mode="r")
+    return as_dask_array(array, array.chunks, series.axes, path.name, page.parent.filehandle.path)
 
 
-def _plane_chunks(array: Any, plane_axes: int) -> tuple[int, ...]:
-    """Return chunks of one page each."""
-    return (1,) * (array.ndim - plane_axes) + array.shape[-plane_axes:]
+def uncompressed_array(series: tifffile.TiffPageSeries) -> UncompressedArray | None:
+    """Return the pixels of a series if they are uncompressed and in one piece of one file."""
+    page, row_axis = series.keyframe, series.axes.find("YX")
+    if series.dataoffset is None or not page.is_memmappable or series.is_multifile or row_axis < 0:
+        return None
+    file = page.parent  # of this series, not always the file that was opened
+    dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
+    shape = tuple(map(int, series.shape))
+    return UncompressedArray(Path(file.filehandle.path), dtype, series.dataoffset, shape, row_axis)
 
 
 def _complete_part(
@@ -140,13 +143,10 @@ def _conversions(name: str, series: tifffile.TiffPageSeries) -> list[Conversion]
     return conversions
 
 
-def _convert(data: Any, axes: str, conversions: Sequence[Conversion], file: str) -> tuple[Any, str]:
+def _convert(data: Any, axes: str, conversions: Sequence[Conversion]) -> tuple[Any, str]:
     """Return lazy pixels as light; samples are last."""
     import dask.array as da  # 0.3 s, needed only here
 
-    plane_axes = sum(axis in "YXS" for axis in axes)
-    if isinstance(data, np.ndarray):
-        data = as_dask_array(data, _plane_chunks(data, plane_axes), axes, file)
     if "S" in axes and axes[-1] != "S":
         data = da.moveaxis(data, axes.index("S"), -1)
         axes = axes.replace("S", "") + "S"
@@ -177,15 +177,12 @@ def _convert(data: Any, axes: str, conversions: Sequence[Conversion], file: str)
     return da.map_blocks(convert, data, **options), axes  # type: ignore[no-untyped-call]
 
 
-def _turn(data: Any, axes: str, series: tifffile.TiffPageSeries, file: str) -> tuple[Any, str]:
+def _turn(data: Any, axes: str, series: tifffile.TiffPageSeries) -> tuple[Any, str]:
     """Return pixels upright, by the tag Orientation of a plain TIFF."""
     orientation = series.keyframe.tags.valueof(ORIENTATION_TAG, default=1)
     if series.kind not in TURNED_KINDS or orientation == 1 or orientation not in TURNS:
         return data, axes
     is_exchanged, flip_rows, flip_columns = TURNS[orientation]
-    if isinstance(data, np.ndarray):
-        plane_axes = sum(axis in "YXS" for axis in axes)
-        data = as_dask_array(data, _plane_chunks(data, plane_axes), axes, file)
     if is_exchanged:
         axes = axes.translate(str.maketrans("YX", "XY"))
     flips = {"Y": flip_rows, "X": flip_columns}
