@@ -9,24 +9,32 @@ import numpy as np
 
 from napari_dff.imaging.images import luminance
 from napari_dff.runtime.jit import kernel
+from napari_dff.runtime.windows import Window, full_window
 
 LEVEL_COUNT = 4  # of bands; the mean of the planes at 1/16 of their size remains
 SHARPNESS_SIGMA_PX, SHARPNESS_WINDOW_PX = 1.1, 5  # in which band energy is averaged, at its level
 SHARPNESS_FLOOR = 80.0  # c: energies below it, over that of noise, hardly select a plane
 GUIDE_POWER = 0.65  # q: on g of the next coarser level
 MASK_POWER = 64  # of the share of a plane with data in a band, as a factor of g
-MIN_LOG_PRIOR = -40.0  # of planes so unlikely that ε decides; denormal numbers would be slow
+BAND_MARGIN_PX = 4  # around a part of a band, in pixels of its level, of influence on it
 MAX_SHARPNESS = 1e12  # so that squares of weights stay within float32
 NEIGHBOURS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.uint8)
 
 
 class Band(NamedTuple):
-    """One band of a plane, and its weights."""
+    """A part of one band of a plane."""
 
     values: np.ndarray  # (C, Y, X) float32
     gain: np.ndarray  # (Y, X) float32: g
     sharpness: np.ndarray  # (Y, X) float32: e
-    prior: np.ndarray  # (Y, X) float32: p
+
+
+class PlanePyramids(NamedTuple):
+    """Levels of a plane from fine to coarse, each (Y, X) float32."""
+
+    channels: list[list[np.ndarray]]  # levels of each channel
+    limited: list[np.ndarray]  # of the luminance without single hot and dead pixels
+    shares: list[np.ndarray] | None  # of the pixels with data; None: all have
 
 
 def pyramid(image: np.ndarray) -> list[np.ndarray]:
@@ -37,20 +45,13 @@ def pyramid(image: np.ndarray) -> list[np.ndarray]:
     return levels
 
 
-def divide_plane(
-    plane: np.ndarray, log_prior: np.ndarray, noise: list[np.ndarray], mask: np.ndarray | None
-) -> list[Band]:
-    """Return the bands of a plane that has data where `mask`, (Y, X) bool; None: everywhere."""
-    channels = [plane] if plane.ndim == 2 else np.moveaxis(plane, -1, 0)
-    bands = [split_bands(np.ascontiguousarray(channel, np.float32)) for channel in channels]
-    values = [np.stack(level) for level in zip(*bands, strict=True)]
-    sharpness = _sharpness(luminance(plane), noise)
-    gains = _guided(sharpness)
-    if mask is not None:
-        _discount(gains, sharpness, mask)
-    np.maximum(log_prior, np.float32(MIN_LOG_PRIOR), out=log_prior)
-    priors = pyramid(cv2.exp(log_prior, dst=log_prior))
-    return list(map(Band, values, gains, sharpness, priors))
+def plane_pyramids(plane: np.ndarray, mask: np.ndarray | None) -> PlanePyramids:
+    """Return the levels of a plane that has data where `mask`, (Y, X) bool; None: everywhere."""
+    grey = luminance(plane)
+    channels = [grey] if plane.ndim == 2 else np.moveaxis(np.asarray(plane, np.float32), -1, 0)
+    levels = [pyramid(np.ascontiguousarray(channel)) for channel in channels]
+    shares = None if mask is None else pyramid(mask.astype(np.float32))
+    return PlanePyramids(levels, pyramid(limit_to_neighbours(grey)), shares)
 
 
 def double(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -58,28 +59,62 @@ def double(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return cv2.pyrUp(image, dstsize=(shape[1], shape[0]))
 
 
+def halve(window: Window) -> Window:
+    """Return `window`, which starts at even pixels, at the next coarser level."""
+    return Window(*(-(-edge // 2) for edge in window))
+
+
+def compute_band(
+    plane: PlanePyramids, noise: list[np.ndarray], level: int, window: Window, support: np.ndarray
+) -> Band:
+    """Return the part of a band in `window`, in pixels of its level.
+
+    `noise` is the energy of noise in each band, `support` is g^q of the next coarser level.
+    """
+    outer = window.expand(BAND_MARGIN_PX, plane.limited[level].shape, 2)
+    inner = window.slices_in(outer)
+    values = np.stack([_difference(levels, level, outer)[inner] for levels in plane.channels])
+    energy = _difference(plane.limited, level, outer)
+    np.multiply(energy, energy, out=energy)
+    size = (SHARPNESS_WINDOW_PX, SHARPNESS_WINDOW_PX)
+    energy = cv2.GaussianBlur(energy, size, SHARPNESS_SIGMA_PX)[inner]
+    energy = cv2.divide(energy, noise[level][window.slices])
+    np.clip(energy, np.float32(1), np.float32(MAX_SHARPNESS), out=energy)
+    gain = (energy + np.float32(SHARPNESS_FLOOR)) * support
+    return Band(values, gain, energy)
+
+
+def discount(band: Band, shares: list[np.ndarray] | None, level: int, window: Window) -> Band:
+    """Reduce g and e where a plane has no data, and next to it as far as filters reach."""
+    if shares is None:
+        return band
+    factor = np.maximum(shares[level][window.slices] ** MASK_POWER, np.float32(1e-15))
+    return band._replace(gain=band.gain * factor, sharpness=band.sharpness * factor)
+
+
+def coarsest_band(plane: PlanePyramids, sharpness: np.ndarray) -> Band:
+    """Return the mean of a plane that remains, from the `sharpness` of the last difference."""
+    values = np.stack([levels[-1] for levels in plane.channels])
+    energy = cv2.pyrDown(cv2.sqrt(sharpness)) ** 2
+    return Band(values, energy + np.float32(SHARPNESS_FLOOR), energy)
+
+
+def support_of(gain: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return g^q of a level at the next finer one, whose shape is (Y, X)."""
+    return double(cv2.pow(gain, GUIDE_POWER), shape)
+
+
 def split_bands(image: np.ndarray) -> list[np.ndarray]:
     """Return the differences between levels from fine to coarse, then the coarsest level."""
     levels = pyramid(image)
-    for level in range(LEVEL_COUNT):
-        smooth = double(levels[level + 1], levels[level].shape)
-        levels[level] = cv2.subtract(levels[level], smooth, dst=smooth)
-    return levels
+    windows = [full_window(level.shape) for level in levels[:-1]]
+    return [_difference(levels, i, window) for i, window in enumerate(windows)] + levels[-1:]
 
 
-def _sharpness(plane: np.ndarray, noise: list[np.ndarray]) -> list[np.ndarray]:
-    """Return the energy of each band over that of noise, at least 1; of the rest, that of the last.
-
-    Single pixels outside the range of their neighbours, such as hot ones, are limited to it.
-    """
-    bands = split_bands(limit_to_neighbours(plane))
-    window, sharpness = (SHARPNESS_WINDOW_PX, SHARPNESS_WINDOW_PX), []
-    for band, variance in zip(bands, noise, strict=False):
-        np.multiply(band, band, out=band)
-        energy = cv2.GaussianBlur(band, window, SHARPNESS_SIGMA_PX)
-        np.divide(energy, variance, out=energy)
-        sharpness.append(np.clip(energy, np.float32(1), np.float32(MAX_SHARPNESS), out=energy))
-    return [*sharpness, cv2.pyrDown(cv2.sqrt(sharpness[-1])) ** 2]
+def _difference(levels: list[np.ndarray], level: int, window: Window) -> np.ndarray:
+    """Return what a level has in `window` and the next coarser one lacks."""
+    smooth = double(levels[level + 1][halve(window).slices], window.shape)
+    return cv2.subtract(levels[level][window.slices], smooth, dst=smooth)
 
 
 @kernel
@@ -103,21 +138,3 @@ def limit_to_neighbours(plane):  # type: ignore[no-untyped-def]
             most = max(max(high[x], high[x + 1]), max(high[x + 2], max(row[x], row[x + 2])))
             out[y, x] = min(max(row[x + 1], least), most)
     return out
-
-
-def _guided(sharpness: list[np.ndarray]) -> list[np.ndarray]:
-    """Return g of all levels from their sharpness e, from coarse to fine."""
-    gains = [sharpness[-1] + np.float32(SHARPNESS_FLOOR)]
-    guide = np.ones_like(gains[0])
-    for energy in sharpness[-2::-1]:
-        guide = double(cv2.pow(guide, GUIDE_POWER), energy.shape)
-        guide *= energy + np.float32(SHARPNESS_FLOOR)
-        gains.append(guide)
-    return gains[::-1]
-
-
-def _discount(gains: list[np.ndarray], sharpness: list[np.ndarray], mask: np.ndarray) -> None:
-    """Reduce g and e where a plane has no data, and next to it as far as filters reach."""
-    for level, share in enumerate(pyramid(mask.astype(np.float32))):
-        factor = np.maximum(share**MASK_POWER, np.float32(1e-15))
-        gains[level], sharpness[level] = gains[level] * factor, sharpness[level] * factor

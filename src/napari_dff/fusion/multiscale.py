@@ -11,10 +11,10 @@ channels.
    alone would have there. It is 1 where there is only noise.
 2. A coarse level guides the next finer one, so that neighbouring pixels and levels take the same
    plane: g_l = (c + e_l) g_(l+1)^q. Edges that no plane has arise where they do not.
-3. Depth: p = exp(-(k - d)² / 2 (s² + f² σ²)), for depth d and its uncertainty σ in planes. It is 1
-   for all planes where a pixel is never in focus: there sharpness alone decides.
-4. Weights w = (ε + p) g⁶ select nearly one plane, v = (ε + √p) e average more of them. Of the
-   means M and A with these weights, the finest levels are combined like in `blend_by_noise`:
+3. Depth: p = exp(-(k - d)² / 2 (s² + f² σ²)), for depth d and its uncertainty σ in planes; 0 below
+   0.001. It is 1 for all planes where a pixel is never in focus: there sharpness alone decides.
+4. Weights w = p g⁶ select nearly one plane, v = √p e average more of them. Of the means M and A
+   with these weights, the finest levels are combined like in `blend_by_noise`:
    A + (M - A) max(0, 1 - n / |M - A|²), where n is the energy of noise in M - A,
    σ_noise² Σ_k (w_k / Σw - v_k / Σv)².
 5. The result is limited to the range of the planes at that pixel and its eight neighbours, without
@@ -22,7 +22,8 @@ channels.
 
 Planes are read one after the other, twice: first for the noise, then for the bands. g⁶ exceeds
 float32, so sums are stored over that of the sharpest plane so far, `reference`, and rescaled when a
-sharper one comes (like a streaming softmax).
+sharper one comes (like a streaming softmax). The two finest bands are computed block by block, of
+the planes that are likely there.
 
 All filters have bounded support, and the pyramid a fixed number of levels, so a window with
 `MARGIN_PX` around it, from multiples of `GRID_PX` on, gives the values of the whole plane.
@@ -36,22 +37,34 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from napari_dff.fusion.bands import LEVEL_COUNT, Band, divide_plane, double, pyramid
+from napari_dff.fusion.bands import (
+    LEVEL_COUNT,
+    Band,
+    PlanePyramids,
+    coarsest_band,
+    compute_band,
+    discount,
+    double,
+    halve,
+    plane_pyramids,
+    pyramid,
+    support_of,
+)
+from napari_dff.fusion.depth_prior import DepthPrior
 from napari_dff.fusion.value_range import ValueRange
 from napari_dff.imaging.images import luminance
 from napari_dff.runtime.jit import exact_kernel
 from napari_dff.runtime.progress import no_progress
 from napari_dff.runtime.threads import run_parallel, thread_count
+from napari_dff.runtime.windows import Window, full_window, window_grid
 
 GRID_PX = 1 << LEVEL_COUNT  # of the pixels of the coarsest level
 MARGIN_PX = 112  # support of the weights and the pyramid, 109 px, rounded up to `GRID_PX`
 DEPTH_MARGIN_PX = 60  # of it, where the depth is of influence
-NOISE_LEVEL_COUNT = 2  # finest levels, in which noise is reduced
+FINE_LEVEL_COUNT = 2  # finest levels, computed block by block, in which noise is reduced
+BLOCK_PX, STRIP_PX = 192, 128  # side of a block; height of a strip of rows
 # Variance of each band for white noise of variance 1; `test_multiscale` computes them again.
 BAND_NOISE = (0.8907, 0.05316, 0.01016, 0.002414)
-DEPTH_SIGMA_PLANES = 0.55  # s: of the planes around a depth that is exactly known
-SIGMA_FACTOR = 0.5  # f: on the uncertainty of the depth
-UNLIKELY_WEIGHT = 1e-6  # ε: of planes far from the depth
 WIENER_SIGMA_PX, WIENER_WINDOW_PX = 2.0, 9  # in which detail is compared with noise
 WIENER_FACTOR = 3.0  # on the energy of noise
 INVISIBLE_VARIANCE = 0.25  # of noise below half a grey level, which needs no averaging
@@ -59,7 +72,6 @@ MIN_VARIANCE = 0.001  # of noise of integers, in squares of the grey level
 MIN_RELATIVE_VARIANCE = 1e-9  # of noise, over the mean squared value
 FLOOR_WINDOW_PX = 9  # in which it is averaged
 MAX_PLANES_AT_ONCE = 4  # more take more memory
-MAX_SIGMA_PLANES = 1e4  # where a pixel is never in focus
 TINY = np.float32(1e-30)
 Reader = Callable[[int], np.ndarray]
 Estimator = Callable[[int], np.ndarray]
@@ -75,11 +87,13 @@ class _Sums(NamedTuple):
     noise: np.ndarray  # (4, Y, X): of v, v², w² and w v
 
     @classmethod
-    def zeros(cls, shape: tuple[int, ...], level: int) -> _Sums:
+    def zeros(cls, shape: tuple[int, ...], is_fine: bool) -> _Sums:
         """Return sums of no plane, for bands of `shape` (C, Y, X)."""
-        fine = shape[1:] if level < NOISE_LEVEL_COUNT else (0, 0)
+        fine = shape[1:] if is_fine else (0, 0)
         shapes = shape[1:], shape, shape[1:], (shape[0], *fine), (4, *fine)
-        return cls(*(np.zeros(each, np.float32) for each in shapes))
+        sums = cls(*(np.zeros(each, np.float32) for each in shapes))
+        sums.reference[:] = TINY
+        return sums
 
 
 def fuse_scales(
@@ -112,35 +126,96 @@ def fuse_scales(
     """
     noise = pyramid(noise_variance)[:LEVEL_COUNT]
     noise = [level * np.float32(gain) for level, gain in zip(noise, BAND_NOISE, strict=True)]
-    error = SIGMA_FACTOR * np.minimum(sigma, MAX_SIGMA_PLANES)
-    spread = (-0.5 / (DEPTH_SIGMA_PLANES**2 + error**2)).astype(np.float32)
+    windows = window_grid(index.shape, BLOCK_PX)
+    prior = DepthPrior(index, sigma, plane_mask, windows)
     shape, dtype = read(0).shape, read(0).dtype
-    values = ValueRange(shape, dtype)
-    sums: list[_Sums] = []
+    channels, values = int(np.prod(shape[2:])), ValueRange(shape, dtype)
+    blocks = [_Block(window, channels) for window in windows]
+    strips = [slice(top, top + STRIP_PX) for top in range(0, shape[0], STRIP_PX)]
+    coarse: list[_Sums] = []
     group = planes_at_once()
     for first in range(0, count, group):
-        planes = [read(k) for k in range(first, min(first + group, count))]
-        bands: list[list[Band]] = [[] for _ in planes]
 
-        def divide(i: int, first: int = first, planes: Any = planes, bands: Any = bands) -> None:
-            log_prior = index - np.float32(first + i)
-            log_prior *= log_prior
-            log_prior *= spread
-            mask = None if plane_mask is None else plane_mask[first + i]
-            bands[i] = divide_plane(planes[i], log_prior, noise, mask)
+        def divide(k: int) -> _DividedPlane:
+            mask = None if plane_mask is None else plane_mask[k]
+            return _DividedPlane.of(read(k), prior.of_plane(k), noise, mask)
 
-        run_parallel(divide, range(len(planes)), no_progress, desc="Fusing")
-        for i, plane in enumerate(planes):
-            values.add(plane, None if plane_mask is None else plane_mask[first + i])
-        sums = sums or [_Sums.zeros(band.values.shape, i) for i, band in enumerate(bands[0])]
+        indices = range(first, min(first + group, count))
+        planes = run_parallel(divide, indices, no_progress, desc="Fusing")
 
-        def add(part: tuple[int, slice], bands: Any = bands, sums: list[_Sums] = sums) -> None:
-            level, rows = part
-            for plane in bands:
-                _add(*(each[..., rows, :] for each in (*plane[level], *sums[level])))
+        def add(i: int, planes: Any = planes, first: int = first) -> None:
+            for k, plane in enumerate(planes, start=first):
+                if prior.is_likely(k, i):
+                    blocks[i].add(plane, noise)
 
-        run_parallel(add, _row_blocks(sums, group), no_progress, desc="Fusing")
-    return values.clip(_combine(sums, noise).reshape(shape))
+        def add_range(rows: slice, planes: Any = planes) -> None:
+            for plane in planes:
+                values.add(plane.stored, plane.mask, rows)
+
+        run_parallel(add, range(len(blocks)), no_progress, desc="Fusing")
+        run_parallel(add_range, strips, no_progress, desc="Fusing")
+        coarse = coarse or [_Sums.zeros(band.values.shape, False) for band in planes[0].coarse]
+        for plane in planes:
+            for level, (band, sums) in enumerate(zip(plane.coarse, coarse, strict=True)):
+                _add(*band, plane.priors[FINE_LEVEL_COUNT + level], *sums)
+    return values.clip(_combine(blocks, coarse, noise).reshape(shape))
+
+
+class _DividedPlane(NamedTuple):
+    """A plane, what makes it likely, and its coarse bands."""
+
+    stored: np.ndarray  # (Y, X[, 3])
+    mask: np.ndarray | None
+    pyramids: PlanePyramids
+    priors: list[np.ndarray]  # of each level
+    coarse: list[Band]  # from `FINE_LEVEL_COUNT` on
+    support: np.ndarray  # of the coarsest fine level
+
+    @classmethod
+    def of(
+        cls, plane: np.ndarray, prior: np.ndarray, noise: list[np.ndarray], mask: np.ndarray | None
+    ) -> _DividedPlane:
+        """Divide a plane."""
+        pyramids, bands = plane_pyramids(plane, mask), []
+        support = np.ones_like(pyramids.limited[LEVEL_COUNT - 1])
+        for level in range(LEVEL_COUNT - 1, FINE_LEVEL_COUNT - 1, -1):
+            window = full_window(support.shape)
+            bands.append(compute_band(pyramids, noise, level, window, support))
+            support = support_of(bands[-1].gain, pyramids.limited[level - 1].shape)
+        bands = [*bands[::-1], coarsest_band(pyramids, bands[0].sharpness)]
+        coarse = [
+            discount(band, pyramids.shares, level, full_window(band.gain.shape))
+            for level, band in enumerate(bands, start=FINE_LEVEL_COUNT)
+        ]
+        return cls(plane, mask, pyramids, pyramid(prior), coarse, support)
+
+
+class _Block:
+    """A window of the finest level, and the sums of the fine bands in it."""
+
+    def __init__(self, window: Window, channels: int) -> None:
+        self.windows = [window]  # in pixels of each fine level
+        while len(self.windows) < FINE_LEVEL_COUNT:
+            self.windows.append(halve(self.windows[-1]))
+        self.sums = [_Sums.zeros((channels, *each.shape), True) for each in self.windows]
+
+    def add(self, plane: _DividedPlane, noise: list[np.ndarray]) -> None:
+        """Add the fine bands of a plane."""
+        support, covered = plane.support, full_window(plane.support.shape)
+        for level in range(FINE_LEVEL_COUNT - 1, -1, -1):
+            here = self.windows[level]
+            window = here.expand(2 * level, plane.priors[level].shape, 2)
+            part = support[window.slices_in(covered)]
+            band = compute_band(plane.pyramids, noise, level, window, part)
+            inner = here.slices_in(window)
+            added = discount(band, plane.pyramids.shares, level, window)
+            parts = *(each[(..., *inner)] for each in added), plane.priors[level][here.slices]
+            _add(*map(np.ascontiguousarray, parts), *self.sums[level])
+            if level > 0:
+                height, width = plane.priors[level - 1].shape
+                top, bottom, left, right = (2 * edge for edge in window)
+                covered = Window(top, min(bottom, height), left, min(right, width))
+                support = support_of(band.gain, covered.shape)
 
 
 def planes_at_once() -> int:
@@ -150,7 +225,7 @@ def planes_at_once() -> int:
 
 def images_per_window(channels: int) -> int:
     """Return how many float32 images of a window are in memory while it is fused."""
-    return 14 + 7 * channels + planes_at_once() * (8 + 3 * channels)
+    return 14 + 7 * channels + planes_at_once() * (5 + 3 * channels)
 
 
 def least_noise(read: Reader, count: int, estimate: Estimator) -> np.ndarray:
@@ -161,9 +236,7 @@ def least_noise(read: Reader, count: int, estimate: Estimator) -> np.ndarray:
     """
     plane = read(0)
     grey = luminance(plane)
-    least = estimate(0)
-    for k in range(1, count):
-        np.minimum(least, estimate(k), out=least)
+    least = np.minimum.reduce(run_parallel(estimate, range(count), no_progress, desc="Fusing"))
     least = np.nan_to_num(least, posinf=0)
     least = cv2.resize(least, grey.shape[::-1], interpolation=cv2.INTER_LINEAR)
     if plane.dtype.kind != "f":
@@ -182,14 +255,17 @@ def _accumulate(total, decay, weight, value):  # type: ignore[no-untyped-def]
 # Loops over few arrays of one row: they are vectorized, one loop over all arrays would not be.
 @exact_kernel
 def _add(values, gain, sharpness, prior, reference, sharp, sharp_total, calm, noise):  # type: ignore[no-untyped-def]
-    """Add one band of a plane, `Band`, to the sums, `_Sums`."""
+    """Add a part of a band of a plane, `Band` and its prior, to the sums, `_Sums`."""
     channels, height, width = values.shape
-    unlikely = np.float32(UNLIKELY_WEIGHT)
     decay, w = np.empty(width, np.float32), np.empty(width, np.float32)
+    g = np.empty(width, np.float32)
     v, ones = np.empty(width, np.float32), np.ones(width, np.float32)
     for y in range(height):
-        g, largest, p = gain[y], reference[y], prior[y]
+        all_gains, largest, p = gain[y], reference[y], prior[y]
         decay[:] = largest
+        for x in range(width):
+            gain_here = all_gains[x]  # read everywhere, so that the loop is vectorized
+            g[x] = gain_here if p[x] > 0 else np.float32(0)
         for x in range(width):
             largest[x] = decay[x] if decay[x] > g[x] else g[x]  # max() is not vectorized
         for x in range(width):
@@ -199,14 +275,14 @@ def _add(values, gain, sharpness, prior, reference, sharp, sharp_total, calm, no
         for x in range(width):
             ratio = g[x] / largest[x]
             cube = ratio * ratio * ratio
-            w[x] = cube * cube * (unlikely + p[x])
+            w[x] = cube * cube * p[x]
         _accumulate(sharp_total[y], decay, w, ones)
         for c in range(channels):
             _accumulate(sharp[c, y], decay, w, values[c, y])
         if noise.shape[1] > 0:
             e = sharpness[y]
             for x in range(width):
-                v[x] = (unlikely + np.sqrt(p[x])) * e[x]
+                v[x] = np.sqrt(p[x]) * e[x]
             for c in range(channels):
                 _accumulate(calm[c, y], ones, v, values[c, y])
             _accumulate(noise[0, y], ones, v, ones)
@@ -217,40 +293,46 @@ def _add(values, gain, sharpness, prior, reference, sharp, sharp_total, calm, no
             _accumulate(noise[2, y], decay, w, w)
 
 
-def _row_blocks(sums: list[_Sums], count: int) -> list[tuple[int, slice]]:
-    """Return the levels, each with `count` blocks of its rows."""
-    heights = [len(each.reference) for each in sums]
-    return [
-        (level, slice(height * i // count, height * (i + 1) // count))
-        for level, height in enumerate(heights)
-        for i in range(count)
-    ]
-
-
-def _combine(sums: list[_Sums], noise: list[np.ndarray]) -> np.ndarray:
+def _combine(blocks: list[_Block], coarse: list[_Sums], noise: list[np.ndarray]) -> np.ndarray:
     """Return the image from the sums of all its bands, with less noise in the finest ones.
 
     `noise` is the energy of noise in each band.
     """
-    result = np.empty(0)
-    for level in range(LEVEL_COUNT, -1, -1):
-        each = sums[level]
-        band = np.ascontiguousarray(np.moveaxis(each.sharp / each.sharp_total, 0, -1))
-        if level < NOISE_LEVEL_COUNT:
-            band = _reduce_noise(band, each, noise[level])
-        result = np.atleast_3d(double(result, band.shape)) + band if result.size else band
+    bands = [_join(blocks, level, noise[level]) for level in range(FINE_LEVEL_COUNT)]
+    bands += [_mean(each.sharp, each.sharp_total) for each in coarse]
+    result = bands.pop()
+    while bands:
+        band = bands.pop()
+        result = np.atleast_3d(double(result, band.shape))
+        result += band
     return result
 
 
-def _reduce_noise(band: np.ndarray, sums: _Sums, variance: np.ndarray) -> np.ndarray:
-    """Return M of a band, moved to A where M - A is only noise; see the top of the module."""
-    (v, vv, ww, wv), w = sums.noise, sums.sharp_total
-    calm = np.ascontiguousarray(np.moveaxis(sums.calm / v, 0, -1))
-    detail = band - calm
-    noise = np.maximum(ww / w**2 + vv / v**2 - 2 * wv / (w * v), 0) * variance
+def _mean(total: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return the weighted mean (Y, X, C) of sums (C, Y, X)."""
+    return np.ascontiguousarray(np.moveaxis(total / weight, 0, -1))
+
+
+def _join(blocks: list[_Block], level: int, variance: np.ndarray) -> np.ndarray:
+    """Return M of a fine band, moved to A where M - A is only noise; see the top of the module."""
+    channels = len(blocks[0].sums[level].sharp)
+    sharp, calm = np.empty((2, *variance.shape, channels), np.float32)
+    noise = np.empty_like(variance)
+
+    def fill(block: _Block) -> None:
+        here, sums = block.windows[level].slices, block.sums[level]
+        (v, vv, ww, wv), w = sums.noise, sums.sharp_total
+        sharp[here], calm[here] = _mean(sums.sharp, w), _mean(sums.calm, v)
+        noise[here] = np.maximum(ww / w**2 + vv / v**2 - 2 * wv / (w * v), 0)
+        block.sums[level] = _Sums.zeros((0, 0, 0), False)  # to free memory
+
+    run_parallel(fill, blocks, no_progress, desc="Fusing")
+    sharp -= calm
+    noise *= variance
     window = (WIENER_WINDOW_PX, WIENER_WINDOW_PX)
-    grey = detail[..., 0] if detail.shape[2] == 1 else luminance(detail)
+    grey = sharp[..., 0] if channels == 1 else luminance(sharp)
     energy = cv2.GaussianBlur(grey * grey, window, WIENER_SIGMA_PX)
     signal = np.maximum(energy - np.float32(WIENER_FACTOR) * noise, 0)
-    share = signal / np.maximum(energy, TINY)
-    return calm + share[..., None] * detail
+    sharp *= (signal / np.maximum(energy, TINY))[..., None]
+    sharp += calm
+    return sharp

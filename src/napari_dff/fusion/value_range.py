@@ -28,18 +28,19 @@ class ValueRange:
         self._lows = np.full((2, *shape), limits.max, dtype)  # lowest, second lowest
         self._highs = np.full((2, *shape), limits.min, dtype)
 
-    def add(self, plane: np.ndarray, mask: np.ndarray | None) -> None:
-        """Add a plane, (Y, X[, 3]), that has data where `mask`, (Y, X) bool; None: everywhere."""
-        low, high = plane, plane
+    def add(self, plane: np.ndarray, mask: np.ndarray | None, rows: slice) -> None:
+        """Add `rows` of a plane, (Y, X[, 3]), with data where `mask`, (Y, X); None: everywhere."""
+        low = high = plane[rows]
         if mask is not None:
-            where = mask.reshape(mask.shape + (1,) * (plane.ndim - 2))
-            low, high = (
-                np.where(where, plane, limit).astype(plane.dtype) for limit in self._limits
-            )
-        np.minimum(self._lows[1], np.maximum(self._lows[0], low), out=self._lows[1])
-        np.minimum(self._lows[0], low, out=self._lows[0])
-        np.maximum(self._highs[1], np.minimum(self._highs[0], high), out=self._highs[1])
-        np.maximum(self._highs[0], high, out=self._highs[0])
+            where = mask[rows].reshape(mask[rows].shape + (1,) * (plane.ndim - 2))
+            low, high = (np.where(where, low, limit).astype(plane.dtype) for limit in self._limits)
+        lowest, second_low, highest, second_high = (
+            each[i, rows] for each in (self._lows, self._highs) for i in (0, 1)
+        )
+        np.minimum(second_low, np.maximum(lowest, low), out=second_low)
+        np.minimum(lowest, low, out=lowest)
+        np.maximum(second_high, np.minimum(highest, high), out=second_high)
+        np.maximum(highest, high, out=highest)
 
     def clip(self, image: np.ndarray) -> np.ndarray:
         """Return `image`, (Y, X[, 3]) float32, limited to the range around each pixel."""

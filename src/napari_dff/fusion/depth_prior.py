@@ -1,0 +1,64 @@
+"""Which planes the depth of a pixel makes likely: see `multiscale`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+
+from napari_dff.runtime.windows import Window
+
+DEPTH_SIGMA_PLANES = 0.55  # s: of the planes around a depth that is exactly known
+SIGMA_FACTOR = 0.5  # f: on the uncertainty of the depth
+MAX_SIGMA_PLANES = 1e4  # where a pixel is never in focus
+MIN_LOG_PRIOR = np.float32(-7)  # planes less likely than its exponential are left out
+RIM_PRIOR = np.float32(1e-6)  # ε: of such planes where another plane has no data
+PRIOR_MARGIN_PX = 4  # around a block, of influence on its prior at the fine levels
+
+
+class DepthPrior:
+    """p = exp(-(k - d)² / 2 (s² + f² σ²)) of each plane k, and the blocks where it is above 0.
+
+    `index` and `sigma`, (Y, X) float32, are the depth d and its uncertainty σ in planes. Where not
+    all planes have data, by `plane_mask` (Z, Y, X), all are at least `RIM_PRIOR` likely.
+    """
+
+    def __init__(
+        self,
+        index: np.ndarray,
+        sigma: np.ndarray,
+        plane_mask: np.ndarray | None,
+        blocks: list[Window],
+    ) -> None:
+        error = SIGMA_FACTOR * np.minimum(sigma, MAX_SIGMA_PLANES)
+        self._index, self._blocks = index, blocks
+        self._factor = (-0.5 / (DEPTH_SIGMA_PLANES**2 + error**2)).astype(np.float32)
+        self._is_rim: Any = None if plane_mask is None else ~plane_mask.all(axis=0)
+        reach = np.sqrt(MIN_LOG_PRIOR / self._factor)
+        if self._is_rim is not None:
+            reach[self._is_rim] = np.inf
+        around = [block.expand(PRIOR_MARGIN_PX, index.shape).slices for block in blocks]
+        self._first = [float((index[part] - reach[part]).min()) for part in around]
+        self._last = [float((index[part] + reach[part]).max()) for part in around]
+
+    def is_likely(self, k: int, block: int) -> bool:
+        """Return whether the prior of plane `k` may be above 0 in a block, or next to it."""
+        return self._first[block] - 0.01 <= k <= self._last[block] + 0.01
+
+    def of_plane(self, k: int) -> np.ndarray:
+        """Return p of plane `k`, (Y, X) float32."""
+        prior = np.zeros(self._index.shape, np.float32)
+        for i, block in enumerate(self._blocks):
+            if not self.is_likely(k, i):
+                continue
+            log = self._index[block.slices] - np.float32(k)
+            log *= log
+            log *= self._factor[block.slices]
+            is_unlikely = log < MIN_LOG_PRIOR
+            part = cv2.exp(np.maximum(log, MIN_LOG_PRIOR, out=log))  # denormal numbers are slow
+            part[is_unlikely] = 0
+            if self._is_rim is not None:
+                part[self._is_rim[block.slices]] += RIM_PRIOR
+            prior[block.slices] = part
+        return prior
