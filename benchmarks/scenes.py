@@ -181,10 +181,11 @@ def hairs(seed: int) -> GroundTruth:
     y, x = np.mgrid[:SIZE, :SIZE]
     angle = np.random.default_rng(seed).uniform(0.3, 1.2)
     hair = (x * np.cos(angle) + y * np.sin(angle)) % 96 < 3
-    depth = np.where(hair, 15.0, 4.0)
-    sharp = np.where(hair, 0.05, synthetic.noise_texture(shape, seed=seed + 1))
-    clean = synthetic.render_opaque(sharp, depth, z, defocus=0.8)
+    texture = synthetic.noise_texture(shape, seed=seed + 1)
+    ground = synthetic.render_opaque(texture, np.full(shape, 4.0), z, defocus=0.8)
+    clean = synthetic.render_in_front(ground, hair, 0.05, 15.0, z, defocus=0.8)
     shot = synthetic.photograph(clean, photons=2000, dtype=np.uint8, seed=seed)
+    sharp, depth = np.where(hair, 0.05, texture), np.where(hair, 15.0, 4.0)
     return truth(FocalStack(shot, z), depth, sharp, hair)
 
 

@@ -19,6 +19,7 @@ from napari_dff.synthetic import (
     noise_texture,
     photograph,
     relief,
+    render_in_front,
     render_opaque,
 )
 
@@ -124,19 +125,23 @@ def coarse_steps() -> list[Panel]:
 
 
 def hair() -> list[Panel]:
-    sharp, depth = scene()
-    depth = np.full_like(depth, 3.0)
+    texture, _ = scene()
+    mask = np.zeros((SIZE_PX, SIZE_PX), bool)
     columns = np.arange(SIZE_PX)
     for column in columns:
         row = SIZE_PX // 2 + round(25 * np.sin(column / 30))
-        depth[row : row + 2, column], sharp[row : row + 2, column] = 12.0, 0.05
-    planes = shoot(sharp, depth)
-    result = solve(planes, STILL)
-    uncertainty = result.refined.uncertainty
-    print(f"    on the hair: depth {np.median(result.refined.depth[depth > 9]):.1f}")
-    panels = [depth_panel("depth", result, depth), ("truth", depth)]
-    print(f"    uncertainty there {np.median(uncertainty[depth > 9]):.1f}")
-    return [("a plane", planes[12]), *panels]
+        mask[row : row + 2, column] = True
+    depth = np.where(mask, 12.0, 3.0)
+    ground = render_opaque(texture, np.full(mask.shape, 3.0), POSITIONS, defocus=0.8)
+    panels = []
+    for name, brightness in (("dark", 0.05), ("grey", 0.35)):
+        clean = render_in_front(ground, mask, brightness, 12.0, POSITIONS, defocus=0.8)
+        planes = photograph(clean, photons=4000.0)
+        result = solve(planes, STILL)
+        panels += [(f"{name} hair", planes[12]), depth_panel("depth", result, depth)]
+        medians = np.median([result.refined.depth[mask], result.refined.uncertainty[mask]], axis=1)
+        print("    on the hair: depth {:.1f}, uncertainty {:.1f}".format(*medians))
+    return [*panels, ("truth", depth)]
 
 
 CASES = (no_texture, noise, motion, too_short, order, coarse_steps, hair)

@@ -297,5 +297,5 @@ def test_data_term_is_limited_by_that_of_the_pixels_nearby(planes, rng):
         ]
         least = cost[near][in_focus[near]].min(axis=0) + COST_SCALE * NEIGHBOUR_COST
         expected[y, x] = np.minimum(cost[y, x], least)
-    limit_by_neighbours(cost, in_focus)
+    limit_by_neighbours(cost, in_focus, np.full(in_focus.shape, NEIGHBOUR_COST))
     np.testing.assert_array_equal(cost, expected)

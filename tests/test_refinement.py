@@ -16,6 +16,24 @@ needs_gco = pytest.mark.skipif(
 )
 
 
+def test_a_thin_hair_in_front_of_texture_survives():
+    size, z = 96, np.arange(16.0)
+    columns = np.arange(size)
+    rows = size // 2 + np.rint(14 * np.sin(columns / 18)).astype(int)
+    hair = np.zeros((size, size), bool)
+    hair[rows, columns] = hair[rows + 1, columns] = True
+    texture = synthetic.noise_texture((size, size), seed=5)
+    ground = synthetic.render_opaque(texture, np.full((size, size), 3.0), z, defocus=0.8)
+    clean = synthetic.render_in_front(ground, hair, 0.05, 12.0, z, defocus=0.8)
+    planes = synthetic.photograph(clean, photons=4000)
+    focus = focus_measure(planes)
+    sharp = np.where(hair, 0.05, texture).astype(np.float32)
+    refined = refine(depth_map(focus), focus, guide=sharp)
+    wrong = np.abs(refined.depth - np.where(hair, 12, 3)) > 1
+    assert wrong[hair].mean() < 0.15
+    assert wrong[~hair].mean() < 0.05
+
+
 def test_refined_depth_is_as_accurate_on_texture_and_better_on_a_bare_patch():
     truth = synthetic.bare_patch(size=128, planes=12, seed=2)
     stack = truth.stack

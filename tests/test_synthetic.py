@@ -22,6 +22,17 @@ def test_a_near_edge_in_focus_occludes_the_blurred_light_behind_it():
     np.testing.assert_allclose(plane[:, :32], 0.2, atol=1e-6)
 
 
+def test_a_hair_is_sharp_in_its_own_plane_only_and_the_ground_shines_through_elsewhere():
+    ground = np.full((8, 41, 41), 0.6)
+    hair = np.zeros((41, 41), bool)
+    hair[:, 20] = True
+    planes = synthetic.render_in_front(ground, hair, 0.1, 6.0, np.arange(8.0), defocus=1.0)
+    np.testing.assert_allclose(planes[6], np.where(hair, 0.1, 0.6), atol=1e-12)
+    light_lost = (0.6 - planes).sum(axis=(1, 2))
+    np.testing.assert_allclose(light_lost, 0.5 * 41, rtol=1e-3)
+    assert 0.6 - planes[1, 20, 20] == pytest.approx(0.5 / np.sqrt(2 * np.pi) / 5, rel=0.01)
+
+
 def test_fluorescence_conserves_the_light():
     emission = np.zeros((65, 65))
     emission[32, 32] = 1

@@ -90,6 +90,27 @@ def render_fluorescent(
     return out
 
 
+def render_in_front(
+    planes: np.ndarray,  # (Z, Y, X) float, of what lies behind, without the object
+    mask: np.ndarray,  # (Y, X) bool, where the object is
+    brightness: float,
+    depth: float,  # of the object, in the unit of `positions`
+    positions: np.ndarray,
+    *,
+    defocus: float,
+    aperture: Aperture = "gaussian",
+) -> np.ndarray:
+    """Render an opaque object, such as a hair, in front of rendered planes: (Z, Y, X) float64.
+
+    Where it is out of focus, what lies behind it shines through. `render_opaque` draws nothing
+    behind near parts, so that a thin one would be sharp in the plane of what is behind it, too.
+    """
+    spacing = abs(float(np.mean(np.diff(positions))))
+    radii = defocus * np.abs(np.asarray(positions) - depth) / spacing
+    cover = np.stack([blur(mask.astype(np.float64), radius, aperture) for radius in radii])
+    return planes + cover * (brightness - planes)
+
+
 def _depth_slices(depth: np.ndarray, spacing: float) -> list[tuple[int, float, np.ndarray]]:
     """Return number, mean depth and (Y, X) mask of each slice, from the farthest to the nearest."""
     slices = np.round(SLICES_PER_PLANE * np.asarray(depth, dtype=np.float64) / spacing).astype(int)

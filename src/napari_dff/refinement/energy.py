@@ -31,6 +31,9 @@ EDGE_CONTRAST = 0.05  # share of the guide's range: a step of this size lets dep
 MIN_SIMILARITY = 0.1  # of neighbours across the strongest edge of the guide
 NEIGHBOUR_RADIUS_PX = 5  # of the square in which the planes of other pixels are likely, too
 NEIGHBOUR_COST = 0.5  # units of -ln(likelihood): of a plane that only another pixel supports
+THIN_OBJECT_COST = 2.0  # the same, on a thin object; 1 to 2 do on hairs, bars and light fields
+RIDGE_RADIUS_PX, RIDGE_SHARE = 2, 0.9  # square, and share of the greatest measure in it
+THIN_WINDOW_PX = 21  # less than half of this window shows a thin object
 HARD_CONSTRAINT_COST = 1_000_000  # more than the data term and all neighbours together
 Solver = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # cost, right, down → labels
 
@@ -42,7 +45,9 @@ def choose_planes(
     curves, noise = context.volume.read(full_window(estimate.depth.shape))
     in_focus = np.isfinite(estimate.uncertainty) & active
     cost = data_term(curves, estimate.index, in_focus, *noise)
-    limit_by_neighbours(cost, in_focus)
+    measure = np.take_along_axis(curves, estimate.index[None].astype(np.int64), axis=0)[0]
+    thin = _is_thin_object(estimate.index, len(curves), measure * in_focus)
+    limit_by_neighbours(cost, in_focus, np.where(thin, THIN_OBJECT_COST, NEIGHBOUR_COST))
     if context.hint_field is not None:
         target, influence = context.hint_field
         weight = np.float32(COST_SCALE * context.smoothness)
@@ -73,14 +78,31 @@ def data_term(focus, index, in_focus, floor, fluctuation):  # type: ignore[no-un
     return cost
 
 
-def limit_by_neighbours(cost: np.ndarray, in_focus: np.ndarray) -> None:
-    """Limit the data term to the least one of the pixels nearby plus `NEIGHBOUR_COST`, in place.
+# Beside an object, the measure falls with the distance from its outline: its own pixels are those
+# where the measure is greatest. A wide object keeps its inside anyway, a thin one has nothing else.
+def _is_thin_object(index: np.ndarray, count: int, measure: np.ndarray) -> np.ndarray:
+    """Return the ridge of objects that are thinner than half of `THIN_WINDOW_PX`, (Y, X) bool.
+
+    `index` are the sharpest of `count` planes, `measure` the focus measure there, 0 if unknown.
+    """
+    square = np.ones((2 * RIDGE_RADIUS_PX + 1,) * 2, np.uint8)
+    ridge = measure >= RIDGE_SHARE * cv2.dilate(measure, square)
+    levels = (index * min(1.0, 255 / (count - 1))).astype(np.uint8)
+    around = cv2.medianBlur(levels, THIN_WINDOW_PX)
+    return np.asarray(ridge & (cv2.absdiff(levels, around) > 1))
+
+
+def limit_by_neighbours(
+    cost: np.ndarray, in_focus: np.ndarray, neighbour_cost: np.ndarray
+) -> None:
+    """Limit the data term to the least one of the pixels nearby plus `neighbour_cost`, in place.
 
     A window beside the outline of a near object measures the object. So a pixel may as well have
     the plane of a pixel nearby, and edges of the guide decide where depth jumps.
     """
     square = np.ones((2 * NEIGHBOUR_RADIUS_PX + 1,) * 2, np.uint8)
-    highest, more = round(COST_SCALE * MAX_DATA_COST), round(COST_SCALE * NEIGHBOUR_COST)
+    highest = round(COST_SCALE * MAX_DATA_COST)
+    more = np.rint(COST_SCALE * neighbour_cost).astype(np.int16)[..., None]
     for first in range(0, cost.shape[2], PLANES_PER_EROSION):
         part = cost[..., first : first + PLANES_PER_EROSION]
         supported = np.where(in_focus[..., None], part, highest).astype(np.int16)
