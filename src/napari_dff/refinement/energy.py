@@ -92,9 +92,7 @@ def _is_thin_object(index: np.ndarray, count: int, measure: np.ndarray) -> np.nd
     return np.asarray(ridge & (cv2.absdiff(levels, around) > 1))
 
 
-def limit_by_neighbours(
-    cost: np.ndarray, in_focus: np.ndarray, neighbour_cost: np.ndarray
-) -> None:
+def limit_by_neighbours(cost: np.ndarray, in_focus: np.ndarray, neighbour_cost: np.ndarray) -> None:
     """Limit the data term to the least one of the pixels nearby plus `neighbour_cost`, in place.
 
     A window beside the outline of a near object measures the object. So a pixel may as well have
