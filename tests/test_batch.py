@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,7 +23,9 @@ from napari_dff.batch.job import Job
 from napari_dff.batch.summary import Outcome
 from napari_dff.batch.tasks import Task, make_tasks, run_task
 from napari_dff.cli.program import main
+from napari_dff.io.atomic import write_folder
 from napari_dff.io.staging import STAGING_SUFFIX
+from napari_dff.io.writers.result_files import RESULT_NAMES
 
 UNALIGNED = Recipe(registration="none", refinement="none")
 FAST_OPTIONS = ["--registration", "none", "--refinement", "none", "--quiet"]
@@ -215,6 +218,50 @@ def test_a_cluster_of_two_workers_gives_the_same_bytes(input_folder, tmp_path):
         outcomes = list(run_tasks(tasks, scheduler=cluster.scheduler_address))
     assert {outcome.state for outcome in outcomes} == {"done"}
     assert image_bytes(local) == image_bytes(remote)
+
+
+def test_a_port_that_is_silent_is_no_scheduler(monkeypatch, input_folder, tmp_path, capsys):
+    pytest.importorskip("distributed", reason="extra distributed is not installed")
+    monkeypatch.setattr(batch_executors, "SCHEDULER_TIMEOUT_S", 1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        arguments = ["batch", str(input_folder / "*" / "a.ome.tif"), "--out", str(tmp_path / "out")]
+        assert main([*arguments, *FAST_OPTIONS, "--scheduler", address]) == 2
+    assert f"scheduler {address} does not answer within 1 s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lost", ["worker", "scheduler"])
+def test_a_cluster_that_is_lost_fails_the_remaining_stacks_with_the_reason(
+    lost, monkeypatch, input_folder, tmp_path
+):
+    distributed = pytest.importorskip("distributed", reason="extra distributed is not installed")
+    for name in ("SCHEDULER_TIMEOUT_S", "WORKER_TIMEOUT_S", "CHECK_INTERVAL_S"):
+        monkeypatch.setattr(batch_executors, name, 1)
+    tasks, _ = make_tasks([str(input_folder / "*" / "*.ome.tif")], tmp_path / "out", Job(UNALIGNED))
+    tasks[1:] = [dataclasses.replace(each, job=SlowJob(UNALIGNED)) for each in tasks[1:]]
+    settings = {"n_workers": 1, "threads_per_worker": 1, "processes": False}
+    with distributed.LocalCluster(**settings, dashboard_address=None) as cluster:
+        address, whys = cluster.scheduler_address, []
+        for outcome in run_tasks(tasks, scheduler=address):
+            if not whys:
+                assert outcome.state == "done"
+                cluster.scale(0) if lost == "worker" else cluster.close()
+            whys.append(outcome.why)
+    words = {"worker": "has had no worker for 1 s", "scheduler": "does not answer any more"}[lost]
+    assert len(whys) == len(tasks)
+    assert whys[-1].startswith(f"scheduler {address} {words}")
+
+
+def test_batches_into_one_folder_wait_for_each_other(input_folder, tmp_path, capfd):
+    out, pattern = tmp_path / "out", str(input_folder / "*" / "a.ome.tif")
+    command = [sys.executable, "-m", "napari_dff", "batch", pattern, "--out", str(out)]
+    with write_folder(out / "one" / "a", RESULT_NAMES):
+        other = subprocess.Popen([*command, *FAST_OPTIONS], stderr=subprocess.PIPE, text=True)
+        waits = next(line for line in other.stderr if "waiting" in line)
+        assert waits == f"waiting for another run, which is writing {out / 'one' / 'a'}\n"
+    assert other.communicate()[1] == ""
+    assert other.returncode == 0
+    assert {row["state"] for row in read_summary(out).values()} == {"done"}
 
 
 def test_a_worker_that_dies_fails_only_its_own_stack(input_folder, tmp_path):

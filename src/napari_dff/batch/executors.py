@@ -4,10 +4,13 @@ The processes are no Dask cluster: other users of the machine could connect to i
 code in them, and every user of `batch` would need the package distributed.
 """
 
+import asyncio
+import logging
 import multiprocessing
 import os
 import signal
 import threading
+import time
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -24,7 +27,8 @@ from napari_dff.runtime.threads import thread_count
 
 WORKER_RANGE = checks.Range(1, 1024, 1)  # of workers, and of threads of each
 SCHEDULER_TIMEOUT_S = 10
-FIRST_WORKER_TIMEOUT_S = 60
+WORKER_TIMEOUT_S = 60  # without any worker
+CHECK_INTERVAL_S = 10  # of the cluster, while no task ends
 CLEANUP_TIMEOUT_S = 5
 WORKER_DIED = "its worker died, perhaps for lack of memory"
 
@@ -134,20 +138,70 @@ def _run_on_cluster(tasks: Sequence[Task], scheduler: str) -> Iterator[Outcome]:
         raise ImportError(
             "a scheduler needs the package distributed: pip install 'napari-dff[distributed]'"
         ) from error
+    _check_scheduler(scheduler)
+    _silence_distributed()
     settings: dict[str, Any] = {"timeout": SCHEDULER_TIMEOUT_S, "set_as_default": False}
     with Client(scheduler, **settings) as client:  # type: ignore[no-untyped-call]
-        try:
-            client.wait_for_workers(1, timeout=FIRST_WORKER_TIMEOUT_S)
-        except TimeoutError as error:
-            raise OSError(f"scheduler {scheduler} has no workers") from error
+        if reason := _wait_for_workers(client):
+            raise OSError(f"scheduler {scheduler} {reason}")
         executor = client.get_executor(pure=False, retries=0)
         running = {executor.submit(run_task, task): task for task in tasks}
         try:
-            for future in futures.as_completed(running):
-                try:
-                    yield future.result()
-                except Exception as error:  # of the cluster: `run_task` returns its own errors
-                    yield running[future].outcome("failed", why=f"{WORKER_DIED}: {error}")
+            while running:
+                finished = futures.wait(running, CHECK_INTERVAL_S, futures.FIRST_COMPLETED).done
+                is_lost = not finished or client.status != "running"
+                if is_lost and (reason := _wait_for_workers(client)):
+                    for task in running.values():
+                        yield task.outcome("failed", why=f"scheduler {scheduler} {reason}")
+                    return
+                for future in finished:
+                    task = running.pop(future)
+                    try:
+                        yield future.result()
+                    except Exception as error:  # of the cluster: `run_task` returns its own errors
+                        yield task.outcome("failed", why=f"{WORKER_DIED}: {error}")
         finally:
             for future in running:
                 future.cancel()
+
+
+def _check_scheduler(address: str) -> None:
+    """Raise an OSError unless a Dask scheduler answers in time: its client would wait for ever."""
+    from distributed.comm import connect  # type: ignore[attr-defined]
+
+    async def shake_hands() -> None:
+        comm = await asyncio.wait_for(
+            connect(address),  # type: ignore[no-untyped-call]
+            SCHEDULER_TIMEOUT_S,
+        )
+        comm.abort()
+
+    try:
+        asyncio.run(shake_hands())
+    except (OSError, TimeoutError) as error:
+        problem = f"scheduler {address} does not answer within {SCHEDULER_TIMEOUT_S} s"
+        raise OSError(f"{problem}: check the address, and that `dask scheduler` runs") from error
+
+
+def _wait_for_workers(client: Any) -> str:
+    """Wait until the cluster has a worker; return what is wrong if that takes too long, or ""."""
+    deadline_s = time.monotonic() + WORKER_TIMEOUT_S
+    while client.status == "running":
+        try:
+            state = client.sync(client.scheduler.identity, callback_timeout=SCHEDULER_TIMEOUT_S)
+        except Exception:  # of many types, where the connection has ended
+            break
+        if state["workers"]:
+            return ""
+        if time.monotonic() > deadline_s:
+            waited = f"has had no worker for {WORKER_TIMEOUT_S} s"
+            return f"{waited}: start one, and give the same command again"
+        time.sleep(1)
+    return "does not answer any more: start it, and give the same command again"
+
+
+def _silence_distributed() -> None:
+    """Let Dask log no tracebacks: the outcomes of the tasks have the reasons."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("distributed"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)

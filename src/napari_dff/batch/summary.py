@@ -1,13 +1,16 @@
 """Summary of a batch: one row for each stack, as summary.csv and summary.json."""
 
 import os
+import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from napari_dff.io import write_table
-from napari_dff.io.atomic import write_folder
+from napari_dff.io.atomic import retry_while_in_use, write_folder
 from napari_dff.io.file_checks import check_own, write_record
+from napari_dff.runtime.words import printable
 
 SUMMARY_TABLE = "summary.csv"
 SUMMARY_RECORD = "summary.json"
@@ -53,9 +56,19 @@ def write_summary(
     """
     rows = sorted(outcomes if record_paths else _without_folders(out, outcomes))
     columns = {name: [getattr(row, name) for row in rows] for name in Outcome._fields}
-    with write_folder(out, SUMMARY_NAMES, lambda folder: check_summary(folder, overwrite)) as new:
-        write_table(new / SUMMARY_TABLE, columns)
-        write_record(new, {"stacks": [row._asdict() for row in rows]}, SUMMARY_RECORD)
+
+    def write() -> None:
+        check = partial(check_summary, overwrite=overwrite)
+        with write_folder(out, SUMMARY_NAMES, check) as new:
+            write_table(new / SUMMARY_TABLE, columns)
+            write_record(new, {"stacks": [row._asdict() for row in rows]}, SUMMARY_RECORD)
+
+    retry_while_in_use(write, lambda: announce_wait(out))
+
+
+def announce_wait(folder: Path) -> None:
+    """Print that another run is writing into `folder`, which this one waits for."""
+    print(printable(f"waiting for another run, which is writing {folder}"), file=sys.stderr)
 
 
 def _without_folders(out: Path, outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -20,8 +20,9 @@ import numpy as np
 
 import napari_dff
 from napari_dff.batch.job import Job
-from napari_dff.batch.summary import SUMMARY_NAMES, Outcome
+from napari_dff.batch.summary import SUMMARY_NAMES, Outcome, announce_wait
 from napari_dff.io import folder_names, read_acquisitions
+from napari_dff.io.atomic import retry_while_in_use
 from napari_dff.io.file_checks import check_not_input, compute_digest
 from napari_dff.io.readers.results import earlier_input, read_quality, read_sentences
 from napari_dff.io.staging import recover
@@ -123,13 +124,17 @@ def _complete_result(task: Task) -> tuple[str, str]:
     if plan.fits_in_memory:
         acquisition = _load(acquisition)
     digest = _compute_result_digest(acquisition, job)
-    recover(task.folder, RESULT_NAMES)
-    if is_complete(task.folder, digest, job.file_format):
-        return "found", ""
-    replaced = earlier_input(task.folder)
     source = {"path": str(task.path), "time": task.time}
-    job.run(acquisition, task.folder, plan, source, no_progress, digest=digest)
-    return "done", replaced
+
+    def compute() -> tuple[str, str]:
+        recover(task.folder, RESULT_NAMES)
+        if is_complete(task.folder, digest, job.file_format):
+            return "found", ""
+        replaced = earlier_input(task.folder)
+        job.run(acquisition, task.folder, plan, source, no_progress, digest=digest)
+        return "done", replaced
+
+    return retry_while_in_use(compute, lambda: announce_wait(task.folder))
 
 
 def _compute_result_digest(acquisition: Acquisition, job: Job) -> str:

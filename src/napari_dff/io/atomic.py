@@ -23,11 +23,34 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from napari_dff.io import staging as staging_folders
 from napari_dff.io.file_checks import check_folder, check_replaceable
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+WAIT_S = 0.5  # between two attempts to write where another run is writing
+T = TypeVar("T")
+
+
+class FolderInUseError(OSError):
+    """Another run is writing into the same folder."""
+
+
+def retry_while_in_use(action: Callable[[], T], announce: Callable[[], object]) -> T:
+    """Return the result of `action`, which is tried again as long as another run writes there.
+
+    `announce` is called once, before the first wait. The wait ends with the other run, also where
+    it was killed, as the system then releases its lock.
+    """
+    for attempt in itertools.count():
+        try:
+            return action()
+        except FolderInUseError:
+            if attempt == 0:
+                announce()
+            time.sleep(WAIT_S)
+    raise AssertionError("not reached")
 
 
 @contextlib.contextmanager
@@ -38,8 +61,9 @@ def write_folder(
 ) -> Iterator[Path]:
     """Yield a staging folder whose files are moved into `folder` if the block ends without error.
 
-    OSError if `folder` cannot be written, another run is writing to it, or the disk is full. If
-    complete files cannot be moved in, they are kept, and the message names the place.
+    OSError if `folder` cannot be written, or the disk is full; FolderInUseError if another run is
+    writing to it. If complete files cannot be moved in, they are kept, and the message names the
+    place.
     """
     folder = Path(os.path.realpath(folder))
     check_folder(folder)
@@ -94,7 +118,7 @@ def _staging_folder(target: Path, names: Collection[str]) -> Iterator[Path]:
                 # Of runs that start at the same time, the first by name continues.
                 if any((each / "new").exists() or each.name < staging.name for each in others):
                     message = f"another run is writing {target}: let it end, or write elsewhere"
-                    raise OSError(message)
+                    raise FolderInUseError(message)
                 time.sleep(0.01)
             (staging / "new").mkdir()
             yield staging
