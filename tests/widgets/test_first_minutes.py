@@ -82,13 +82,22 @@ def test_refined_layers_are_on_top_and_the_unrefined_ones_hidden_until_undo(pers
     assert person.visible_roles() >= {"depth", "all in focus"}
 
 
-def test_results_of_several_stacks_are_named_after_them(person, form, surface):
+def test_results_of_several_stacks_are_named_after_them_and_tools_follow_the_newest(
+    person, form, surface
+):
+    figure = person.open("figure")
     person.run(form)
     person.layer("refined uncertainty").name = "my error"
     person.stack(surface, name="other")
     assert form.stack.value.name == "other"
     person.run(form)
     assert {"depth · mine", "depth · other", "σ · other", "my error"} < set(names(person))
+    assert figure.input_layer.value.name == "depth · other"
+    person.viewer.layers.selection.active = person.viewer.layers["depth · mine"]
+    assert figure.input_layer.value.name == "depth · mine"
+    assert person.viewer.layers["depth · mine"].colorbar.visible
+    assert not person.viewer.layers["depth · other"].colorbar.visible
+    person.viewer.layers.selection.active = person.viewer.layers["depth · other"]
     view = person.viewer.window._qt_viewer.layers
     place = view.visualRect(view.currentIndex())  # of the selected depth
     assert view.viewport().rect().contains(place)

@@ -81,7 +81,6 @@ class CalibrationForm:
             self.pixel_size.value = f"{abs(layer.scale[-1]):.6g}"
             gaps = np.diff(layers.positions_of(layer), axis=-1)
             if self.unit.value == PIXEL:
-                self._viewer.canvas.overlays.scale_bar.visible = False
                 unit = str(layer.units[-1]).removeprefix(layers.NOMINAL)
                 note = NOT_CALIBRATED + ("" if unit == PIXEL else DRAWN_AS.format(_symbol(unit)))
             elif not np.allclose(gaps, gaps.flat[0]):
@@ -118,6 +117,7 @@ class CalibrationForm:
             recalibrate_results(self._viewer, layer, earlier)
             reconcile_units(self._viewer)
         move_view_to(self._viewer, layer, fit=True)
+        self._viewer.canvas.overlays.scale_bar.visible = self.unit.value != PIXEL
 
     @contextlib.contextmanager
     def _same_plane(self, layer: Image) -> Iterator[None]:

@@ -52,12 +52,12 @@ def add_result(viewer: Viewer, layer: Layer) -> None:
         show_scales(viewer, layer)
 
 
-def show_scales(viewer: Viewer, depth: Layer) -> None:
-    """Show the colour bar of this depth layer alone, and the scale bar if it is calibrated."""
-    for layer in viewer.layers:
-        if role_of(layer) in DEPTH_ROLES:
-            layer.colorbar.visible = layer is depth
-    viewer.canvas.overlays.scale_bar.visible = "pixel" not in units_of(depth)[-2:]
+def show_scales(viewer: Viewer, layer: Layer) -> None:
+    """Show the scale bar if a layer is calibrated, and no colour bar of other depth layers."""
+    for other in viewer.layers:
+        if role_of(other) in DEPTH_ROLES:
+            other.colorbar.visible = other is layer
+    viewer.canvas.overlays.scale_bar.visible = "pixel" not in units_of(layer)[-2:]
 
 
 def raise_result(viewer: Viewer, layer: Layer) -> None:

@@ -53,6 +53,12 @@ class ResultView:
             self.filled.visible = layers.plugin_metadata(depth).get("filled") is not None
             show_filled(depth, shown=bool(self.filled.value))
 
+    def follow_stack(self, stack: Image | None) -> None:
+        """Show the buttons, the colour bar and the scale bar that belong to another stack."""
+        self.update()
+        if stack is not None:
+            show_scales(self._viewer, self._result("depth") or stack)
+
     def show_result(self) -> None:
         """Show depth and sharp image, which may be hidden since an earlier run."""
         self.update()

@@ -74,7 +74,7 @@ class MapsStep(StepWidget):
         self.save_results = push_button("Save results…", SAVE_TOOLTIP, self._on_save_results)
         self.view.widget.append(self.save_results)
         self.insert(self.index(self.advice) + 1, self.view.widget)
-        self.stack.changed.connect(self.view.update)
+        self.stack.changed.connect(self.view.follow_stack)
         self._connect(layers_changed, self.view.update)
         self._connect(viewer.layers.events.removed, self.view.update)
         self.view.update()

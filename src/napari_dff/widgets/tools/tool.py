@@ -135,6 +135,7 @@ class Tool(TaskWidget):
         self.stack_in_words = ""  # the stack that was used, of a layer with several
         self._connect(viewer.layers.events.inserted, self.update_choices)
         self._connect(viewer.layers.events.removed, self.update_choices)
+        self._connect(viewer.layers.selection.events.active, self._on_selected)
 
     def input_choices(self, _: Any = None) -> list[Layer]:
         """Return the layers to choose from, the newest last."""
@@ -168,6 +169,11 @@ class Tool(TaskWidget):
         self.reset_choices()
         if layers and chosen not in layers:
             self.input_layer.value = layers[-1]
+
+    def _on_selected(self, event: Any) -> None:
+        """Choose the layer that is selected, as a new result is, if the tool can work on it."""
+        if not self.busy and event.value in self.input_layer.choices:
+            self.input_layer.value = event.value
 
     def ask_save_path(self, title: str, name: str, suffixes: tuple[str, ...]) -> Path | None:
         """Ask the user for the path of a new file, with the suffix of a file type; or None."""
