@@ -172,8 +172,9 @@ class Tool(TaskWidget):
 
     def _on_selected(self, event: Any) -> None:
         """Choose the layer that is selected, as a new result is, if the tool can work on it."""
-        if not self.busy and event.value in self.input_layer.choices:
-            self.input_layer.value = event.value
+        layer = event.value
+        if not self.busy and layer is not None and layer in self.input_layer.choices:
+            self.input_layer.value = layer
 
     def ask_save_path(self, title: str, name: str, suffixes: tuple[str, ...]) -> Path | None:
         """Ask the user for the path of a new file, with the suffix of a file type; or None."""
