@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import os
 
 import numpy as np
 import pytest
@@ -165,15 +166,22 @@ def notifications(monkeypatch):
 
 @pytest.fixture
 def chosen_file(monkeypatch, tmp_path):
-    """Return an object whose `path` the file dialogs return."""
+    """Return an object whose `path` the file dialogs return; `proposal` is what they propose."""
+    folders = [str(tmp_path)]  # instead of those in napari's preferences
 
     class Chosen:
         path = tmp_path / "x"
+        proposal = ""
 
-    def answer(*_args, **_settings):
+    def answer(_parent, _title, proposal, *_):
+        Chosen.proposal = proposal
         return str(Chosen.path), ""
 
-    for module in ("steps.depth", "steps.step_form", "tools.tool"):
-        for name in ("getSaveFileName", "getOpenFileName"):
-            monkeypatch.setattr(f"napari_dff.widgets.{module}.QFileDialog.{name}", answer)
+    dialogs = "napari_dff.widgets.app.file_dialogs"
+    for name in ("getSaveFileName", "getOpenFileName"):
+        monkeypatch.setattr(f"{dialogs}.QFileDialog.{name}", answer)
+    monkeypatch.setattr(f"{dialogs}.get_save_history", lambda: folders)
+    monkeypatch.setattr(
+        f"{dialogs}.update_save_history", lambda path: folders.insert(0, os.path.dirname(path))
+    )
     return Chosen

@@ -308,13 +308,16 @@ def test_a_figure_is_saved(person, scene, chosen_file, tmp_path):
     person.press(measure.draw)
     measure.shapes.value.add([[10, 10], [80, 70]], shape_type="line")
     widget.line.value = measure.shapes.value
-    chosen_file.path = tmp_path / "figure.png"
+    (tmp_path / "figures").mkdir()
+    chosen_file.path = tmp_path / "figures" / "figure.png"
     person.run(widget, widget.figure)
+    assert chosen_file.proposal == str(tmp_path / "figure.png")
     picture = np.asarray(Image.open(chosen_file.path))
     assert abs(picture.shape[1] - 2100) < 5  # 7 inches at 300 dots
     assert picture.std() > 10
     chosen_file.path = tmp_path / "figure.svg"
     person.run(widget, widget.figure)
+    assert chosen_file.proposal == str(tmp_path / "figures" / "figure.png")  # the last folder
     text = chosen_file.path.read_text(encoding="utf-8")
     assert "depth (µm)" in text
     assert "distance (µm)" in text

@@ -8,7 +8,6 @@ import numpy as np
 from napari.layers import Image, Layer
 from napari.utils.colormaps import ensure_colormap
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QFileDialog
 
 from napari_dff.curve.plane_mask import has_enough_planes
 from napari_dff.depth.estimation import depth_map
@@ -24,6 +23,7 @@ from napari_dff.runtime.lazy import load_planes, read_window
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window, full_window
 from napari_dff.widgets.app.controls import ask_choice, push_button
+from napari_dff.widgets.app.file_dialogs import ask_new_path
 from napari_dff.widgets.app.layer_data import (
     RESULT_IMAGES,
     ResultLayer,
@@ -109,9 +109,10 @@ class MapsStep(StepWidget):
         if source is None or not saved:
             raise ValueError("no results to save: press Run first")
         name = f"{stack_name_of(source)} results"
-        path, _ = QFileDialog.getSaveFileName(self.native, "Save results in a new folder", name)
-        if not path:
+        answer = ask_new_path(self.native, "Save results in a new folder", name)
+        if answer is None:
             return
+        path = str(answer[0])
         data = [layer.as_layer_data_tuple() for layer in saved]
         every = results_of(self._viewer, str(source.unique_id))
         others = [x.name for x in every if x not in saved]

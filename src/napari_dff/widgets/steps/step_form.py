@@ -4,20 +4,20 @@ import contextlib
 import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, ClassVar
 
 from magicgui.widgets import Widget
 from magicgui.widgets.bases import ValueWidget
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QApplication, QFileDialog
+from qtpy.QtWidgets import QApplication
 
 from napari_dff.io import read_recipe, write_recipe
 from napari_dff.model.recipe import Recipe
 from napari_dff.widgets.app.calibration_form import CalibrationForm
 from napari_dff.widgets.app.command import command_line_caveat, stack_arguments
 from napari_dff.widgets.app.controls import push_button, wrapping_label
+from napari_dff.widgets.app.file_dialogs import ask_existing_path, ask_new_path
 from napari_dff.widgets.app.geometry import move_view_to
 from napari_dff.widgets.app.layers import (
     exact_settings_of,
@@ -197,20 +197,18 @@ class StepForm(TaskWidget):
             self.show_status(f"{failure}: {error}")
 
     def _on_save(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(
-            self.native, "Save recipe", "recipe.json", FILE_FILTER
-        )
-        if path:
+        answer = ask_new_path(self.native, "Save recipe", "recipe.json", FILE_FILTER)
+        if answer is not None:
             with self._show_errors("not saved"):
-                write_recipe(path, self.recipe())
-                self.show_status(f"recipe saved as {Path(path).name}")
+                write_recipe(answer[0], self.recipe())
+                self.show_status(f"recipe saved as {answer[0]}")
 
     def _on_load(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self.native, "Load recipe", "", FILE_FILTER)
-        if path:
+        path = ask_existing_path(self.native, "Load recipe", FILE_FILTER)
+        if path is not None:
             with self._show_errors("not loaded"):
                 self.form.setValue(asdict(read_recipe(path)))
-                self.show_status(f"settings of {Path(path).name}")
+                self.show_status(f"settings of {path.name}")
 
     def _on_copy(self) -> None:
         with self._show_errors("not copied"):

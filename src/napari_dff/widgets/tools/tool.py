@@ -8,7 +8,6 @@ import numpy as np
 from magicgui.widgets import ComboBox
 from napari.layers import Image, Layer, Shapes
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QFileDialog
 from skimage.draw import polygon2mask
 
 from napari_dff.model.acquisition import CHANNEL_LABELS, describe_index
@@ -16,6 +15,7 @@ from napari_dff.model.units import validate_unit
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.background_task import DONE
 from napari_dff.widgets.app.controls import combo_box
+from napari_dff.widgets.app.file_dialogs import ask_new_path
 from napari_dff.widgets.app.geometry import index_in_view, to_data
 from napari_dff.widgets.app.layers import plugin_metadata, role_of
 from napari_dff.widgets.app.task_widget import TaskWidget
@@ -179,10 +179,10 @@ class Tool(TaskWidget):
     def ask_save_path(self, title: str, name: str, suffixes: tuple[str, ...]) -> Path | None:
         """Ask the user for the path of a new file, with the suffix of a file type; or None."""
         filters = ";;".join(f"{suffix[1:].upper()} (*{suffix})" for suffix in suffixes)
-        answer, chosen = QFileDialog.getSaveFileName(self.native, title, name, filters)
-        if not answer:
+        answer = ask_new_path(self.native, title, name, filters)
+        if answer is None:
             return None
-        path = Path(answer)
+        path, chosen = answer
         suffix = chosen.split("*")[-1].rstrip(")") if "*" in chosen else suffixes[0]
         return path if path.suffix else path.with_suffix(suffix)
 
