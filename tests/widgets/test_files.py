@@ -243,7 +243,8 @@ def test_the_images_of_a_run_one_by_one(model, stack, tmp_path):
     known = np.isfinite(result.refined.uncertainty)
     assert ((labels.data == 0) == ~known).all()
     write_image(tmp_path / "plain.ome.tif", result.all_in_focus, stack)
-    assert reader(str(tmp_path / "plain.ome.tif")) is None  # no record of ours
+    (plain,) = opened(model, tmp_path / "plain.ome.tif")  # no record of ours
+    assert role_of(plain) == ""
 
 
 @pytest.mark.parametrize("file_format", ["ome-tiff", "ome-zarr"])

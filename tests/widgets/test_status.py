@@ -108,7 +108,7 @@ def test_a_run_waits_until_kernels_are_compiled_and_says_so(person, surface, slo
     person.stack(surface)
     form = person.open("focus")
     person.press(form.run)
-    words = "Compiling, once per installation, for about a minute…"
+    words = "Compiling, once per installation, for up to a minute…"
     person.qtbot.waitUntil(lambda: form.status.value == words, timeout=5000)
     person.press(form.cancel)
     person.qtbot.waitUntil(lambda: not form.busy, timeout=1000)

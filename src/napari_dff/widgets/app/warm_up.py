@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from napari_dff.runtime.progress import raise_if_cancelled
 
-COMPILING = "Compiling, once per installation, for about a minute"
+COMPILING = "Compiling, once per installation, for up to a minute"
 POLL_S = 0.1
 _processes: list[subprocess.Popen[bytes]] = []  # one at most
 
