@@ -29,7 +29,7 @@ from napari_dff.io.staging import recover
 from napari_dff.io.writers.result_files import RESULT_NAMES, is_complete
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.pipeline.planning import FREE_MEMORY_FRACTION
-from napari_dff.runtime.lazy import as_plane_file, copy_chunks
+from napari_dff.runtime.lazy import as_plane_file, copy_chunks, is_ready
 from napari_dff.runtime.progress import no_progress
 from napari_dff.runtime.threads import ThreadLimits, set_thread_limits
 
@@ -201,7 +201,7 @@ def _expand(pattern: str) -> list[str]:
 
 def _load(acquisition: Acquisition) -> Acquisition:
     """Load the stack, which is read twice: for its digest and for its result."""
-    if isinstance(acquisition.data, np.ndarray):
+    if is_ready(acquisition.data):
         return acquisition
     loaded = np.empty(acquisition.data.shape, acquisition.data.dtype)
     for c in range(len(acquisition.channels)):

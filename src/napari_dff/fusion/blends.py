@@ -46,7 +46,7 @@ class PlaneWindow(NamedTuple):
         if self.planes.dtype.kind == "f":
             for k in range(len(self.planes)):
                 read_plane(self.planes, k, self.window.slices)  # raises the error
-        values: np.ndarray = self.planes[(slice(None), *self.window.slices)]
+        values = np.asarray(self.planes[(slice(None), *self.window.slices)])
         values = values if values.ndim == 4 else values[..., None]
         return values if self.mask is None else fill_gaps(values, self.mask)
 

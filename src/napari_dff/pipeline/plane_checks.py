@@ -18,6 +18,7 @@ from napari_dff.imaging.images import luminance, read_plane
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.stack import MIN_PLANES
 from napari_dff.pipeline.plane_order import is_order_wrong, pairwise_distances
+from napari_dff.runtime.lazy import is_ready
 
 EVERYWHERE = slice(None), slice(None)
 STRIP_ROWS = 64  # planes are compared in the middle rows
@@ -125,7 +126,7 @@ def _check_each_plane(planes: Any) -> tuple[PlaneChecks, PlaneFeatures]:
 
 def find_used_planes(planes: Any) -> np.ndarray | slice:
     """Return the planes that are not left out; all if they are lazy, as previews read little."""
-    if not isinstance(planes, np.ndarray):
+    if not is_ready(planes):
         return slice(None)
     return _check_each_plane(planes)[0].used_planes(len(planes))
 

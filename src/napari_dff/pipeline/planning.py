@@ -16,7 +16,7 @@ from napari_dff.pipeline import image_quality, tile
 from napari_dff.refinement.message_passing import MESSAGE_MARGIN_PX, MESSAGE_VOLUMES
 from napari_dff.registration.downsampling import MAX_SIDE_PX
 from napari_dff.runtime.free_memory import available_bytes
-from napari_dff.runtime.lazy import chunk_lengths, decoding_bytes
+from napari_dff.runtime.lazy import chunk_lengths, decoding_bytes, is_ready
 from napari_dff.runtime.memory import configure_malloc, trim_malloc
 from napari_dff.runtime.threads import thread_count
 from napari_dff.runtime.windows import GRID_PX, Window, full_window, plan_windows, window_grid
@@ -119,16 +119,16 @@ class _MemoryModel:
         self._voxel_bytes = np.dtype(planes.dtype).itemsize * self._colours
         self._recipe, self._others, self._on_disk = recipe, other_channels, on_disk
         self._refines = tile.has_refinement(recipe)
-        self._lazy = isinstance(planes, np.memmap) or not isinstance(planes, np.ndarray)
+        self._is_loaded = isinstance(planes, np.memmap) or not is_ready(planes)
         self._resamples = recipe.registration != "none" or recipe.exposure != "keep"
 
     def untiled(self, reading: float) -> float:
         """All planes at once: as they are read, aligned, and of the other channels."""
-        copies = self._lazy + self._resamples
+        copies = self._is_loaded + self._resamples
         stack = self._count * self._voxel_bytes * np.prod(self.shape) / 1e6
         planes = stack * (copies + self._others)
         work = self._maps(self.shape) + self._windows(self.shape)
-        first = self._lazy * planes / max(copies, 1)
+        first = self._is_loaded * planes / max(copies, 1)
         return float(max(planes + work, first + self.alignment(), first + reading))
 
     def largest_tile(self, tiles: list[Window]) -> float:

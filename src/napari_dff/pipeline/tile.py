@@ -88,7 +88,7 @@ class AlignedStack(NamedTuple):
         return np.ones(window.shape, bool) if mask is None else has_enough_planes(mask)
 
     def read(self, planes: Any, window: Window) -> np.ndarray:
-        """Return `window` of the used ones of `planes`, of any channel, in memory."""
+        """Return `window` of the used ones of `planes`, of any channel; see `read_window`."""
         return read_window(planes, window)[self.used]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_dff.runtime.file_array import FileArray
 from napari_dff.runtime.progress import Progress, no_progress, raise_if_cancelled
 from napari_dff.runtime.threads import run_parallel, thread_count
 from napari_dff.runtime.windows import Window
@@ -20,9 +21,14 @@ CHUNK_COPIES = 2.2  # of a chunk in memory while it is decoded
 LARGE_TEMPORARY_FOLDER = "/var/tmp"  # on a disk, where /tmp may be in memory
 
 
+def is_ready(planes: Any) -> bool:
+    """Return whether windows can be read many times at little cost: no file must be decoded."""
+    return isinstance(planes, (np.ndarray, FileArray))
+
+
 def load_planes(planes: Any, progress: Progress = no_progress) -> np.ndarray:
-    """Return `planes` in memory; numpy arrays and memory maps are returned unchanged."""
-    if isinstance(planes, np.ndarray):
+    """Return `planes` in memory, or from which parts are read at little cost: `is_ready`."""
+    if is_ready(planes):
         return planes
     out = np.empty(tuple(planes.shape), planes.dtype)
     copy_chunks(planes, out, progress)
@@ -51,7 +57,7 @@ def as_plane_file(planes: Any, progress: Progress = no_progress) -> Any:
     The map is of a temporary file without a name, which is removed with the array. It is needed to
     read single planes without decoding the chunks again for each. OSError if the disk is too small.
     """
-    if isinstance(planes, np.ndarray) or max(chunk_lengths(planes)[0]) == 1:
+    if is_ready(planes) or max(chunk_lengths(planes)[0]) == 1:
         return planes
     size, folder = math.prod(planes.shape) * planes.dtype.itemsize, temporary_folder()
     free = shutil.disk_usage(folder).free
@@ -89,7 +95,7 @@ def chunk_lengths(planes: Any) -> list[tuple[int, ...]]:
 
 def decoding_bytes(planes: Any) -> float:
     """Return how much memory is needed to decode the chunks of lazy planes that are read."""
-    if isinstance(planes, np.ndarray):
+    if is_ready(planes):
         return 0.0
     is_parallel = _is_parallel(planes) or max(chunk_lengths(planes)[0]) == 1
     return CHUNK_COPIES * _largest_chunk(planes) * (thread_count() if is_parallel else 1)
@@ -111,8 +117,11 @@ def _spans(lengths: tuple[int, ...]) -> list[slice]:
 
 
 def read_window(planes: Any, window: Window) -> np.ndarray:
-    """Return `window` of all planes in memory, (Z, h, w[, 3]); of lazy planes read nothing else."""
-    if isinstance(planes, np.ndarray):
+    """Return `window` of all planes, (Z, h, w[, 3]); of lazy planes read nothing else.
+
+    It is in memory unless `is_ready` planes are in a file.
+    """
+    if is_ready(planes):
         return planes[(slice(None), *window.slices)]
     part = np.empty((planes.shape[0], *window.shape, *planes.shape[3:]), planes.dtype)
     depth = max(chunk_lengths(planes)[0])  # so that each chunk is decoded once
@@ -139,8 +148,13 @@ def take(array: Any, index: tuple[int, ...]) -> Any:
 
 
 def as_indexable(array: Any, leading: int) -> Any:
-    """Return a numpy or dask array: others, as of zarr, become dask arrays without being read."""
-    if isinstance(array, np.ndarray) or hasattr(array, "dask"):
+    """Return an array that supports slices; others, as of zarr, become dask arrays, not read."""
+    return array if is_ready(array) else as_dask(array, leading)
+
+
+def as_dask(array: Any, leading: int) -> Any:
+    """Return an array as a dask array, with a chunk for each index of its `leading` axes."""
+    if hasattr(array, "dask"):
         return array
     import dask.array as da  # takes 0.3 s
 

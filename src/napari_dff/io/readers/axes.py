@@ -45,7 +45,7 @@ def as_stack_error(problem: str) -> Iterator[None]:
 class Source:
     """One array of a file, loaded on demand, and its metadata."""
 
-    data: Any  # numpy or dask
+    data: Any  # numpy, dask or `runtime.file_array.FileArray`
     axes: tuple[str, ...]  # a letter of `AXIS_ORDER`, another name that the file uses, or ""
     file: str  # name of the file, for messages
     name: str = ""  # of the position
@@ -90,7 +90,7 @@ def as_dask_array(
     check_memory(file, chunks, array.dtype)
     pairs = zip(chunks, axes, strict=True)  # small chunks are merged: each has a fixed cost
     windows = tuple(max(n, CHUNK_PX // n * n) if axis in ("Y", "X") else n for n, axis in pairs)
-    source = FileArray(array, file, path)
+    source = DecodedArray(array, file, path)
     lazy = da.from_array(source, chunks=windows, name=False)  # type: ignore[no-untyped-call]
     return lazy if lazy.dtype.isnative else lazy.astype(lazy.dtype.newbyteorder("="))
 
@@ -104,7 +104,7 @@ def check_memory(file: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
         raise StackError(f"{file} has {chunks}, but {free}")
 
 
-class FileArray:
+class DecodedArray:
     """Array decoded on indexing; raises StackError with the name of the file if that fails."""
 
     def __init__(self, array: Any, file: str, path: str | None = None) -> None:

@@ -102,7 +102,7 @@ def read_image(path: Path, max_loaded_bytes: float = 0) -> Any:
             pixels = uncompressed_array(series)
         if pixels is None:
             raise StackError(f"{path.name} is compressed or not contiguous, and can't be read")
-        return as_dask_array(pixels, pixels.chunks, series.axes, path.name, str(path))
+        return pixels
     check_regular_tree(path)
     import zarr
 

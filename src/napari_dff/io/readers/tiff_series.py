@@ -11,7 +11,8 @@ import tifffile
 from napari_dff.io.readers.axes import StackError, as_dask_array
 from napari_dff.io.readers.orientation import ORIENTATION_TAG, TURNS
 from napari_dff.io.readers.photometric import PALETTE, Conversion, find_conversion
-from napari_dff.io.readers.uncompressed import UncompressedArray
+from napari_dff.runtime.file_array import FileArray
+from napari_dff.runtime.lazy import as_dask
 
 MULTI_FILE_KINDS = ("ome", "mmstack", "ndtiff")  # planes may be in several files
 TURNED_KINDS = ("generic", "uniform", "shaped")  # others store pixels as they are shown
@@ -20,7 +21,7 @@ TURNED_KINDS = ("generic", "uniform", "shaped")  # others store pixels as they a
 class SeriesPixels(NamedTuple):
     """The pixels of a series."""
 
-    data: Any  # dask
+    data: Any  # dask or `FileArray`
     axes: str  # letters of tifffile
     warnings: tuple[str, ...] = ()
 
@@ -54,7 +55,7 @@ def series_pixels(
             f"{described}, but only {length} along {axes[axis]} are complete, and are used",
         )
     if conversions:
-        data, axes = _convert(data, axes, conversions)
+        data, axes = _convert(as_dask(data, sum(n not in "YXS" for n in axes)), axes, conversions)
     turned_data, axes = _turn(data, axes, series)
     return SeriesPixels(turned_data, axes, warnings)
 
@@ -62,24 +63,26 @@ def series_pixels(
 def _stored_pixels(path: Path, series: tifffile.TiffPageSeries) -> Any:
     page = series.keyframe
     array: Any = uncompressed_array(series)
-    if array is None:
-        import zarr  # 0.3 s, needed only here
+    if array is not None:
+        return array
+    import zarr  # 0.3 s, needed only here
 
-        _check_ends(path, series)
-        store = series.aszarr(level=0, chunkmode=0 if page.is_tiled else 2)  # tiles, or whole pages
-        array = zarr.open_array(store, mode="r")
+    _check_ends(path, series)
+    store = series.aszarr(level=0, chunkmode=0 if page.is_tiled else 2)  # tiles, or whole pages
+    array = zarr.open_array(store, mode="r")
     return as_dask_array(array, array.chunks, series.axes, path.name, page.parent.filehandle.path)
 
 
-def uncompressed_array(series: tifffile.TiffPageSeries) -> UncompressedArray | None:
+def uncompressed_array(series: tifffile.TiffPageSeries) -> FileArray | None:
     """Return the pixels of a series if they are uncompressed and in one piece of one file."""
-    page, row_axis = series.keyframe, series.axes.find("YX")
-    if series.dataoffset is None or not page.is_memmappable or series.is_multifile or row_axis < 0:
+    page, file = series.keyframe, series.keyframe.parent  # not always the file that was opened
+    if series.dataoffset is None or not page.is_memmappable or series.is_multifile:
         return None
-    file = page.parent  # of this series, not always the file that was opened
     dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
-    shape = tuple(map(int, series.shape))
-    return UncompressedArray(Path(file.filehandle.path), dtype, series.dataoffset, shape, row_axis)
+    path, shape = Path(file.filehandle.path), tuple(map(int, series.shape))
+    if series.dataoffset + math.prod(shape) * dtype.itemsize > file.filehandle.size:
+        raise StackError(f"{path.name} is cut short: its pixels go beyond its end")
+    return FileArray(path, dtype, series.dataoffset, shape)
 
 
 def _complete_part(
