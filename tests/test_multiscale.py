@@ -105,7 +105,8 @@ def test_planes_that_lack_a_pixel_have_no_weight_there(texture):
     planes[0, :, 150:] = 1e3 * (np.indices((200, 82)).sum(0) % 2)  # sharp, but no data
     noise = np.full(texture.shape, 0.01, np.float32)
     index, sigma = np.zeros((2, *texture.shape), np.float32)
-    args = (planes.__getitem__, 2, index, sigma + np.inf, noise, covered)
+    _, values = multiscale.survey(planes.__getitem__, 2, covered)
+    args = (planes.__getitem__, 2, index, sigma + np.inf, noise, values, covered)
     fused = multiscale.fuse_scales(*args)
     assert np.abs(fused - planes[1])[:, 170:].max() < 1
 
@@ -127,3 +128,17 @@ def test_energies_of_white_noise_in_the_bands_are_as_tabulated(rng):
     bands = split_bands(rng.normal(size=(2048, 2048)).astype(np.float32))
     gains = [band.var() for band in bands[:-1]]
     np.testing.assert_allclose(gains, multiscale.BAND_NOISE, rtol=0.05)
+
+
+def test_planes_far_from_the_depth_of_a_window_are_read_once_only(texture):
+    reads = []
+
+    def read(k):
+        reads.append(k)
+        return blurred(texture, 1 + abs(k - 5)).astype(np.float32)
+
+    index, sigma = np.full((2, *texture.shape), 5, np.float32)
+    variance, values = multiscale.survey(read, 12, None)
+    reads.clear()
+    multiscale.fuse_scales(read, 12, index, sigma * 0, variance, values)
+    assert set(reads) == {0, 3, 4, 5, 6, 7}  # 0 for the shape

@@ -19,6 +19,7 @@ from napari_dff.curve.search import (
     peak_width,
 )
 from napari_dff.curve.volume import FocusVolume, as_focus_volume, focus_windows
+from napari_dff.imaging.images import block_means
 from napari_dff.model import checks
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import SIGMA, WINDOW, FocusScale, Peak, Prefer
@@ -35,6 +36,7 @@ SHARED_ERROR = 0.4  # factor of the breadth, fitted on seven stacks with truth; 
 MIN_TEXTURE_SIGMA_PX = 0.5  # texture is not finer than this, even without a Gaussian
 DEFAULT_SCALE = FocusScale(1.0, 9)  # of focus volumes of unknown origin
 BREADTH_SIGMA_PX = 15.0  # standard deviation of the Gaussian that averages the breadth in focus
+BREADTH_STEP_PX = 4  # between the values of this average; windows begin at multiples of it
 
 # Model of error
 # --------------
@@ -191,10 +193,7 @@ def estimate_depth(
         outer = window.expand(SCATTER_RADIUS_PX, shape)
         depth, noise = (part[outer.slices] / spacing for part in peaks[1:])
         scatter = spacing * depth_scatter(depth, noise)
-        in_focus = np.isfinite(noise).astype(np.float32)
-        weighted = cv2.GaussianBlur(in_focus * breadth[outer.slices], (0, 0), BREADTH_SIGMA_PX)
-        weight = cv2.GaussianBlur(in_focus, (0, 0), BREADTH_SIGMA_PX)
-        mean_breadth = weighted / np.maximum(weight, np.float32(1e-3))
+        mean_breadth = _mean_in_focus(breadth[outer.slices], np.isfinite(noise))
         variances = peaks.uncertainty[outer.slices] ** 2, scatter**2
         independent = np.sqrt(np.maximum(*variances) + np.minimum(*variances) / 2)
         same_surface = independent * (1 + shared_error * mean_breadth)
@@ -204,6 +203,20 @@ def estimate_depth(
     windows = plan_windows(shape, SCATTER_MAPS, SCATTER_RADIUS_PX)
     run_parallel(add_scatter, windows, progress, desc="Finding uncertainty")
     return peaks._replace(uncertainty=uncertainty)
+
+
+def _mean_in_focus(values: np.ndarray, in_focus: np.ndarray) -> np.ndarray:
+    """Return wide Gaussian means of (Y, X) `values` where `in_focus`, from means of blocks."""
+    weight = in_focus.astype(np.float32)
+    weighted, total = (
+        cv2.GaussianBlur(
+            block_means(each, BREADTH_STEP_PX), (0, 0), BREADTH_SIGMA_PX / BREADTH_STEP_PX
+        )
+        for each in (weight * values, weight)
+    )
+    mean = weighted / np.maximum(total, np.float32(1e-3))
+    size = mean.shape[1] * BREADTH_STEP_PX, mean.shape[0] * BREADTH_STEP_PX
+    return cv2.resize(mean, size)[: values.shape[0], : values.shape[1]]
 
 
 def locate_depth(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil, floor
 from typing import Any
 
 import cv2
@@ -37,14 +38,19 @@ class DepthPrior:
         self._is_rim: Any = None if plane_mask is None else ~plane_mask.all(axis=0)
         reach = np.sqrt(MIN_LOG_PRIOR / self._factor)
         if self._is_rim is not None:
-            reach[self._is_rim] = np.inf
+            reach[self._is_rim] = MAX_SIGMA_PLANES
         around = [block.expand(PRIOR_MARGIN_PX, index.shape).slices for block in blocks]
-        self._first = [float((index[part] - reach[part]).min()) for part in around]
-        self._last = [float((index[part] + reach[part]).max()) for part in around]
+        self._first = [float((index[part] - reach[part]).min()) - 0.01 for part in around]
+        self._last = [float((index[part] + reach[part]).max()) + 0.01 for part in around]
 
     def is_likely(self, k: int, block: int) -> bool:
         """Return whether the prior of plane `k` may be above 0 in a block, or next to it."""
-        return self._first[block] - 0.01 <= k <= self._last[block] + 0.01
+        return self._first[block] <= k <= self._last[block]
+
+    def likely_planes(self, count: int) -> tuple[int, int]:
+        """Return the first of `count` planes that may be likely in any block, and the end."""
+        first, last = min(self._first), max(self._last)
+        return max(0, ceil(first)), min(count, floor(last) + 1)
 
     def of_plane(self, k: int) -> np.ndarray:
         """Return p of plane `k`, (Y, X) float32."""

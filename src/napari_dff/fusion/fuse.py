@@ -14,9 +14,8 @@ from napari_dff.fusion.blends import (
     PlaneWindow,
     blend_by_noise,
     nearest_plane,
-    noise_variance,
 )
-from napari_dff.imaging.images import as_dtype, luminance
+from napari_dff.imaging.images import as_dtype
 from napari_dff.model import checks
 from napari_dff.model.checks import as_numbers, check_finite
 from napari_dff.model.recipe import Fusion, current_fusion
@@ -181,13 +180,9 @@ def source_window(window: Window, shape: tuple[int, int], fusion: Fusion) -> Win
 
 def fuse_scales(stack: PlaneWindow, index: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     """Return the planes that are sharp at every scale, guided by the depth."""
-    count = len(stack.planes)
-
-    def estimate(k: int) -> np.ndarray:
-        return noise_variance(luminance(stack.read_as_stored(k)), stack.mask_of(k))
-
-    noise = multiscale.least_noise(stack.read_as_stored, count, estimate)
-    return multiscale.fuse_scales(stack.read_as_stored, count, index, sigma, noise, stack.mask)
+    read, count = stack.read_as_stored, len(stack.planes)
+    variance, values = multiscale.survey(read, count, stack.mask)
+    return multiscale.fuse_scales(read, count, index, sigma, variance, values, stack.mask)
 
 
 FUSIONS: dict[Fusion, Callable[[PlaneWindow, np.ndarray, np.ndarray], np.ndarray]] = {

@@ -50,6 +50,7 @@ from napari_dff.fusion.bands import (
     pyramid,
     support_of,
 )
+from napari_dff.fusion.blends import noise_variance
 from napari_dff.fusion.depth_prior import DepthPrior
 from napari_dff.fusion.value_range import ValueRange
 from napari_dff.imaging.images import luminance
@@ -74,7 +75,6 @@ FLOOR_WINDOW_PX = 9  # in which it is averaged
 MAX_PLANES_AT_ONCE = 4  # more take more memory
 TINY = np.float32(1e-30)
 Reader = Callable[[int], np.ndarray]
-Estimator = Callable[[int], np.ndarray]
 
 
 class _Sums(NamedTuple):
@@ -101,7 +101,8 @@ def fuse_scales(
     count: int,
     index: np.ndarray,
     sigma: np.ndarray,
-    noise_variance: np.ndarray,
+    variance: np.ndarray,
+    values: ValueRange,
     plane_mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the multi-scale fusion of all planes in one window.
@@ -115,8 +116,10 @@ def fuse_scales(
     index, sigma : (Y, X) float32
         Depth as a fractional plane index, and its standard uncertainty in planes; inf where a pixel
         is never in focus.
-    noise_variance : (Y, X) float32
-        Of the luminance of the planes; see `least_noise`.
+    variance : (Y, X) float32
+        Of noise in the luminance of the planes.
+    values : ValueRange
+        Of the planes; both as from `survey`.
     plane_mask : (Z, Y, X) bool, optional
         Where each plane has data; everywhere if None. At each pixel, at least one has.
 
@@ -124,48 +127,38 @@ def fuse_scales(
     -------
     (Y, X[, 3]) float32
     """
-    noise = pyramid(noise_variance)[:LEVEL_COUNT]
-    noise = [level * np.float32(gain) for level, gain in zip(noise, BAND_NOISE, strict=True)]
+    variances = pyramid(variance)
+    noise = [each * np.float32(gain) for each, gain in zip(variances, BAND_NOISE, strict=False)]
     windows = window_grid(index.shape, BLOCK_PX)
     prior = DepthPrior(index, sigma, plane_mask, windows)
-    shape, dtype = read(0).shape, read(0).dtype
-    channels, values = int(np.prod(shape[2:])), ValueRange(shape, dtype)
+    shape = read(0).shape
+    channels = int(np.prod(shape[2:]))
     blocks = [_Block(window, channels) for window in windows]
-    strips = [slice(top, top + STRIP_PX) for top in range(0, shape[0], STRIP_PX)]
-    coarse: list[_Sums] = []
+    coarse = [_Sums.zeros((channels, *v.shape), False) for v in variances[FINE_LEVEL_COUNT:]]
     group = planes_at_once()
-    for first in range(0, count, group):
+    for first in range(*prior.likely_planes(count), group):
 
         def divide(k: int) -> _DividedPlane:
             mask = None if plane_mask is None else plane_mask[k]
             return _DividedPlane.of(read(k), prior.of_plane(k), noise, mask)
 
-        indices = range(first, min(first + group, count))
+        indices = range(first, min(first + group, prior.likely_planes(count)[1]))
         planes = run_parallel(divide, indices, no_progress, desc="Fusing")
 
-        def add(i: int, planes: Any = planes, first: int = first) -> None:
+        def add(i: int | None, planes: Any = planes, first: int = first) -> None:
             for k, plane in enumerate(planes, start=first):
-                if prior.is_likely(k, i):
+                if i is None:
+                    plane.add_coarse(coarse)
+                elif prior.is_likely(k, i):
                     blocks[i].add(plane, noise)
 
-        def add_range(rows: slice, planes: Any = planes) -> None:
-            for plane in planes:
-                values.add(plane.stored, plane.mask, rows)
-
-        run_parallel(add, range(len(blocks)), no_progress, desc="Fusing")
-        run_parallel(add_range, strips, no_progress, desc="Fusing")
-        coarse = coarse or [_Sums.zeros(band.values.shape, False) for band in planes[0].coarse]
-        for plane in planes:
-            for level, (band, sums) in enumerate(zip(plane.coarse, coarse, strict=True)):
-                _add(*band, plane.priors[FINE_LEVEL_COUNT + level], *sums)
+        run_parallel(add, [None, *range(len(blocks))], no_progress, desc="Fusing")
     return values.clip(_combine(blocks, coarse, noise).reshape(shape))
 
 
 class _DividedPlane(NamedTuple):
     """A plane, what makes it likely, and its coarse bands."""
 
-    stored: np.ndarray  # (Y, X[, 3])
-    mask: np.ndarray | None
     pyramids: PlanePyramids
     priors: list[np.ndarray]  # of each level
     coarse: list[Band]  # from `FINE_LEVEL_COUNT` on
@@ -187,7 +180,12 @@ class _DividedPlane(NamedTuple):
             discount(band, pyramids.shares, level, full_window(band.gain.shape))
             for level, band in enumerate(bands, start=FINE_LEVEL_COUNT)
         ]
-        return cls(plane, mask, pyramids, pyramid(prior), coarse, support)
+        return cls(pyramids, pyramid(prior), coarse, support)
+
+    def add_coarse(self, sums: list[_Sums]) -> None:
+        """Add the coarse bands."""
+        for level, (band, each) in enumerate(zip(self.coarse, sums, strict=True)):
+            _add(*band, self.priors[FINE_LEVEL_COUNT + level], *each)
 
 
 class _Block:
@@ -228,21 +226,39 @@ def images_per_window(channels: int) -> int:
     return 14 + 7 * channels + planes_at_once() * (5 + 3 * channels)
 
 
-def least_noise(read: Reader, count: int, estimate: Estimator) -> np.ndarray:
-    """Return the local noise variance of the least noisy plane, since detail adds to it.
+def survey(
+    read: Reader, count: int, plane_mask: np.ndarray | None
+) -> tuple[np.ndarray, ValueRange]:
+    """Return the local noise variance of the least noisy plane, and the range of all planes.
 
-    `estimate` returns that of plane k, at some of its pixels. Noise that cannot be seen counts as
+    Detail adds to the variance, so the least is that of noise. Noise that cannot be seen counts as
     none.
     """
-    plane = read(0)
-    grey = luminance(plane)
-    least = np.minimum.reduce(run_parallel(estimate, range(count), no_progress, desc="Fusing"))
-    least = np.nan_to_num(least, posinf=0)
-    least = cv2.resize(least, grey.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    if plane.dtype.kind != "f":
+    first = read(0)
+    values, group = ValueRange(first.shape, first.dtype), planes_at_once()
+    masks = [None] * count if plane_mask is None else plane_mask
+    strips = [slice(top, top + STRIP_PX) for top in range(0, len(first), STRIP_PX)]
+    variances = []
+    for start in range(0, count, group):
+        indices = range(start, min(start + group, count))
+        planes = [read(k) for k in indices]
+
+        def estimate(k: int, start: int = start, planes: Any = planes) -> np.ndarray:
+            return noise_variance(luminance(planes[k - start]), masks[k])
+
+        def add(rows: slice, start: int = start, planes: Any = planes) -> None:
+            for k, plane in enumerate(planes, start=start):
+                values.add(plane, masks[k], rows)
+
+        variances += run_parallel(estimate, indices, no_progress, desc="Fusing")
+        run_parallel(add, strips, no_progress, desc="Fusing")
+    least = np.nan_to_num(np.minimum.reduce(variances), posinf=0)
+    least = cv2.resize(least, first.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    if first.dtype.kind != "f":
         least = np.maximum(least - np.float32(INVISIBLE_VARIANCE), np.float32(MIN_VARIANCE))
-    floor = np.float32(MIN_RELATIVE_VARIANCE) * cv2.blur(grey * grey, (FLOOR_WINDOW_PX,) * 2)
-    return np.maximum(least, np.maximum(floor, TINY))
+    energy = cv2.blur(luminance(first) ** 2, (FLOOR_WINDOW_PX, FLOOR_WINDOW_PX))
+    least = np.maximum(least, np.float32(MIN_RELATIVE_VARIANCE) * energy)
+    return np.maximum(least, TINY), values
 
 
 @exact_kernel
