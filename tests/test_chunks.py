@@ -11,6 +11,7 @@ from napari_dff import FocalStack, Recipe, depth_from_focus
 from napari_dff.pipeline import planning
 from napari_dff.pipeline.planning import make_plan
 from napari_dff.runtime import lazy
+from napari_dff.runtime.windows import window_grid
 
 CHUNKS = (5, 64, 40)
 RECIPE = Recipe(registration="none", refinement="none")
@@ -38,7 +39,7 @@ def test_each_chunk_is_decoded_once(surface, tiles, monkeypatch):
     planes = surface.stack.planes
     chunked = ChunkedPlanes(planes)
     if tiles > 1:
-        plan = planning.Plan(planning.window_grid(planes.shape[1:], 48), 100.0)
+        plan = planning.Plan(window_grid(planes.shape[1:], 48), 100.0)
         monkeypatch.setattr("napari_dff.pipeline.driver.make_plan", lambda *_, **__: plan)
     result = depth_from_focus(FocalStack(chunked, surface.stack.positions), RECIPE)
     expected = depth_from_focus(FocalStack(planes, surface.stack.positions), RECIPE)
@@ -51,7 +52,10 @@ def test_chunks_that_do_not_fit_are_refused_with_the_remedy(monkeypatch):
     monkeypatch.setattr(planning, "resident_megabytes", lambda: 200.0)
     monkeypatch.setattr(planning, "library_megabytes", lambda: 330.0)
     planes = ChunkedPlanes(np.broadcast_to(np.uint16(0), (400, 2048, 2048)), (400, 1024, 1024))
-    with pytest.raises(ValueError, match=r"at least \d+ .* chunks of \(400, 1024, 1024\) values"):
+    with pytest.raises(
+        ValueError,
+        match=r"at least \d+ .* chunks of \(400, 1024, 1024\) values are decoded at once",
+    ):
         make_plan(planes, RECIPE, megabytes=1500, on_disk=True)
     planes.chunks = (100, 512, 512)
     plan = make_plan(planes, RECIPE, megabytes=1500, on_disk=True)

@@ -5,16 +5,19 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from napari_dff import Recipe, depth_from_focus, focus_measure, refine
+from napari_dff import Recipe, depth_from_focus, focus_measure, refine, synthetic
 from napari_dff.curve.volume import QuantizedFocusVolume, as_focus_volume
 from napari_dff.depth import depth_map
 from napari_dff.focus import AGGREGATIONS
 from napari_dff.fusion import fuse
 from napari_dff.model.stack import FocalStack
+from napari_dff.pipeline.planning import Plan
+from napari_dff.pipeline.tile import tile_grid
+from napari_dff.refinement.message_passing import message_windows
 from napari_dff.runtime import windows
 from napari_dff.runtime.progress import Cancelled, no_progress
 from napari_dff.runtime.threads import ThreadLimits, run_parallel, set_thread_limits, thread_count
-from napari_dff.runtime.windows import GRID_PX, Window, full_window, plan_windows
+from napari_dff.runtime.windows import GRID_PX, Window, full_window, plan_windows, window_grid
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (301, 517), (2048, 1100), (129, 4001)])
@@ -174,3 +177,33 @@ def test_limits_of_threads_and_memory_hold():
         assert 3 * 60 * max(held) * 4 < 1.25 * 200e6
     finally:
         set_thread_limits(ThreadLimits())
+
+
+@pytest.mark.parametrize("count", [5, 30, 100, 1000])
+def test_tiles_of_a_refined_depth_consist_of_the_windows_that_are_solved(count):
+    shape = (1500, 1100)
+    solved = {(w.top, w.left) for w in message_windows(shape, count)}
+    for side in (64, 300, 700):
+        tiles = tile_grid(shape, count, Recipe(), side)
+        assert sum(np.prod(each.shape) for each in tiles) == np.prod(shape)
+        assert {(each.top, each.left) for each in tiles} <= solved
+    assert tile_grid(shape, count, Recipe(refinement="none"), 300) == window_grid(shape, 300)
+
+
+def test_refined_depth_in_tiles_is_that_of_the_whole(monkeypatch):
+    """Within 0.5 planes for 99.99 % of all pixels, where much is out of focus."""
+    rng = np.random.default_rng(3)
+    truth = synthetic.machined_part(size=256, planes=9, seed=4)
+    planes = truth.stack.planes.astype(np.float32)
+    planes = (planes + rng.normal(0, 0.03 * planes.max(), planes.shape)).clip(0)
+    stack, recipe = FocalStack(planes, truth.stack.positions), Recipe(registration="none")
+    monkeypatch.setattr("napari_dff.refinement.message_passing.MAX_WINDOW_PX", 96)
+    whole = depth_from_focus(stack, recipe)
+    tiles = tile_grid(planes.shape[1:3], len(planes), recipe, 110)
+    assert len(tiles) > 3
+    plan = Plan(tiles, 0.0)
+    monkeypatch.setattr("napari_dff.pipeline.driver.make_plan", lambda *_, **__: plan)
+    tiled = depth_from_focus(stack, recipe)
+    spacing = np.abs(np.diff(truth.stack.positions)).mean()
+    difference = np.abs(tiled.refined.depth - whole.refined.depth) / spacing
+    assert (difference > 0.5).mean() <= 1e-4

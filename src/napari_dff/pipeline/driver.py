@@ -30,7 +30,7 @@ from napari_dff.registration import LazyAlignedStack, align_lazily, common_windo
 from napari_dff.runtime.lazy import as_plane_file, load_planes
 from napari_dff.runtime.memory import with_trimming
 from napari_dff.runtime.progress import Progress, iterate, no_progress
-from napari_dff.runtime.windows import Window, full_window, window_grid
+from napari_dff.runtime.windows import Window, full_window
 
 
 def depth_from_focus(
@@ -130,7 +130,7 @@ def run(
         if depth is not None:
             aligned = aligned._replace(known_depth=depth(index))
         if cropped:
-            aligned, tiling = _crop_depth_and_tiles(aligned, tiling, window)
+            aligned, tiling = _crop_depth_and_tiles(aligned, recipe, tiling, window)
         if depth is None:
             recipe = tile.with_chosen_scale(recipe, aligned)  # of the first stack, for all
             aligned = aligned._replace(scale=recipe.scale)
@@ -166,11 +166,13 @@ def align_and_crop(
 
 
 def _crop_depth_and_tiles(
-    stack: tile.AlignedStack, plan: Plan, window: Window
+    stack: tile.AlignedStack, recipe: Recipe, plan: Plan, window: Window
 ) -> tuple[tile.AlignedStack, Plan]:
     """Return a stack whose known depth, and a plan whose tiles, are of a window of the planes."""
     side = max(max(part.shape) for part in plan.windows)
-    parts = [full_window(window.shape)] if plan.fits_in_memory else window_grid(window.shape, side)
+    parts = [full_window(window.shape)]
+    if not plan.fits_in_memory:
+        parts = tile.tile_grid(window.shape, len(stack.positions), recipe, side)
     read = stack.known_depth
     if read is None:
         return stack, plan._replace(windows=parts)
@@ -239,7 +241,8 @@ def write_tiles(
     for i, window in enumerate(windows):
         where = f"tile {i + 1} of {count}"
         located = with_trimming(progress, where) if count > 1 else progress
-        earlier = functools.partial(sink.depth_map, index) if i else None  # boundary condition
+        cuts = i > 0 and "graph_cut" in recipe.refinement
+        earlier = functools.partial(sink.depth_map, index) if cuts else None  # boundary condition
         result = tile.compute_tile(
             stack, recipe, window, margin=margin, progress=located, shared=shared, earlier=earlier
         )

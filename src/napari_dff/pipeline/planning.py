@@ -13,13 +13,13 @@ from napari_dff.fusion.fuse import fusion_values, max_source_margin
 from napari_dff.model import checks
 from napari_dff.model.recipe import Fusion, Recipe
 from napari_dff.pipeline import image_quality, tile
-from napari_dff.refinement.message_passing import MESSAGE_MARGIN_PX, MESSAGE_VOLUMES
+from napari_dff.refinement.message_passing import MESSAGE_MARGIN_PX, message_windows
 from napari_dff.registration.downsampling import MAX_SIDE_PX
 from napari_dff.runtime.free_memory import available_bytes
 from napari_dff.runtime.lazy import chunk_lengths, decoding_bytes, is_ready
 from napari_dff.runtime.memory import configure_malloc, trim_malloc
 from napari_dff.runtime.threads import thread_count
-from napari_dff.runtime.windows import GRID_PX, Window, full_window, plan_windows, window_grid
+from napari_dff.runtime.windows import GRID_PX, Window, full_window, plan_windows
 
 MEMORY_MB = checks.Range(0.0, 1e9, 1.0)
 KERNEL_MB = 130.0  # of libraries and kernels that are not loaded yet
@@ -76,20 +76,17 @@ def make_plan(
     sides = range(MIN_TILE_PX, max(*model.shape, MIN_TILE_PX) + TILE_STEP_PX, TILE_STEP_PX)
     plans = [
         Plan(tiles, base + max(results + model.largest_tile(tiles) + frames, reading, aligning))
-        for tiles in (window_grid(model.shape, side) for side in sides)
+        for tiles in (tile.tile_grid(model.shape, planes.shape[0], recipe, side) for side in sides)
+        if len(tiles) > 1
     ]
     fitting = [plan for plan in plans if plan.megabytes <= limit]
     if not fitting:
-        least = np.ceil(plans[0].megabytes / 50) * 50
-        hint = ""
+        least = min([untiled, *(plan.megabytes for plan in plans)])
+        message = f"megabytes must be at least {np.ceil(least / 50) * 50:.0f} for these planes"
         if base + reading > limit:
             size = ", ".join(str(max(each)) for each in chunk_lengths(planes))
-            hint = (
-                f": chunks of ({size}) values are decoded at once; store the planes in smaller ones"
-            )
-        raise ValueError(
-            f"megabytes must be at least {least:.0f} for these planes, got {limit:.0f}{hint}"
-        )
+            message += f", whose chunks of ({size}) values are decoded at once"
+        raise ValueError(f"{message}, got {limit:.0f}")
     return min(fitting, key=lambda plan: len(plan.windows))
 
 
@@ -177,9 +174,9 @@ class _MemoryModel:
             *(fusion_values(shape, self._colours, each) / thread_count() for each in fusions),
         ]
         if self._refines and "message_passing" in self._recipe.refinement:
-            planes = MESSAGE_VOLUMES * self._count
-            window = _window_values(shape, planes, MESSAGE_MARGIN_PX)
-            values.append(PASSING_VOLUMES / MESSAGE_VOLUMES * window)
+            windows = message_windows(self.shape, self._count)
+            pixels = max(np.prod(w.expand(MESSAGE_MARGIN_PX, self.shape).shape) for w in windows)
+            values.append(PASSING_VOLUMES * self._count * pixels)
         return float(4 * thread_count() * max(values) / 1e6)
 
 

@@ -29,19 +29,20 @@ from napari_dff.refinement import (
     SharedStatistics,
     guide_range,
     refine_volume,
+    sample_windows,
     typical_slope,
 )
+from napari_dff.refinement.message_passing import message_windows
 from napari_dff.registration import LazyAlignedStack
 from napari_dff.runtime.lazy import read_window
 from napari_dff.runtime.memory import with_trimming
 from napari_dff.runtime.progress import Progress
-from napari_dff.runtime.windows import GRID_PX, Window
+from napari_dff.runtime.windows import Window, window_grid
 
 # Margin around a tile that influences
 MARGIN_PX = 64  # its depth before refinement and its image
 NOISE_MARGIN_PX = 64  # its uncertainty
 REFINEMENT_MARGIN_PX = 96  # its refined depth, so that tiles join without seams
-SAMPLE_ROWS, SAMPLE_SIDE_PX = 3, 192  # 3 × 3 small tiles, from which statistics are estimated
 MIN_FOCUS_FRACTION = 0.01  # of the sample pixels must be in focus to estimate a slope
 SLOPE_DISTANCE_PX = 8  # between the pixels from which a slope is computed
 GUIDE_FUSION: Fusion = "noise_aware"  # of the guide image of the refinement
@@ -120,6 +121,24 @@ def focus_margin(recipe: Recipe) -> int:
     return focus_radius(recipe.operator, *scale, recipe.aggregation)
 
 
+def tile_grid(shape: tuple[int, int], count: int, recipe: Recipe, side: int) -> list[Window]:
+    """Split a plane, of a stack of `count` planes, into tiles of about `side` × `side` pixels.
+
+    With message passing, tiles consist of the windows that are solved one by one, so that the
+    labels are those of the plane that is computed as a whole.
+    """
+    if not (has_refinement(recipe) and "message_passing" in recipe.refinement):
+        return window_grid(shape, side)
+    windows = message_windows(shape, count)
+    rows, columns = (
+        sorted({window[i] for window in windows})[:: max(1, round(side / windows[0].shape[i // 2]))]
+        for i in (0, 2)
+    )
+    pairs = zip((rows, columns), shape, strict=True)
+    spans = (itertools.pairwise([*starts, size]) for starts, size in pairs)
+    return [Window(*vertical, *horizontal) for vertical, horizontal in itertools.product(*spans)]
+
+
 def tile_margin(recipe: Recipe) -> int:
     """Return how many pixels around a tile are computed with it."""
     return REFINEMENT_MARGIN_PX if has_refinement(recipe) else NOISE_MARGIN_PX
@@ -133,7 +152,7 @@ def compute_tile(
     margin: int,
     progress: Progress,
     shared: SharedStatistics | None = None,  # of the whole plane; of the tile if None
-    earlier: DepthReader | None = None,  # the refined depth of earlier tiles
+    earlier: DepthReader | None = None,  # the refined depth of earlier tiles, for a graph cut
     fast: bool = False,
 ) -> TileResult:
     """Compute one tile with `margin` pixels around it: focus, depth, refinement and fusion.
@@ -168,9 +187,12 @@ def compute_tile(
         if has_refinement(recipe):
             smoothing = recipe.refinement, recipe.smoothness, guide, progress
             fixed = None if earlier is None else _fixed_depth(earlier, window, outer, stack)
-            refined = refine_volume(
-                estimate, volume, positions, *smoothing, shared=shared, fixed=fixed
-            )
+            details: dict[str, Any] = {
+                "shared": shared,
+                "fixed": fixed,
+                "windows": _solved_windows(stack, outer),
+            }
+            refined = refine_volume(estimate, volume, positions, *smoothing, **details)
         planes = planes[(slice(None), *image_source.slices_in(covered))]
     images: tuple[np.ndarray, ...]
     if fast:
@@ -265,14 +287,8 @@ def estimate_shared(stack: AlignedStack, recipe: Recipe, progress: Progress) -> 
     progress = with_trimming(progress, "sample of the plane")
     spacing = np.abs(np.diff(stack.positions)).mean()
     unrefined = dataclasses.replace(recipe, refinement="none")
-    height, width = (min(SAMPLE_SIDE_PX, size) for size in stack.shape)
-    tops, lefts = (
-        [int(rest * (k + 0.5) / SAMPLE_ROWS) // GRID_PX * GRID_PX for k in range(SAMPLE_ROWS)]
-        for rest in (stack.shape[0] - height, stack.shape[1] - width)
-    )
     depths, uncertainties, images = [], [], []
-    for y, x in itertools.product(tops, lefts):
-        window = Window(y, y + height, x, x + width)
+    for window in sample_windows(stack.shape):
         tile = compute_tile(
             stack, unrefined, window, margin=MARGIN_PX, progress=progress, fast=True
         )
@@ -285,13 +301,22 @@ def estimate_shared(stack: AlignedStack, recipe: Recipe, progress: Progress) -> 
     depth, uncertainty = np.hstack(depths), np.hstack(uncertainties)
     in_focus = np.isfinite(uncertainty).mean()
     slope = typical_slope(depth, uncertainty) if in_focus > MIN_FOCUS_FRACTION else None
-    return SharedStatistics(slope, guide_range(np.hstack(images)))
+    return SharedStatistics(slope, guide_range(images))
+
+
+def _solved_windows(stack: AlignedStack, outer: Window) -> list[Window]:
+    """Return the parts in `outer` of the windows of the plane in which messages are passed."""
+    parts = (each.intersect(outer) for each in message_windows(stack.shape, len(stack.positions)))
+    return [each.shift(-outer.top, -outer.left) for each in parts if 0 not in each.shape]
 
 
 def _fixed_depth(
     earlier: DepthReader, window: Window, outer: Window, stack: AlignedStack
 ) -> HintField:
-    """Return hard constraints at the pixels of finished tiles, above and left of `window`."""
+    """Return hard constraints at the pixels of finished tiles, above and left of `window`.
+
+    A graph cut, which solves all pixels at once, would not be continuous at the border otherwise.
+    """
     influence = np.zeros(outer.shape, np.float32)
     rows, columns = window.slices_in(outer)
     influence[: rows.start] = 1

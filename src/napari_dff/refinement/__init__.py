@@ -7,7 +7,7 @@ from napari_dff.refinement.context import (
     PreviousResult,
     SharedStatistics,
 )
-from napari_dff.refinement.plane_statistics import guide_range, typical_slope
+from napari_dff.refinement.plane_statistics import guide_range, sample_windows, typical_slope
 from napari_dff.refinement.sequence import REFINEMENTS, refine, refine_volume
 from napari_dff.runtime.deprecation import deprecated_names
 
@@ -21,6 +21,7 @@ __all__ = [
     "guide_range",
     "refine",
     "refine_volume",
+    "sample_windows",
     "typical_slope",
 ]
 

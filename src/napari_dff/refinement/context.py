@@ -1,6 +1,6 @@
 """Types that the refinement steps share. No numerics: every other module imports this one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -50,6 +50,7 @@ class RefinementContext(NamedTuple):
     smoothness: float  # weight of the neighbours against the pixel's own focus curve
     hint_field: HintField | None = None
     slope: float | None = None  # typical slope, planes per pixel; None: estimate it
+    windows: Sequence[Window] | None = None  # that are solved one by one; None: choose them
 
     def crop(self, window: Window) -> Self:
         """Return the context of the pixels in `window`."""
@@ -59,7 +60,7 @@ class RefinementContext(NamedTuple):
             hints = HintField(crop_depth_map(hints.target, window), influence)
         guide = np.ascontiguousarray(self.guide[window.slices])
         volume = FocusVolumeView(self.volume, window)
-        return self._replace(volume=volume, guide=guide, hint_field=hints)
+        return self._replace(volume=volume, guide=guide, hint_field=hints, windows=None)
 
 
 RefinementStep = Callable[[DepthMap, RefinementContext, Progress], DepthMap]

@@ -9,12 +9,29 @@ from napari_dff.refinement.energy import choose_planes, inconsistent_pixels
 from napari_dff.refinement.trws import minimize_energy
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.threads import run_parallel
-from napari_dff.runtime.windows import Window, plan_windows
+from napari_dff.runtime.windows import (
+    GRID_PX,
+    MAX_WINDOW_PX,
+    MIN_WINDOW_PX,
+    MIN_WINDOW_VALUES,
+    Window,
+    window_grid,
+)
 
 SWEEP_PAIRS = 2  # more lower the energy, but do not change the depth
 ACTIVE_RADIUS_PX = 8  # of the square around an inconsistent pixel that is solved with it
 MESSAGE_MARGIN_PX = 24  # around a window, solved together with it
 MESSAGE_VOLUMES = 2  # float32 (Z, Y, X) arrays of a window in memory at a time
+
+
+def message_windows(shape: tuple[int, int], count: int) -> list[Window]:
+    """Return the windows of a plane, of a stack of `count` planes, that are solved one by one.
+
+    They do not depend on the free memory, as labels far inside a window depend on its borders.
+    """
+    side = np.sqrt(MIN_WINDOW_VALUES / (MESSAGE_VOLUMES * count)) - 2 * MESSAGE_MARGIN_PX
+    side = int(np.clip(side, MIN_WINDOW_PX, MAX_WINDOW_PX))
+    return window_grid(shape, side // GRID_PX * GRID_PX)
 
 
 def message_passing(estimate: DepthMap, context: RefinementContext, progress: Progress) -> DepthMap:
@@ -44,6 +61,6 @@ def message_passing(estimate: DepthMap, context: RefinementContext, progress: Pr
         for part, values in zip(result, solution, strict=True):
             part[window.slices] = values[window.slices_in(outer)]
 
-    parts = plan_windows(shape, MESSAGE_VOLUMES * count, MESSAGE_MARGIN_PX)
+    parts = context.windows or message_windows((shape[0], shape[1]), count)
     run_parallel(solve_window, parts, progress, desc="Message passing")
     return result

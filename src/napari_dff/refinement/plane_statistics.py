@@ -1,6 +1,7 @@
 """Statistics of a whole plane: the typical slope of the surface, and the range of the guide."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,9 +12,10 @@ from napari_dff.model.checks import as_numbers, check_finite
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.runtime.progress import no_progress
 from napari_dff.runtime.threads import run_parallel
-from napari_dff.runtime.windows import Window
+from napari_dff.runtime.windows import GRID_PX, Window
 
 SAMPLE_SIZE_PX = 1 << 18  # pixels that a statistic of a large plane is computed from, about
+SAMPLE_ROWS, SAMPLE_SIDE_PX = 3, 192  # 3 × 3 windows, from which statistics are estimated
 PATCH_SIDE_PX = 128  # side of the windows whose focus curves are read for the slope
 SLOPE_BASE_PX = 8  # distance of the two pixels that a slope is measured between
 SURFACE_STEP_PLANES = 2.0  # neighbours that differ by more lie on different surfaces
@@ -70,10 +72,20 @@ def noise_deviation(
     return np.where(np.isfinite(estimate.uncertainty[window.slices]), deviation, np.float32(np.inf))
 
 
-def guide_range(image: np.ndarray) -> tuple[float, float]:
-    """Return the 1st and 99th percentile of a (Y, X) image."""
-    stride = max(1, int(np.sqrt(image.size / SAMPLE_SIZE_PX)))
-    low, high = np.percentile(image[::stride, ::stride], (1, 99))
+def sample_windows(shape: tuple[int, int]) -> list[Window]:
+    """Return windows, evenly spaced over a plane; the same if it is computed in tiles."""
+    height, width = (min(SAMPLE_SIDE_PX, size) for size in shape)
+    tops, lefts = (
+        {int(rest * (k + 0.5) / SAMPLE_ROWS) // GRID_PX * GRID_PX for k in range(SAMPLE_ROWS)}
+        for rest in (shape[0] - height, shape[1] - width)
+    )
+    corners = itertools.product(sorted(tops), sorted(lefts))
+    return [Window(y, y + height, x, x + width) for y, x in corners]
+
+
+def guide_range(samples: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Return the 1st and 99th percentile of (Y, X) images, of `sample_windows` of the guide."""
+    low, high = np.percentile(np.concatenate([each.ravel() for each in samples]), (1, 99))
     return float(low), float(high)
 
 
@@ -88,6 +100,8 @@ def normalized_guide(
         raise ValueError(f"guide must have the shape of a plane, {shape}, got {values.shape}")
     check_finite("guide", values)
     image = luminance(values)
-    low, high = (np.float32(limit) for limit in limits or guide_range(image))
+    if limits is None:
+        limits = guide_range([image[window.slices] for window in sample_windows(image.shape)])
+    low, high = map(np.float32, limits)
     image = (image - low) * np.float32(1 / max(high - low, np.float32(1e-12)))
     return np.clip(image, 0, 1, out=image)

@@ -140,16 +140,18 @@ def refine_volume(
     previous: PreviousResult | None = None,
     shared: SharedStatistics | None = None,
     fixed: HintField | None = None,
+    windows: Sequence[Window] | None = None,
 ) -> DepthMap:
     """Refine with a focus volume that need not be in memory; see `refine`.
 
-    For one tile of a plane, `shared` are statistics of the whole plane, and `fixed` are constraints
-    that keep the result of finished tiles, so that the neighbouring pixels continue it.
+    For one tile of a plane, `shared` are statistics of the whole plane, `fixed` are constraints
+    that keep the result of finished tiles, so that the neighbouring pixels continue it, and
+    `windows` are the parts of the `message_windows` of the plane that lie in the tile.
     """
     steps = _steps_of(refinement, smoothness)
     slope, guide_range = shared or (None, None)
     image = normalized_guide(guide, volume.shape[1:], guide_range)
-    context = RefinementContext(volume, positions, image, smoothness, slope=slope)
+    context = RefinementContext(volume, positions, image, smoothness, None, slope, windows)
     hints = checked_hints("hints", hints, volume.shape)
     if previous is None:
         return _run_steps(estimate, context, steps, hints, fixed, progress)

@@ -17,7 +17,7 @@ from napari_dff.runtime.threads import run_parallel, thread_count
 from napari_dff.runtime.windows import Window
 
 MAX_PARALLEL_BYTES = 64 << 20  # of chunks that are decoded at a time; larger ones one by one
-CHUNK_COPIES = 2.2  # of a chunk in memory while it is decoded
+CHUNK_COPIES = 3.3  # of a chunk in memory while it is decoded
 LARGE_TEMPORARY_FOLDER = "/var/tmp"  # on a disk, where /tmp may be in memory
 
 

@@ -45,6 +45,12 @@ class Window(NamedTuple):
         top, left = min(self.top, other.top), min(self.left, other.left)
         return Window(top, max(self.bottom, other.bottom), left, max(self.right, other.right))
 
+    def intersect(self, other: "Window") -> "Window":
+        """Return the part in another window; without pixels if they do not overlap."""
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        bottom, right = min(self.bottom, other.bottom), min(self.right, other.right)
+        return Window(top, max(top, bottom), left, max(left, right))
+
     def expand(self, margin: int, shape: tuple[int, int], grid: int = GRID_PX) -> "Window":
         """Add `margin` pixels on every side, then round out to multiples of `grid`, in a plane."""
         top, left = (max(0, (i - margin) // grid * grid) for i in (self.top, self.left))
