@@ -7,6 +7,8 @@ import psutil
 import pytest
 from napari._qt.widgets.qt_command_palette import QCommandPalette
 
+from napari_dff import synthetic
+from napari_dff.widgets.app import qt_binding
 from napari_dff.widgets.app.preview import OFF
 
 
@@ -192,3 +194,37 @@ def test_legends_lie_above_the_curves_and_tables_show_whole_columns(person, form
     inspector.plot.draw()
     below = axes.get_legend().get_window_extent().y0
     assert below >= axes.get_window_extent().y1 - 1
+
+
+@pytest.mark.parametrize(
+    ("binding", "version", "warns"),
+    [
+        ("PySide6", (3, 11), True),
+        ("PySide6", (3, 12), False),
+        ("PyQt6", (3, 11), False),
+    ],
+)
+def test_a_binding_of_qt_that_can_end_napari_is_named_once(binding, version, warns, monkeypatch):
+    messages = []
+    monkeypatch.setattr(qt_binding, "show_warning", messages.append)
+    monkeypatch.setattr("qtpy.API_NAME", binding)
+    monkeypatch.setattr("sys.version_info", version)
+    qt_binding.warn_of_binding.cache_clear()
+    qt_binding.warn_of_binding()
+    qt_binding.warn_of_binding()
+    monkeypatch.undo()
+    assert messages == [qt_binding.UNSAFE_BINDING] * warns
+
+
+def test_filled_depth_is_shown_or_hidden_in_all_forms_alike(person):
+    person.stack(synthetic.bare_patch(size=48, planes=8, seed=1))
+    form, other = person.open("all", "refine")
+    form.form.settings["registration"].value = "none"
+    person.run(form)
+    depth = person.layer("refined depth")
+    hidden = np.isnan(depth.data).sum()
+    assert hidden
+    for clicked, shown in ((form, True), (other, False), (other, True), (form, False)):
+        clicked.view.filled.native.click()
+        assert form.view.filled.value == other.view.filled.value == shown
+        assert (np.isnan(depth.data).sum() < hidden) == shown

@@ -1,6 +1,7 @@
 """Buttons that show the depth, the sharp image or the planes of a stack, and a blend."""
 
 from collections.abc import Callable
+from weakref import WeakSet
 
 import numpy as np
 from magicgui.widgets import CheckBox, Container, FloatSlider, Widget
@@ -10,13 +11,15 @@ from napari.viewer import Viewer
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.controls import button_row, labelled_column, push_button
 from napari_dff.widgets.app.layer_list import REFINED, raise_result, show_scales
-from napari_dff.widgets.app.versions import edit_count, set_edit_count
+from napari_dff.widgets.app.versions import edit_count, layers_changed, set_edit_count
 
 STRIPES = 64  # per side of a picture, of filled-in depth
 FILLED_TOOLTIP = (
     "Show depth that was filled in where nothing was in focus, in stripes. Measurements leave it "
     "out; saved results contain it, with infinite uncertainty."
 )
+
+_filled_shown: WeakSet[Viewer] = WeakSet()  # the same in all forms, which may show one layer
 
 
 class ResultView:
@@ -38,7 +41,7 @@ class ResultView:
         self.blend.native.setToolTip(blend)  # magicgui leaves it out
         self.filled = CheckBox(text="show filled-in depth", tooltip=FILLED_TOOLTIP)
         self.blend.changed.connect(self._set_blend)
-        self.filled.changed.connect(self.update)
+        self.filled.changed.connect(self._on_filled)
         buttons = button_row(self.depth, self.sharp, self.planes)
         self.widget: Container[Widget] = Container(
             widgets=[buttons, labelled_column(self.blend), self.filled], labels=False
@@ -47,11 +50,17 @@ class ResultView:
 
     def update(self, _: object = None) -> None:
         """Show the buttons if the stack has results, and filled-in depth as chosen."""
-        depth = self._result("depth")
+        depth, shown = self._result("depth"), self._viewer in _filled_shown
+        with self.filled.changed.blocked():  # another form may have changed it
+            self.filled.value = shown
         self.widget.visible = depth is not None
         if depth is not None:
             self.filled.visible = layers.plugin_metadata(depth).get("filled") is not None
-            show_filled(depth, shown=bool(self.filled.value))
+            show_filled(depth, shown=shown)
+
+    def _on_filled(self, shown: bool) -> None:
+        (_filled_shown.add if shown else _filled_shown.discard)(self._viewer)
+        layers_changed.emit()  # of which all forms update their view
 
     def follow_stack(self, stack: Image | None) -> None:
         """Show the buttons, the colour bar and the scale bar that belong to another stack."""

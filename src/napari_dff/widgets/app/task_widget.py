@@ -18,6 +18,7 @@ from napari_dff.runtime.progress import Progress
 from napari_dff.widgets.app.background_task import DONE, BackgroundTask
 from napari_dff.widgets.app.controls import wrapping_label
 from napari_dff.widgets.app.dock import DockedForm, forms_button
+from napari_dff.widgets.app.qt_binding import warn_of_binding
 from napari_dff.widgets.app.time_left import Steps
 from napari_dff.widgets.app.view_units import follow_units
 from napari_dff.widgets.app.warm_up import start_warm_up
@@ -62,6 +63,7 @@ class TaskWidget(Container[Widget]):
         self._dock = DockedForm(viewer, self, self.title, self._close)
         self.append(forms_button(viewer))
         start_warm_up()
+        warn_of_binding()
 
     @property
     def native(self) -> QScrollArea:
