@@ -32,6 +32,7 @@ from napari_dff.io import sample_path
 UNREFINED = ("--registration", "none", "--refinement", "none")
 REFINED = ("--registration", "none")
 PROGRAM = [sys.executable, "-m", "napari_dff", "run"]
+MEMORY_FIELDS = "RssAnon", "RssShmem", "VmHWM"
 TOLERANCE = 1.05  # measured over promised
 ESTIMATE = re.compile(r"estimate: ([\d.]+) GB of memory, (?:in (\d+) tiles)?")
 
@@ -104,21 +105,22 @@ def make(path: Path, layout: Layout) -> None:
 
 def measure(words: list[str]) -> tuple[str, int, float, float, float]:
     """Return what a command prints, its exit code, seconds, peak of own memory and VmHWM in MB."""
-    start, peak = time.perf_counter(), 0
+    start, peak, high = time.perf_counter(), 0, 0
     with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as child:
         status = Path(f"/proc/{child.pid}/status")
         while True:
-            pid, code, usage = os.wait4(child.pid, os.WNOHANG)
+            pid, code = os.waitpid(child.pid, os.WNOHANG)
             if pid:
                 break
-            lines = status.read_text().splitlines()
-            own = [line for line in lines if line.startswith(("RssAnon", "RssShmem"))]
-            peak = max(peak, sum(int(line.split()[1]) for line in own))
+            fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+            sizes = {k: int(v.split()[0]) for k, v in fields.items() if k in MEMORY_FIELDS}
+            peak = max(peak, sizes.get("RssAnon", 0) + sizes.get("RssShmem", 0))
+            high = max(high, sizes.get("VmHWM", 0))
             time.sleep(0.01)
         child.returncode = os.waitstatus_to_exitcode(code)
         text = child.stderr.read().decode()
     seconds = time.perf_counter() - start
-    return text, child.returncode, seconds, peak * 1024 / 1e6, usage.ru_maxrss * 1024 / 1e6
+    return text, child.returncode, seconds, peak * 1024 / 1e6, high * 1024 / 1e6
 
 
 def report(name: str, layout: Layout, path: Path, out: Path) -> None:

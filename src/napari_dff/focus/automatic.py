@@ -26,6 +26,7 @@ MIN_WIDTH_PLANES = 4.5  # mean width of the peaks: sharper ones have too few pla
 MAX_NOISE_RATIO = 1.5  # of the error from noise, to that at the largest sigma
 WINDOW_FACTOR = 28.0  # pixels: width of the window where noise and mixing are equal
 SAMPLE_ROWS, SAMPLE_SIDE_PX = 3, 64  # 3 × 3 windows are sampled
+MAX_RADIUS_PX = 40  # around a window, that is read with it
 MIN_SAMPLES = 500  # detected peaks, to choose from
 
 Sample = tuple[np.ndarray, Window]  # (Z, h, w[, 3]) values, and the window in them that counts
@@ -114,7 +115,14 @@ def _read_samples(
             outer = window.expand(radius, (height, width))
             part = values[(slice(None), *outer.slices_in(strip))]
             samples.append((np.array(part[used]), window.shift(-outer.top, -outer.left)))
+        del values, part  # or two strips are in memory at a time
     return samples
+
+
+def sample_pixels(shape: tuple[int, int]) -> int:
+    """Return how many pixels of each plane are in memory while the scale is chosen, at most."""
+    height, width = (min(SAMPLE_SIDE_PX + 2 * MAX_RADIUS_PX, size) for size in shape)
+    return height * shape[1] + SAMPLE_ROWS**2 * height * width
 
 
 def _spread(size: int) -> list[slice]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
 
 from napari_dff.curve.volume import VOLUMES_PER_WINDOW, WINDOW_MARGIN_PX
+from napari_dff.focus import sample_pixels
 from napari_dff.fusion.fuse import fusion_values, max_source_margin
 from napari_dff.model import checks
+from napari_dff.model.checks import AUTO
 from napari_dff.model.recipe import Fusion, Recipe
 from napari_dff.pipeline import image_quality, tile
 from napari_dff.refinement.message_passing import MESSAGE_MARGIN_PX, message_windows
@@ -28,6 +31,9 @@ MAP_BYTES_PX = {False: 53, True: 123}  # of maps, without and with refinement
 GRAPH_BYTES_PX, GRAPH_BYTES_VOXEL = 200, 16  # of a graph cut
 RESULT_BYTES_PX = 40  # of results in memory
 PASSING_VOLUMES = 3.5  # float32 volumes of a window during message passing
+# Volumes of a window while its focus is measured, and their margin in pixels: the result, and the
+# finest scale of adaptive windows, without subsampling
+FOCUS_VOLUMES = ((1.0, 18), (1.9, 51))
 STRIP_MB = 35  # of the strips that one thread reads during alignment
 FREE_MEMORY_FRACTION = 0.8  # of the free memory that a run may use without a limit
 MIN_TILE_PX, TILE_STEP_PX = 128, 64  # smallest side of a tile, and step between sides
@@ -71,11 +77,11 @@ def make_plan(
     if untiled <= limit or (in_memory and megabytes is None):
         return Plan([full_window(model.shape)], untiled)
     configure_malloc()
-    results, aligning = model.results(), model.alignment()
     frames = reading if max(chunk_lengths(planes)[0]) == 1 else 0.0  # decoded again for each tile
+    results, others = model.results(), (reading, model.alignment(), model.sampling() + frames)
     sides = range(MIN_TILE_PX, max(*model.shape, MIN_TILE_PX) + TILE_STEP_PX, TILE_STEP_PX)
     plans = [
-        Plan(tiles, base + max(results + model.largest_tile(tiles) + frames, reading, aligning))
+        Plan(tiles, base + max(results + model.largest_tile(tiles) + frames, *others))
         for tiles in (tile.tile_grid(model.shape, planes.shape[0], recipe, side) for side in sides)
         if len(tiles) > 1
     ]
@@ -116,6 +122,8 @@ class _MemoryModel:
         self._voxel_bytes = np.dtype(planes.dtype).itemsize * self._colours
         self._recipe, self._others, self._on_disk = recipe, other_channels, on_disk
         self._refines = tile.has_refinement(recipe)
+        windows = message_windows(self.shape, self._count)
+        self._message_window = tuple(max(window.shape[i] for window in windows) for i in (0, 1))
         self._is_loaded = isinstance(planes, np.memmap) or not is_ready(planes)
         self._resamples = recipe.registration != "none" or recipe.exposure != "keep"
 
@@ -126,7 +134,9 @@ class _MemoryModel:
         planes = stack * (copies + self._others)
         work = self._maps(self.shape) + self._windows(self.shape)
         first = self._is_loaded * planes / max(copies, 1)
-        return float(max(planes + work, first + self.alignment(), first + reading))
+        return float(
+            max(planes + max(work, self.sampling()), first + max(self.alignment(), reading))
+        )
 
     def largest_tile(self, tiles: list[Window]) -> float:
         """The largest tile with its margins."""
@@ -150,6 +160,12 @@ class _MemoryModel:
         pixel = RESULT_BYTES_PX + self._voxel_bytes * (1 + self._others)
         return 0.0 if self._on_disk else float(pixel * np.prod(self.shape) / 1e6)
 
+    def sampling(self) -> float:
+        """The samples from which the scale of the focus measure is chosen."""
+        is_chosen = AUTO in (self._recipe.sigma, self._recipe.window)
+        pixels = sample_pixels(self.shape) if is_chosen else 0
+        return float(self._count * self._voxel_bytes * pixels / 1e6)
+
     def alignment(self) -> float:
         """Downsampled planes that are compared, and the strips in which planes are read."""
         if self._recipe.registration == "none":
@@ -170,17 +186,18 @@ class _MemoryModel:
         """All windows in progress, in the step that needs most."""
         fusions: set[Fusion] = {self._recipe.fusion, tile.GUIDE_FUSION}
         values = [
-            _window_values(shape, round(VOLUMES_PER_WINDOW * self._count), WINDOW_MARGIN_PX),
+            self._count * _focus_pixels(shape, self._count),
             *(fusion_values(shape, self._colours, each) / thread_count() for each in fusions),
         ]
         if self._refines and "message_passing" in self._recipe.refinement:
-            windows = message_windows(self.shape, self._count)
-            pixels = max(np.prod(w.expand(MESSAGE_MARGIN_PX, self.shape).shape) for w in windows)
+            sides = zip(self._message_window, shape, strict=True)
+            pixels = math.prod(min(n + 2 * MESSAGE_MARGIN_PX, size) for n, size in sides)
             values.append(PASSING_VOLUMES * self._count * pixels)
         return float(4 * thread_count() * max(values) / 1e6)
 
 
-def _window_values(shape: tuple[int, int], planes: int, margin: int) -> float:
-    """Return the values of `planes` in the largest window of a plane, with its margin."""
-    parts = plan_windows(shape, planes, margin)
-    return float(planes * max(np.prod(part.expand(margin, shape).shape) for part in parts))
+def _focus_pixels(shape: tuple[int, int], count: int) -> float:
+    """Return the float32 values of each plane in the largest window whose focus is measured."""
+    windows = plan_windows(shape, round(VOLUMES_PER_WINDOW * count), WINDOW_MARGIN_PX)
+    height, width = np.max([window.shape for window in windows], axis=0)
+    return float(sum(n * (height + 2 * px) * (width + 2 * px) for n, px in FOCUS_VOLUMES))

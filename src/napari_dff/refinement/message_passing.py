@@ -1,5 +1,7 @@
 """Message passing: choose the plane of every pixel where neighbours do not agree already."""
 
+import functools
+
 import cv2
 import numpy as np
 
@@ -24,14 +26,15 @@ MESSAGE_MARGIN_PX = 24  # around a window, solved together with it
 MESSAGE_VOLUMES = 2  # float32 (Z, Y, X) arrays of a window in memory at a time
 
 
-def message_windows(shape: tuple[int, int], count: int) -> list[Window]:
+@functools.cache
+def message_windows(shape: tuple[int, int], count: int) -> tuple[Window, ...]:
     """Return the windows of a plane, of a stack of `count` planes, that are solved one by one.
 
     They do not depend on the free memory, as labels far inside a window depend on its borders.
     """
     side = np.sqrt(MIN_WINDOW_VALUES / (MESSAGE_VOLUMES * count)) - 2 * MESSAGE_MARGIN_PX
     side = int(np.clip(side, MIN_WINDOW_PX, MAX_WINDOW_PX))
-    return window_grid(shape, side // GRID_PX * GRID_PX)
+    return tuple(window_grid(shape, side // GRID_PX * GRID_PX))
 
 
 def message_passing(estimate: DepthMap, context: RefinementContext, progress: Progress) -> DepthMap:
