@@ -20,6 +20,7 @@ PATCH_SIDE_PX = 128  # side of the windows whose focus curves are read for the s
 SLOPE_BASE_PX = 8  # distance of the two pixels that a slope is measured between
 SURFACE_STEP_PLANES = 2.0  # neighbours that differ by more lie on different surfaces
 MIN_SLOPE = 0.005  # planes per pixel: no surface is assumed to be smoother than this
+MIN_SLOPE_SHARE = 0.19  # of the typical deviation, per pixel: depth is averaged over ≤ √5 / 0.19 px
 MEDIAN_OF_ABS_NORMAL = 0.6745  # median of |x| for a standard normal x
 
 
@@ -32,14 +33,16 @@ def typical_slope(depth: np.ndarray, deviation: np.ndarray) -> float:
     """
     stride = max(1, int(np.sqrt(depth.size / SAMPLE_SIZE_PX)))
     sample = deviation[::stride, ::stride]
-    well_known = deviation <= np.median(sample[np.isfinite(sample)])
+    typical_deviation = np.median(sample[np.isfinite(sample)])
+    well_known = deviation <= typical_deviation
     first, second = np.s_[:-SLOPE_BASE_PX:stride, ::stride], np.s_[SLOPE_BASE_PX::stride, ::stride]
     slopes = []
     for values, mask in ((depth, well_known), (depth.T, well_known.T)):
         steps = np.abs(values[second] - values[first])[mask[second] & mask[first]]
         steps = steps[steps < SURFACE_STEP_PLANES]
         slopes.append(np.median(steps) / SLOPE_BASE_PX if steps.size else 0.0)
-    return max(float(np.mean(slopes)) / MEDIAN_OF_ABS_NORMAL, MIN_SLOPE)
+    slope = float(np.mean(slopes)) / MEDIAN_OF_ABS_NORMAL
+    return max(slope, MIN_SLOPE, MIN_SLOPE_SHARE * float(typical_deviation))
 
 
 def sample_typical_slope(estimate: DepthMap, volume: FocusVolume, positions: np.ndarray) -> float:
