@@ -1085,3 +1085,15 @@ def test_the_planes_of_an_mmstack_that_was_cut_are_read_with_a_warning(tmp_path)
     path = mmstack(tmp_path / "a_MMStack.tif", [8, 3000, 5000, 1 << 30])
     with pytest.warns(UserWarning, match="stopped, or is cut short.* only 3 along Z are complete"):
         assert read_stack(path).planes.shape == (3, 32, 40)
+
+
+def test_huge_ome_metadata_are_not_parsed(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_dff.io.readers.tiff_opening.MAX_OME_ELEMENTS", 1000)
+    path = ome(tmp_path / "a.ome.tif")
+    with tifffile.TiffFile(path) as tif:
+        text = tif.ome_metadata.replace("<TiffData", "<Plane/>" * 2000 + "<TiffData", 1)
+    tiff(path, description=text.encode(), metadata=None)
+    monkeypatch.setattr("xml.etree.ElementTree.fromstring", None)
+    with pytest.warns(UserWarning, match=r"have 20\d\d elements, more than 1000, and are not used"):
+        stack = read_stack(path)
+    np.testing.assert_array_equal(np.asarray(stack.planes), PIXELS)

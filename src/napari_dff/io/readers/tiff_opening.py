@@ -28,6 +28,8 @@ MICROMANAGER_AXES = ("Channels", "Slices", "Frames", "Positions")  # in its orde
 STRAY_AMPERSAND = re.compile(r"&(?!#?\w+;)")
 CONTROL_CHARACTER = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f]")
 OME_START = re.compile(r"<(\w+:)?OME\s")
+CHECKED_ATTRIBUTES = {"SizeT", "SizeC", "SizeZ", "PlaneCount", "NumPlanes", "End"}
+MAX_OME_ELEMENTS = 400_000  # each takes some 600 bytes and 20 µs
 MAX_PLANES = 10_000_000  # more is treated as damaged metadata
 
 
@@ -50,6 +52,14 @@ def open_tiff(
             _check_page_loop(path, tif)
             _check_micromanager(path, tif)
             _check_lsm(path, tif)
+            if (count := _count_elements(tif)) > MAX_OME_ELEMENTS:
+                messages.append(
+                    f"the OME metadata of {path.name} have {count} elements, more than "
+                    f"{MAX_OME_ELEMENTS}, and are not used: its pages are taken as planes without "
+                    "calibration; give --axes and --spacing"
+                )
+                yield stack.enter_context(tifffile.TiffFile(path, is_ome=False)), None
+                return
             root = _parse_ome(path, tif, messages)
             if root is None and (text := _repaired_ome(tif)):
                 tif = stack.enter_context(tifffile.TiffFile(path, omexml=text))
@@ -89,15 +99,24 @@ def _parse_ome(
         messages.insert(0, f"{problem}: {hint}")
         return None
     for element in root.iter():
+        is_file = element.tag.endswith("UUID")
+        if not is_file and CHECKED_ATTRIBUTES.isdisjoint(element.attrib):
+            continue
         planes = math.prod(int(element.get(f"Size{axis}", 1)) for axis in "TCZ")
         counts = (int(element.get(name, 0)) for name in ("PlaneCount", "NumPlanes"))
         _check_plane_count(path, planes, *counts)
         if "End" in element.attrib:  # of an axis in an annotation
             span = float(element.attrib["End"]) - float(element.get("Start", 0))
             _check_plane_count(path, abs(span / float(element.get("Step", 1))))
-        if element.tag.endswith("UUID") and element.text != root.get("UUID"):
+        if is_file and element.text != root.get("UUID"):
             _check_file_name(path, element.get("FileName", ""))
     return root
+
+
+def _count_elements(tif: tifffile.TiffFile) -> int:
+    """Return the number of elements of the OME metadata, before they are parsed."""
+    text = tif.ome_metadata or ""
+    return text.count("<") - text.count("</")
 
 
 def _repaired_ome(tif: tifffile.TiffFile) -> str:
