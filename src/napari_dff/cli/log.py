@@ -28,7 +28,7 @@ def open_log(options: LogOptions, arguments: Sequence[str]) -> Iterator[None]:
     if options.log_file is not None:
         handlers.append(logging.FileHandler(options.log_file, encoding="utf-8"))
     for handler in handlers:
-        handler.setFormatter(_LineFormatter(FORMAT))
+        handler.setFormatter(logging.Formatter(FORMAT))
         LOGGER.addHandler(handler)
     level = LOGGER.level
     LOGGER.setLevel(logging.DEBUG if handlers else level)
@@ -43,8 +43,10 @@ def open_log(options: LogOptions, arguments: Sequence[str]) -> Iterator[None]:
             handler.close()
 
 
-class _LineFormatter(logging.Formatter):
-    """Formatter whose message is one line; a traceback follows on others."""
+def _make_printable(record: logging.LogRecord) -> bool:
+    """Escape what is not printable in a message, and keep it in one line."""
+    record.msg, record.args = printable(record.getMessage()), ()
+    return True
 
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        return printable(super().formatMessage(record))
+
+LOGGER.addFilter(_make_printable)
