@@ -65,6 +65,7 @@ def make_plan(
     """
     if megabytes is not None:
         MEMORY_MB.check("megabytes", megabytes)
+    configure_malloc()
     trim_malloc()
     base = max(library_megabytes(), resident_megabytes())
     if recipe.registration != "none":
@@ -76,7 +77,6 @@ def make_plan(
     in_memory = isinstance(planes, np.ndarray) and not isinstance(planes, np.memmap)
     if untiled <= limit or (in_memory and megabytes is None):
         return Plan([full_window(model.shape)], untiled)
-    configure_malloc()
     frames = reading if max(chunk_lengths(planes)[0]) == 1 else 0.0  # decoded again for each tile
     results, others = model.results(), (reading, model.alignment(), model.sampling() + frames)
     sides = range(MIN_TILE_PX, max(*model.shape, MIN_TILE_PX) + TILE_STEP_PX, TILE_STEP_PX)

@@ -13,12 +13,13 @@ T = TypeVar("T")
 # Parameters of mallopt(3)
 M_ARENA_MAX, M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -8, -1, -3
 IGNORE_MISSING_GLIBC = contextlib.suppress(OSError, AttributeError, TypeError)
-MMAP_THRESHOLD_BYTES = 32 << 20  # larger blocks are mapped one by one, and unmapped when freed
+# Larger blocks are mapped one by one, and unmapped when freed: their pages are cleared each time.
+MMAP_THRESHOLD_BYTES = 64 << 20
 
 
 @functools.cache
 def configure_malloc() -> None:
-    """Let glibc map large blocks and have at most one arena a thread: arenas keep freed memory."""
+    """Let glibc map large blocks only, and have at most one arena a thread: they keep memory."""
     with IGNORE_MISSING_GLIBC:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_ARENA_MAX, thread_count())
