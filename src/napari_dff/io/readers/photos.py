@@ -23,6 +23,7 @@ from napari_dff.io.readers.regular_files import check_regular
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES
 from napari_dff.io.readers.tiff_opening import open_tiff
 from napari_dff.io.readers.tiff_series import check_codec
+from napari_dff.io.readers.unpacked_size import DEFLATE_RATIO
 
 PILLOW_FORMATS = ("PNG", "JPEG", "JPEG2000", "BMP", "WEBP", "GIF")
 PILLOW_SUFFIXES = {".jpg", ".jpeg", ".jp2", ".j2k", ".png", ".bmp", ".webp", ".gif"}
@@ -127,6 +128,10 @@ def open_image(path: Path, content: bytes | None = None) -> Image.Image:
         finally:
             Image.MAX_IMAGE_PIXELS = limit
     shape = image.height, image.width, len(image.getbands())
+    size = path.stat().st_size if content is None else len(content)
+    if image.format == "PNG" and image.height * image.width > 8 * DEFLATE_RATIO * size:
+        pixels = f"{image.height} × {image.width} pixels"
+        raise StackError(f"{path.name} is cut short: {size} bytes cannot hold {pixels}")
     source_axes.check_memory(path.name, shape, np.dtype(np.uint8))
     return image
 
