@@ -109,7 +109,7 @@ def provenance_of(folder):
     del digests["provenance.json"]
     assert content.pop("files") == digests
     assert {"python", "libraries", "processor"} <= set(content.pop("environment"))
-    assert content.pop("tiles")["count"] == 1
+    assert content.pop("tiles")["count"] == len(windows_of(SHAPE))
     return content
 
 
