@@ -102,7 +102,8 @@ def read_stack(
     Returns
     -------
     FocalStack
-        Planes are a dask array, or in memory of an animated image or video.
+        Planes are a dask array; of uncompressed TIFF an array of which only the parts that are
+        indexed are read, and of an animated image or video an array in memory.
 
     Raises
     ------
