@@ -1,4 +1,4 @@
-"""Make pictures: README's window and preview after real runs, choices of fusion, and presets.
+"""Make pictures: README's window and preview after real runs, fusion, slabs, and presets.
 
 Run it from the top of a clone, with or without a display::
 
@@ -18,7 +18,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 from qtpy.QtWidgets import QApplication
 
-from napari_dff import Recipe, depth_from_focus, read_stack, synthetic
+from napari_dff import (
+    FocalStack,
+    Recipe,
+    depth_from_focus,
+    project_slab,
+    read_stack,
+    synthetic,
+)
 from napari_dff.io import sample_path
 from napari_dff.io.writers.preview import draw_preview
 
@@ -85,6 +92,32 @@ def fusion() -> None:
     figure.savefig(HERE / "pictures" / "fusion.png", dpi=100)
 
 
+def slab() -> None:
+    """Slabs of a channel with two layers, along the depth of a channel with the lower one."""
+    lower, upper = synthetic.cell_sheet(), synthetic.cell_sheet(seed=7)
+    emission, cover = (each.sharp / each.sharp.max() for each in (lower, upper))
+    positions = 0.5 * np.arange(30)
+    sheet = synthetic.render_fluorescent(emission, lower.depth, positions, defocus=0.9)
+    both = sheet + synthetic.render_fluorescent(cover, lower.depth + 4, positions, defocus=0.9)
+    sheet, both = (synthetic.photograph(each / 2, photons=800) for each in (sheet, both))
+    recipe = Recipe(registration="none")
+    depth = depth_from_focus(FocalStack(sheet, positions), recipe).refined.depth
+    settings = {"slab": (-0.5, 0.5), "offsets": (0.0, 4.0)}
+    slabs = project_slab(both, depth, positions, **settings)
+    images = both.max(axis=0), *slabs, emission
+    labels = "maximum of all planes", "−0.5 to 0.5 µm", "3.5 to 4.5 µm", "lower layer, truth"
+    step = emission.shape[1] + GAP_PX
+    width, height = len(images) * step - GAP_PX, emission.shape[0] + LABEL_PX
+    figure = Figure((width / 100, height / 100), dpi=100, facecolor="white")
+    for column, (label, image) in enumerate(zip(labels, images, strict=True)):
+        centre = (column * step + step / 2) / width, 1 - LABEL_PX / 2 / height
+        figure.text(*centre, label, ha="center", va="center", fontsize=9)
+        low, high = np.percentile(image, (0.2, 99.8))
+        grey = np.clip((image - low) / (high - low), 0, 1)
+        figure.figimage(grey, column * step, 0, cmap="gray", vmin=0, vmax=1, origin="upper")
+    figure.savefig(HERE / "pictures" / "slab.png", dpi=100)
+
+
 def presets() -> None:
     """Picture of each preset for the list in the form, rendered or drawn."""
     surface, sheet = synthetic.rough_surface(), synthetic.cell_sheet()
@@ -142,5 +175,6 @@ def flower(size: int = 192) -> np.ndarray:
 if __name__ == "__main__":
     presets()
     fusion()
+    slab()
     results()
     window()

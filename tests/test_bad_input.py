@@ -743,10 +743,10 @@ INVALID_COMMANDS = {
     "a sample in a file": (["sample", "bare_patch", "--out", "words.txt"], "words.txt"),
 }
 INVALID_COMMANDS |= {
-    "no command": ([], "a command is missing: run, batch, info, sample or warm-up"),
+    "no command": ([], "a command is missing: run, batch, project, info, sample or warm-up"),
     "an unknown command": (
         ["walk"],
-        "the command must be run, batch, info, sample or warm-up, got 'walk'",
+        "the command must be run, batch, project, info, sample or warm-up, got 'walk'",
     ),
     "nothing to run": (["run"], "run needs --out PATH"),
     "nowhere to": (["run", "a.tif"], "run needs --out PATH"),
@@ -766,6 +766,23 @@ INVALID_COMMANDS |= {
     "an unknown sample": (["sample", "moon", "--out", "out"], "bare_patch, got 'moon'"),
     "nowhere for a sample": (["sample", "bare_patch"], "sample needs --out PATH"),
     "no stack for info": (["info"], "no stack is given"),
+    "no depth to project along": (["project", "a.tif", "--out", "p.ome.tif"], "--depth-from PATH"),
+    "depth of another size to project along": (
+        ["project", "large.tif", "--depth-from", "done", "--out", "p.ome.tif"],
+        "depth_from must be of planes of 64 × 64 pixels, got 48 × 48",
+    ),
+    "a projection as PNG": (
+        ["project", "a.tif", "--depth-from", "done", "--out", "p.png"],
+        "out must end in .ome.tif or .ome.zarr, got 'p.png'",
+    ),
+    "a projection over another file": (
+        ["project", "a.tif", "--depth-from", "done", "--out", "a.tif"],
+        "out must end in .ome.tif",
+    ),
+    "a slab that ends before it begins": (
+        ["project", "a.tif", "--depth-from", "done", "--out", "p.ome.tif", "--slab", "1", "-1"],
+        "slab must be two offsets, the lower one first, got (1.0, -1.0)",
+    ),
 }
 
 

@@ -5,6 +5,7 @@ from .depth.estimation import depth_map as depth_map
 from .depth.estimation import focus_peaks as focus_peaks
 from .focus import focus_measure as focus_measure
 from .fusion.fuse import all_in_focus as all_in_focus
+from .fusion.slab import project_slab as project_slab
 from .io import StackError as StackError
 from .io import read_acquisitions as read_acquisitions
 from .io import read_recipe as read_recipe

@@ -12,7 +12,7 @@ import tyro
 
 from napari_dff.cli import options
 from napari_dff.cli.log import LOGGER
-from napari_dff.cli.output import report, show
+from napari_dff.cli.output import progress_bar, report, show
 from napari_dff.model.recipe import Recipe
 from napari_dff.runtime.words import printable
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from napari_dff.batch.tasks import Task
     from napari_dff.model.acquisition import Acquisition
     from napari_dff.pipeline.planning import Plan
-    from napari_dff.runtime.progress import Progress
 
 COMPILING = "napari-dff: compiling, once per installation: some 15 seconds"
 
@@ -94,7 +93,7 @@ def _run_position(
         if earlier := earlier_input(folder):
             report(f"{folder}: replaces the result of {earlier}")
         report(_estimate(plan))
-    summary = job.run(acquisition, folder, plan, {"path": str(source)}, _progress_bar(quiet))
+    summary = job.run(acquisition, folder, plan, {"path": str(source)}, progress_bar(quiet))
     if not quiet:
         pixels = acquisition.times * acquisition.data.shape[3] * acquisition.data.shape[4]
         show(f"{folder}: depth of {pixels:,} pixels in {time.perf_counter() - start:.1f} s")
@@ -105,19 +104,6 @@ def _estimate(plan: "Plan") -> str:
     """Return memory and tiles of a run in words."""
     tiles = "all at once" if plan.fits_in_memory else f"in {len(plan.windows)} tiles"
     return f"estimate: {plan.megabytes / 1000:.2f} GB of memory, {tiles}"
-
-
-def _progress_bar(quiet: bool) -> "Progress":
-    """Return a progress that shows bars in the terminal; bars of finished tiles are removed."""
-    from tqdm import tqdm
-
-    def bar(items, /, *, desc):  # type: ignore[no-untyped-def]
-        start, leave = time.perf_counter(), "tile" not in desc
-        # None: no bars where stderr is not a terminal
-        yield from tqdm(items, desc=f"{desc:<24}", disable=quiet or None, leave=leave)
-        LOGGER.debug("%s: %.2f s", desc, time.perf_counter() - start)
-
-    return bar
 
 
 def info(
@@ -309,6 +295,6 @@ def warm_up(*, log: tyro.conf.OmitArgPrefixes[options.LogOptions] = options.DEFA
     from napari_dff.pipeline.warm_up import warm_up
 
     start = time.perf_counter()
-    warm_up(_progress_bar(log.quiet))
+    warm_up(progress_bar(log.quiet))
     if not log.quiet:
         show(f"all kernels are compiled, in {time.perf_counter() - start:.1f} s")

@@ -1,12 +1,20 @@
-"""Text on stdout and stderr: without control characters; without an error if it is not read."""
+"""Text and progress bars on stdout and stderr.
+
+Without control characters, and without an error if they are not read.
+"""
 
 import errno
 import io
 import os
 import sys
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
+from napari_dff.cli.log import LOGGER
 from napari_dff.runtime.words import printable
+
+if TYPE_CHECKING:
+    from napari_dff.runtime.progress import Progress
 
 UNREAD_ERRORS = {errno.EPIPE, errno.EBADF, errno.EIO}  # its reader ended, it or a terminal closed
 if sys.platform == "win32":
@@ -23,6 +31,19 @@ def report(*lines: object) -> None:
     """Print lines to stderr."""
     for line in lines:
         print(printable(line), file=sys.stderr)
+
+
+def progress_bar(quiet: bool) -> "Progress":
+    """Return a progress that shows bars in the terminal; bars of finished tiles are removed."""
+    from tqdm import tqdm
+
+    def bar(items, /, *, desc):  # type: ignore[no-untyped-def]
+        start, leave = time.perf_counter(), "tile" not in desc
+        # None: no bars where stderr is not a terminal
+        yield from tqdm(items, desc=f"{desc:<24}", disable=quiet or None, leave=leave)
+        LOGGER.debug("%s: %.2f s", desc, time.perf_counter() - start)
+
+    return bar
 
 
 def accept_unread_output() -> None:

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 
+from napari_dff.fusion.slab import project_slab
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.stack import FocalStack
 from napari_dff.pipeline.driver import depth_from_focus
@@ -23,7 +24,7 @@ def is_warm() -> bool:
 
 
 def warm_up(progress: Progress = no_progress) -> None:
-    """Compile the kernels of the default recipe and of weighted median, for all kinds of planes."""
+    """Compile the kernels of the default recipe, of weighted median and of projections."""
     grey = bare_patch(size=SIZE_PX, planes=PLANES).stack.planes
     grey = np.stack([np.roll(plane, k, axis=0) for k, plane in enumerate(grey)])  # to resample
     colour = np.repeat(grey[..., None], 3, axis=3)
@@ -35,3 +36,4 @@ def warm_up(progress: Progress = no_progress) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the result
             depth_from_focus(stack, recipe)
+    project_slab(grey, np.full(grey.shape[1:], 1.0))
