@@ -228,6 +228,27 @@ def test_the_roughness_of_a_drawn_area_is_measured_and_levelled_heights_kept(per
     np.testing.assert_allclose(person.layer("levelled depth").data, widget.measurement.levelled)
 
 
+def test_filters_are_applied_to_roughness_and_profiles_and_named(person, scene):
+    widget = person.open("measure")
+    assert widget.s_filter.value == 0
+    widget.l_filter.value = 20.0
+    person.run(widget)
+    heights, doubt = heights_and_uncertainty(person)
+    expected = roughness(heights, SIZE, uncertainty=doubt, l_filter=20.0)
+    for quantity, other in zip(widget.measurement.quantities, expected, strict=False):
+        assert quantity.value == pytest.approx(other.value, rel=1e-3)
+        assert quantity.uncertainty == pytest.approx(other.uncertainty, rel=0.01)
+    assert widget.measurement.levelling == "none, L-filter 20"
+    widget.measure.value = "profile"
+    person.press(widget.draw)
+    widget.shapes.value.add([[40, 5], [40, 90]], shape_type="line")
+    person.run(widget)
+    assert {"length", "Ra", "Rq", "Rz", "Rt", "Rsk"} == set(widget.table["what"])
+    assert abs(np.nanmean(widget.measurement.profile.height)) < 1
+    widget.measure.value = "volume"
+    assert not widget.l_filter.visible
+
+
 def test_step_height_and_volume_of_drawn_areas(person, scene):
     widget = person.open("measure")
     assert widget.levelling.value == "none"  # unless the user chooses one

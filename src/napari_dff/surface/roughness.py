@@ -1,13 +1,16 @@
 """Areal roughness parameters of ISO 25178-2."""
 
 import warnings
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 
 import numpy as np
 
 from napari_dff.model.stack import validate_pixel_size
+from napari_dff.surface.filters import check_indices, scale_limit, support
 from napari_dff.surface.quantity import Quantity, symbols
-from napari_dff.surface.region import CORRELATED_PIXELS, bounding_box, known_pixels
+from napari_dff.surface.region import bounding_box, known_pixels
+from napari_dff.surface.resampling import noise_samples, with_uncertainties
 
 
 class SurfalizeMissing(ImportError):
@@ -21,6 +24,8 @@ def roughness(
     *,
     uncertainty: np.ndarray | None = None,  # (Y, X)
     where: np.ndarray | None = None,  # (Y, X)
+    s_filter: float | None = None,
+    l_filter: float | None = None,
 ) -> tuple[Quantity, ...]:
     """Compute height and hybrid parameters of the known pixels, about their mean height.
 
@@ -38,10 +43,16 @@ def roughness(
         and Sdq and Sdr are left out.
     uncertainty : (Y, X) float array, optional
         Standard uncertainty of the heights, in `unit`; pixels with inf are unknown. It is
-        propagated to Sa and Sq to first order, for errors that are correlated over 5 × 5 pixels.
-        The result is too large for a surface that is finer than that.
+        propagated to all parameters: each uncertainty is the scatter of the parameter over 20
+        height maps to which noise of this deviation, correlated over 5 × 5 pixels, is added. It is
+        too large for a surface that is finer than that, and up to twice too large for Sz, Sp and Sv
+        if many peaks or pits are about as high as the highest. Where noise changes a parameter by
+        more than its uncertainty, its meaning says so.
     where : (Y, X) bool, optional
-        The region; all pixels when None.
+        The region; all pixels when None. The filters use the pixels around it, too.
+    s_filter, l_filter : float, optional
+        Nesting indices of Gaussian filters, in `unit`, as in `scale_limited_surface`; no filter
+        when None.
 
     Returns
     -------
@@ -56,44 +67,72 @@ def roughness(
 
     References
     ----------
-    ISO 25178-2:2021; Sdr by equation D.15.
+    ISO 25178-2:2021; Sdr by equation D.15. ISO 16610-61:2015 for the filters.
     """
     size = validate_pixel_size(pixel_size)
     mask = known_pixels(heights, where, uncertainty)
-    values = heights[mask].astype(np.float64)
+    check_indices(size, heights.shape, s_filter, l_filter)
+    box = _surroundings(mask, size, (s_filter, l_filter))
+    known, mask = known_pixels(heights, None, uncertainty), mask[box]
+    limit = scale_limit(known[box], size, s_filter, l_filter)
+    limited = np.where(mask, limit(heights[box].astype(np.float64)), np.nan)
+    high, squares = symbols(unit)["height"], []
+    deviation = np.zeros(()) if uncertainty is None else np.where(known, uncertainty, 0)[box]
+
+    def parameters(values: np.ndarray) -> list[float]:
+        slopes = [] if unit == "pixel" else _hybrid_parameters(values, size)
+        return [*_height_parameters(values[mask]), *slopes]
+
+    def noises() -> Iterator[np.ndarray]:
+        for noise in map(limit, noise_samples(deviation)):
+            squares.append(np.mean(noise[mask] ** 2))
+            yield noise
+
+    quantities = [
+        Quantity(name, value, high if kind == "height" else kind, None, meaning)
+        for value, (name, kind, meaning) in zip(parameters(limited), _PARAMETERS, strict=False)
+    ]
+    if uncertainty is not None:
+        quantities = with_uncertainties(quantities, limited, noises(), parameters)
+        alone = f"; the noise alone would give {np.mean(squares) ** 0.5:.2g}"
+        quantities[1] = quantities[1]._replace(meaning=quantities[1].meaning + alone)
+    return tuple(quantities)
+
+
+_PARAMETERS = (  # name, unit or "height", meaning
+    ("Sa", "height", "arithmetic mean height"),
+    ("Sq", "height", "root mean square height"),
+    ("Sz", "height", "from the deepest pit to the highest peak"),
+    ("Sp", "height", "highest peak above the mean"),
+    ("Sv", "height", "deepest pit below the mean"),
+    ("Ssk", "", "skewness: above 0 for peaks, below 0 for pits"),
+    ("Sku", "", "kurtosis: 3 for normally distributed heights"),
+    ("Sdq", "", "root mean square gradient"),
+    ("Sdr", "%", "area in excess of the projected area"),
+)
+
+
+def _surroundings(
+    mask: np.ndarray, size: Sequence[float], indices: Sequence[float | None]
+) -> tuple[slice, slice]:
+    """Return rows and columns of the region with all pixels that the filters need."""
+    margins = (sum(support(index, step) for index in indices) for step in size)
+    rows, columns = (
+        slice(max(part.start - margin, 0), part.stop + margin)
+        for part, margin in zip(bounding_box(mask), margins, strict=True)
+    )
+    return rows, columns
+
+
+def _height_parameters(values: np.ndarray) -> list[float]:
+    """Return Sa, Sq, Sz, Sp, Sv, Ssk, Sku of known heights, (N,) float64."""
     z = values - values.mean()
     squares = z * z
-    sa, sq = float(np.abs(z).mean()), float(np.sqrt(squares.mean()))
-    peak, pit = float(z.max()), float(-z.min())
+    sq, peak, pit = float(np.sqrt(squares.mean())), float(z.max()), float(-z.min())
     flat = sq <= 1e-12 * np.abs(values).max()  # up to rounding errors
     skewness = np.nan if flat else float(np.mean(squares * z)) / sq**3
     kurtosis = np.nan if flat else float(np.mean(squares * squares)) / sq**4
-    sa_deviation, sq_deviation, noise = None, None, ""
-    if uncertainty is not None:
-        deviation = uncertainty[mask].astype(np.float64)
-        signs = np.sign(z)
-        sa_deviation = _deviation(signs - signs.mean(), deviation)
-        sq_deviation = _deviation(np.ones_like(z) if flat else z / sq, deviation)
-        noise = f"; the noise alone would give {np.sqrt(np.mean(deviation**2)):.3g}"
-    high = symbols(unit)["height"]
-    quantities = [
-        Quantity("Sa", sa, high, sa_deviation, "arithmetic mean height"),
-        Quantity("Sq", sq, high, sq_deviation, f"root mean square height{noise}"),
-        Quantity("Sz", peak + pit, high, None, "from the deepest pit to the highest peak"),
-        Quantity("Sp", peak, high, None, "highest peak above the mean"),
-        Quantity("Sv", pit, high, None, "deepest pit below the mean"),
-        Quantity("Ssk", skewness, "", None, "skewness: above 0 for peaks, below 0 for pits"),
-        Quantity("Sku", kurtosis, "", None, "kurtosis: 3 for normally distributed heights"),
-    ]
-    if unit != "pixel":
-        box = bounding_box(mask)
-        region = np.where(mask[box], heights[box], np.nan).astype(np.float64)
-        sdq, sdr = _hybrid_parameters(region, size)
-        quantities += [
-            Quantity("Sdq", sdq, "", None, "root mean square gradient"),
-            Quantity("Sdr", sdr, "%", None, "area in excess of the projected area"),
-        ]
-    return tuple(quantities)
+    return [float(np.abs(z).mean()), sq, peak + pit, peak, pit, skewness, kurtosis]
 
 
 def further_parameters(
@@ -185,12 +224,7 @@ _FURTHER = (  # name, unit or key of `symbols`, meaning
 )
 
 
-def _deviation(weights: np.ndarray, deviation: np.ndarray) -> float:
-    # Of a weighted mean of correlated errors; the weights vary little within correlated pixels.
-    return float(np.sqrt(CORRELATED_PIXELS * np.sum((weights * deviation) ** 2)) / weights.size)
-
-
-def _hybrid_parameters(region: np.ndarray, size: tuple[float, float]) -> tuple[float, float]:
+def _hybrid_parameters(region: np.ndarray, size: tuple[float, float]) -> list[float]:
     """Return Sdq and Sdr (in %); NaN pixels are left out."""
     down, across = (np.diff(region, axis=k) / size[k] for k in (0, 1))
     sdq = float(np.sqrt(_mean_known(down**2) + _mean_known(across**2)))
@@ -199,7 +233,7 @@ def _hybrid_parameters(region: np.ndarray, size: tuple[float, float]) -> tuple[f
         for side in (down[:, :-1], down[:, 1:])
         for edge in (across[:-1], across[1:])
     )
-    return sdq, 100 * (_mean_known(np.asarray(area)) - 1)
+    return [sdq, 100 * (_mean_known(np.asarray(area)) - 1)]
 
 
 def _mean_known(values: np.ndarray) -> float:

@@ -14,6 +14,7 @@ from napari_dff.io.writers.tables import write_profile, write_quantities
 from napari_dff.model.checks import Range
 from napari_dff.model.units import depth_unit_symbol
 from napari_dff.surface import LEVELLINGS, Quantity
+from napari_dff.surface.filters import NESTING_INDEX
 from napari_dff.surface.levelling import DEGREE
 from napari_dff.surface.profile import WIDTH
 from napari_dff.widgets.app import controls, geometry
@@ -46,13 +47,27 @@ LEVELLING_TOOLTIP = (
     "The form that is subtracted first: a plane or a polynomial, fitted to the areas or to "
     "everything, or the plane through three points."
 )
+FILTERS = (  # label and tooltip of s_filter and l_filter
+    (
+        "S-filter, λs",
+        "Nesting index, in the unit of length: shorter waves, and noise, are removed. ISO 16610.",
+    ),
+    (
+        "L-filter, λc",
+        "Nesting index, in the unit of length: longer waves are removed. Ra, Rz and the like need "
+        "it; without it a profile has Pa, Pt. Choose it from ISO 21920-3, such as 80 or 800 µm.",
+    ),
+)
 
 
 class MeasureWidget(Tool):
     """Shows the height under the cursor, and measures the areas and lines that are drawn."""
 
     title = "Measure"
-    lasting_fields = ("measure", "shapes", "levelling", "degree", "profile_width", "level")
+    lasting_fields = (
+        *("measure", "shapes", "levelling", "degree", "s_filter", "l_filter", "profile_width"),
+        "level",
+    )
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer, "depth", "The depth layer to measure.")
@@ -94,8 +109,14 @@ class MeasureWidget(Tool):
             "width (px)", 1, WIDTH, "Number of pixels averaged across the line."
         )
         self.level = spin_box("level", 0.0, LEVEL, "Level in the unit of the levelled heights.")
+        self.s_filter, self.l_filter = (
+            spin_box(label, 0.0, NESTING_INDEX, tooltip) for label, tooltip in FILTERS
+        )
+        for box in (self.s_filter, self.l_filter):
+            box.native.setSpecialValueText("none")
+            box.native.setDecimals(4)  # millimeters
         fields = self.measure, self.shapes, self.levelling, self.degree, self.plane_points
-        return [*fields, self.profile_width, self.level]
+        return [*fields, self.s_filter, self.l_filter, self.profile_width, self.level]
 
     def _show_relevant_settings(self) -> None:
         kind, levelling = self.measure.value, self.levelling.value
@@ -103,6 +124,7 @@ class MeasureWidget(Tool):
         self.levelling.visible = is_levelled
         self.degree.visible = is_levelled and levelling == "polynomial"
         self.plane_points.visible = is_levelled and levelling == "three_points"
+        self.s_filter.visible = self.l_filter.visible = kind in ("roughness", "profile")
         self.profile_width.visible = kind == "profile"
         self.level.visible = kind == "volume"
         self.plot.setVisible(kind == "profile")
@@ -194,7 +216,8 @@ class MeasureWidget(Tool):
             if points is None:
                 raise ValueError("no points: add a Points layer with three points and choose it")
             levelling["points"] = tool.to_pixels(points.data, points, heights.layer)
-        settings = levelling, self.profile_width.value, self.level.value
+        filters = {"s_filter": self.s_filter.value or None, "l_filter": self.l_filter.value or None}
+        settings = levelling, self.profile_width.value, self.level.value, filters
         return MeasurementInput(heights, areas, lines, *settings)
 
     def _show(self, measurement: Measurement) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from napari_dff import surface
-from napari_dff.model.units import depth_unit_symbol, unit_symbol
+from napari_dff.model.units import unit_symbol
 from napari_dff.surface import Profile, Quantity
 from napari_dff.widgets.tools.tool import Heights
 
@@ -31,6 +31,7 @@ class MeasurementInput(NamedTuple):
     levelling: dict[str, Any]  # arguments of `level`
     profile_width_px: int
     volume_level: float  # in the unit of the levelled heights
+    filters: dict[str, float | None]  # s_filter and l_filter, in the unit of length
 
     @property
     def mask(self) -> np.ndarray | None:
@@ -38,13 +39,15 @@ class MeasurementInput(NamedTuple):
         return np.any(self.areas, axis=0) if self.areas else None
 
     def levelling_in_words(self) -> str:
-        """Return the form that is subtracted, as plots and files name it."""
+        """Return the form that is subtracted, and the filters, as plots and files name it."""
         kind, degree = self.levelling["levelling"], self.levelling["degree"]
         words = {
             "polynomial": f"polynomial of degree {degree}",
             "three_points": "plane through three points",
         }
-        return words.get(kind, kind)
+        indices = zip(("S-filter", "L-filter"), self.filters.values(), strict=True)
+        filters = [f"{name} {index:g}" for name, index in indices if index]
+        return ", ".join([words.get(kind, kind), *filters])
 
     def levelled(self) -> np.ndarray:  # (Y, X)
         """Return the heights without the form that is fitted to the areas."""
@@ -53,29 +56,27 @@ class MeasurementInput(NamedTuple):
 
 def _measure_roughness(inputs: MeasurementInput) -> Measurement:
     heights, levelled, mask = inputs.heights, inputs.levelled(), inputs.mask
-    arguments = levelled, heights.pixel_size, heights.unit
-    quantities = surface.roughness(*arguments, uncertainty=heights.uncertainty, where=mask)
+    size, unit, filters = heights.pixel_size, heights.unit, inputs.filters
+    quantities = surface.roughness(
+        levelled, size, unit, uncertainty=heights.uncertainty, where=mask, **filters
+    )
+    limited = surface.scale_limited_surface(levelled, size, **filters).astype(np.float32)
     with contextlib.suppress(surface.SurfalizeMissing, ValueError):  # these are optional
-        quantities += surface.further_parameters(*arguments, where=mask)
-    return Measurement(heights, quantities, levelled, None, inputs.levelling_in_words())
+        quantities += surface.further_parameters(limited, size, unit, where=mask)
+    return Measurement(heights, quantities, limited, None, inputs.levelling_in_words())
 
 
 def _measure_profile(inputs: MeasurementInput) -> Measurement:
-    heights, levelled = inputs.heights, inputs.levelled()
+    heights, levelled, filters = inputs.heights, inputs.levelled(), inputs.filters
     line, width, uncertainty = inputs.lines[-1], inputs.profile_width_px, heights.uncertainty
     profile = surface.profile(
         levelled, line, heights.pixel_size, uncertainty=uncertainty, width=width
     )
-    length, unit = float(profile.distance[-1]), depth_unit_symbol(heights.unit)
-    quantities = [Quantity("length", length, unit_symbol(heights.unit), None, "of the line")]
-    finite = profile.height[np.isfinite(profile.height)]
-    if finite.size:
-        total, mean = float(np.ptp(finite)), float(np.abs(finite - finite.mean()).mean())
-        meaning = "from the lowest to the highest of the profile"
-        quantities += [
-            Quantity("Pt", total, unit, None, meaning),
-            Quantity("Pa", mean, unit, None, "arithmetic mean height of the profile"),
-        ]
+    length, unit = float(profile.distance[-1]), unit_symbol(heights.unit)
+    quantities = [Quantity("length", length, unit, None, "of the line")]
+    if np.isfinite(profile.height).any():
+        quantities += surface.profile_parameters(profile, heights.unit, **filters)
+        profile = surface.scale_limited_profile(profile, **filters)
     words = inputs.levelling_in_words()
     return Measurement(heights, tuple(quantities), levelled, profile, words)
 
