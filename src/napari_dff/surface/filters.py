@@ -58,8 +58,8 @@ def scale_limited_surface(
     size = validate_pixel_size(pixel_size)
     mask = known_pixels(heights)
     check_indices(size, heights.shape, s_filter, l_filter)
-    limited = scale_limit(mask, size, s_filter, l_filter)(heights)
-    return np.where(mask, limited, np.nan)
+    sl_surface = scale_limit(mask, size, s_filter, l_filter)(heights)
+    return np.where(mask, sl_surface, np.nan)
 
 
 def check_indices(
@@ -86,14 +86,14 @@ def scale_limit(
     smooth = [None if i is None else _gaussian(mask, size, i) for i in (s_filter, l_filter)]
 
     def limit(values: np.ndarray) -> np.ndarray:
-        known = np.where(mask, values, 0.0)
-        # A constant passes both filters unchanged; without it, rounding errors are small.
-        middle = known.sum() / max(np.count_nonzero(mask), 1)
-        known = np.where(mask, known - middle, 0.0)
-        short = known if smooth[0] is None else smooth[0](known)
+        # A constant passes the Gaussian unchanged; without it, rounding errors are small.
+        middle = np.mean(values, where=mask)
+        result = np.where(mask, values - middle, 0.0)
+        if smooth[0] is not None:
+            result = smooth[0](result)
         if smooth[1] is not None:
-            return np.asarray(short - smooth[1](short))
-        return np.where(mask, short + middle, 0.0)
+            return np.asarray(result - smooth[1](result))
+        return np.where(mask, result + middle, 0.0)
 
     return limit
 
@@ -118,9 +118,9 @@ def _gaussian(
 
     def convolve(values: np.ndarray) -> np.ndarray:
         for axis, kernel in enumerate(kernels):
-            whole = oaconvolve(values, kernel, mode="full", axes=axis)
+            full = oaconvolve(values, kernel, mode="full", axes=axis)
             first = kernel.size // 2
-            values = np.take(whole, range(first, first + mask.shape[axis]), axis=axis)
+            values = np.take(full, range(first, first + mask.shape[axis]), axis=axis)
         return values
 
     coverage = np.where(mask, convolve(mask.astype(np.float64)), 1.0)

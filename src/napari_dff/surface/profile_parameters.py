@@ -106,7 +106,7 @@ def profile_parameters(
         means = [] if l_filter is None else [mean_height]
         return [float(np.abs(z).mean()), rq, *means, float(np.ptp(z)), skewness]
 
-    limited = limit(profile.height)
+    heights = limit(profile.height)
     letter, suffixes = ("P", ("a", "q", "t", "sk")) if l_filter is None else ("R", tuple(_MEANINGS))
     high = symbols(unit)["height"]
     quantities = [
@@ -117,11 +117,11 @@ def profile_parameters(
             None,
             _MEANINGS[suffix].format(sections=len(sections)),
         )
-        for value, suffix in zip(parameters(limited), suffixes, strict=True)
+        for value, suffix in zip(parameters(heights), suffixes, strict=True)
     ]
     if profile.uncertainty is not None:
         noises = map(limit, noise_samples(profile.uncertainty))
-        quantities = with_uncertainties(quantities, limited, noises, parameters)
+        quantities = with_uncertainties(quantities, heights, noises, parameters)
     return tuple(quantities)
 
 

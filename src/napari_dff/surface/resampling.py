@@ -35,7 +35,7 @@ def with_uncertainties(
     """Return quantities with the scatter of `parameters` over `heights` with each of `noises`.
 
     Where noise shifts a quantity by more than its scatter, as it does with slopes and extremes, the
-    meaning says by how much: the heights contain about as much noise already.
+    meaning contains the shift: the heights contain about as much noise already.
     """
     samples = np.array([parameters(heights + noise) for noise in noises])
     results = []

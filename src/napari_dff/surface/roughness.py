@@ -47,7 +47,7 @@ def roughness(
         height maps to which noise of this deviation, correlated over 5 × 5 pixels, is added. It is
         too large for a surface that is finer than that, and up to twice too large for Sz, Sp and Sv
         if many peaks or pits are about as high as the highest. Where noise changes a parameter by
-        more than its uncertainty, its meaning says so.
+        more than its uncertainty, its meaning contains the change.
     where : (Y, X) bool, optional
         The region; all pixels when None. The filters use the pixels around it, too.
     s_filter, l_filter : float, optional
@@ -73,11 +73,11 @@ def roughness(
     mask = known_pixels(heights, where, uncertainty)
     check_indices(size, heights.shape, s_filter, l_filter)
     box = _surroundings(mask, size, (s_filter, l_filter))
-    known, mask = known_pixels(heights, None, uncertainty), mask[box]
-    limit = scale_limit(known[box], size, s_filter, l_filter)
-    limited = np.where(mask, limit(heights[box].astype(np.float64)), np.nan)
+    support_mask, mask = known_pixels(heights, None, uncertainty)[box], mask[box]
+    limit = scale_limit(support_mask, size, s_filter, l_filter)
+    sl_surface = np.where(mask, limit(heights[box].astype(np.float64)), np.nan)
     high, squares = symbols(unit)["height"], []
-    deviation = np.zeros(()) if uncertainty is None else np.where(known, uncertainty, 0)[box]
+    deviation = np.zeros(()) if uncertainty is None else np.where(support_mask, uncertainty[box], 0)
 
     def parameters(values: np.ndarray) -> list[float]:
         slopes = [] if unit == "pixel" else _hybrid_parameters(values, size)
@@ -90,10 +90,10 @@ def roughness(
 
     quantities = [
         Quantity(name, value, high if kind == "height" else kind, None, meaning)
-        for value, (name, kind, meaning) in zip(parameters(limited), _PARAMETERS, strict=False)
+        for value, (name, kind, meaning) in zip(parameters(sl_surface), _PARAMETERS, strict=False)
     ]
     if uncertainty is not None:
-        quantities = with_uncertainties(quantities, limited, noises(), parameters)
+        quantities = with_uncertainties(quantities, sl_surface, noises(), parameters)
         alone = f"; the noise alone would give {np.mean(squares) ** 0.5:.2g}"
         quantities[1] = quantities[1]._replace(meaning=quantities[1].meaning + alone)
     return tuple(quantities)

@@ -60,10 +60,10 @@ def _measure_roughness(inputs: MeasurementInput) -> Measurement:
     quantities = surface.roughness(
         levelled, size, unit, uncertainty=heights.uncertainty, where=mask, **filters
     )
-    limited = surface.scale_limited_surface(levelled, size, **filters).astype(np.float32)
+    sl_surface = surface.scale_limited_surface(levelled, size, **filters).astype(np.float32)
     with contextlib.suppress(surface.SurfalizeMissing, ValueError):  # these are optional
-        quantities += surface.further_parameters(limited, size, unit, where=mask)
-    return Measurement(heights, quantities, limited, None, inputs.levelling_in_words())
+        quantities += surface.further_parameters(sl_surface, size, unit, where=mask)
+    return Measurement(heights, quantities, sl_surface, None, inputs.levelling_in_words())
 
 
 def _measure_profile(inputs: MeasurementInput) -> Measurement:
