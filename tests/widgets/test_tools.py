@@ -178,6 +178,27 @@ def test_the_profile_of_a_drawn_line_is_shown_and_saved(person, scene, chosen_fi
     assert len(rows) == 1 + len(expected.distance)
 
 
+def test_heights_saved_as_x3p_open_as_heights_that_can_be_measured(person, chosen_file, scene):
+    widget = person.open("measure")
+    widget.levelling.value = "plane"
+    person.run(widget)
+    before = widget.measurement
+    chosen_file.path = chosen_file.path.with_name("part.x3p")
+    person.press(widget.save)
+    person.viewer.open(chosen_file.path, plugin="napari-dff")
+    layer = person.viewer.layers[-1]
+    assert layer.name == "heights · part"
+    assert widget.input_layer.value is layer
+    np.testing.assert_allclose(layer.data, before.levelled, atol=1e-5)
+    widget.levelling.value = "none"
+    person.run(widget)
+    assert widget.measurement.heights.layer is layer
+    assert widget.measurement.heights.uncertainty is None
+    for old, new in zip(before.quantities, widget.measurement.quantities, strict=True):
+        assert new.value == pytest.approx(old.value, rel=1e-4), new.name
+        assert new.unit == old.unit
+
+
 def test_the_profile_follows_its_line_while_it_is_dragged(person, scene):
     person.show()
     widget = person.open("measure")

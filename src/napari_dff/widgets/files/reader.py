@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from napari import current_viewer
 from napari.utils.notifications import show_error
 from napari_builtins.io import napari_get_reader  # type: ignore[import-untyped]
@@ -14,6 +15,7 @@ from napari_dff.io import StackError, frames_in, read_acquisitions, sample_path
 from napari_dff.io.readers import results
 from napari_dff.io.readers.axes import reason
 from napari_dff.io.readers.bioio_files import BIOIO_PLUGINS
+from napari_dff.io.readers.height_maps import DECODERS, read_height_map
 from napari_dff.io.readers.regular_files import check_regular_tree
 from napari_dff.io.readers.sequences import VIDEO_SUFFIXES
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES, find_dataset
@@ -22,6 +24,7 @@ from napari_dff.io.readers.zarr_store import is_zarr
 from napari_dff.model.stack import MIN_PLANES
 from napari_dff.widgets.app import layer_data
 from napari_dff.widgets.app.layer_data import LayerData, run_layers, stack_layer, stack_title
+from napari_dff.widgets.app.layers import METADATA_KEY
 from napari_dff.widgets.app.view_units import reconcile_units
 
 
@@ -34,6 +37,8 @@ def reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[La
         return napari_get_reader(path)
     if _is_result(Path(path)):
         return lambda path: _in_view_units(_result_layers(Path(str(path))))
+    if Path(path).suffix.lower() in DECODERS:
+        return lambda path: _in_view_units([_height_layer(Path(str(path)))])
     if _may_hold_stacks(Path(path)):
         return _read_stacks
     return None if Path(path).is_dir() else napari_get_reader(path)
@@ -137,6 +142,23 @@ def _folder_layers(folder: Path) -> list[LayerData]:
     files = {name: results.find_image(folder, name) for name in layer_data.RESULT_IMAGES}
     images = {name: _load(file) for name, file in files.items() if file}
     return run_layers(images, record, folder, images.get("uncertainty"))
+
+
+def _height_layer(path: Path) -> LayerData:
+    """Return a height map in a file of surface metrology as a layer that can be measured."""
+    heights, pixel_size = read_height_map(path)
+    low, high = np.nanpercentile(heights, (0.5, 99.5))
+    own = {"role": "levelled depth", "root": path.stem, "input": {"path": str(path)}}
+    look = {
+        "name": f"heights · {path.stem}",
+        "scale": pixel_size,
+        "units": ("micrometer", "micrometer"),
+        "axis_labels": ("y", "x"),
+        "colormap": "viridis",
+        "contrast_limits": (float(low), float(max(high, low + 1e-6))),
+        "metadata": {METADATA_KEY: own},
+    }
+    return heights.astype(np.float32), look, "image"
 
 
 def _load(path: Path | None) -> Any:

@@ -10,6 +10,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
 
 from napari_dff.io.writers.figure import draw_profile
+from napari_dff.io.writers.height_maps import ENCODERS, write_height_map
 from napari_dff.io.writers.tables import write_profile, write_quantities
 from napari_dff.model.checks import Range
 from napari_dff.model.units import depth_unit_symbol
@@ -47,6 +48,10 @@ LEVELLING_TOOLTIP = (
     "The form that is subtracted first: a plane or a polynomial, fitted to the areas or to "
     "everything, or the plane through three points."
 )
+SAVE_TOOLTIP = (
+    "Save the table or the profile (CSV), or the levelled and filtered heights for other programs "
+    "of surface metrology (X3P, SDF, SUR)."
+)
 FILTERS = (  # label and tooltip of s_filter and l_filter
     (
         "S-filter, λs",
@@ -81,7 +86,7 @@ class MeasureWidget(Tool):
         self.keep = push_button(
             "Keep levelled", "Add the levelled heights as a layer.", self._on_keep
         )
-        self.save = push_button("Save CSV…", "Save the table, or the profile.", self._on_save)
+        self.save = push_button("Save…", SAVE_TOOLTIP, self._on_save)
         buttons = controls.button_row(self.draw, self.run, self.keep, self.save)
         self.cursor = controls.wrapping_label(NO_HEIGHT)
         self.table = controls.read_only_table(COLUMNS)
@@ -253,11 +258,13 @@ class MeasureWidget(Tool):
         if measurement is None:
             raise ValueError("nothing to save: press Measure first")
         words = f"{self.measure.value} {measurement.heights.stack_in_words}".replace(",", "")
-        path = self.ask_save_path("Save", "_".join(words.split()) + ".csv", (".csv",))
+        path = self.ask_save_path("Save", "_".join(words.split()) + ".csv", (".csv", *ENCODERS))
         if path is None:
             return
-        if measurement.profile is not None:
-            unit = measurement.heights.unit
+        unit = measurement.heights.unit
+        if path.suffix.lower() in ENCODERS:
+            write_height_map(path, measurement.levelled, measurement.heights.pixel_size, unit)
+        elif measurement.profile is not None:
             write_profile(path, measurement.profile, unit, levelling=measurement.levelling)
         else:
             write_quantities(path, measurement.quantities, levelling=measurement.levelling)
