@@ -94,6 +94,8 @@ def test_wrong_arguments_are_named(tmp_path, rng):
         write_height_map(tmp_path / "a.x3p", heights, SIZE, "pixel")
     with pytest.raises(ValueError, match=r"path must end in \.x3p, \.sdf, \.sur"):
         write_height_map(tmp_path / "a.txt", heights, SIZE)
+    with pytest.raises(StackError, match=r"path must end in \.x3p, .*, got 'a\.txt'"):
+        read_height_map(tmp_path / "a.txt")
     with pytest.raises(ValueError, match="heights must be known somewhere"):
         write_height_map(tmp_path / "a.x3p", np.full((3, 3), np.nan), SIZE)
     assert not list(tmp_path.iterdir())

@@ -11,7 +11,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from napari_dff.io.file_checks import check_suffix
 from napari_dff.io.readers.axes import StackError, reason
 from napari_dff.model.units import conversion_factor, normalize_unit
 
@@ -62,7 +61,9 @@ def read_height_map(path: str | os.PathLike[str]) -> HeightMap:
     ----------
     https://www.opengps.eu (X3P); ISO 25178-71:2017; ISO 25178-72:2017.
     """
-    file = check_suffix(path, DECODERS)
+    file = Path(path)
+    if file.suffix.lower() not in DECODERS:
+        raise StackError(f"path must end in {', '.join(DECODERS)}, got {file.name!r}")
     try:
         heights, (height, width) = DECODERS[file.suffix.lower()](file)
         if not (np.isfinite([height, width]).all() and min(height, width) > 0):
