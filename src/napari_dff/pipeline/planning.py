@@ -34,6 +34,8 @@ PASSING_VOLUMES = 3.5  # float32 volumes of a window during message passing
 # Volumes of a window while its focus is measured, and their margin in pixels: the result, and the
 # finest scale of adaptive windows, without subsampling
 FOCUS_VOLUMES = ((1.0, 18), (1.9, 51))
+# Downsampled planes, float32, that fit into the memory of comparing them, in all and a thread
+ALIGNMENT_IMAGES, ALIGNMENT_IMAGES_THREAD = 25, 10
 STRIP_MB = 35  # of the strips that one thread reads during alignment
 FREE_MEMORY_FRACTION = 0.8  # of the free memory that a run may use without a limit
 MIN_TILE_PX, TILE_STEP_PX = 128, 64  # smallest side of a tile, and step between sides
@@ -172,7 +174,8 @@ class _MemoryModel:
             return 0.0
         factor = -(-max(self.shape) // MAX_SIDE_PX)
         pixels = np.prod(self.shape) / factor**2
-        return float(4 * pixels * (1.15 * self._count + 75) / 1e6 + STRIP_MB * thread_count())
+        images = 1.15 * self._count + ALIGNMENT_IMAGES + ALIGNMENT_IMAGES_THREAD * thread_count()
+        return float(4 * pixels * images / 1e6 + STRIP_MB * thread_count())
 
     def _maps(self, shape: tuple[int, int]) -> float:
         quantized = self._count if self._refines else 0
