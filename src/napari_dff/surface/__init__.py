@@ -1,6 +1,7 @@
 """Metrology on height maps: levelling, roughness, profiles, steps, volumes, meshes."""
 
 from napari_dff.runtime.deprecation import deprecated_names
+from napari_dff.surface.comparison import Comparison, ComparisonError, compare
 from napari_dff.surface.filters import scale_limited_surface
 from napari_dff.surface.levelling import LEVELLINGS, LevelledHeights, Levelling, level
 from napari_dff.surface.mesh import Mesh, mesh, texture
@@ -12,12 +13,15 @@ from napari_dff.surface.shape import step_height, volume
 
 __all__ = [
     "LEVELLINGS",
+    "Comparison",
+    "ComparisonError",
     "LevelledHeights",
     "Levelling",
     "Mesh",
     "Profile",
     "Quantity",
     "SurfalizeMissing",
+    "compare",
     "further_parameters",
     "level",
     "mesh",
