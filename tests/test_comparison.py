@@ -47,6 +47,14 @@ def test_maps_of_other_pixel_sizes_and_shapes_are_compared(ground):
     assert result["Sq"].value < 0.02 * reference.std()
 
 
+def test_large_maps_with_fine_texture_are_registered(rng):
+    values = gaussian_filter(rng.normal(size=(700, 700)), 1.5)
+    result = by_name(compare(values[30:630, 20:620], values[23:623, 43:643], (1, 1)))
+    assert result["shift y"].value == pytest.approx(-7, abs=1e-3)
+    assert result["shift x"].value == pytest.approx(23, abs=1e-3)
+    assert result["Sq"].value < 1e-3 * values.std()
+
+
 def test_a_defect_stays_in_the_difference(ground):
     reference = ground(ROWS, COLUMNS)
     heights = ground(ROWS - 5, COLUMNS)

@@ -199,6 +199,27 @@ def test_heights_saved_as_x3p_open_as_heights_that_can_be_measured(person, chose
         assert new.unit == old.unit
 
 
+def test_the_difference_of_two_depth_layers_is_measured(person, notifications, scene):
+    widget = person.open("measure")
+    person.press(widget.run)
+    person.wait_until(lambda: widget.measurement is not None)
+    person.press(widget.keep)
+    widget.input_layer.value = person.layer("levelled depth")
+    widget.measure.value = "difference"
+    person.press(widget.run)
+    assert "no reference" in notifications.pop()
+    widget.reference.value = scene
+    person.run(widget)
+    result = {q.name: q.value for q in widget.measurement.quantities}
+    assert result["Sq"] == pytest.approx(0, abs=1e-4)
+    assert result["shift y"] == pytest.approx(0, abs=1e-3)
+    assert result["within 2 σ"] == 100
+    assert (
+        sum(patch.get_height() for patch in widget.plot.axes[0].patches)
+        == np.isfinite(widget.measurement.levelled).sum()
+    )
+
+
 def test_the_profile_follows_its_line_while_it_is_dragged(person, scene):
     person.show()
     widget = person.open("measure")

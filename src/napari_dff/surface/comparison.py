@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_dff.model.stack import validate_pixel_size
+from napari_dff.surface.filters import SIGMA_OF_INDEX, scale_limited_surface
 from napari_dff.surface.levelling import level
 from napari_dff.surface.quantity import Quantity, symbols
 from napari_dff.surface.region import CORRELATED_PIXELS, known_pixels
@@ -93,7 +94,7 @@ def compare(
     mask = known_pixels(heights, None, uncertainty)
     target = np.where(known_pixels(reference, None, reference_uncertainty), reference, np.nan)
     sampled = _Interpolation(np.where(mask, heights, np.nan), step / size, reference.shape)
-    start = _search(sampled.at(np.zeros(2)), target) if lateral else np.zeros(2)
+    start = _first_shift(sampled.values, step / size, target) if lateral else np.zeros(2)
     fit = _refine(sampled, target, start, lateral=lateral)
     difference, deviation = sampled.at(fit.shift) - fit.plane - target, None
     quantities = _quantities(difference, target, fit, step, unit)
@@ -153,7 +154,8 @@ class _Interpolation:
     def __init__(self, values: np.ndarray, ratio: np.ndarray, shape: tuple[int, ...]) -> None:
         from scipy.ndimage import distance_transform_edt, spline_filter
 
-        self._mask, self._ratio, self._shape = np.isfinite(values), ratio, shape
+        self.values, self._ratio, self._shape = values, ratio, shape
+        self._mask = np.isfinite(values)
         nearest = distance_transform_edt(~self._mask, return_distances=False, return_indices=True)
         self._coefficients = spline_filter(values[tuple(nearest)].astype(np.float64))
         self._weights = self._mask.astype(np.float64)
@@ -170,11 +172,25 @@ class _Interpolation:
         return np.where(weights >= MIN_WEIGHT, values, np.nan)
 
 
-def _search(values: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return the shift in whole pixels, of reduced maps if they are large."""
+def _first_shift(heights: np.ndarray, ratio: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return a shift from which `_refine` converges.
+
+    Large maps are first smoothed, reduced, and registered as such.
+    """
+    step = max(1, round(max(target.shape) / MAX_SEARCH_PX))
+    if step > 1:
+        index = step / SIGMA_OF_INDEX  # the Gaussian is as wide as a reduced pixel
+        heights = scale_limited_surface(heights, (1 / ratio[0], 1 / ratio[1]), s_filter=index)
+        target = scale_limited_surface(target, (1, 1), s_filter=index)
+    sampled = _Interpolation(heights, ratio, target.shape)
+    shift = _search(sampled.at(np.zeros(2)), target, step)
+    return shift if step == 1 else _refine(sampled, target, shift, lateral=True).shift
+
+
+def _search(values: np.ndarray, target: np.ndarray, step: int) -> np.ndarray:
+    """Return the shift of maps of which each `step`-th row and column is used."""
     from skimage.registration import phase_cross_correlation as correlate
 
-    step = max(1, max(target.shape) // MAX_SEARCH_PX)
     maps = []
     for each in (target, values):
         part = level(each).heights[::step, ::step]

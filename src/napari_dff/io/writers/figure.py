@@ -23,6 +23,7 @@ PROFILE_HEIGHT_IN = 1.9
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 MOVIE_SUFFIXES = (".gif", ".tif")  # and .mp4, where ffmpeg is installed
 FIGURE_DPI = 300
+HISTOGRAM_BINS = 100
 MAX_MOVIE_PX = 480  # height and width of each of the two images
 FRAME_DURATION_MS = 150  # of a GIF
 
@@ -84,6 +85,15 @@ def draw_profile(axes: Axes, values: Profile, unit: str, name: str, colour: str 
         axes.fill_between(values.distance, *ends, color=colour, alpha=0.3, lw=0)
     axes.set_xlabel(f"distance ({unit_symbol(unit)})")
     axes.set_ylabel(f"{name} ({depth_unit_symbol(unit)})")
+
+
+def draw_histogram(
+    axes: Axes, values: np.ndarray, unit: str, name: str, colour: str = "C0"
+) -> None:
+    """Draw the histogram of the finite values of a map of `name`; `unit` is a napari name."""
+    axes.hist(values[np.isfinite(values)], bins=HISTOGRAM_BINS, color=colour)
+    axes.set_xlabel(f"{name} ({depth_unit_symbol(unit)})")
+    axes.set_ylabel("pixels")
 
 
 def movie_frames(stack: FocalStack, picture: np.ndarray) -> Iterator[np.ndarray]:

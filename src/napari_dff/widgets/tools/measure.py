@@ -9,12 +9,12 @@ from napari.layers import Points, Shapes
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
 
-from napari_dff.io.writers.figure import draw_profile
+from napari_dff.io.writers.figure import draw_histogram, draw_profile
 from napari_dff.io.writers.height_maps import ENCODERS, write_height_map
 from napari_dff.io.writers.tables import write_profile, write_quantities
 from napari_dff.model.checks import Range
 from napari_dff.model.units import depth_unit_symbol
-from napari_dff.surface import LEVELLINGS, Quantity
+from napari_dff.surface import LEVELLINGS
 from napari_dff.surface.filters import NESTING_INDEX
 from napari_dff.surface.levelling import DEGREE
 from napari_dff.surface.profile import WIDTH
@@ -30,17 +30,17 @@ from napari_dff.widgets.app.spin_boxes import spin_box
 from napari_dff.widgets.app.task_widget import show_errors
 from napari_dff.widgets.app.view_units import draw_in_view_units
 from napari_dff.widgets.tools import tool
-from napari_dff.widgets.tools.measurements import MEASUREMENTS, Measurement, MeasurementInput
+from napari_dff.widgets.tools.measurements import (
+    COLUMNS,
+    INSTRUCTIONS,
+    MEASUREMENTS,
+    Measurement,
+    MeasurementInput,
+    table,
+)
 from napari_dff.widgets.tools.tool import Tool
 
-INSTRUCTIONS = {
-    "roughness": "Of the drawn areas, or of everything if none is drawn; ISO 25178.",
-    "profile": "Draw a line or a path; the last one is used. The plot follows it.",
-    "step height": "Draw two areas: how high area 2 lies over area 1.",
-    "volume": "Above and below the level, within the drawn areas or everywhere if none is drawn.",
-}
 DRAWING_MODES = {"profile": "add_line"}  # of the Shapes layer; else "add_rectangle"
-COLUMNS = ("what", "value", "±", "unit", "meaning")
 LIVE_DELAY_MS = 20  # from a move of a line to its profile
 NO_HEIGHT = "Move the mouse over the depth to read its height."
 LEVEL = Range(-1e9, 1e9, 0.1)
@@ -105,6 +105,9 @@ class MeasureWidget(Tool):
         tooltip = "\n".join(INSTRUCTIONS.values())
         self.measure = combo_box("measure", list(MEASUREMENTS), tooltip)
         self.shapes = self.layer_box(Shapes, "drawn on", "Shapes layer with the areas and lines.")
+        self.reference = combo_box(
+            "reference", self.input_choices, "Depth layer that is subtracted.", nullable=True
+        )
         self.levelling = combo_box("levelling", list(LEVELLINGS), LEVELLING_TOOLTIP, value="none")
         self.degree = spin_box("degree", 2, DEGREE, "Degree of the polynomial.")
         self.plane_points = self.layer_box(
@@ -121,18 +124,26 @@ class MeasureWidget(Tool):
             box.native.setSpecialValueText("none")
             box.native.setDecimals(4)  # millimeters
         fields = self.measure, self.shapes, self.levelling, self.degree, self.plane_points
-        return [*fields, self.s_filter, self.l_filter, self.profile_width, self.level]
+        return [
+            *fields,
+            self.reference,
+            self.s_filter,
+            self.l_filter,
+            self.profile_width,
+            self.level,
+        ]
 
     def _show_relevant_settings(self) -> None:
         kind, levelling = self.measure.value, self.levelling.value
-        is_levelled = kind != "step height"
+        is_levelled = kind not in ("step height", "difference")
+        self.reference.visible = kind == "difference"
         self.levelling.visible = is_levelled
         self.degree.visible = is_levelled and levelling == "polynomial"
         self.plane_points.visible = is_levelled and levelling == "three_points"
         self.s_filter.visible = self.l_filter.visible = kind in ("roughness", "profile")
         self.profile_width.visible = kind == "profile"
         self.level.visible = kind == "volume"
-        self.plot.setVisible(kind == "profile")
+        self.plot.setVisible(kind in ("profile", "difference"))
         self.show_status(INSTRUCTIONS[kind])
 
     def _on_mouse_move(self, viewer: Viewer, event: Any) -> None:
@@ -222,19 +233,26 @@ class MeasureWidget(Tool):
                 raise ValueError("no points: add a Points layer with three points and choose it")
             levelling["points"] = tool.to_pixels(points.data, points, heights.layer)
         filters = {"s_filter": self.s_filter.value or None, "l_filter": self.l_filter.value or None}
-        settings = levelling, self.profile_width.value, self.level.value, filters
+        reference = None
+        if kind == "difference":
+            if self.reference.value is None:
+                raise ValueError("no reference: choose the depth layer that is subtracted")
+            reference = tool.heights_of(self._viewer, self.reference.value)
+        settings = levelling, self.profile_width.value, self.level.value, filters, reference
         return MeasurementInput(heights, areas, lines, *settings)
 
     def _show(self, measurement: Measurement) -> None:
         self.measurement = measurement
-        self.table.value = _table(measurement.quantities)
+        self.table.value = table(measurement.quantities)
         self.table.native.resizeColumnsToContents()
+        unit, axes = measurement.heights.unit, self.plot.axes[0]
+        self.plot.clear()
         if measurement.profile is not None:
-            self.plot.clear()
-            unit, axes = measurement.heights.unit, self.plot.axes[0]
             draw_profile(axes, measurement.profile, unit, "height", COLOURS[0])
             axes.set_title(f"levelling: {measurement.levelling}", loc="left")
-            self.plot.follow_theme()
+        elif measurement.kind == "difference":
+            draw_histogram(axes, measurement.levelled, unit, "difference", COLOURS[0])
+        self.plot.follow_theme()
 
     @show_errors
     def _on_keep(self) -> None:
@@ -277,10 +295,3 @@ class MeasureWidget(Tool):
         self._follow(None)
         if self._on_mouse_move in self._viewer.mouse_move_callbacks:
             self._viewer.mouse_move_callbacks.remove(self._on_mouse_move)
-
-
-def _table(quantities: tuple[Quantity, ...]) -> dict[str, list[str]]:
-    values = [f"{q.value:.4g}" for q in quantities]
-    errors = ["" if q.uncertainty is None else f"{q.uncertainty:.2g}" for q in quantities]
-    names, _, units, _, meanings = map(list, zip(*quantities, strict=True))
-    return dict(zip(COLUMNS, (names, values, errors, units, meanings), strict=True))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from napari_dff import surface
-from napari_dff.model.units import unit_symbol
+from napari_dff.model.units import conversion_factor, unit_symbol
 from napari_dff.surface import Profile, Quantity
 from napari_dff.widgets.tools.tool import Heights
 
@@ -20,6 +20,7 @@ class Measurement(NamedTuple):
     levelled: np.ndarray  # (Y, X) float32, NaN where never in focus
     profile: Profile | None = None
     levelling: str = "none"  # in words
+    kind: str = ""  # "difference": `levelled` is one
 
 
 class MeasurementInput(NamedTuple):
@@ -32,6 +33,7 @@ class MeasurementInput(NamedTuple):
     profile_width_px: int
     volume_level: float  # in the unit of the levelled heights
     filters: dict[str, float | None]  # s_filter and l_filter, in the unit of length
+    reference: Heights | None = None  # of a difference
 
     @property
     def mask(self) -> np.ndarray | None:
@@ -96,9 +98,48 @@ def _measure_volume(inputs: MeasurementInput) -> Measurement:
     return Measurement(heights, quantities, levelled, None, inputs.levelling_in_words())
 
 
+def _measure_difference(inputs: MeasurementInput) -> Measurement:
+    heights, reference = inputs.heights, inputs.reference
+    assert reference is not None
+    if "pixel" in (heights.unit, reference.unit) and heights.unit != reference.unit:
+        raise ValueError("heights and reference must both have a unit of length, or none")
+    factor = 1.0
+    if heights.unit != reference.unit:
+        factor = conversion_factor(heights.unit, reference.unit)
+    height, width = heights.pixel_size
+    uncertainty = None if heights.uncertainty is None else heights.uncertainty * factor
+    result = surface.compare(
+        heights.heights * factor,
+        reference.heights,
+        (height * factor, width * factor),
+        reference.unit,
+        reference_pixel_size=reference.pixel_size,
+        uncertainty=uncertainty,
+        reference_uncertainty=reference.uncertainty,
+    )
+    return Measurement(reference, result.quantities, result.difference, kind="difference")
+
+
+def table(quantities: tuple[Quantity, ...]) -> dict[str, list[str]]:
+    """Return quantities as the columns of a table."""
+    values = [f"{q.value:.4g}" for q in quantities]
+    errors = ["" if q.uncertainty is None else f"{q.uncertainty:.2g}" for q in quantities]
+    names, _, units, _, meanings = map(list, zip(*quantities, strict=True))
+    return dict(zip(COLUMNS, (names, values, errors, units, meanings), strict=True))
+
+
+COLUMNS = ("what", "value", "±", "unit", "meaning")
+INSTRUCTIONS = {
+    "roughness": "Of the drawn areas, or of everything if none is drawn; ISO 25178.",
+    "profile": "Draw a line or a path; the last one is used. The plot follows it.",
+    "step height": "Draw two areas: how high area 2 lies over area 1.",
+    "volume": "Above and below the level, within the drawn areas or everywhere if none is drawn.",
+    "difference": "Of all pixels, after registration in z, tilt, y and x to the reference.",
+}
 MEASUREMENTS: dict[str, Callable[[MeasurementInput], Measurement]] = {
     "roughness": _measure_roughness,
     "profile": _measure_profile,
     "step height": _measure_step_height,
     "volume": _measure_volume,
+    "difference": _measure_difference,
 }
