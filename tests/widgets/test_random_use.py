@@ -257,8 +257,8 @@ class RandomUser:
         elif kind == "uncalibrated":
             look |= {"scale": (1, 1, 1), "translate": (0, 0, 0), "units": ("pixel",) * 3}
         self.person.stack(truth, data=planes, **look)
-        if kind == "uncalibrated":  # napari draws a layer of the user before any plugin sees it
-            notification_manager.records.clear()
+        # napari draws a layer of the user, in another unit perhaps, before any plugin sees it.
+        notification_manager.records.clear()
 
     def change_layer(self):
         layer = self.choose(self.viewer.layers)
