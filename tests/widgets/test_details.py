@@ -7,8 +7,9 @@ import psutil
 import pytest
 from napari._qt.widgets.qt_command_palette import QCommandPalette
 
-from napari_dff import synthetic
+from napari_dff import FocalStack, depth_from_focus, synthetic
 from napari_dff.widgets.app import qt_binding
+from napari_dff.widgets.app.layers import pixel_size_of, positions_of
 from napari_dff.widgets.app.preview import OFF
 
 
@@ -228,3 +229,22 @@ def test_filled_depth_is_shown_or_hidden_in_all_forms_alike(person):
         clicked.view.filled.native.click()
         assert form.view.filled.value == other.view.filled.value == shown
         assert (np.isnan(depth.data).sum() < hidden) == shown
+
+
+def test_filled_depth_that_is_shown_is_that_of_the_newest_run_and_of_undo(person):
+    truth = synthetic.bare_patch(size=48, planes=8, seed=1)
+    layer = person.stack(truth)
+    form = person.open("all")
+    form.form.settings["registration"].value = "none"
+    expected = []
+    for smoothness in (1.0, 4.0):
+        form.form.settings["smoothness"].value = smoothness
+        person.run(form)
+        if not form.view.filled.value:
+            form.view.filled.native.click()
+        stack = FocalStack(truth.stack.planes, positions_of(layer), pixel_size_of(layer))
+        expected.append(depth_from_focus(stack, form.recipe()).refined.depth)
+        np.testing.assert_array_equal(person.values("refined depth"), expected[-1])
+    assert not np.array_equal(*expected)
+    person.undo(form)
+    np.testing.assert_array_equal(person.values("refined depth"), expected[0])

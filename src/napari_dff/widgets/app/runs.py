@@ -142,12 +142,13 @@ class RunLayers:
     def _update(self, layer: Layer, new: Layer, limits: tuple[float, float] | None) -> None:
         self._undo_actions.append(_restore_action(layer))
         old_limits = layers.plugin_metadata(layer).get("limits")
+        # Before the data, at whose change forms show the depth that is filled in.
+        layer.metadata = {**layer.metadata, layers.METADATA_KEY: layers.plugin_metadata(new)}
         for name in CONTENTS:
             setattr(layer, name, getattr(new, name))
         by_user = old_limits is not None and not np.allclose(layer.contrast_limits, old_limits)
         if limits is not None and not by_user:
             layer.contrast_limits = limits
-        layer.metadata = {**layer.metadata, layers.METADATA_KEY: layers.plugin_metadata(new)}
 
     def _add(self, new: Layer, old: Layer | None) -> None:
         """Add a layer, in place of one of another kind if there is one."""
@@ -238,8 +239,8 @@ def _stack_metadata(source: Layer) -> dict[str, Any]:
 
 def _restore_action(layer: Layer) -> Callable[[], None]:
     count, names = edit_count(layer), (*CONTENTS, "contrast_limits")
-    contents = {name: getattr(layer, name) for name in names if hasattr(layer, name)}
-    contents["metadata"] = dict(layer.metadata)
+    contents: dict[str, Any] = {"metadata": dict(layer.metadata)}  # first, as in `_update`
+    contents |= {name: getattr(layer, name) for name in names if hasattr(layer, name)}
 
     def restore() -> None:
         for name, value in contents.items():
