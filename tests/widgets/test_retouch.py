@@ -120,3 +120,13 @@ def test_a_new_run_asks_before_it_replaces_strokes_and_paints_them_again(person,
     person.undo(form)
     assert depth.data[40, 45] == np.float32(10 + 2 * 3)
     assert len(depth.metadata["napari-dff"]["retouched"]) == 1
+
+
+def test_painting_ends_with_a_sentence_if_the_stack_is_removed(person, surface):
+    mine = person.stack(surface)
+    form, tool = person.open("all", "retouch")
+    form.form.settings["registration"].value = "none"
+    person.run(form)
+    tool.paint.native.click()
+    person.viewer.layers.remove(mine)
+    assert "was made from is gone" in tool.status.value

@@ -99,7 +99,10 @@ class RetouchWidget(Tool):
 
     def _show_plane(self, _: Any = None) -> None:
         if self.paint.value and self.input_layer.value is not None:
-            self.show_status(PAINTING.format(self._plane(self._stack())))
+            try:
+                self.show_status(PAINTING.format(self._plane(self._stack())))
+            except ValueError as error:  # the stack was removed
+                self.show_status(str(error))
 
     def _on_mouse(self, viewer: Viewer, event: Any) -> Generator[None, None, None]:
         """Paint while the left button is pressed."""
