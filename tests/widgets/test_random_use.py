@@ -21,6 +21,7 @@ from qtpy.QtWidgets import QInputDialog, QMessageBox
 
 from napari_dff import FocalStack, Recipe, depth_from_focus, focus_measure, synthetic
 from napari_dff.registration import align_lazily
+from napari_dff.runtime.progress import Cancelled
 from napari_dff.widgets.app import layers as plugin_layers
 from napari_dff.widgets.app.background_task import BackgroundTask
 from napari_dff.widgets.app.layers import full_values, is_stack, plugin_metadata, role_of
@@ -171,7 +172,7 @@ class RandomUser:
         if name is None:
             return
         widgets = [each for each in all_widgets(self.forms[name]) if each.enabled]
-        widgets = [each for each in widgets if not each.native.isHidden()]
+        widgets = [each for each in widgets if each.native.isVisibleTo(self.forms[name].native)]
         widget = self.choose(each for each in widgets if isinstance(each, USED_WIDGETS))
         if widget is None:
             return
@@ -354,7 +355,8 @@ def checks(person, qtbot, monkeypatch, caplog):
         fail = BackgroundTask._fail
 
         def record(task, error):
-            if type(error).__name__ != "Cancelled":
+            is_closed = task._is_over  # its form: the layers added so far are taken back
+            if not isinstance(error, Cancelled) and not is_closed:
                 checks.errors.append(error)
             fail(task, error)
 
@@ -367,8 +369,8 @@ def checks(person, qtbot, monkeypatch, caplog):
 
 def test_random_use(seed, person, checks, answers, capsys):
     user = RandomUser(person, np.random.default_rng(seed))
-    person.viewer.window.resize(900, 560)  # drawing takes most of the time
-    person.show()
+    # The window is not shown: drawing takes most of the time, and napari's canvas can crash where
+    # a layer is removed and another added before it has drawn.
     callbacks = len(person.viewer.mouse_drag_callbacks)
     user.log.append("start")
     user.open_form("all")
