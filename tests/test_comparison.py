@@ -55,6 +55,14 @@ def test_large_maps_with_fine_texture_are_registered(rng):
     assert result["Sq"].value < 1e-3 * values.std()
 
 
+def test_single_unknown_pixels_do_not_hinder_the_registration(ground):
+    reference, heights = ground(ROWS, COLUMNS), ground(ROWS + 20, COLUMNS - 3.5)
+    heights[np.hypot(ROWS % 9, COLUMNS % 7) == 0] = np.nan
+    result = by_name(compare(heights, reference, (1, 1)))
+    assert result["shift y"].value == pytest.approx(-20, abs=0.01)
+    assert result["shift x"].value == pytest.approx(3.5, abs=0.01)
+
+
 def test_a_defect_stays_in_the_difference(ground):
     reference = ground(ROWS, COLUMNS)
     heights = ground(ROWS - 5, COLUMNS)
@@ -76,6 +84,14 @@ def test_the_difference_agrees_with_its_uncertainty(ground, rng):
         assert run["Sq"].value == pytest.approx(run["expected Sq"].value, rel=0.05)
         assert run["within 2 σ"].value == pytest.approx(95.4, abs=1)
         assert abs(run["shift y"].value + 4) < 4 * run["shift y"].uncertainty
+
+
+def test_strong_noise_does_not_hinder_the_registration(ground, rng):
+    noisy = [ground(ROWS - s, COLUMNS) + rng.normal(scale=1.5, size=SHAPE) for s in (0, 4.4)]
+    result = by_name(compare(*noisy, (1, 1)))
+    assert result["shift y"].value == pytest.approx(-4.4, abs=0.3)
+    assert abs(result["shift y"].value + 4.4) < 3 * result["shift y"].uncertainty < 1
+    assert result["Sq"].value == pytest.approx(1.5 * 2**0.5, rel=0.2)
 
 
 def test_without_lateral_registration_a_smooth_surface_is_compared():

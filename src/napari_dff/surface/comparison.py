@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_dff.model.stack import validate_pixel_size
-from napari_dff.surface.filters import SIGMA_OF_INDEX, scale_limited_surface
+from napari_dff.surface.filters import MIN_INDEX_PX, SIGMA_OF_INDEX, scale_limited_surface
 from napari_dff.surface.levelling import level
 from napari_dff.surface.quantity import Quantity, symbols
 from napari_dff.surface.region import CORRELATED_PIXELS, known_pixels
@@ -13,8 +13,11 @@ from napari_dff.surface.region import CORRELATED_PIXELS, known_pixels
 MAX_SEARCH_PX = 256  # longer sides are reduced for the first search of the shift
 MIN_OVERLAP = 0.3  # of the smaller map, in the first search
 ITERATIONS = 20
-CONVERGED_PX = 1e-4
+MIN_COVERAGE = 0.94  # weight of known pixels in a smoothed height
+CONVERGED_PX, CONVERGED_SHARE = 1e-3, 0.1  # in pixels, and of the uncertainty of the shift
 MIN_PIXELS = 25
+MIN_LENGTH_PX = 16
+SMOOTHING_PX = 1.5  # standard deviation of the Gaussian before the registration
 MIN_SLOPE = 1e-6  # per pixel, as a part of the height
 MAX_CONDITION = 1e10  # of the scaled normal matrix
 MIN_WEIGHT = 0.999  # of known pixels in an interpolated height
@@ -94,8 +97,10 @@ def compare(
     mask = known_pixels(heights, None, uncertainty)
     target = np.where(known_pixels(reference, None, reference_uncertainty), reference, np.nan)
     sampled = _Interpolation(np.where(mask, heights, np.nan), step / size, reference.shape)
-    start = _first_shift(sampled.values, step / size, target) if lateral else np.zeros(2)
-    fit = _refine(sampled, target, start, lateral=lateral)
+    fit = _Fit(np.zeros(2))
+    if lateral:
+        fit = _register(np.where(mask, heights, np.nan), step / size, target)
+    fit = fit._replace(plane=_refine(sampled, target, fit.shift, lateral=False).plane)
     difference, deviation = sampled.at(fit.shift) - fit.plane - target, None
     quantities = _quantities(difference, target, fit, step, unit)
     if uncertainty is not None or reference_uncertainty is not None:
@@ -154,8 +159,7 @@ class _Interpolation:
     def __init__(self, values: np.ndarray, ratio: np.ndarray, shape: tuple[int, ...]) -> None:
         from scipy.ndimage import distance_transform_edt, spline_filter
 
-        self.values, self._ratio, self._shape = values, ratio, shape
-        self._mask = np.isfinite(values)
+        self._mask, self._ratio, self._shape = np.isfinite(values), ratio, shape
         nearest = distance_transform_edt(~self._mask, return_distances=False, return_indices=True)
         self._coefficients = spline_filter(values[tuple(nearest)].astype(np.float64))
         self._weights = self._mask.astype(np.float64)
@@ -172,19 +176,34 @@ class _Interpolation:
         return np.where(weights >= MIN_WEIGHT, values, np.nan)
 
 
-def _first_shift(heights: np.ndarray, ratio: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return a shift from which `_refine` converges.
+# Both maps are smoothed for the registration: the gradient of white noise would slow it down, and
+# interpolation between pixels, which lowers the noise, would attract it. Large maps are registered
+# as reduced maps first.
+def _register(heights: np.ndarray, ratio: np.ndarray, target: np.ndarray) -> "_Fit":
+    """Return the shift of heights, in pixels of the target, and its uncertainty."""
+    if max(target.shape) < MIN_LENGTH_PX:
+        size = f"{target.shape[0]} × {target.shape[1]}"
+        raise ComparisonError(f"reference must have {MIN_LENGTH_PX} rows or columns, got {size}")
+    step, fit = max(1, round(max(target.shape) / MAX_SEARCH_PX)), None
+    for sigma in [step, SMOOTHING_PX] if step > SMOOTHING_PX else [SMOOTHING_PX]:
+        index = max(sigma / SIGMA_OF_INDEX, MIN_INDEX_PX * max(1 / ratio))
+        sampled = _Interpolation(_smooth(heights, 1 / ratio, index), ratio, target.shape)
+        smooth_target = _smooth(target, np.ones(2), index)
+        if fit is None:
+            fit = _Fit(_search(sampled.at(np.zeros(2)), smooth_target, step))
+        fit = _refine(sampled, smooth_target, fit.shift, lateral=True)
+    assert fit is not None
+    return fit
 
-    Large maps are first smoothed, reduced, and registered as such.
-    """
-    step = max(1, round(max(target.shape) / MAX_SEARCH_PX))
-    if step > 1:
-        index = step / SIGMA_OF_INDEX  # the Gaussian is as wide as a reduced pixel
-        heights = scale_limited_surface(heights, (1 / ratio[0], 1 / ratio[1]), s_filter=index)
-        target = scale_limited_surface(target, (1, 1), s_filter=index)
-    sampled = _Interpolation(heights, ratio, target.shape)
-    shift = _search(sampled.at(np.zeros(2)), target, step)
-    return shift if step == 1 else _refine(sampled, target, shift, lateral=True).shift
+
+def _smooth(values: np.ndarray, size: np.ndarray, index: float) -> np.ndarray:
+    """Return an S-filtered map, unknown where too much of the weight is that of unknown pixels."""
+    from scipy.ndimage import gaussian_filter
+
+    result = scale_limited_surface(values, (size[0], size[1]), s_filter=index)
+    mask = np.isfinite(values).astype(np.float64)
+    coverage = gaussian_filter(mask, SIGMA_OF_INDEX * index / size, mode="constant")
+    return np.where(coverage >= MIN_COVERAGE, result, np.nan)
 
 
 def _search(values: np.ndarray, target: np.ndarray, step: int) -> np.ndarray:
@@ -207,8 +226,8 @@ def _search(values: np.ndarray, target: np.ndarray, step: int) -> np.ndarray:
 
 class _Fit(NamedTuple):
     shift: np.ndarray  # (2,) of the heights, in pixels of the reference
-    deviation: np.ndarray  # (2,) its standard uncertainty, in pixels
-    plane: np.ndarray  # (Y, X) that the heights lie above the reference
+    deviation: np.ndarray = np.zeros(2)  # its standard uncertainty, in pixels
+    plane: np.ndarray = np.zeros(())  # (Y, X) that the heights lie above the reference
 
 
 # Gauss-Newton: with the gradient g of the shifted heights h(x + s), a step ds and a plane p solve
@@ -217,13 +236,12 @@ def _refine(
     sampled: _Interpolation, target: np.ndarray, shift: np.ndarray, *, lateral: bool
 ) -> _Fit:
     y, x = np.indices(target.shape) / max(target.shape)
+    mask = np.isfinite(target)  # smaller in each iteration, so that pixels do not come and go
     for _ in range(ITERATIONS):
         values = sampled.at(shift)
         slopes = list(np.gradient(values)) if lateral else []
         terms = [np.ones(target.shape), y, x, *(-slope for slope in slopes)]
-        mask = np.isfinite(values - target)
-        for slope in slopes:
-            mask &= np.isfinite(slope)
+        mask = mask & np.isfinite(sum(slopes, values - target))
         if np.count_nonzero(mask) < MIN_PIXELS:
             raise ComparisonError("heights and reference do not overlap after registration")
         matrix = np.stack([term[mask] for term in terms])
@@ -235,14 +253,11 @@ def _refine(
                 "heights have no texture that determines the shift in y and x: give lateral=False"
             )
         solution = np.linalg.solve(normal, right)
+        residual = (values - target)[mask] - solution @ matrix
+        inverse = np.diag(np.linalg.inv(normal))[3:]
+        deviation: np.ndarray = np.sqrt(CORRELATED_PIXELS * np.mean(residual**2) * inverse)
         shift = shift + solution[3:] if lateral else shift
-        if np.abs(solution[3:]).max(initial=0) < CONVERGED_PX:
-            break
-    else:
-        raise ComparisonError(f"the shift of the heights did not converge, last at {shift} pixels")
-    plane = solution[0] + solution[1] * y + solution[2] * x
-    residual = (values - target)[mask] - solution @ matrix
-    variance: np.ndarray = (
-        CORRELATED_PIXELS * np.mean(residual**2) * np.diag(np.linalg.inv(normal))[3:]
-    )
-    return _Fit(shift, np.sqrt(variance) if lateral else np.zeros(2), plane)
+        if (np.abs(solution[3:]) <= CONVERGED_PX + CONVERGED_SHARE * deviation).all():
+            return _Fit(shift, deviation, solution[0] + solution[1] * y + solution[2] * x)
+    place = ", ".join(f"{each:.3g}" for each in shift)
+    raise ComparisonError(f"the shift in y and x did not converge, last at {place} pixels")
