@@ -63,6 +63,15 @@ def test_single_unknown_pixels_do_not_hinder_the_registration(ground):
     assert result["shift x"].value == pytest.approx(3.5, abs=0.01)
 
 
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_maps_without_enough_known_pixels_are_refused(ground, rng, share):
+    reference = ground(ROWS, COLUMNS)
+    heights = np.where(rng.uniform(size=SHAPE) < share, np.nan, reference)
+    heights[5, 5] = 0.0
+    with pytest.raises(ComparisonError, match=r"must overlap .* lateral=False"):
+        compare(heights, reference, (1, 1))
+
+
 def test_a_defect_stays_in_the_difference(ground):
     reference = ground(ROWS, COLUMNS)
     heights = ground(ROWS - 5, COLUMNS)

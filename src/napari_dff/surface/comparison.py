@@ -13,7 +13,7 @@ from napari_dff.surface.region import CORRELATED_PIXELS, known_pixels
 MAX_SEARCH_PX = 256  # longer sides are reduced for the first search of the shift
 MIN_OVERLAP = 0.3  # of the smaller map, in the first search
 ITERATIONS = 20
-MIN_COVERAGE = 0.94  # weight of known pixels in a smoothed height
+MIN_COVERAGE = 0.98  # weight of known pixels in a smoothed height
 CONVERGED_PX, CONVERGED_SHARE = 1e-3, 0.1  # in pixels, and of the uncertainty of the shift
 MIN_PIXELS = 25
 MIN_LENGTH_PX = 16
@@ -21,6 +21,10 @@ SMOOTHING_PX = 1.5  # standard deviation of the Gaussian before the registration
 MIN_SLOPE = 1e-6  # per pixel, as a part of the height
 MAX_CONDITION = 1e10  # of the scaled normal matrix
 MIN_WEIGHT = 0.999  # of known pixels in an interpolated height
+TOO_FEW = (
+    "heights and reference must overlap where both are known, with few gaps for a registration in "
+    f"y and x, got fewer than {MIN_PIXELS} such pixels: fill the gaps, or give lateral=False"
+)
 
 
 class Comparison(NamedTuple):
@@ -203,7 +207,10 @@ def _smooth(values: np.ndarray, size: np.ndarray, index: float) -> np.ndarray:
     result = scale_limited_surface(values, (size[0], size[1]), s_filter=index)
     mask = np.isfinite(values).astype(np.float64)
     coverage = gaussian_filter(mask, SIGMA_OF_INDEX * index / size, mode="constant")
-    return np.where(coverage >= MIN_COVERAGE, result, np.nan)
+    result = np.where(coverage >= MIN_COVERAGE, result, np.nan)
+    if np.count_nonzero(np.isfinite(result)) < MIN_PIXELS:
+        raise ComparisonError(TOO_FEW)
+    return result
 
 
 def _search(values: np.ndarray, target: np.ndarray, step: int) -> np.ndarray:
@@ -212,10 +219,9 @@ def _search(values: np.ndarray, target: np.ndarray, step: int) -> np.ndarray:
 
     maps = []
     for each in (target, values):
-        part = level(each).heights[::step, ::step]
-        if np.count_nonzero(np.isfinite(part)) < MIN_PIXELS:
-            raise ComparisonError("heights and reference do not overlap")
-        maps.append(part)
+        if np.count_nonzero(np.isfinite(each[::step, ::step])) < MIN_PIXELS:
+            raise ComparisonError(TOO_FEW)
+        maps.append(level(each).heights[::step, ::step])
     masks = [np.isfinite(each) for each in maps]
     pair = [np.where(mask, each, 0) for mask, each in zip(masks, maps, strict=True)]
     shift, _, _ = correlate(  # type: ignore[no-untyped-call]
@@ -243,7 +249,7 @@ def _refine(
         terms = [np.ones(target.shape), y, x, *(-slope for slope in slopes)]
         mask = mask & np.isfinite(sum(slopes, values - target))
         if np.count_nonzero(mask) < MIN_PIXELS:
-            raise ComparisonError("heights and reference do not overlap after registration")
+            raise ComparisonError(TOO_FEW)
         matrix = np.stack([term[mask] for term in terms])
         normal, right = matrix @ matrix.T, matrix @ (values - target)[mask]
         scale = np.sqrt(np.diag(normal))
