@@ -220,6 +220,14 @@ def reuse() -> None:
     save(viewer, "reuse")
 
 
+def project() -> None:
+    viewer, one, widget = opened("cell_sheet", "Depth from focus, all steps", "Slab projection")
+    run(one)
+    widget.preview.value = "what is in view"
+    settle(2)
+    save(viewer, "project")
+
+
 def surface() -> None:
     viewer, one, widget = opened("rough_surface", "Depth from focus, all steps", "3-D surface")
     run(one)
@@ -269,6 +277,7 @@ SHOTS: dict[str, Callable[[], None]] = {
         inspector,
         retouch,
         reuse,
+        project,
         surface,
         measure,
         figure,

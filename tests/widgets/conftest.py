@@ -25,6 +25,7 @@ TITLES = {
     "inspector": "Why this plane? Focus curve",
     "retouch": "Retouch by hand",
     "reuse": "Use elsewhere",
+    "project": "Slab projection",
     "surface": "3-D surface",
     "measure": "Measure heights",
     "figure": "Figure and movie",

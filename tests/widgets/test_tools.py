@@ -9,7 +9,7 @@ import trimesh
 from PIL import Image
 from qtpy.QtCore import QPoint, Qt
 
-from napari_dff import all_in_focus, resample
+from napari_dff import all_in_focus, project_slab, resample
 from napari_dff.io.writers import figure as figures
 from napari_dff.runtime.windows import Window
 from napari_dff.surface import level, profile, roughness, step_height
@@ -501,8 +501,26 @@ def test_a_cropped_result_is_applied_to_whole_planes_in_its_place_and_in_their_c
         if used is aligned:
             np.testing.assert_array_equal(found.data, moved)
     known = {"uncertainty": person.layer("refined uncertainty").data}
-    expected = all_in_focus(moved, full_values(depth), 10 + 2.0 * np.arange(9), **known)
+    z = 10 + 2.0 * np.arange(9)
+    expected = all_in_focus(moved, full_values(depth), z, **known)
     np.testing.assert_array_equal(found.data, expected)
+
+    widget = person.open("project")
+    widget.targets.value = [red]
+    with pytest.warns(UserWarning, match="leaves the stack"):
+        expected = project_slab(moved, full_values(depth), z, slab=(-2, 2))
+    widget.preview.value = "what is in view"
+    person.wait_until(lambda: "preview projection" in person.roles())
+    preview = np.zeros(other.shape[1:], other.dtype)
+    preview[window.slices] = expected
+    layer = person.layer("preview projection")
+    top, left = np.rint((layer.translate - source.translate[1:]) / SIZE).astype(int)
+    height, width = layer.data.shape
+    np.testing.assert_array_equal(layer.data, preview[top : top + height, left : left + width])
+    person.run(widget)
+    found = person.viewer.layers["maximum projection · red"]
+    np.testing.assert_array_equal(found.data, expected)
+    np.testing.assert_allclose(found.translate, depth.translate[-2:])
 
 
 def test_without_a_result_to_use_there_is_an_error(person, notifications, surface):
@@ -510,3 +528,79 @@ def test_without_a_result_to_use_there_is_an_error(person, notifications, surfac
     widget = person.open("reuse")
     person.press(widget.run)
     assert "nothing to use yet" in notifications[0]
+
+
+# Slab projection -------------------------------------------------------------------------------
+
+
+def test_a_slab_is_previewed_and_projected_for_the_stack_and_for_other_channels_and_times(
+    person, surface
+):
+    source = person.stack(surface, scale=(2.0, *SIZE))
+    look = {"translate": source.translate, "units": source.units, "scale": source.scale}
+    other = np.ascontiguousarray(surface.stack.planes[:, ::-1])
+    person.viewer.add_image(other, name="red", **look)
+    series = {
+        "scale": (1, *source.scale),
+        "translate": (0, *source.translate),
+        "units": ("pixel", *source.units),
+        "axis_labels": ("t", "z", "y", "x"),
+    }
+    person.viewer.add_image(np.stack([other, surface.stack.planes]), name="time", **series)
+    all_ = person.open("all")
+    all_.stack.value = source
+    all_.form.settings["registration"].value = "none"
+    person.run(all_)
+
+    widget = person.open("project")
+    assert {each.name for each in widget.targets.choices} == {"mine", "red", "time"}
+    assert [each.name for each in widget.targets.value] == ["mine"]
+    assert (widget.low.value, widget.high.value) == (-2.0, 2.0)
+    assert widget.low.native.suffix() == " µm"
+    widget.low.value = -1.3
+    depth, z = full_values(person.layer("refined depth")), 10 + 2.0 * np.arange(12)
+    expected = project_slab(surface.stack.planes, depth, z, slab=(-1.3, 2.0))
+    widget.preview.value = "what is in view"
+    person.wait_until(lambda: "preview projection" in person.roles())
+    preview = person.layer("preview projection")
+    top, left = np.rint((preview.translate - source.translate[1:]) / SIZE).astype(int)
+    height, width = preview.data.shape
+    part = expected[top : top + height, left : left + width]
+    np.testing.assert_array_equal(preview.data, part)
+
+    widget.targets.value = [source, person.viewer.layers["time"]]
+    person.run(widget)
+    assert not preview.visible
+    found = person.viewer.layers["maximum projection · mine"]
+    np.testing.assert_array_equal(found.data, expected)
+    np.testing.assert_allclose(found.scale, SIZE)
+    both = person.viewer.layers["maximum projection · time"]
+    assert both.data.shape == (2, 1, 96, 96)
+    np.testing.assert_array_equal(both.data[1, 0], expected)
+    person.undo(widget)
+    assert "maximum projection · mine" not in person.viewer.layers
+
+    widget.method.value, widget.slabs.value, widget.distance.value = "sum", 3, 1.5
+    person.run(widget)
+    settings = {"slab": (-1.3, 2.0), "offsets": (-1.5, 0, 1.5), "method": "sum"}
+    found = person.viewer.layers["sum projection · mine"]
+    with pytest.warns(UserWarning, match="leaves the stack"):
+        expected = project_slab(surface.stack.planes, depth, z, **settings)
+    np.testing.assert_array_equal(found.data, expected)
+    np.testing.assert_allclose((found.scale[0], found.translate[0]), (1.5, -1.5))
+    assert -1.5 <= person.viewer.dims.point[-3] <= 1.5
+    both = person.viewer.layers["sum projection · time"]
+    assert both.data.shape == (2, 3, 96, 96)
+    assert "the slab leaves the stack at" in widget.advice.value
+
+
+def test_without_a_depth_or_with_a_slab_that_ends_first_nothing_is_projected(
+    person, notifications, surface
+):
+    person.stack(surface)
+    widget = person.open("project")
+    person.press(widget.run)
+    assert "nothing to use yet" in notifications[0]
+    widget.low.value = 1.0
+    person.press(widget.run)
+    assert len(notifications) == 2

@@ -115,14 +115,26 @@ def project_slab(
         validate_positions(positions, len(planes)),
         SlabProjection(slab, offsets, method),
     )
-    count, clipped = len(projection.limits(1.0)), 0
-    out = np.empty((count, *planes.shape[1:]), projection_dtype(planes.dtype, method))
-    for tile in iterate_tiles(planes, lambda w: depth[w.slices], z, projection, progress):
-        out[(slice(None), *tile.window.slices)] = tile.images
-        clipped += tile.clipped
+    images, clipped = project_stack(planes, depth, z, projection, progress)
     if sentence := describe_clipping(clipped, depth.size):
         warnings.warn(sentence, stacklevel=2)
-    return out if offsets else out[0]
+    return images if offsets else images[0]
+
+
+def project_stack(
+    planes: Any,  # (Z, Y, X[, 3])
+    depth: np.ndarray,  # (Y, X), finite
+    positions: np.ndarray,  # (Z,)
+    projection: SlabProjection,
+    progress: Progress,
+) -> tuple[np.ndarray, int]:
+    """Return the projection of each slab, and at how many pixels one leaves the stack."""
+    slabs, dtype = len(projection.limits(1.0)), projection_dtype(planes.dtype, projection.method)
+    out, clipped = np.empty((slabs, *planes.shape[1:]), dtype), 0
+    for tile in iterate_tiles(planes, lambda w: depth[w.slices], positions, projection, progress):
+        out[(slice(None), *tile.window.slices)] = tile.images
+        clipped += tile.clipped
+    return out, clipped
 
 
 def projection_dtype(dtype: Any, method: SlabMethod) -> np.dtype[Any]:

@@ -11,7 +11,7 @@ from napari_dff.model.checks import AUTO
 
 METADATA_KEY = "napari-dff"
 NOMINAL = "uncalibrated_"  # how units begin in which uncalibrated layers are drawn; `view_units`
-RESULT_ROLES = ("focus", "depth", "uncertainty", "all in focus")  # how roles of results end
+RESULT_ROLES = ("focus", "depth", "uncertainty", "all in focus", "projection")  # their ends
 
 
 class PluginMetadata(TypedDict, total=False):
@@ -38,6 +38,7 @@ class PluginMetadata(TypedDict, total=False):
     focus_channel: int  # the channel that the depth was computed from
     input: dict[str, Any]  # the file of the planes, as described by `io.records.describe_planes`
     in_file: dict[str, Any]  # scale, translation and units as the file has them
+    projection: dict[str, Any]  # slab and method, as in `SlabProjection`
     place: Sequence[int]  # of a single plane: its index along the leading axes of the stack
 
 

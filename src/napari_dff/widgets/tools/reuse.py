@@ -1,11 +1,12 @@
 """Apply an alignment or a plane map to other stacks: channels, times or positions."""
 
 import math
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from magicgui.widgets import Select
+from magicgui.widgets import Select, Widget
 from napari.layers import Layer
 from napari.viewer import Viewer
 
@@ -28,6 +29,10 @@ from napari_dff.widgets.tools.tool import Tool
 MAX_SIDE_PX = 1 << 31
 
 
+Apply = Callable[[Any, np.ndarray, Progress], np.ndarray]  # of planes and `stack_numbers`
+Show = Callable[[RunLayers, np.ndarray], None]
+
+
 class AppliedResult(NamedTuple):
     """Alignment and plane map to apply, of S stacks: of one, or of one for each leading index."""
 
@@ -38,11 +43,22 @@ class AppliedResult(NamedTuple):
     fusion: Any  # as in `Recipe`
     window: Window | None  # of the planes, which the result covers; None: all
 
+    def align(self, planes: Any, number: int) -> LazyAlignedStack:
+        """Return planes moved by the transforms of one stack, where they are read."""
+        planes = validate_planes(planes)
+        if self.transforms is None:
+            transforms = np.tile(np.eye(3), (len(planes), 1, 1))
+        else:  # the remainder is 0 where there is a single result, which applies to all stacks
+            transforms = self.transforms[number % len(self.transforms)]
+        return LazyAlignedStack(planes, transforms, window=self.window)
+
 
 class ReuseWidget(Tool):
     """Apply the alignment of a layer, or its alignment and plane map, to other stacks."""
 
     title = "Use elsewhere"
+    own_stack: ClassVar[bool] = False  # whether the result applies to its own stack, too
+    purpose: ClassVar[str] = "Compute the aligned planes or the all-in-focus image of each stack."
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(
@@ -57,15 +73,17 @@ class ReuseWidget(Tool):
             tooltip="Stacks of the same field and number of planes. Every stack along leading axes "
             "is computed. A result of several times applies to stacks with as many times.",
         )
-        self._controls = RunControls(
-            self, "Compute the aligned planes or the all-in-focus image of each stack."
-        )
+        self._controls = RunControls(self, self.purpose)
         self.run, self.cancel, self.undo = self._controls.buttons
-        fields = labelled_column(self.input_layer, self.targets)
+        fields = labelled_column(self.input_layer, self.targets, *self.extra_widgets())
         self.extend([fields, self._controls.row, self.status])
         self.update_choices()
         self.input_layer.changed.connect(lambda: self.targets.reset_choices())
         self.run.changed.connect(self._start)
+
+    def extra_widgets(self) -> list[Widget]:
+        """Return fields of a subclass, which are shown below the others."""
+        return []
 
     def input_choices(self, _: Any = None) -> list[Layer]:
         """Return aligned stacks, then depth layers."""
@@ -111,7 +129,7 @@ class ReuseWidget(Tool):
             if layers.is_stack(layer)
             and layer.ndim >= 3
             and role_of(layer) != "aligned"
-            and layer not in ancestors
+            and (self.own_stack or layer not in ancestors)
             and fits(layer)
             and (not stacks or _result_shape(layer, min_length=2) == stacks)
         ]
@@ -125,17 +143,22 @@ class ReuseWidget(Tool):
         runs = [RunLayers(self._viewer, each, {}, [each, used]) for each in targets]
         for run in runs:
             run.window = result.window
-        stacks = [(layers.planes_of(each), _stack_numbers(each)) for each in targets]
+        stacks = [(layers.planes_of(each), stack_numbers(each)) for each in targets]
+        apply, show = self.methods(result)
 
         def compute(progress: Progress) -> list[np.ndarray]:
-            return [_apply(result, planes, numbers, progress) for planes, numbers in stacks]
+            return [apply(planes, numbers, progress) for planes, numbers in stacks]
 
         def add_layers(images: list[np.ndarray]) -> Iterator[None]:
             for run, image in zip(runs, images, strict=True):
-                _show(run, image, result)
+                show(run, image)
                 yield
 
         self._controls.start(runs, compute, add_layers)
+
+    def methods(self, result: AppliedResult) -> tuple[Apply, Show]:
+        """Return a function that computes the images of a layer, and one that shows them."""
+        return partial(_apply, result), partial(_show, result)
 
     def _result_to_apply(self) -> AppliedResult:
         used = self.input_layer.value
@@ -167,7 +190,7 @@ def _result_shape(layer: Layer, min_length: int = 1) -> tuple[int, ...]:
     return tuple(n for n in lengths if n >= min_length)
 
 
-def _stack_numbers(layer: Layer) -> np.ndarray:
+def stack_numbers(layer: Layer) -> np.ndarray:
     """Return the number of the result for each leading index; all channels have the same."""
     shape = _result_shape(layer)
     numbers = np.arange(math.prod(shape)).reshape(shape)
@@ -181,11 +204,8 @@ def _apply(
     images = []
     for index, number in np.ndenumerate(numbers):
         image = take(planes, index)
-        # The remainder is 0 where there is a single result, which applies to all stacks.
         if result.transforms is not None:
-            transforms = result.transforms[number % len(result.transforms)]
-            aligned = LazyAlignedStack(validate_planes(image), transforms, window=result.window)
-            image, _ = load_aligned(aligned, progress)
+            image, _ = load_aligned(result.align(image, number), progress)
         if result.depth is not None:
             number %= len(result.depth)
             depth, positions = result.depth[number], result.positions[number]
@@ -200,11 +220,17 @@ def _apply(
     return np.stack(images).reshape(*numbers.shape, *images[0].shape)
 
 
-def _show(run: RunLayers, image: np.ndarray, result: AppliedResult) -> None:
-    source, transforms, look = run.source, result.transforms, layers.stack_look(run.source)
-    if source.blending == "additive":  # a channel, over the results of other channels
-        look["blending"] = source.blending
-        run.hide(source)
+def result_look(run: RunLayers) -> dict[str, Any]:
+    """Return how a result looks; that of an additive channel lies over those of others."""
+    look = layers.stack_look(run.source)
+    if run.source.blending == "additive":
+        look["blending"] = run.source.blending
+        run.hide(run.source)
+    return look
+
+
+def _show(result: AppliedResult, run: RunLayers, image: np.ndarray) -> None:
+    source, transforms, look = run.source, result.transforms, result_look(run)
     if transforms is None or result.depth is not None:
         if source.ndim > 3:
             image = np.expand_dims(image, source.ndim - 3)
