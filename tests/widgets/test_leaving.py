@@ -199,7 +199,7 @@ def test_docks_may_be_closed_during_a_run(person, blocked, tiny):
         close(person, widget)
     settled(person)
     # What was done before the docks were closed.
-    quick = {"aligned", "matches", "surface", "axes", "inspected"} | REFINED
+    quick = {"aligned", "matches", "surface", "axes", "inspected", "maximum projection"} | REFINED
     assert person.roles() <= {"mine"} | quick
     assert not person.viewer.canvas.grid.enabled
     assert not any(getattr(each, "__self__", None) for each in mouse(person.viewer))
