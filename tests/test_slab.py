@@ -173,6 +173,9 @@ def test_the_command_projects_every_time_and_channel_along_the_depth_of_a_run(tm
         assert tif.series[0].axes == "TCZYX"
     assert main([*words, "--quiet"]) == 2
     assert "exists: write elsewhere, or add --overwrite" in capsys.readouterr().err
+    for path, label in ((file, "the planes"), (results / "depth.ome.tif", "depth_from")):
+        assert main([*words[:-1], str(path), "--overwrite", "--quiet"]) == 2
+        assert f"out must be another folder than that of {label}" in capsys.readouterr().err
     zarr_out = tmp_path / "p.ome.zarr"
     assert main([*words[:-1], str(zarr_out), *settings, "--quiet"]) == 0
     np.testing.assert_array_equal(read_image(zarr_out), found)

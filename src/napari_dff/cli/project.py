@@ -84,7 +84,8 @@ def project(
         if sentence:
             report(f"{path}: {sentence}")
         if not log.quiet:
-            show(f"{path}: {method} of {len(offsets) or 1} slabs along the depth of {folder}")
+            count = f"{len(offsets)} slabs" if len(offsets) > 1 else "a slab"
+            show(f"{path}: {method} of {count} along the depth of {folder}")
 
 
 def _project(
@@ -101,13 +102,16 @@ def _project(
     from napari_dff.io import DepthFiles
     from napari_dff.io.atomic import write_file
     from napari_dff.io.file_checks import check_not_input, check_space
+    from napari_dff.io.writers.result_files import RESULT_NAMES
     from napari_dff.io.writers.tiff import OmeTiffWriter
     from napari_dff.io.writers.zarr_store import OmeZarrWriter
     from napari_dff.registration import LazyAlignedStack
     from napari_dff.runtime.lazy import as_plane_file
 
     files = DepthFiles(folder, acquisition)
-    check_not_input([path.parent], [path.name], [*acquisition.files, folder])
+    check_not_input([path.parent], [path.name], acquisition.files)
+    results = [folder / name for name in RESULT_NAMES]
+    check_not_input([path.parent], [path.name], results, "depth_from")
     transforms = np.broadcast_to(files.transforms, (*acquisition.positions.shape, 3, 3))
     metadata = _metadata(acquisition, projection, folder)
     check_space(path.parent, metadata.nbytes)
