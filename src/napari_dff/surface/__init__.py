@@ -1,4 +1,4 @@
-"""Metrology on height maps: levelling, roughness, profiles, steps, volumes, meshes."""
+"""Metrology on height maps: levelling, filters, roughness, steps, volumes, comparison, meshes."""
 
 from napari_dff.runtime.deprecation import deprecated_names
 from napari_dff.surface.comparison import Comparison, ComparisonError, compare
