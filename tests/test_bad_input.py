@@ -417,6 +417,30 @@ INVALID_ARGUMENTS = {
         "uncertainty must have the shape of heights, (20, 30), got (19, 30)",
     ),
     "a level in words": (lambda f: surface.volume(TILTED, (1, 1), level="0"), "got '0'"),
+    "a filter below two pixels": (
+        lambda f: surface.scale_limited_surface(TILTED, (1, 1), s_filter=1.0),
+        "s_filter must be from 2",
+    ),
+    "a filter in words": (
+        lambda f: surface.roughness(TILTED, (1, 1), l_filter="80"),
+        "l_filter must be a number from 0 to 1e+12, got '80'",
+    ),
+    "a profile that is none": (
+        lambda f: surface.scale_limited_profile(TILTED, l_filter=8.0),
+        "profile must be a Profile, got ndarray",
+    ),
+    "parameters of no profile": (
+        lambda f: surface.profile_parameters(None),
+        "profile must be a Profile, got NoneType",
+    ),
+    "a reference without axes": (
+        lambda f: surface.compare(TILTED, TILTED[0], (1, 1)),
+        "reference must have axes (Y, X)",
+    ),
+    "heights without texture": (
+        lambda f: surface.compare(TILTED, TILTED, (1, 1)),
+        "lateral=False",
+    ),
     "a unit of roughness": (lambda f: surface.roughness(TILTED, (1, 1), "?"), "unit must be pixel"),
     "flats that overlap": (
         lambda f: surface.step_height(TILTED, ALL_PIXELS, ALL_PIXELS, (1, 1)),
@@ -473,6 +497,8 @@ FUNCTIONS_OF_HEIGHTS = {
     "mesh": lambda heights: surface.mesh(heights, (1, 1)),
     "profile": lambda heights: surface.profile(heights, [(1, 1), (9, 9)], (1, 1)),
     "roughness": lambda heights: surface.roughness(heights, (1, 1)),
+    "scale_limited_surface": lambda heights: surface.scale_limited_surface(heights, (1, 1)),
+    "compare": lambda heights: surface.compare(heights, TILTED, (1, 1), lateral=False),
     "volume": lambda heights: surface.volume(heights, (1, 1)),
 }
 

@@ -18,9 +18,11 @@ CONVERGED_PX, CONVERGED_SHARE = 1e-3, 0.1  # in pixels, and of the uncertainty o
 MIN_PIXELS = 25
 MIN_LENGTH_PX = 16
 SMOOTHING_PX = 1.5  # standard deviation of the Gaussian before the registration
-MIN_SLOPE = 1e-6  # per pixel, as a part of the height
+MIN_SLOPE = 1e-5  # per pixel, as a part of the height
+MIN_TEXTURE = 1e-6  # as a part of the largest height, of float32
 MAX_CONDITION = 1e10  # of the scaled normal matrix
 MIN_WEIGHT = 0.999  # of known pixels in an interpolated height
+NO_TEXTURE = "heights have no texture that determines the shift in y and x: give lateral=False"
 TOO_FEW = (
     "heights and reference must overlap where both are known, with few gaps for a registration in "
     f"y and x, got fewer than {MIN_PIXELS} such pixels: fill the gaps, or give lateral=False"
@@ -99,7 +101,9 @@ def compare(
     size = np.array(validate_pixel_size(pixel_size))
     step = np.array(validate_pixel_size(reference_pixel_size or pixel_size))
     mask = known_pixels(heights, None, uncertainty)
-    target = np.where(known_pixels(reference, None, reference_uncertainty), reference, np.nan)
+    target = np.where(
+        known_pixels(reference, None, reference_uncertainty, "reference"), reference, np.nan
+    )
     sampled = _Interpolation(np.where(mask, heights, np.nan), step / size, reference.shape)
     fit = _Fit(np.zeros(2))
     if lateral:
@@ -188,6 +192,7 @@ def _register(heights: np.ndarray, ratio: np.ndarray, target: np.ndarray) -> "_F
     if max(target.shape) < MIN_LENGTH_PX:
         size = f"{target.shape[0]} × {target.shape[1]}"
         raise ComparisonError(f"reference must have {MIN_LENGTH_PX} rows or columns, got {size}")
+    heights, target = _texture(heights), _texture(target)
     step, fit = max(1, round(max(target.shape) / MAX_SEARCH_PX)), None
     for sigma in [step, SMOOTHING_PX] if step > SMOOTHING_PX else [SMOOTHING_PX]:
         index = max(sigma / SIGMA_OF_INDEX, MIN_INDEX_PX * max(1 / ratio))
@@ -198,6 +203,16 @@ def _register(heights: np.ndarray, ratio: np.ndarray, target: np.ndarray) -> "_F
         fit = _refine(sampled, smooth_target, fit.shift, lateral=True)
     assert fit is not None
     return fit
+
+
+def _texture(values: np.ndarray) -> np.ndarray:
+    """Return a map without its tilt; ComparisonError if nothing is left."""
+    if np.count_nonzero(np.isfinite(values)) < MIN_PIXELS:
+        raise ComparisonError(TOO_FEW)
+    texture = level(values).heights
+    if np.nanstd(texture) <= MIN_TEXTURE * np.nanmax(np.abs(values)):
+        raise ComparisonError(NO_TEXTURE)
+    return texture
 
 
 def _smooth(values: np.ndarray, size: np.ndarray, index: float) -> np.ndarray:
@@ -221,7 +236,7 @@ def _search(values: np.ndarray, target: np.ndarray, step: int) -> np.ndarray:
     for each in (target, values):
         if np.count_nonzero(np.isfinite(each[::step, ::step])) < MIN_PIXELS:
             raise ComparisonError(TOO_FEW)
-        maps.append(level(each).heights[::step, ::step])
+        maps.append(each[::step, ::step])
     masks = [np.isfinite(each) for each in maps]
     pair = [np.where(mask, each, 0) for mask, each in zip(masks, maps, strict=True)]
     shift, _, _ = correlate(  # type: ignore[no-untyped-call]
@@ -255,9 +270,7 @@ def _refine(
         scale = np.sqrt(np.diag(normal))
         flat = scale[3:] <= MIN_SLOPE * np.linalg.norm(target[mask] - target[mask].mean())
         if flat.any() or np.linalg.cond(normal / np.outer(scale, scale)) > MAX_CONDITION:
-            raise ComparisonError(
-                "heights have no texture that determines the shift in y and x: give lateral=False"
-            )
+            raise ComparisonError(NO_TEXTURE)
         solution = np.linalg.solve(normal, right)
         residual = (values - target)[mask] - solution @ matrix
         inverse = np.diag(np.linalg.inv(normal))[3:]

@@ -10,12 +10,15 @@ CORRELATED_PIXELS = 25
 
 
 def known_pixels(
-    heights: np.ndarray, where: np.ndarray | None = None, uncertainty: np.ndarray | None = None
+    heights: np.ndarray,
+    where: np.ndarray | None = None,
+    uncertainty: np.ndarray | None = None,
+    name: str = "heights",  # of the argument, in messages
 ) -> np.ndarray:
     """Return where height and uncertainty are finite, (Y, X) bool; ValueError if nowhere."""
-    check_values("heights", heights)
+    check_values(name, heights)
     if heights.ndim != 2:
-        raise ValueError(f"heights must have axes (Y, X), got shape {heights.shape}")
+        raise ValueError(f"{name} must have axes (Y, X), got shape {heights.shape}")
     mask = np.isfinite(heights)
     if where is not None:
         mask &= validate_mask("where", where, heights.shape)
@@ -23,13 +26,13 @@ def known_pixels(
         check_values("uncertainty", uncertainty)
         if uncertainty.shape != heights.shape:
             raise ValueError(
-                f"uncertainty must have the shape of heights, {heights.shape}, "
+                f"uncertainty must have the shape of {name}, {heights.shape}, "
                 f"got {uncertainty.shape}"
             )
         mask &= np.isfinite(uncertainty)
     if not mask.any():
         place = "" if where is None else " inside the region"
-        raise ValueError(f"heights must be known somewhere{place}, got no pixel that is")
+        raise ValueError(f"{name} must be known somewhere{place}, got no pixel that is")
     return mask
 
 
