@@ -25,6 +25,7 @@ from napari_dff import (
     depth_from_focus,
     focus_measure,
     focus_peaks,
+    project_slab,
     refine,
     resample,
     save_reconstruction,
@@ -395,6 +396,18 @@ INVALID_ARGUMENTS = {
     "a depth map for depth": (lambda f: all_in_focus(PLANES, f.estimate), "got (3, 48, 48)"),
     "depth with NaN": (lambda f: all_in_focus(PLANES, nan(*SHAPE)), "depth must be finite, got 23"),
     "depth of 1e300": (lambda f: all_in_focus(PLANES, np.full(SHAPE, 1e300)), "got 1e+300"),
+    "depth of another shape for a slab": (
+        lambda f: project_slab(PLANES, np.zeros((3, 3))),
+        "depth must have the shape of a plane",
+    ),
+    "a slab upside down": (
+        lambda f: project_slab(PLANES, np.zeros(SHAPE), slab=(1, -1)),
+        "slab must be two offsets, the lower one first",
+    ),
+    "offsets in words": (
+        lambda f: project_slab(PLANES, np.zeros(SHAPE), offsets=("a",)),
+        "offsets must",
+    ),
     "complex depth": (lambda f: all_in_focus(PLANES, np.zeros(SHAPE, complex)), "got complex128"),
     "an unknown fusion": (
         lambda f: all_in_focus(PLANES, np.zeros(SHAPE), fusion="mean"),
