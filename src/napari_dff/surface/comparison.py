@@ -176,7 +176,8 @@ class _Interpolation:
         """Return the values at the pixels plus `shift`, in pixels of the other map; NaN outside."""
         from scipy.ndimage import affine_transform
 
-        place = {"matrix": self._ratio, "offset": shift * self._ratio, "output_shape": self._shape}
+        matrix = np.diag(self._ratio)  # older SciPy warns of a vector
+        place = {"matrix": matrix, "offset": shift * self._ratio, "output_shape": self._shape}
         values = affine_transform(
             self._coefficients, **place, order=3, prefilter=False, mode="mirror"
         )
