@@ -63,7 +63,7 @@ GRID_PX = 1 << LEVEL_COUNT  # of the pixels of the coarsest level
 MARGIN_PX = 112  # support of the weights and the pyramid, 109 px, rounded up to `GRID_PX`
 DEPTH_MARGIN_PX = 60  # of it, where the depth is of influence
 FINE_LEVEL_COUNT = 2  # finest levels, computed block by block, in which noise is reduced
-BLOCK_PX, STRIP_PX = 192, 128  # side of a block; height of a strip of rows
+BLOCK_PX, STRIP_PX = 384, 128  # side of a block; height of a strip of rows
 # Variance of each band for white noise of variance 1; `test_multiscale` computes them again.
 BAND_NOISE = (0.8907, 0.05316, 0.01016, 0.002414)
 WIENER_SIGMA_PX, WIENER_WINDOW_PX = 2.0, 9  # in which detail is compared with noise
