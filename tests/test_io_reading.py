@@ -1,8 +1,10 @@
 """Readers of all formats: order of axes, units of lengths, lazy loading."""
 
+import copy
 import importlib.util
 import json
 import os
+import pickle
 import subprocess
 import sys
 import types
@@ -1077,6 +1079,16 @@ def test_any_part_of_an_uncompressed_file_is_read(tmp_path, rng, dtype, colour):
         (slice(None), np.array([3, 0])),
     ):
         np.testing.assert_array_equal(array[index], values[index])
+
+
+def test_planes_of_an_uncompressed_file_can_be_pickled_and_copied(tmp_path, rng):
+    planes = rng.integers(0, 60000, (5, 64, 72), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", planes)
+    lazy = read_stack(tmp_path / "a.tif").planes[::-1, :, 3:]
+    for same in (pickle.loads(pickle.dumps(lazy)), copy.deepcopy(lazy), copy.copy(lazy)):
+        assert isinstance(same, FileArray)
+        np.testing.assert_array_equal(same, planes[::-1, :, 3:])
+    assert len(pickle.dumps(lazy)) < 1000  # only the place in the file
 
 
 @pytest.mark.parametrize("change", ["cut", "overwritten"])

@@ -39,6 +39,11 @@ class FileArray(NDArrayOperatorsMixin):
         view._offset = self._offset + _address(part) - _address(self._map)
         return view
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copies and pickles have the place in the file: those of the map would read its values.
+        layout = self._map.dtype, self._map.shape, self._map.strides
+        return _restore, (self._path, self._state, self._offset, *layout)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Lengths of the axes."""
@@ -98,6 +103,21 @@ class FileArray(NDArrayOperatorsMixin):
         if name.startswith("_") or not hasattr(np.ndarray, name):
             raise AttributeError(f"FileArray has no attribute {name}")
         return getattr(np.asarray(self), name)
+
+
+def _restore(
+    path: Path,
+    state: tuple[int, int],
+    offset: int,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+) -> FileArray:
+    """Return an array from what `FileArray.__reduce__` keeps."""
+    array = object.__new__(FileArray)
+    array._path, array._state, array._offset = path, state, offset
+    array._map = as_strided(np.empty(1, dtype), shape, strides)
+    return array
 
 
 def _state(path: Path) -> tuple[int, int]:
