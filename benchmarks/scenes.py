@@ -266,7 +266,8 @@ SCENES: dict[str, Callable[[int], GroundTruth]] = {
 
 def scene(name: str, seed: int = 0) -> GroundTruth:
     """Return a scene, rendered once and then kept."""
-    code = Path(__file__).read_bytes() + Path(synthetic.__file__).read_bytes()
+    files = [Path(__file__), *sorted(Path(synthetic.__file__).parent.glob("*.py"))]
+    code = b"".join(file.read_bytes() for file in files)
     key = hashlib.sha256(code + f"{name} {seed} {SIZE}".encode()).hexdigest()[:16]
     folder = Path(os.environ.get("NAPARI_DFF_CACHE", tempfile.gettempdir())) / "napari-dff-scenes"
     path = folder / f"{key}.pickle"

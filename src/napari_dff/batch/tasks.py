@@ -34,6 +34,9 @@ from napari_dff.runtime.progress import no_progress
 from napari_dff.runtime.threads import ThreadLimits, set_thread_limits
 
 DEPTH_FILE_PREFIXES = ("depth", "index", "uncertainty", "transforms")  # used by depth_from
+SEPARATE_TIMES = (
+    "coherence must be none in a batch, which computes times separately, got {}: use run"
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ def make_tasks(
             acquisitions = read_acquisitions(path, axes=axes, spacing=spacing)
             for acquisition in acquisitions:
                 job.focus_channel(acquisition)
+                if acquisition.times > 1 and job.recipe.coherence != "none":
+                    raise ValueError(SEPARATE_TIMES.format(job.recipe.coherence))
                 input_files.update(dict.fromkeys(acquisition.files))
         except Exception as error:  # a broken file must not stop the batch
             failures.append(Outcome(str(path), None, None, "failed", why=str(error)))

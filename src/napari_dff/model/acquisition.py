@@ -165,6 +165,13 @@ class Acquisition:
         """Return `index` without its entry for the channel axis."""
         return tuple(n for i, n in enumerate(index) if i != self.channel_axis)
 
+    def previous_time(self, index: Index) -> Index | None:
+        """Return the index of the time before; None at the first time, or without a time axis."""
+        axis = self.axes.index("t") if "t" in self.axes else None
+        if axis is None or index[axis] == 0:
+            return None
+        return tuple(n - (i == axis) for i, n in enumerate(index))
+
     def stack(self, *index: int) -> FocalStack:
         """Return the focal stack at `index`, not read yet; missing indices are 0."""
         index += (0,) * (len(self.axes) - len(index))

@@ -37,6 +37,7 @@ Prefer = Literal["sharpest", "first", "last"]
 _Step = Literal["message_passing", "graph_cut", "least_squares", "weighted_median", "none"]
 Refinement = Literal["message_passing+least_squares", "graph_cut+weighted_median", _Step]
 SMOOTHNESS = checks.Range(0.0, 100.0, 0.1)
+Coherence = Literal["none", "previous"]
 Fusion = Literal["multiscale", "noise_aware", "nearest"]
 FORMER_FUSIONS = {  # of earlier versions, and what replaces them
     "pyramid": "multiscale",
@@ -106,6 +107,10 @@ class Recipe:
     smoothness : float
         Weight of the neighbouring pixels relative to the pixel's own focus curve. 0 turns
         refinement off.
+    coherence : str
+        Depth in a time-lapse: of each time alone (none), or combined with the depth of the time
+        before (previous), which reduces noise and fills gaps. Steps between times of more than the
+        distance of planes, or of 3 σ, are kept.
     fusion : str
         Composition of the all-in-focus image: at every scale the planes that are sharp there, near
         the depth where it is certain (multiscale); the two planes nearest to the depth, more planes
@@ -130,6 +135,7 @@ class Recipe:
     prefer: Prefer = "sharpest"
     refinement: Refinement = "message_passing+least_squares"
     smoothness: Annotated[float, SMOOTHNESS] = 1.0
+    coherence: Coherence = "none"
     fusion: Fusion = "multiscale"
 
     def __post_init__(self) -> None:

@@ -134,8 +134,9 @@ def run(
         if depth is None:
             recipe = tile.with_chosen_scale(recipe, aligned)  # of the first stack, for all
             aligned = aligned._replace(scale=recipe.scale)
-        focus_channel = acquisition.focus_channel
-        quality = write_tiles(aligned, recipe, tiling, sink, index, focus_channel, located)
+        previous = acquisition.previous_time(index) if recipe.coherence == "previous" else None
+        settings = index, acquisition.focus_channel, located
+        quality = write_tiles(aligned, recipe, tiling, sink, *settings, previous=previous)
         sink.finish_stack(index, aligned, quality, located)
         del aligned  # or its planes stay in memory beside those of the next stack
 
@@ -228,12 +229,16 @@ def write_tiles(
     index: Index,
     focus_channel: int,
     progress: Progress,
+    *,
+    previous: Index | None = None,
 ) -> ImageQuality | None:
     """Compute and write the tiles of one stack, with images in the order of the channels.
 
-    Returns the quality of the image of the focus channel.
+    Depth is combined with that at the index `previous`, the time before, if there is one. Returns
+    the quality of the image of the focus channel.
     """
     count, margin, shared, flat = len(plan.windows), tile.tile_margin(recipe), None, True
+    former = None if previous is None else functools.partial(sink.depth_map, previous)
     comparisons = []
     if count > 1 and tile.has_refinement(recipe) and stack.known_depth is None:
         shared = tile.estimate_shared(stack, recipe, progress)
@@ -243,8 +248,9 @@ def write_tiles(
         located = with_trimming(progress, where) if count > 1 else progress
         cuts = i > 0 and "graph_cut" in recipe.refinement
         earlier = functools.partial(sink.depth_map, index) if cuts else None  # boundary condition
+        readers: dict[str, Any] = {"earlier": earlier, "previous": former}
         result = tile.compute_tile(
-            stack, recipe, window, margin=margin, progress=located, shared=shared, earlier=earlier
+            stack, recipe, window, margin=margin, progress=located, shared=shared, **readers
         )
         focus, *others = result.images
         flat = flat and _is_flat(focus)

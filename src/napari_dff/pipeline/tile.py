@@ -27,6 +27,7 @@ from napari_dff.pipeline.plane_checks import to_all_planes, to_used_planes
 from napari_dff.refinement import (
     HintField,
     SharedStatistics,
+    combine_with_previous,
     guide_range,
     refine_volume,
     sample_windows,
@@ -153,6 +154,7 @@ def compute_tile(
     progress: Progress,
     shared: SharedStatistics | None = None,  # of the whole plane; of the tile if None
     earlier: DepthReader | None = None,  # the refined depth of earlier tiles, for a graph cut
+    previous: DepthReader | None = None,  # the refined depth of the time before
     fast: bool = False,
 ) -> TileResult:
     """Compute one tile with `margin` pixels around it: focus, depth, refinement and fusion.
@@ -193,6 +195,9 @@ def compute_tile(
                 "windows": _solved_windows(stack, outer),
             }
             refined = refine_volume(estimate, volume, positions, *smoothing, **details)
+        if previous is not None:
+            spacing = float(np.abs(np.diff(positions)).mean())
+            refined = combine_with_previous(refined, previous(outer), spacing, stack.valid(outer))
         planes = planes[(slice(None), *image_source.slices_in(covered))]
     images: tuple[np.ndarray, ...]
     if fast:

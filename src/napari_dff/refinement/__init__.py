@@ -1,5 +1,6 @@
 """Refinement: use neighbours and a guide image where the focus curve alone is ambiguous."""
 
+from napari_dff.refinement.coherence import combine_with_previous
 from napari_dff.refinement.context import (
     BACKGROUND,
     NO_HINT,
@@ -18,6 +19,7 @@ __all__ = [
     "HintField",
     "PreviousResult",
     "SharedStatistics",
+    "combine_with_previous",
     "guide_range",
     "refine",
     "refine_volume",

@@ -15,6 +15,7 @@ SETTINGS = {  # field of `Recipe` → label
     "prefer": "of several peaks",
     "refinement": "smooth depth",
     "smoothness": "smoothing weight",
+    "coherence": "over time",
     "fusion": "sharp image",
 }
 CHOICES = {  # field → value in the recipe → label and explanation
@@ -95,6 +96,10 @@ CHOICES = {  # field → value in the recipe → label and explanation
         "least_squares": ("slopes only", "Clean stacks: pixels stay near their own plane."),
         "weighted_median": ("weighted median only", "Clean stacks with sharp steps."),
         "none": ("off", "The measured depth of each pixel."),
+    },
+    "coherence": {
+        "none": ("each time alone", "Depth of a time does not depend on the others."),
+        "previous": ("with the time before", "Less noise, fewer gaps; jumps are kept."),
     },
     "fusion": {
         "multiscale": ("sharpest at every scale", "General; near the depth where it is certain."),
