@@ -20,6 +20,7 @@ from napari_dff.depth import depth_map
 from napari_dff.model.stack import FocalStack
 from napari_dff.pipeline import driver as pipeline
 from napari_dff.pipeline.preview import focus_curve
+from napari_dff.pipeline.sinks import ArraySink
 from napari_dff.widgets.app.axes import acquisition_of, parse_axes, parse_axis_labels
 from napari_dff.widgets.app.layers import full_values, plugin_metadata
 from napari_dff.widgets.app.preview import OFF, VIEW
@@ -113,6 +114,25 @@ def test_every_time_gets_its_own_depth_and_all_channels_an_image_there(person, s
     assert "--focus-channel 0" in widget.command()
     person.undo(widget)
     assert person.roles() == {"mine"}
+
+
+def test_depth_over_time_is_coherent_if_the_form_says_so(person):
+    acquisition, _ = synthetic.moving_surface(64, 8, 2, photons=50)
+    settings = {"axis_labels": tuple("tzyx"), "scale": (1, 2, 0.5, 0.5)}
+    units = ("pixel", *["micrometer"] * 3)
+    person.viewer.add_image(acquisition.data, name="mine", units=units, **settings)
+    person.run(ready(person.open("all"), registration="none", coherence="previous"))
+    expected = ArraySink(acquisition)
+    pipeline.run(acquisition, Recipe(registration="none", coherence="previous"), expected)
+    depth = person.values("refined depth")[:, 0]
+    np.testing.assert_allclose(depth, expected.refined.depth, atol=1e-5)
+    for widget in person.open("focus", "depth"):
+        person.run(widget)
+    person.run(ready(person.open("refine"), coherence="previous"))
+    single_steps = person.values("refined depth")[:, 0]
+    assert np.median(np.abs(single_steps - depth)) < 0.02
+    alone = depth_from_focus(acquisition.stack(1), STILL).refined.depth
+    assert np.abs(depth[1] - alone).mean() > 0.02
 
 
 def test_the_single_steps_align_and_refine_every_time_on_its_own(person, moving):
@@ -246,8 +266,8 @@ def test_cancelling_adds_no_layers(person, source, monkeypatch):
     widget = ready(person.open("all"), registration="none")
     write_tiles = pipeline.write_tiles
 
-    def write_slowly(stack, recipe, plan, sink, index, focus_channel, progress):
-        write_tiles(stack, recipe, plan, sink, index, focus_channel, progress)
+    def write_slowly(stack, recipe, plan, sink, index, focus_channel, progress, **options):
+        write_tiles(stack, recipe, plan, sink, index, focus_channel, progress, **options)
         for _ in progress(range(30), desc="Waiting"):
             time.sleep(0.02)
 

@@ -28,6 +28,7 @@ MEMORY_MB = checks.Range(0.0, 1e9, 1.0)
 KERNEL_MB = 130.0  # of libraries and kernels that are not loaded yet
 ALIGNMENT_MB = 50.0  # more of them if planes are aligned
 MAP_BYTES_PX = {False: 53, True: 123}  # of maps, without and with refinement
+COHERENCE_BYTES_PX = 90  # of maps of two times
 GRAPH_BYTES_PX, GRAPH_BYTES_VOXEL = 200, 16  # of a graph cut
 RESULT_BYTES_PX = 40  # of results in memory
 PASSING_VOLUMES = 3.5  # float32 volumes of a window during message passing
@@ -181,6 +182,8 @@ class _MemoryModel:
         quantized = self._count if self._refines else 0
         images = 1 + self._refines + self._others
         pixel = MAP_BYTES_PX[self._refines] + quantized + self._voxel_bytes * images
+        if self._recipe.coherence != "none":
+            pixel += COHERENCE_BYTES_PX
         if self._refines and "graph_cut" in self._recipe.refinement:  # solves all pixels at once
             pixel += GRAPH_BYTES_PX + GRAPH_BYTES_VOXEL * self._count
         return float(pixel * np.prod(shape) / 1e6)

@@ -196,8 +196,8 @@ def compute_tile(
             }
             refined = refine_volume(estimate, volume, positions, *smoothing, **details)
         if previous is not None:
-            spacing = float(np.abs(np.diff(positions)).mean())
-            refined = combine_with_previous(refined, previous(outer), spacing, stack.valid(outer))
+            place = stack.positions, stack.valid(outer)
+            refined = combine_with_previous(refined, previous(outer), *place)
         planes = planes[(slice(None), *image_source.slices_in(covered))]
     images: tuple[np.ndarray, ...]
     if fast:

@@ -30,14 +30,14 @@ ITERATIONS = 2  # of the robust mean
 
 
 def combine_with_previous(
-    current: DepthMap, previous: DepthMap, spacing: float, valid: np.ndarray
+    current: DepthMap, previous: DepthMap, positions: np.ndarray, valid: np.ndarray
 ) -> DepthMap:
     """Return the depth of `current` combined with that of the time before, where it is `valid`.
 
-    `spacing` is the mean distance of planes. A pixel that is never in focus now gets the previous
+    `positions`, (Z,), are those of the planes. A pixel that is never in focus now gets the previous
     depth, if it is known, with a larger uncertainty.
     """
-    scale = np.float32(spacing)
+    scale = np.float32(np.abs(np.diff(positions)).mean())  # distance of planes
     depth, deviation = current.depth / scale, current.uncertainty / scale
     earlier_deviation = previous.uncertainty / scale
     in_focus, has_earlier = np.isfinite(deviation), np.isfinite(earlier_deviation) & valid

@@ -19,6 +19,7 @@ from napari_dff.pipeline.plane_checks import check_planes, find_used_planes, to_
 from napari_dff.pipeline.quality import advice, summarize_image
 from napari_dff.pipeline.sinks import ArraySink
 from napari_dff.pipeline.tile import MARGIN_PX, AlignedStack, TileResult, compute_tile
+from napari_dff.refinement import combine_with_previous
 from napari_dff.runtime.lazy import load_planes, read_window
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window, full_window
@@ -66,6 +67,7 @@ class MapsStep(StepWidget):
     """A step that computes a depth map and an all-in-focus image from other layers."""
 
     prefix: ClassVar[str] = ""  # of the roles of its layers
+    is_coherent: ClassVar[bool] = False  # over time, by the setting `coherence`
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
@@ -141,11 +143,15 @@ class MapsStep(StepWidget):
             mask = stack.plane_mask(window)
             depth = self.compute_stack(stack, mask, located)
             depth = DepthMap(*map(np.array, depth))  # copies, as these may be data of a layer
+            valid = np.ones(window.shape, bool) if mask is None else has_enough_planes(mask)
+            previous = acquisition.previous_time(index)
+            if recipe.coherence != "none" and self.is_coherent and previous is not None:
+                positions, earlier = whole_input.stack.positions, sink.depth_map(previous, window)
+                depth = combine_with_previous(depth, earlier, positions, valid)
             channels = range(len(acquisition.channels))
             stacks = [acquisition.channel_stack(index, channel) for channel in channels]
             selected = [select_planes(each, used) for each in stacks]
             images = tuple(fuse_by_recipe(recipe, each, depth, mask, located) for each in selected)
-            valid = np.ones(window.shape, bool) if mask is None else has_enough_planes(mask)
             depth = to_all_planes(depth, used)
             sink.write_tile(index, TileResult(window, depth, depth, images, valid))
             image, planes = images[acquisition.focus_channel], load_planes(stack.stack.planes)

@@ -30,9 +30,10 @@ class RefineWidget(MapsStep):
     skipped_fields = ("registration",)
     sliders = ("smoothing",)
     main_settings = ("refinement",)
-    more_settings = ("smoothness", "fusion")
+    more_settings = ("smoothness", "coherence", "fusion")
     has_focus_channel = False
     prefix = "refined "
+    is_coherent = True
 
     def __init__(self, viewer: Viewer) -> None:
         self.hints = HintsForm(viewer, lambda: self.stack.value)
