@@ -2,7 +2,7 @@
 
 Run from the top of a clone::
 
-    python benchmarks/projection.py                     # the sample Cell sheet, whose truth is known
+    python benchmarks/projection.py                     # the sample Cell sheet, with its truth
     python benchmarks/projection.py --stack STACK.tif   # any stack, without truth
 
 `local_z` is our own implementation of the method that Herbert et al. 2021
