@@ -33,14 +33,6 @@ class SlabStatistics(NamedTuple):
     thickness: np.ndarray  # in distances of planes, (Y, X, 1)
 
 
-class Tile(NamedTuple):
-    """A tile of a projection."""
-
-    window: Window
-    images: np.ndarray  # (K, h, w[, 3]), of each slab
-    clipped: int  # number of pixels at which a slab leaves the stack
-
-
 METHODS: dict[SlabMethod, Callable[[SlabStatistics], np.ndarray]] = {
     "maximum": lambda values: values.maximum,
     "mean": lambda values: values.mean,
@@ -131,9 +123,10 @@ def project_stack(
     """Return the projection of each slab, and at how many pixels one leaves the stack."""
     slabs, dtype = len(projection.limits(1.0)), projection_dtype(planes.dtype, projection.method)
     out, clipped = np.empty((slabs, *planes.shape[1:]), dtype), 0
-    for tile in iterate_tiles(planes, lambda w: depth[w.slices], positions, projection, progress):
-        out[(slice(None), *tile.window.slices)] = tile.images
-        clipped += tile.clipped
+    tiles = iterate_tiles(planes, lambda w: depth[w.slices], positions, projection, progress)
+    for window, images, outside in tiles:
+        out[(slice(None), *window.slices)] = images
+        clipped += outside
     return out, clipped
 
 
@@ -158,17 +151,16 @@ def iterate_tiles(
     positions: np.ndarray,  # (Z,)
     projection: SlabProjection,
     progress: Progress,
-) -> Iterator[Tile]:
-    """Yield the projection in tiles of at most `MAX_TILE_BYTES` of planes and projections."""
+) -> Iterator[tuple[Window, np.ndarray, int]]:
+    """Yield tiles of at most `MAX_TILE_BYTES`: window, and what `project_tile` returns."""
     shape, slabs = (planes.shape[1], planes.shape[2]), len(projection.limits(1.0))
     values = (len(planes) + slabs) * int(np.prod(planes.shape[3:]))
     side = int(np.sqrt(MAX_TILE_BYTES / (values * max(planes.dtype.itemsize, 4))))
     tiles = window_grid(shape, max(side, MIN_WINDOW_PX))
     for i, window in enumerate(tiles, start=1):
-        where = f"tile {i} of {len(tiles)}" if len(tiles) > 1 else ""
+        located = with_location(progress, f"tile {i} of {len(tiles)}" if len(tiles) > 1 else "")
         part, depth = read_window(planes, window), read_depth(window)
-        located = with_location(progress, where)
-        yield Tile(window, *project_tile(part, depth, positions, projection, located))
+        yield window, *project_tile(part, depth, positions, projection, located)
 
 
 def project_tile(

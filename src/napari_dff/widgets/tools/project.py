@@ -86,7 +86,7 @@ class ProjectWidget(ReuseWidget):
         return SlabProjection(slab, offsets, METHODS[self.method.value])
 
     def methods(self, result: AppliedResult) -> tuple[Apply, Show]:
-        """Return a function that projects the stacks of a layer, and one that shows them."""
+        """Return a function that projects a stack, and one that shows the projections of all."""
         projection = self.projection()
         colour = [each.name for each in self.targets.value if each.rgb]
         if colour and projection.method not in ("maximum", "mean"):
@@ -133,18 +133,14 @@ class ProjectWidget(ReuseWidget):
         result: AppliedResult,
         projection: SlabProjection,
         planes: Any,
-        numbers: np.ndarray,
+        number: int,
         progress: Progress,
     ) -> np.ndarray:
-        """Return the slabs of every stack along the leading axes, (…, K, Y, X[, 3])."""
-        images = []
-        for index, number in np.ndenumerate(numbers):
-            aligned = result.align(take(planes, index), number)
-            depth, positions = _surface(result, number)
-            image, clipped = project_stack(aligned, depth, positions, projection, progress)
-            self._clipped, self._pixels = self._clipped + clipped, self._pixels + depth.size
-            images.append(image)
-        return np.stack(images).reshape(*numbers.shape, *images[0].shape)
+        """Return the slabs of a stack, (K, Y, X[, 3])."""
+        aligned, (depth, positions, _) = result.align(planes, number), result.surface(number)
+        images, clipped = project_stack(aligned, depth, positions, projection, progress)
+        self._clipped, self._pixels = self._clipped + clipped, self._pixels + depth.size
+        return images
 
     def _show(self, projection: SlabProjection, run: RunLayers, images: np.ndarray) -> None:
         source, look = run.source, result_look(run)
@@ -188,13 +184,6 @@ class ProjectWidget(ReuseWidget):
         self._preview.close()
 
 
-def _surface(result: AppliedResult, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the depth, (Y, X), and the positions of one stack; a single one fits all."""
-    assert result.depth is not None
-    number %= len(result.depth)
-    return result.depth[number], result.positions[number]
-
-
 def _preview_layers(
     source: Image,
     result: AppliedResult,
@@ -205,11 +194,9 @@ def _preview_layers(
     progress: Progress,
 ) -> list[ResultLayer]:
     """Return the projection of a window of the planes; 0 where the depth does not cover it."""
-    aligned, (depth, positions) = result.align(planes, number), _surface(result, number)
+    aligned, (depth, positions, _) = result.align(planes, number), result.surface(number)
     frame = result.window or full_window((depth.shape[0], depth.shape[1]))
-    lows = max(window.top, frame.top), max(window.left, frame.left)
-    highs = min(window.bottom, frame.bottom), min(window.right, frame.right)
-    inner = Window(lows[0], highs[0], lows[1], highs[1])
+    inner = window.intersect(frame)
     dtype = projection_dtype(aligned.dtype, projection.method)
     out = np.zeros((*window.shape, *aligned.shape[3:]), dtype)
     if min(inner.shape) > 0:

@@ -29,7 +29,7 @@ from napari_dff.widgets.tools.tool import Tool
 MAX_SIDE_PX = 1 << 31
 
 
-Apply = Callable[[Any, np.ndarray, Progress], np.ndarray]  # of planes and `stack_numbers`
+Apply = Callable[[Any, int, Progress], np.ndarray]  # of the planes of one stack and its number
 Show = Callable[[RunLayers, np.ndarray], None]
 
 
@@ -51,6 +51,13 @@ class AppliedResult(NamedTuple):
         else:  # the remainder is 0 where there is a single result, which applies to all stacks
             transforms = self.transforms[number % len(self.transforms)]
         return LazyAlignedStack(planes, transforms, window=self.window)
+
+    def surface(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Return depth, positions and uncertainty of one stack; those of a single one fit all."""
+        assert self.depth is not None
+        number %= len(self.depth)
+        uncertainty = None if self.uncertainty is None else self.uncertainty[number]
+        return self.depth[number], self.positions[number], uncertainty
 
 
 class ReuseWidget(Tool):
@@ -146,8 +153,13 @@ class ReuseWidget(Tool):
         stacks = [(layers.planes_of(each), stack_numbers(each)) for each in targets]
         apply, show = self.methods(result)
 
+        def compute_layer(planes: Any, numbers: np.ndarray, progress: Progress) -> np.ndarray:
+            places = np.ndenumerate(numbers)
+            images = [apply(take(planes, index), number, progress) for index, number in places]
+            return np.stack(images).reshape(*numbers.shape, *images[0].shape)
+
         def compute(progress: Progress) -> list[np.ndarray]:
-            return [apply(planes, numbers, progress) for planes, numbers in stacks]
+            return [compute_layer(planes, numbers, progress) for planes, numbers in stacks]
 
         def add_layers(images: list[np.ndarray]) -> Iterator[None]:
             for run, image in zip(runs, images, strict=True):
@@ -157,7 +169,7 @@ class ReuseWidget(Tool):
         self._controls.start(runs, compute, add_layers)
 
     def methods(self, result: AppliedResult) -> tuple[Apply, Show]:
-        """Return a function that computes the images of a layer, and one that shows them."""
+        """Return a function that computes the image of a stack, and one that shows those of all."""
         return partial(_apply, result), partial(_show, result)
 
     def _result_to_apply(self) -> AppliedResult:
@@ -197,27 +209,15 @@ def stack_numbers(layer: Layer) -> np.ndarray:
     return np.broadcast_to(numbers, layers.leading_shape(layer))
 
 
-def _apply(
-    result: AppliedResult, planes: Any, numbers: np.ndarray, progress: Progress
-) -> np.ndarray:
-    """Return aligned planes, or the all-in-focus image, of every stack along the leading axes."""
-    images = []
-    for index, number in np.ndenumerate(numbers):
-        image = take(planes, index)
-        if result.transforms is not None:
-            image, _ = load_aligned(result.align(image, number), progress)
-        if result.depth is not None:
-            number %= len(result.depth)
-            depth, positions = result.depth[number], result.positions[number]
-            error = None if result.uncertainty is None else result.uncertainty[number]
-            settings: dict[str, Any] = {
-                "uncertainty": error,
-                "fusion": result.fusion,
-                "progress": progress,
-            }
-            image = all_in_focus(image, depth, positions, **settings)
-        images.append(np.asarray(image))
-    return np.stack(images).reshape(*numbers.shape, *images[0].shape)
+def _apply(result: AppliedResult, planes: Any, number: int, progress: Progress) -> np.ndarray:
+    """Return the aligned planes, or the all-in-focus image, of a stack."""
+    if result.transforms is not None:
+        planes, _ = load_aligned(result.align(planes, number), progress)
+    if result.depth is None:
+        return np.asarray(planes)
+    depth, positions, uncertainty = result.surface(number)
+    settings: dict[str, Any] = {"uncertainty": uncertainty, "fusion": result.fusion}
+    return all_in_focus(planes, depth, positions, **settings, progress=progress)
 
 
 def result_look(run: RunLayers) -> dict[str, Any]:
