@@ -6,6 +6,7 @@ Run it from the top of a clone, with or without a display::
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -28,6 +29,9 @@ from napari_dff import (
 )
 from napari_dff.io import sample_path
 from napari_dff.io.writers.preview import draw_preview
+from napari_dff.model.acquisition import Acquisition
+from napari_dff.pipeline.driver import run
+from napari_dff.pipeline.sinks import ArraySink
 
 HERE = Path(__file__).parent
 PRESET_PICTURES = HERE.parent / "src" / "napari_dff" / "widgets" / "app" / "pictures"
@@ -106,8 +110,35 @@ def slab() -> None:
     slabs = project_slab(both, depth, positions, **settings)
     images = both.max(axis=0), *slabs, emission
     labels = "maximum of all planes", "−0.5 to 0.5 µm", "3.5 to 4.5 µm", "lower layer, truth"
-    step = emission.shape[1] + GAP_PX
-    width, height = len(images) * step - GAP_PX, emission.shape[0] + LABEL_PX
+    save_row("slab", images, labels)
+
+
+def focus_offset() -> None:
+    """Another channel at the depth of the first one, without and with focus offset."""
+    positions, size = 0.5 * np.arange(16), 200
+    depth = 7.5 * (0.2 + 0.5 * synthetic.relief((size, size), smoothness=40, seed=3))
+    textures = [synthetic.noise_texture((size, size), seed=seed) for seed in (1, 2)]
+    rendered = (
+        synthetic.render_opaque(t, at, positions, defocus=0.9)
+        for t, at in zip(textures, (depth, depth + 0.63), strict=True)
+    )
+    planes = np.stack([synthetic.photograph(each, photons=800) for each in rendered])
+    names = {"channels": ("red", "green"), "axes": ("c",)}
+    acquisition = Acquisition(planes, positions, (0.2, 0.2), "micrometer", **names)
+    images = []
+    for offset in (0.0, "auto"):
+        sink = ArraySink(acquisition)
+        recipe = Recipe(registration="none", fusion="noise_aware")
+        run(acquisition, recipe, sink, focus_offset=offset)
+        images.append(sink.images[1])
+    images.append(synthetic.record_without_noise(textures[1], np.uint16))
+    save_row("focus_offset", images, ("without offset", "with estimated offset", "truth"))
+
+
+def save_row(name: str, images: Sequence[np.ndarray], labels: Sequence[str]) -> None:
+    """Save grey images side by side at 100 %, with their labels above."""
+    step = images[0].shape[1] + GAP_PX
+    width, height = len(images) * step - GAP_PX, images[0].shape[0] + LABEL_PX
     figure = Figure((width / 100, height / 100), dpi=100, facecolor="white")
     for column, (label, image) in enumerate(zip(labels, images, strict=True)):
         centre = (column * step + step / 2) / width, 1 - LABEL_PX / 2 / height
@@ -115,7 +146,7 @@ def slab() -> None:
         low, high = np.percentile(image, (0.2, 99.8))
         grey = np.clip((image - low) / (high - low), 0, 1)
         figure.figimage(grey, column * step, 0, cmap="gray", vmin=0, vmax=1, origin="upper")
-    figure.savefig(HERE / "pictures" / "slab.png", dpi=100)
+    figure.savefig(HERE / "pictures" / f"{name}.png", dpi=100)
 
 
 def presets() -> None:
@@ -176,5 +207,6 @@ if __name__ == "__main__":
     presets()
     fusion()
     slab()
+    focus_offset()
     results()
     window()

@@ -1,10 +1,12 @@
 """Times, positions and channels before Z, Y, X: each stack on its own, channels alike."""
 
+import re
 import time
 
 import numpy as np
 import pytest
 from napari.layers import Image
+from qtpy.QtCore import Qt
 
 from napari_dff import (
     Recipe,
@@ -383,3 +385,42 @@ def test_positions_in_the_metadata_hold_until_the_scale_is_changed(surface):
     np.testing.assert_array_equal(acquisition_of(layer).stack().positions, positions)
     layer.scale = (3.0, 0.5, 0.5)
     np.testing.assert_array_equal(acquisition_of(layer).stack().positions, 3.0 * np.arange(12))
+
+
+def test_the_focus_offset_of_a_channel_is_estimated_shown_and_applied(person):
+    depth, z = 6 + 8 * synthetic.relief((96, 96), smoothness=20), 2.0 * np.arange(9)
+    textures = [synthetic.noise_texture((96, 96), seed=seed) for seed in (1, 2)]
+    heights = depth, depth + 1.5
+    planes = [
+        synthetic.photograph(synthetic.render_opaque(t, at, z, defocus=0.9), photons=1500)
+        for t, at in zip(textures, heights, strict=True)
+    ]
+    place = {name: values[1:] for name, values in PLACE.items()}
+    both = person.viewer.add_image(np.stack(planes), name="mine", axis_labels="czyx", **place)
+    widget = ready(person.open("all"), registration="none")
+    assert seen(widget.focus_offset, widget)
+    widget.axes.focus.value = 0
+    assert "--focus-offset" not in widget.command()
+    person.qtbot.keyClick(widget.focus_offset.native, Qt.Key.Key_Space)
+    assert widget.focus_offset.value
+    assert widget.command().endswith("--focus-offset auto")
+    person.run(widget)
+    words = re.match(r"Focus offset of channel 1: (\S+) ± (\S+) µm", widget.advice.value)
+    assert abs(float(words[1]) - 1.5) < 3 * float(words[2]) < 0.2
+    estimated = person.layer("refined all in focus").data[1, 0]
+
+    place = {name: values[1:] for name, values in place.items()}
+    green = person.viewer.add_image(planes[1], name="green", **place)
+    reuse = person.open("reuse")
+    reuse.input_layer.value = person.layer("refined depth")
+    reuse.targets.value = [green]
+    person.press(reuse.estimate)
+    person.wait(reuse)
+    assert reuse.status.value.startswith("focus offset of 'green': +1.")
+    assert abs(reuse.offset.value - 1.5) < 0.1
+    assert reuse.offset.native.suffix() == " µm"
+    reuse.offset.value = float(words[1])
+    person.run(reuse)
+    image = person.viewer.layers["sharp image · green"].data
+    assert np.abs(image.astype(float) - estimated).max() < 0.01 * np.ptp(estimated)
+    assert both in person.viewer.layers

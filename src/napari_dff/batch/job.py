@@ -29,6 +29,7 @@ class Job:
     channel: str | int | None = None  # name or number; required if there are several
     transforms: np.ndarray | None = None  # known ones, (Z, 3, 3) or (T, Z, 3, 3)
     depth_from: Path | None = None  # folder of a result whose depth and transforms are used
+    focus_offset: float | str = 0.0  # of other channels than that of the depth, or "auto"
     megabytes: float | None = None  # of the process; nearly all free memory if None
     file_format: FileFormat = "ome-tiff"
     overwrite: bool = False  # files that no run has written, too
@@ -75,6 +76,7 @@ class Job:
             inputs = without_folders(inputs)
         output: dict[str, Any] = {"file_format": self.file_format, "overwrite": self.overwrite}
         options: dict[str, Any] = {"transforms": transforms, "depth": depth, "plan": plan}
+        options["focus_offset"] = self.focus_offset
         with ResultFiles(folder, acquisition, self.recipe, inputs, digest=digest, **output) as out:
             sink = FileSink(out)
             run(acquisition, self.recipe, sink, progress=progress, **options)

@@ -151,6 +151,7 @@ def _compute_result_digest(acquisition: Acquisition, job: Job) -> str:
         "transforms": None if job.transforms is None else job.transforms.tolist(),
         "depth_from": None if job.depth_from is None else _depth_file_digests(job.depth_from),
         "format": job.file_format,
+        **({"focus_offset": job.focus_offset} if job.focus_offset else {}),
         "positions": acquisition.positions.tolist(),
         "pixel_size": acquisition.pixel_size,
         "unit": acquisition.unit,

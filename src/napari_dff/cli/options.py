@@ -62,6 +62,9 @@ class ProcessingOptions:
     focus_channel
         Name or number of the channel from which depth is computed; required if there are several.
         Every channel gets an all-in-focus image.
+    focus_offset
+        How much higher the other channels are in focus than the one of the depth, in the unit of
+        the positions: a number for all of them, or auto to estimate it for each one.
     transforms
         transforms.json of another run of the same field: use its transforms instead of aligning.
     depth_from
@@ -81,6 +84,7 @@ class ProcessingOptions:
 
     recipe: Annotated[Path | None, metavar("PATH|PRESET")] = None
     focus_channel: Annotated[str, metavar("NAME")] = ""
+    focus_offset: Annotated[str, metavar("auto|FLOAT")] = "0"
     transforms: Annotated[Path | None, metavar("PATH")] = None
     depth_from: Annotated[Path | None, metavar("PATH")] = None
     memory: Annotated[str, metavar("SIZE")] = ""
@@ -97,6 +101,7 @@ class ProcessingOptions:
         return Job(
             settings,
             channel=self.focus_channel or None,
+            focus_offset=parse_offset(self.focus_offset),
             transforms=None if self.transforms is None else read_transforms(self.transforms),
             depth_from=None if self.depth_from is None else self.depth_from.absolute(),
             megabytes=_parse_megabytes(self.memory) if self.memory else None,
@@ -164,6 +169,16 @@ def read_recipe_option(arguments: Sequence[str]) -> Recipe:
 
             return read_recipe(path)
     return DEFAULT_RECIPE
+
+
+def parse_offset(text: str) -> float | Literal["auto"]:
+    """Return the number of --focus-offset, or "auto"; ValueError if it is neither."""
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"focus_offset must be auto or a number, got {text!r}") from None
 
 
 def _parse_megabytes(text: str) -> float:

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from napari_dff.io import DepthFiles
     from napari_dff.io.image_metadata import ImageMetadata
-    from napari_dff.model.acquisition import Acquisition, Index
+    from napari_dff.model.acquisition import Acquisition
+    from napari_dff.model.result import FocusOffset
+    from napari_dff.pipeline.tile import DepthReader
     from napari_dff.runtime.progress import Progress
     from napari_dff.runtime.windows import Window
 
@@ -33,6 +34,7 @@ def project(
     slab: Annotated[tuple[float, float] | None, options.metavar("FLOAT FLOAT")] = None,
     offsets: Annotated[tuple[float, ...], options.metavar("FLOAT [FLOAT ...]")] = (),
     method: SlabMethod = "maximum",
+    focus_offset: Annotated[str, options.metavar("auto|FLOAT")] = "0",
     reading: tyro.conf.OmitArgPrefixes[options.ReadingOptions] = options.DEFAULT_READING,
     overwrite: bool = False,
     log: tyro.conf.OmitArgPrefixes[options.LogOptions] = options.DEFAULT_LOG,
@@ -58,6 +60,9 @@ def project(
         Offset of each of several parallel slabs, rising; they become the axis Z.
     method
         How the values in the slab are joined.
+    focus_offset
+        How much higher these channels are in focus than the one of the depth, in the unit of the
+        positions: a number for all of them, or auto to estimate it for each one.
     reading
         How to read the planes.
     overwrite
@@ -67,7 +72,7 @@ def project(
     """
     from napari_dff.io import folder_names
 
-    projection = SlabProjection(slab, offsets, method)
+    projection, focus = SlabProjection(slab, offsets, method), options.parse_offset(focus_offset)
     if not out.name.endswith(SUFFIXES):
         raise ValueError(f"out must end in {' or '.join(SUFFIXES)}, got {out.name!r}")
     acquisitions = reading.read(stack)
@@ -80,10 +85,12 @@ def project(
             raise FileExistsError(f"{path} exists: write elsewhere, or add --overwrite")
         position = depth_from / name  # of a run of several positions
         folder = position if name and position.is_dir() else depth_from
-        sentence = _project(acquisition, folder, path, projection, progress_bar(log.quiet))
+        bar = progress_bar(log.quiet)
+        sentence, details = _project(acquisition, folder, path, projection, focus, bar)
         if sentence:
             report(f"{path}: {sentence}")
         if not log.quiet:
+            show(*details)
             count = f"{len(offsets)} slabs" if len(offsets) > 1 else "a slab"
             show(f"{path}: {method} of {count} along the depth of {folder}")
 
@@ -93,18 +100,25 @@ def _project(
     folder: Path,
     path: Path,
     projection: SlabProjection,
+    focus_offset: float | str,
     progress: "Progress",
-) -> str:
-    """Write the projection of all times and channels, and return a sentence on clipped slabs."""
+) -> tuple[str, list[str]]:
+    """Write the projection of all times and channels.
+
+    Returns a sentence on clipped slabs, and sentences on focus offsets.
+    """
     import numpy as np
 
     from napari_dff.fusion.slab import describe_clipping, iterate_tiles
-    from napari_dff.io import DepthFiles
+    from napari_dff.io import DepthFiles, read_recipe
     from napari_dff.io.atomic import write_file
     from napari_dff.io.file_checks import check_not_input, check_space
     from napari_dff.io.writers.result_files import RESULT_NAMES
     from napari_dff.io.writers.tiff import OmeTiffWriter
     from napari_dff.io.writers.zarr_store import OmeZarrWriter
+    from napari_dff.model.recipe import Recipe
+    from napari_dff.pipeline.channel_offsets import channel_offsets, describe_offsets
+    from napari_dff.pipeline.tile import AlignedStack
     from napari_dff.registration import LazyAlignedStack
     from napari_dff.runtime.lazy import as_plane_file
 
@@ -113,17 +127,23 @@ def _project(
     results = [folder / name for name in RESULT_NAMES]
     check_not_input([path.parent], [path.name], results, "depth_from")
     transforms = np.broadcast_to(files.transforms, (*acquisition.positions.shape, 3, 3))
-    metadata = _metadata(acquisition, projection, folder)
+    recipe = read_recipe(folder / "recipe.json") if focus_offset == "auto" else Recipe()
+    metadata = _metadata(acquisition, projection, folder, focus_offset)
+    shifts: tuple[FocusOffset, ...] = ()
     check_space(path.parent, metadata.nbytes)
     writer = OmeZarrWriter if path.suffix == ".zarr" else OmeTiffWriter
-    clipped = 0
+    clipped, count = 0, len(acquisition.channels)
     with write_file(path) as new:
         file: Any = writer(new, metadata)
         for index, located in acquisition.iterate(progress):
-            read_depth, z = _depth_reader(files, index), acquisition.positions[index[0]]
-            for channel in range(len(acquisition.channels)):
-                planes = as_plane_file(acquisition.channel_stack(index, channel).planes, located)
-                aligned = LazyAlignedStack(planes, transforms[index[0]])
+            z, read = acquisition.positions[index[0]], files.at(index)
+            stacks = (acquisition.channel_stack(index, c) for c in range(count))
+            planes = (as_plane_file(each.planes, located) for each in stacks)
+            channels = [LazyAlignedStack(each, transforms[index[0]]) for each in planes]
+            stack = AlignedStack(channels[0], z, tuple(channels[1:]), known_depth=read)
+            shifts = shifts or channel_offsets(stack, recipe, focus_offset, acquisition, located)
+            for channel, aligned in enumerate(channels):
+                read_depth = _depth_reader(read, shifts[channel].value)
                 tiles = iterate_tiles(aligned, read_depth, z, projection, located)
                 for window, images, outside in tiles:
                     clipped += outside
@@ -132,17 +152,17 @@ def _project(
                         at = tuple(n for axis, n in place.items() if axis in metadata.axes)
                         file.write(image, window, at)
         file.finish()
-    return describe_clipping(clipped, acquisition.data[..., 0, :, :].size)
+    sentence = describe_clipping(clipped, acquisition.data[..., 0, :, :].size)
+    return sentence, describe_offsets(shifts, acquisition)
 
 
-def _depth_reader(files: "DepthFiles", index: "Index") -> "Callable[[Window], np.ndarray]":
-    """Return a function that reads windows of the depth at an index."""
-    read = files.at(index)
-    return lambda window: read(window).depth
+def _depth_reader(read: "DepthReader", offset: float) -> "Callable[[Window], np.ndarray]":
+    """Return a function that reads windows of the depth, and adds an offset."""
+    return lambda window: read(window).depth + offset
 
 
 def _metadata(
-    acquisition: "Acquisition", projection: SlabProjection, folder: Path
+    acquisition: "Acquisition", projection: SlabProjection, folder: Path, focus_offset: float | str
 ) -> "ImageMetadata":
     """Return the metadata of the file: axes T, C and Z only if longer than 1."""
     from dataclasses import asdict
@@ -161,6 +181,7 @@ def _metadata(
         "napari_dff": napari_dff.__version__,
         "projection": asdict(projection),
         "depth_from": folder.name,
+        "focus_offset": focus_offset,
         "input": describe_planes(acquisition),
     }
     return ImageMetadata(

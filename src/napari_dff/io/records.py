@@ -12,7 +12,7 @@ import numpy as np
 import napari_dff
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.recipe import FocusScale, Recipe
-from napari_dff.model.result import ImageQuality
+from napari_dff.model.result import FocusOffset, ImageQuality
 from napari_dff.registration import PlaneReport
 from napari_dff.runtime.windows import Window
 
@@ -96,6 +96,14 @@ def report_record(report: Sequence[PlaneReport]) -> list[dict[str, Any]]:
 def scale_record(scale: FocusScale | None) -> dict[str, Any]:
     """Return the sigma and window that focus was measured with; empty if it was not."""
     return {} if scale is None else {"focus_scale": scale._asdict()}
+
+
+def offsets_record(offsets: Sequence[FocusOffset], acquisition: Acquisition) -> dict[str, Any]:
+    """Return the focus offset of each channel, in their order; empty if all are 0."""
+    if not any(offset.value for offset in offsets):
+        return {}
+    order = [acquisition.focus_channel, *acquisition.other_channels]
+    return {"focus_offsets": [offsets[order.index(c)]._asdict() for c in sorted(order)]}
 
 
 def tiles_record(windows: Sequence[Window]) -> dict[str, Any]:

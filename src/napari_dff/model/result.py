@@ -32,6 +32,27 @@ class ImageQuality(NamedTuple):
     sharpness: float
 
 
+class FocusOffset(NamedTuple):
+    """How much higher a channel is in focus than the one that the depth is from.
+
+    Attributes
+    ----------
+    value : float
+        Difference of the positions of sharpest focus, in the unit of the positions.
+    uncertainty : float
+        Standard uncertainty of `value`; 0 if the offset was given.
+    scatter : float
+        Standard deviation of the offset from place to place, errors of the depth included.
+    tilt : float
+        By how much the offset changes across the field; 0 if no change is significant.
+    """
+
+    value: float
+    uncertainty: float = 0.0
+    scatter: float = 0.0
+    tilt: float = 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
     """The result of `depth_from_focus`.

@@ -18,9 +18,10 @@ from napari_dff.model import checks
 from napari_dff.model.acquisition import Acquisition, Index
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
-from napari_dff.model.result import ImageQuality, Reconstruction
+from napari_dff.model.result import FocusOffset, ImageQuality, Reconstruction
 from napari_dff.model.stack import MIN_CONTRAST, NO_CONTRAST_MESSAGE, FocalStack
 from napari_dff.pipeline import tile
+from napari_dff.pipeline.channel_offsets import channel_offsets, check_offset
 from napari_dff.pipeline.image_quality import merge_comparisons
 from napari_dff.pipeline.plane_checks import check_planes
 from napari_dff.pipeline.planning import Plan, make_plan
@@ -108,6 +109,7 @@ def run(
     transforms: np.ndarray | None = None,  # (Z, 3, 3), or with all leading axes but the channel
     depth: Callable[[Index], tile.DepthReader] | None = None,
     plan: Plan | None = None,  # of each stack; from the free memory if None
+    focus_offset: float | str = 0.0,  # of other channels; "auto": estimated from the first stack
     progress: Progress = no_progress,
 ) -> None:
     """Reconstruct every stack of an acquisition and write the results to `sink`.
@@ -115,6 +117,8 @@ def run(
     Nothing is aligned if `transforms` are known. Only images are computed if the depth is known:
     `depth` returns a reader of the depth map at an index.
     """
+    check_offset(focus_offset, acquisition, depth)
+    offsets: tuple[FocusOffset, ...] = ()
     if transforms is not None:
         transforms = checks.as_numbers("transforms", transforms)
     cropped: dict[Index, LazyAlignedStack] = {}
@@ -134,6 +138,8 @@ def run(
         if depth is None:
             recipe = tile.with_chosen_scale(recipe, aligned)  # of the first stack, for all
             aligned = aligned._replace(scale=recipe.scale)
+        offsets = offsets or channel_offsets(aligned, recipe, focus_offset, acquisition, located)
+        aligned = aligned._replace(offsets=offsets)
         previous = acquisition.previous_time(index) if recipe.coherence == "previous" else None
         settings = index, acquisition.focus_channel, located
         quality = write_tiles(aligned, recipe, tiling, sink, *settings, previous=previous)

@@ -9,6 +9,7 @@ from napari_dff.model.acquisition import Acquisition, Index
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import FocusScale
 from napari_dff.model.result import ImageQuality
+from napari_dff.pipeline.channel_offsets import describe_offsets
 from napari_dff.pipeline.tile import AlignedStack, TileResult
 from napari_dff.registration import LazyAlignedStack, load_aligned
 from napari_dff.runtime.free_memory import available_bytes
@@ -87,6 +88,8 @@ class ArraySink:
     ) -> None:
         """Keep quality and transforms, and the aligned planes if there is a place for them."""
         self.qualities.append(quality)
+        if len(self.qualities) == 1:  # they are of the first stack
+            self.notes += describe_offsets(stack.offsets, self._acquisition)
         self.add_notes(index, stack.notes)
         self.scale = stack.scale
         if stack.alignment is None:

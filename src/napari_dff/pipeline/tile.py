@@ -21,6 +21,7 @@ from napari_dff.fusion.fuse import all_in_focus, fuse_window, source_window
 from napari_dff.imaging.images import luminance
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import FocusScale, Fusion, Recipe
+from napari_dff.model.result import FocusOffset
 from napari_dff.pipeline import image_quality
 from napari_dff.pipeline.image_quality import ImageComparison
 from napari_dff.pipeline.plane_checks import to_all_planes, to_used_planes
@@ -73,6 +74,7 @@ class AlignedStack(NamedTuple):
     used: np.ndarray | slice = slice(None)  # indices of the planes that are not left out
     notes: tuple[str, ...] = ()  # sentences on planes that are left out, and on their order
     scale: FocusScale | None = None  # that focus is measured with; None if it is not
+    offsets: tuple[FocusOffset, ...] = ()  # of planes and other channels; 0 for all if empty
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -224,17 +226,20 @@ def _fuse_tile(
 ) -> tuple[tuple[np.ndarray, ...], ImageComparison]:
     """Return the images of all channels, and the comparison of the first with its planes."""
     positions = stack.positions[stack.used]
+    offsets = [each.value for each in stack.offsets] or [0.0] * (1 + len(stack.other_channels))
     compared = window.expand(image_quality.MARGIN_PX, stack.shape)
     part, mask = compared.shift(-source.top, -source.left), stack.used_mask(source)
 
-    def fuse(planes: np.ndarray) -> np.ndarray:
+    def fuse(planes: np.ndarray, offset: float) -> np.ndarray:
         settings = part, recipe.fusion, progress, mask
-        return fuse_window(planes, depth_map.depth, depth_map.uncertainty, positions, *settings)
+        depth = depth_map.depth + np.float32(offset)
+        return fuse_window(planes, depth, depth_map.uncertainty, positions, *settings)
 
-    image = fuse(planes)
+    image = fuse(planes, offsets[0])
     arrays = image, planes[(slice(None), *part.slices)], stack.used_mask
     comparison = image_quality.compare_with_planes(*arrays, window, compared, progress)
-    others = (fuse(stack.read(each, source)) for each in stack.other_channels)
+    pairs = zip(stack.other_channels, offsets[1:], strict=True)
+    others = (fuse(stack.read(each, source), offset) for each, offset in pairs)
     inner = window.slices_in(compared)
     return tuple(each[inner] for each in (image, *others)), comparison
 

@@ -1,13 +1,15 @@
 """Sink that writes the results of a run to files."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from napari_dff.io.writers.result_files import ResultFiles
 from napari_dff.model.acquisition import Index
 from napari_dff.model.depth_map import DepthMap
-from napari_dff.model.result import ImageQuality
+from napari_dff.model.result import FocusOffset, ImageQuality
+from napari_dff.pipeline.channel_offsets import describe_offsets
 from napari_dff.pipeline.quality import (
     Coverage,
     advice,
@@ -29,6 +31,7 @@ class FileSink:
         self._pixels: list[int] = []
         self._coverages: list[Coverage] = []
         self._alignment: list[str] = []
+        self._offsets: Sequence[FocusOffset] = ()
         self.notes: list[str] = []  # sentences on planes that are left out, and on their order
         self._qualities: list[ImageQuality | None] = []
 
@@ -52,6 +55,8 @@ class FileSink:
         """Store quality of the image, transforms and report, and sentences about them."""
         self._files.set_quality(quality, time=index[0])
         self._files.set_scale(stack.scale)
+        self._files.set_offsets(stack.offsets)
+        self._offsets = stack.offsets
         self._qualities.append(quality)
         time = f"Time {index[0]}: " if self._files.times > 1 else ""
         self.notes += [time + note for note in stack.notes]
@@ -68,4 +73,5 @@ class FileSink:
         """Return alignment, coverage and quality of the image of all times, as sentences."""
         coverages = np.average(self._coverages, axis=0, weights=self._pixels).tolist()
         images = summarize_image(self._qualities, self._files.recipe.fusion)
-        return self._alignment + advice(Coverage(*coverages)) + images
+        offsets = describe_offsets(self._offsets, self._files.acquisition)
+        return [*self._alignment, *offsets, *advice(Coverage(*coverages)), *images]

@@ -27,7 +27,7 @@ from napari_dff.model import checks
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import FocusScale, Recipe
-from napari_dff.model.result import ImageQuality, Reconstruction
+from napari_dff.model.result import FocusOffset, ImageQuality, Reconstruction
 from napari_dff.model.units import depth_unit_symbol
 from napari_dff.registration import PlaneReport
 from napari_dff.runtime.windows import Window, full_window
@@ -132,6 +132,7 @@ class ResultFiles:
         self._gains: list[Any] = [None] * self.times
         self._sentences: dict[str, list[str]] = {}
         self._scale: FocusScale | None = None
+        self._offsets: Sequence[FocusOffset] = ()
         self._transforms = np.tile(np.eye(3), (*acquisition.positions.shape, 1, 1))
         self._thumbnail = Thumbnail((plane[0], plane[1]), channels, len(plane) == 3)
         self._missing_pixels = [plane[0] * plane[1]] * times
@@ -233,6 +234,15 @@ class ResultFiles:
         """Set the sigma and window that focus was measured with."""
         self._scale = scale
 
+    def set_offsets(self, offsets: Sequence[FocusOffset]) -> None:
+        """Set the focus offset of the focus channel, then of each other channel."""
+        self._offsets = offsets
+
+    @property
+    def acquisition(self) -> Acquisition:
+        """What the result is of."""
+        return self._acquisition
+
     def _image_metadata(self, name: str) -> ImageMetadata:
         """Return the metadata of an image of the result; T and C only if longer than 1."""
         acquisition, is_map = self._acquisition, name in records.MAP_DTYPES
@@ -299,5 +309,6 @@ class ResultFiles:
         Image.fromarray(preview).save(staging / "preview.png", compress_level=1)
         record = records.exposure_record(self._gains) | records.quality_record(self._qualities)
         record |= records.scale_record(self._scale) | records.tiles_record(self._windows)
+        record |= records.offsets_record(self._offsets, acquisition)
         record["environment"] = environment_record()
         write_record(staging, {**self._provenance, **record, **self._sentences})

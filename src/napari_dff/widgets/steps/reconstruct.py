@@ -4,10 +4,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from magicgui.widgets import CheckBox, Widget
 from napari.layers import Image
 from napari.viewer import Viewer
 
 from napari_dff.model.acquisition import Acquisition
+from napari_dff.model.checks import AUTO
 from napari_dff.model.recipe import Recipe
 from napari_dff.pipeline.driver import run
 from napari_dff.pipeline.planning import RESULT_BYTES_PX, make_plan, resident_megabytes
@@ -26,6 +28,9 @@ from napari_dff.widgets.steps.align import ALIGNMENT_SETTINGS, AlignmentResult, 
 from napari_dff.widgets.steps.depth import MapsStep, depth_preview
 from napari_dff.widgets.steps.step import Previews, RunInput, StackInput
 
+OFFSET_TOOLTIP = (
+    "Estimate how much higher each other channel is in focus, and add it to the depth of its image."
+)
 MIN_RIM_SHARE = 0.03  # of the picture that a plane does not cover, from which cropping is offered
 RIM_ADVICE = (
     "The planes moved: {share:.0%} of the picture, at the rim, is not in all planes, and less "
@@ -50,9 +55,34 @@ class ReconstructWidget(MapsStep):
         tooltip = "Crop all results to the area that all planes cover, and run again."
         self.crop = push_button("Crop to the common area", tooltip, self._on_crop)
         self.crop.visible = False
+        self.focus_offset = CheckBox(
+            label="", text="focus offset of other channels", tooltip=OFFSET_TOOLTIP
+        )
+        self._offset: float | str = 0.0  # of the run, "auto" to estimate it
         super().__init__(viewer)
+        self._on_change()
         self.insert(self.index(self.advice) + 1, self.crop)
         self.crop.visible = False
+
+    def extra_widgets(self) -> list[Widget]:
+        """Return the choice whether focus offsets are estimated."""
+        return [self.focus_offset]
+
+    def command(self) -> str:
+        """Return the command line, with --focus-offset if it is estimated."""
+        return super().command() + (" --focus-offset auto" if self._estimates_offset else "")
+
+    @property
+    def _estimates_offset(self) -> bool:
+        return self.axes.has_channel_choice and bool(self.focus_offset.value)
+
+    def _on_change(self, _: Any = None) -> None:
+        self.focus_offset.visible = self.axes.has_channel_choice
+        super()._on_change()
+
+    def _start(self) -> None:
+        self._offset = AUTO if self._estimates_offset else 0.0
+        super()._start()
 
     def compute(self, inputs: RunInput, progress: Progress) -> tuple[Maps, AlignmentResult]:
         """Run the whole recipe on every stack: as `depth_from_focus`, with all channels."""
@@ -60,7 +90,7 @@ class ReconstructWidget(MapsStep):
         unchanged = recipe.registration == "none" and recipe.exposure == "keep"
         planes = None if unchanged else AlignedPlanes(acquisition)
         sink = ArraySink(acquisition, planes=planes)
-        run(acquisition, recipe, sink, progress=progress)
+        run(acquisition, recipe, sink, focus_offset=self._offset, progress=progress)
         aligned = None if planes is None or planes.is_identity else planes.join()
         alignment = AlignmentResult(aligned, sink.transforms, sink.window)
         if recipe.crop == "none" and aligned is not None:

@@ -24,6 +24,7 @@ from napari_dff.widgets.app.layer_data import ResultLayer, picture_look
 from napari_dff.widgets.app.preview import Preview, PreviewRequest
 from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.app.spin_boxes import spin_box
+from napari_dff.widgets.tools.focus_offset import OFFSETS
 from napari_dff.widgets.tools.reuse import (
     AppliedResult,
     Apply,
@@ -33,7 +34,6 @@ from napari_dff.widgets.tools.reuse import (
     stack_numbers,
 )
 
-OFFSETS = Range(-1e6, 1e6, 0.1)
 METHODS = {method.replace("_", " "): method for method in get_args(SlabMethod)}
 
 
@@ -43,18 +43,17 @@ class ProjectWidget(ReuseWidget):
     title = "Slab projection"
     own_stack = True
     purpose = "Project each stack along the depth."
-    lasting_fields = ("method", "low", "high", "slabs", "distance")
+    lasting_fields = ("method", "low", "high", "slabs", "distance", "offset")
 
     def __init__(self, viewer: Viewer) -> None:
         self._spacing = 0.0  # of the planes of the chosen layer
         self._index: Index = ()  # of the stack in the preview
         super().__init__(viewer)
-        self.input_layer.changed.connect(self._on_input)
-        for field in (self.method, self.low, self.high, self.slabs, self.distance, self.targets):
+        lengths = self.low, self.high, self.slabs, self.distance, self.offset
+        for field in (self.method, *lengths, self.targets):
             field.changed.connect(self._preview.request)
         self._connect(viewer.dims.events.current_step, self._on_slider)
         self.advice.visible = False
-        self._on_input()
 
     def extra_widgets(self) -> list[Widget]:
         """Return method, slab, offsets and preview."""
@@ -100,6 +99,7 @@ class ProjectWidget(ReuseWidget):
 
     def _on_input(self) -> None:
         """Set unit and steps of the fields, for another distance of planes also their values."""
+        super()._on_input()
         used = self.input_layer.value
         if used is None or "positions" not in layers.plugin_metadata(used):
             return
@@ -116,7 +116,6 @@ class ProjectWidget(ReuseWidget):
                 field.step = 10.0 ** (np.floor(np.log10(spacing)) - 1)
                 field.value = value
             self._spacing = spacing
-        self.targets.reset_choices()
         if self.targets.choices and not self.targets.value:
             self.targets.value = self.targets.choices[:1]
         self._preview.request()

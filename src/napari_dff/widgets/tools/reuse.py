@@ -13,17 +13,22 @@ from napari.viewer import Viewer
 from napari_dff.fusion.fuse import all_in_focus
 from napari_dff.model.acquisition import channel_axis
 from napari_dff.model.recipe import Recipe
+from napari_dff.model.result import FocusOffset
 from napari_dff.model.stack import validate_planes
+from napari_dff.pipeline.channel_offsets import describe_offset
 from napari_dff.registration import LazyAlignedStack, load_aligned
 from napari_dff.runtime.lazy import take
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window
 from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.axes import parse_axis_labels
+from napari_dff.widgets.app.background_task import DONE
 from napari_dff.widgets.app.controls import labelled_column
+from napari_dff.widgets.app.geometry import index_in_view
 from napari_dff.widgets.app.layers import plugin_metadata, role_of, settings_of
 from napari_dff.widgets.app.runs import RunControls, RunLayers
 from napari_dff.widgets.app.task_widget import show_errors
+from napari_dff.widgets.tools.focus_offset import FocusOffsetField, estimate_offset
 from napari_dff.widgets.tools.tool import Tool
 
 MAX_SIDE_PX = 1 << 31
@@ -42,6 +47,7 @@ class AppliedResult(NamedTuple):
     positions: list[np.ndarray]  # (Z,) focus positions for each depth, in the same unit
     fusion: Any  # as in `Recipe`
     window: Window | None  # of the planes, which the result covers; None: all
+    focus_offset: float = 0.0  # of the stacks that it is applied to, in the unit of the depth
 
     def align(self, planes: Any, number: int) -> LazyAlignedStack:
         """Return planes moved by the transforms of one stack, where they are read."""
@@ -53,21 +59,24 @@ class AppliedResult(NamedTuple):
         return LazyAlignedStack(planes, transforms, window=self.window)
 
     def surface(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Return depth, positions and uncertainty of one stack; those of a single one fit all."""
+        """Return depth with offset, positions and uncertainty of one stack; a single one fits all."""
         assert self.depth is not None
         number %= len(self.depth)
         uncertainty = None if self.uncertainty is None else self.uncertainty[number]
-        return self.depth[number], self.positions[number], uncertainty
+        depth = self.depth[number] + np.float32(self.focus_offset)
+        return depth, self.positions[number], uncertainty
 
 
 class ReuseWidget(Tool):
     """Apply the alignment of a layer, or its alignment and plane map, to other stacks."""
 
     title = "Use elsewhere"
+    lasting_fields: ClassVar[tuple[str, ...]] = ("offset",)
     own_stack: ClassVar[bool] = False  # whether the result applies to its own stack, too
     purpose: ClassVar[str] = "Compute the aligned planes or the all-in-focus image of each stack."
 
     def __init__(self, viewer: Viewer) -> None:
+        self._offset_in_words = ""  # that was just estimated
         super().__init__(
             viewer,
             "use",
@@ -82,11 +91,48 @@ class ReuseWidget(Tool):
         )
         self._controls = RunControls(self, self.purpose)
         self.run, self.cancel, self.undo = self._controls.buttons
-        fields = labelled_column(self.input_layer, self.targets, *self.extra_widgets())
+        self._focus_offset = FocusOffsetField(self._on_estimate)
+        self.offset, self.estimate = self._focus_offset.value, self._focus_offset.estimate
+        fields = labelled_column(
+            self.input_layer, self.targets, self._focus_offset.row, *self.extra_widgets()
+        )
         self.extend([fields, self._controls.row, self.status])
         self.update_choices()
-        self.input_layer.changed.connect(lambda: self.targets.reset_choices())
+        self.input_layer.changed.connect(self._on_input)
+        self._on_input()
         self.run.changed.connect(self._start)
+
+    def _on_input(self) -> None:
+        """Offer the stacks that fit, and the focus offset for a depth, in its unit."""
+        used = self.input_layer.value
+        self.targets.reset_choices()
+        is_depth = used is not None and role_of(used) != "aligned"
+        self._focus_offset.show_unit(layers.units_of(used)[-1] if is_depth else None)
+
+    @show_errors
+    def _on_estimate(self) -> None:
+        """Estimate the focus offset of the first chosen stack, at the sliders."""
+        result, targets = self._result_to_apply(), self.targets.value
+        if not targets:
+            raise ValueError("no stacks chosen: select the one whose focus offset is estimated")
+        source, unit = targets[0], layers.units_of(self.input_layer.value)[-1]
+        index = index_in_view(self._viewer, source)
+        planes, number = take(layers.planes_of(source), index), int(stack_numbers(source)[index])
+        spacing = float(np.abs(np.diff(result.positions[0])).mean())
+
+        def show(offset: FocusOffset) -> None:
+            self.offset.value = offset.value
+            words = f"focus offset of {source.name!r}"
+            self._offset_in_words = describe_offset(words, offset, spacing, unit)
+
+        self._offset_in_words = ""
+        self.start_task(partial(estimate_offset, result, planes, number), show)
+
+    def _task_finished(self) -> None:
+        super()._task_finished()
+        if self._offset_in_words and self.status.value == DONE:
+            self.show_status(self._offset_in_words)
+        self._offset_in_words = ""
 
     def extra_widgets(self) -> list[Widget]:
         """Return fields of a subclass, which are shown below the others."""
@@ -192,7 +238,8 @@ class ReuseWidget(Tool):
         indices = np.ndindex(layers.leading_shape(used))
         positions = [layers.at_index(all_positions, index, 1) for index in indices]
         fusion = settings_of(used).get("fusion", Recipe().fusion)
-        return AppliedResult(transforms, depth, uncertainty, positions, fusion, window)
+        maps = transforms, depth, uncertainty, positions, fusion, window
+        return AppliedResult(*maps, self.offset.value)
 
 
 def _result_shape(layer: Layer, min_length: int = 1) -> tuple[int, ...]:
