@@ -59,7 +59,7 @@ class AppliedResult(NamedTuple):
         return LazyAlignedStack(planes, transforms, window=self.window)
 
     def surface(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Return depth with offset, positions and uncertainty of one stack; a single one fits all."""
+        """Return depth with offset, positions and uncertainty of a stack; one result fits all."""
         assert self.depth is not None
         number %= len(self.depth)
         uncertainty = None if self.uncertainty is None else self.uncertainty[number]
