@@ -25,6 +25,7 @@ from napari_dff import (
     depth_from_focus,
     project_slab,
     read_stack,
+    surface,
     synthetic,
 )
 from napari_dff.io import sample_path
@@ -135,6 +136,26 @@ def focus_offset() -> None:
     save_row("focus_offset", images, ("without offset", "with estimated offset", "truth"))
 
 
+def repeats() -> None:
+    """Scatter of repeats at each pixel, beside the uncertainty that one of them foretells."""
+    positions, size = 2.0 * np.arange(12), 200
+    depth = 22 * (0.1 + 0.8 * synthetic.relief((size, size), smoothness=30, seed=1))
+    light = 0.25 + 0.75 * np.linspace(0, 1, size)
+    texture = synthetic.noise_texture((size, size), seed=2)
+    clean = light * synthetic.render_opaque(texture, depth, positions, defocus=0.8)
+    results = []
+    for seed in range(8):
+        stack = FocalStack(synthetic.photograph(clean, photons=300, seed=seed), positions)
+        results.append(depth_from_focus(stack, Recipe(registration="none")).refined)
+    heights = [np.where(np.isfinite(each.uncertainty), each.depth, np.nan) for each in results]
+    found = surface.repeats(heights, (1, 1), "pixel")
+    errors = [found.deviation, results[0].uncertainty]
+    largest = np.percentile(errors[1][np.isfinite(errors[1])], 98)
+    images = [results[0].depth, *(np.fmin(each / largest, 1) for each in errors)]
+    labels = "depth of one stack", "scatter of 8 repeats", "its uncertainty, 1 σ"
+    save_row("repeats", images, labels)
+
+
 def save_row(name: str, images: Sequence[np.ndarray], labels: Sequence[str]) -> None:
     """Save grey images side by side at 100 %, with their labels above."""
     step = images[0].shape[1] + GAP_PX
@@ -208,5 +229,6 @@ if __name__ == "__main__":
     fusion()
     slab()
     focus_offset()
+    repeats()
     results()
     window()

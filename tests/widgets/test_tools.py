@@ -199,6 +199,29 @@ def test_heights_saved_as_x3p_open_as_heights_that_can_be_measured(person, chose
         assert new.unit == old.unit
 
 
+def test_noise_and_flatness_of_repeats_are_measured(person, notifications, scene):
+    data, source = scene.data, scene.metadata["napari-dff"]
+    noise = np.random.default_rng(0).normal(0, 0.1, data.shape).astype(np.float32)
+    place = {"scale": scene.scale, "units": scene.units}
+    metadata = {"napari-dff": {**source, "source": "another stack"}}
+    person.viewer.add_image(data + noise, name="second", metadata=metadata, **place)
+    widget = person.open("measure")
+    widget.input_layer.value = scene
+    widget.measure.value = "repeats"
+    assert widget.others.native.isVisibleTo(widget.native)
+    person.press(widget.run)
+    person.wait(widget)
+    assert "repeats need at least two" in notifications.pop()
+    widget.others.value = [person.viewer.layers["second"]]
+    person.run(widget)
+    result = {q.name: q.value for q in widget.measurement.quantities}
+    assert result["noise"] == pytest.approx(noise.std() / np.sqrt(2), rel=0.01)
+    assert widget.table.value["data"][0][:2] == ["noise", f"{result['noise']:.4g}"]
+    person.press(widget.keep)
+    mean = level(data + noise / 2).heights
+    np.testing.assert_allclose(person.layer("levelled depth").data, mean, atol=1e-4)
+
+
 def test_the_difference_of_two_depth_layers_is_measured(person, notifications, scene):
     widget = person.open("measure")
     person.press(widget.run)

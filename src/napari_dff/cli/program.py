@@ -16,12 +16,14 @@ from napari_dff.cli.options import DEFAULT_LOG, current_arguments, read_recipe_o
 from napari_dff.cli.output import accept_unread_output, report, show
 from napari_dff.cli.parsing import PROGRAM, parse_command
 from napari_dff.cli.project import project
+from napari_dff.cli.repeats import repeats
 from napari_dff.runtime.progress import Cancelled
 
 COMMANDS: dict[str, Callable[..., int | None]] = {
     "run": cli_commands.run,
     "batch": cli_commands.batch,
     "project": project,
+    "repeats": repeats,
     "info": cli_commands.info,
     "sample": cli_commands.sample,
     "warm-up": cli_commands.warm_up,

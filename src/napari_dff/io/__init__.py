@@ -7,6 +7,8 @@ from napari_dff.io.readers.axes import StackError as StackError
 from napari_dff.io.readers.frames import frames_in as frames_in
 from napari_dff.io.readers.height_maps import HeightMap as HeightMap
 from napari_dff.io.readers.height_maps import read_height_map as read_height_map
+from napari_dff.io.readers.measured_heights import MeasuredHeights as MeasuredHeights
+from napari_dff.io.readers.measured_heights import read_heights as read_heights
 from napari_dff.io.readers.results import DepthFiles as DepthFiles
 from napari_dff.io.readers.results import read_transforms as read_transforms
 from napari_dff.io.recipes import delete_preset as delete_preset

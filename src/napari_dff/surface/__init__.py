@@ -8,6 +8,7 @@ from napari_dff.surface.mesh import Mesh, mesh, texture
 from napari_dff.surface.profile import Profile, profile
 from napari_dff.surface.profile_parameters import profile_parameters, scale_limited_profile
 from napari_dff.surface.quantity import Quantity
+from napari_dff.surface.repeats import Repeats, repeats
 from napari_dff.surface.roughness import SurfalizeMissing, further_parameters, roughness
 from napari_dff.surface.shape import step_height, volume
 
@@ -20,6 +21,7 @@ __all__ = [
     "Mesh",
     "Profile",
     "Quantity",
+    "Repeats",
     "SurfalizeMissing",
     "compare",
     "further_parameters",
@@ -27,6 +29,7 @@ __all__ = [
     "mesh",
     "profile",
     "profile_parameters",
+    "repeats",
     "roughness",
     "scale_limited_profile",
     "scale_limited_surface",

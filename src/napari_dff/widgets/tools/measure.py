@@ -4,8 +4,8 @@ import contextlib
 from typing import Any
 
 import numpy as np
-from magicgui.widgets import Widget
-from napari.layers import Points, Shapes
+from magicgui.widgets import Select, Widget
+from napari.layers import Layer, Points, Shapes
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
 
@@ -32,8 +32,12 @@ from napari_dff.widgets.app.view_units import draw_in_view_units
 from napari_dff.widgets.tools import tool
 from napari_dff.widgets.tools.measurements import (
     COLUMNS,
+    FILTERS,
     INSTRUCTIONS,
+    LEVELLING_TOOLTIP,
     MEASUREMENTS,
+    OTHERS_TOOLTIP,
+    SAVE_TOOLTIP,
     Measurement,
     MeasurementInput,
     table,
@@ -44,25 +48,6 @@ DRAWING_MODES = {"profile": "add_line"}  # of the Shapes layer; else "add_rectan
 LIVE_DELAY_MS = 20  # from a move of a line to its profile
 NO_HEIGHT = "Move the mouse over the depth to read its height."
 LEVEL = Range(-1e9, 1e9, 0.1)
-LEVELLING_TOOLTIP = (
-    "The form that is subtracted first: a plane or a polynomial, fitted to the areas or to "
-    "everything, or the plane through three points."
-)
-SAVE_TOOLTIP = (
-    "Save the table or the profile (CSV), or the levelled and filtered heights for other programs "
-    "of surface metrology (X3P, SDF, SUR)."
-)
-FILTERS = (  # label and tooltip of s_filter and l_filter
-    (
-        "S-filter, λs",
-        "Nesting index, in the unit of length: shorter waves, and noise, are removed. ISO 16610.",
-    ),
-    (
-        "L-filter, λc",
-        "Nesting index, in the unit of length: longer waves are removed. Ra, Rz and the like need "
-        "it; without it a profile has Pa, Pt. Choose it from ISO 21920-3, such as 80 or 800 µm.",
-    ),
-)
 
 
 class MeasureWidget(Tool):
@@ -99,6 +84,7 @@ class MeasureWidget(Tool):
         viewer.mouse_move_callbacks.append(self._on_mouse_move)
         self.measure.changed.connect(self._show_relevant_settings)
         self.levelling.changed.connect(self._show_relevant_settings)
+        self.input_layer.changed.connect(lambda: self.others.reset_choices())
         self.shapes.changed.connect(self._follow)
 
     def _create_settings(self) -> list[Widget]:
@@ -108,6 +94,7 @@ class MeasureWidget(Tool):
         self.reference = combo_box(
             "reference", self.input_choices, "Depth layer that is subtracted.", nullable=True
         )
+        self.others = Select(label="repeats", choices=self._other_depths, tooltip=OTHERS_TOOLTIP)
         self.levelling = combo_box("levelling", list(LEVELLINGS), LEVELLING_TOOLTIP, value="none")
         self.degree = spin_box("degree", 2, DEGREE, "Degree of the polynomial.")
         self.plane_points = self.layer_box(
@@ -127,20 +114,26 @@ class MeasureWidget(Tool):
         return [
             *fields,
             self.reference,
+            self.others,
             self.s_filter,
             self.l_filter,
             self.profile_width,
             self.level,
         ]
 
+    def _other_depths(self, _: Any = None) -> list[Layer]:
+        """Return the depth layers besides the chosen one."""
+        return [each for each in self.input_choices() if each is not self.input_layer.value]
+
     def _show_relevant_settings(self) -> None:
         kind, levelling = self.measure.value, self.levelling.value
-        is_levelled = kind not in ("step height", "difference")
-        self.reference.visible = kind == "difference"
+        is_levelled = kind not in ("step height", "difference", "repeats")
+        self.reference.visible, self.others.visible = kind == "difference", kind == "repeats"
         self.levelling.visible = is_levelled
         self.degree.visible = is_levelled and levelling == "polynomial"
         self.plane_points.visible = is_levelled and levelling == "three_points"
-        self.s_filter.visible = self.l_filter.visible = kind in ("roughness", "profile")
+        self.l_filter.visible = kind in ("roughness", "profile")
+        self.s_filter.visible = kind in ("roughness", "profile", "repeats")
         self.profile_width.visible = kind == "profile"
         self.level.visible = kind == "volume"
         self.plot.setVisible(kind in ("profile", "difference"))
@@ -238,7 +231,18 @@ class MeasureWidget(Tool):
             if self.reference.value is None:
                 raise ValueError("no reference: choose the depth layer that is subtracted")
             reference = tool.heights_of(self._viewer, self.reference.value)
-        settings = levelling, self.profile_width.value, self.level.value, filters, reference
+        repeats = []
+        if kind == "repeats":
+            chosen = [heights.layer, *self.others.value]
+            repeats = [x for each in chosen for x in tool.all_heights(self._viewer, each)]
+        settings = (
+            levelling,
+            self.profile_width.value,
+            self.level.value,
+            filters,
+            reference,
+            repeats,
+        )
         return MeasurementInput(heights, areas, lines, *settings)
 
     def _show(self, measurement: Measurement) -> None:

@@ -1,7 +1,7 @@
 """What the Measure form computes from heights and from what is drawn on them."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ class Measurement(NamedTuple):
     levelled: np.ndarray  # (Y, X) float32, NaN where never in focus
     profile: Profile | None = None
     levelling: str = "none"  # in words
-    kind: str = ""  # "difference": `levelled` is one
+    kind: str = ""  # "difference": `levelled` is one; "repeats": it is their mean
 
 
 class MeasurementInput(NamedTuple):
@@ -34,6 +34,7 @@ class MeasurementInput(NamedTuple):
     volume_level: float  # in the unit of the levelled heights
     filters: dict[str, float | None]  # s_filter and l_filter, in the unit of length
     reference: Heights | None = None  # of a difference
+    repeats: Sequence[Heights] = ()  # of one field
 
     @property
     def mask(self) -> np.ndarray | None:
@@ -120,6 +121,25 @@ def _measure_difference(inputs: MeasurementInput) -> Measurement:
     return Measurement(reference, result.quantities, result.difference, kind="difference")
 
 
+def _measure_repeats(inputs: MeasurementInput) -> Measurement:
+    heights, maps = inputs.heights, inputs.repeats
+    if len(maps) < 2:
+        raise ValueError("repeats need at least two: select other depth layers of the same field")
+    for each in maps:
+        if (each.unit, each.pixel_size) != (heights.unit, heights.pixel_size):
+            names = f"{heights.layer.name!r} and {each.layer.name!r} differ"
+            raise ValueError(f"repeats must have one unit and pixel size, those of {names}")
+    errors = [each.uncertainty for each in maps if each.uncertainty is not None]
+    result = surface.repeats(
+        [each.heights for each in maps],
+        heights.pixel_size,
+        heights.unit,
+        uncertainties=errors if len(errors) == len(maps) else (),
+        s_filter=inputs.filters["s_filter"],
+    )
+    return Measurement(heights, result.quantities, result.mean, kind="repeats")
+
+
 def table(quantities: tuple[Quantity, ...]) -> dict[str, list[str]]:
     """Return quantities as the columns of a table."""
     values = [f"{q.value:.4g}" for q in quantities]
@@ -128,12 +148,33 @@ def table(quantities: tuple[Quantity, ...]) -> dict[str, list[str]]:
     return dict(zip(COLUMNS, (names, values, errors, units, meanings), strict=True))
 
 
+LEVELLING_TOOLTIP = (
+    "The form that is subtracted first: a plane or a polynomial, fitted to the areas or to "
+    "everything, or the plane through three points."
+)
+SAVE_TOOLTIP = (
+    "Save the table or the profile (CSV), or the levelled and filtered heights for other programs "
+    "of surface metrology (X3P, SDF, SUR)."
+)
+OTHERS_TOOLTIP = "Depth of other stacks of the same field. All times of each layer count."
+FILTERS = (  # label and tooltip of s_filter and l_filter
+    (
+        "S-filter, λs",
+        "Nesting index, in the unit of length: shorter waves, and noise, are removed. ISO 16610.",
+    ),
+    (
+        "L-filter, λc",
+        "Nesting index, in the unit of length: longer waves are removed. Ra, Rz and the like need "
+        "it; without it a profile has Pa, Pt. Choose it from ISO 21920-3, such as 80 or 800 µm.",
+    ),
+)
 COLUMNS = ("what", "value", "±", "unit", "meaning")
 INSTRUCTIONS = {
     "roughness": "Of the drawn areas, or of everything if none is drawn; ISO 25178.",
     "profile": "Draw a line or a path; the last one is used. The plot follows it.",
     "step height": "Draw two areas: how high area 2 lies over area 1.",
     "volume": "Above and below the level, within the drawn areas or everywhere if none is drawn.",
+    "repeats": "Of several stacks of one field: noise and flatness, ISO 25178-700.",
     "difference": "Of all pixels, after registration in z, tilt, y and x to the reference.",
 }
 MEASUREMENTS: dict[str, Callable[[MeasurementInput], Measurement]] = {
@@ -142,4 +183,5 @@ MEASUREMENTS: dict[str, Callable[[MeasurementInput], Measurement]] = {
     "step height": _measure_step_height,
     "volume": _measure_volume,
     "difference": _measure_difference,
+    "repeats": _measure_repeats,
 }

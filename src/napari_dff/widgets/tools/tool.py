@@ -52,6 +52,19 @@ def heights_of(viewer: Viewer, layer: Image) -> Heights:
     return Heights(layer, heights, uncertainty, picture, size, unit, index, words)
 
 
+def all_heights(viewer: Viewer, layer: Image) -> list[Heights]:
+    """Return the heights of all stacks of a depth layer, not only of the one in view."""
+    shown, other = heights_of(viewer, layer), layers.related_layer(viewer, layer, "uncertainty")
+    results = []
+    for index in np.ndindex(layers.leading_shape(layer)):
+        heights = layers.result_values(layer, index).astype(np.float32)
+        uncertainty = None if other is None else layers.result_values(other, index)
+        if uncertainty is not None:
+            heights = np.where(np.isfinite(uncertainty), heights, np.float32(np.nan))
+        results.append(shown._replace(heights=heights, uncertainty=uncertainty))
+    return results
+
+
 def _index_of_stack(viewer: Viewer, layer: Layer) -> tuple[int, ...]:
     """Return which stack a depth layer shows, along the axes of the stack layer before Z."""
     index = plugin_metadata(layer).get("place")  # of a levelled depth, which is of one stack only
