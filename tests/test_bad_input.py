@@ -782,7 +782,10 @@ INVALID_COMMANDS = {
     "a sample in a file": (["sample", "bare_patch", "--out", "words.txt"], "words.txt"),
 }
 INVALID_COMMANDS |= {
-    "no command": ([], "a command is missing: run, batch, project, repeats, info, sample or warm-up"),
+    "no command": (
+        [],
+        "a command is missing: run, batch, project, repeats, info, sample or warm-up",
+    ),
     "an unknown command": (
         ["walk"],
         "the command must be run, batch, project, repeats, info, sample or warm-up, got 'walk'",
