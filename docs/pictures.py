@@ -1,4 +1,4 @@
-"""Make pictures: README's window and preview after real runs, fusion, slabs, and presets.
+"""Make pictures: README's window and preview after real runs, fusion, slabs, report and presets.
 
 Run it from the top of a clone, with or without a display::
 
@@ -8,6 +8,7 @@ Run it from the top of a clone, with or without a display::
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import napari
@@ -17,6 +18,9 @@ from imageio.v3 import imwrite
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
+from qtpy.QtCore import QSize
+from qtpy.QtGui import QColor, QImage, QPainter
+from qtpy.QtPdf import QPdfDocument
 from qtpy.QtWidgets import QApplication
 
 from napari_dff import (
@@ -28,11 +32,12 @@ from napari_dff import (
     surface,
     synthetic,
 )
-from napari_dff.io import sample_path
+from napari_dff.io import sample_path, save_reconstruction
 from napari_dff.io.writers.preview import draw_preview
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.pipeline.driver import run
 from napari_dff.pipeline.sinks import ArraySink
+from napari_dff.report.files import write_reports
 
 HERE = Path(__file__).parent
 PRESET_PICTURES = HERE.parent / "src" / "napari_dff" / "widgets" / "app" / "pictures"
@@ -170,6 +175,23 @@ def save_row(name: str, images: Sequence[np.ndarray], labels: Sequence[str]) -> 
     figure.savefig(HERE / "pictures" / f"{name}.png", dpi=100)
 
 
+def report() -> None:
+    """First page of the report of a result."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "rough_surface")
+        result = depth_from_focus(read_stack(sample_path("rough_surface")))
+        save_reconstruction(result, path, input={"path": "rough_surface.ome.tif"})
+        write_reports(path)
+        document = QPdfDocument(None)
+        document.load(str(path / "report.pdf"))
+        page = QImage(620, 810, QImage.Format.Format_RGB32)  # without the empty end
+        page.fill(QColor("white"))
+        painter = QPainter(page)
+        painter.drawImage(0, 0, document.render(0, QSize(620, 876)))
+        painter.end()
+        page.save(str(HERE / "pictures" / "report.png"))
+
+
 def presets() -> None:
     """Picture of each preset for the list in the form, rendered or drawn."""
     surface, sheet = synthetic.rough_surface(), synthetic.cell_sheet()
@@ -230,5 +252,6 @@ if __name__ == "__main__":
     slab()
     focus_offset()
     repeats()
+    report()
     results()
     window()

@@ -381,7 +381,8 @@ def test_a_measurement_without_its_drawing_is_an_error(person, notifications, sc
 
 def test_without_a_depth_layer_the_error_names_the_step_to_run(person, notifications):
     measure, surface, figure = person.open("measure", "surface", "figure")
-    for button in (measure.run, surface.run, surface.export, figure.play, figure.figure):
+    buttons = measure.run, surface.run, surface.export, figure.play, figure.figure, figure.report
+    for button in buttons:
         person.press(button)
         assert "no depth layer: run" in notifications.pop()
 
@@ -408,6 +409,24 @@ def test_a_figure_is_saved(person, scene, chosen_file, tmp_path):
     assert "depth (µm)" in text
     assert "distance (µm)" in text
     assert ">5 µm<" in text  # the scale bar
+
+
+def test_a_report_is_saved(person, scene, chosen_file, tmp_path):
+    widget = person.open("figure")
+    chosen_file.path = tmp_path / "report.html"
+    person.run(widget, widget.report)
+    assert chosen_file.proposal == str(tmp_path / "report.html")
+    assert widget.status.value == f"saved as {chosen_file.path}"
+    text = chosen_file.path.read_text(encoding="utf-8")
+    heights, doubt = heights_and_uncertainty(person)
+    for quantity in roughness(level(heights).heights, SIZE, uncertainty=doubt)[:3]:
+        assert f"<td>{quantity.value:.4g}</td><td>{quantity.uncertainty:.2g}</td>" in text
+    assert text.count("data:image/png") == 3
+    assert "<td>none</td>" in text  # the registration of the recipe
+    assert "SHA-256" not in text  # no files
+    chosen_file.path = tmp_path / "report.pdf"
+    person.run(widget, widget.report)
+    assert chosen_file.path.read_bytes().startswith(b"%PDF")
 
 
 def test_the_movie_has_every_plane_beside_the_all_in_focus_image(

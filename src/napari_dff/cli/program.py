@@ -17,6 +17,7 @@ from napari_dff.cli.output import accept_unread_output, report, show
 from napari_dff.cli.parsing import PROGRAM, parse_command
 from napari_dff.cli.project import project
 from napari_dff.cli.repeats import repeats
+from napari_dff.cli.report import write_report
 from napari_dff.runtime.progress import Cancelled
 
 COMMANDS: dict[str, Callable[..., int | None]] = {
@@ -24,6 +25,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "batch": cli_commands.batch,
     "project": project,
     "repeats": repeats,
+    "report": write_report,
     "info": cli_commands.info,
     "sample": cli_commands.sample,
     "warm-up": cli_commands.warm_up,

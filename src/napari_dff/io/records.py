@@ -22,6 +22,7 @@ IMAGE_NAMES = (*MAP_DTYPES, ALL_IN_FOCUS)
 IMAGE_SUFFIXES = (".ome.tif", ".ome.zarr", ".tif")  # the last one of versions before 0.1
 PATH_KEYS = ("path", "depth_from")  # of the input in a provenance
 PROVENANCE_FILE = "provenance.json"
+REPORT_FILES = ("report.html", "report.pdf")
 ZARR_RECORD_KEY = "napari-dff"  # attribute of an image that holds its record
 MAX_JSON_BYTES = 100_000_000
 
@@ -61,6 +62,7 @@ def make_provenance(
         "positions": squeeze_time(acquisition.positions),
         "pixel_size": acquisition.pixel_size,
         "unit": acquisition.unit,
+        **({} if acquisition.has_pixel_size else {"has_pixel_size": False}),
         **({"digest": digest} if digest else {}),
     }
     return dict(json.loads(json.dumps(content, default=to_json_value)))

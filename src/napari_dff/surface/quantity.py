@@ -1,8 +1,11 @@
 """A measured quantity: value, unit and uncertainty."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from napari_dff.model.units import depth_unit_symbol, unit_symbol, validate_unit
+
+COLUMNS = ("what", "value", "±", "unit", "meaning")  # of a table for people
 
 
 class Quantity(NamedTuple):
@@ -36,3 +39,12 @@ def symbols(unit: str) -> dict[str, str]:
     area = f"{length}²"
     volume = f"{length}³" if height == length else f"{height}·{area}"
     return {"height": height, "length": length, "area": area, "volume": volume}
+
+
+def table_rows(quantities: Iterable[Quantity]) -> list[tuple[str, ...]]:
+    """Return a row of texts for each quantity, with the columns `COLUMNS`."""
+    rows: list[tuple[str, ...]] = []
+    for name, value, unit, uncertainty, meaning in quantities:
+        error = "" if uncertainty is None else f"{uncertainty:.2g}"
+        rows.append((name, f"{value:.4g}", error, unit, meaning))
+    return rows

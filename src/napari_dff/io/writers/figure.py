@@ -44,8 +44,6 @@ def publication_figure(
 ) -> Figure:
     """Draw image, depth with colour bar, scale bars and profile, `width` inches wide."""
     rows, columns = content.depth.shape
-    step = max(1, columns // MAX_PANEL_PX)
-    extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
     ratio = rows * content.pixel_size[0] / (columns * content.pixel_size[1])
     mosaic: list[Any] = [["picture", "depth"]]
     heights = [width / 2 * ratio]
@@ -55,26 +53,69 @@ def publication_figure(
     figure = Figure(figsize=(width, sum(heights) + 0.3), layout="constrained")
     FigureCanvasAgg(figure)
     panels: dict[str, Axes] = figure.subplot_mosaic(mosaic, height_ratios=heights)
-    square: dict[str, Any] = {"extent": extent, "interpolation": "nearest"}
-    panels["picture"].imshow(_displayed(content.picture, step), cmap="gray", **square)
-    visible = np.ma.masked_invalid(content.depth[::step, ::step])
-    image = panels["depth"].imshow(visible, cmap=colormap, **square)
-    for name in ("picture", "depth"):
-        panel = panels[name]
-        panel.set_aspect(content.pixel_size[0] / content.pixel_size[1])
-        panel.set_axis_off()
-        _scale_bar(panel, columns, rows, content)
-        if content.line is not None:
-            panel.plot(content.line[:, 1], content.line[:, 0], color="yellow", lw=1)
-        panel.set_xlim(extent[:2])
-        panel.set_ylim(extent[2:])
-    bar = panels["depth"].inset_axes((1.03, 0.0, 0.05, 1.0))  # as high as the panel
-    figure.colorbar(image, cax=bar, label=f"depth ({depth_unit_symbol(content.unit)})")
+    calibration = content.pixel_size, content.unit
+    draw_image(panels["picture"], content.picture, *calibration)
+    label = f"depth ({depth_unit_symbol(content.unit)})"
+    draw_map(panels["depth"], content.depth, *calibration, label, colormap)
     if content.line is not None:
+        for name in ("picture", "depth"):
+            panels[name].plot(content.line[:, 1], content.line[:, 0], color="yellow", lw=1)
         lengths, uncertainty = content.pixel_size, content.uncertainty
         along = profile(content.depth, content.line, lengths, uncertainty=uncertainty)
         draw_profile(panels["profile"], along, content.unit, "depth")
     return figure
+
+
+def draw_image(
+    panel: Axes,
+    image: np.ndarray,  # (Y, X[, 3])
+    pixel_size: tuple[float, float],
+    unit: str,
+) -> None:
+    """Draw a grey or colour image with a scale bar; `unit` is a napari name."""
+    pixels = _displayed(image, _subsampling(image))
+    _draw_pixels(panel, pixels, image.shape[:2], pixel_size, unit, "gray")
+
+
+def draw_map(
+    panel: Axes,
+    values: np.ndarray,  # (Y, X) float; blank where it is not finite
+    pixel_size: tuple[float, float],
+    unit: str,
+    label: str,  # of the colour bar
+    colormap: str,
+    limits: tuple[float | None, float | None] = (None, None),  # of the colours; else of the values
+) -> None:
+    """Draw a map with a colour bar, as high as the map, and a scale bar."""
+    step = _subsampling(values)
+    pixels = np.ma.masked_invalid(values[::step, ::step])
+    drawn = _draw_pixels(panel, pixels, values.shape, pixel_size, unit, colormap)
+    drawn.set_clim(*limits)
+    bar, figure = panel.inset_axes((1.03, 0.0, 0.05, 1.0)), panel.figure
+    figure.colorbar(drawn, cax=bar, label=label)
+
+
+def _subsampling(image: np.ndarray) -> int:
+    return max(1, image.shape[1] // MAX_PANEL_PX)
+
+
+def _draw_pixels(
+    panel: Axes,
+    pixels: np.ndarray,  # subsampled
+    shape: tuple[int, ...],  # rows and columns before
+    pixel_size: tuple[float, float],
+    unit: str,
+    colormap: str,
+) -> Any:
+    """Draw an image in the coordinates of its pixels before subsampling."""
+    rows, columns = shape
+    extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
+    drawn = panel.imshow(pixels, cmap=colormap, extent=extent, interpolation="nearest")
+    panel.set_aspect(pixel_size[0] / pixel_size[1])
+    panel.set_axis_off()
+    _scale_bar(panel, columns, rows, pixel_size, unit)
+    panel.set(xlim=extent[:2], ylim=extent[2:], autoscale_on=False)
+    return drawn
 
 
 def draw_profile(axes: Axes, values: Profile, unit: str, name: str, colour: str = "C0") -> None:
@@ -149,9 +190,11 @@ def movie_suffixes() -> tuple[str, ...]:
     return (*MOVIE_SUFFIXES, ".mp4") if has_ffmpeg else MOVIE_SUFFIXES
 
 
-def _scale_bar(panel: Axes, columns: int, rows: int, content: FigureContent) -> None:
+def _scale_bar(
+    panel: Axes, columns: int, rows: int, pixel_size: tuple[float, float], unit: str
+) -> None:
     """Draw a scale bar of 1, 2 or 5 × 10ⁿ units, at most a fifth of the width of the panel."""
-    pixel_width = content.pixel_size[1]
+    pixel_width = pixel_size[1]
     limit = columns * pixel_width / 5
     power = 10.0 ** np.floor(np.log10(limit))
     length = max(digit * power for digit in (1, 2, 5) if digit * power <= limit)
@@ -159,7 +202,7 @@ def _scale_bar(panel: Axes, columns: int, rows: int, content: FigureContent) -> 
     ends = [right - length / pixel_width, right]
     panel.plot(ends, [down, down], color="black", lw=5, solid_capstyle="butt")
     panel.plot(ends, [down, down], color="white", lw=3, solid_capstyle="butt")
-    text = f"{length:g} {unit_symbol(content.unit)}"
+    text = f"{length:g} {unit_symbol(unit)}"
     box = {"facecolor": "black", "alpha": 0.5, "edgecolor": "none", "pad": 1.5}
     at = float(np.mean(ends)), down - 0.03 * rows
     panel.text(*at, text, color="white", ha="center", va="bottom", bbox=box)

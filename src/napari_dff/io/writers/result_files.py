@@ -34,6 +34,7 @@ from napari_dff.runtime.windows import Window, full_window
 
 RESULT_NAMES = {name + end for name in records.IMAGE_NAMES for end in records.IMAGE_SUFFIXES}
 RESULT_NAMES |= {"recipe.json", "transforms.json", "preview.png", records.PROVENANCE_FILE}
+RESULT_NAMES |= set(records.REPORT_FILES)  # of an earlier result, which a new one replaces
 MAP_NAMES = {"depth": "depth", "index": "plane index", "uncertainty": "uncertainty"}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from napari.layers import Layer
 from napari.utils.notifications import show_info
+from napari.viewer import Viewer
 
 from napari_dff.io import ResultFiles, folder_names
 from napari_dff.io.records import without_folders
@@ -34,12 +35,24 @@ def write_results(path: str, layer_data: list[LayerData]) -> list[str]:
     names = folder_names([name for name, *_ in parts])
     with ExitStack() as results:  # whose files move in when all of them are complete
         for name, (_, stack, times) in zip(names, parts, strict=True):
-            _write_result(results, folder / name, stack, times)
+            write_result(results, folder / name, stack, times)
     others = len(layer_data) - sum(map(len, stacks))
     if others:
         titles = ", ".join(repr(layers.stack_name_of(stack["depth"])) for stack in stacks)
         show_info(f"saved the results of {titles}; {others} other layers are left out")
     return sorted(str(file) for file in folder.rglob("*") if file.is_file())
+
+
+def result_layers(viewer: Viewer, depth: Layer) -> dict[str, Layer]:
+    """Return the four layers of the result of a depth layer; ValueError if they are not there."""
+    source = layers.plugin_metadata(depth).get("source")
+    images = [
+        each for each in viewer.layers if layers.plugin_metadata(each).get("source") == source
+    ]
+    result = next(iter(_group_by_stack(images)))
+    if result["depth"] is not depth:
+        raise ValueError(f"{depth.name!r} is no result of its own: choose {result['depth'].name!r}")
+    return result
 
 
 def _group_by_stack(images: list[Layer]) -> list[dict[str, Layer]]:
@@ -78,7 +91,7 @@ def _split_by_time(stack: dict[str, Layer]) -> Iterator[tuple[str, list[Index]]]
         yield " ".join([layers.stack_name_of(depth), *words]), list(itertools.product(*ranges))
 
 
-def _write_result(
+def write_result(
     results: ExitStack, folder: Path, stack: dict[str, Layer], times: list[Index]
 ) -> None:
     """Write the folder of one result, of an index for each time; complete with `results`."""

@@ -2,20 +2,28 @@
 
 import contextlib
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from napari.layers import Image, Shapes
+from napari.layers import Image, Layer, Shapes
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
 
 from napari_dff.io.writers import figure as figures
 from napari_dff.model.checks import Range
+from napari_dff.report.content import Report
+from napari_dff.report.files import WRITERS, write_report
+from napari_dff.report.result import read_report
+from napari_dff.runtime.progress import Progress
 from napari_dff.widgets.app import controls
 from napari_dff.widgets.app.axes import stack_in_view
 from napari_dff.widgets.app.controls import (
     combo_box,
     push_button,
 )
+from napari_dff.widgets.app.geometry import index_in_view
 from napari_dff.widgets.app.layers import find_layer, input_stack_of, source_of
+from napari_dff.widgets.app.result_files import Index, result_layers, write_result
 from napari_dff.widgets.app.spin_boxes import spin_box
 from napari_dff.widgets.app.task_widget import show_errors
 from napari_dff.widgets.tools.tool import Tool, drawn_lines
@@ -48,8 +56,15 @@ class FigureWidget(Tool):
         self.figure = push_button(
             "Save figure…", "Save image, depth and profile as PNG, SVG or PDF.", self._on_figure
         )
+        self.report = push_button(
+            "Save report…",
+            "Save pictures, coverage, warnings, ISO 25178 parameters, recipe and provenance as "
+            "HTML or PDF.",
+            self._on_report,
+        )
         fields = controls.labelled_column(self.input_layer, self.line, self.colormap, self.inches)
-        self.extend([fields, controls.button_row(self.play, self.movie, self.figure), self.status])
+        buttons = controls.button_row(self.play, self.movie, self.figure, self.report)
+        self.extend([fields, buttons, self.status])
         self.update_choices()
 
     def _close(self) -> None:
@@ -121,3 +136,25 @@ class FigureWidget(Tool):
         path = self.ask_save_path("Save figure", "figure.png", figures.FIGURE_SUFFIXES)
         if path is not None:
             self.start_task(lambda _: figures.write_figure(path, draw()), end=f"saved as {path}")
+
+    @show_errors
+    def _on_report(self) -> None:
+        layer = self.depth_layer()
+        result, index = result_layers(self._viewer, layer), index_in_view(self._viewer, layer)
+        words = self.heights().stack_in_words
+        path = self.ask_save_path("Save report", "report.html", tuple(WRITERS))
+        if path is not None:
+
+            def save(_: Progress) -> None:
+                write_report(path, _read_result(result, index, words))
+
+            self.start_task(save, end=f"saved as {path}")
+
+
+def _read_result(result: dict[str, Layer], index: Index, words: str) -> Report:
+    """Return the report of a result in layers, from temporary files as a run writes them."""
+    with TemporaryDirectory() as folder:
+        with contextlib.ExitStack() as files:
+            write_result(files, Path(folder, "result"), result, [index])
+        report = read_report(Path(folder, "result"), is_saved=False)
+    return report._replace(title=", ".join(filter(None, (report.title, words))))

@@ -18,6 +18,7 @@ from napari_dff.surface import LEVELLINGS
 from napari_dff.surface.filters import NESTING_INDEX
 from napari_dff.surface.levelling import DEGREE
 from napari_dff.surface.profile import WIDTH
+from napari_dff.surface.quantity import COLUMNS
 from napari_dff.widgets.app import controls, geometry
 from napari_dff.widgets.app.canvas import COLOURS, Canvas
 from napari_dff.widgets.app.controls import (
@@ -31,7 +32,6 @@ from napari_dff.widgets.app.task_widget import show_errors
 from napari_dff.widgets.app.view_units import draw_in_view_units
 from napari_dff.widgets.tools import tool
 from napari_dff.widgets.tools.measurements import (
-    COLUMNS,
     FILTERS,
     INSTRUCTIONS,
     LEVELLING_TOOLTIP,

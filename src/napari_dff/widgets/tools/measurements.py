@@ -9,6 +9,7 @@ import numpy as np
 from napari_dff import surface
 from napari_dff.model.units import conversion_factor, unit_symbol
 from napari_dff.surface import Profile, Quantity
+from napari_dff.surface.quantity import COLUMNS, table_rows
 from napari_dff.widgets.tools.tool import Heights
 
 
@@ -142,10 +143,8 @@ def _measure_repeats(inputs: MeasurementInput) -> Measurement:
 
 def table(quantities: tuple[Quantity, ...]) -> dict[str, list[str]]:
     """Return quantities as the columns of a table."""
-    values = [f"{q.value:.4g}" for q in quantities]
-    errors = ["" if q.uncertainty is None else f"{q.uncertainty:.2g}" for q in quantities]
-    names, _, units, _, meanings = map(list, zip(*quantities, strict=True))
-    return dict(zip(COLUMNS, (names, values, errors, units, meanings), strict=True))
+    columns = map(list, zip(*table_rows(quantities), strict=True))
+    return dict(zip(COLUMNS, columns, strict=True))
 
 
 LEVELLING_TOOLTIP = (
@@ -168,7 +167,6 @@ FILTERS = (  # label and tooltip of s_filter and l_filter
         "it; without it a profile has Pa, Pt. Choose it from ISO 21920-3, such as 80 or 800 µm.",
     ),
 )
-COLUMNS = ("what", "value", "±", "unit", "meaning")
 INSTRUCTIONS = {
     "roughness": "Of the drawn areas, or of everything if none is drawn; ISO 25178.",
     "profile": "Draw a line or a path; the last one is used. The plot follows it.",
