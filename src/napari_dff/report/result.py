@@ -123,7 +123,7 @@ def make_report(
         raise ValueError(f"maps and images must have one shape (Y, X), got {sorted(shapes)}")
     shares = coverage(depth_map, record.positions.shape[1])
     quantities, note = _parameters(record, depth_map, settings)
-    found = record.sentences("advice") or [*advice(shares), *_image_advice(record)]
+    sentences = record.sentences("advice") or [*advice(shares), *_image_advice(record)]
     notes = record.sentences("notes") + ([] if record.has_pixel_size else [ASSUMED_SIZE])
     name = str(record.planes.get("path") or "planes in memory")
     place = [str(record.planes.get("position") or "")]
@@ -132,7 +132,7 @@ def make_report(
     parts: list[Part] = [
         Table("Sample", _sample(record, name, time, written)),
         Pictures("Pictures", list(_pictures(record, depth_map, images))),
-        Sentences("Warnings and quality", [*notes, *found]),
+        Sentences("Warnings and quality", [*notes, *sentences]),
         Table("Coverage", _coverage(record, depth_map, shares)),
         Table("Areal parameters, ISO 25178-2", [*table_rows(quantities)], COLUMNS, note),
         Table("Recipe", [(str(k), str(v)) for k, v in record.recipe.items()]),
