@@ -788,7 +788,7 @@ INVALID_COMMANDS |= {
     ),
     "an unknown command": (
         ["walk"],
-        "the command must be run, batch, project, repeats, report, info, sample or warm-up, got 'walk'",
+        "project, repeats, report, info, sample or warm-up, got 'walk'",
     ),
     "nothing to run": (["run"], "run needs --out PATH"),
     "nowhere to": (["run", "a.tif"], "run needs --out PATH"),

@@ -255,7 +255,16 @@ def _image_advice(record: _Record) -> list[str]:
 def _provenance(record: _Record) -> list[tuple[str, ...]]:
     """Return version, machine, tiles and the digests of the files."""
     content = record.content
-    keys = "exposure", "focus_scale", "quality", "window", "tiles", "digest", "environment"
+    keys = (
+        "exposure",
+        "focus_offsets",
+        "focus_scale",
+        "quality",
+        "window",
+        "tiles",
+        "digest",
+        "environment",
+    )
     rows = [("napari-dff", str(content.get("napari_dff", "")))]
     depth_from = record.planes.get("depth_from")
     rows += [] if depth_from is None else [("depth from", str(depth_from))]
