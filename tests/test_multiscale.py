@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from napari_dff.fusion import multiscale
-from napari_dff.fusion.bands import split_bands
+from napari_dff.fusion.bands import compute_band, discount, plane_pyramids, pyramid, split_band
 from napari_dff.fusion.fuse import all_in_focus, fuse_window, source_window
+from napari_dff.fusion.weighted_sums import Sums, add_band, add_fine_band
 from napari_dff.runtime.progress import no_progress
 from napari_dff.runtime.windows import Window, full_window
 
@@ -125,9 +126,32 @@ def test_noise_is_averaged_where_there_is_no_detail(rng):
 
 
 def test_energies_of_white_noise_in_the_bands_are_as_tabulated(rng):
-    bands = split_bands(rng.normal(size=(2048, 2048)).astype(np.float32))
-    gains = [band.var() for band in bands[:-1]]
+    levels = pyramid(rng.normal(size=(2048, 2048)).astype(np.float32))
+    gains = [split_band(levels, level).var() for level in range(4)]
     np.testing.assert_allclose(gains, multiscale.BAND_NOISE, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("shape", "has_mask"), [((200, 232), False), ((37, 51, 3), True), ((8, 9), False)]
+)
+def test_the_kernel_of_the_fine_bands_equals_the_plain_formulas(shape, has_mask, rng):
+    plane = rng.normal(100, 20, shape).astype(np.float32)
+    mask = rng.random(shape[:2]) < 0.99 if has_mask else None
+    pyramids, window = plane_pyramids(plane, mask), full_window(shape[:2])
+    noise = pyramid(rng.uniform(0.5, 2, shape[:2]).astype(np.float32))
+    support = rng.uniform(1, 20, shape[:2]).astype(np.float32)
+    prior = (rng.random(shape[:2]) * (rng.random(shape[:2]) < 0.05)).astype(np.float32)
+    undiminished = compute_band(pyramids, noise, 0, support)
+    band = discount(undiminished, pyramids.shares[0])
+    expected, sums = (Sums.zeros(band.values.shape, True) for _ in range(2))
+    gains = np.empty(shape[:2], np.float32)
+    levels = *pyramids.channels[:2], *pyramids.limited[:2]
+    maps = noise[0], support, pyramids.shares[0], prior
+    add_fine_band(levels, *maps, window, window, gains, sums)
+    add_band(*band, prior, expected)
+    np.testing.assert_allclose(gains, undiminished.gain, rtol=1e-4)
+    for each, right in zip(sums, expected, strict=True):
+        np.testing.assert_allclose(each, right, rtol=1e-3, atol=1e-4 * np.abs(right).max())
 
 
 def test_planes_far_from_the_depth_of_a_window_are_read_once_only(texture):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import cv2
@@ -9,15 +10,15 @@ import numpy as np
 
 from napari_dff.imaging.images import luminance
 from napari_dff.runtime.jit import kernel
-from napari_dff.runtime.windows import Window, full_window
+from napari_dff.runtime.windows import Window
 
 LEVEL_COUNT = 4  # of bands; the mean of the planes at 1/16 of their size remains
 SHARPNESS_SIGMA_PX, SHARPNESS_WINDOW_PX = 1.1, 5  # in which band energy is averaged, at its level
-SHARPNESS_FLOOR = 80.0  # c: energies below it, over that of noise, hardly select a plane
+SHARPNESS_FLOOR = np.float32(80)  # c: energies below it, over that of noise, hardly select a plane
 GUIDE_POWER = 0.65  # q: on g of the next coarser level
-MASK_POWER = 64  # of the share of a plane with data in a band, as a factor of g
-BAND_MARGIN_PX = 4  # around a part of a band, in pixels of its level, of influence on it
-MAX_SHARPNESS = 1e12  # so that squares of weights stay within float32
+MASK_DOUBLINGS = 6  # power 2^6 of the share of a plane with data in a band, as a factor of g
+MIN_SHARE = np.float32(1e-15)  # least factor
+MAX_SHARPNESS = np.float32(1e12)  # so that squares of weights stay within float32
 NEIGHBOURS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.uint8)
 
 
@@ -30,27 +31,28 @@ class Band(NamedTuple):
 
 
 class PlanePyramids(NamedTuple):
-    """Levels of a plane from fine to coarse, each (Y, X) float32."""
+    """Levels of a plane from fine to coarse, float32."""
 
-    channels: list[list[np.ndarray]]  # levels of each channel
-    limited: list[np.ndarray]  # of the luminance without single hot and dead pixels
-    shares: list[np.ndarray] | None  # of the pixels with data; None: all have
+    channels: list[np.ndarray]  # (C, Y, X)
+    limited: list[np.ndarray]  # (Y, X), of the luminance without single hot and dead pixels
+    shares: list[np.ndarray]  # (Y, X), of the pixels with data; (0, 0) if all have
 
 
 def pyramid(image: np.ndarray) -> list[np.ndarray]:
-    """Return `image` and its halvings."""
+    """Return (Y, X) or (C, Y, X) `image` and its halvings."""
     levels = [image]
     for _ in range(LEVEL_COUNT):
-        levels.append(cv2.pyrDown(levels[-1]))
+        levels.append(_per_channel(cv2.pyrDown, levels[-1]))
     return levels
 
 
 def plane_pyramids(plane: np.ndarray, mask: np.ndarray | None) -> PlanePyramids:
     """Return the levels of a plane that has data where `mask`, (Y, X) bool; None: everywhere."""
     grey = luminance(plane)
-    channels = [grey] if plane.ndim == 2 else np.moveaxis(np.asarray(plane, np.float32), -1, 0)
-    levels = [pyramid(np.ascontiguousarray(channel)) for channel in channels]
-    shares = None if mask is None else pyramid(mask.astype(np.float32))
+    channels = grey if plane.ndim == 2 else np.moveaxis(np.asarray(plane, np.float32), -1, 0)
+    levels = pyramid(np.ascontiguousarray(channels.reshape(-1, *grey.shape)))
+    nothing = [np.empty((0, 0), np.float32)] * (LEVEL_COUNT + 1)
+    shares = nothing if mask is None else pyramid(mask.astype(np.float32))
     return PlanePyramids(levels, pyramid(limit_to_neighbours(grey)), shares)
 
 
@@ -65,38 +67,36 @@ def halve(window: Window) -> Window:
 
 
 def compute_band(
-    plane: PlanePyramids, noise: list[np.ndarray], level: int, window: Window, support: np.ndarray
+    plane: PlanePyramids, noise: list[np.ndarray], level: int, support: np.ndarray
 ) -> Band:
-    """Return the part of a band in `window`, in pixels of its level.
+    """Return a band of a plane.
 
-    `noise` is the energy of noise in each band, `support` is g^q of the next coarser level.
+    `noise` is the energy of noise in each band, `support` is g^q of the next coarser level. For
+    fine levels, `add_fine_band` computes the same.
     """
-    outer = window.expand(BAND_MARGIN_PX, plane.limited[level].shape, 2)
-    inner = window.slices_in(outer)
-    values = np.stack([_difference(levels, level, outer)[inner] for levels in plane.channels])
-    energy = _difference(plane.limited, level, outer)
-    np.multiply(energy, energy, out=energy)
+    values, energy = split_band(plane.channels, level), split_band(plane.limited, level)
     size = (SHARPNESS_WINDOW_PX, SHARPNESS_WINDOW_PX)
-    energy = cv2.GaussianBlur(energy, size, SHARPNESS_SIGMA_PX)[inner]
-    energy = cv2.divide(energy, noise[level][window.slices])
-    np.clip(energy, np.float32(1), np.float32(MAX_SHARPNESS), out=energy)
-    gain = (energy + np.float32(SHARPNESS_FLOOR)) * support
-    return Band(values, gain, energy)
+    energy = cv2.GaussianBlur(energy * energy, size, SHARPNESS_SIGMA_PX)
+    energy = cv2.divide(energy, noise[level])
+    np.clip(energy, np.float32(1), MAX_SHARPNESS, out=energy)
+    return Band(values, (energy + SHARPNESS_FLOOR) * support, energy)
 
 
-def discount(band: Band, shares: list[np.ndarray] | None, level: int, window: Window) -> Band:
-    """Reduce g and e where a plane has no data, and next to it as far as filters reach."""
-    if shares is None:
+def discount(band: Band, shares: np.ndarray) -> Band:
+    """Reduce g and e where a plane has no data, and next to it as far as filters reach.
+
+    `shares` are those of the band's level.
+    """
+    if shares.size == 0:
         return band
-    factor = np.maximum(shares[level][window.slices] ** MASK_POWER, np.float32(1e-15))
+    factor = np.maximum(shares ** (1 << MASK_DOUBLINGS), MIN_SHARE)
     return band._replace(gain=band.gain * factor, sharpness=band.sharpness * factor)
 
 
 def coarsest_band(plane: PlanePyramids, sharpness: np.ndarray) -> Band:
     """Return the mean of a plane that remains, from the `sharpness` of the last difference."""
-    values = np.stack([levels[-1] for levels in plane.channels])
     energy = cv2.pyrDown(cv2.sqrt(sharpness)) ** 2
-    return Band(values, energy + np.float32(SHARPNESS_FLOOR), energy)
+    return Band(plane.channels[-1], energy + SHARPNESS_FLOOR, energy)
 
 
 def support_of(gain: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -104,17 +104,17 @@ def support_of(gain: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return double(cv2.pow(gain, GUIDE_POWER), shape)
 
 
-def split_bands(image: np.ndarray) -> list[np.ndarray]:
-    """Return the differences between levels from fine to coarse, then the coarsest level."""
-    levels = pyramid(image)
-    windows = [full_window(level.shape) for level in levels[:-1]]
-    return [_difference(levels, i, window) for i, window in enumerate(windows)] + levels[-1:]
+def split_band(levels: list[np.ndarray], level: int) -> np.ndarray:
+    """Return what a level of a pyramid has and the next coarser one lacks."""
+    shape = levels[level].shape[-2:]
+    return levels[level] - _per_channel(lambda each: double(each, shape), levels[level + 1])
 
 
-def _difference(levels: list[np.ndarray], level: int, window: Window) -> np.ndarray:
-    """Return what a level has in `window` and the next coarser one lacks."""
-    smooth = double(levels[level + 1][halve(window).slices], window.shape)
-    return cv2.subtract(levels[level][window.slices], smooth, dst=smooth)
+def _per_channel(function: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> np.ndarray:
+    """Apply a function of (Y, X) to (Y, X) or (C, Y, X)."""
+    if image.ndim == 2:
+        return function(image)
+    return function(image[0])[None] if len(image) == 1 else np.stack([*map(function, image)])
 
 
 @kernel

@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import ceil, floor
 from typing import Any
 
-import cv2
 import numpy as np
 
+from napari_dff.runtime.jit import exact_kernel
 from napari_dff.runtime.windows import Window
 
 DEPTH_SIGMA_PLANES = 0.55  # s: of the planes around a depth that is exactly known
@@ -15,6 +15,7 @@ SIGMA_FACTOR = 0.5  # f: on the uncertainty of the depth
 MAX_SIGMA_PLANES = 1e4  # where a pixel is never in focus
 MIN_LOG_PRIOR = np.float32(-7)  # planes less likely than its exponential are left out
 RIM_PRIOR = np.float32(1e-6)  # ε: of such planes where another plane has no data
+PART_PX = 64  # of a row that are left out together
 PRIOR_MARGIN_PX = 4  # around a block, of influence on its prior at the fine levels
 
 
@@ -58,13 +59,30 @@ class DepthPrior:
         for i, block in enumerate(self._blocks):
             if not self.is_likely(k, i):
                 continue
-            log = self._index[block.slices] - np.float32(k)
-            log *= log
-            log *= self._factor[block.slices]
-            is_unlikely = log < MIN_LOG_PRIOR
-            part = cv2.exp(np.maximum(log, MIN_LOG_PRIOR, out=log))  # denormal numbers are slow
-            part[is_unlikely] = 0
+            part = prior[block.slices]
+            _fill_prior(self._index[block.slices], self._factor[block.slices], k, part)
             if self._is_rim is not None:
                 part[self._is_rim[block.slices]] += RIM_PRIOR
-            prior[block.slices] = part
         return prior
+
+
+@exact_kernel
+def _fill_prior(index, factor, k, prior):  # type: ignore[no-untyped-def]
+    """Write exp(`factor` (`index` - k)²) to `prior`, all (Y, X) float32, where it is likely."""
+    plane, width = np.float32(k), prior.shape[1]
+    logarithms = np.empty(width, np.float32)
+    for y in range(len(prior)):
+        indices, factors = index[y], factor[y]
+        for x in range(len(logarithms)):
+            distance = indices[x] - plane
+            logarithms[x] = factors[x] * (distance * distance)
+        for start in range(0, width, PART_PX):
+            part, out = logarithms[start : start + PART_PX], prior[y, start : start + PART_PX]
+            highest = part[0]
+            for x in range(len(part)):
+                highest = part[x] if part[x] > highest else highest
+            if highest < MIN_LOG_PRIOR:
+                continue
+            for x in range(len(part)):
+                if part[x] >= MIN_LOG_PRIOR:  # denormal numbers are slow
+                    out[x] = np.exp(part[x])

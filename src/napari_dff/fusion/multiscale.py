@@ -31,6 +31,7 @@ All filters have bounded support, and the pyramid a fixed number of levels, so a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -53,8 +54,8 @@ from napari_dff.fusion.bands import (
 from napari_dff.fusion.blends import noise_variance
 from napari_dff.fusion.depth_prior import DepthPrior
 from napari_dff.fusion.value_range import ValueRange
+from napari_dff.fusion.weighted_sums import TINY, Sums, add_band, add_fine_band
 from napari_dff.imaging.images import luminance
-from napari_dff.runtime.jit import exact_kernel
 from napari_dff.runtime.progress import no_progress
 from napari_dff.runtime.threads import run_parallel, thread_count
 from napari_dff.runtime.windows import Window, full_window, window_grid
@@ -63,7 +64,8 @@ GRID_PX = 1 << LEVEL_COUNT  # of the pixels of the coarsest level
 MARGIN_PX = 112  # support of the weights and the pyramid, 109 px, rounded up to `GRID_PX`
 DEPTH_MARGIN_PX = 60  # of it, where the depth is of influence
 FINE_LEVEL_COUNT = 2  # finest levels, computed block by block, in which noise is reduced
-BLOCK_PX, STRIP_PX = 384, 128  # side of a block; height of a strip of rows
+BLOCK_PX = 128, 1024  # height and width of a block: long rows are read faster
+STRIP_PX = 128  # height of a strip of rows
 # Variance of each band for white noise of variance 1; `test_multiscale` computes them again.
 BAND_NOISE = (0.8907, 0.05316, 0.01016, 0.002414)
 WIENER_SIGMA_PX, WIENER_WINDOW_PX = 2.0, 9  # in which detail is compared with noise
@@ -73,27 +75,7 @@ MIN_VARIANCE = 0.001  # of noise of integers, in squares of the grey level
 MIN_RELATIVE_VARIANCE = 1e-9  # of noise, over the mean squared value
 FLOOR_WINDOW_PX = 9  # in which it is averaged
 MAX_PLANES_AT_ONCE = 4  # more take more memory
-TINY = np.float32(1e-30)
 Reader = Callable[[int], np.ndarray]
-
-
-class _Sums(NamedTuple):
-    """Sums of one band over the planes, float32; `calm` and `noise` are empty in coarse levels."""
-
-    reference: np.ndarray  # (Y, X): the largest g so far
-    sharp: np.ndarray  # (C, Y, X): with the weights w, over the sixth power of `reference`
-    sharp_total: np.ndarray  # (Y, X): of w, likewise
-    calm: np.ndarray  # (C, Y, X): with the weights v
-    noise: np.ndarray  # (4, Y, X): of v, v², w² and w v
-
-    @classmethod
-    def zeros(cls, shape: tuple[int, ...], is_fine: bool) -> _Sums:
-        """Return sums of no plane, for bands of `shape` (C, Y, X)."""
-        fine = shape[1:] if is_fine else (0, 0)
-        shapes = shape[1:], shape, shape[1:], (shape[0], *fine), (4, *fine)
-        sums = cls(*(np.zeros(each, np.float32) for each in shapes))
-        sums.reference[:] = TINY
-        return sums
 
 
 def fuse_scales(
@@ -129,12 +111,12 @@ def fuse_scales(
     """
     variances = pyramid(variance)
     noise = [each * np.float32(gain) for each, gain in zip(variances, BAND_NOISE, strict=False)]
-    windows = window_grid(index.shape, BLOCK_PX)
+    windows = window_grid(index.shape, *BLOCK_PX)
     prior = DepthPrior(index, sigma, plane_mask, windows)
     shape = read(0).shape
     channels = int(np.prod(shape[2:]))
     blocks = [_Block(window, channels) for window in windows]
-    coarse = [_Sums.zeros((channels, *v.shape), False) for v in variances[FINE_LEVEL_COUNT:]]
+    coarse = [Sums.zeros((channels, *v.shape), False) for v in variances[FINE_LEVEL_COUNT:]]
     group = planes_at_once()
     for first in range(*prior.likely_planes(count), group):
 
@@ -150,7 +132,7 @@ def fuse_scales(
                 if i is None:
                     plane.add_coarse(coarse)
                 elif prior.is_likely(k, i):
-                    blocks[i].add(plane, noise)
+                    plane.add_fine(blocks[i], noise)
 
         run_parallel(add, [None, *range(len(blocks))], no_progress, desc="Fusing")
     return values.clip(_combine(blocks, coarse, noise).reshape(shape))
@@ -172,20 +154,35 @@ class _DividedPlane(NamedTuple):
         pyramids, bands = plane_pyramids(plane, mask), []
         support = np.ones_like(pyramids.limited[LEVEL_COUNT - 1])
         for level in range(LEVEL_COUNT - 1, FINE_LEVEL_COUNT - 1, -1):
-            window = full_window(support.shape)
-            bands.append(compute_band(pyramids, noise, level, window, support))
+            bands.append(compute_band(pyramids, noise, level, support))
             support = support_of(bands[-1].gain, pyramids.limited[level - 1].shape)
         bands = [*bands[::-1], coarsest_band(pyramids, bands[0].sharpness)]
-        coarse = [
-            discount(band, pyramids.shares, level, full_window(band.gain.shape))
-            for level, band in enumerate(bands, start=FINE_LEVEL_COUNT)
-        ]
+        shares = pyramids.shares[FINE_LEVEL_COUNT:]
+        coarse = [discount(band, share) for band, share in zip(bands, shares, strict=True)]
         return cls(pyramids, pyramid(prior), coarse, support)
 
-    def add_coarse(self, sums: list[_Sums]) -> None:
+    def add_coarse(self, sums: list[Sums]) -> None:
         """Add the coarse bands."""
         for level, (band, each) in enumerate(zip(self.coarse, sums, strict=True)):
-            _add(*band, self.priors[FINE_LEVEL_COUNT + level], *each)
+            add_band(*band, self.priors[FINE_LEVEL_COUNT + level], each)
+
+    def add_fine(self, block: _Block, noise: list[np.ndarray]) -> None:
+        """Add the fine bands in a block."""
+        support, covered = self.support, full_window(self.support.shape)
+        for level in range(FINE_LEVEL_COUNT - 1, -1, -1):
+            inner, shape = block.windows[level], self.priors[level].shape
+            outer = inner.expand(2 * level, shape, 2)
+            part = np.ascontiguousarray(support[outer.slices_in(covered)])
+            gains = np.empty(outer.shape if level > 0 else (0, 0), np.float32)
+            pairs = (each[level : level + 2] for each in self.pyramids[:2])
+            levels = tuple(itertools.chain.from_iterable(pairs))
+            maps = noise[level], part, self.pyramids.shares[level], self.priors[level]
+            add_fine_band(levels, *maps, outer, inner, gains, block.sums[level])
+            if level > 0:
+                finer = self.priors[level - 1].shape
+                top, bottom, left, right = (2 * edge for edge in outer)
+                covered = Window(top, min(bottom, finer[0]), left, min(right, finer[1]))
+                support = support_of(gains, covered.shape)
 
 
 class _Block:
@@ -195,25 +192,7 @@ class _Block:
         self.windows = [window]  # in pixels of each fine level
         while len(self.windows) < FINE_LEVEL_COUNT:
             self.windows.append(halve(self.windows[-1]))
-        self.sums = [_Sums.zeros((channels, *each.shape), True) for each in self.windows]
-
-    def add(self, plane: _DividedPlane, noise: list[np.ndarray]) -> None:
-        """Add the fine bands of a plane."""
-        support, covered = plane.support, full_window(plane.support.shape)
-        for level in range(FINE_LEVEL_COUNT - 1, -1, -1):
-            here = self.windows[level]
-            window = here.expand(2 * level, plane.priors[level].shape, 2)
-            part = support[window.slices_in(covered)]
-            band = compute_band(plane.pyramids, noise, level, window, part)
-            inner = here.slices_in(window)
-            added = discount(band, plane.pyramids.shares, level, window)
-            parts = *(each[(..., *inner)] for each in added), plane.priors[level][here.slices]
-            _add(*map(np.ascontiguousarray, parts), *self.sums[level])
-            if level > 0:
-                height, width = plane.priors[level - 1].shape
-                top, bottom, left, right = (2 * edge for edge in window)
-                covered = Window(top, min(bottom, height), left, min(right, width))
-                support = support_of(band.gain, covered.shape)
+        self.sums = [Sums.zeros((channels, *each.shape), True) for each in self.windows]
 
 
 def planes_at_once() -> int:
@@ -261,55 +240,7 @@ def survey(
     return np.maximum(least, TINY), values
 
 
-@exact_kernel
-def _accumulate(total, decay, weight, value):  # type: ignore[no-untyped-def]
-    """Compute total = decay total + weight value in place, all (X,) float32."""
-    for x in range(len(total)):
-        total[x] = decay[x] * total[x] + weight[x] * value[x]
-
-
-# Loops over few arrays of one row: they are vectorized, one loop over all arrays would not be.
-@exact_kernel
-def _add(values, gain, sharpness, prior, reference, sharp, sharp_total, calm, noise):  # type: ignore[no-untyped-def]
-    """Add a part of a band of a plane, `Band` and its prior, to the sums, `_Sums`."""
-    channels, height, width = values.shape
-    decay, w = np.empty(width, np.float32), np.empty(width, np.float32)
-    g = np.empty(width, np.float32)
-    v, ones = np.empty(width, np.float32), np.ones(width, np.float32)
-    for y in range(height):
-        all_gains, largest, p = gain[y], reference[y], prior[y]
-        decay[:] = largest
-        for x in range(width):
-            gain_here = all_gains[x]  # read everywhere, so that the loop is vectorized
-            g[x] = gain_here if p[x] > 0 else np.float32(0)
-        for x in range(width):
-            largest[x] = decay[x] if decay[x] > g[x] else g[x]  # max() is not vectorized
-        for x in range(width):
-            ratio = decay[x] / largest[x]
-            cube = ratio * ratio * ratio
-            decay[x] = cube * cube
-        for x in range(width):
-            ratio = g[x] / largest[x]
-            cube = ratio * ratio * ratio
-            w[x] = cube * cube * p[x]
-        _accumulate(sharp_total[y], decay, w, ones)
-        for c in range(channels):
-            _accumulate(sharp[c, y], decay, w, values[c, y])
-        if noise.shape[1] > 0:
-            e = sharpness[y]
-            for x in range(width):
-                v[x] = np.sqrt(p[x]) * e[x]
-            for c in range(channels):
-                _accumulate(calm[c, y], ones, v, values[c, y])
-            _accumulate(noise[0, y], ones, v, ones)
-            _accumulate(noise[1, y], ones, v, v)
-            _accumulate(noise[3, y], decay, w, v)
-            for x in range(width):
-                decay[x] = decay[x] * decay[x]
-            _accumulate(noise[2, y], decay, w, w)
-
-
-def _combine(blocks: list[_Block], coarse: list[_Sums], noise: list[np.ndarray]) -> np.ndarray:
+def _combine(blocks: list[_Block], coarse: list[Sums], noise: list[np.ndarray]) -> np.ndarray:
     """Return the image from the sums of all its bands, with less noise in the finest ones.
 
     `noise` is the energy of noise in each band.
@@ -340,7 +271,7 @@ def _join(blocks: list[_Block], level: int, variance: np.ndarray) -> np.ndarray:
         (v, vv, ww, wv), w = sums.noise, sums.sharp_total
         sharp[here], calm[here] = _mean(sums.sharp, w), _mean(sums.calm, v)
         noise[here] = np.maximum(ww / w**2 + vv / v**2 - 2 * wv / (w * v), 0)
-        block.sums[level] = _Sums.zeros((0, 0, 0), False)  # to free memory
+        block.sums[level] = Sums.zeros((0, 0, 0), False)  # to free memory
 
     run_parallel(fill, blocks, no_progress, desc="Fusing")
     sharp -= calm

@@ -87,9 +87,13 @@ def plan_windows(shape: tuple[int, int], planes: int, margin: int = 0) -> list[W
     return window_grid(shape, side // GRID_PX * GRID_PX)
 
 
-def window_grid(shape: tuple[int, int], side: int) -> list[Window]:
-    """Split a plane of `shape` into windows of about `side` × `side` pixels, row by row."""
-    counts = [max(1, round(size / side)) for size in shape]
+def window_grid(shape: tuple[int, int], side: int, width: int | None = None) -> list[Window]:
+    """Split a plane into windows of about `side` × `width` pixels, row by row.
+
+    `width` is `side` if None.
+    """
+    sides = side, width or side
+    counts = [max(1, round(size / side)) for size, side in zip(shape, sides, strict=True)]
     rows, columns = (
         [min(size, -(-size * i // count // GRID_PX) * GRID_PX) for i in range(count)] + [size]
         for size, count in zip(shape, counts, strict=True)
