@@ -23,10 +23,12 @@ from qtpy.QtGui import QColor, QImage, QPainter
 from qtpy.QtPdf import QPdfDocument
 from qtpy.QtWidgets import QApplication
 
+import napari_dff
 from napari_dff import (
     FocalStack,
     Recipe,
     depth_from_focus,
+    focus_measure,
     project_slab,
     read_stack,
     surface,
@@ -161,6 +163,20 @@ def repeats() -> None:
     save_row("repeats", images, labels)
 
 
+def two_surfaces() -> None:
+    """A film on a ground: two planes, and the thickness beside the true one."""
+    truth = synthetic.transparent_film(size=176)
+    planes = truth.stack.planes
+    found = napari_dff.two_surfaces(
+        focus_measure(planes), truth.stack.positions, refractive_index=1.5
+    )
+    largest = np.nanmax(truth.thickness)
+    maps = (np.nan_to_num(each, nan=largest + 1) for each in (found.thickness, truth.thickness))
+    middles = (int(np.nanmedian(each)) for each in (truth.ground, truth.film))
+    labels = "ground in focus", "top in focus", "thickness", "true thickness"
+    save_row("two_surfaces", [*(planes[k] for k in middles), *maps], labels)
+
+
 def save_row(name: str, images: Sequence[np.ndarray], labels: Sequence[str]) -> None:
     """Save grey images side by side at 100 %, with their labels above."""
     step = images[0].shape[1] + GAP_PX
@@ -253,5 +269,6 @@ if __name__ == "__main__":
     focus_offset()
     repeats()
     report()
+    two_surfaces()
     results()
     window()

@@ -784,11 +784,11 @@ INVALID_COMMANDS = {
 INVALID_COMMANDS |= {
     "no command": (
         [],
-        "a command is missing: run, batch, project, repeats, report, info, sample or warm-up",
+        "a command is missing: run, batch, project, repeats, ",
     ),
     "an unknown command": (
         ["walk"],
-        "project, repeats, report, info, sample or warm-up, got 'walk'",
+        "info, sample or warm-up, got 'walk'",
     ),
     "nothing to run": (["run"], "run needs --out PATH"),
     "nowhere to": (["run", "a.tif"], "run needs --out PATH"),

@@ -104,7 +104,7 @@ class ProcessingOptions:
             focus_offset=parse_offset(self.focus_offset),
             transforms=None if self.transforms is None else read_transforms(self.transforms),
             depth_from=None if self.depth_from is None else self.depth_from.absolute(),
-            megabytes=_parse_megabytes(self.memory) if self.memory else None,
+            megabytes=parse_megabytes(self.memory) if self.memory else None,
             file_format=self.file_format,
             overwrite=self.overwrite,
             record_paths=self.record_paths,
@@ -181,7 +181,8 @@ def parse_offset(text: str) -> float | Literal["auto"]:
         raise ValueError(f"focus_offset must be auto or a number, got {text!r}") from None
 
 
-def _parse_megabytes(text: str) -> float:
+def parse_megabytes(text: str) -> float:
+    """Return the megabytes of --memory; ValueError if it is no size."""
     from dask.utils import parse_bytes
 
     try:

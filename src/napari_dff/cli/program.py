@@ -18,6 +18,7 @@ from napari_dff.cli.parsing import PROGRAM, parse_command
 from napari_dff.cli.project import project
 from napari_dff.cli.repeats import repeats
 from napari_dff.cli.report import write_report
+from napari_dff.cli.two_surfaces import two_surfaces
 from napari_dff.runtime.progress import Cancelled
 
 COMMANDS: dict[str, Callable[..., int | None]] = {
@@ -26,6 +27,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "project": project,
     "repeats": repeats,
     "report": write_report,
+    "two-surfaces": two_surfaces,
     "info": cli_commands.info,
     "sample": cli_commands.sample,
     "warm-up": cli_commands.warm_up,

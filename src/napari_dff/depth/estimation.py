@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from napari_dff.curve.noise import TINY, detection_z_score, expected_fluctuation
+from napari_dff.curve.noise import TINY, Noise, detection_z_score, expected_fluctuation
 from napari_dff.curve.peak import PEAK_MODELS
 from napari_dff.curve.plane_mask import has_enough_planes, is_peak_complete
 from napari_dff.curve.search import (
@@ -182,8 +183,20 @@ def estimate_depth(
     scale: FocusScale,
 ) -> DepthMap:
     """Return the depth map of a focus volume that may be lazy; see `depth_map`."""
-    method = peak, prefer, progress
-    peaks, breadth, ambiguity = _locate_peaks(volume, positions, *method, scale)
+    checks.check_choice("prefer", prefer, PREFERENCES)
+    (located,) = locate_peaks(volume, positions, peak, (prefer,), progress, scale)
+    return add_errors(*located, positions, progress, scale)
+
+
+def add_errors(
+    peaks: DepthMap,
+    breadth: np.ndarray,  # (Y, X), in planes
+    ambiguity: np.ndarray,  # (Y, X), in planes: standard deviation due to other peaks
+    positions: np.ndarray,
+    progress: Progress,
+    scale: FocusScale,
+) -> DepthMap:
+    """Return peaks whose uncertainty is from noise alone with that from all errors."""
     samples = scale.window / max(scale.sigma, MIN_TEXTURE_SIGMA_PX)
     shared_error = SHARED_ERROR * samples / (DEFAULT_SCALE.window / DEFAULT_SCALE.sigma)
     shape, spacing = peaks.depth.shape, np.float32(np.abs(np.diff(positions)).mean())
@@ -223,48 +236,66 @@ def locate_depth(
     volume: FocusVolume, positions: np.ndarray, peak: Peak, prefer: Prefer, progress: Progress
 ) -> DepthMap:
     """Return the depth map of a focus volume, with the uncertainty from noise alone."""
-    return _locate_peaks(volume, positions, peak, prefer, progress)[0]
+    checks.check_choice("prefer", prefer, PREFERENCES)
+    return locate_peaks(volume, positions, peak, (prefer,), progress)[0].peaks
 
 
-def _locate_peaks(
+class LocatedPeaks(NamedTuple):
+    """One peak of each curve, and what its uncertainty is computed from."""
+
+    peaks: DepthMap  # with the uncertainty from noise alone
+    breadth: np.ndarray  # (Y, X) float16, in planes
+    ambiguity: np.ndarray  # (Y, X) float16, `other_peaks_deviation` in planes
+
+
+def locate_peaks(
     volume: FocusVolume,
     positions: np.ndarray,
     peak: Peak,
-    prefer: Prefer,
+    preferences: Sequence[Prefer],
     progress: Progress,
     scale: FocusScale = DEFAULT_SCALE,
-) -> tuple[DepthMap, np.ndarray, np.ndarray]:
-    """Return `locate_depth`, breadth and `other_peaks_deviation` in planes.
-
-    The last two are (Y, X) float16.
-    """
+) -> list[LocatedPeaks]:
+    """Return the peak of each curve by each of the preferences; the curves are read once."""
     checks.check_choice("peak", peak, PEAK_MODELS)
-    checks.check_choice("prefer", prefer, PREFERENCES)
     count, *shape = volume.shape
-    result = DepthMap(*(np.empty(shape, dtype) for dtype in (np.uint16, np.float32, np.float32)))
-    breadth, ambiguity = np.empty((2, *shape), np.float16)
+    dtypes = np.uint16, np.float32, np.float32
+    results = [
+        LocatedPeaks(
+            DepthMap(*(np.empty(shape, dtype) for dtype in dtypes)),
+            *np.empty((2, *shape), np.float16),
+        )
+        for _ in preferences
+    ]
     spacing = np.abs(np.diff(positions)).mean()
-    settings, z_score = (PEAK_MODELS[peak], PREFERENCES[prefer]), detection_z_score(count)
-    white_noise = expected_fluctuation(*scale)
+    z_score, white_noise = detection_z_score(count), expected_fluctuation(*scale)
 
     def fill(window: Window) -> None:
         curves, noise = volume.read(window)
+        for prefer, result in zip(preferences, results, strict=True):
+            fill_one(window, curves, noise, prefer, result)
+
+    def fill_one(
+        window: Window, curves: np.ndarray, noise: Noise, prefer: Prefer, result: LocatedPeaks
+    ) -> None:
+        settings = PEAK_MODELS[peak], PREFERENCES[prefer]
         peaks = find_peaks(curves, positions, *settings, *noise, z_score)
         mask = volume.plane_mask(window)
         if mask is not None:
             complete = is_peak_complete(curves, mask, peaks[0], noise.floor)
             peaks[2][~(has_enough_planes(mask) & complete)] = np.inf
-        for out, part in zip(result, peaks, strict=True):
+        for out, part in zip(result.peaks, peaks, strict=True):
             out[window.slices] = part
         texture_share = np.fmax(1 - (noise.fluctuation / white_noise) ** 2, 0)
         top = np.take_along_axis(curves, peaks[0][None].astype(np.int64), axis=0)[0]
         floor_share = np.where(top > noise.floor, noise.floor / np.maximum(top, TINY), 0)
         width = peak_width(curves, peaks[0])
-        breadth[window.slices] = texture_share * width * np.sqrt(floor_share)
-        ambiguity[window.slices] = other_peaks_deviation(curves, positions / spacing, peaks[0])
+        result.breadth[window.slices] = texture_share * width * np.sqrt(floor_share)
+        deviation = other_peaks_deviation(curves, positions / spacing, peaks[0])
+        result.ambiguity[window.slices] = deviation
 
     run_parallel(fill, focus_windows(volume), progress, desc="Finding depth")
-    return result, breadth, ambiguity
+    return results
 
 
 def depth_scatter(depth: np.ndarray, deviation: np.ndarray) -> np.ndarray:

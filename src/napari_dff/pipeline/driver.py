@@ -130,7 +130,7 @@ def run(
         others = [acquisition.channel_stack(index, c).planes for c in acquisition.other_channels]
         tiling = plan or make_plan(stack.planes, recipe, other_channels=len(others))
         alignment = cropped.get(index, _transforms_at(acquisition, transforms, index))
-        aligned = _align_stack(stack, others, recipe, alignment, tiling, located)
+        aligned = align_stack(stack, others, recipe, alignment, tiling, located)
         if depth is not None:
             aligned = aligned._replace(known_depth=depth(index))
         if cropped:
@@ -190,7 +190,7 @@ def _crop_depth_and_tiles(
     return stack._replace(known_depth=read_shifted), plan._replace(windows=parts)
 
 
-def _align_stack(
+def align_stack(
     stack: FocalStack,
     other_channels: list[Any],
     recipe: Recipe,

@@ -1,5 +1,6 @@
 """Focal stacks rendered from a known depth, the ground truth for tests and benchmarks."""
 
+from napari_dff.synthetic.film import FilmTruth, transparent_film
 from napari_dff.synthetic.optics import (
     apply_motion,
     blur,
@@ -24,6 +25,7 @@ from napari_dff.synthetic.scenes import (
 
 __all__ = [
     "SCENES",
+    "FilmTruth",
     "GroundTruth",
     "apply_motion",
     "bare_patch",
@@ -40,4 +42,5 @@ __all__ = [
     "render_in_front",
     "render_opaque",
     "rough_surface",
+    "transparent_film",
 ]
