@@ -9,8 +9,9 @@ import pytest
 
 pytest.importorskip("napari")
 
+import napari
 from npe2 import PluginManifest
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QCoreApplication, QEvent, QPoint, Qt
 
 from napari_dff.widgets.app.geometry import data_to_view
 from napari_dff.widgets.app.layers import full_values, role_of
@@ -143,6 +144,26 @@ def parsed_manifests():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PluginManifest, "discover", lambda **_: iter(manifests))
         yield
+
+
+@pytest.fixture(autouse=True)
+def freed_windows(request):
+    """Free the windows of earlier tests, which napari's themes would keep: all tests got slower.
+
+    What napari still keeps of them is excluded from later garbage collections.
+    """
+    if "make_napari_viewer" not in request.fixturenames:
+        yield
+        return
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    gc.collect()
+    gc.freeze()
+    emitters = [theme.events.canvas for theme in napari.utils.theme._themes.values()]
+    callbacks = [set(emitter.callbacks) for emitter in emitters]
+    yield
+    for emitter, earlier in zip(emitters, callbacks, strict=True):
+        for callback in set(emitter.callbacks) - earlier:
+            emitter.disconnect(callback)
 
 
 @pytest.fixture

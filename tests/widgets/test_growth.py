@@ -127,6 +127,18 @@ def test_docks_opened_and_closed_hold_no_more_memory(person, tiny, assert_no_gro
     assert_no_growth(act, effort)
 
 
+def test_a_form_that_was_closed_after_a_run_is_freed(person, tiny):
+    widget = person.open("focus")
+    person.run(widget)
+    gone = weakref.ref(widget)
+    widget.native.parent().title.close_button.click()
+    del widget
+    person.qtbot.wait(1)
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    gc.collect()
+    assert gone() is None
+
+
 def test_repeated_previews_hold_no_more_memory(person, tiny, assert_no_growth, effort):
     person.show()
     widget = person.open("focus")

@@ -71,7 +71,8 @@ class BackgroundTask(QObject):
         super().__init__()
         self._title, self._compute, self._done = title, compute, done
         self._show_status, self._finished = show_status, finished
-        self._show_fraction, self._time_left = show_fraction, TimeLeft(steps)
+        self._show_fraction, self._quiet = show_fraction or _do_nothing, show_fraction is None
+        self._time_left = TimeLeft(steps)
         self._end_status = end
         self._stop = threading.Event()
         self._is_over = False
@@ -85,7 +86,7 @@ class BackgroundTask(QObject):
     def cancel(self) -> None:
         """Stop as soon as the running window or sweep ends."""
         self._stop.set()
-        if self._show_fraction is not None:
+        if not self._quiet:
             self._show_status("cancelling…")
 
     def abandon(self) -> None:
@@ -119,7 +120,7 @@ class BackgroundTask(QObject):
             yield item
 
     def _show_progress(self, desc: str, i: int, count: int) -> None:
-        if self._show_fraction is None or self._stop.is_set() or self._is_over:
+        if self._quiet or self._stop.is_set() or self._is_over:
             return
         if not count:  # compiling, of which the duration is not known
             self._show_status(f"{desc}…")
@@ -157,11 +158,11 @@ class BackgroundTask(QObject):
             LOGGER.error("%s failed", self._title, exc_info=error)
         sentence = str(error) or type(error).__name__
         self._end(f"{FAILED}: {sentence}")
-        if self._show_fraction is not None:
+        if not self._quiet:
             show_error(f"{self._title}: {sentence}")
 
     def _end(self, sentence: str) -> None:
-        if self._show_fraction is not None or sentence.startswith(FAILED):
+        if not self._quiet or sentence.startswith(FAILED):
             self._show_status(sentence)
         self._finished()
         self._release()
@@ -170,6 +171,7 @@ class BackgroundTask(QObject):
         """Drop all callbacks, because napari keeps the worker and their data."""
         self._is_over = True
         self._compute = self._done = self._show_status = self._finished = _do_nothing
+        self._show_fraction = _do_nothing
 
 
 def _do_nothing(*_: Any) -> Any:
