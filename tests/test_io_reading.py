@@ -20,6 +20,7 @@ import zarr
 
 from napari_dff.io import StackError, read_acquisitions, read_stack
 from napari_dff.model.units import conversion_factor, normalize_unit
+from napari_dff.runtime import file_array
 from napari_dff.runtime.file_array import FileArray
 
 MICRONS = {f"PhysicalSize{axis}Unit": "µm" for axis in "XYZ"}
@@ -1079,6 +1080,17 @@ def test_any_part_of_an_uncompressed_file_is_read(tmp_path, rng, dtype, colour):
         (slice(None), np.array([3, 0])),
     ):
         np.testing.assert_array_equal(array[index], values[index])
+
+
+def test_narrow_windows_of_an_uncompressed_file_are_read_in_few_pieces(tmp_path, monkeypatch, rng):
+    values = rng.integers(0, 65535, (2, 1000, 900)).astype(np.uint16)
+    values.tofile(tmp_path / "a")
+    array = FileArray(tmp_path / "a", values.dtype, 0, values.shape)
+    read_bytes, reads = file_array._read_bytes, []
+    monkeypatch.setattr(file_array, "_read_bytes", lambda *all: (reads.append(1), read_bytes(*all)))
+    np.testing.assert_array_equal(array[:, 100:800, 200:300], values[:, 100:800, 200:300])
+    np.testing.assert_array_equal(array[:, ::-3, 500:400:-7], values[:, ::-3, 500:400:-7])
+    assert len(reads) < 12
 
 
 def test_planes_of_an_uncompressed_file_can_be_pickled_and_copied(tmp_path, rng):

@@ -15,7 +15,6 @@ from napari_dff.runtime.windows import (
     GRID_PX,
     MAX_WINDOW_PX,
     MIN_WINDOW_PX,
-    MIN_WINDOW_VALUES,
     Window,
     window_grid,
 )
@@ -23,6 +22,7 @@ from napari_dff.runtime.windows import (
 SWEEP_PAIRS = 2  # more lower the energy, but do not change the depth
 ACTIVE_RADIUS_PX = 8  # of the square around an inconsistent pixel that is solved with it
 MESSAGE_MARGIN_PX = 24  # around a window, solved together with it
+MAX_VALUES = 1 << 23  # float32 values (34 MB) in memory at a time
 MESSAGE_VOLUMES = 2  # float32 (Z, Y, X) arrays of a window in memory at a time
 
 
@@ -32,7 +32,7 @@ def message_windows(shape: tuple[int, int], count: int) -> tuple[Window, ...]:
 
     They do not depend on the free memory, as labels far inside a window depend on its borders.
     """
-    side = np.sqrt(MIN_WINDOW_VALUES / (MESSAGE_VOLUMES * count)) - 2 * MESSAGE_MARGIN_PX
+    side = np.sqrt(MAX_VALUES / (MESSAGE_VOLUMES * count)) - 2 * MESSAGE_MARGIN_PX
     side = int(np.clip(side, MIN_WINDOW_PX, MAX_WINDOW_PX))
     return tuple(window_grid(shape, side // GRID_PX * GRID_PX))
 

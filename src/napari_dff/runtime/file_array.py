@@ -15,7 +15,9 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.lib.stride_tricks import as_strided
 
-MAX_EXCESS = 4  # bytes that are read at once, over those that are needed
+MAX_EXCESS = 4  # bytes that are read at once, over those that are needed; more, if a row has
+MAX_ROW_EXCESS = 1 << 15  # at most so many more, which take less time than one more read
+MAX_READ = 1 << 21  # bytes that are then read at once
 
 
 class FileArray(NDArrayOperatorsMixin):
@@ -140,9 +142,14 @@ def _read(file: FileIO, part: np.ndarray, offset: int, out: np.ndarray) -> None:
     first = sum(span for span in spans if span < 0)
     size = sum(map(abs, spans)) + part.itemsize
     if part.ndim > 1 and size > MAX_EXCESS * part.nbytes:
-        for i in range(len(part)):
-            _read(file, part[i], offset + i * part.strides[0], out[i])
-        return
+        stride = part.strides[0]
+        is_far = abs(stride) - part[0].nbytes > MAX_ROW_EXCESS
+        step = 1 if is_far else max(1, MAX_READ // max(1, abs(stride)))
+        if step < len(part):
+            for i in range(0, len(part), step):
+                here = i if step == 1 else slice(i, i + step)
+                _read(file, part[here], offset + i * stride, out[here])
+            return
     if part.flags.c_contiguous and part.dtype.isnative and out.flags.c_contiguous:
         _read_bytes(file, offset, out.reshape(-1).view(np.uint8).data)
         return

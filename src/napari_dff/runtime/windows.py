@@ -14,7 +14,7 @@ from napari_dff.runtime.threads import thread_count, thread_limits
 GRID_PX = 8  # windows begin and end on multiples of it, so that all of them shrink alike
 MIN_WINDOW_PX, MAX_WINDOW_PX = 96, 512  # side of a window
 MAX_WINDOW_PLANES = 4  # float32 planes that all windows in progress may fill together
-MIN_WINDOW_VALUES = 1 << 23  # float32 values (32 MB) that they may fill, however small a plane is
+MIN_WINDOW_VALUES = 1 << 25  # float32 values (134 MB) that they may fill, however small a plane is
 
 
 class Window(NamedTuple):
