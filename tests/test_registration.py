@@ -1,10 +1,11 @@
+import cv2
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_dff import synthetic
+from napari_dff import FocalStack, Recipe, depth_from_focus, synthetic
 from napari_dff.registration import estimation
-from napari_dff.registration.alignment import align, resample
+from napari_dff.registration.alignment import align, align_lazily, resample
 from napari_dff.registration.exposure import estimate_gains
 from napari_dff.registration.joint import PairTransform, solve
 from napari_dff.registration.matching import Candidates, Matches
@@ -275,12 +276,30 @@ def test_a_round_field_of_view_in_black_is_aligned_by_what_is_inside():
     y, x = np.mgrid[:size, :size] / size
     field = np.hypot(x - 0.5, y - 0.5) < 0.45
     planes = synthetic.photograph(moving * field, photons=2000, dtype=np.uint8)
-    transforms = align(planes).transforms
+    result = depth_from_focus(FocalStack(planes), Recipe(refinement="none"))
+    radius = size * np.hypot(x - 0.5, y - 0.5)
+    in_focus = np.isfinite(result.estimate.uncertainty)
+    assert in_focus[radius < 40].mean() > 0.98
+    assert not in_focus[radius > 0.45 * size].any()
+    assert not result.valid[radius > 0.45 * size].any()
+    transforms = result.transforms
     expected = np.linalg.inv(motion[count // 2]) @ motion
     centre = np.array([size / 2, size / 2, 1.0])
     errors = np.hypot(*((transforms - expected) @ centre)[:, :2].T)
     assert errors.mean() < 0.5
     assert errors.max() < 2
+
+
+def test_a_dark_background_that_moves_with_the_specimen_is_no_black_border(rng):
+    texture = cv2.GaussianBlur(rng.random((160, 160)), (0, 0), 1.5)
+    y, x = np.mgrid[:160, :160] - 80
+    cell = np.where(np.hypot(x, y) < 45, 500 + 2000 * texture, 0)
+    blurred = np.stack([cv2.GaussianBlur(cell, (0, 0), 1 + 0.5 * abs(k - 3)) for k in range(6)])
+    motion = synthetic.drift(6, (128, 128), shift=8, magnification=0, seed=2)
+    planes = synthetic.apply_motion(blurred, motion, margin=16).astype(np.uint16)
+    aligned = align_lazily(planes, Recipe())
+    assert np.abs(aligned.transforms[:, :2, 2]).max() > 3
+    assert aligned.field is None
 
 
 def test_planes_agree_best_like_the_dense_least_squares_of_all_pairs(rng):

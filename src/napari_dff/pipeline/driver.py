@@ -206,8 +206,9 @@ def align_stack(
     else:
         lazy = align_lazily(planes, recipe, transforms=alignment, progress=progress)
     options: dict[str, Any] = {"transforms": lazy.transforms, "progress": progress}
+    common: dict[str, Any] = {"window": lazy.window, "field": lazy.field}
     others = tuple(
-        dataclasses.replace(align_lazily(each, recipe, **options), window=lazy.window)
+        dataclasses.replace(align_lazily(each, recipe, **options), **common)
         for each in (as_plane_file(channel, progress) for channel in other_channels)
     )
     unloaded = dataclasses.replace(lazy, planes=stack.planes)

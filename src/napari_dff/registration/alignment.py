@@ -117,9 +117,11 @@ def align_lazily(
 ) -> LazyAlignedStack:
     """Return planes aligned with the settings of a recipe, resampled when they are read."""
     report: tuple[PlaneReport, ...] = ()
+    field = None
     if transforms is None:
-        transforms, report = estimate_transforms(planes, recipe, reference, progress=progress)
-    aligned = LazyAlignedStack(planes, transforms, report=report)
+        estimate = estimate_transforms(planes, recipe, reference, progress=progress)
+        transforms, report, field = estimate
+    aligned = LazyAlignedStack(planes, transforms, report=report, field=field)
     if recipe.exposure == "keep":
         return aligned
     light = measure_light(planes, aligned.transforms, progress=progress)

@@ -16,6 +16,12 @@ from napari_dff.imaging.warp import valid_mask, warp
 from napari_dff.model.checks import Range
 from napari_dff.model.recipe import Motion, Recipe
 from napari_dff.registration import downsampling
+from napari_dff.registration.dark_border import (
+    fill_border,
+    find_border,
+    is_moving,
+    upsample_field,
+)
 from napari_dff.registration.joint import refine_jointly
 from napari_dff.registration.matching import MATCHERS, Candidates
 from napari_dff.registration.motion import MOTIONS, transform_points
@@ -28,11 +34,6 @@ VERIFICATION_BLUR_PX = 2.0  # removes most of the difference that comes from def
 MIN_OVERLAP = 0.25  # share of the pixels that both planes must have
 MIN_GAIN = 0.05  # of ln(variance of predicted matches), from which more than a similarity is taken
 MIN_SCORED_MATCHES = 10  # half of them must determine a homography
-DARK_LEVEL = 0.04  # of the grey range: pixels of a black border are darker in all planes
-MIN_BORDER_FRACTION = 0.01  # of the pixels: smaller borders are not filled
-MIN_BORDER_OVERLAP = 0.95  # of the pixels that are dark in any plane: dark in all
-BORDER_EDGE_PX = 3  # pixels beside the border that its edge affects
-BORDER_FILL_SIGMA_PX = 8.0  # standard deviation of the Gaussian that fills the border
 MAX_NEIGHBOURS = 2  # planes towards the reference that are tried before a plane stays unmatched
 
 
@@ -42,16 +43,23 @@ def estimate_transforms(
     reference: int | None = None,
     *,
     progress: Progress = no_progress,
-) -> tuple[np.ndarray, tuple[PlaneReport, ...]]:
-    """Return the (Z, 3, 3) transforms and the reports of `align`; each plane is read once."""
+) -> tuple[np.ndarray, tuple[PlaneReport, ...], np.ndarray | None]:
+    """Return the (Z, 3, 3) transforms, the reports of `align`, and the lit field.
+
+    The last is (Y, X) bool, or None: see `LazyAlignedStack`. Each plane is read once.
+    """
     registration, motion, count = recipe.registration, recipe.motion, planes.shape[0]
     if reference is None:
         reference = count // 2
     reference = int(Range(0, count - 1, 1).check("reference", reference))
     if registration == "none":
-        return np.tile(np.eye(3), (count, 1, 1)), tuple(PlaneReport(i, i) for i in range(count))
+        reports = tuple(PlaneReport(i, i) for i in range(count))
+        return np.tile(np.eye(3), (count, 1, 1)), reports, None
     factor = downsampling.compute_factor(planes.shape[1:3], downsampling.MAX_SIDE_PX)
     images = _read_normalized(planes, factor, progress)
+    border = find_border(images)
+    if border is not None:
+        fill_border(images, border)
     find_candidates, keypoint_counts = MATCHERS[registration](images, motion, progress)
     match_pair = functools.cache(find_candidates)
     neighbours = [(i, i - 1) for i in range(reference + 1, count)]
@@ -67,8 +75,11 @@ def estimate_transforms(
         if np.any(transforms != np.eye(3)):
             composed = [_refined_report(report, motion) for report in composed]
     _interpolate_unmatched(transforms, matched)
+    field = None
+    if border is not None and is_moving(transforms, border.shape):
+        field = upsample_field(border, factor, planes.shape[1:3])
     upsampling = downsampling.upsampling_matrix(factor)
-    reports = (
+    reports = tuple(
         report._replace(
             keypoints=keypoints,
             residual=factor * report.residual,
@@ -77,7 +88,7 @@ def estimate_transforms(
         )
         for report, keypoints in zip(composed, keypoint_counts, strict=True)
     )
-    return upsampling @ transforms @ np.linalg.inv(upsampling), tuple(reports)
+    return upsampling @ transforms @ np.linalg.inv(upsampling), reports, field
 
 
 def _read_normalized(planes: Any, factor: int, progress: Progress) -> np.ndarray:
@@ -97,32 +108,7 @@ def _read_normalized(planes: Any, factor: int, progress: Progress) -> np.ndarray
         raise ValueError("planes have no contrast anywhere: there is nothing to align")
     images -= low
     images /= high - low
-    np.clip(images, 0, 1, out=images)
-    _fill_dark_border(images)
-    return images
-
-
-# An eyepiece or a vignette leaves a black border that does not move with the specimen. Its edge is
-# the strongest feature of every plane, and would be aligned instead of the specimen. A dark region
-# at the image border is filled, without an edge, by averages of the pixels inside; but only if it
-# is the same in all planes: that of a dark background moves and blurs with the specimen.
-def _fill_dark_border(images: np.ndarray) -> None:
-    """Fill a dark border that is the same in all (Z, Y, X) images, 0 … 1, in place."""
-    dark = (images < DARK_LEVEL).mean(axis=0)
-    always, ever = np.count_nonzero(dark == 1), np.count_nonzero(dark)
-    if always < MIN_BORDER_FRACTION * dark.size or always < MIN_BORDER_OVERLAP * ever:
-        return
-    padded = np.pad((dark > 0).astype(np.uint8), 1, constant_values=1)
-    labels = cv2.connectedComponents(padded)[1]
-    border = (labels == labels[0, 0])[1:-1, 1:-1].astype(np.uint8)
-    inside = cv2.dilate(border, np.ones((2 * BORDER_EDGE_PX + 1,) * 2, np.uint8)) == 0
-    if not inside.any():
-        return
-    weight = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), BORDER_FILL_SIGMA_PX) + 1e-3
-    mean = images[:, inside].mean()
-    for image in images:
-        total = cv2.GaussianBlur(image * inside, (0, 0), BORDER_FILL_SIGMA_PX) + 1e-3 * mean
-        image[~inside] = (total / weight)[~inside]
+    return np.clip(images, 0, 1, out=images)
 
 
 def _select_model(candidates: list[Candidates]) -> Motion:

@@ -18,6 +18,7 @@ from napari_dff.runtime.windows import Window, full_window, plan_windows
 MAX_BLOCK_PX = 1024  # longer side of the blocks that are resampled at a time
 IDENTITY_TOLERANCE = 1e-9  # largest element of the difference to the identity
 MAX_REPEAT_PX = 1.0  # beside a plane, where its border may count as data
+MIN_LIT_SHARE = 0.5  # of the field, resampled
 MIN_DETERMINANT = 1e-12  # of a transform that can be inverted
 
 
@@ -43,6 +44,9 @@ class LazyAlignedStack:
         The part of the aligned planes that is the result; the pixels of the planes if None.
     notes : tuple of str
         Sentences on doubtful planes.
+    field : (Y, X) bool array, optional
+        The lit part of every plane, within a black border that does not move with the specimen, as
+        of an eyepiece; planes have no data outside it. All of a plane if None.
 
     Raises
     ------
@@ -56,6 +60,7 @@ class LazyAlignedStack:
     report: tuple[PlaneReport, ...] = ()
     window: Window | None = None
     notes: tuple[str, ...] = ()
+    field: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         count = len(self)
@@ -128,6 +133,7 @@ class LazyAlignedStack:
         for inverse in map(self._inverse, range(len(self))):
             if inverse is not None:
                 clear_outside(valid, inverse, window, self._size)
+            self._clear_dark(valid, inverse, window)
         return valid
 
     def plane_mask(self, window: Window) -> np.ndarray | None:
@@ -141,7 +147,19 @@ class LazyAlignedStack:
             inverse = self._inverse(i)
             if inverse is not None:
                 clear_outside(mask[i], inverse, window, self._size, MAX_REPEAT_PX)
+            self._clear_dark(mask[i], inverse, window)
         return None if mask.all() else mask
+
+    def _clear_dark(self, valid: np.ndarray, inverse: np.ndarray | None, window: Window) -> None:
+        """Set (h, w) `valid` to False where a plane is outside the lit field."""
+        if self.field is None:
+            return
+        if inverse is None:
+            valid &= self.field[window.slices]
+            return
+        part = source_window(inverse, window, full_window(self._size))
+        lit = self.field[part.slices].astype(np.float32)
+        valid &= warp_window(lit, part, self._size, inverse, window) > MIN_LIT_SHARE
 
     @property
     def _size(self) -> tuple[int, int]:
