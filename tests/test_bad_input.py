@@ -438,6 +438,10 @@ INVALID_ARGUMENTS = {
         lambda f: surface.roughness(TILTED, (1, 1), l_filter="80"),
         "l_filter must be a number from 0 to 1e+12, got '80'",
     ),
+    "another filter": (
+        lambda f: surface.scale_limited_surface(TILTED, (1, 1), filter_type="median"),
+        "filter_type must be one of gaussian, spline, got 'median'",
+    ),
     "a profile that is none": (
         lambda f: surface.scale_limited_profile(TILTED, l_filter=8.0),
         "profile must be a Profile, got ndarray",

@@ -309,6 +309,68 @@ def test_filters_are_normalized_convolutions_of_the_known_pixels(rng, index):
     np.testing.assert_allclose(long, heights - mean, atol=1e-9)
 
 
+@pytest.mark.parametrize("waves", [(0, 1), (1, 0), (0.6, 0.8), (0, 0.5), (0, 2)])
+def test_a_spline_passes_the_share_of_the_standard_of_each_wave(waves):
+    y, x = np.mgrid[:160, :240] * 0.5
+    wave = np.cos(2 * np.pi * (waves[0] * y + waves[1] * x) / 20)
+    short = scale_limited_surface(wave, (0.5, 0.5), s_filter=20.0, filter_type="spline")
+    inside = np.s_[60:-60, 60:-60]
+    share = 1 / (1 + np.hypot(*waves) ** 4)
+    np.testing.assert_allclose(short[inside], share * wave[inside], atol=2e-3)
+
+
+def second_differences(count):
+    return np.diff(np.eye(count), 2, axis=0)
+
+
+def test_a_spline_of_a_profile_solves_the_equations_of_the_standard(rng):
+    line = straight(100 + np.arange(80.0) + rng.normal(size=80), 0.5)
+    line.height[[3, 40, 41, 42]] = np.nan
+    known = np.isfinite(line.height)
+    alpha = 1 / (2 * np.sin(np.pi * 0.5 / 12))
+    curvature = second_differences(80)
+    matrix = np.diag(known.astype(float)) + alpha**4 * curvature.T @ curvature
+    expected = np.linalg.solve(matrix, np.where(known, line.height, 0))
+    found = scale_limited_profile(line, s_filter=12.0, filter_type="spline")
+    np.testing.assert_allclose(found.height[known], expected[known], rtol=1e-6)
+    assert np.isnan(found.height[~known]).all()
+
+
+def test_a_spline_minimizes_differences_and_curvature_also_around_unknown_pixels(rng):
+    heights, size = rng.normal(size=(14, 17)), (1.0, 0.7)
+    heights[4:9, 5:8] = np.nan
+    known = np.isfinite(heights)
+    rows, columns = (np.eye(n) for n in heights.shape)
+    a, b = (1 / (2 * np.sin(np.pi * step / 6.0)) for step in size)
+    parts = (
+        (a**2, np.kron(second_differences(14), columns)),
+        (b**2, np.kron(rows, second_differences(17))),
+        (np.sqrt(2) * a * b, np.kron(np.diff(rows, axis=0), np.diff(columns, axis=0))),
+    )
+    matrix = np.diag(known.ravel().astype(float)) + sum(w**2 * d.T @ d for w, d in parts)
+    expected = np.linalg.solve(matrix, np.where(known, heights, 0).ravel()).reshape(heights.shape)
+    found = scale_limited_surface(heights, size, s_filter=6.0, filter_type="spline")
+    np.testing.assert_allclose(found[known], expected[known], atol=1e-5)
+
+
+def test_a_plane_passes_a_spline_unchanged_up_to_the_border():
+    y, x = np.mgrid[:60, :70]
+    plane = 5 + 0.3 * y - 0.2 * x
+    plane[10:20, 30:50] = np.nan
+    found = scale_limited_surface(plane, (1, 1), l_filter=25.0, filter_type="spline")
+    np.testing.assert_allclose(found[np.isfinite(plane)], 0, atol=1e-5)
+
+
+def test_a_region_is_filtered_with_splines_as_in_the_whole_surface(rng):
+    heights = uniform_filter(rng.normal(size=(140, 150)), 3)
+    where = np.zeros(heights.shape, bool)
+    where[60:80, 60:90] = True
+    filters = {"s_filter": 3.0, "l_filter": 16.0, "filter_type": "spline"}
+    whole = np.where(where, scale_limited_surface(heights, (1, 1), **filters), np.nan)
+    found = by_name(roughness(heights, (1, 1), where=where, **filters))
+    assert found["Sq"].value == pytest.approx(np.nanstd(whole), rel=1e-3)
+
+
 @pytest.mark.filterwarnings("ignore:The surface has different pixel size")
 def test_filtered_parameters_equal_those_of_surfalize_away_from_the_border(rng):
     surfalize = pytest.importorskip("surfalize")

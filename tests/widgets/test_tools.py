@@ -14,6 +14,8 @@ from napari_dff.io.writers import figure as figures
 from napari_dff.runtime.windows import Window
 from napari_dff.surface import level, profile, roughness, step_height
 from napari_dff.widgets.app.layers import full_values
+from napari_dff.widgets.tools.measurements import MeasurementInput
+from napari_dff.widgets.tools.tool import Heights
 
 SIZE = (0.5, 0.5)
 
@@ -304,6 +306,11 @@ def test_filters_are_applied_to_roughness_and_profiles_and_named(person, scene):
         assert quantity.value == pytest.approx(other.value, rel=1e-3)
         assert quantity.uncertainty == pytest.approx(other.uncertainty, rel=0.01)
     assert widget.measurement.levelling == "none, L-filter 20"
+    widget.filter_type.value = "spline"
+    person.run(widget)
+    assert widget.measurement.levelling == "none, L-filter 20, splines"
+    expected = roughness(heights, SIZE, l_filter=20.0, filter_type="spline")
+    assert widget.measurement.quantities[1].value == pytest.approx(expected[1].value, rel=1e-3)
     widget.measure.value = "profile"
     person.press(widget.draw)
     widget.shapes.value.add([[40, 5], [40, 90]], shape_type="line")
@@ -312,6 +319,18 @@ def test_filters_are_applied_to_roughness_and_profiles_and_named(person, scene):
     assert abs(np.nanmean(widget.measurement.profile.height)) < 1
     widget.measure.value = "volume"
     assert not widget.l_filter.visible
+
+
+def test_the_form_is_fitted_to_the_heights_after_the_s_filter():
+    y, x = np.mgrid[:60, :90]
+    ripple = np.cos(2 * np.pi * x / 6)
+    heights = Heights(None, 0.1 * y + 3 + ripple, None, None, (1.0, 1.0), "micrometer", (), "")
+    levelling = {"levelling": "three_points", "degree": 2, "points": [(9, 12), (9, 72), (50, 36)]}
+    filters = {"s_filter": 15.0, "l_filter": None, "filter_type": "spline"}
+    inputs = MeasurementInput(heights, [], [], levelling, 1, 0.0, filters)
+    flat = inputs.levelled_after_s_filter()
+    assert inputs.levelled().mean() == pytest.approx(-0.5, abs=0.2)  # a plane through crests
+    np.testing.assert_allclose(flat, ripple, atol=0.04)
 
 
 def test_step_height_and_volume_of_drawn_areas(person, scene):

@@ -1,11 +1,17 @@
-"""Profile parameters of ISO 21920-2, with the Gaussian filters λs and λc."""
+"""Profile parameters of ISO 21920-2, with the filters λs and λc."""
 
 import itertools
 
 import numpy as np
 
 from napari_dff.model import checks
-from napari_dff.surface.filters import check_indices, scale_limit
+from napari_dff.surface.filters import (
+    NOISE_TOLERANCE,
+    TOLERANCE,
+    FilterType,
+    check_filters,
+    scale_limit,
+)
 from napari_dff.surface.profile import Profile
 from napari_dff.surface.quantity import Quantity, symbols
 from napari_dff.surface.resampling import noise_samples, with_uncertainties
@@ -22,7 +28,11 @@ _MEANINGS = {
 
 
 def scale_limited_profile(
-    profile: Profile, *, s_filter: float | None = None, l_filter: float | None = None
+    profile: Profile,
+    *,
+    s_filter: float | None = None,
+    l_filter: float | None = None,
+    filter_type: FilterType = "gaussian",
 ) -> Profile:
     """Remove short waves (λs) and long waves (λc) from a profile.
 
@@ -35,6 +45,8 @@ def scale_limited_profile(
     s_filter, l_filter : float, optional
         Nesting indices λs and λc, in the unit of `profile.distance`: at least 2 samples, at most
         the length of the profile, and `s_filter` below `l_filter`. No filter when None.
+    filter_type : {"gaussian", "spline"}
+        Of both filters.
 
     Returns
     -------
@@ -48,10 +60,11 @@ def scale_limited_profile(
 
     References
     ----------
-    ISO 16610-21:2025 (Gaussian filter of profiles), ISO 16610-28:2016 (ends).
+    ISO 16610-21:2025 (Gaussian filter of profiles), ISO 16610-28:2016 (ends), ISO 16610-22:2015
+    (spline filter, without tension).
     """
-    mask, step = _known_samples(profile, s_filter, l_filter)
-    heights = scale_limit(mask, (step,), s_filter, l_filter)(profile.height)
+    mask, step = _known_samples(profile, s_filter, l_filter, filter_type)
+    heights = scale_limit(mask, (step,), s_filter, l_filter, filter_type)(profile.height, TOLERANCE)
     return profile._replace(height=np.where(mask, heights, np.nan))
 
 
@@ -61,6 +74,7 @@ def profile_parameters(
     *,
     s_filter: float | None = None,
     l_filter: float | None = None,
+    filter_type: FilterType = "gaussian",
 ) -> tuple[Quantity, ...]:
     """Compute the height parameters of the known samples of a profile, about their mean height.
 
@@ -72,6 +86,8 @@ def profile_parameters(
         Unit of length, a napari name.
     s_filter, l_filter : float, optional
         Nesting indices λs and λc, as in `scale_limited_profile`.
+    filter_type : {"gaussian", "spline"}
+        Of both filters.
 
     Returns
     -------
@@ -90,8 +106,8 @@ def profile_parameters(
     ----------
     ISO 21920-2:2021; ISO 4287:1997, with the same definitions of these parameters.
     """
-    mask, step = _known_samples(profile, s_filter, l_filter)
-    limit = scale_limit(mask, (step,), s_filter, l_filter)
+    mask, step = _known_samples(profile, s_filter, l_filter, filter_type)
+    limit = scale_limit(mask, (step,), s_filter, l_filter, filter_type)
     sections = [slice(None)]
     if l_filter is not None:
         sections = _sections(len(mask), l_filter / step)
@@ -106,7 +122,7 @@ def profile_parameters(
         means = [] if l_filter is None else [mean_height]
         return [float(np.abs(z).mean()), rq, *means, float(np.ptp(z)), skewness]
 
-    heights = limit(profile.height)
+    heights = limit(profile.height, TOLERANCE)
     letter, suffixes = ("P", ("a", "q", "t", "sk")) if l_filter is None else ("R", tuple(_MEANINGS))
     high = symbols(unit)["height"]
     quantities = [
@@ -120,7 +136,8 @@ def profile_parameters(
         for value, suffix in zip(parameters(heights), suffixes, strict=True)
     ]
     if profile.uncertainty is not None:
-        noises = map(limit, noise_samples(profile.uncertainty))
+        samples = noise_samples(profile.uncertainty)
+        noises = (limit(noise, NOISE_TOLERANCE) for noise in samples)
         quantities = with_uncertainties(quantities, heights, noises, parameters)
     return tuple(quantities)
 
@@ -134,7 +151,7 @@ def _sections(count: int, length: float) -> list[slice]:
 
 
 def _known_samples(
-    profile: Profile, s_filter: float | None, l_filter: float | None
+    profile: Profile, s_filter: float | None, l_filter: float | None, filter_type: FilterType
 ) -> tuple[np.ndarray, float]:
     """Return where the height is known, (N,) bool, and the distance between samples."""
     checks.check_type("profile", profile, Profile)
@@ -148,5 +165,5 @@ def _known_samples(
                 "profile must have evenly spaced samples for a filter, got "
                 f"{steps.min():g} to {steps.max():g} apart: use a straight line or square pixels"
             )
-        check_indices((step,), mask.shape, s_filter, l_filter)
+        check_filters((step,), mask.shape, s_filter, l_filter, filter_type)
     return mask, step

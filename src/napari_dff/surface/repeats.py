@@ -10,7 +10,7 @@ from napari_dff.model.stack import validate_pixel_size
 from napari_dff.surface.filters import (
     MIN_INDEX_PX,
     SIGMA_OF_INDEX,
-    check_indices,
+    check_filters,
     scale_limited_surface,
 )
 from napari_dff.surface.levelling import level
@@ -97,7 +97,7 @@ def repeats(
     doi:10.1088/0957-0233/23/3/035008 (subtraction and averaging).
     """
     size, mask = validate_pixel_size(pixel_size), _common_pixels(heights, uncertainties)
-    check_indices(size, mask.shape, s_filter, None)
+    check_filters(size, mask.shape, s_filter, None, "gaussian")
     count = len(heights)
     mean = np.where(mask, sum(np.where(mask, each, 0.0) for each in heights) / count, np.nan)
     terms = _drift_terms(mean, mask)

@@ -7,7 +7,14 @@ from importlib import import_module
 import numpy as np
 
 from napari_dff.model.stack import validate_pixel_size
-from napari_dff.surface.filters import check_indices, scale_limit, support
+from napari_dff.surface.filters import (
+    NOISE_TOLERANCE,
+    TOLERANCE,
+    FilterType,
+    check_filters,
+    scale_limit,
+    support,
+)
 from napari_dff.surface.quantity import Quantity, symbols
 from napari_dff.surface.region import bounding_box, known_pixels
 from napari_dff.surface.resampling import noise_samples, with_uncertainties
@@ -26,6 +33,7 @@ def roughness(
     where: np.ndarray | None = None,  # (Y, X)
     s_filter: float | None = None,
     l_filter: float | None = None,
+    filter_type: FilterType = "gaussian",
 ) -> tuple[Quantity, ...]:
     """Compute height and hybrid parameters of the known pixels, about their mean height.
 
@@ -51,8 +59,9 @@ def roughness(
     where : (Y, X) bool, optional
         The region; all pixels when None. The filters use the pixels around it, too.
     s_filter, l_filter : float, optional
-        Nesting indices of Gaussian filters, in `unit`, as in `scale_limited_surface`; no filter
-        when None.
+        Nesting indices, in `unit`, as in `scale_limited_surface`; no filter when None.
+    filter_type : {"gaussian", "spline"}
+        Of both filters, as in `scale_limited_surface`.
 
     Returns
     -------
@@ -67,15 +76,17 @@ def roughness(
 
     References
     ----------
-    ISO 25178-2:2021; Sdr by equation D.15. ISO 16610-61:2015 for the filters.
+    ISO 25178-2:2021; Sdr by equation D.15. ISO 16610-61:2015 and -22:2015 for the filters.
     """
     size = validate_pixel_size(pixel_size)
     mask = known_pixels(heights, where, uncertainty)
-    check_indices(size, heights.shape, s_filter, l_filter)
-    box = _surroundings(mask, size, (s_filter, l_filter))
+    filters = s_filter, l_filter, filter_type
+    check_filters(size, heights.shape, *filters)
+    margins = [sum(support(index, step, filter_type) for index in filters[:2]) for step in size]
+    box = _surroundings(mask, margins)
     support_mask, mask = known_pixels(heights, None, uncertainty)[box], mask[box]
-    limit = scale_limit(support_mask, size, s_filter, l_filter)
-    sl_surface = np.where(mask, limit(heights[box].astype(np.float64)), np.nan)
+    limit = scale_limit(support_mask, size, *filters)
+    sl_surface = np.where(mask, limit(heights[box].astype(np.float64), TOLERANCE), np.nan)
     high, squares = symbols(unit)["height"], []
     deviation = np.zeros(()) if uncertainty is None else np.where(support_mask, uncertainty[box], 0)
 
@@ -84,7 +95,8 @@ def roughness(
         return [*_height_parameters(values[mask]), *slopes]
 
     def noises() -> Iterator[np.ndarray]:
-        for noise in map(limit, noise_samples(deviation)):
+        for sample in noise_samples(deviation):
+            noise = limit(sample, NOISE_TOLERANCE)
             squares.append(np.mean(noise[mask] ** 2))
             yield noise
 
@@ -112,11 +124,8 @@ _PARAMETERS = (  # name, unit or "height", meaning
 )
 
 
-def _surroundings(
-    mask: np.ndarray, size: Sequence[float], indices: Sequence[float | None]
-) -> tuple[slice, slice]:
-    """Return rows and columns of the region with all pixels that the filters need."""
-    margins = (sum(support(index, step) for index in indices) for step in size)
+def _surroundings(mask: np.ndarray, margins: Sequence[int]) -> tuple[slice, slice]:
+    """Return rows and columns of the region with margins, all that the filters need."""
     rows, columns = (
         slice(max(part.start - margin, 0), part.stop + margin)
         for part, margin in zip(bounding_box(mask), margins, strict=True)

@@ -1,7 +1,7 @@
 """Measure: heights, profiles, roughness, steps and volumes, each with unit and uncertainty."""
 
 import contextlib
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from magicgui.widgets import Select, Widget
@@ -15,7 +15,7 @@ from napari_dff.io.writers.tables import write_profile, write_quantities
 from napari_dff.model.checks import Range
 from napari_dff.model.units import depth_unit_symbol
 from napari_dff.surface import LEVELLINGS
-from napari_dff.surface.filters import NESTING_INDEX
+from napari_dff.surface.filters import NESTING_INDEX, FilterType
 from napari_dff.surface.levelling import DEGREE
 from napari_dff.surface.profile import WIDTH
 from napari_dff.surface.quantity import COLUMNS
@@ -32,6 +32,7 @@ from napari_dff.widgets.app.task_widget import show_errors
 from napari_dff.widgets.app.view_units import draw_in_view_units
 from napari_dff.widgets.tools import tool
 from napari_dff.widgets.tools.measurements import (
+    FILTER_TOOLTIP,
     FILTERS,
     INSTRUCTIONS,
     LEVELLING_TOOLTIP,
@@ -55,8 +56,8 @@ class MeasureWidget(Tool):
 
     title = "Measure"
     lasting_fields = (
-        *("measure", "shapes", "levelling", "degree", "s_filter", "l_filter", "profile_width"),
-        "level",
+        *("measure", "shapes", "levelling", "degree", "s_filter", "l_filter", "filter_type"),
+        *("profile_width", "level"),
     )
 
     def __init__(self, viewer: Viewer) -> None:
@@ -110,16 +111,10 @@ class MeasureWidget(Tool):
         for box in (self.s_filter, self.l_filter):
             box.native.setSpecialValueText("none")
             box.native.setDecimals(4)  # millimeters
-        fields = self.measure, self.shapes, self.levelling, self.degree, self.plane_points
-        return [
-            *fields,
-            self.reference,
-            self.others,
-            self.s_filter,
-            self.l_filter,
-            self.profile_width,
-            self.level,
-        ]
+        self.filter_type = combo_box("filters", list(get_args(FilterType)), FILTER_TOOLTIP)
+        fields = self.measure, self.shapes, self.reference, self.others, self.s_filter
+        form = self.levelling, self.degree, self.plane_points, self.l_filter, self.filter_type
+        return [*fields, *form, self.profile_width, self.level]
 
     def _other_depths(self, _: Any = None) -> list[Layer]:
         """Return the depth layers besides the chosen one."""
@@ -134,6 +129,7 @@ class MeasureWidget(Tool):
         self.plane_points.visible = is_levelled and levelling == "three_points"
         self.l_filter.visible = kind in ("roughness", "profile")
         self.s_filter.visible = kind in ("roughness", "profile", "repeats")
+        self.filter_type.visible = self.l_filter.visible
         self.profile_width.visible = kind == "profile"
         self.level.visible = kind == "volume"
         self.plot.setVisible(kind in ("profile", "difference"))
@@ -226,6 +222,7 @@ class MeasureWidget(Tool):
                 raise ValueError("no points: add a Points layer with three points and choose it")
             levelling["points"] = tool.to_pixels(points.data, points, heights.layer)
         filters = {"s_filter": self.s_filter.value or None, "l_filter": self.l_filter.value or None}
+        filters["filter_type"] = self.filter_type.value
         reference = None
         if kind == "difference":
             if self.reference.value is None:

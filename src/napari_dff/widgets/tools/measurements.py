@@ -33,7 +33,7 @@ class MeasurementInput(NamedTuple):
     levelling: dict[str, Any]  # arguments of `level`
     profile_width_px: int
     volume_level: float  # in the unit of the levelled heights
-    filters: dict[str, float | None]  # s_filter and l_filter, in the unit of length
+    filters: dict[str, Any]  # s_filter, l_filter and filter_type; in the unit of length
     reference: Heights | None = None  # of a difference
     repeats: Sequence[Heights] = ()  # of one field
 
@@ -49,17 +49,31 @@ class MeasurementInput(NamedTuple):
             "polynomial": f"polynomial of degree {degree}",
             "three_points": "plane through three points",
         }
-        indices = zip(("S-filter", "L-filter"), self.filters.values(), strict=True)
-        filters = [f"{name} {index:g}" for name, index in indices if index]
-        return ", ".join([words.get(kind, kind), *filters])
+        names = {"S-filter": "s_filter", "L-filter": "l_filter"}
+        filters = [f"{k} {self.filters[v]:g}" for k, v in names.items() if self.filters[v]]
+        spline = ["splines"] if filters and self.filters["filter_type"] == "spline" else []
+        return ", ".join([words.get(kind, kind), *filters, *spline])
 
     def levelled(self) -> np.ndarray:  # (Y, X)
         """Return the heights without the form that is fitted to the areas."""
         return surface.level(self.heights.heights, where=self.mask, **self.levelling).heights
 
+    def levelled_after_s_filter(self) -> np.ndarray:  # (Y, X)
+        """Return the heights without the form of the S-filtered heights: S, then F, then L.
+
+        The S-filter is applied to levelled heights: it would bend a tilted surface at the border.
+        """
+        heights, size = self.levelled(), self.heights.pixel_size
+        if self.filters["s_filter"] is None:
+            return heights
+        s_filter = {**self.filters, "l_filter": None}
+        primary = surface.scale_limited_surface(heights, size, **s_filter)
+        form = surface.level(primary, where=self.mask, **self.levelling).form
+        return np.asarray(heights - form, np.float32)
+
 
 def _measure_roughness(inputs: MeasurementInput) -> Measurement:
-    heights, levelled, mask = inputs.heights, inputs.levelled(), inputs.mask
+    heights, levelled, mask = inputs.heights, inputs.levelled_after_s_filter(), inputs.mask
     size, unit, filters = heights.pixel_size, heights.unit, inputs.filters
     quantities = surface.roughness(
         levelled, size, unit, uncertainty=heights.uncertainty, where=mask, **filters
@@ -156,6 +170,10 @@ SAVE_TOOLTIP = (
     "of surface metrology (X3P, SDF, SUR)."
 )
 OTHERS_TOOLTIP = "Depth of other stacks of the same field. All times of each layer count."
+FILTER_TOOLTIP = (
+    "Gaussian by ISO 16610-21 and -61, or smoothing spline by ISO 16610-22, which follows a slope "
+    "up to the border."
+)
 FILTERS = (  # label and tooltip of s_filter and l_filter
     (
         "S-filter, λs",
