@@ -23,6 +23,7 @@ TITLES = {
     "depth": "Depth and all-in-focus",
     "refine": "Refine",
     "all": "Depth from focus, all steps",
+    "two_surfaces": "Two surfaces",
     "inspector": "Why this plane? Focus curve",
     "retouch": "Retouch by hand",
     "reuse": "Use elsewhere",

@@ -7,12 +7,18 @@ import dask.array as da
 import numpy as np
 import zarr
 
-from napari_dff import Recipe, align, all_in_focus, depth_from_focus, focus_measure
+from napari_dff import Recipe, align, all_in_focus, depth_from_focus, focus_measure, synthetic
 from napari_dff import refine as refine_
 from napari_dff.depth import depth_map
 from napari_dff.model.stack import FocalStack
 from napari_dff.pipeline.quality import summarize_image
+from napari_dff.pipeline.tile import AlignedStack
+from napari_dff.pipeline.two_surfaces import two_surfaces_in_tile
+from napari_dff.runtime.progress import no_progress
+from napari_dff.runtime.windows import full_window
 from napari_dff.widgets.app.labels import SETTINGS
+from napari_dff.widgets.app.layers import plugin_metadata
+from napari_dff.widgets.app.preview import VIEW
 
 STEPS = ("align", "focus", "depth", "refine", "all")
 
@@ -197,6 +203,7 @@ def test_the_forms_show_all_recipe_fields_with_their_defaults(person):
 
 def test_samples_open_with_scale_and_units(person):
     spacings = {"rough_surface": 2.0, "cell_sheet": 0.5, "machined_part": 0.1, "bare_patch": 1.0}
+    spacings["transparent_film"] = 1.0
     for name, spacing in spacings.items():
         (opened,) = person.viewer.open_sample("napari-dff", name)
         assert opened.ndim == 3
@@ -204,3 +211,42 @@ def test_samples_open_with_scale_and_units(person):
         assert str(opened.units[0]) == unit
         assert opened.scale[0] == spacing
         assert opened.rgb == (name == "machined_part")
+
+
+def test_two_surfaces_of_a_film_are_previewed_computed_and_measured(person):
+    film = synthetic.transparent_film(size=96, planes=22)
+    source = person.stack(film, scale=(1.0, 0.5, 0.5), translate=(0.0, 0.0, 0.0))
+    person.viewer.reset_view()
+    widget = person.open("two_surfaces")
+    widget.refractive_index.value = 1.5
+    widget.preview.value = VIEW
+    person.wait_until(lambda: "preview thickness" in person.roles())
+    person.run(widget)
+    assert person.roles() >= {"first depth", "last depth", "thickness", "thickness uncertainty"}
+    scale = plugin_metadata(person.layer("thickness"))["focus_scale"]
+    stack = AlignedStack(film.stack.planes, film.stack.positions)
+    settings = Recipe(**scale), full_window((96, 96)), 1.5, no_progress
+    expected = two_surfaces_in_tile(stack, *settings)
+    thickness = person.values("thickness")
+    np.testing.assert_array_equal(thickness, expected.thickness)
+    for role, values in (("first", expected.first), ("last", expected.last)):
+        np.testing.assert_array_equal(person.values(f"{role} depth"), values.depth)
+        np.testing.assert_array_equal(person.values(f"{role} uncertainty"), values.uncertainty)
+    assert f"Two surfaces at {np.isfinite(thickness).mean():.1%}" in widget.advice.value
+    preview = person.layer("preview thickness")
+    top, left = np.rint(preview.translate / 0.5).astype(int)
+    height, width = preview.data.shape
+    part = thickness[top : top + height, left : left + width]
+    np.testing.assert_allclose(preview.data, part, atol=2e-3)
+    assert widget.command().endswith("--refractive-index 1.5")
+    assert "two-surfaces STACK" in widget.command()
+    widget.refractive_index.value = 1.4
+    assert "another refractive index, 1.5" in widget.freshness.value
+
+    measure = person.open("measure")
+    measure.input_layer.value = person.layer("last depth")
+    heights = measure.heights()
+    np.testing.assert_array_equal(heights.uncertainty, person.values("last uncertainty"))
+    person.undo(widget)
+    assert {"thickness", "first depth", "last depth"}.isdisjoint(person.roles())
+    assert source in person.viewer.layers

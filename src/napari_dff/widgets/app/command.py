@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from napari.layers import Image
 
-from napari_dff.io import frames_in, sample_path
+from napari_dff.io import SAMPLE_NAMES, frames_in, sample_path
 from napari_dff.model.acquisition import CHANNEL_LABELS
 from napari_dff.model.units import conversion_factor
 from napari_dff.widgets.app.axes import parse_axis_labels
@@ -17,7 +17,7 @@ AXIS_LETTERS = {"time": "T", "position": "P", **dict.fromkeys(CHANNEL_LABELS, "C
 def stack_arguments(stack: Image) -> list[str]:
     """Return the path of a stack, and its axes and spacing if its file does not have them."""
     sample = stack.source.sample
-    if sample is not None and sample[0] == "napari-dff":
+    if sample is not None and sample[0] == "napari-dff" and sample[1] in SAMPLE_NAMES:
         return [str(sample_path(sample[1]))]
     path = Path(stack.source.path or "STACK")
     if path.is_file() and len(frames_in(path.parent)) == planes_of(stack).shape[stack.ndim - 3]:

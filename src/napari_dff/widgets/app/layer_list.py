@@ -10,7 +10,9 @@ from napari_dff.widgets.app.layers import plugin_metadata, role_of, units_of
 SHORT_NAMES = {"all in focus": "sharp image", "uncertainty": "σ"}  # of roles
 REFINED = "refined "  # how the roles of the last step begin
 UNREFINED = "unrefined "  # how names of results begin that another step has refined
-DEPTH_ROLES = ("depth", "refined depth", "levelled depth")
+SURFACE_ROLES = ("depth", "refined depth", "first depth", "last depth")  # of depth layers
+DEPTH_ROLES = (*SURFACE_ROLES, "levelled depth")
+SCALED_ROLES = (*DEPTH_ROLES, "thickness")  # of layers with a colour bar
 NUMBER = re.compile(r" \[\d+\]$")  # by which napari makes names unique
 
 
@@ -48,14 +50,14 @@ def rename_results(viewer: Viewer, *new_layers: Layer) -> None:
 def add_result(viewer: Viewer, layer: Layer) -> None:
     """Add a layer below all drawings on top; a hidden one at the bottom of the list."""
     viewer.layers.insert(_top(viewer) if layer.visible else 0, layer)
-    if role_of(layer) in DEPTH_ROLES:
+    if role_of(layer) in SCALED_ROLES:
         show_scales(viewer, layer)
 
 
 def show_scales(viewer: Viewer, layer: Layer) -> None:
     """Show the scale bar if a layer is calibrated, and no colour bar of other depth layers."""
     for other in viewer.layers:
-        if role_of(other) in DEPTH_ROLES:
+        if role_of(other) in SCALED_ROLES:
             other.colorbar.visible = other is layer
     viewer.canvas.overlays.scale_bar.visible = "pixel" not in units_of(layer)[-2:]
 

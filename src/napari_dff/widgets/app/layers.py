@@ -38,6 +38,7 @@ class PluginMetadata(TypedDict, total=False):
     focus_channel: int  # the channel that the depth was computed from
     input: dict[str, Any]  # the file of the planes, as described by `io.records.describe_planes`
     in_file: dict[str, Any]  # scale, translation and units as the file has them
+    refractive_index: float  # by which a distance was multiplied to a thickness
     projection: dict[str, Any]  # slab and method, as in `SlabProjection`
     place: Sequence[int]  # of a single plane: its index along the leading axes of the stack
 
@@ -222,10 +223,11 @@ def results_of(viewer: Viewer, *source_ids: str | None) -> list[Layer]:
 
 def related_layer(viewer: Viewer, layer: Layer, role: str) -> Layer | None:
     """Return the uncertainty or the all-in-focus image that belongs to a depth layer."""
-    prefixes = {"refined depth": ["refined "], "levelled depth": ["refined ", ""]}
+    prefixes = {"levelled depth": ["refined ", ""]}
+    own = role_of(layer).removesuffix("depth")  # "refined ", "first " or "last "
     candidates = (
         other
-        for prefix in prefixes.get(role_of(layer), [""])
+        for prefix in prefixes.get(role_of(layer), [own])
         for other in results_of(viewer, plugin_metadata(layer).get("source"))
         if role_of(other) == f"{prefix}{role}" and plane_shape(other) == plane_shape(layer)
     )

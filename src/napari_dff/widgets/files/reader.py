@@ -21,6 +21,7 @@ from napari_dff.io.readers.sequences import VIDEO_SUFFIXES
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES, find_dataset
 from napari_dff.io.readers.tiff_opening import open_tiff
 from napari_dff.io.readers.zarr_store import is_zarr
+from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.stack import MIN_PLANES
 from napari_dff.widgets.app import layer_data
 from napari_dff.widgets.app.layer_data import LayerData, run_layers, stack_layer, stack_title
@@ -193,3 +194,13 @@ rough_surface = partial(sample, "rough_surface")
 cell_sheet = partial(sample, "cell_sheet")
 machined_part = partial(sample, "machined_part")
 bare_patch = partial(sample, "bare_patch")
+
+
+def transparent_film() -> list[LayerData]:
+    """Render a transparent film on a ground."""
+    from napari_dff import synthetic
+
+    stack = synthetic.transparent_film().stack
+    planes = stack.planes[np.newaxis, np.newaxis]
+    acquisition = Acquisition(planes, stack.positions, stack.pixel_size, stack.unit)
+    return _in_view_units([stack_layer(acquisition, "transparent film")])

@@ -21,6 +21,7 @@ from napari_dff.widgets.app import layers
 from napari_dff.widgets.app.controls import combo_box, wrapping_label
 from napari_dff.widgets.app.geometry import index_in_view, move_view_to, placement
 from napari_dff.widgets.app.layer_data import ResultLayer, picture_look
+from napari_dff.widgets.app.layer_list import SURFACE_ROLES
 from napari_dff.widgets.app.preview import Preview, PreviewRequest
 from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.app.spin_boxes import spin_box
@@ -72,8 +73,7 @@ class ProjectWidget(ReuseWidget):
 
     def input_choices(self, _: Any = None) -> list[Layer]:
         """Return the depth layers that are not levelled."""
-        roles = ("depth", "refined depth")
-        return [layer for layer in self._viewer.layers if layers.role_of(layer) in roles]
+        return [layer for layer in self._viewer.layers if layers.role_of(layer) in SURFACE_ROLES]
 
     def projection(self) -> SlabProjection:
         """Return slab and method of the form; ValueError if they do not fit."""

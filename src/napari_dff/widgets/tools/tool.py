@@ -17,6 +17,7 @@ from napari_dff.widgets.app.background_task import DONE
 from napari_dff.widgets.app.controls import combo_box
 from napari_dff.widgets.app.file_dialogs import ask_new_path
 from napari_dff.widgets.app.geometry import index_in_view, to_data
+from napari_dff.widgets.app.layer_list import DEPTH_ROLES
 from napari_dff.widgets.app.layers import plugin_metadata, role_of
 from napari_dff.widgets.app.task_widget import TaskWidget
 
@@ -152,8 +153,7 @@ class Tool(TaskWidget):
 
     def input_choices(self, _: Any = None) -> list[Layer]:
         """Return the layers to choose from, the newest last."""
-        roles = ("depth", "refined depth", "levelled depth")
-        return [layer for layer in self._viewer.layers if role_of(layer) in roles]
+        return [layer for layer in self._viewer.layers if role_of(layer) in DEPTH_ROLES]
 
     def depth_layer(self) -> Image:
         """Return the chosen depth layer; ValueError if there is none."""
