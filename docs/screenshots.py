@@ -228,6 +228,13 @@ def project() -> None:
     save(viewer, "project")
 
 
+def film() -> None:
+    viewer, widget = opened("transparent_film", "Two surfaces")
+    widget.refractive_index.value = 1.5
+    run(widget)
+    save(viewer, "film")
+
+
 def surface() -> None:
     viewer, one, widget = opened("rough_surface", "Depth from focus, all steps", "3-D surface")
     run(one)
@@ -278,6 +285,7 @@ SHOTS: dict[str, Callable[[], None]] = {
         retouch,
         reuse,
         project,
+        film,
         surface,
         measure,
         figure,

@@ -83,11 +83,11 @@ class TwoSurfacesWidget(StepWidget):
         acquisition, recipe = inputs.acquisition, inputs.recipe
         results, notes = [], []
         for index, located in acquisition.iterate(progress):
-            given = StackInput(acquisition.focus_stack(index), recipe, inputs.arrays[index])
+            stack_input = StackInput(acquisition.focus_stack(index), recipe, inputs.arrays[index])
             where = acquisition.describe(index)
-            sentences = check_planes(given.stack.planes).sentences
+            sentences = check_planes(stack_input.stack.planes).sentences
             notes += [f"{where}: {each}" if where else each for each in sentences]
-            stack = _aligned(given)
+            stack = _aligned(stack_input)
             recipe = with_chosen_scale(recipe, stack)  # of the first stack, for all
             window = full_window(stack.shape)
             results.append(two_surfaces_in_tile(stack, recipe, window, self._refraction, located))
