@@ -9,6 +9,7 @@ from PIL import Image
 from napari_dff.io.writers import figure
 from napari_dff.io.writers.figure import (
     FigureContent,
+    difference_figure,
     movie_frames,
     publication_figure,
     write_figure,
@@ -85,3 +86,15 @@ def test_mp4_is_offered_only_where_ffmpeg_is(tmp_path, monkeypatch):
     monkeypatch.setattr(figure.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"path must end in \.gif, \.tif, got 'movie\.mp4'"):
         write_movie(tmp_path / "movie.mp4", [np.zeros((8, 8, 3), np.uint8)])
+
+
+def test_the_picture_of_a_difference_has_zero_in_the_middle_of_its_colours(rng):
+    difference = rng.normal(0.5, 0.1, (40, 50)).astype(np.float32)
+    difference[5:9, 7:12] = np.nan
+    drawn = difference_figure(difference, (0.5, 0.5), "micrometer")
+    panel, histogram = drawn.axes[:2]
+    low, high = panel.images[0].get_clim()
+    assert low == -high
+    assert 0.5 < high < 1.0
+    assert sum(patch.get_height() for patch in histogram.patches) == 40 * 50 - 20
+    assert histogram.get_xlabel() == "difference (µm)"

@@ -1,6 +1,8 @@
 """Height maps in the files of surface metrology."""
 
+import struct
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -43,6 +45,42 @@ def test_surfalize_reads_what_is_written_and_the_other_way_round(tmp_path, rng, 
         found = read_height_map(path)
         np.testing.assert_allclose(found.heights, heights, atol=2e-6)  # the offset is float32
         assert found.pixel_size == pytest.approx(SIZE, rel=1e-6)
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_a_compressed_sur_holds_the_heights_of_the_same_file_without_compression(
+    tmp_path, rng, blocks
+):
+    write_height_map(tmp_path / "plain.sur", holed(rng), SIZE)
+    plain = (tmp_path / "plain.sur").read_bytes()
+    comment, private = struct.unpack_from("<2h", plain, 334)
+    start = 512 + comment + private
+    parts = [bytes(part) for part in np.array_split(bytearray(plain[start:]), blocks)]
+    packed = [zlib.compress(part) for part in parts]
+    sizes = [(len(part), len(each)) for part, each in zip(parts, packed, strict=True)]
+    lengths = b"".join(struct.pack("<2I", *pair) for pair in sizes)
+    data = struct.pack("<I", blocks) + lengths + b"".join(packed)
+    path = tmp_path / "packed.sur"
+    path.write_bytes(b"DSCOMPRESSED" + plain[12:start] + data)
+    expected = read_height_map(tmp_path / "plain.sur")
+    np.testing.assert_array_equal(read_height_map(path).heights, expected.heights)
+    path.write_bytes(b"DSCOMPRESSED" + plain[12:start] + data[:-9])
+    with pytest.raises(StackError, match=r"packed\.sur can't be read as a height map"):
+        read_height_map(path)
+    bomb = zlib.compress(bytes(50_000_000))
+    data = struct.pack("<3I", 1, 50_000_000, len(bomb)) + bomb
+    path.write_bytes(b"DSCOMPRESSED" + plain[12:start] + data)
+    with pytest.raises(StackError, match=r"do not hold 308 bytes of heights"):
+        read_height_map(path)
+
+
+@pytest.mark.filterwarnings("ignore:The surface has different pixel size")
+def test_a_compressed_sur_of_surfalize_is_read(tmp_path, rng):
+    surfalize = pytest.importorskip("surfalize")
+    heights, path = holed(rng), tmp_path / "part.sur"
+    surfalize.Surface(heights, step_x=SIZE[1], step_y=SIZE[0]).save(path, compressed=True)
+    assert path.read_bytes()[:12] == b"DSCOMPRESSED"
+    np.testing.assert_allclose(read_height_map(path).heights, heights, atol=2e-6)
 
 
 def test_x3p_with_integers_a_mask_of_points_and_another_prefix(tmp_path):

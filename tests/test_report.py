@@ -21,7 +21,7 @@ from napari_dff.report.content import Picture, Pictures, Report, Sentences, Tabl
 from napari_dff.report.files import write_report, write_reports
 from napari_dff.report.result import ASSUMED_SIZE, ParameterSettings, read_report
 from napari_dff.runtime.windows import full_window
-from napari_dff.surface import level, roughness
+from napari_dff.surface import level, roughness, scale_limited_surface
 from napari_dff.surface.quantity import table_rows
 
 UNALIGNED = Recipe(registration="none", refinement="none")
@@ -68,6 +68,9 @@ def parameters(reconstruction, levelling="plane", **filters):
     _, depth, uncertainty = reconstruction.refined
     heights = np.where(np.isfinite(uncertainty), depth, np.nan).astype(np.float32)
     stack, flat = reconstruction.stack, level(heights, levelling=levelling).heights
+    if "s_filter" in filters:  # the form is that of the S-filtered heights
+        primary = scale_limited_surface(flat, stack.pixel_size, s_filter=filters["s_filter"])
+        flat = flat - level(primary, levelling=levelling).form
     errors = {"uncertainty": uncertainty, **filters}
     return table_rows(roughness(flat, stack.pixel_size, stack.unit, **errors))
 

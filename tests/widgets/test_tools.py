@@ -224,7 +224,9 @@ def test_noise_and_flatness_of_repeats_are_measured(person, notifications, scene
     np.testing.assert_allclose(person.layer("levelled depth").data, mean, atol=1e-4)
 
 
-def test_the_difference_of_two_depth_layers_is_measured(person, notifications, scene):
+def test_the_difference_of_two_depth_layers_is_measured(
+    person, notifications, scene, chosen_file, tmp_path
+):
     widget = person.open("measure")
     person.press(widget.run)
     person.wait_until(lambda: widget.measurement is not None)
@@ -243,6 +245,9 @@ def test_the_difference_of_two_depth_layers_is_measured(person, notifications, s
         sum(patch.get_height() for patch in widget.plot.axes[0].patches)
         == np.isfinite(widget.measurement.levelled).sum()
     )
+    chosen_file.path = tmp_path / "difference.png"
+    person.press(widget.save)
+    assert chosen_file.path.read_bytes()[:4] == b"\x89PNG"
 
 
 def test_the_profile_follows_its_line_while_it_is_dragged(person, scene):

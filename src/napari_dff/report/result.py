@@ -16,6 +16,7 @@ from napari_dff.model.units import depth_unit_symbol, unit_symbol, validate_unit
 from napari_dff.pipeline.quality import Coverage, advice, coverage, summarize_image
 from napari_dff.report.content import Part, Picture, Pictures, Report, Sentences, Table
 from napari_dff.surface import Levelling, Quantity
+from napari_dff.surface.levelling import level_after_s_filter
 from napari_dff.surface.quantity import COLUMNS, table_rows
 
 DEPTH_PERCENTILES = 0.5, 99.5  # that have the first and the last colour
@@ -226,13 +227,14 @@ def _parameters(
     words = settings.in_words(unit_symbol(record.unit))
     if not in_focus.any():
         return (), "No pixel is in focus."
-    levelled = surface.level(heights, levelling=settings.levelling, degree=settings.degree)
+    form: dict[str, Any] = {"levelling": settings.levelling, "degree": settings.degree}
+    s_filter = settings.s_filter
     quantities = surface.roughness(
-        levelled.heights,
+        level_after_s_filter(heights, record.pixel_size, s_filter=s_filter, **form),
         record.pixel_size,
         record.unit,
         uncertainty=depth_map.uncertainty,
-        s_filter=settings.s_filter,
+        s_filter=s_filter,
         l_filter=settings.l_filter,
     )
     if not record.has_pixel_size:

@@ -1,13 +1,14 @@
 """Levelling: subtraction of the form (plane or polynomial) from a height map."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_dff.model import checks
 from napari_dff.model.checks import as_numbers
+from napari_dff.surface.filters import FilterType, scale_limited_surface
 from napari_dff.surface.region import known_pixels
 
 Levelling = Literal["none", "plane", "polynomial", "three_points"]
@@ -66,6 +67,26 @@ def level(
     mask = known_pixels(heights, where)
     form = LEVELLINGS[levelling](heights, mask, degree, points)
     return LevelledHeights((heights - form).astype(np.float32), form.astype(np.float32))
+
+
+def level_after_s_filter(
+    heights: np.ndarray,  # (Y, X)
+    pixel_size: tuple[float, float],
+    *,
+    s_filter: float | None,
+    filter_type: FilterType = "gaussian",
+    **settings: Any,  # of `level`
+) -> np.ndarray:  # (Y, X)
+    """Return the heights without the form of the S-filtered heights: S, F, L of ISO 25178-3.
+
+    The S-filter is applied to levelled heights: it would bend a tilted surface at the border.
+    """
+    levelled = level(heights, **settings).heights
+    if s_filter is None:
+        return levelled
+    filters: dict[str, Any] = {"s_filter": s_filter, "filter_type": filter_type}
+    primary = scale_limited_surface(levelled, pixel_size, **filters)
+    return np.asarray(levelled - level(primary, **settings).form, np.float32)
 
 
 # The terms are products P_a(y) P_b(x) of Legendre polynomials with a + b <= degree. The normal

@@ -4,6 +4,7 @@ import hashlib
 import os
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -44,7 +45,7 @@ def read_height_map(path: str | os.PathLike[str]) -> HeightMap:
     ----------
     path : path
         Ends in ``.x3p`` (ISO 25178-72), ``.sdf`` (ISO 25178-71, as text or binary, without
-        compression) or ``.sur`` (Digital Surf, without compression).
+        compression) or ``.sur`` (Digital Surf, also compressed).
 
     Returns
     -------
@@ -168,8 +169,9 @@ def _read_sdf_text(text: str) -> Decoded:
 
 def _read_sur(path: Path) -> Decoded:
     content = path.read_bytes()
-    if content[:12] != b"DIGITAL SURF":
-        raise ValueError("it is compressed, or no file of Digital Surf")
+    is_compressed = content[:12] == b"DSCOMPRESSED"
+    if content[:12] != b"DIGITAL SURF" and not is_compressed:
+        raise ValueError("it is no file of Digital Surf")
     kind, bits = (struct.unpack_from("<h", content, at)[0] for at in (18, 98))
     lowest, _, columns, rows = struct.unpack_from("<4i", content, 100)
     _check_size(rows, columns)
@@ -180,11 +182,27 @@ def _read_sur(path: Path) -> Decoded:
     comment, private = struct.unpack_from("<2h", content, 334)
     (offset,) = struct.unpack_from("<f", content, 474)
     start = SUR_HEADER_BYTES + comment + private
+    if is_compressed:
+        content, start = _unpacked_blocks(content[start:], rows * columns * bits // 8), 0
     values = np.frombuffer(content, f"<i{bits // 8}", rows * columns, start)
     heights = values * float(scale) + offset
     if struct.unpack_from("<h", content, 86)[0]:  # holds points that are not measured
         heights[values == lowest - 2] = np.nan
     return heights.reshape(rows, columns) * metres[2], (height * metres[1], width * metres[0])
+
+
+def _unpacked_blocks(content: bytes, size: int) -> bytes:
+    """Return the data of a compressed SUR: number of blocks, two lengths of each, then blocks."""
+    (count,) = struct.unpack_from("<I", content)
+    lengths = struct.iter_unpack("<2I", content[4 : 4 + 8 * count])
+    start, data = 4 + 8 * count, b""
+    for _, packed in lengths:
+        unpacker = zlib.decompressobj()
+        data += unpacker.decompress(content[start : start + packed], size - len(data) + 1)
+        start += packed
+    if len(data) != size:
+        raise ValueError(f"its blocks do not hold {size} bytes of heights")
+    return data
 
 
 def _metres(unit: bytes) -> float:

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
 from napari_dff.io.atomic import write_file
@@ -24,6 +25,7 @@ FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 MOVIE_SUFFIXES = (".gif", ".tif")  # and .mp4, where ffmpeg is installed
 FIGURE_DPI = 300
 HISTOGRAM_BINS = 100
+DIFFERENCE_PERCENTILE = 99.5  # of the absolute values, where the colours of a difference end
 MAX_MOVIE_PX = 480  # height and width of each of the two images
 FRAME_DURATION_MS = 150  # of a GIF
 
@@ -83,7 +85,7 @@ def draw_map(
     pixel_size: tuple[float, float],
     unit: str,
     label: str,  # of the colour bar
-    colormap: str,
+    colormap: str | Colormap,
     limits: tuple[float | None, float | None] = (None, None),  # of the colours; else of the values
 ) -> None:
     """Draw a map with a colour bar, as high as the map, and a scale bar."""
@@ -105,7 +107,7 @@ def _draw_pixels(
     shape: tuple[int, ...],  # rows and columns before
     pixel_size: tuple[float, float],
     unit: str,
-    colormap: str,
+    colormap: str | Colormap,
 ) -> Any:
     """Draw an image in the coordinates of its pixels before subsampling."""
     rows, columns = shape
@@ -135,6 +137,24 @@ def draw_histogram(
     axes.hist(values[np.isfinite(values)], bins=HISTOGRAM_BINS, color=colour)
     axes.set_xlabel(f"{name} ({depth_unit_symbol(unit)})")
     axes.set_ylabel("pixels")
+
+
+def difference_figure(
+    difference: np.ndarray, pixel_size: tuple[float, float], unit: str, *, width: float = 7.0
+) -> Figure:
+    """Draw a difference of height maps with colour bar, and its histogram, `width` inches wide."""
+    rows, columns = difference.shape
+    height = width / 2 * rows * pixel_size[0] / (columns * pixel_size[1])
+    figure = Figure(figsize=(width, float(np.clip(height, 2, width)) + 0.3), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplot_mosaic([["map", "histogram"]])
+    limit = float(np.nanpercentile(np.abs(difference), DIFFERENCE_PERCENTILE)) or None
+    limits = (None, None) if limit is None else (-limit, limit)
+    label = f"difference ({depth_unit_symbol(unit)})"
+    colours = colormaps["RdBu_r"].with_extremes(bad="0.6")  # white is 0
+    draw_map(panels["map"], difference, pixel_size, unit, label, colours, limits)
+    draw_histogram(panels["histogram"], difference, unit, "difference")
+    return figure
 
 
 def movie_frames(stack: FocalStack, picture: np.ndarray) -> Iterator[np.ndarray]:

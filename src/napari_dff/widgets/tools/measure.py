@@ -9,7 +9,7 @@ from napari.layers import Layer, Points, Shapes
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
 
-from napari_dff.io.writers.figure import draw_histogram, draw_profile
+from napari_dff.io.writers import figure
 from napari_dff.io.writers.height_maps import ENCODERS, write_height_map
 from napari_dff.io.writers.tables import write_profile, write_quantities
 from napari_dff.model.checks import Range
@@ -21,10 +21,7 @@ from napari_dff.surface.profile import WIDTH
 from napari_dff.surface.quantity import COLUMNS
 from napari_dff.widgets.app import controls, geometry
 from napari_dff.widgets.app.canvas import COLOURS, Canvas
-from napari_dff.widgets.app.controls import (
-    combo_box,
-    push_button,
-)
+from napari_dff.widgets.app.controls import combo_box, push_button
 from napari_dff.widgets.app.layers import plane_shape, result_values, source_of, unit_of
 from napari_dff.widgets.app.runs import RunLayers
 from napari_dff.widgets.app.spin_boxes import spin_box
@@ -249,10 +246,10 @@ class MeasureWidget(Tool):
         unit, axes = measurement.heights.unit, self.plot.axes[0]
         self.plot.clear()
         if measurement.profile is not None:
-            draw_profile(axes, measurement.profile, unit, "height", COLOURS[0])
+            figure.draw_profile(axes, measurement.profile, unit, "height", COLOURS[0])
             axes.set_title(f"levelling: {measurement.levelling}", loc="left")
         elif measurement.kind == "difference":
-            draw_histogram(axes, measurement.levelled, unit, "difference", COLOURS[0])
+            figure.draw_histogram(axes, measurement.levelled, unit, "difference", COLOURS[0])
         self.plot.follow_theme()
 
     @show_errors
@@ -277,12 +274,16 @@ class MeasureWidget(Tool):
         if measurement is None:
             raise ValueError("nothing to save: press Measure first")
         words = f"{self.measure.value} {measurement.heights.stack_in_words}".replace(",", "")
-        path = self.ask_save_path("Save", "_".join(words.split()) + ".csv", (".csv", *ENCODERS))
+        pictures = figure.FIGURE_SUFFIXES if measurement.kind == "difference" else ()
+        suffixes = ".csv", *ENCODERS, *pictures
+        path = self.ask_save_path("Save", "_".join(words.split()) + ".csv", suffixes)
         if path is None:
             return
-        unit = measurement.heights.unit
+        unit, size = measurement.heights.unit, measurement.heights.pixel_size
         if path.suffix.lower() in ENCODERS:
-            write_height_map(path, measurement.levelled, measurement.heights.pixel_size, unit)
+            write_height_map(path, measurement.levelled, size, unit)
+        elif path.suffix.lower() in pictures:
+            figure.write_figure(path, figure.difference_figure(measurement.levelled, size, unit))
         elif measurement.profile is not None:
             write_profile(path, measurement.profile, unit, levelling=measurement.levelling)
         else:

@@ -9,6 +9,7 @@ import numpy as np
 from napari_dff import surface
 from napari_dff.model.units import conversion_factor, unit_symbol
 from napari_dff.surface import Profile, Quantity
+from napari_dff.surface.levelling import level_after_s_filter
 from napari_dff.surface.quantity import COLUMNS, table_rows
 from napari_dff.widgets.tools.tool import Heights
 
@@ -59,17 +60,15 @@ class MeasurementInput(NamedTuple):
         return surface.level(self.heights.heights, where=self.mask, **self.levelling).heights
 
     def levelled_after_s_filter(self) -> np.ndarray:  # (Y, X)
-        """Return the heights without the form of the S-filtered heights: S, then F, then L.
-
-        The S-filter is applied to levelled heights: it would bend a tilted surface at the border.
-        """
-        heights, size = self.levelled(), self.heights.pixel_size
-        if self.filters["s_filter"] is None:
-            return heights
-        s_filter = {**self.filters, "l_filter": None}
-        primary = surface.scale_limited_surface(heights, size, **s_filter)
-        form = surface.level(primary, where=self.mask, **self.levelling).form
-        return np.asarray(heights - form, np.float32)
+        """Return the heights without the form that is fitted to the S-filtered heights."""
+        return level_after_s_filter(
+            self.heights.heights,
+            self.heights.pixel_size,
+            s_filter=self.filters["s_filter"],
+            filter_type=self.filters["filter_type"],
+            where=self.mask,
+            **self.levelling,
+        )
 
 
 def _measure_roughness(inputs: MeasurementInput) -> Measurement:
@@ -167,7 +166,7 @@ LEVELLING_TOOLTIP = (
 )
 SAVE_TOOLTIP = (
     "Save the table or the profile (CSV), or the levelled and filtered heights for other programs "
-    "of surface metrology (X3P, SDF, SUR)."
+    "of surface metrology (X3P, SDF, SUR), or a picture of the difference (PNG, SVG, PDF)."
 )
 OTHERS_TOOLTIP = "Depth of other stacks of the same field. All times of each layer count."
 FILTER_TOOLTIP = (
