@@ -1,10 +1,13 @@
-"""Make pictures: README's window and preview after real runs, fusion, slabs, report and presets.
+"""Make pictures: README's window and preview after real runs, and those of some pages.
 
 Run it from the top of a clone, with or without a display::
 
     xvfb-run -a -s "-screen 0 1280x800x24" python docs/pictures.py
 """
 
+import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -191,6 +194,27 @@ def save_row(name: str, images: Sequence[np.ndarray], labels: Sequence[str]) -> 
     figure.savefig(HERE / "pictures" / f"{name}.png", dpi=100)
 
 
+def watch() -> None:
+    """What the command watch prints for a stack, and for one that starts too late."""
+    with TemporaryDirectory() as folder:
+        incoming = Path(folder, "today")
+        incoming.mkdir()
+        whole = tifffile.imread(sample_path("rough_surface"))
+        for name, planes in (("grain_1", whole), ("grain_2", whole[8:])):
+            metadata = {"axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeZ": 2.0}
+            tifffile.imwrite(incoming / f"{name}.ome.tif", planes, ome=True, metadata=metadata)
+        words = ["watch", str(incoming), "--out", f"{folder}/results", "--until", "2"]
+        command = [sys.executable, "-m", "napari_dff", *words, "--registration", "none"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        printed = subprocess.run(command, check=True, **pipes).stdout.replace(folder, "/data")
+    lines = ["$ napari-dff watch /data/today --out /data/results", *printed.splitlines()]
+    lines = [part for line in lines for part in textwrap.wrap(line, 96, subsequent_indent="  ")]
+    figure = Figure((8.0, 0.2 * len(lines) + 0.2), dpi=100, facecolor="#1e2127")
+    style = {"family": "DejaVu Sans Mono", "size": 9.5, "va": "top", "linespacing": 1.5}
+    figure.text(0.012, 1 - 0.1 / figure.get_figheight(), "\n".join(lines), color="white", **style)
+    figure.savefig(HERE / "pictures" / "watch.png", dpi=100)
+
+
 def report() -> None:
     """First page of the report of a result."""
     with TemporaryDirectory() as folder:
@@ -270,5 +294,6 @@ if __name__ == "__main__":
     repeats()
     report()
     two_surfaces()
+    watch()
     results()
     window()

@@ -788,7 +788,7 @@ INVALID_COMMANDS = {
 INVALID_COMMANDS |= {
     "no command": (
         [],
-        "a command is missing: run, batch, project, repeats, ",
+        "a command is missing: run, batch, watch, project, repeats, ",
     ),
     "an unknown command": (
         ["walk"],

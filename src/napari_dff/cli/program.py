@@ -19,11 +19,13 @@ from napari_dff.cli.project import project
 from napari_dff.cli.repeats import repeats
 from napari_dff.cli.report import write_report
 from napari_dff.cli.two_surfaces import two_surfaces
+from napari_dff.cli.watch import watch
 from napari_dff.runtime.progress import Cancelled
 
 COMMANDS: dict[str, Callable[..., int | None]] = {
     "run": cli_commands.run,
     "batch": cli_commands.batch,
+    "watch": watch,
     "project": project,
     "repeats": repeats,
     "report": write_report,

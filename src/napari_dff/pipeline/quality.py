@@ -78,6 +78,11 @@ def advice(shares: Coverage) -> list[str]:
     return sentences
 
 
+def is_about_range(sentence: str) -> bool:
+    """Whether a sentence of `advice` is that the stack starts too late or stops too early."""
+    return sentence.startswith(END_ADVICE.partition("{")[0])
+
+
 def decompose_transforms(transforms: np.ndarray, shape: tuple[int, int]) -> Motion:
     """Return shift, magnification and rotation of (Z, 3, 3) transforms of planes of `shape`.
 
