@@ -85,12 +85,12 @@ def watch(
         paths = {stack.path for stack in stacks}
         candidates = {path: each for path, each in candidates.items() if path in paths}
         for stack in stacks:
-            now, known = time.monotonic(), candidates.get(stack.path)
-            if known is None or known.files != stack.files:
+            now, earlier = time.monotonic(), candidates.get(stack.path)
+            if earlier is None or earlier.files != stack.files:
                 candidates[stack.path] = _Candidate(stack.files, now)
                 last_event = now
-            elif known.is_due(stack, settings, now):
-                known.is_done = True
+            elif earlier.is_due(stack, settings, now):
+                earlier.is_done = True
                 target = out / stack.path.relative_to(folder).parent
                 for task in _tasks(stack.path, target, job, check, reading):
                     yield _run(task, threads, owners) if isinstance(task, Task) else task
