@@ -146,6 +146,22 @@ def focus_offset() -> None:
     save_row("focus_offset", images, ("without offset", "with estimated offset", "truth"))
 
 
+def coherence() -> None:
+    """Depth of a noisy time-lapse without and with coherence; grey where never in focus."""
+    acquisition, truth = synthetic.moving_surface(200, times=5, photons=15)
+    maps = []
+    for choice in ("none", "previous"):
+        sink = ArraySink(acquisition)
+        run(acquisition, Recipe(registration="none", coherence=choice), sink)
+        known = np.isfinite(sink.refined.uncertainty[-1])
+        maps.append(np.where(known, sink.refined.depth[-1], np.nan))
+    maps.append(truth[-1])
+    low, high = truth[-1].min(), truth[-1].max()
+    colours = colormaps["viridis"].with_extremes(bad="0.5")
+    images = [colours(np.ma.masked_invalid((each - low) / (high - low)))[..., :3] for each in maps]
+    save_row("coherence", images, ("each time alone", "with the time before", "truth"))
+
+
 def repeats() -> None:
     """Scatter of repeats at each pixel, beside the uncertainty that one of them foretells."""
     positions, size = 2.0 * np.arange(12), 200
@@ -291,6 +307,7 @@ if __name__ == "__main__":
     fusion()
     slab()
     focus_offset()
+    coherence()
     repeats()
     report()
     two_surfaces()

@@ -9,7 +9,8 @@ m is the weighted mean of d - p around the pixel, the motion that the pixels the
 and v the mean of (d - p')² there over that of s² + r²: its excess over 1 is q², the variance of the
 motion that they do not have in common (process noise of a Kalman filter, from the innovations:
 Mehra 1970, doi:10.1109/TAC.1970.1099422). Errors of both times are correlated by ρ, since the same
-texture and the same filters cause most of them; without it the uncertainty would be too small.
+texture and the same filters cause most of them; without it the uncertainty would be too small. k
+rises to 1 for steps |d - p'| from half the limit of a jump to the limit, so that no edges appear.
 Only one time before is needed, as p and r already contain the earlier ones.
 """
 
@@ -47,11 +48,13 @@ def combine_with_previous(
     step = np.where(both, depth - previous.depth / scale, np.float32(0))
     motion = _common_motion(step, both / variance, variance)
     step -= motion
-    square = step**2
-    is_jump = ~both | (np.abs(step) > JUMP_PLANES) | (square > JUMP_SIGMAS**2 * variance)
-    excess = _mean(square, ~is_jump) / np.maximum(_mean(variance, ~is_jump), MIN_VARIANCE)
+    square, limit = step**2, np.minimum(JUMP_PLANES, JUMP_SIGMAS * np.sqrt(variance))
+    jump = np.where(both, np.clip(2 * np.abs(step) / limit - 1, 0, 1), np.float32(1))
+    calm = jump < 1
+    excess = _mean(square, calm) / np.maximum(_mean(variance, calm), MIN_VARIANCE)
     prior = np.maximum(r**2 + np.maximum(excess - 1, 0) * variance, MIN_VARIANCE)
-    k = np.where(is_jump, np.float32(1), prior / (s**2 + prior))
+    k = prior / (s**2 + prior)
+    k += (1 - k) * jump
     new_depth = depth - (1 - k) * step
     new_variance = (k * s) ** 2 + (1 - k) ** 2 * prior + 2 * k * (1 - k) * CORRELATION * s * r
     new_deviation = np.where(both, np.sqrt(new_variance), deviation)
