@@ -153,3 +153,14 @@ def test_the_command_of_a_step_turns_off_steps_that_were_not_run(person, surface
     (sample,) = person.viewer.open_sample("napari-dff", "cell_sheet")
     depth.stack.value = sample
     assert "cell_sheet.ome.tif --out" in depth.command()
+
+
+def test_undo_restores_units_that_suit_the_other_layers(person, surface):
+    person.stack(surface, units=("pixel",) * 3)
+    calibrated = person.viewer.add_image(np.zeros((8, 8)), units=("nanometer",) * 2)
+    focus = person.open("focus")
+    person.run(focus)
+    person.run(focus)
+    person.viewer.layers.remove(calibrated)
+    person.undo(focus)
+    assert {str(unit) for layer in person.viewer.layers for unit in layer.units} == {"pixel"}

@@ -5,6 +5,7 @@ import time
 
 import dask.array as da
 import numpy as np
+import pytest
 import zarr
 
 from napari_dff import Recipe, align, all_in_focus, depth_from_focus, focus_measure, synthetic
@@ -21,6 +22,11 @@ from napari_dff.widgets.app.layers import plugin_metadata
 from napari_dff.widgets.app.preview import VIEW
 
 STEPS = ("align", "focus", "depth", "refine", "all")
+
+
+@pytest.fixture(scope="module")
+def drifting():
+    return synthetic.machined_part(size=112, planes=9, seed=4)
 
 
 def assert_same_placement(result, source):

@@ -22,6 +22,7 @@ from napari_dff.widgets.app.layer_list import add_result, lower_result, rename_r
 from napari_dff.widgets.app.task_widget import TaskWidget
 from napari_dff.widgets.app.time_left import Steps
 from napari_dff.widgets.app.versions import edit_count, layers_changed, set_edit_count, version
+from napari_dff.widgets.app.view_units import reconcile_units
 
 CONTENTS = ("data", "scale", "translate", "rotate", "affine", "units", "axis_labels")
 
@@ -125,6 +126,7 @@ class RunLayers:
         """Restore the layers as they were before, one at each step of the iterator."""
         while self._undo_actions:
             self._undo_actions.pop()()
+            reconcile_units(self._viewer)  # those of before may not suit the layers of now
             yield
         rename_results(self._viewer)
         layers_changed.emit()
