@@ -10,6 +10,7 @@ from napari_dff.registration.exposure import estimate_gains
 from napari_dff.registration.joint import PairTransform, solve
 from napari_dff.registration.matching import Candidates, Matches
 from napari_dff.registration.motion import MOTIONS, transform_points
+from napari_dff.registration.still_pattern import STILL_PATTERN_NOTE
 
 
 def error(found, truth, shape):
@@ -300,6 +301,20 @@ def test_a_dark_background_that_moves_with_the_specimen_is_no_black_border(rng):
     aligned = align_lazily(planes, Recipe())
     assert np.abs(aligned.transforms[:, :2, 2]).max() > 3
     assert aligned.field is None
+
+
+@pytest.mark.parametrize("has_dust", [True, False])
+def test_a_pattern_that_stays_still_while_the_specimen_moves_is_reported(has_dust, rng):
+    size, margin, count = 160, 20, 16
+    depth = 15 * (0.12 + 0.76 * synthetic.relief((size + 2 * margin,) * 2, smoothness=22, seed=3))
+    texture = 0.2 + 0.5 * synthetic.noise_texture((size + 2 * margin,) * 2, seed=1)
+    rendered = synthetic.render_opaque(texture, depth, np.arange(float(count)), defocus=0.8)
+    motion = synthetic.drift(count, (size, size), shift=12, magnification=0, seed=2)
+    moving = synthetic.apply_motion(rendered, motion, margin=margin)
+    dust = cv2.GaussianBlur(rng.random((size, size)), (0, 0), 1.5) > 0.53
+    planes = synthetic.photograph(moving * (1 - 0.4 * has_dust * dust), photons=2000)
+    notes = align_lazily(planes, Recipe()).notes
+    assert (STILL_PATTERN_NOTE in notes) == has_dust
 
 
 def test_planes_agree_best_like_the_dense_least_squares_of_all_pairs(rng):

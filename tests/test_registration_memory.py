@@ -240,7 +240,7 @@ def test_estimation_reads_every_plane_once_in_strips(monkeypatch):
     monkeypatch.setattr(downsampling, "MAX_SIDE_PX", 100)
     monkeypatch.setattr(exposure, "MAX_SIDE_PX", 100)
     monkeypatch.setattr(downsampling, "STRIP_VALUES", 192 * 3 * 20)
-    motions, report, _ = estimate_transforms(lazy, Recipe())
+    motions, report, *_ = estimate_transforms(lazy, Recipe())
     assert len(report) == 7
     assert [sum(s[0] for n, s in lazy.reads if n == i) for i in range(7)] == [192] * 7
     assert max(shape[0] for _, shape in lazy.reads) == 20
@@ -259,7 +259,7 @@ def test_estimate_transforms_gives_the_transforms_and_report_of_align(drifting):
     planes = drifting.stack.planes
     for settings in ({}, {"registration": "sift", "motion": "affine"}, {"registration": "none"}):
         result = align(planes, reference=2, **settings)
-        motions, report, _ = estimate_transforms(Lazy(planes), Recipe(**settings), reference=2)
+        motions, report, *_ = estimate_transforms(Lazy(planes), Recipe(**settings), reference=2)
         np.testing.assert_array_equal(motions, result.transforms)
         assert repr([r[:8] for r in report]) == repr([r[:8] for r in result.report])
 

@@ -116,12 +116,11 @@ def align_lazily(
     progress: Progress = no_progress,
 ) -> LazyAlignedStack:
     """Return planes aligned with the settings of a recipe, resampled when they are read."""
-    report: tuple[PlaneReport, ...] = ()
-    field = None
     if transforms is None:
         estimate = estimate_transforms(planes, recipe, reference, progress=progress)
-        transforms, report, field = estimate
-    aligned = LazyAlignedStack(planes, transforms, report=report, field=field)
+        aligned = LazyAlignedStack(planes, **estimate._asdict())
+    else:
+        aligned = LazyAlignedStack(planes, transforms)
     if recipe.exposure == "keep":
         return aligned
     light = measure_light(planes, aligned.transforms, progress=progress)
@@ -129,7 +128,7 @@ def align_lazily(
         drift = find_drift(light)
         if not drift:
             return aligned
-        aligned = dataclasses.replace(aligned, notes=(DRIFT_MESSAGE.format(drift),))
+        aligned = dataclasses.replace(aligned, notes=(*aligned.notes, DRIFT_MESSAGE.format(drift)))
     gains = compute_gains(light, (len(aligned), *aligned.shape[3:]), reference)
     return dataclasses.replace(aligned, gains=gains)
 

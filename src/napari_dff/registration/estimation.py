@@ -7,7 +7,7 @@ composed to a chain, which `joint` refines.
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -26,6 +26,7 @@ from napari_dff.registration.joint import refine_jointly
 from napari_dff.registration.matching import MATCHERS, Candidates
 from napari_dff.registration.motion import MOTIONS, transform_points
 from napari_dff.registration.report import Outcome, PlaneReport
+from napari_dff.registration.still_pattern import STILL_PATTERN_NOTE, follows_still_pattern
 from napari_dff.runtime.progress import Progress, iterate, no_progress
 from napari_dff.runtime.threads import run_parallel
 
@@ -37,24 +38,30 @@ MIN_SCORED_MATCHES = 10  # half of them must determine a homography
 MAX_NEIGHBOURS = 2  # planes towards the reference that are tried before a plane stays unmatched
 
 
+class Estimate(NamedTuple):
+    """Transforms of all planes, and what was seen of the planes."""
+
+    transforms: np.ndarray  # (Z, 3, 3)
+    report: tuple[PlaneReport, ...]
+    field: np.ndarray | None = None  # (Y, X) bool: see `LazyAlignedStack`
+    notes: tuple[str, ...] = ()  # sentences on doubtful planes
+
+
 def estimate_transforms(
     planes: Any,  # (Z, Y, X[, 3])
     recipe: Recipe,
     reference: int | None = None,
     *,
     progress: Progress = no_progress,
-) -> tuple[np.ndarray, tuple[PlaneReport, ...], np.ndarray | None]:
-    """Return the (Z, 3, 3) transforms, the reports of `align`, and the lit field.
-
-    The last is (Y, X) bool, or None: see `LazyAlignedStack`. Each plane is read once.
-    """
+) -> Estimate:
+    """Estimate the transforms of `align`; each plane is read once."""
     registration, motion, count = recipe.registration, recipe.motion, planes.shape[0]
     if reference is None:
         reference = count // 2
     reference = int(Range(0, count - 1, 1).check("reference", reference))
     if registration == "none":
         reports = tuple(PlaneReport(i, i) for i in range(count))
-        return np.tile(np.eye(3), (count, 1, 1)), reports, None
+        return Estimate(np.tile(np.eye(3), (count, 1, 1)), reports)
     factor = downsampling.compute_factor(planes.shape[1:3], downsampling.MAX_SIDE_PX)
     images = _read_normalized(planes, factor, progress)
     border = find_border(images)
@@ -88,7 +95,8 @@ def estimate_transforms(
         )
         for report, keypoints in zip(composed, keypoint_counts, strict=True)
     )
-    return upsampling @ transforms @ np.linalg.inv(upsampling), reports, field
+    notes = (STILL_PATTERN_NOTE,) if follows_still_pattern(images, transforms) else ()
+    return Estimate(upsampling @ transforms @ np.linalg.inv(upsampling), reports, field, notes)
 
 
 def _read_normalized(planes: Any, factor: int, progress: Progress) -> np.ndarray:
