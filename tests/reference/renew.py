@@ -54,9 +54,8 @@ def sample_results(result: Reconstruction) -> dict[str, np.ndarray]:
     }
 
 
-def bits(name: str, recipe: Recipe) -> str:
+def bits(result: Reconstruction) -> str:
     """Return the SHA-256 of all results of a bundled stack."""
-    result = reconstruct(name, recipe)
     parts = *result.estimate, *result.refined, result.all_in_focus, result.transforms, result.valid
     return hashlib.sha256(
         b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
@@ -69,7 +68,7 @@ def main(words: list[str]) -> None:
         set_thread_limits(ThreadLimits(threads=int(words[2]) if len(words) > 2 else None))
         for kind, recipe in RECIPES.items():
             if "graph_cut" not in recipe.refinement or importlib.util.find_spec("gco"):
-                print(kind, bits(words[1], recipe))
+                print(kind, bits(reconstruct(words[1], recipe)))
         return
     for name in SAMPLE_NAMES:
         for kind, recipe in RECIPES.items():

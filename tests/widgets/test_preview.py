@@ -9,7 +9,8 @@ from napari_dff.widgets.app.preview import OFF, RECTANGLE, VIEW
 
 @pytest.fixture(scope="module")
 def wide():
-    return synthetic.rough_surface(size=640, planes=8, seed=3)
+    planes = synthetic.rough_surface(size=160, planes=8, seed=3).stack.planes
+    return np.tile(planes, (1, 4, 4))
 
 
 def is_idle(preview):
@@ -37,9 +38,9 @@ def part(preview, whole):
     return whole.data[..., top : top + height, left : left + width]
 
 
-def test_the_preview_of_the_view_equals_the_run(person, wide):
+def test_the_preview_of_the_view_equals_the_run(person, surface, wide):
     person.show()
-    source = person.stack(wide, scale=(2.0, 0.25, 0.25))
+    source = person.stack(surface, data=wide, scale=(2.0, 0.25, 0.25))
     widget = person.open("focus")
     person.viewer.scene.camera.zoom *= 4
     person.qtbot.wait(100)

@@ -9,7 +9,7 @@ import trimesh
 from PIL import Image
 from qtpy.QtCore import QPoint, Qt
 
-from napari_dff import all_in_focus, project_slab, resample
+from napari_dff import all_in_focus, project_slab, resample, synthetic
 from napari_dff.io.writers import figure as figures
 from napari_dff.runtime.windows import Window
 from napari_dff.surface import level, profile, roughness, step_height
@@ -18,6 +18,11 @@ from napari_dff.widgets.tools.measurements import MeasurementInput
 from napari_dff.widgets.tools.tool import Heights
 
 SIZE = (0.5, 0.5)
+
+
+@pytest.fixture(scope="module")
+def drifting():
+    return synthetic.machined_part(size=112, planes=9, seed=4)
 
 
 @pytest.fixture
@@ -365,9 +370,11 @@ def test_step_height_and_volume_of_drawn_areas(person, scene):
     assert above.unit == "µm³"
 
 
-def test_an_ellipse_in_another_unit_covers_the_right_pixels(person, scene):
+def test_an_ellipse_in_another_unit_covers_the_right_pixels(person, surface):
     from napari_dff.widgets.tools.tool import drawn_areas
 
+    place = {"scale": SIZE, "translate": (1.0, 2.0), "units": ("micrometer",) * 2}
+    scene = person.viewer.add_image(surface.depth, **place)
     shapes = person.viewer.add_shapes(ndim=2, units=scene.units)  # in micrometers
     middle = scene.data_to_world((48, 48))
     radii = np.array([6.0, 15.0])
@@ -523,7 +530,7 @@ def test_alignment_and_depth_are_applied_to_other_channels_and_times(person, dri
     np.testing.assert_array_equal(found.data, expected)
     np.testing.assert_allclose(found.scale, SIZE)
     both = person.viewer.layers["sharp image · time"]
-    assert both.data.shape == (2, 1, 192, 192)
+    assert both.data.shape == (2, 1, 112, 112)
     np.testing.assert_array_equal(both.data[0, 0], expected)
     assert not np.array_equal(both.data[1, 0], expected)
     person.undo(widget)
