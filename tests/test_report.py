@@ -25,6 +25,7 @@ from napari_dff.surface import level, roughness, scale_limited_surface
 from napari_dff.surface.quantity import table_rows
 
 UNALIGNED = Recipe(registration="none", refinement="none")
+ERROR = np.full((20, 30), 0.25, np.float32)
 HOSTILE = """<script>alert("1")</script>&'$\\frac$ \x1b[2J 表面.tif"""
 
 
@@ -79,7 +80,7 @@ def page_count(path):
     return len(re.findall(rb"/Type\s*/Page\b", path.read_bytes()))
 
 
-def save_series(folder, *, channels=("",), times=1, path="a.tif", **details):
+def save_series(folder, *, channels=("",), times=1, path="a.tif", error=ERROR, **details):
     """Write a result with all values of time t at t, and a first plane that is the sharpest."""
     planes = np.broadcast_to(np.empty((), np.uint8), (times, len(channels), 4, 20, 30))
     positions = np.tile(np.arange(4.0), (times, 1))
@@ -87,7 +88,7 @@ def save_series(folder, *, channels=("",), times=1, path="a.tif", **details):
     rows = np.arange(20, dtype=np.float32)[:, None] * np.ones(30, np.float32)
     with ResultFiles(folder, acquisition, UNALIGNED, {"path": path}) as files:
         for t in range(times):
-            index, error = np.zeros((20, 30), np.uint16), np.full((20, 30), 0.25, np.float32)
+            index = np.zeros((20, 30), np.uint16)
             maps = DepthMap(index, rows**2 * np.float32(t + 1) / 200, error)
             images = [np.full((20, 30), 40 * t, np.uint8) for _ in channels]
             files.write_window(full_window((20, 30)), maps, images, time=t)
@@ -197,6 +198,17 @@ def test_without_a_pixel_size_lateral_numbers_are_left_out(tmp_path):
     assert "Sdq" not in names
     assert {each.unit for each in report.parts[1].pictures} == {"pixel"}
     assert ("pixel size", "unknown") in report.parts[0].rows
+
+
+def test_too_few_pixels_for_parameters_are_no_error_but_a_bad_filter_is(tmp_path, capsys):
+    error = np.full((20, 30), np.inf, np.float32)
+    error[0, :2] = 0.1
+    folder = save_series(tmp_path / "result", error=error)
+    assert main(["report", str(folder), "--quiet"]) == 0
+    texts = Page(folder / "report.html").texts
+    assert any(text.startswith("Not computed: where must hold enough known") for text in texts)
+    assert main(["report", str(folder), "--s-filter", "0.1"]) == 2
+    assert "s_filter must be from 1 (two pixels)" in capsys.readouterr().err
 
 
 def test_a_report_belongs_to_its_result(result, reconstruction, capsys):

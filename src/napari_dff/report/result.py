@@ -16,7 +16,8 @@ from napari_dff.model.units import depth_unit_symbol, unit_symbol, validate_unit
 from napari_dff.pipeline.quality import Coverage, advice, coverage, summarize_image
 from napari_dff.report.content import Part, Picture, Pictures, Report, Sentences, Table
 from napari_dff.surface import Levelling, Quantity
-from napari_dff.surface.levelling import level_after_s_filter
+from napari_dff.surface.filters import check_filters
+from napari_dff.surface.levelling import DEGREE, level_after_s_filter
 from napari_dff.surface.quantity import COLUMNS, table_rows
 
 DEPTH_PERCENTILES = 0.5, 99.5  # that have the first and the last colour
@@ -130,12 +131,13 @@ def make_report(
     place = [str(record.planes.get("position") or "")]
     place += [f"time {time}"] if len(record.positions) > 1 else []
     title = ", ".join(filter(None, [Path(name).name, *place]))
+    columns = COLUMNS if quantities else ()
     parts: list[Part] = [
         Table("Sample", _sample(record, name, time, written)),
         Pictures("Pictures", list(_pictures(record, depth_map, images))),
         Sentences("Warnings and quality", [*notes, *sentences]),
         Table("Coverage", _coverage(record, depth_map, shares)),
-        Table("Areal parameters, ISO 25178-2", [*table_rows(quantities)], COLUMNS, note),
+        Table("Areal parameters, ISO 25178-2", table_rows(quantities), columns, note),
         Table("Recipe", [(str(k), str(v)) for k, v in record.recipe.items()]),
         Table("Provenance", _provenance(record)),
     ]
@@ -228,15 +230,20 @@ def _parameters(
     if not in_focus.any():
         return (), "No pixel is in focus."
     form: dict[str, Any] = {"levelling": settings.levelling, "degree": settings.degree}
-    s_filter = settings.s_filter
-    quantities = surface.roughness(
-        level_after_s_filter(heights, record.pixel_size, s_filter=s_filter, **form),
-        record.pixel_size,
-        record.unit,
-        uncertainty=depth_map.uncertainty,
-        s_filter=s_filter,
-        l_filter=settings.l_filter,
-    )
+    s_filter, l_filter = settings.s_filter, settings.l_filter
+    DEGREE.check("degree", settings.degree)
+    check_filters(record.pixel_size, heights.shape, s_filter, l_filter, "gaussian")
+    try:
+        quantities = surface.roughness(
+            level_after_s_filter(heights, record.pixel_size, s_filter=s_filter, **form),
+            record.pixel_size,
+            record.unit,
+            uncertainty=depth_map.uncertainty,
+            s_filter=s_filter,
+            l_filter=l_filter,
+        )
+    except ValueError as error:  # too few pixels in focus
+        return (), f"Not computed: {error}."
     if not record.has_pixel_size:
         quantities = tuple(q for q in quantities if q.name not in LATERAL_PARAMETERS)
     noise = "± is one standard deviation, of the noise of the depth alone."
