@@ -180,6 +180,26 @@ def nan(*shape):
 
 
 INVALID_ARGUMENTS = {
+    "repeats of one map": (
+        lambda r: surface.repeats([TILTED], (1, 1)),
+        "heights must be at least 2 maps of one field, got 1",
+    ),
+    "repeats of two shapes": (
+        lambda r: surface.repeats([TILTED, TILTED[:-1]], (1, 1)),
+        "heights must be of one shape, got",
+    ),
+    "a refractive index of 0": (
+        lambda r: napari_dff.two_surfaces(FLOATS, refractive_index=0),
+        "refractive_index must be",
+    ),
+    "maps of two shapes": (
+        lambda r: napari_dff.focus_offset(r.estimate, DepthMap(*(m[1:] for m in r.estimate))),
+        "reference and other must have the same shape (Y, X), got",
+    ),
+    "a spacing of nan": (
+        lambda r: napari_dff.focus_offset(r.estimate, r.estimate, spacing=float("nan")),
+        "spacing must be",
+    ),
     "positions of another number": (
         stack(positions=[1, 2]),
         "positions must hold one number a plane, (7,), got shape (2,)",
@@ -517,6 +537,7 @@ FUNCTIONS_OF_HEIGHTS = {
     "scale_limited_surface": lambda heights: surface.scale_limited_surface(heights, (1, 1)),
     "compare": lambda heights: surface.compare(heights, TILTED, (1, 1), lateral=False),
     "volume": lambda heights: surface.volume(heights, (1, 1)),
+    "repeats": lambda heights: surface.repeats([heights, TILTED], (1, 1)),
 }
 
 

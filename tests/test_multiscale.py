@@ -147,8 +147,8 @@ def test_the_kernel_of_the_fine_bands_equals_the_plain_formulas(shape, has_mask,
     gains = np.empty(shape[:2], np.float32)
     levels = *pyramids.channels[:2], *pyramids.limited[:2]
     maps = noise[0], support, pyramids.shares[0], prior
-    add_fine_band(levels, *maps, window, window, gains, sums)
-    add_band(*band, prior, expected)
+    add_fine_band(levels, *maps, tuple(window), tuple(window), gains, tuple(sums))
+    add_band(*band, prior, tuple(expected))
     np.testing.assert_allclose(gains, undiminished.gain, rtol=1e-4)
     for each, right in zip(sums, expected, strict=True):
         np.testing.assert_allclose(each, right, rtol=1e-3, atol=1e-4 * np.abs(right).max())

@@ -61,8 +61,10 @@ def focus_offset(reference: DepthMap, other: DepthMap, spacing: float = 1.0) -> 
     FocusOffsetError
         A ValueError, if fewer than five blocks have a tenth of their pixels in focus in both.
     ValueError
-        For maps of different shapes.
+        For maps of different shapes, or an invalid spacing.
     """
+    if not 0 < spacing < np.inf:
+        raise ValueError(f"spacing must be a number above 0, got {spacing}")
     reference, other = (
         DepthMap(
             *(as_numbers(name, each) for name, each in zip(DepthMap._fields, maps, strict=True))

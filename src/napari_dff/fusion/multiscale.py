@@ -164,7 +164,7 @@ class _DividedPlane(NamedTuple):
     def add_coarse(self, sums: list[Sums]) -> None:
         """Add the coarse bands."""
         for level, (band, each) in enumerate(zip(self.coarse, sums, strict=True)):
-            add_band(*band, self.priors[FINE_LEVEL_COUNT + level], each)
+            add_band(*band, self.priors[FINE_LEVEL_COUNT + level], tuple(each))
 
     def add_fine(self, block: _Block, noise: list[np.ndarray]) -> None:
         """Add the fine bands in a block."""
@@ -177,7 +177,9 @@ class _DividedPlane(NamedTuple):
             pairs = (each[level : level + 2] for each in self.pyramids[:2])
             levels = tuple(itertools.chain.from_iterable(pairs))
             maps = noise[level], part, self.pyramids.shares[level], self.priors[level]
-            add_fine_band(levels, *maps, outer, inner, gains, block.sums[level])
+            # Plain tuples: numba loses memory with each named one.
+            windows, sums = (tuple(outer), tuple(inner)), tuple(block.sums[level])
+            add_fine_band(levels, *maps, *windows, gains, sums)
             if level > 0:
                 finer = self.priors[level - 1].shape
                 top, bottom, left, right = (2 * edge for edge in outer)

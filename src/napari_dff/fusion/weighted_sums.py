@@ -124,7 +124,7 @@ def _work_rows(width):  # type: ignore[no-untyped-def]
 
 @exact_kernel
 def add_band(values, gain, sharpness, prior, sums):  # type: ignore[no-untyped-def]
-    """Add a band of a plane, (C, Y, X) values and (Y, X) g, e and p, to the sums."""
+    """Add a band of a plane, (C, Y, X) values and (Y, X) g, e and p, to the sums, a tuple."""
     work = _work_rows(values.shape[2])
     for y in range(values.shape[1]):
         _add_row(y, values[:, y], gain[y], sharpness[y], prior[y], sums, work)
@@ -214,12 +214,12 @@ def add_fine_band(levels, noise, support, shares, prior, outer, inner, gains, su
         g^q of the next coarser level, in `outer`.
     shares : (Y, X) float32
         Of the pixels with data, of the whole level; (0, 0) if all have.
-    outer, inner : Window
-        Where g is computed, and the part of it that is added.
+    outer, inner : tuple of int
+        Windows where g is computed, and the part of it that is added.
     gains : float32 array
         Of `outer`, or (0, 0).
-    sums : Sums
-        Of `inner`.
+    sums : tuple of arrays
+        `Sums` of `inner`.
     """
     channels, coarse_channels, limited, coarse_limited = levels
     top, bottom, left, right = outer
