@@ -129,7 +129,7 @@ def test_pictures_have_scale_bars_and_maps_have_colour_bars(result):
     assert labels == ["depth (µm)", "standard uncertainty, 1σ (µm)"]
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_whatever_the_names_they_are_text(tmp_path):
     folder = save_series(tmp_path / "a b#%20 ünï", path=HOSTILE, channels=(HOSTILE, "</td>"))
     write_reports(tmp_path)
