@@ -109,12 +109,11 @@ def runnable(recipe):
 
 
 def run(stack, recipe):
-    """Run the pipeline; warnings are errors, but for light, alike planes and still patterns."""
+    """Run the pipeline; warnings are errors, but for light and alike planes."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "light changes")
         warnings.filterwarnings("ignore", "planes? .* nearly the same pixels")
-        warnings.filterwarnings("ignore", "Planes were aligned to a pattern that stays still")
         try:
             return depth_from_focus(stack, recipe)
         except ValueError as error:  # alignment of noise may leave no common area with contrast

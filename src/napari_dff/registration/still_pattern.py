@@ -26,6 +26,7 @@ FINE_SIGMA_PX, COARSE_SIGMA_PX = 1.0, 6.0  # of the difference of Gaussians that
 MAX_MOTION_PX = 30  # between compared planes
 MIN_DISCREPANCY_PX = 1.5  # of the motion of the specimen from the estimate
 MIN_CORRELATION = 0.2  # of the remains, displaced
+NOISE_CORRELATION_PX = 40.0  # over the side of the image; that of noise is at most 16
 MIN_GAIN = 0.1  # of the correlation, over that at the estimated motion
 MIN_STILL_CORRELATION = -0.1  # lower: the mean is not that of a pattern, but of few planes
 MIN_SHARE = 0.5  # of the pairs: at most 0.38 where stacks are aligned well, 0.53 to 0.82 with dust
@@ -67,8 +68,9 @@ def _misses(one: np.ndarray, two: np.ndarray, motion: np.ndarray) -> bool:
     near = correlation[top:bottom, left:right]
     highest = np.array(np.unravel_index(near.argmax(), near.shape))
     at_estimate = near[tuple(np.clip(np.round(motion).astype(int), -reach, reach) + reach)]
+    least = max(MIN_CORRELATION, NOISE_CORRELATION_PX / np.sqrt(one.size))
     return bool(
         np.hypot(*(highest - reach - motion)) >= MIN_DISCREPANCY_PX
-        and near.max() > max(MIN_CORRELATION, at_estimate + MIN_GAIN)
+        and near.max() > max(least, at_estimate + MIN_GAIN)
         and near[tuple(reach)] > MIN_STILL_CORRELATION
     )
