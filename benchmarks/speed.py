@@ -167,25 +167,29 @@ def growth(sizes: list[str], repeats: int, weave: str | None) -> None:
         cells = [f"{each.seconds:.1f} | {each.cpu:.1f} | {each.megabytes:.0f}" for each in costs]
         voxel = 1e9 * costs[1].cpu / (megapixels * 2**20 * count)
         print(f"| {size} | {' | '.join(cells)} | {voxel:.0f} |", flush=True)
-    plot([row for row in rows if row[1] == 30], names)
+    plot(rows, names)
 
 
 def plot(rows: list[tuple[float, float, list[Cost]]], names: list[str]) -> None:
-    """Plot CPU seconds and memory against megapixels."""
+    """Plot CPU seconds and memory against megapixels of 30 planes, and planes of a megapixel."""
     from matplotlib.figure import Figure
 
-    if len(rows) < 2:
-        return
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 6.5), layout="constrained")
     labels = {"cpu": "CPU seconds", "megabytes": "megabytes"}
-    for panel, (field, label) in zip(figure.subplots(1, 2), labels.items(), strict=True):
-        for k, name in enumerate(names):
-            values = [getattr(costs[k], field) for _, _, costs in rows]
-            panel.loglog([size for size, _, _ in rows], values, marker="o", label=name)
-        panel.set_xlabel("megapixels, 30 planes")
-        panel.set_ylabel(f"{label}, whole command")
-        panel.grid(True, which="major", alpha=0.3)
-    panel.legend()
+    series = {
+        "megapixels, 30 planes": sorted((size, cost) for size, count, cost in rows if count == 30),
+        "planes of 1 megapixel": sorted((count, cost) for size, count, cost in rows if size == 1),
+    }
+    panels = figure.subplots(2, 2)
+    for (field, label), line in zip(labels.items(), panels, strict=True):
+        for panel, (axis, points) in zip(line, series.items(), strict=True):
+            for k, name in enumerate(names):
+                values = [getattr(costs[k], field) for _, costs in points]
+                panel.loglog([size for size, _ in points], values, marker="o", label=name)
+            panel.set_xlabel(axis)
+            panel.set_ylabel(label)
+            panel.grid(True, which="major", alpha=0.3)
+    panels[0, 0].legend()
     figure.savefig(HERE.parent / "docs" / "speed.png", dpi=100)
 
 
