@@ -56,6 +56,11 @@ def test_drift_of_the_stage_is_no_noise_and_is_listed():
         repeats(noisy, SIZE)
 
 
+def test_a_map_that_is_given_twice_is_named():
+    with pytest.warns(UserWarning, match="heights 1 and 3 are the same map"):
+        repeats([*MAPS[:2], MAPS[0]], SIZE)
+
+
 def test_flatness_is_the_form_of_the_mean_of_a_tilted_flat():
     y, x = np.indices(SHAPE)
     form = 0.02 * np.cos(2 * np.pi * x / 80) + 0.01 * y
@@ -136,6 +141,7 @@ def test_of_photographs_of_one_surface_the_noise_is_below_what_each_stack_foreto
         assert (sentence or "") in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("default:heights 1 and 2 are the same map")
 def test_every_time_of_a_run_is_a_repeat_and_other_pixel_sizes_are_refused(tmp_path, capsys):
     scene = synthetic.rough_surface(size=48, planes=7, seed=1)
     series = np.stack([scene.stack.planes, scene.stack.planes])
@@ -145,7 +151,9 @@ def test_every_time_of_a_run_is_a_repeat_and_other_pixel_sizes_are_refused(tmp_p
     quick = ["--registration", "none", "--refinement", "none", "--quiet"]
     assert main(["run", str(file), "--out", str(results), *quick]) == 0
     assert main(["repeats", str(results)]) == 0
-    assert "noise               0 ± 0 µm" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "noise               0 ± 0 µm" in captured.out
+    assert "heights 1 and 2 are the same map" in captured.err
     other = FocalStack(scene.stack.planes, scene.stack.positions, (0.4, 0.4), "micrometer")
     recipe = Recipe(registration="none", refinement="none")
     save_reconstruction(depth_from_focus(other, recipe), tmp_path / "other")

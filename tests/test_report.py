@@ -19,7 +19,8 @@ from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.report.content import Picture, Pictures, Report, Sentences, Table
 from napari_dff.report.files import write_report, write_reports
-from napari_dff.report.result import ASSUMED_SIZE, ParameterSettings, read_report
+from napari_dff.report.parameters import ParameterSettings
+from napari_dff.report.result import ASSUMED_SIZE, read_report
 from napari_dff.runtime.windows import full_window
 from napari_dff.surface import level, roughness, scale_limited_surface
 from napari_dff.surface.quantity import table_rows
@@ -200,6 +201,18 @@ def test_without_a_pixel_size_lateral_numbers_are_left_out(tmp_path):
     assert ("pixel size", "unknown") in report.parts[0].rows
 
 
+def test_the_kind_of_filter_is_chosen_and_named(tmp_path):
+    folder = save_series(tmp_path / "result")
+    kinds = ("gaussian", "spline")
+    tables = [
+        read_report(folder, ParameterSettings(s_filter=3.0, filter_type=kind)).parts[4]
+        for kind in kinds
+    ]
+    assert tables[0].rows != tables[1].rows
+    for kind, table in zip(kinds, tables, strict=True):
+        assert re.search(rf"S-filter 3 \S+, {kind}\. ±", table.note), table.note
+
+
 def test_too_few_pixels_for_parameters_are_no_error_but_a_bad_filter_is(tmp_path, capsys):
     error = np.full((20, 30), np.inf, np.float32)
     error[0, :2] = 0.1
@@ -207,6 +220,8 @@ def test_too_few_pixels_for_parameters_are_no_error_but_a_bad_filter_is(tmp_path
     assert main(["report", str(folder), "--quiet"]) == 0
     texts = Page(folder / "report.html").texts
     assert any(text.startswith("Not computed: where must hold enough known") for text in texts)
+    with pytest.raises(ValueError, match="time must be 0, the only one, got 3"):
+        read_report(folder, time=3)
     assert main(["report", str(folder), "--s-filter", "0.1"]) == 2
     assert "s_filter must be from 1 (two pixels)" in capsys.readouterr().err
 

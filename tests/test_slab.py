@@ -179,3 +179,21 @@ def test_the_command_projects_every_time_and_channel_along_the_depth_of_a_run(tm
     zarr_out = tmp_path / "p.ome.zarr"
     assert main([*words[:-1], str(zarr_out), *settings, "--quiet"]) == 0
     np.testing.assert_array_equal(read_image(zarr_out), found)
+
+
+def test_the_share_of_clipped_slabs_is_that_of_pixels_also_of_colours(tmp_path, capsys):
+    planes = synthetic.rough_surface(size=48, planes=6).stack.planes
+    file, results = tmp_path / "stack.ome.tif", tmp_path / "results"
+    colours = np.stack([planes] * 3, axis=-1)
+    tifffile.imwrite(file, colours, ome=True, metadata={"axes": "ZYXS"}, photometric="rgb")
+    quick = ["--registration", "none", "--refinement", "none", "--quiet"]
+    assert main(["run", str(file), "--out", str(results), *quick]) == 0
+    words = ["project", str(file), "--depth-from", str(results), "--slab", "9", "10", "--quiet"]
+    capsys.readouterr()
+    assert main([*words, "--out", str(tmp_path / "p.ome.tif")]) == 0
+    assert "leaves the stack at 100.00% of the pixels" in capsys.readouterr().err
+    words[3] = str(tmp_path / "no")
+    assert main([*words, "--out", str(tmp_path / "q.ome.tif")]) == 2
+    error = capsys.readouterr().err
+    assert "holds no result of a run: there is no " in error
+    assert "Errno" not in error

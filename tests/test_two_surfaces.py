@@ -155,3 +155,13 @@ def test_the_command_writes_six_channels(film, tmp_path, capsys):
     np.testing.assert_array_equal(read_image(tmp_path / "s.ome.zarr"), image)
     assert main([*words, str(tmp_path / "s.png")]) == 2
     assert "out must end in .ome.tif or .ome.zarr" in capsys.readouterr().err
+
+
+def test_of_one_surface_the_command_says_so_and_warns_of_nothing(tmp_path, capsys):
+    file = tmp_path / "rough.ome.tif"
+    write_stack(file, synthetic.rough_surface(size=48, planes=8).stack)
+    words = ["two-surfaces", str(file), "--registration", "none"]
+    assert main([*words, "--out", str(tmp_path / "s.ome.tif")]) == 0
+    captured = capsys.readouterr()
+    assert "only one surface is found everywhere" in captured.out
+    assert "empty" not in captured.err

@@ -152,7 +152,8 @@ def _project(
                         at = tuple(n for axis, n in place.items() if axis in metadata.axes)
                         file.write(image, window, at)
         file.finish()
-    sentence = describe_clipping(clipped, acquisition.data[..., 0, :, :].size)
+    pixels = acquisition.times * count * int(np.prod(acquisition.data.shape[3:5]))
+    sentence = describe_clipping(clipped, pixels)
     return sentence, describe_offsets(shifts, acquisition)
 
 

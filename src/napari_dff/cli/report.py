@@ -16,6 +16,7 @@ def write_report(
     degree: int = 2,
     s_filter: Annotated[float | None, options.metavar("FLOAT")] = None,
     l_filter: Annotated[float | None, options.metavar("FLOAT")] = None,
+    filter_type: Literal["gaussian", "spline"] = "gaussian",
     time: int = 0,
     overwrite: bool = False,
     log: tyro.conf.OmitArgPrefixes[options.LogOptions] = options.DEFAULT_LOG,
@@ -38,6 +39,8 @@ def write_report(
         removed.
     l_filter
         Nesting index of the L-filter in the unit of the stack: longer waves are removed.
+    filter_type
+        Kind of both filters, by ISO 16610.
     time
         The time that is reported, of a result of several times.
     overwrite
@@ -47,9 +50,9 @@ def write_report(
         What the command reports.
     """
     from napari_dff.report.files import write_reports
-    from napari_dff.report.result import ParameterSettings
+    from napari_dff.report.parameters import ParameterSettings
 
-    settings = ParameterSettings(levelling, degree, s_filter, l_filter)
+    settings = ParameterSettings(levelling, degree, s_filter, l_filter, filter_type)
     progress = progress_bar(log.quiet)
     failures = write_reports(folder, settings, time=time, overwrite=overwrite, progress=progress)
     report(*(f"failed: {each}" for each in failures))

@@ -134,7 +134,7 @@ def _write(
                     place = (index[0], c) if "T" in metadata.axes else (c,)
                     file.write(image, window, place)
                 values = result.thickness[np.isfinite(result.thickness)]
-                medians += [np.median(values)] * (values.size > 0)
+                medians += [np.median(values)] if values.size else []
                 pixels += values.size
         file.finish()
     share = pixels / (acquisition.times * np.prod(acquisition.data.shape[3:5]))

@@ -17,8 +17,9 @@ from napari_dff.io.staging import STAGING_SUFFIX, recover
 from napari_dff.io.writers.result_files import RESULT_NAMES
 from napari_dff.report.content import Link, Part, Picture, Pictures, Report, Sentences, Table
 from napari_dff.report.html import write_html
+from napari_dff.report.parameters import DEFAULT_SETTINGS, ParameterSettings
 from napari_dff.report.pdf import write_pdf
-from napari_dff.report.result import DEFAULT_SETTINGS, ParameterSettings, read_report
+from napari_dff.report.result import read_report
 from napari_dff.runtime.progress import Progress, iterate, no_progress
 
 WRITERS: dict[str, Callable[[Path, Report], None]] = {".html": write_html, ".pdf": write_pdf}

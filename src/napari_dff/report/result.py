@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from napari_dff import surface
+from napari_dff.io.readers.axes import reason
 from napari_dff.io.readers.results import find_image, read_image, read_provenance
 from napari_dff.io.records import ALL_IN_FOCUS, REPORT_FILES
 from napari_dff.model.depth_map import DepthMap
@@ -15,39 +15,17 @@ from napari_dff.model.result import ImageQuality
 from napari_dff.model.units import depth_unit_symbol, unit_symbol, validate_unit
 from napari_dff.pipeline.quality import Coverage, advice, coverage, summarize_image
 from napari_dff.report.content import Part, Picture, Pictures, Report, Sentences, Table
-from napari_dff.surface import Levelling, Quantity
-from napari_dff.surface.filters import check_filters
-from napari_dff.surface.levelling import DEGREE, level_after_s_filter
+from napari_dff.report.parameters import DEFAULT_SETTINGS, ParameterSettings, areal_parameters
+from napari_dff.surface import Quantity
 from napari_dff.surface.quantity import COLUMNS, table_rows
 
 DEPTH_PERCENTILES = 0.5, 99.5  # that have the first and the last colour
 UNCERTAINTY_PERCENTILE = 99
 OVERVIEW_PARAMETERS = "Sa", "Sq", "Sz"
-LATERAL_PARAMETERS = "Sdq", "Sdr"  # that need the pixel size
 ASSUMED_SIZE = (
     "The pixel size is unknown: scale bars are in pixels, and Sdq and Sdr are left out. Give "
     "--spacing with three lengths to the run."
 )
-
-
-class ParameterSettings(NamedTuple):
-    """How heights are levelled and filtered before areal parameters are computed."""
-
-    levelling: Levelling = "plane"
-    degree: int = 2  # of a polynomial
-    s_filter: float | None = None  # nesting index, in the unit of the stack
-    l_filter: float | None = None
-
-    def in_words(self, unit: str) -> str:
-        """Return a sentence that names form and filters."""
-        degree = f" of degree {self.degree}" if self.levelling == "polynomial" else ""
-        indices = {"S-filter": self.s_filter, "L-filter": self.l_filter}
-        filters = [f"{name} {each:g} {unit}" for name, each in indices.items() if each]
-        form = f"Form subtracted: {self.levelling}{degree}"
-        return f"{form}; {', '.join(filters) or 'no filters'}."
-
-
-DEFAULT_SETTINGS = ParameterSettings()
 
 
 class _Record(NamedTuple):
@@ -96,10 +74,11 @@ def read_report(
         names = (*DepthMap._fields, ALL_IN_FOCUS)
         files = [_open(folder, name) for name in names]
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder} holds no result of a run: {error!r}") from error
+        raise ValueError(f"{folder} holds no result of a run: {reason(error)}") from error
     times = len(record.positions)
     if not 0 <= time < times:
-        raise ValueError(f"time must be 0 to {times - 1}, got {time}")
+        allowed = f"0 to {times - 1}" if times > 1 else "0, the only one"
+        raise ValueError(f"time must be {allowed}, got {time}")
     *maps, images = (np.asarray(file[time] if times > 1 else file[...]) for file in files)
     images = images if len(record.channels) > 1 else images[np.newaxis]
     written = ""
@@ -124,7 +103,10 @@ def make_report(
     if len(shapes) > 1 or depth_map.depth.ndim != 2:
         raise ValueError(f"maps and images must have one shape (Y, X), got {sorted(shapes)}")
     shares = coverage(depth_map, record.positions.shape[1])
-    quantities, note = _parameters(record, depth_map, settings)
+    size = record.pixel_size
+    quantities, note = areal_parameters(
+        depth_map, size, record.unit, settings, has_pixel_size=record.has_pixel_size
+    )
     sentences = record.sentences("advice") or [*advice(shares), *_image_advice(record)]
     notes = record.sentences("notes") + ([] if record.has_pixel_size else [ASSUMED_SIZE])
     name = str(record.planes.get("path") or "planes in memory")
@@ -218,36 +200,6 @@ def _coverage(record: _Record, depth_map: DepthMap, shares: Coverage) -> list[tu
             ("standard uncertainty", f"{median:.2g} {symbol} (median)"),
         ]
     return rows
-
-
-def _parameters(
-    record: _Record, depth_map: DepthMap, settings: ParameterSettings
-) -> tuple[tuple[Quantity, ...], str]:
-    """Return areal parameters of the pixels in focus, and a note on levelling and filters."""
-    in_focus = np.isfinite(depth_map.uncertainty)
-    heights = np.where(in_focus, depth_map.depth, np.float32(np.nan))
-    words = settings.in_words(unit_symbol(record.unit))
-    if not in_focus.any():
-        return (), "No pixel is in focus."
-    form: dict[str, Any] = {"levelling": settings.levelling, "degree": settings.degree}
-    s_filter, l_filter = settings.s_filter, settings.l_filter
-    DEGREE.check("degree", settings.degree)
-    check_filters(record.pixel_size, heights.shape, s_filter, l_filter, "gaussian")
-    try:
-        quantities = surface.roughness(
-            level_after_s_filter(heights, record.pixel_size, s_filter=s_filter, **form),
-            record.pixel_size,
-            record.unit,
-            uncertainty=depth_map.uncertainty,
-            s_filter=s_filter,
-            l_filter=l_filter,
-        )
-    except ValueError as error:  # too few pixels in focus
-        return (), f"Not computed: {error}."
-    if not record.has_pixel_size:
-        quantities = tuple(q for q in quantities if q.name not in LATERAL_PARAMETERS)
-    noise = "± is one standard deviation, of the noise of the depth alone."
-    return quantities, f"{words} {noise}"
 
 
 def _image_advice(record: _Record) -> list[str]:

@@ -1,5 +1,6 @@
 """Measurement noise and flatness from repeated height maps of one field (ISO 25178-700)."""
 
+import itertools
 import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -89,7 +90,8 @@ def repeats(
     Warns
     -----
     UserWarning
-        If a map is shifted by more than half a pixel, as then noise is not all that differs.
+        If two maps are the same, as then one is counted twice; or if a map is shifted by more than
+        half a pixel, as then noise is not all that differs.
 
     References
     ----------
@@ -97,6 +99,7 @@ def repeats(
     doi:10.1088/0957-0233/23/3/035008 (subtraction and averaging).
     """
     size, mask = validate_pixel_size(pixel_size), _common_pixels(heights, uncertainties)
+    _warn_of_copies(heights)
     check_filters(size, mask.shape, s_filter, None, "gaussian")
     count = len(heights)
     mean = np.where(mask, sum(np.where(mask, each, 0.0) for each in heights) / count, np.nan)
@@ -147,6 +150,18 @@ def _common_pixels(
         number = np.count_nonzero(mask)
         raise ValueError(f"heights must have {MIN_PIXELS} pixels known in all maps, got {number}")
     return mask
+
+
+def _warn_of_copies(heights: Sequence[np.ndarray]) -> None:
+    """Warn if two maps are the same: the noise would be too small."""
+    for i, k in itertools.combinations(range(len(heights)), 2):
+        if np.array_equal(heights[i], heights[k], equal_nan=True):
+            warnings.warn(
+                f"heights {i + 1} and {k + 1} are the same map, so the noise is too small: give "
+                "each stack once",
+                stacklevel=3,
+            )
+            return
 
 
 def _drift_terms(mean: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ def reason(error: Exception) -> str:
     """Return the message of an error of a library, in one line."""
     if isinstance(error, (ArithmeticError, AttributeError, IndexError, TypeError)):
         return "its metadata are inconsistent"
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"there is no {os.fspath(error.filename)!r}"
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
