@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from napari_dff.focus import focus_measure
-from napari_dff.fusion.fuse import all_in_focus
 from napari_dff.model import checks
 from napari_dff.model.acquisition import Acquisition, Index
 from napari_dff.model.depth_map import DepthMap
@@ -26,7 +24,6 @@ from napari_dff.pipeline.image_quality import merge_comparisons
 from napari_dff.pipeline.plane_checks import check_planes
 from napari_dff.pipeline.planning import Plan, make_plan
 from napari_dff.pipeline.sinks import ArraySink, Sink
-from napari_dff.refinement import refine
 from napari_dff.registration import LazyAlignedStack, align_lazily, common_window, load_aligned
 from napari_dff.runtime.lazy import as_plane_file, load_planes
 from napari_dff.runtime.memory import with_trimming
@@ -272,35 +269,3 @@ def write_tiles(
 
 def _is_flat(image: np.ndarray) -> bool:
     return float(image.max()) - float(image.min()) < MIN_CONTRAST
-
-
-def measure_by_recipe(recipe: Recipe, stack: FocalStack, progress: Progress) -> np.ndarray:
-    """Call `focus_measure` with the settings of a recipe."""
-    return focus_measure(stack.planes, **tile.focus_settings(recipe), progress=progress)
-
-
-def refine_by_recipe(
-    recipe: Recipe,
-    stack: FocalStack,
-    estimate: DepthMap,
-    focus: np.ndarray,
-    guide: np.ndarray,
-    progress: Progress,
-    **others: Any,  # `hints`, `previous` and `plane_mask`
-) -> DepthMap:
-    """Call `refine` with the settings of a recipe."""
-    settings = {**tile.settings_of(recipe, "refinement", "smoothness"), **others}
-    return refine(estimate, focus, stack.positions, guide=guide, progress=progress, **settings)
-
-
-def fuse_by_recipe(
-    recipe: Recipe,
-    stack: FocalStack,
-    depth: DepthMap,
-    plane_mask: np.ndarray | None,
-    progress: Progress,
-) -> np.ndarray:
-    """Call `all_in_focus` with the settings of a recipe."""
-    settings: dict[str, Any] = {"fusion": recipe.fusion, "uncertainty": depth.uncertainty}
-    settings["plane_mask"] = plane_mask
-    return all_in_focus(stack.planes, depth.depth, stack.positions, **settings, progress=progress)

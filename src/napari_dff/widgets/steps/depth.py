@@ -13,10 +13,10 @@ from napari_dff.curve.plane_mask import has_enough_planes
 from napari_dff.depth.estimation import depth_map
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.stack import FocalStack
-from napari_dff.pipeline.driver import fuse_by_recipe
 from napari_dff.pipeline.image_quality import image_quality
 from napari_dff.pipeline.plane_checks import check_planes, find_used_planes, to_all_planes
 from napari_dff.pipeline.quality import advice, summarize_image
+from napari_dff.pipeline.single_steps import fuse_by_recipe
 from napari_dff.pipeline.sinks import ArraySink
 from napari_dff.pipeline.tile import MARGIN_PX, AlignedStack, TileResult, compute_tile
 from napari_dff.refinement import combine_with_previous

@@ -8,9 +8,9 @@ import numpy as np
 
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.recipe import Recipe
-from napari_dff.pipeline.driver import measure_by_recipe
 from napari_dff.pipeline.plane_checks import check_planes
 from napari_dff.pipeline.preview import measure_region, with_chosen_scale
+from napari_dff.pipeline.single_steps import measure_by_recipe
 from napari_dff.runtime.free_memory import available_bytes
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.windows import Window

@@ -11,7 +11,7 @@ from napari.viewer import Viewer
 
 from napari_dff.model.acquisition import Index
 from napari_dff.model.depth_map import DepthMap
-from napari_dff.pipeline.driver import refine_by_recipe
+from napari_dff.pipeline.single_steps import refine_by_recipe
 from napari_dff.pipeline.tile import guide_image
 from napari_dff.refinement import NO_HINT, PreviousResult
 from napari_dff.runtime.progress import Progress
