@@ -15,10 +15,12 @@ from typing import Any
 
 import napari
 import numpy as np
+import tifffile
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
+from napari_dff.synthetic import rough_surface
 from napari_dff.widgets.app.layers import role_of
 
 HERE = Path(__file__).parent / "pictures"
@@ -270,6 +272,27 @@ def figure() -> None:
     save(viewer, "figure")
 
 
+def watching() -> None:
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(1280, 800)
+    _, widget = viewer.window.add_plugin_dock_widget("napari-dff", "Watch a folder")
+    with tempfile.TemporaryDirectory() as base:
+        folder = Path(base) / "today"
+        folder.mkdir()
+        widget.folder.value = folder
+        widget.form.settings["registration"].value = "none"
+        QTest.mouseClick(widget.run.native, Qt.MouseButton.LeftButton)
+        planes = np.asarray(rough_surface(size=256, planes=24, seed=1).stack.planes)
+        for name, first in (("field_1.ome.tif", 10), ("field_2.ome.tif", 0)):
+            lengths = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 2.0}
+            metadata = {"axes": "ZYX", **lengths}
+            tifffile.imwrite(folder / name, planes[first:], ome=True, metadata=metadata)
+            while name not in widget.messages.toPlainText():
+                settle(0.1)
+        settle(1)
+        save(viewer, "watching")
+
+
 SHOTS: dict[str, Callable[[], None]] = {
     made.__name__: made
     for made in (
@@ -289,6 +312,7 @@ SHOTS: dict[str, Callable[[], None]] = {
         surface,
         measure,
         figure,
+        watching,
     )
 }
 

@@ -31,6 +31,7 @@ TITLES = {
     "surface": "3-D surface",
     "measure": "Measure heights",
     "figure": "Figure and movie",
+    "watch": "Watch a folder",
 }
 
 

@@ -37,7 +37,7 @@ GROWTH_BYTES = 60e6  # of the process, for each seed
 _resident: list[int] = []  # bytes of the process at the end of each seed
 MAX_STACKS, MAX_LAYERS = 3, 40
 # The canvas of napari alone crashes where a layer is removed that was drawn in 2-D and in 3-D.
-UNUSED_BUTTONS = "Steps and tools", "Play", "Show in 3-D"
+UNUSED_BUTTONS = "Steps and tools", "Play", "Show in 3-D", "…"
 USED_WIDGETS = PushButton, CheckBox, ComboBox, RangedWidget, LineEdit
 
 

@@ -31,7 +31,7 @@ from napari_dff.model.acquisition import Acquisition
 from napari_dff.pipeline.planning import FREE_MEMORY_FRACTION
 from napari_dff.runtime.lazy import as_plane_file, copy_chunks, is_ready
 from napari_dff.runtime.progress import no_progress
-from napari_dff.runtime.threads import ThreadLimits, set_thread_limits
+from napari_dff.runtime.threads import set_thread_limits, thread_limits
 
 DEPTH_FILE_PREFIXES = ("depth", "index", "uncertainty", "transforms")  # used by depth_from
 SEPARATE_TIMES = (
@@ -107,7 +107,7 @@ def make_tasks(
 def run_task(task: Task) -> Outcome:
     """Compute the result of a task unless it is complete already; runs in a worker."""
     start = time.perf_counter()
-    set_thread_limits(ThreadLimits(threads=task.threads))
+    set_thread_limits(thread_limits()._replace(threads=task.threads))
     try:
         state, replaced = _complete_result(task)
         details: dict[str, Any] = {"folder": str(task.folder), "replaced": replaced}

@@ -3,7 +3,7 @@
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -11,10 +11,6 @@ from napari_dff.cli import options
 from napari_dff.cli.log import LOGGER
 from napari_dff.cli.output import report, show
 from napari_dff.model.recipe import Recipe
-
-if TYPE_CHECKING:
-    from napari_dff.batch.summary import Outcome
-
 
 def watch(
     folder: Annotated[tyro.conf.Positional[Path], options.metavar("FOLDER", "(required)")],
@@ -63,51 +59,32 @@ def watch(
     log
         What the command reports.
     """
-    from napari_dff.batch.summary import check_summary, write_summary
-    from napari_dff.batch.watch import WatchSettings
+    from napari_dff.batch.watch import WatchSettings, messages_of
     from napari_dff.batch.watch import watch as watch_folder
 
     folder, out = folder.absolute(), out.absolute()
-    if not folder.is_dir():
-        raise ValueError(f"folder must be one that stacks are written into, got {str(folder)!r}")
-    check_summary(out, processing.overwrite)
-    conditions = WatchSettings(planes=planes, settle_s=settle, interval_s=interval, idle_s=idle)
+    conditions = WatchSettings(
+        planes=planes, settle_s=settle, interval_s=interval, idle_s=idle, until=until
+    )
     named: dict[str, Any] = {"threads": processing.threads, "check": processing.check_inputs}
     named |= {"axes": reading.axes or None, "spacing": reading.spacing or None}
-    outcomes: dict[tuple[object, ...], Outcome] = {}
+    outcomes = watch_folder(folder, out, processing.job(settings), conditions, **named)
+    states: dict[str, str] = {}
     try:
         if not log.quiet:
             _show_now(f"{folder}: waiting for stacks; Ctrl-C ends")
-        for outcome in watch_folder(folder, out, processing.job(settings), conditions, **named):
-            outcomes[outcome.stack, outcome.position, outcome.time] = outcome
-            _show_outcome(outcome, log.quiet)
-            write_summary(out, [*outcomes.values()], processing.overwrite, processing.record_paths)
-            results = {each.stack for each in outcomes.values() if each.state != "failed"}
-            if until is not None and len(results) >= until:
-                break
+        for outcome in outcomes:
+            states[outcome.label] = outcome.state
+            LOGGER.info("%s: %s, %.2f s", outcome.label, outcome.state, outcome.seconds)
+            for text, is_warning in messages_of(outcome):
+                if is_warning:
+                    report(text)
+                elif not log.quiet:
+                    _show_now(text)
     except KeyboardInterrupt as error:
         report("napari-dff: interrupted; the same command continues")
         return 128 + next(iter(error.args), signal.SIGINT)
-    return int(any(each.state == "failed" for each in outcomes.values()))
-
-
-def _show_outcome(outcome: "Outcome", quiet: bool) -> None:
-    """Print what has become of a stack, and at once whether it should be taken again."""
-    from napari_dff.io.readers.results import read_provenance
-    from napari_dff.pipeline.quality import is_about_range
-
-    LOGGER.info("%s: %s, %.2f s", outcome.label, outcome.state, outcome.seconds)
-    if outcome.state == "failed":
-        report(f"failed: {outcome.label}: {outcome.why}")
-        return
-    if not quiet:
-        words = {"done": f"computed in {outcome.seconds:.1f} s", "found": "there already"}
-        _show_now(f"{outcome.label}: {words[outcome.state]}: {outcome.folder}")
-    if outcome.notes:
-        report(f"{outcome.label}: {outcome.notes}")
-    for sentence in read_provenance(Path(outcome.folder)).get("advice", []):
-        if is_about_range(sentence):
-            report(f"take it again: {outcome.label}: {sentence}")
+    return int("failed" in states.values())
 
 
 def _show_now(text: str) -> None:

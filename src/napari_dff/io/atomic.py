@@ -27,6 +27,7 @@ from typing import TypeVar
 
 from napari_dff.io import staging as staging_folders
 from napari_dff.io.file_checks import check_folder, check_replaceable
+from napari_dff.runtime.progress import raise_if_cancelled
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 WAIT_S = 0.5  # between two attempts to write where another run is writing
@@ -49,6 +50,7 @@ def retry_while_in_use(action: Callable[[], T], announce: Callable[[], object]) 
         except FolderInUseError:
             if attempt == 0:
                 announce()
+            raise_if_cancelled()
             time.sleep(WAIT_S)
     raise AssertionError("not reached")
 

@@ -54,6 +54,7 @@ class BackgroundTask(QObject):
     """One computation in a background thread, which starts at once."""
 
     _progressed = Signal(str, int, int)
+    _item_came = Signal(object)
 
     def __init__(
         self,
@@ -65,6 +66,8 @@ class BackgroundTask(QObject):
         *,
         show_fraction: Callable[[float | None], None] | None = None,  # that is done, if it is
         # known; None: quiet, with no notification and no status but that of an error
+        show_item: Callable[[Any], None] | None = None,  # called with each item at once, if
+        # `compute` returns an iterator; it is the result, otherwise
         steps: Steps = (),  # whose durations are known
         end: str = DONE,  # status at the end
     ) -> None:
@@ -72,12 +75,14 @@ class BackgroundTask(QObject):
         self._title, self._compute, self._done = title, compute, done
         self._show_status, self._finished = show_status, finished
         self._show_fraction, self._quiet = show_fraction or _do_nothing, show_fraction is None
+        self._show_item = show_item
         self._time_left = TimeLeft(steps)
         self._end_status = end
         self._stop = threading.Event()
         self._is_over = False
         self._last_progress_s = 0.0
         self._progressed.connect(self._show_progress)
+        self._item_came.connect(self._receive)
         set_thread_limits(_limits_in_preferences())
         self._worker = create_worker(self._run)
         self._worker.returned.connect(self._returned)
@@ -103,7 +108,10 @@ class BackgroundTask(QObject):
         try:
             with cancelled_by(self._is_cancelled), notify_when_compiling(self._show_compiling):
                 wait_for_warm_up(self._show_compiling)
-                return self._compute(self._progress), None
+                result = self._compute(self._progress)
+                for item in () if self._show_item is None else result:
+                    self._item_came.emit(item)
+                return result, None
         except Exception as error:  # the `errored` signal of napari's worker fails with PySide6
             return None, error
 
@@ -118,6 +126,10 @@ class BackgroundTask(QObject):
                 self._last_progress_s = time.monotonic()
                 self._progressed.emit(desc, i, len(items))
             yield item
+
+    def _receive(self, item: Any) -> None:
+        if self._show_item is not None:
+            self._show_item(item)
 
     def _show_progress(self, desc: str, i: int, count: int) -> None:
         if self._quiet or self._stop.is_set() or self._is_over:
@@ -171,7 +183,7 @@ class BackgroundTask(QObject):
         """Drop all callbacks, because napari keeps the worker and their data."""
         self._is_over = True
         self._compute = self._done = self._show_status = self._finished = _do_nothing
-        self._show_fraction = _do_nothing
+        self._show_fraction = self._show_item = _do_nothing
 
 
 def _do_nothing(*_: Any) -> Any:

@@ -95,6 +95,7 @@ class TaskWidget(Container[Widget]):
         compute: Callable[[Progress], Any],
         done: Callable[[Any], Iterator[None] | None] = lambda _: None,
         *,
+        show_item: Callable[[Any], None] | None = None,
         quiet: bool = False,
         steps: Steps = (),
         end: str = DONE,
@@ -108,6 +109,7 @@ class TaskWidget(Container[Widget]):
         self._task = BackgroundTask(
             *(self.title, compute, done, self.show_status, self._task_finished),
             show_fraction=None if quiet else self._show_fraction,
+            show_item=show_item,
             steps=steps,
             end=end,
         )
