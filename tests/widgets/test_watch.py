@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import tifffile
-from qtpy.QtCore import QThreadPool, Qt
+from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtTest import QTest
 
 from napari_dff import synthetic

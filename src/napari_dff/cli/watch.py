@@ -12,6 +12,7 @@ from napari_dff.cli.log import LOGGER
 from napari_dff.cli.output import report, show
 from napari_dff.model.recipe import Recipe
 
+
 def watch(
     folder: Annotated[tyro.conf.Positional[Path], options.metavar("FOLDER", "(required)")],
     *,

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, FileEdit, LineEdit
 from napari.layers import Layer
 from napari.utils.notifications import show_warning
@@ -28,6 +29,7 @@ from napari_dff.widgets.app.task_widget import TaskWidget, show_errors
 from napari_dff.widgets.app.warm_up import COMPILING
 
 PLUGIN = "napari-dff"
+FOLDER = FileDialogMode.EXISTING_DIRECTORY
 MAX_MESSAGES = 10_000
 MESSAGES_HEIGHT_PX = 110
 START, STOP = "Start", "Stop"
@@ -45,9 +47,9 @@ class WatchWidget(TaskWidget):
         super().__init__(viewer)
         self._shown: list[Layer] = []  # of the result that was opened last
         folder = "Folder that the microscope writes stacks into, also in folders of folders."
-        self.folder: Any = FileEdit(mode="d", nullable=True, label="folder", tooltip=folder)
+        self.folder: Any = FileEdit(FOLDER, nullable=True, label="folder", tooltip=folder)
         out = "Folder for all results and summary.csv; by default beside the other folder."
-        self.out: Any = FileEdit(mode="d", nullable=True, label="results", tooltip=out)
+        self.out: Any = FileEdit(FOLDER, nullable=True, label="results", tooltip=out)
         for field in (self.folder, self.out):
             field.choose_btn.text = "…"
         planes = (
@@ -57,7 +59,7 @@ class WatchWidget(TaskWidget):
         self.planes = spin_box("planes", AUTO, PLANES._replace(has_auto=True), planes)
         settle = "Seconds without a change, after which a stack is complete in any case."
         self.settle = spin_box("settle (s)", WatchSettings.settle_s, SECONDS, settle)
-        channel = "Name or number of the channel from which depth is computed, if there are several."
+        channel = "Name or number of the channel from which depth is computed, if several."
         self.channel = LineEdit(label="focus channel", tooltip=channel)
         self.form = RecipeForm((), tuple(SETTINGS), ("detail", "smoothing"))
         self.presets = PresetForm(self.form, self.recipe, self.show_status)
@@ -132,7 +134,7 @@ class WatchWidget(TaskWidget):
             self.messages.appendPlainText(text)
             if is_warning:
                 show_warning(text)
-        bar = self.messages.verticalScrollBar()
+        bar: Any = self.messages.verticalScrollBar()
         bar.setValue(bar.maximum())
         if self.shows_results.value and outcome.state == "done":
             update_layers(self._show_result(outcome.folder))
@@ -156,7 +158,7 @@ class WatchWidget(TaskWidget):
 @contextmanager
 def _extra_thread() -> Iterator[None]:
     """Let other tasks have as many threads as without this one, which mostly sleeps."""
-    pool = QThreadPool.globalInstance()
+    pool: Any = QThreadPool.globalInstance()
     pool.releaseThread()
     try:
         yield
