@@ -54,7 +54,9 @@ def text(form):
 def test_a_stack_is_computed_and_shown_when_its_last_plane_is_there(
     person, form, tmp_path, warnings
 ):
+    form.planes.native.selectAll()
     QTest.keyClicks(form.planes.native, "7")
+    assert form.planes.value == 7
     person.press(form.run)
     for z in range(6):
         save_frames(tmp_path / "today" / "s1", z, z + 1)
