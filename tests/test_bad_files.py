@@ -1006,7 +1006,7 @@ def alter(folder: Path, name: str, **values) -> None:
 
 
 RESULT = [
-    ("a file is missing", lambda p: drop(p, "provenance.json"), "No such file"),
+    ("a file is missing", lambda p: drop(p, "provenance.json"), "there is no"),
     ("a map is missing", lambda p: drop(p, "index.ome.tif"), "no result of a run: index"),
     (
         "a map is cut",
