@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_dff.io.readers.axes import StackError, as_dask_array, reason
+from napari_dff.io.readers.axes import StackError, as_dask_array, as_stack_error, reason
 from napari_dff.io.readers.regular_files import check_regular_tree
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES
 from napari_dff.io.readers.tiff_opening import open_tiff
@@ -95,7 +95,7 @@ def read_image_record(path: Path) -> dict[str, Any]:
 def read_image(path: Path, max_loaded_bytes: float = 0) -> Any:
     """Return the array of an image, colour last: loaded if small, else read on demand."""
     if path.suffix != ".zarr":
-        with open_tiff(path, []) as (tif, _):
+        with as_stack_error(f"{path.name} can't be read"), open_tiff(path, []) as (tif, _):
             if path.stat().st_size <= max_loaded_bytes:
                 return np.asarray(tif.asarray())
             series = tif.series[0]
@@ -195,10 +195,8 @@ class DepthFiles:
 def _open_map(folder: Path, name: str) -> Any:
     """Open one map of a result, ([T,] Y, X), decoded on demand."""
     path = find_image(folder, name) or folder / f"{name}.ome.zarr"
-    try:
+    with as_stack_error(f"{path.name} can't be read"):
         return read_image(path)
-    except Exception as error:  # decoders raise many types
-        raise ValueError(f"{path.name} can't be read: {reason(error)}") from error
 
 
 def _describe_span(positions: np.ndarray, unit: str) -> str:
