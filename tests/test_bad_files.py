@@ -1011,7 +1011,7 @@ RESULT = [
     (
         "a map is cut",
         lambda p: truncate(p / "depth.ome.tif", 0.4),
-        r"depth\.ome\.tif can't be read",
+        r"depth\.ome\.tif is damaged or cut short",
     ),
     ("a map is none", lambda p: put(p, "depth.ome.tif", "x"), r"depth\.ome\.tif can't be read"),
     ("the record is a list", lambda p: put(p, "provenance.json", "[]"), "is not the record"),
