@@ -106,13 +106,16 @@ def read_image(path: Path, max_loaded_bytes: float = 0) -> Any:
     check_regular_tree(path)
     import zarr
 
+    from napari_dff.io.readers.bounded_zarr import BoundedArray
+
     array: Any = zarr.open_array(path / "0", mode="r")
     check_unpickled(path.name, array)
+    bounded: Any = BoundedArray(array)
     if array.nbytes > max_loaded_bytes:
         axes = ("",) * (array.ndim - 2) + ("Y", "X")
-        values = as_dask_array(array, array.chunks, axes, path.name)
+        values = as_dask_array(bounded, array.chunks, axes, path.name)
     else:
-        values = np.asarray(array)
+        values = np.asarray(bounded[...])
     attributes: Any = ome_attributes(zarr.open_group(path, mode="r"))
     channels = attributes.get("omero", {}).get("channels", [])
     labels = [str(channel.get("label")).rpartition(" ")[2] for channel in channels[:3]]

@@ -13,7 +13,6 @@ import numpy as np
 from napari_dff.io.readers.axes import AXIS_ORDER, Source, StackError, as_dask_array, as_stack_error
 from napari_dff.io.readers.calibration import UNCALIBRATED, Calibration, Length, make_calibration
 from napari_dff.io.readers.regular_files import check_regular_tree
-from napari_dff.io.readers.unpacked_size import CheckedChunks
 from napari_dff.io.records import ZARR_RECORD_KEY
 
 ZARR_FILES = (".zgroup", ".zarray", ".zattrs", "zarr.json")
@@ -109,9 +108,10 @@ def _record(group: Any) -> dict[str, Any]:
 
 
 def _lazy_pixels(path: Path, array: Any, axes: tuple[str, ...]) -> Any:
+    from napari_dff.io.readers.bounded_zarr import BoundedArray  # imports zarr
+
     check_unpickled(path.name, array)
-    checked = CheckedChunks(path / array.path, array, path.name)
-    return as_dask_array(checked, array.chunks, axes, path.name)
+    return as_dask_array(BoundedArray(array), array.chunks, axes, path.name)
 
 
 def check_unpickled(file: str, array: Any) -> None:
