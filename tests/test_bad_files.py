@@ -8,6 +8,7 @@ import pyexpat
 import re
 import shutil
 import struct
+import sys
 import warnings
 import zlib
 from pathlib import Path
@@ -1125,7 +1126,9 @@ def bomb_of(name):
     frame = b"\x28\xb5\x2f\xfd\x00\x58" + 79 * block + last
     frame_with_size = bytes(CODECS["zstd"].encode(b"0" * 100))
     skipped = b"\x50\x2a\x4d\x18\4\0\0\0...."
-    return {"zstd without size": frame, "zstd after others": frame_with_size + skipped + frame}[name]
+    return {"zstd without size": frame, "zstd after others": frame_with_size + skipped + frame}[
+        name
+    ]
 
 
 @pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in")
@@ -1174,6 +1177,30 @@ def test_a_chunk_of_zarr_that_was_packed_twice_may_not_unpack_to_far_more_than_i
     path.write_bytes(outer.encode(bomb))
     with pytest.raises(StackError, match="unpacks to more than 4 times the 8192 bytes"):
         np.asarray(read_stack(tmp_path / "a.zarr").planes)
+
+
+@pytest.mark.parametrize("name", ["zlib", "lzma"])
+def test_a_strip_of_a_tiff_that_unpacks_to_far_more_than_its_pixels_is_refused(
+    name, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("tifffile.TIFF.DECOMPRESSORS._codecs", {1: lambda data, **_: data})
+    monkeypatch.setattr("napari_dff.io.readers.tiff_series.SMALL_BYTES", 1 << 20)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, NOISE, compression=name, photometric="minisblack", rowsperstrip=64)
+    with tifffile.TiffFile(path) as tif:
+        tags = [tif.pages[1].tags[key].valueoffset for key in ("StripOffsets", "StripByteCounts")]
+    bomb, size = bomb_of(name), path.stat().st_size
+    with path.open("r+b") as file:
+        for offset, value in zip(tags, (size, len(bomb)), strict=True):
+            file.seek(offset)
+            file.write(struct.pack("<I", value))
+        file.seek(size)
+        file.write(bomb)
+    planes = read_stack(path).planes
+    with pytest.raises(StackError, match="unpacks to more than 4 times the 8192 bytes"):
+        np.asarray(planes)
 
 
 @pytest.mark.parametrize("name", ["gzip", "zlib", "bz2", "lzma"])

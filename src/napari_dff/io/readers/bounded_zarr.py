@@ -5,7 +5,7 @@ import dataclasses
 import math
 from typing import Any
 
-import numcodecs.abc
+import numcodecs.abc  # type: ignore[import-untyped]
 import zarr
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import ShardingCodec
@@ -18,7 +18,7 @@ LIMITED_CODECS = {*UNPACKERS, *SIZES}  # names; others do not unpack to much mor
 class BoundedArray:
     """A Zarr array that is read; ValueError if a chunk that is read unpacks to too much."""
 
-    def __init__(self, array: zarr.Array[Any]) -> None:
+    def __init__(self, array: Any) -> None:
         self._original = array
         self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
         metadata: Any = array.metadata
@@ -31,8 +31,7 @@ class BoundedArray:
             )
         else:
             metadata = dataclasses.replace(metadata, codecs=_limit_codecs(metadata.codecs))
-        source: Any = array.async_array
-        self._array: Any = zarr.Array(zarr.AsyncArray(metadata, source.store_path, source.config))
+        self._array: Any = zarr.Array(zarr.AsyncArray(metadata, array.store_path))
 
     def __getitem__(self, index: Any) -> Any:
         return self._array[index]
@@ -42,7 +41,7 @@ class BoundedArray:
         return BoundedArray, (self._original,)
 
 
-class _BoundedCodec2(numcodecs.abc.Codec):  # type: ignore[misc]
+class _BoundedCodec2(numcodecs.abc.Codec):
     """A codec of Zarr 2 that decodes no more than chunks of a given size need."""
 
     codec_id = "napari_dff.bounded"  # Zarr requires one of the class

@@ -1,7 +1,10 @@
 """The pages of a TIFF series as one lazy array of light: missing pages, colours, orientation."""
 
+import functools
+import importlib.util
+import lzma
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,10 +14,14 @@ import tifffile
 from napari_dff.io.readers.axes import StackError, as_dask_array
 from napari_dff.io.readers.orientation import ORIENTATION_TAG, TURNS
 from napari_dff.io.readers.photometric import PALETTE, Conversion, find_conversion
+from napari_dff.io.readers.unpacked_size import DEFLATE_RATIO, unpack
 from napari_dff.runtime.file_array import FileArray
 from napari_dff.runtime.lazy import as_dask
 
 MULTI_FILE_KINDS = ("ome", "mmstack", "ndtiff")  # planes may be in several files
+# Compressions whose strips Python decodes, up to no limit, where imagecodecs is not installed.
+PYTHON_CODECS = {8: "zlib", 32946: "zlib", 34925: "lzma", 50000: "zstd"}
+SMALL_BYTES = 256 << 20  # that a strip may unpack to without being counted
 TURNED_KINDS = ("generic", "uniform", "shaped")  # others store pixels as they are shown
 
 
@@ -27,11 +34,34 @@ class SeriesPixels(NamedTuple):
 
 
 def check_codec(name: str, page: tifffile.TiffPage) -> None:
-    """Raise StackError if the pixels of `page` can only be decoded with imagecodecs."""
+    """Raise StackError if the pixels of `page` can only be decoded with imagecodecs.
+
+    Without it, strips are decoded by Python, which stops at no size: `page` gets a decoder that
+    checks it, for all pages like it.
+    """
     is_supported = page.compression in tifffile.TIFF.DECOMPRESSORS
     if not (is_supported and page.predictor in tifffile.TIFF.UNPREDICTORS):
         kind = getattr(page.compression, "name", str(page.compression))
         raise StackError(f"{name} is compressed ({kind}): pip install imagecodecs, then try again")
+    codec = PYTHON_CODECS.get(int(page.compression))
+    if codec is not None and importlib.util.find_spec("imagecodecs") is None:
+        decode, pixel_bytes = page.decode, math.prod(page.chunks) * np.dtype(page.dtype).itemsize
+        # `decode` is a cached property of tifffile, so that it can be set.
+        page.decode = functools.partial(_decode_checked, decode, codec, pixel_bytes)
+
+
+def _decode_checked(
+    decode: Callable[..., Any],
+    codec: str,
+    pixel_bytes: int,
+    data: bytes | None,
+    *arguments: Any,
+    **settings: Any,
+) -> Any:
+    """Decode a strip; ValueError if it unpacks to far more than `pixel_bytes`."""
+    if data is not None and (codec != "zlib" or len(data) * DEFLATE_RATIO > SMALL_BYTES):
+        unpack(codec, data, pixel_bytes, {"format": lzma.FORMAT_AUTO})
+    return decode(data, *arguments, **settings)
 
 
 def series_pixels(
