@@ -1,10 +1,12 @@
 """Readers of all formats: order of axes, units of lengths, lazy loading."""
 
 import copy
+import functools
 import importlib.util
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import types
@@ -18,8 +20,10 @@ import pytest
 import tifffile
 import zarr
 
+from napari_dff.cli.program import main
 from napari_dff.io import StackError, read_acquisitions, read_stack
 from napari_dff.model.units import conversion_factor, normalize_unit
+from napari_dff.pipeline import driver
 from napari_dff.runtime import file_array
 from napari_dff.runtime.file_array import FileArray
 
@@ -1119,3 +1123,84 @@ def test_a_tiff_that_is_changed_while_it_is_read_is_an_error(tmp_path, rng, chan
         (StackError, OSError), match=r"a\.tif has changed since it was opened: open it again"
     ):
         np.asarray(stack.planes)
+
+
+def frames_file(folder, planes):
+    folder.mkdir(exist_ok=True)
+    for i, plane in enumerate(planes):
+        iio.imwrite(folder / f"{i}.png", plane)
+    return folder, folder / "3.png"
+
+
+def zarr_chunk(folder, planes, **options):
+    path = folder.with_suffix(".zarr")
+    options = {"shape": planes.shape, "dtype": planes.dtype, "overwrite": True} | options
+    array = zarr.create_array(path, chunks=(1, 32, 64), **options)
+    array[:] = planes  # with `data` in place of that, zarr 3.1.1 loses chunks of shards
+    place = (3, 0, 0) if array.shards is None else (1, 0, 0)
+    return path, path / array.metadata.encode_chunk_key(place)
+
+
+def pages_file(folder, planes):
+    folder.mkdir(exist_ok=True)
+    settings = {"ome": False, "metadata": None, "compression": "zlib"}
+    names = [f"{i}.ome.tif" for i in range(len(planes))]
+    data = "".join(
+        f'<TiffData FirstZ="{i}" PlaneCount="1"><UUID FileName="{name}">urn:{i}</UUID></TiffData>'
+        for i, name in enumerate(names)
+    )
+    size = f'SizeX="64" SizeY="64" SizeZ="{len(planes)}" SizeC="1" SizeT="1"'
+    pixels = f'<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" {size}>{data}</Pixels>'
+    schema = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+    for i, name in enumerate(names):
+        image = f'<Image ID="Image:0">{pixels}</Image>'
+        text = f'<?xml version="1.0"?><OME xmlns="{schema}" UUID="urn:{i}">{image}</OME>'
+        tifffile.imwrite(folder / name, planes[i], description=text, **settings)
+    return folder / names[0], folder / names[3]
+
+
+STACKS_OF_FILES = {
+    "frames": frames_file,
+    "Zarr 2": functools.partial(zarr_chunk, zarr_format=2),
+    "Zarr 3": zarr_chunk,
+    "shards": functools.partial(zarr_chunk, shards=(2, 64, 64)),
+    "pages": pages_file,
+}
+
+
+@pytest.mark.parametrize("change", ["other pixels", "other size", "deleted"])
+@pytest.mark.parametrize("kind", STACKS_OF_FILES)
+def test_a_file_of_a_stack_that_is_changed_while_the_stack_is_read_is_an_error(
+    tmp_path, rng, kind, change
+):
+    planes = rng.integers(0, 60000, (5, 64, 64), dtype=np.uint16)
+    path, file = STACKS_OF_FILES[kind](tmp_path / "a", planes)
+    stack = read_stack(path)
+    np.testing.assert_array_equal(np.asarray(stack.planes), planes)
+    content = file.read_bytes()
+    file.unlink()
+    if change != "deleted":
+        file.write_bytes(content[:-1] + b"\1" * (1 if change == "other pixels" else 2))
+    np.testing.assert_array_equal(np.asarray(stack.planes[0]), planes[0])
+    with pytest.raises(StackError, match=re.escape(file.name) + " has changed since it was opened"):
+        np.asarray(stack.planes)
+
+
+@pytest.mark.parametrize("kind", ["frames", "Zarr 3"])
+def test_a_stack_that_changes_while_it_is_computed_gives_no_result(
+    tmp_path, rng, kind, monkeypatch, capsys
+):
+    planes = rng.integers(0, 60000, (5, 64, 64), dtype=np.uint16)
+    path, _ = STACKS_OF_FILES[kind](tmp_path / "a", planes)
+    align = driver.align_lazily
+
+    def align_and_change(planes_read, *arguments, **settings):
+        aligned = align(planes_read, *arguments, **settings)
+        STACKS_OF_FILES[kind](tmp_path / "a", planes[::-1])
+        return aligned
+
+    monkeypatch.setattr(driver, "align_lazily", align_and_change)
+    monkeypatch.setattr(driver, "load_planes", driver.as_plane_file)  # as in tiles
+    assert main(["run", str(path), "--out", str(tmp_path / "out")]) == 2
+    assert "has changed since it was opened: open it again when" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -18,6 +18,8 @@ from numpy.lib.stride_tricks import as_strided
 MAX_EXCESS = 4  # bytes that are read at once, over those that are needed; more, if a row has
 MAX_ROW_EXCESS = 1 << 15  # at most so many more, which take less time than one more read
 MAX_READ = 1 << 21  # bytes that are then read at once
+CHANGED = "{} has changed since it was opened: open it again when it is complete"
+FileState = tuple[int, int] | None  # size and time of change; None if there is no file
 
 
 class FileArray(NDArrayOperatorsMixin):
@@ -30,7 +32,7 @@ class FileArray(NDArrayOperatorsMixin):
     """
 
     def __init__(self, path: Path, dtype: np.dtype[Any], offset: int, shape: Sequence[int]) -> None:
-        self._path, self._state, self._offset = path, _state(path), offset
+        self._path, self._state, self._offset = path, file_state(path), offset
         strides = np.cumprod([dtype.itemsize, *shape[:0:-1]])[::-1]
         # Shape and strides of the array, but none of its values: only positions are taken from it.
         self._map = as_strided(np.empty(1, dtype), shape, tuple(map(int, strides)))
@@ -91,11 +93,8 @@ class FileArray(NDArrayOperatorsMixin):
         return out if dtype is None else out.astype(dtype, copy=False)
 
     def _check_unchanged(self) -> None:
-        if _state(self._path) != self._state:
-            raise OSError(
-                f"{self._path.name} has changed since it was opened: open it again when it is "
-                "complete"
-            )
+        if file_state(self._path) != self._state:
+            raise OSError(CHANGED.format(self._path.name))
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **settings: Any) -> Any:
         values = (np.asarray(each) if isinstance(each, FileArray) else each for each in inputs)
@@ -109,7 +108,7 @@ class FileArray(NDArrayOperatorsMixin):
 
 def _restore(
     path: Path,
-    state: tuple[int, int],
+    state: FileState,
     offset: int,
     dtype: np.dtype[Any],
     shape: tuple[int, ...],
@@ -122,9 +121,12 @@ def _restore(
     return array
 
 
-def _state(path: Path) -> tuple[int, int]:
-    """Return size and time of change of a file."""
-    status = os.stat(path)
+def file_state(path: Path | str) -> FileState:
+    """Return size and time of change of a file; None if there is none."""
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     return status.st_size, status.st_mtime_ns
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from napari_dff.io.readers.calibration import UNCALIBRATED, Calibration
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.stack import MIN_PLANES
+from napari_dff.runtime.file_array import CHANGED, FileState, file_state
 from napari_dff.runtime.free_memory import available_bytes
 
 AXIS_ORDER = "PTCZYXS"  # position, time, channel, focus, row, column, sample (red, green, blue)
@@ -85,7 +86,7 @@ def as_dask_array(
     chunks: Sequence[int],
     axes: Sequence[str],
     file: str,  # name for messages
-    path: str | None = None,  # of the file that must not change while it is read
+    paths: Any = (),  # of the files that must not change: one, or an array for the leading axes
 ) -> Any:
     """Wrap an indexable array as a dask array in native byte order."""
     import dask.array as da  # 0.3 s, needed only here
@@ -93,7 +94,7 @@ def as_dask_array(
     check_memory(file, chunks, array.dtype)
     pairs = zip(chunks, axes, strict=True)  # small chunks are merged: each has a fixed cost
     windows = tuple(max(n, CHUNK_PX // n * n) if axis in ("Y", "X") else n for n, axis in pairs)
-    source = DecodedArray(array, file, path)
+    source = DecodedArray(array, file, paths)
     lazy = da.from_array(source, chunks=windows, name=False)  # type: ignore[no-untyped-call]
     return lazy if lazy.dtype.isnative else lazy.astype(lazy.dtype.newbyteorder("="))
 
@@ -110,9 +111,10 @@ def check_memory(file: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
 class DecodedArray:
     """Array decoded on indexing; raises StackError with the name of the file if that fails."""
 
-    def __init__(self, array: Any, file: str, path: str | None = None) -> None:
-        self._array, self._file, self._path = array, file, path
-        self._state = self._file_state()
+    def __init__(self, array: Any, file: str, paths: Any = ()) -> None:
+        self._array, self._file = array, file
+        self._paths = np.asarray(paths, object)
+        self._states = {path: file_state(path) for path in set(self._paths.flat)}
         self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
 
     def __getitem__(self, index: Any) -> np.ndarray:
@@ -120,18 +122,14 @@ class DecodedArray:
             try:
                 return np.asarray(self._array[index])
             finally:
-                if self._file_state() != self._state:
-                    raise StackError(
-                        f"{self._file} has changed since it was opened: "
-                        "open it again when it is complete"
-                    )
+                for path in set(np.ravel(self._paths[index[: self._paths.ndim]])):
+                    check_unchanged(path, self._states[path])
 
-    def _file_state(self) -> tuple[int, int] | None:
-        """Return size and time of change of the file; None without a file."""
-        if self._path is None:
-            return None
-        status = Path(self._path).stat()
-        return status.st_size, status.st_mtime_ns
+
+def check_unchanged(path: Path | str, state: FileState) -> None:
+    """Raise StackError unless a file has the size and the time of change that it had."""
+    if file_state(path) != state:
+        raise StackError(CHANGED.format(Path(path).name))
 
 
 def make_acquisitions(sources: Sequence[Source], axes: str | None) -> tuple[Acquisition, ...]:

@@ -9,17 +9,29 @@ import numcodecs.abc  # type: ignore[import-untyped]
 import zarr
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import ShardingCodec
+from zarr.storage import LocalStore, StorePath, WrapperStore
 
+from napari_dff.io.readers.axes import StackError
 from napari_dff.io.readers.unpacked_size import SIZES, UNPACKERS, unpack
+from napari_dff.runtime.file_array import CHANGED, FileState, file_state
 
 LIMITED_CODECS = {*UNPACKERS, *SIZES}  # names; others do not unpack to much more than they read
 
 
 class BoundedArray:
-    """A Zarr array that is read; ValueError if a chunk that is read unpacks to too much."""
+    """A Zarr array in a local folder.
 
-    def __init__(self, array: Any) -> None:
-        self._original = array
+    Raises
+    ------
+    ValueError
+        If a chunk that is read unpacks to too much.
+    StackError
+        If the file of a chunk has changed since its state, in `states`, was taken. Files that are
+        not there get one when they are read first.
+    """
+
+    def __init__(self, array: Any, states: dict[str, FileState] | None = None) -> None:
+        self._original, self._states = array, states or {}
         self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
         metadata: Any = array.metadata
         if metadata.zarr_format == 2:
@@ -31,14 +43,34 @@ class BoundedArray:
             )
         else:
             metadata = dataclasses.replace(metadata, codecs=_limit_codecs(metadata.codecs))
-        self._array: Any = zarr.Array(zarr.AsyncArray(metadata, array.store_path))
+        store = _UnchangedStore(array.store_path.store, self._states)
+        place = StorePath(store, array.store_path.path)
+        self._array: Any = zarr.Array(zarr.AsyncArray(metadata, place))
 
     def __getitem__(self, index: Any) -> Any:
         return self._array[index]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the original array: shards are pickled without the limits of their codecs."""
-        return BoundedArray, (self._original,)
+        return BoundedArray, (self._original, self._states)
+
+
+class _UnchangedStore(WrapperStore[LocalStore]):
+    """A local store whose files must not change while they are read."""
+
+    def __init__(self, store: LocalStore, states: dict[str, FileState]) -> None:
+        super().__init__(store)
+        self._states = states
+
+    async def get(self, key: str, *arguments: Any, **settings: Any) -> Any:
+        """Return the bytes of a file, or None."""
+        try:
+            return await self._store.get(key, *arguments, **settings)
+        finally:
+            path = self._store.root / key
+            state = await asyncio.to_thread(file_state, path)
+            if state != self._states.setdefault(key, state):
+                raise StackError(CHANGED.format(f"{self._store.root.name}/{key}"))
 
 
 class _BoundedCodec2(numcodecs.abc.Codec):

@@ -22,6 +22,7 @@ from napari_dff.io.readers.photos import (
     read_pixels,
 )
 from napari_dff.io.records import IMAGE_NAMES, IMAGE_SUFFIXES, PROVENANCE_FILE
+from napari_dff.runtime.file_array import file_state
 from napari_dff.runtime.progress import no_progress
 from napari_dff.runtime.threads import run_parallel
 from napari_dff.runtime.words import abbreviate
@@ -124,10 +125,14 @@ def _lazy_frames(paths: Sequence[Path], photo: Photo, orientation: int) -> Any:
     import dask.array as da  # 0.3 s, needed only here
 
     shape = turned_shape(photo.shape, orientation)
+    states = list(map(file_state, paths))
 
     def read(block_id: tuple[int, ...]) -> np.ndarray:
         path = paths[block_id[0]]
-        frame = read_pixels(path, orientation)
+        try:
+            frame = read_pixels(path, orientation)
+        finally:
+            source_axes.check_unchanged(path, states[block_id[0]])
         _check_type(paths[0], photo._replace(shape=shape), path, Photo(frame.shape, frame.dtype))
         return frame[np.newaxis]
 

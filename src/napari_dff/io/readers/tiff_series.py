@@ -100,7 +100,17 @@ def _stored_pixels(path: Path, series: tifffile.TiffPageSeries) -> Any:
     _check_ends(path, series)
     store = series.aszarr(level=0, chunkmode=0 if page.is_tiled else 2)  # tiles, or whole pages
     array = zarr.open_array(store, mode="r")
-    return as_dask_array(array, array.chunks, series.axes, path.name, page.parent.filehandle.path)
+    return as_dask_array(array, array.chunks, series.axes, path.name, _paths(series))
+
+
+def _paths(series: tifffile.TiffPageSeries) -> Any:
+    """Return the path of the file, or those of the pages along the leading axes."""
+    page = series.keyframe
+    leading = series.shape[: len(series.shape) - len(page.shape)]
+    if not series.is_multifile or math.prod(leading) != len(series.pages):
+        return page.parent.filehandle.path
+    files = [(each or page).parent.filehandle.path for each in series.pages]
+    return np.array(files, object).reshape(leading)
 
 
 def uncompressed_array(series: tifffile.TiffPageSeries) -> FileArray | None:

@@ -14,6 +14,7 @@ from napari_dff.io.readers.axes import AXIS_ORDER, Source, StackError, as_dask_a
 from napari_dff.io.readers.calibration import UNCALIBRATED, Calibration, Length, make_calibration
 from napari_dff.io.readers.regular_files import check_regular_tree
 from napari_dff.io.records import ZARR_RECORD_KEY
+from napari_dff.runtime.file_array import FileState, file_state
 
 ZARR_FILES = (".zgroup", ".zarray", ".zattrs", "zarr.json")
 OME_ZARR_MODELS = {"image": "ImageAttrs", "hcs": "HCSAttrs", "well": "WellAttrs"}
@@ -38,8 +39,8 @@ def zarr_sources(path: Path) -> list[Source]:
             names = getattr(node.metadata, "dimension_names", None) or ()  # only Zarr 3
             axes = tuple(_axis_letter(name, None) for name in names)
             axes = axes or ("",) * (node.ndim - 2) + ("Y", "X")
-            warnings = _chunk_warnings(path, node)
-            return [Source(_lazy_pixels(path, node, axes), axes, path.name, warnings=warnings)]
+            pixels, warnings = _lazy_pixels(path, node, axes)
+            return [Source(pixels, axes, path.name, warnings=warnings)]
         sources = [_source(path, name, group) for name, group in _images(path, node)]
         if not sources:
             raise StackError(f"{path.name} is OME-Zarr that holds no images")
@@ -79,13 +80,13 @@ def _source(path: Path, name: str, group: Any) -> Source:
     if ndim != len(image.axes):
         problem = f"{len(image.axes)} axes are named, {array.name} has {ndim}"
         raise StackError(f"{path.name} isn't valid OME-Zarr: {problem}")
-    warnings = _chunk_warnings(path, array)
     axes = tuple(_axis_letter(axis.name, axis.type) for axis in image.axes)
     omero = ome_attributes(group).get("omero")
     channels = omero.get("channels", []) if isinstance(omero, dict) else []
     labels = tuple(str(channel.get("label", "")) for channel in channels)
     name = name or str(image.name or "")
-    pixels, calibration = _lazy_pixels(path, array, axes), _calibrate(image, axes, group)
+    pixels, warnings = _lazy_pixels(path, array, axes)
+    calibration = _calibrate(image, axes, group)
     if _record(group).get("colour") and "C" in axes:
         pixels, axes = join_colours(pixels, axes.index("C")), (*axes, "S")
         labels = tuple(label.removesuffix("red").strip() for label in labels[::3])
@@ -107,11 +108,14 @@ def _record(group: Any) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _lazy_pixels(path: Path, array: Any, axes: tuple[str, ...]) -> Any:
+def _lazy_pixels(path: Path, array: Any, axes: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
+    """Return the pixels, read on demand, and a message if chunks are missing."""
     from napari_dff.io.readers.bounded_zarr import BoundedArray  # imports zarr
 
     check_unpickled(path.name, array)
-    return as_dask_array(BoundedArray(array), array.chunks, axes, path.name)
+    states = _chunk_states(path, array)
+    warnings = _chunk_warnings(path, array, len(states))
+    return as_dask_array(BoundedArray(array, states), array.chunks, axes, path.name), warnings
 
 
 def check_unpickled(file: str, array: Any) -> None:
@@ -121,12 +125,22 @@ def check_unpickled(file: str, array: Any) -> None:
         raise StackError(f"{file} has pickled pixels, which could run any program")
 
 
-def _chunk_warnings(path: Path, array: Any) -> tuple[str, ...]:
+def _chunk_states(path: Path, array: Any) -> dict[str, FileState]:
+    """Return the states of the files of the chunks of an array, by their names in the store."""
+    states: dict[str, FileState] = {}
+    for folder, _, names in os.walk(path / array.path):
+        prefix = Path(folder).relative_to(path).as_posix()
+        prefix = "" if prefix == "." else f"{prefix}/"
+        files = (name for name in names if name not in ZARR_FILES)
+        states |= {prefix + name: file_state(f"{folder}/{name}") for name in files}
+    return states
+
+
+def _chunk_warnings(path: Path, array: Any, count: int) -> tuple[str, ...]:
     """Return a message if chunks of an array are missing; StackError if nearly all are."""
     chunks = array.shards or array.chunks
     chunk_count = math.prod(-(-n // each) for n, each in zip(array.shape, chunks, strict=True))
-    files = (name for *_, names in os.walk(path / array.path) for name in names)
-    missing = chunk_count - sum(name not in ZARR_FILES for name in files)
+    missing = chunk_count - count
     message = f"{missing} of the {chunk_count} chunks of {path.name} are missing"
     if missing > (1 - MIN_CHUNK_SHARE) * chunk_count:
         raise StackError(message)
