@@ -654,13 +654,8 @@ def test_frames_are_read_on_access(tmp_path):
     assert isinstance(planes, da.Array)
     assert planes.chunks == ((1,) * 12, (8,), (9,))
     np.testing.assert_array_equal(planes[:, 0, 0], range(12))
-    iio.imwrite(tmp_path / "3.png", np.full((8, 9), 77, np.uint8))
-    assert np.asarray(planes[3])[0, 0] == 77
     iio.imwrite(tmp_path / "3.png", np.full((8, 8), 77, np.uint8))
-    with pytest.raises(StackError, match=r"0\.png is 8 × 9 uint8, 3\.png is 8 × 8 uint8"):
-        np.asarray(planes[3])
-    (tmp_path / "3.png").write_bytes(b"nothing")
-    with pytest.raises(StackError, match=r"3\.png can't be read as an image"):
+    with pytest.raises(StackError, match=r"3\.png has changed since it was opened"):
         np.asarray(planes[3])
 
 

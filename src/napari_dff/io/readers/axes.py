@@ -86,7 +86,7 @@ def as_dask_array(
     chunks: Sequence[int],
     axes: Sequence[str],
     file: str,  # name for messages
-    paths: Any = (),  # of the files that must not change: one, or an array for the leading axes
+    paths: Any = None,  # of the files that must not change: one, or an array for the leading axes
 ) -> Any:
     """Wrap an indexable array as a dask array in native byte order."""
     import dask.array as da  # 0.3 s, needed only here
@@ -111,10 +111,10 @@ def check_memory(file: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
 class DecodedArray:
     """Array decoded on indexing; raises StackError with the name of the file if that fails."""
 
-    def __init__(self, array: Any, file: str, paths: Any = ()) -> None:
+    def __init__(self, array: Any, file: str, paths: Any = None) -> None:
         self._array, self._file = array, file
         self._paths = np.asarray(paths, object)
-        self._states = {path: file_state(path) for path in set(self._paths.flat)}
+        self._states = {path: file_state(path) for path in self._paths.flat if path}
         self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
 
     def __getitem__(self, index: Any) -> np.ndarray:
@@ -122,7 +122,7 @@ class DecodedArray:
             try:
                 return np.asarray(self._array[index])
             finally:
-                for path in set(np.ravel(self._paths[index[: self._paths.ndim]])):
+                for path in filter(None, set(np.ravel(self._paths[index[: self._paths.ndim]]))):
                     check_unchanged(path, self._states[path])
 
 
