@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from napari_dff import FocalStack, Recipe, depth_from_focus, synthetic
-from napari_dff.depth.estimation import depth_map, focus_peaks
+from napari_dff.depth.estimation import depth_map
+from napari_dff.depth.peaks import focus_peaks
 from napari_dff.focus import focus_measure
 
 

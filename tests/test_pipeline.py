@@ -37,7 +37,8 @@ def test_the_rim_gets_its_depth_from_the_planes_that_have_data(drifting):
         mask = {"plane_mask": aligned.plane_mask}
         curve = focus_curve(result.stack, result.recipe, *pixel, **mask)
         assert np.isfinite(curve.uncertainty) == np.isfinite(estimate.uncertainty[pixel])
-        np.testing.assert_allclose(curve.depth, estimate.depth[pixel], rtol=1e-4)
+        # The depth map is interpolated between blocks of 2 × 2 pixels.
+        assert abs(curve.depth - estimate.depth[pixel]) < 0.005
 
 
 @pytest.mark.parametrize(("part", "plane"), [(slice(4, None), 0), (slice(8), 7)])

@@ -105,7 +105,8 @@ def test_focus_curve_agrees_with_the_full_run(wide, peak):
     for row, column in [(0, 0), (100, 201), (383, 383)]:
         curve = focus_curve(wide.stack, recipe, row, column)
         assert curve.plane == whole.index[row, column]
-        assert curve.depth == pytest.approx(whole.depth[row, column], rel=1e-4)
+        # The depth map is interpolated between blocks of 2 × 2 pixels.
+        assert curve.depth == pytest.approx(whole.depth[row, column], abs=0.01)
         assert curve.uncertainty <= whole.uncertainty[row, column] + 1e-6
         assert curve.focus[curve.plane] == curve.focus.max()
         assert curve.detection_threshold > curve.floor > 0

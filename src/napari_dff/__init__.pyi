@@ -1,9 +1,9 @@
 __version__: str
 
-from .depth.estimation import FocusPeaks as FocusPeaks
 from .depth.estimation import depth_map as depth_map
-from .depth.estimation import focus_peaks as focus_peaks
 from .depth.offset import focus_offset as focus_offset
+from .depth.peaks import FocusPeaks as FocusPeaks
+from .depth.peaks import focus_peaks as focus_peaks
 from .depth.two_surfaces import TwoSurfaces as TwoSurfaces
 from .depth.two_surfaces import two_surfaces as two_surfaces
 from .focus import focus_measure as focus_measure

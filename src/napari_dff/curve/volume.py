@@ -9,12 +9,13 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from napari_dff.curve.blocks import upsample_curves, upsample_noise
 from napari_dff.curve.noise import NOISE_RADIUS_PX, NOISE_SIGMA_PX, TINY, Noise, compute_noise
 from napari_dff.curve.plane_mask import PlaneMaskReader, check_plane_mask, without_gaps
 from napari_dff.model.checks import as_numbers
 from napari_dff.model.stack import MIN_PLANES
 from napari_dff.runtime.jit import kernel
-from napari_dff.runtime.windows import Window, plan_windows
+from napari_dff.runtime.windows import Window, full_window, plan_windows
 
 VOLUMES_PER_WINDOW = 2.2  # float32 volumes of a window in memory while its focus is measured
 WINDOW_MARGIN_PX = 20  # typical margin of a window whose focus is measured
@@ -22,14 +23,21 @@ CODES_PER_E_FOLD = 20.0  # quantization of ln(measure): steps of 5 %, rounded to
 
 
 class FocusVolume(Protocol):
-    """Focus curves of a stack."""
+    """Focus curves of a stack, computed at the centres of blocks of `step` × `step` pixels."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Z, Y, X."""
 
+    @property
+    def step(self) -> int:
+        """Side of the blocks in pixels."""
+
+    def read_blocks(self, window: Window) -> tuple[np.ndarray, Noise]:
+        """Return the curves of the blocks of `window`, (Z, Y / step, X / step), and their noise."""
+
     def read(self, window: Window) -> tuple[np.ndarray, Noise]:
-        """Return the curves in `window`, (Z, Y, X) float32, and their noise."""
+        """Return the curves at the pixels in `window`, (Z, Y, X) float32, and their noise."""
 
     def plane_mask(self, window: Window) -> np.ndarray | None:
         """Return which planes have data in `window`, (Z, Y, X) bool; None if all have."""
@@ -43,29 +51,27 @@ class LazyFocusVolume:
     """
 
     shape: tuple[int, int, int]  # Z, Y, X
-    measure: Callable[[Window], np.ndarray]  # from a window to its curves, (Z, Y, X) float32
-    noise_step: int = 1  # noise is computed at every n-th pixel, then interpolated
+    measure: Callable[[Window], np.ndarray]  # from a window to the curves of its blocks, float32
+    step: int = 1
     mask: PlaneMaskReader = lambda window: None  # where each plane has data
     averaging_px: int = 9  # width of the window that is averaged
 
-    def read(self, window: Window) -> tuple[np.ndarray, Noise]:
-        """Return the curves in `window` and their noise."""
-        outer = window.expand(NOISE_RADIUS_PX, self.shape[1:])
-        curves, inner, step = self.measure(outer), window.slices_in(outer), self.noise_step
-        samples, mask = curves[:, ::step, ::step], self.plane_mask(outer)
+    def read_blocks(self, window: Window) -> tuple[np.ndarray, Noise]:
+        """Return the curves of the blocks of `window` and their noise."""
+        outer, step = window.expand(NOISE_RADIUS_PX, self.shape[1:]), self.step
+        curves, inner = self.measure(outer), window.blocks(step).slices_in(outer.blocks(step))
+        mask, samples = self.plane_mask(outer), curves
         if mask is not None:
-            samples = without_gaps(samples, mask[:, ::step, ::step])
+            mask = mask[:, ::step, ::step]
+            samples = without_gaps(curves, mask)
         noise = compute_noise(samples, NOISE_SIGMA_PX / step)
-        if step > 1:
-            size = tuple(step * n for n in noise.floor.shape[::-1])
-            maximum = np.maximum(curves.max(axis=0), TINY)  # the unit differs between curves
-            relative = noise.floor / maximum[::step, ::step]
-            relative, fluctuation = (cv2.resize(p, size) for p in (relative, noise.fluctuation))
-            noise = Noise(relative[: outer.shape[0], : outer.shape[1]] * maximum, fluctuation)
         if mask is not None:
-            height, width = outer.shape
-            np.copyto(curves, noise.floor[:height, :width], where=~mask)
+            np.copyto(curves, noise.floor, where=~mask)
         return _crop(curves, inner), Noise(*(part[inner] for part in noise))
+
+    def read(self, window: Window) -> tuple[np.ndarray, Noise]:
+        """Return the curves at the pixels in `window` and their noise."""
+        return _read_pixels(self, window)
 
     def plane_mask(self, window: Window) -> np.ndarray | None:
         """Return which planes have data all around a pixel of `window`; None if all have."""
@@ -85,21 +91,26 @@ class QuantizedFocusVolume:
     """
 
     def __init__(self, source: FocusVolume) -> None:
-        self._source, self.shape = source, source.shape
-        self._codes = np.empty(source.shape, np.uint8)
-        maps = np.full((3, *source.shape[1:]), np.nan, np.float32)
+        self._source, self.shape, self.step = source, source.shape, source.step
+        blocks = full_window(source.shape[1:]).blocks(source.step).shape
+        self._codes = np.empty((source.shape[0], *blocks), np.uint8)
+        maps = np.full((3, *blocks), np.nan, np.float32)
         self._maximum, self._floor, self._fluctuation = maps
 
-    def read(self, window: Window) -> tuple[np.ndarray, Noise]:
-        """Return the curves in `window` and their noise."""
-        here = window.slices
+    def read_blocks(self, window: Window) -> tuple[np.ndarray, Noise]:
+        """Return the curves of the blocks of `window` and their noise."""
+        here = window.blocks(self.step).slices
         if np.isnan(self._maximum[here]).any():
-            curves, noise = self._source.read(window)
+            curves, noise = self._source.read_blocks(window)
             _encode(curves, self._codes[(..., *here)], self._maximum[here])
             self._floor[here], self._fluctuation[here] = noise
             return curves, noise
         curves = _decode(self._codes[(..., *here)], self._maximum[here])
         return curves, Noise(self._floor[here], self._fluctuation[here])
+
+    def read(self, window: Window) -> tuple[np.ndarray, Noise]:
+        """Return the curves at the pixels in `window` and their noise."""
+        return _read_pixels(self, window)
 
     def plane_mask(self, window: Window) -> np.ndarray | None:
         """Return which planes have data in `window`."""
@@ -118,8 +129,17 @@ class FocusVolumeView:
         """Z, Y, X."""
         return (self.source.shape[0], *self.window.shape)
 
+    @property
+    def step(self) -> int:
+        """Side of the blocks in pixels."""
+        return self.source.step
+
+    def read_blocks(self, window: Window) -> tuple[np.ndarray, Noise]:
+        """Return the curves of the blocks of `window`, relative to the corner of the view."""
+        return self.source.read_blocks(window.shift(self.window.top, self.window.left))
+
     def read(self, window: Window) -> tuple[np.ndarray, Noise]:
-        """Return the curves in `window`, relative to the corner of the view, and their noise."""
+        """Return the curves at the pixels in `window`, and their noise."""
         return self.source.read(window.shift(self.window.top, self.window.left))
 
     def plane_mask(self, window: Window) -> np.ndarray | None:
@@ -153,6 +173,17 @@ def as_focus_volume(focus: np.ndarray, plane_mask: np.ndarray | None = None) -> 
         lambda window: values[(..., *window.slices)].copy(),  # gaps in it are filled
         mask=lambda window: mask[(..., *window.slices)],
     )
+
+
+def _read_pixels(volume: FocusVolume, window: Window) -> tuple[np.ndarray, Noise]:
+    """Return the curves at the pixels in `window`, interpolated between blocks, and their noise."""
+    if volume.step == 1:
+        return volume.read_blocks(window)
+    outer = window.expand(volume.step - 1, volume.shape[1:])
+    curves, noise = volume.read_blocks(outer)
+    noise, inner = upsample_noise(noise, curves, volume.step), window.slices_in(outer)
+    curves = _crop(upsample_curves(curves, volume.step), inner)
+    return curves, Noise(*(part[inner] for part in noise))
 
 
 def _crop(curves: np.ndarray, inner: tuple[slice, slice]) -> np.ndarray:

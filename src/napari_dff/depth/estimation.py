@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from napari_dff.curve.noise import TINY, Noise, detection_z_score, expected_fluctuation
-from napari_dff.curve.peak import PEAK_MODELS
-from napari_dff.curve.plane_mask import has_enough_planes, is_peak_complete
 from napari_dff.curve.search import (
     PREFERENCES,
-    find_peaks,
-    find_strongest_peaks,
-    other_peaks_deviation,
-    peak_width,
 )
-from napari_dff.curve.volume import FocusVolume, as_focus_volume, focus_windows
+from napari_dff.curve.volume import FocusVolume, as_focus_volume
+from napari_dff.depth.peaks import DEFAULT_SCALE, LocatedPeaks, at_pixels, locate_peaks
 from napari_dff.imaging.images import block_means
 from napari_dff.model import checks
 from napari_dff.model.depth_map import DepthMap
@@ -35,7 +26,6 @@ SCATTER_MAPS = 12  # (Y, X) float32 arrays of a window in memory while scatter i
 SCATTER_ERROR_FLOOR_PLANES = 0.05  # least error of a depth as a weight
 SHARED_ERROR = 0.4  # factor of the breadth, fitted on seven stacks with truth; 0.5 to 0.7 do too
 MIN_TEXTURE_SIGMA_PX = 0.5  # texture is not finer than this, even without a Gaussian
-DEFAULT_SCALE = FocusScale(1.0, 9)  # of focus volumes of unknown origin
 BREADTH_SIGMA_PX = 15.0  # standard deviation of the Gaussian that averages the breadth in focus
 BREADTH_STEP_PX = 4  # between the values of this average; windows begin at multiples of it
 
@@ -50,62 +40,6 @@ BREADTH_STEP_PX = 4  # between the values of this average; windows begin at mult
 # window, independent errors fall as 1 / N, and shared ones do not. The independent errors are
 # multiplied by
 #     1 + `SHARED_ERROR` · N / 9 · mean((1 - f² / f₀²) w √(F₀ / F)).
-
-
-class FocusPeaks(NamedTuple):
-    """Several peaks of every focus curve, the strongest first.
-
-    Attributes
-    ----------
-    depth : (K, Y, X) float32
-        Position of each peak, in the unit of `positions`; NaN where there are fewer.
-    strength : (K, Y, X) float32
-        Value of each peak over the noise floor of its curve; 0 where there are fewer.
-    """
-
-    depth: np.ndarray
-    strength: np.ndarray
-
-
-def focus_peaks(
-    focus: np.ndarray,  # (Z, Y, X)
-    positions: npt.ArrayLike | None = None,  # (Z,)
-    *,
-    count: int = 3,
-) -> FocusPeaks:
-    """Return the peaks of the focus curves above the noise: surfaces one behind the other.
-
-    Parameters
-    ----------
-    focus : (Z, Y, X) float array
-        At least 0, as from `focus_measure`.
-    positions : (Z,) array, optional
-        Focus position of each plane, strictly increasing or decreasing; default 0 … Z-1.
-    count : int
-        Maximum number of peaks, 1 to 16.
-
-    Returns
-    -------
-    FocusPeaks
-
-    Raises
-    ------
-    ValueError
-        For an invalid argument.
-    """
-    checks.Range(1, 16, 1).check("count", count)
-    volume = as_focus_volume(focus)
-    planes = validate_positions(positions, volume.shape[0])
-    depth, strength = (np.empty((count, *volume.shape[1:]), np.float32) for _ in range(2))
-    z_score = detection_z_score(volume.shape[0])
-
-    def fill(window: Window) -> None:
-        curves, noise = volume.read(window)
-        here = (..., *window.slices)
-        depth[here], strength[here] = find_strongest_peaks(curves, planes, *noise, z_score, count)
-
-    run_parallel(fill, focus_windows(volume), no_progress, desc="Finding peaks")
-    return FocusPeaks(depth, strength)
 
 
 def depth_map(
@@ -185,136 +119,70 @@ def estimate_depth(
     """Return the depth map of a focus volume that may be lazy; see `depth_map`."""
     checks.check_choice("prefer", prefer, PREFERENCES)
     (located,) = locate_peaks(volume, positions, peak, (prefer,), progress, scale)
-    return add_errors(*located, positions, progress, scale)
+    return at_pixels(add_errors(located, positions, progress, scale), volume, positions, peak)
 
 
 def add_errors(
-    peaks: DepthMap,
-    breadth: np.ndarray,  # (Y, X), in planes
-    ambiguity: np.ndarray,  # (Y, X), in planes: standard deviation due to other peaks
-    positions: np.ndarray,
-    progress: Progress,
-    scale: FocusScale,
+    located: LocatedPeaks, positions: np.ndarray, progress: Progress, scale: FocusScale
 ) -> DepthMap:
-    """Return peaks whose uncertainty is from noise alone with that from all errors."""
+    """Return the peaks of blocks with the uncertainty from all errors."""
+    peaks, breadth, ambiguity, step = located
     samples = scale.window / max(scale.sigma, MIN_TEXTURE_SIGMA_PX)
     shared_error = SHARED_ERROR * samples / (DEFAULT_SCALE.window / DEFAULT_SCALE.sigma)
+    radius = -(-SCATTER_RADIUS_PX // step)
     shape, spacing = peaks.depth.shape, np.float32(np.abs(np.diff(positions)).mean())
     uncertainty = np.empty_like(peaks.uncertainty)
 
     def add_scatter(window: Window) -> None:
-        outer = window.expand(SCATTER_RADIUS_PX, shape)
+        outer = window.expand(radius, shape)
         depth, noise = (part[outer.slices] / spacing for part in peaks[1:])
-        scatter = spacing * depth_scatter(depth, noise)
-        mean_breadth = _mean_in_focus(breadth[outer.slices], np.isfinite(noise))
+        scatter = spacing * depth_scatter(depth, noise, step)
+        mean_breadth = _mean_in_focus(breadth[outer.slices], np.isfinite(noise), step)
         variances = peaks.uncertainty[outer.slices] ** 2, scatter**2
         independent = np.sqrt(np.maximum(*variances) + np.minimum(*variances) / 2)
         same_surface = independent * (1 + shared_error * mean_breadth)
         total = np.hypot(same_surface, spacing * ambiguity[outer.slices])
         uncertainty[window.slices] = total[window.slices_in(outer)]
 
-    windows = plan_windows(shape, SCATTER_MAPS, SCATTER_RADIUS_PX)
+    windows = plan_windows(shape, SCATTER_MAPS, radius)
     run_parallel(add_scatter, windows, progress, desc="Finding uncertainty")
     return peaks._replace(uncertainty=uncertainty)
 
 
-def _mean_in_focus(values: np.ndarray, in_focus: np.ndarray) -> np.ndarray:
-    """Return wide Gaussian means of (Y, X) `values` where `in_focus`, from means of blocks."""
+def _mean_in_focus(values: np.ndarray, in_focus: np.ndarray, step: int) -> np.ndarray:
+    """Return wide Gaussian means of (Y, X) `values` where `in_focus`, from means of blocks.
+
+    The values are `step` pixels apart.
+    """
+    side = BREADTH_STEP_PX // step
     weight = in_focus.astype(np.float32)
     weighted, total = (
-        cv2.GaussianBlur(
-            block_means(each, BREADTH_STEP_PX), (0, 0), BREADTH_SIGMA_PX / BREADTH_STEP_PX
-        )
+        cv2.GaussianBlur(block_means(each, side), (0, 0), BREADTH_SIGMA_PX / BREADTH_STEP_PX)
         for each in (weight * values, weight)
     )
     mean = weighted / np.maximum(total, np.float32(1e-3))
-    size = mean.shape[1] * BREADTH_STEP_PX, mean.shape[0] * BREADTH_STEP_PX
+    size = mean.shape[1] * side, mean.shape[0] * side
     return cv2.resize(mean, size)[: values.shape[0], : values.shape[1]]
 
 
-def locate_depth(
-    volume: FocusVolume, positions: np.ndarray, peak: Peak, prefer: Prefer, progress: Progress
-) -> DepthMap:
-    """Return the depth map of a focus volume, with the uncertainty from noise alone."""
-    checks.check_choice("prefer", prefer, PREFERENCES)
-    return locate_peaks(volume, positions, peak, (prefer,), progress)[0].peaks
-
-
-class LocatedPeaks(NamedTuple):
-    """One peak of each curve, and what its uncertainty is computed from."""
-
-    peaks: DepthMap  # with the uncertainty from noise alone
-    breadth: np.ndarray  # (Y, X) float16, in planes
-    ambiguity: np.ndarray  # (Y, X) float16, `other_peaks_deviation` in planes
-
-
-def locate_peaks(
-    volume: FocusVolume,
-    positions: np.ndarray,
-    peak: Peak,
-    preferences: Sequence[Prefer],
-    progress: Progress,
-    scale: FocusScale = DEFAULT_SCALE,
-) -> list[LocatedPeaks]:
-    """Return the peak of each curve by each of the preferences; the curves are read once."""
-    checks.check_choice("peak", peak, PEAK_MODELS)
-    count, *shape = volume.shape
-    dtypes = np.uint16, np.float32, np.float32
-    results = [
-        LocatedPeaks(
-            DepthMap(*(np.empty(shape, dtype) for dtype in dtypes)),
-            *np.empty((2, *shape), np.float16),
-        )
-        for _ in preferences
-    ]
-    spacing = np.abs(np.diff(positions)).mean()
-    z_score, white_noise = detection_z_score(count), expected_fluctuation(*scale)
-
-    def fill(window: Window) -> None:
-        curves, noise = volume.read(window)
-        for prefer, result in zip(preferences, results, strict=True):
-            fill_one(window, curves, noise, prefer, result)
-
-    def fill_one(
-        window: Window, curves: np.ndarray, noise: Noise, prefer: Prefer, result: LocatedPeaks
-    ) -> None:
-        settings = PEAK_MODELS[peak], PREFERENCES[prefer]
-        peaks = find_peaks(curves, positions, *settings, *noise, z_score)
-        mask = volume.plane_mask(window)
-        if mask is not None:
-            complete = is_peak_complete(curves, mask, peaks[0], noise.floor)
-            peaks[2][~(has_enough_planes(mask) & complete)] = np.inf
-        for out, part in zip(result.peaks, peaks, strict=True):
-            out[window.slices] = part
-        texture_share = np.fmax(1 - (noise.fluctuation / white_noise) ** 2, 0)
-        top = np.take_along_axis(curves, peaks[0][None].astype(np.int64), axis=0)[0]
-        floor_share = np.where(top > noise.floor, noise.floor / np.maximum(top, TINY), 0)
-        width = peak_width(curves, peaks[0])
-        result.breadth[window.slices] = texture_share * width * np.sqrt(floor_share)
-        deviation = other_peaks_deviation(curves, positions / spacing, peaks[0])
-        result.ambiguity[window.slices] = deviation
-
-    run_parallel(fill, focus_windows(volume), progress, desc="Finding depth")
-    return results
-
-
-def depth_scatter(depth: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+def depth_scatter(depth: np.ndarray, deviation: np.ndarray, step: int = 1) -> np.ndarray:
     """Return the standard deviation of the depth about a smooth surface.
 
-    All arrays are (Y, X) float32, in planes; pixels of infinite `deviation` have no weight. Scatter
-    contains errors that the noise of single curves does not: texture that differs between planes,
-    light from neighbouring pixels, curves of another shape. The surface is a weighted Gaussian
-    average m of the depth d, applied twice, m(d) + m(d - m(d)) (Tukey's twicing), so that it
-    follows slope and curvature.
+    All arrays are (Y, X) float32, in planes, `step` pixels apart; values of infinite `deviation`
+    have no weight. Scatter contains errors that the noise of single curves does not: texture that
+    differs between planes, light from neighbouring pixels, curves of another shape. The surface is
+    a weighted Gaussian average m of the depth d, applied twice, m(d) + m(d - m(d)) (Tukey's
+    twicing), so that it follows slope and curvature.
     """
     error_floor = np.float32(SCATTER_ERROR_FLOOR_PLANES**2)
     weight = 1 / (np.minimum(deviation, np.float32(1e3)) ** 2 + error_floor)
     weight[~np.isfinite(deviation)] = 0
     weight += np.float32(1e-6)
-    total = cv2.GaussianBlur(weight, (0, 0), SCATTER_SIGMA_PX)
+    sigma = SCATTER_SIGMA_PX / step
+    total = cv2.GaussianBlur(weight, (0, 0), sigma)
 
     def mean(values: np.ndarray) -> np.ndarray:
-        return cv2.GaussianBlur(weight * values, (0, 0), SCATTER_SIGMA_PX) / total
+        return cv2.GaussianBlur(weight * values, (0, 0), sigma) / total
 
     surface = mean(depth)
     surface += mean(depth - surface)

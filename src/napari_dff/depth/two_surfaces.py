@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_dff.curve.volume import FocusVolume, as_focus_volume
-from napari_dff.depth.estimation import DEFAULT_SCALE, LocatedPeaks, add_errors, locate_peaks
+from napari_dff.depth.estimation import add_errors
+from napari_dff.depth.peaks import DEFAULT_SCALE, LocatedPeaks, at_pixels, locate_peaks
 from napari_dff.model import checks
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import SIGMA, WINDOW, FocusScale, Peak, Prefer
@@ -111,13 +112,20 @@ def find_two_surfaces(
     """Return both surfaces of a focus volume that may be lazy; see `two_surfaces`."""
     preferences: tuple[Prefer, ...] = ("sharpest", "first", "last")
     single, *pair = locate_peaks(volume, positions, peak, preferences, progress, scale)
+    step, (height, width) = single.step, volume.shape[1:]
     spacing = float(np.abs(np.diff(positions)).mean())
-    has_two = _has_support(pair[0].peaks, pair[1].peaks, spacing)
-    alone = add_errors(*single, positions, progress, scale)
+    has_two = _has_support(pair[0].peaks, pair[1].peaks, spacing, step)
+    alone = add_errors(single, positions, progress, scale)
     first, last = (
-        _choose(has_two, _with_errors(each, has_two, positions, progress, scale), alone)
+        at_pixels(
+            _choose(has_two, _with_errors(each, has_two, positions, progress, scale), alone),
+            volume,
+            positions,
+            peak,
+        )
         for each in pair
     )
+    has_two = np.repeat(np.repeat(has_two, step, axis=0), step, axis=1)[:height, :width]
     index = np.float32(refractive_index)
     distance = index * np.abs(last.depth - first.depth)
     error = index * np.hypot(first.uncertainty, last.uncertainty)
@@ -125,10 +133,10 @@ def find_two_surfaces(
     return TwoSurfaces(first, last, thickness, np.where(has_two, error, np.float32(np.inf)))
 
 
-def _has_support(first: DepthMap, last: DepthMap, spacing: float) -> np.ndarray:
-    """Return where two surfaces are found, and half of the pixels around have the same ones."""
+def _has_support(first: DepthMap, last: DepthMap, spacing: float, step: int) -> np.ndarray:
+    """Return in which blocks two surfaces are found, and half of those around have the same."""
     two = (first.index != last.index) & np.isfinite(first.uncertainty + last.uncertainty)
-    weight, size = two.astype(np.float32), (SUPPORT_PX, SUPPORT_PX)
+    weight, size = two.astype(np.float32), (-(-SUPPORT_PX // step) | 1,) * 2
     share = cv2.blur(weight, size)
     result = two & (share >= MIN_SUPPORT)
     for surface in (first, last):
@@ -147,8 +155,8 @@ def _with_errors(
     """Return one of two surfaces with its uncertainty: the other one is no other candidate."""
     index, depth, uncertainty = located.peaks
     masked = DepthMap(index, depth, np.where(has_two, uncertainty, np.float32(np.inf)))
-    ambiguity = np.zeros_like(located.ambiguity)
-    return add_errors(masked, located.breadth, ambiguity, positions, progress, scale)
+    alone = located._replace(peaks=masked, ambiguity=np.zeros_like(located.ambiguity))
+    return add_errors(alone, positions, progress, scale)
 
 
 def _choose(has_two: np.ndarray, surface: DepthMap, single: DepthMap) -> DepthMap:

@@ -31,20 +31,20 @@ GUIDED_EPSILON = np.float32(1e-3)  # regularization of the guided filter, in the
 TINY = np.float32(1e-30)
 
 
-def fixed_windows(operator: SampledOperator, window: Window) -> np.ndarray:
-    """Return the measure averaged over the same window everywhere: (Z, Y, X) float32."""
+def fixed_windows(operator: SampledOperator, window: Window, grid: int = 1) -> np.ndarray:
+    """Return the measure averaged over the same window everywhere."""
     outer = window.expand(operator.step(), operator.shape)
-    return upsample(operator(outer), operator.step(), window, outer)
+    return upsample(operator(outer), operator.step(), window, outer, grid)
 
 
-def balanced_windows(operator: SampledOperator, window: Window) -> np.ndarray:
+def balanced_windows(operator: SampledOperator, window: Window, grid: int = 1) -> np.ndarray:
     """Return the measure averaged over windows whose focus energy is centred on their pixel."""
     outer = window.expand(balanced_radius(operator), operator.shape)
     volume, contrast, _ = operator.equalized(outer)
     volume = balance(volume, operator.variance())
     _normalize_curves(volume)
-    volume = upsample(volume, operator.step(), window, outer)
-    volume *= upsample(contrast[None], operator.step(), window, outer)
+    volume = upsample(volume, operator.step(), window, outer, grid)
+    volume *= upsample(contrast[None], operator.step(), window, outer, grid)
     return volume
 
 
@@ -62,11 +62,12 @@ def balanced_windows(operator: SampledOperator, window: Window) -> np.ndarray:
 # Cost: about 1 / s² of the first scale for scale s, none if no pixel has weight left.
 
 
-def adaptive_windows(operator: SampledOperator, window: Window) -> np.ndarray:
+def adaptive_windows(operator: SampledOperator, window: Window, grid: int = 1) -> np.ndarray:
     """Return the measure averaged over balanced windows, larger where noise is stronger."""
+    shape = window.blocks(grid).shape
     scales = []  # curves, their step and window, weight, and where they detect a peak first
-    remaining = np.ones(window.shape, np.float32)
-    undetected = np.ones(window.shape, bool)
+    remaining = np.ones(shape, np.float32)
+    undetected = np.ones(shape, bool)
     for scale, max_moment, min_contrast in zip(SCALES, MAX_MOMENTS, MIN_CONTRASTS, strict=True):
         step, variance = operator.step(scale), operator.variance(scale)
         outer = window.expand(balanced_radius(operator, scale) + NOISE_RADIUS_PX, operator.shape)
@@ -75,7 +76,7 @@ def adaptive_windows(operator: SampledOperator, window: Window) -> np.ndarray:
         volume = balance(volume, variance)
         _normalize_curves(volume)
         maps = np.stack([contrast, bend <= (max_moment - 1) * contrast, own]).astype(np.float32)
-        contrast, textured, own = upsample(maps, step, window, outer)
+        contrast, textured, own = upsample(maps, step, window, outer, grid)
         if scale == SCALES[0]:
             unit, pixel_contrast = contrast * (contrast > 2 * TINY), own
         textured *= pixel_contrast > min_contrast * contrast
@@ -85,7 +86,7 @@ def adaptive_windows(operator: SampledOperator, window: Window) -> np.ndarray:
         detected = np.isfinite(uncertainty)
         share = detected / (1 + (uncertainty / TARGET_UNCERTAINTY_PLANES) ** 4)
         maps = np.stack([share if scale < SCALES[-1] else detected, detected]).astype(np.float32)
-        share, detection = textured * upsample(maps, block * step, window, outer)
+        share, detection = textured * upsample(maps, block * step, window, outer, grid)
         is_first_detection = undetected & (detection > 0.5)
         undetected &= ~is_first_detection
         scales.append((volume, step, outer, remaining * share, is_first_detection))
@@ -93,15 +94,15 @@ def adaptive_windows(operator: SampledOperator, window: Window) -> np.ndarray:
         remaining[(remaining < MIN_REMAINING_WEIGHT) & ~undetected] = 0
         if not remaining.any():
             break
-    out = np.zeros((len(volume), *window.shape), np.float32)
+    out = np.zeros((len(volume), *shape), np.float32)
     for volume, step, outer, weight, is_first_detection in scales:
         weight = unit * ~undetected * (weight + remaining * is_first_detection)
-        add_upsampled(out, weight, volume, step, window, outer)
-    add_upsampled(out, unit * undetected, _flatten(volume), step, window, outer)
+        add_upsampled(out, weight, volume, step, window, outer, grid)
+    add_upsampled(out, unit * undetected, _flatten(volume), step, window, outer, grid)
     return out
 
 
-def guided_filter(operator: SampledOperator, window: Window) -> np.ndarray:
+def guided_filter(operator: SampledOperator, window: Window, _: int = 1) -> np.ndarray:
     """Return the measure of every plane, filtered along the edges of the maximum over all planes.
 
     In every box of the width of the averaging window, the measure p, averaged over half of it, is
@@ -153,7 +154,8 @@ def _peak_uncertainty(
     return find_peaks(volume, *settings, *noise, detection_z_score(len(volume)))[2]
 
 
-AGGREGATIONS: dict[Aggregation, Callable[[SampledOperator, Window], np.ndarray]] = {
+# Each returns the curves at the centres of blocks of grid × grid pixels of a window, float32.
+AGGREGATIONS: dict[Aggregation, Callable[[SampledOperator, Window, int], np.ndarray]] = {
     "adaptive": adaptive_windows,
     "balanced": balanced_windows,
     "window": fixed_windows,

@@ -75,7 +75,7 @@ def focus_measure(
     check_choice("operator", operator, OPERATORS)
     sigma, window = SIGMA.check("sigma", sigma), WINDOW.check("window", window)
     scale = choose_scale(planes, operator, sigma, window)
-    volume = lazy_focus_volume(planes, operator, *scale, aggregation)
+    volume = lazy_focus_volume(planes, operator, *scale, aggregation, at_pixels=True)
     out = np.empty(volume.shape, np.float32)
 
     def fill(where: Window) -> None:
@@ -94,16 +94,23 @@ def lazy_focus_volume(
     window: int,
     aggregation: Aggregation,
     plane_mask: PlaneMaskReader = lambda window: None,
+    *,
+    at_pixels: bool = False,
 ) -> LazyFocusVolume:
-    """Return the focus volume of `focus_measure`; each window is computed when it is read."""
+    """Return a focus volume of which each window is computed when it is read.
+
+    Its curves are those of `focus_measure` if `at_pixels`, else, where the window is wide, those at
+    the centres of blocks.
+    """
     check_choice("aggregation", aggregation, AGGREGATIONS)
     sampled, aggregate = SampledOperator(planes, operator, sigma, window), AGGREGATIONS[aggregation]
-    shape, noise_step = (planes.shape[0], *sampled.shape), min(sampled.step(), 2)
+    has_blocks = aggregation in ("adaptive", "balanced") and not at_pixels
+    step = sampled.grid if has_blocks else 1
 
     def measure(where: Window) -> np.ndarray:
-        return aggregate(sampled, where)
+        return aggregate(sampled, where, step)
 
-    return LazyFocusVolume(shape, measure, noise_step, plane_mask, window)
+    return LazyFocusVolume((planes.shape[0], *sampled.shape), measure, step, plane_mask, window)
 
 
 def focus_radius(operator: Operator, sigma: float, window: int, aggregation: Aggregation) -> int:

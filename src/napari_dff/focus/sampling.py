@@ -17,6 +17,7 @@ from napari_dff.runtime.lazy import release_mapped_pages
 from napari_dff.runtime.progress import raise_if_cancelled
 from napari_dff.runtime.windows import GRID_PX, Window
 
+MAX_GRID_PX = 2  # between the pixels at which curves are computed
 MIN_SAMPLE_VARIANCE = 1.6  # samples², least variance of an averaging window when it is sampled
 SPLINE_VARIANCE = 1 / 3  # samples², of the cubic B-spline that upsamples
 CONTRAST_WINDOW_PX = 3.0  # width of the window, in pixels of the scale, that contrast is taken from
@@ -59,6 +60,11 @@ class SampledOperator:
         while 2 * step <= GRID_PX and variance / (2 * step) ** 2 >= MIN_SAMPLE_VARIANCE:
             step *= 2
         return step
+
+    @property
+    def grid(self) -> int:
+        """Distance in pixels of the curves: wide windows make them smooth over two pixels."""
+        return min(self.step(), MAX_GRID_PX)
 
     def variance(self, scale: int = 1) -> float:
         """Return the variance of the averaging window in samples², without that of the spline."""
@@ -113,16 +119,12 @@ class SampledOperator:
         radius = operator_radius(self.operator, self._sigma(scale), self._width(scale))
         radius += CONTRAST_RADIUS_PX
         outer, step = window.expand(scale * radius, self.shape), self.step(scale)
-        rows, columns = (
-            slice(s.start // step, -(-s.stop // step)) for s in window.slices_in(outer)
-        )
-        return outer, (rows, columns)
+        return outer, window.blocks(step).slices_in(outer.blocks(step))
 
     def _measure(self, window: Window, scale: int, width: float) -> np.ndarray:
         """Return the samples of the measure over windows of `width` pixels of the scale."""
         compute, step, sigma = OPERATORS[self.operator], self.step(scale), self._sigma(scale)
-        shape = (-(-n // step) for n in window.shape)
-        out = np.empty((self.planes.shape[0], *shape), np.float32)
+        out = np.empty((self.planes.shape[0], *window.blocks(step).shape), np.float32)
         for k, samples in enumerate(out):
             raise_if_cancelled()
             plane = block_means(luminance(read_plane(self.planes, k, window.slices)), scale)

@@ -18,28 +18,32 @@ SPLINE_RADIUS = 2  # samples around a pixel that its spline depends on
 # focus measure". Along X first, then along Y: 4 + 4 multiplications a pixel instead of 16.
 
 
-def upsample(volume: np.ndarray, step: int, window: Window, outer: Window) -> np.ndarray:
-    """Return (Z, Y / step, X / step) samples of `outer` at all pixels of `window`: (Z, Y, X)."""
-    out = np.zeros((len(volume), *window.shape), np.float32)
-    add_upsampled(out, np.ones(window.shape, np.float32), volume, step, window, outer)
+def upsample(
+    volume: np.ndarray, step: int, window: Window, outer: Window, grid: int = 1
+) -> np.ndarray:
+    """Return (Z, Y / step, X / step) samples of `outer` in `window`: (Z, Y / grid, X / grid)."""
+    out = np.zeros((len(volume), *window.blocks(grid).shape), np.float32)
+    add_upsampled(out, np.ones(out.shape[1:], np.float32), volume, step, window, outer, grid)
     return out
 
 
 def add_upsampled(
-    out: np.ndarray,  # (Z, Y, X) float32, pixels of `window`
-    weight: np.ndarray,  # (Y, X) float32, pixels of `window`
+    out: np.ndarray,  # (Z, Y / grid, X / grid) float32, blocks of grid × grid pixels of `window`
+    weight: np.ndarray,  # (Y / grid, X / grid) float32
     volume: np.ndarray,  # (Z, Y / step, X / step) float32, samples of `outer`
     step: int,
     window: Window,
     outer: Window,
+    grid: int = 1,
 ) -> None:
-    """Add `weight` times the upsampled volume to `out`."""
+    """Add `weight` times the spline at the centres of blocks to `out`; `grid` divides `step`."""
     if not weight.any():
         return
-    rows, columns = window.slices_in(outer)
+    rows, columns = window.blocks(grid).slices_in(outer.blocks(grid))
     if step == 1:
         out += weight * volume[:, rows, columns]
         return
+    step //= grid
     t = (np.arange(step) + 0.5) / step - 0.5
     t -= np.floor(t)
     taps = np.stack([(1 - t) ** 3, 4 - 6 * t**2 + 3 * t**3, 0 * t, t**3]) / 6
@@ -50,7 +54,7 @@ def add_upsampled(
 
 @kernel
 def _add_splines(out, weight, volume, taps, top, left):  # type: ignore[no-untyped-def]
-    """Compute `add_upsampled` for a step above 1; samples beyond the border repeat it.
+    """Compute `add_upsampled`; samples beyond the border repeat it.
 
     (4, step) float32 `taps` are the weights of the four samples around a pixel, for each phase;
     `top` and `left` are the first sample row and column of `out` in `volume`.

@@ -15,7 +15,8 @@ import numpy as np
 
 from napari_dff.curve.plane_mask import PlaneMaskReader, has_enough_planes
 from napari_dff.curve.volume import FocusVolume, FocusVolumeView, QuantizedFocusVolume
-from napari_dff.depth.estimation import estimate_depth, locate_depth
+from napari_dff.depth.estimation import estimate_depth
+from napari_dff.depth.peaks import locate_depth
 from napari_dff.focus import choose_scale, focus_radius, largest_scale, lazy_focus_volume
 from napari_dff.fusion.fuse import all_in_focus, fuse_window, source_window
 from napari_dff.imaging.images import luminance
@@ -279,13 +280,18 @@ def focus_volume(
     window: Window,
     source: Window,
     plane_mask: PlaneMaskReader = lambda window: None,
+    *,
+    at_pixels: bool = False,
 ) -> FocusVolume:
     """Return the focus volume of `window`, from `planes` that cover the window `source`."""
 
     def mask(part: Window) -> np.ndarray | None:
         return plane_mask(part.shift(source.top, source.left))
 
-    volume: FocusVolume = lazy_focus_volume(planes, **focus_settings(recipe), plane_mask=mask)
+    settings = focus_settings(recipe)
+    volume: FocusVolume = lazy_focus_volume(
+        planes, **settings, plane_mask=mask, at_pixels=at_pixels
+    )
     if source == window:
         return volume
     rows, columns = window.slices_in(source)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from napari_dff.curve.blocks import upsample_map
 from napari_dff.curve.search import peak_uncertainty
 from napari_dff.curve.volume import FocusVolume
 from napari_dff.imaging.images import luminance
@@ -70,8 +71,11 @@ def noise_deviation(
     It does not contain the scatter about a smooth surface, as the uncertainty of the estimate does:
     steps of the surface, where scatter is large, would be smoothed away.
     """
-    curves, noise = volume.read(window)
-    deviation = peak_uncertainty(curves, positions, estimate.index[window.slices], *noise)
+    step, outer = volume.step, window.expand(volume.step - 1, volume.shape[1:])
+    curves, noise = volume.read_blocks(outer)
+    index = np.ascontiguousarray(estimate.index[outer.slices][::step, ::step])
+    deviation = upsample_map(peak_uncertainty(curves, positions, index, *noise), step)
+    deviation = deviation[window.slices_in(outer)]
     return np.where(np.isfinite(estimate.uncertainty[window.slices]), deviation, np.float32(np.inf))
 
 

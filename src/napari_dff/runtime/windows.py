@@ -60,6 +60,12 @@ class Window(NamedTuple):
         )
         return Window(top, bottom, left, right)
 
+    def blocks(self, step: int) -> "Window":
+        """Return the window of the blocks of `step` × `step` pixels that this one touches."""
+        return Window(
+            self.top // step, -(-self.bottom // step), self.left // step, -(-self.right // step)
+        )
+
     def slices_in(self, outer: "Window") -> tuple[slice, slice]:
         """Index of this window in an array that covers `outer`."""
         rows = slice(self.top - outer.top, self.bottom - outer.top)
