@@ -15,32 +15,35 @@ ROWS_PER_BAND = 128
 MAX_JUMP_PLANES = 1.0  # between neighbouring blocks of the same surface, beyond its slope
 
 
-def upsample_map(values: np.ndarray, step: int) -> np.ndarray:
-    """Return (Y, X) `values` of blocks of `step` × `step` pixels at every pixel, float32.
-
-    They are at least 0, and interpolated by cubics.
-    """
+def upsample_map(
+    values: np.ndarray, step: int, interpolation: int = cv2.INTER_LINEAR
+) -> np.ndarray:
+    """Return (Y, X) `values` of blocks of `step` × `step` pixels at every pixel, float32."""
     size = values.shape[1] * step, values.shape[0] * step
-    return np.maximum(cv2.resize(values, size, interpolation=cv2.INTER_CUBIC), 0)
+    return cv2.resize(values, size, interpolation=interpolation)
 
 
 def upsample_curves(curves: np.ndarray, step: int) -> np.ndarray:
     """Return (Z, Y, X) `curves` of blocks at every pixel.
 
     A curve between two others has the mean of their shapes: the stronger does not replace the
-    weaker one.
+    weaker one. Interpolation is by cubics, which keep the ridge of a thin object.
     """
     if step == 1:
         return curves
     maximum = np.maximum(curves.max(axis=0), TINY)
-    unit, inverse = upsample_map(maximum, step), 1 / maximum
-    return np.stack([unit * upsample_map(plane * inverse, step) for plane in curves])
+    unit, inverse = _by_cubics(maximum, step), 1 / maximum
+    return np.stack([unit * _by_cubics(plane * inverse, step) for plane in curves])
+
+
+def _by_cubics(values: np.ndarray, step: int) -> np.ndarray:
+    return np.maximum(upsample_map(values, step, cv2.INTER_CUBIC), 0)
 
 
 def upsample_noise(noise: Noise, curves: np.ndarray, step: int) -> Noise:
     """Return the noise of the (Z, Y, X) `curves` of blocks at every pixel."""
     maximum = np.maximum(curves.max(axis=0), TINY)
-    floor = upsample_map(noise.floor / maximum, step) * upsample_map(maximum, step)
+    floor = upsample_map(noise.floor / maximum, step) * _by_cubics(maximum, step)
     return Noise(floor, upsample_map(noise.fluctuation, step))
 
 
