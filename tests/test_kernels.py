@@ -133,6 +133,17 @@ def test_upsampling_equals_a_sum_of_cubic_b_splines(step, rng):
     np.testing.assert_allclose(found, np.einsum("yi,kij,xj->kyx", down, shrunk, across), atol=1e-5)
 
 
+def test_splines_at_the_centres_of_blocks(rng):
+    """At the centre of a sample, a cubic B-spline has the weights 1/6, 2/3, 1/6."""
+    samples = rng.uniform(size=(2, 12, 9)).astype(np.float32)
+    plane = Window(0, 24, 0, 18)
+    found = splines.upsample(samples, 2, plane, plane, grid=2)
+    padded = np.pad(samples, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    rows = (padded[:, :-2] + 4 * padded[:, 1:-1] + padded[:, 2:]) / 6
+    truth = (rows[..., :-2] + 4 * rows[..., 1:-1] + rows[..., 2:]) / 6
+    np.testing.assert_allclose(found, truth, atol=1e-5)
+
+
 def test_blends_are_weighted_sums_of_planes(rng):
     planes = rng.integers(0, 4000, (12, 9, 11, 3)).astype(np.uint16)
     at = rng.uniform(0, 11, (9, 11)).astype(np.float32)
