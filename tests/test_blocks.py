@@ -26,7 +26,7 @@ def test_a_slope_of_any_steepness_is_followed(slope):
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
     depth = 5 + slope * x + slope / 2 * y
     found = upsample_peaks(peaks_of(depth), 2, SHAPE, spacing=1.0)
-    inside = (slice(1, -1), slice(1, -1))
+    inside = (slice(2, -3), slice(2, -2))  # the outermost blocks have none on the other side
     np.testing.assert_allclose(found.depth[inside], depth[inside], atol=1e-4)
     np.testing.assert_allclose(found.uncertainty, 0.1, rtol=1e-5)
 
@@ -48,8 +48,8 @@ def test_a_curve_between_a_strong_and_a_weak_one_has_the_mean_of_their_shapes():
     curves = np.stack([1000 * strong, weak], axis=1)[:, None].astype(np.float32)
     found = upsample_curves(curves, 2)
     assert found.shape == (4, 2, 4)
-    np.testing.assert_array_equal(found.argmax(axis=0)[0, [0, 1]], [1, 1])
-    np.testing.assert_array_equal(found.argmax(axis=0)[0, 3], 3)
+    np.testing.assert_array_equal(found.argmax(axis=0)[0], [1, 1, 3, 3])
+    assert (found.max(axis=0) >= 1).all()
 
 
 def test_depth_of_blocks_is_that_of_pixels_within_its_uncertainty(surface):

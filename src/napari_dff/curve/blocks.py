@@ -37,7 +37,9 @@ def upsample_curves(curves: np.ndarray, step: int) -> np.ndarray:
 
 
 def _by_cubics(values: np.ndarray, step: int) -> np.ndarray:
-    return np.maximum(upsample_map(values, step, cv2.INTER_CUBIC), 0)
+    """Return `values` at every pixel, nowhere below the least of the 3 × 3 blocks around."""
+    least = upsample_map(cv2.erode(values, np.ones((3, 3), np.uint8)), step, cv2.INTER_NEAREST)
+    return np.maximum(upsample_map(values, step, cv2.INTER_CUBIC), least)
 
 
 def upsample_noise(noise: Noise, curves: np.ndarray, step: int) -> Noise:
