@@ -3,6 +3,7 @@
 import gc
 import importlib
 import os
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -10,9 +11,17 @@ import pytest
 pytest.importorskip("napari")
 
 import napari
+from napari._app_model._app import NapariApplication, _napari_names
+from napari._qt._qapp_model.qactions import init_qactions
+from napari._qt.qt_viewer import QtViewer
+from napari.plugins import _initialize_plugins
+from napari.settings import get_settings
+from napari.utils.events import EventedModel
 from npe2 import PluginManifest
 from qtpy.QtCore import QCoreApplication, QEvent, QPoint, Qt
+from qtpy.QtWidgets import QWidget
 
+from napari_dff.widgets.app import result_view, task_widget
 from napari_dff.widgets.app.geometry import data_to_view
 from napari_dff.widgets.app.layers import full_values, role_of
 
@@ -148,18 +157,20 @@ def parsed_manifests():
         yield
 
 
-@pytest.fixture(autouse=True)
-def freed_windows(request):
-    """Free the windows of earlier tests, which napari's themes would keep: all tests got slower.
-
-    What napari still keeps of them is excluded from later garbage collections.
-    """
-    if "make_napari_viewer" not in request.fixturenames:
-        yield
-        return
+def collect_garbage():
+    """Free what the last test left; exclude what napari still keeps from later collections."""
     QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def freed_layers(request):
+    """Free the layers of earlier tests, which napari's themes would keep: all tests got slower."""
+    if "viewer" not in request.fixturenames:
+        yield
+        return
+    collect_garbage()
     emitters = [theme.events.canvas for theme in napari.utils.theme._themes.values()]
     callbacks = [set(emitter.callbacks) for emitter in emitters]
     yield
@@ -168,9 +179,78 @@ def freed_windows(request):
             emitter.disconnect(callback)
 
 
+@pytest.fixture(scope="module")
+def module_viewer(qapp):
+    """A napari window for all tests of a file, as opening and closing one takes half a second.
+
+    It is made and closed as by napari's fixture `make_napari_viewer`, for one test.
+    """
+    app = NapariApplication("test_app")
+    app.injection_store.namespace = _napari_names
+    console = QWidget()
+    console._update_theme = lambda *_: None
+    caches = _initialize_plugins, init_qactions
+    with (
+        patch.object(NapariApplication, "get_app_model", return_value=app),
+        patch("napari._qt.threads.status_checker.StatusChecker.start"),
+        patch("napari._qt.qt_viewer.QtViewer._get_console", return_value=console),
+    ):
+        for cache in caches:
+            cache.cache_clear()
+        get_settings().reset()
+        yield (viewer := napari.Viewer(show=False, show_welcome_screen=False))
+        with patch.object(viewer.window._qt_window, "_save_current_window_settings"):
+            viewer.close()
+        NapariApplication.destroy("test_app")
+        for cache in caches:
+            cache.cache_clear()
+    del viewer
+    gc.unfreeze()
+    collect_garbage()
+    assert not QtViewer._instances, "the plugin keeps a window that was closed"
+
+
+def clear(viewer, kept_layers):
+    """Remove what a test has added to the window, and undo what it has changed."""
+    viewer.window._qt_window.hide()  # or it would be drawn while layers are removed
+    for dock in list(viewer.window._wrapped_dock_widgets.values()):
+        dock.destroyOnClose()  # as a user closes it
+        dock.deleteLater()  # napari keeps an empty one
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    viewer.dims.ndisplay = 2
+    for layer in list(viewer.layers):
+        if layer in kept_layers:
+            layer.visible = kept_layers[layer]
+        else:
+            viewer.layers.remove(layer)
+    if not kept_layers:
+        EventedModel.reset(viewer.dims)
+    overlays = (*viewer.canvas.overlays.values(), *viewer.scene.overlays.values())
+    for model in (viewer.scene.camera, viewer.cursor, viewer.canvas.grid, *overlays):
+        model.reset()
+    viewer.reset_view()
+    get_settings().reset()
+    task_widget._kept_values.clear()
+    result_view._filled_shown.clear()
+
+
+@pytest.fixture(scope="module")
+def kept_layers():
+    """Layers that stay for the next test that uses the fixture `scene`, and whether visible."""
+    return {}
+
+
 @pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer()
+def viewer(request, module_viewer, kept_layers):
+    """The window of the file, without docks, and without layers but those that are kept."""
+    if kept_layers and "scene" not in request.fixturenames:
+        kept_layers.clear()
+        clear(module_viewer, kept_layers)
+    mouse = module_viewer.mouse_drag_callbacks, module_viewer.mouse_move_callbacks
+    before = [list(callbacks) for callbacks in mouse]
+    yield module_viewer
+    clear(module_viewer, kept_layers)
+    assert [list(callbacks) for callbacks in mouse] == before
 
 
 @pytest.fixture

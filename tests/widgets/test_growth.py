@@ -60,6 +60,12 @@ def _alive(callback) -> bool:
 
 
 @pytest.fixture
+def viewer(make_napari_viewer):
+    """A window of its own for each test."""
+    return make_napari_viewer()
+
+
+@pytest.fixture
 def tiny(person):
     return person.stack(synthetic.rough_surface(size=32, planes=6, seed=5))
 

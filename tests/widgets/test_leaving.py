@@ -20,6 +20,12 @@ REFINED = {f"refined {role}" for role in ("uncertainty", "plane index", "all in 
 STEPS = ("align", "focus", "depth", "refine", "all")
 
 
+@pytest.fixture
+def viewer(make_napari_viewer):
+    """A window of its own for each test."""
+    return make_napari_viewer()
+
+
 @pytest.fixture(scope="module")
 def tiny():
     return synthetic.rough_surface(size=32, planes=6, seed=5)

@@ -336,6 +336,12 @@ def plugin_layers_place(layer):
 
 
 @pytest.fixture
+def viewer(make_napari_viewer):
+    """A window of its own for each test."""
+    return make_napari_viewer()
+
+
+@pytest.fixture
 def answers(monkeypatch, chosen_file, tmp_path):
     """Answer all dialogs; settings of the user are in a folder of the test."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))

@@ -13,6 +13,7 @@ from napari_dff import all_in_focus, project_slab, resample, synthetic
 from napari_dff.io.writers import figure as figures
 from napari_dff.runtime.windows import Window
 from napari_dff.surface import level, profile, roughness, step_height
+from napari_dff.widgets.app.dock import LAYOUT_MS
 from napari_dff.widgets.app.layers import full_values
 from napari_dff.widgets.tools.measurements import MeasurementInput
 from napari_dff.widgets.tools.tool import Heights
@@ -26,13 +27,17 @@ def drifting():
 
 
 @pytest.fixture
-def scene(person, surface):
-    """A stack with its refined depth."""
-    person.stack(surface, scale=(2.0, *SIZE))
-    widget = person.open("all")
-    widget.form.settings["registration"].value = "none"
-    person.run(widget)
-    return person.layer("refined depth")
+def scene(person, surface, kept_layers):
+    """A stack with its refined depth, computed once."""
+    if not kept_layers:
+        person.stack(surface, scale=(2.0, *SIZE))
+        widget = person.open("all")
+        widget.form.settings["registration"].value = "none"
+        person.run(widget)
+        kept_layers.update({layer: layer.visible for layer in person.viewer.layers})
+    depth = person.layer("refined depth")
+    person.viewer.layers.selection.active = depth
+    return depth
 
 
 def heights_and_uncertainty(person):
@@ -164,7 +169,7 @@ def test_the_profile_of_a_drawn_line_is_shown_and_saved(person, scene, chosen_fi
     widget = person.open("measure")
     widget.measure.value = "profile"
     person.press(widget.draw)
-    person.qtbot.wait(50)
+    person.qtbot.wait(2 * LAYOUT_MS)
     person.drag(scene, (20, 15), (70, 80))
     shapes = widget.shapes.value
     assert len(shapes.data) == 1
@@ -261,7 +266,7 @@ def test_the_profile_follows_its_line_while_it_is_dragged(person, scene):
     widget.measure.value = "profile"
     widget.levelling.value = "plane"
     person.press(widget.draw)
-    person.qtbot.wait(50)
+    person.qtbot.wait(2 * LAYOUT_MS)
     person.drag(scene, (20, 15), (70, 15))
     person.wait_until(lambda: widget.measurement is not None)
     shapes, before = widget.shapes.value, widget.measurement
@@ -283,7 +288,7 @@ def test_the_roughness_of_a_drawn_area_is_measured_and_levelled_heights_kept(per
     person.show()
     widget = person.open("measure")
     person.press(widget.draw)
-    person.qtbot.wait(50)
+    person.qtbot.wait(2 * LAYOUT_MS)
     person.drag(scene, (20, 20), (70, 60))
     widget.levelling.value = "polynomial"
     widget.degree.value = 3
