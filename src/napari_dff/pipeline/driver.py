@@ -120,7 +120,7 @@ def run(
         transforms = checks.as_numbers("transforms", transforms)
     cropped: dict[Index, LazyAlignedStack] = {}
     if recipe.crop == "common":
-        cropped, window = align_and_crop(acquisition, recipe, transforms, progress)
+        cropped, window = align_and_crop(acquisition, recipe, transforms, progress, plan=plan)
         sink.set_window(window)
     for index, located in acquisition.iterate(progress):
         stack = acquisition.focus_stack(index)
@@ -154,7 +154,12 @@ def _transforms_at(
 
 
 def align_and_crop(
-    acquisition: Acquisition, recipe: Recipe, transforms: np.ndarray | None, progress: Progress
+    acquisition: Acquisition,
+    recipe: Recipe,
+    transforms: np.ndarray | None,
+    progress: Progress,
+    *,
+    plan: Plan | None = None,
 ) -> tuple[dict[Index, LazyAlignedStack], Window]:
     """Align the focus channel of all stacks, and crop them to one window if the recipe crops."""
     aligned = {}
@@ -162,7 +167,9 @@ def align_and_crop(
         matrices = _transforms_at(acquisition, transforms, index)
         planes = acquisition.focus_stack(index).planes
         readable = as_plane_file(planes, located)
-        lazy = align_lazily(readable, recipe, transforms=matrices, progress=located)
+        on_disk = plan is not None and not plan.fits_in_memory
+        settings: dict[str, Any] = {"on_disk": on_disk, "progress": located}
+        lazy = align_lazily(readable, recipe, transforms=matrices, **settings)
         aligned[index] = dataclasses.replace(lazy, planes=planes)
     size = planes.shape[1], planes.shape[2]
     window = common_window(list(aligned.values())) if recipe.crop == "common" else full_window(size)
@@ -201,7 +208,8 @@ def align_stack(
     if isinstance(alignment, LazyAlignedStack):
         lazy = dataclasses.replace(alignment, planes=planes)
     else:
-        lazy = align_lazily(planes, recipe, transforms=alignment, progress=progress)
+        settings: dict[str, Any] = {"on_disk": not plan.fits_in_memory, "progress": progress}
+        lazy = align_lazily(planes, recipe, transforms=alignment, **settings)
     options: dict[str, Any] = {"transforms": lazy.transforms, "progress": progress}
     common: dict[str, Any] = {"window": lazy.window, "field": lazy.field}
     others = tuple(

@@ -113,11 +113,13 @@ def align_lazily(
     *,
     reference: int | None = None,
     transforms: np.ndarray | None = None,  # if known: nothing is estimated, the report is empty
+    on_disk: bool = False,  # whether planes that are compared are in a temporary file
     progress: Progress = no_progress,
 ) -> LazyAlignedStack:
     """Return planes aligned with the settings of a recipe, resampled when they are read."""
     if transforms is None:
-        estimate = estimate_transforms(planes, recipe, reference, progress=progress)
+        settings: dict[str, Any] = {"on_disk": on_disk, "progress": progress}
+        estimate = estimate_transforms(planes, recipe, reference, **settings)
         aligned = LazyAlignedStack(planes, **estimate._asdict())
     else:
         aligned = LazyAlignedStack(planes, transforms)

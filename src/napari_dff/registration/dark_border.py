@@ -28,7 +28,7 @@ def find_border(images: np.ndarray) -> np.ndarray | None:
     None unless it is the same in all planes: that of a dark background moves and blurs with the
     specimen.
     """
-    share = (images < DARK_LEVEL).mean(axis=0)
+    share = sum((image < DARK_LEVEL).astype(np.uint32) for image in images) / len(images)
     padded = np.pad((share > 0).astype(np.uint8), 1, constant_values=1)
     labels = cv2.connectedComponents(padded)[1]
     border = np.asarray((labels == labels[0, 0])[1:-1, 1:-1])
@@ -43,7 +43,7 @@ def fill_border(images: np.ndarray, border: np.ndarray) -> None:
     """Fill the border of (Z, Y, X) images by averages of the pixels inside, in place."""
     inside = ~_dilate(border, EDGE_PX)
     weight = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), FILL_SIGMA_PX) + 1e-3
-    mean = images[:, inside].mean()
+    mean = np.float32(np.mean([image[inside].mean() for image in images]))
     for image in images:
         total = cv2.GaussianBlur(image * inside, (0, 0), FILL_SIGMA_PX) + 1e-3 * mean
         image[~inside] = (total / weight)[~inside]

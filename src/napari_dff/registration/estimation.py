@@ -27,6 +27,7 @@ from napari_dff.registration.matching import MATCHERS, Candidates
 from napari_dff.registration.motion import MOTIONS, transform_points
 from napari_dff.registration.report import Outcome, PlaneReport
 from napari_dff.registration.still_pattern import STILL_PATTERN_NOTE, follows_still_pattern
+from napari_dff.runtime.lazy import release_mapped_pages, temporary_array
 from napari_dff.runtime.progress import Progress, iterate, no_progress
 from napari_dff.runtime.threads import run_parallel
 
@@ -35,6 +36,7 @@ VERIFICATION_BLUR_PX = 2.0  # removes most of the difference that comes from def
 MIN_OVERLAP = 0.25  # share of the pixels that both planes must have
 MIN_GAIN = 0.05  # of ln(variance of predicted matches), from which more than a similarity is taken
 MIN_SCORED_MATCHES = 10  # half of them must determine a homography
+MAX_SAMPLES = 1 << 24  # grey values from which the percentiles of a stack are taken
 MAX_NEIGHBOURS = 2  # planes towards the reference that are tried before a plane stays unmatched
 
 
@@ -52,6 +54,7 @@ def estimate_transforms(
     recipe: Recipe,
     reference: int | None = None,
     *,
+    on_disk: bool = False,  # downsampled planes are in a temporary file, not in memory
     progress: Progress = no_progress,
 ) -> Estimate:
     """Estimate the transforms of `align`; each plane is read once."""
@@ -63,7 +66,7 @@ def estimate_transforms(
         reports = tuple(PlaneReport(i, i) for i in range(count))
         return Estimate(np.tile(np.eye(3), (count, 1, 1)), reports)
     factor = downsampling.compute_factor(planes.shape[1:3], downsampling.MAX_SIDE_PX)
-    images = _read_normalized(planes, factor, progress)
+    images = _read_normalized(planes, factor, on_disk, progress)
     border = find_border(images)
     if border is not None:
         fill_border(images, border)
@@ -99,24 +102,33 @@ def estimate_transforms(
     return Estimate(upsampling @ transforms @ np.linalg.inv(upsampling), reports, field, notes)
 
 
-def _read_normalized(planes: Any, factor: int, progress: Progress) -> np.ndarray:
+def _read_normalized(planes: Any, factor: int, on_disk: bool, progress: Progress) -> np.ndarray:
     """Return (Z, Y, X) float32 grey planes, 0 … 1 from percentile 0.5 to 99.5 of the stack."""
     count, height, width = planes.shape[:3]
-    images = np.empty((count, height // factor, width // factor), dtype=np.float32)
+    shape = count, height // factor, width // factor
+    images = temporary_array(shape, np.float32) if on_disk else np.empty(shape, np.float32)
+    step = -(-count * shape[1] * shape[2] // (16 * MAX_SAMPLES))  # planes of many have the sample
+    samples = np.empty((len(images[::step]), *images[0, ::4, ::4].shape), np.float32)
 
     def read(i: int) -> None:
         images[i] = downsampling.read(planes, i, factor, as_grey=True)
+        if i % step == 0:
+            samples[i // step] = images[i, ::4, ::4]
+        release_mapped_pages(images)
 
     run_parallel(read, range(count), progress, desc="Reading")
-    sample = images[:, ::4, ::4].ravel()
-    low, high = (np.float32(v) for v in np.percentile(sample, (0.5, 99.5)))
+    sample = samples.ravel()
+    low, high = (np.float32(v) for v in np.percentile(sample, (0.5, 99.5), overwrite_input=True))
     if high <= low:
         low, high = np.float32(sample.min()), np.float32(sample.max())
     if high <= low:
         raise ValueError("planes have no contrast anywhere: there is nothing to align")
-    images -= low
-    images /= high - low
-    return np.clip(images, 0, 1, out=images)
+    for image in images:
+        image -= low
+        image /= high - low
+        np.clip(image, 0, 1, out=image)
+        release_mapped_pages(images)
+    return images
 
 
 def _select_model(candidates: list[Candidates]) -> Motion:
@@ -153,8 +165,13 @@ def _compose(
 ) -> tuple[np.ndarray, list[PlaneReport]]:
     """Compose verified transforms to the reference plane, and report on each plane."""
     factor = downsampling.compute_factor(images.shape[1:], VERIFICATION_SIDE_PX)
-    small = (downsampling.downsample(image, factor) for image in images)
-    blurred = [cv2.GaussianBlur(image, (0, 0), VERIFICATION_BLUR_PX) for image in small]
+
+    @functools.lru_cache(maxsize=2 * MAX_NEIGHBOURS + 1)
+    def blurred(i: int) -> np.ndarray:
+        image = downsampling.downsample(np.asarray(images[i]), factor)
+        release_mapped_pages(images)
+        return cv2.GaussianBlur(image, (0, 0), VERIFICATION_BLUR_PX)
+
     transforms = np.tile(np.eye(3), (len(images), 1, 1))
     reports = {reference: PlaneReport(reference, reference, model="reference")}
     matched = {1: [reference], -1: [reference]}  # after the reference plane, and before it
@@ -165,7 +182,7 @@ def _compose(
         for j in matched_planes[: -MAX_NEIGHBOURS - 1 : -1]:
             candidates = match_pair(i, j)
             if candidates.transforms:
-                name = _verify(candidates, motion, blurred[i], blurred[j], factor)
+                name = _verify(candidates, motion, blurred(i), blurred(j), factor)
                 step = candidates.transforms[name] if name else np.eye(3)
                 transforms[i] = transforms[j] @ step
                 reports[i] = _report(i, j, candidates, name, motion)

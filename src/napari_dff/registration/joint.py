@@ -9,9 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+from scipy import linalg
 
 from napari_dff.registration.motion import MotionModel, corner_points, transform_points
 from napari_dff.registration.subpixel import BandpassImage, bandpass, refine_pair
+from napari_dff.runtime.lazy import release_mapped_pages
 from napari_dff.runtime.progress import Progress, iterate, no_progress
 from napari_dff.runtime.threads import run_parallel, thread_count
 
@@ -75,8 +77,9 @@ def _compare_near_planes(
         needed = matched[first : first + size + max(PLANE_GAPS)]
         bands = {i: bands[i] for i in needed if i in bands}
         missing = [i for i in needed if i not in bands]
-        planes = [images[i] for i in missing]
+        planes = [np.asarray(images[i]) for i in missing]
         bands |= zip(missing, run_parallel(bandpass, planes, no_progress, desc=""), strict=True)
+        release_mapped_pages(images)
         run_parallel(compare, [pair for pair in near if pair[0] in block], count_all, desc="")
     next(ticks, None)  # ends the progress
     return [pairs[pair] for pair in near]
@@ -94,8 +97,10 @@ def _compare_near_planes(
 # perfectly by chance. The second factor is a Cauchy weight (Holland & Welsch 1977,
 # doi:10.1080/03610927708827533), computed again in every pass, with the root mean square misfit R
 # of the pair and the median s of all R. A pair has 8 equations in the parameters of two planes,
-# which add to two rows and columns of blocks of the normal equations. These are scaled to a
-# diagonal of 1 plus `RIDGE`: planes without a connection to the reference keep parameters near 0.
+# which add to two rows and columns of blocks of the normal equations. Planes of a pair are near
+# each other, so that these are a narrow band: time and memory grow with the planes only. They are
+# scaled to a diagonal of 1 plus `RIDGE`: planes without a connection to the reference keep
+# parameters near 0.
 def solve(
     pairs: list[PairTransform],
     chain: np.ndarray,  # (Z, 3, 3); kept for planes in no pair of finite deviation
@@ -113,17 +118,22 @@ def solve(
     products = np.einsum("pij,pik->pjk", design, design)
     moments = np.einsum("pij,pi->pj", design, target)
     size = model.parameter_count * len(unknown)
+    rows, others = np.broadcast_arrays(columns[:, :, None], columns[:, None])
+    used = products != 0  # 0: of the reference plane
+    width = int(np.abs(rows - others)[used].max())
+    places = (width + rows - others)[used], others[used]  # of a band: [width + i - j, j]
     deviations = np.array([pair.deviation for pair in pairs])
     weights = base = 1 / (deviations**2 + np.median(deviations) ** 2)
     for _ in range(REWEIGHTING_STEPS):
-        normal, right = np.zeros((size, size)), np.zeros(size)
-        np.add.at(
-            normal, (columns[:, :, None], columns[:, None]), weights[:, None, None] * products
-        )
+        normal, right = np.zeros((2 * width + 1, size)), np.zeros(size)
+        np.add.at(normal, places, (weights[:, None, None] * products)[used])
         np.add.at(right, columns, weights[:, None] * moments)
-        unit = 1 / np.sqrt(normal.diagonal())
-        normal *= unit[:, None] * unit
-        solution = unit * np.linalg.solve(normal + RIDGE * np.eye(size), unit * right)
+        unit = 1 / np.sqrt(normal[width])
+        normal *= (
+            unit * np.pad(unit, width)[np.add.outer(np.arange(2 * width + 1), np.arange(size))]
+        )
+        normal[width] += RIDGE
+        solution = unit * linalg.solve_banded((width, width), normal, unit * right)
         misfits = np.einsum("pij,pj->pi", design, solution[columns]) - target
         lengths = np.sqrt((misfits**2).mean(axis=1))
         scale = max(float(np.median(lengths)), 1e-6)

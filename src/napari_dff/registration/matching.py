@@ -1,6 +1,5 @@
 """Matching of two planes: by their features, or by the correlation of their grey levels."""
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from napari_dff.registration.motion import (
     MotionModel,
     transform_points,
 )
+from napari_dff.runtime.lazy import release_mapped_pages
 from napari_dff.runtime.progress import Progress
 from napari_dff.runtime.threads import run_parallel
 
@@ -37,7 +37,7 @@ class Keypoints(NamedTuple):
 
     points: np.ndarray  # (N, 2) float64, y and x in pixels
     sizes: np.ndarray  # (N,) float64, diameters in pixels
-    descriptors: np.ndarray  # (N, 128) float32
+    descriptors: np.ndarray  # (N, 128) uint8
 
 
 class Matches(NamedTuple):
@@ -68,12 +68,11 @@ def detect_keypoints(image: np.ndarray, max_side: int, max_count: int) -> Keypoi
     levels = np.rint(255 * downsampling.downsample(image, factor)).astype(np.uint8)
     keypoints, descriptors = detector.detectAndCompute(levels, None)
     if descriptors is None:
-        return Keypoints(np.empty((0, 2)), np.empty(0), np.empty((0, 128), np.float32))
+        return Keypoints(np.empty((0, 2)), np.empty(0), np.empty((0, 128), np.uint8))
     points = np.array([k.pt[::-1] for k in keypoints], dtype=np.float64)
     sizes = factor * np.array([k.size for k in keypoints])
-    return Keypoints(
-        transform_points(downsampling.upsampling_matrix(factor), points), sizes, descriptors
-    )
+    points = transform_points(downsampling.upsampling_matrix(factor), points)
+    return Keypoints(points, sizes, descriptors.astype(np.uint8))  # which cv2 has rounded
 
 
 # A match is unambiguous when its descriptor is clearly nearer than the second nearest one (ratio
@@ -104,6 +103,7 @@ def match_keypoints(source: Keypoints, target: Keypoints) -> Matches:
 # `cv2.batchDistance`; with 700 features a plane it was measured to be 20 and 7 times faster.
 def _match_descriptors(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices (N,) of unambiguous, mutual matches of (N, 128) descriptors."""
+    source, target = source.astype(np.float32), target.astype(np.float32)
     squares = (source**2).sum(axis=1)[:, None] + (target**2).sum(axis=1) - 2 * (source @ target.T)
     rows, nearest = np.arange(len(source)), squares.argmin(axis=1)
     mutual = squares.argmin(axis=0)[nearest] == rows
@@ -159,8 +159,13 @@ Matcher = tuple[Callable[[int, int], Candidates], list[int]]
 
 def feature_matcher(images: np.ndarray, max_side: int, count: int, progress: Progress) -> Matcher:
     """Match planes by `count` features each, and fit all motion models: a fit costs little."""
-    detect = functools.partial(detect_keypoints, max_side=max_side, max_count=count)
-    keypoints = run_parallel(detect, list(images), progress, desc="Finding features")
+
+    def detect(i: int) -> Keypoints:
+        found = detect_keypoints(np.asarray(images[i]), max_side, count)
+        release_mapped_pages(images)
+        return found
+
+    keypoints = run_parallel(detect, range(len(images)), progress, desc="Finding features")
 
     def match_pair(plane: int, neighbour: int) -> Candidates:
         matches = match_keypoints(keypoints[plane], keypoints[neighbour])

@@ -37,10 +37,9 @@ def follows_still_pattern(images: np.ndarray, transforms: np.ndarray) -> bool:
     if len(images) < MIN_PLANES:
         return False
     factor = downsampling.compute_factor(images.shape[1:], SIDE_PX)
-    small = (downsampling.downsample(image, factor) for image in images)
-    remains = np.stack([_detail(image) for image in small])
-    remains -= remains.mean(axis=0)
-    remains *= np.outer(*(np.hanning(size) for size in remains.shape[1:])).astype(np.float32)
+    details = (_detail(image, factor) for image in images)
+    mean = sum(details, next(details)) / np.float32(len(images))
+    weight = np.outer(*map(np.hanning, mean.shape)).astype(np.float32)
     centre = np.array([images.shape[1:]]) / 2
     first = np.arange(len(images) - GAP_PLANES)
     pairs = first[:: -(-len(first) // MAX_PAIRS)]
@@ -48,11 +47,15 @@ def follows_still_pattern(images: np.ndarray, transforms: np.ndarray) -> bool:
     for k in pairs:
         step = np.linalg.inv(transforms[k]) @ transforms[k + GAP_PLANES]
         motion = (transform_points(step, centre) - centre)[0] / factor
-        misses.append(_misses(remains[k], remains[k + GAP_PLANES], motion))
+        pair = images[k], images[k + GAP_PLANES]
+        one, two = ((_detail(image, factor) - mean) * weight for image in pair)
+        misses.append(_misses(one, two, motion))
     return float(np.mean(misses)) > MIN_SHARE
 
 
-def _detail(image: np.ndarray) -> np.ndarray:
+def _detail(image: np.ndarray, factor: int) -> np.ndarray:
+    """Return the difference of two Gaussians of an image that is downsampled by `factor`."""
+    image = downsampling.downsample(np.asarray(image), factor)
     fine, coarse = (cv2.GaussianBlur(image, (0, 0), s) for s in (FINE_SIGMA_PX, COARSE_SIGMA_PX))
     return fine - coarse
 

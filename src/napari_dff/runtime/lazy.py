@@ -59,20 +59,24 @@ def as_plane_file(planes: Any, progress: Progress = no_progress) -> Any:
     """
     if is_ready(planes) or max(chunk_lengths(planes)[0]) == 1:
         return planes
-    size, folder = math.prod(planes.shape) * planes.dtype.itemsize, temporary_folder()
+    mapped = temporary_array(tuple(planes.shape), planes.dtype)
+    copy_chunks(planes, mapped, progress)
+    return mapped
+
+
+def temporary_array(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Return a memory map of a temporary file without a name; OSError if the disk is too small."""
+    size, folder = math.prod(shape) * np.dtype(dtype).itemsize, temporary_folder()
     free = shutil.disk_usage(folder).free
     if size > free:
         raise OSError(
-            f"planes whose chunks cover several planes are unpacked to {folder}, which needs "
-            f"{size / 1e9:.3g} GB, but only {free / 1e9:.3g} GB are free there: name another "
-            "folder in the variable TMPDIR"
+            f"planes are unpacked to {folder}, which needs {size / 1e9:.3g} GB, but only "
+            f"{free / 1e9:.3g} GB are free there: name another folder in the variable TMPDIR"
         )
     with tempfile.TemporaryFile(dir=folder, prefix="napari-dff-") as file:
         if hasattr(os, "posix_fallocate"):  # or a full disk ends the process when a page is written
             os.posix_fallocate(file.fileno(), 0, size)
-        mapped = np.memmap(file, planes.dtype, "r+", shape=tuple(planes.shape))
-    copy_chunks(planes, mapped, progress)
-    return mapped
+        return np.memmap(file, dtype, "r+", shape=shape)
 
 
 def temporary_folder() -> str:
