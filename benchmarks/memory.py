@@ -62,7 +62,9 @@ ROWS = {
     "colour": Layout((20, 1024, 1024, 3), "uint8", None, limits_mb=(0, 500)),
     "float32": Layout((40, 1024, 1024), "float32", None, limits_mb=(0, 500)),
     "300 planes": Layout((300, 512, 512), "uint16", None, limits_mb=(0, 600)),
-    "1000 planes": Layout((1000, 256, 256), "uint16", None, limits_mb=(0, 1000)),
+    "300 planes aligned": Layout((300, 512, 512), "uint16", None, limits_mb=(800,), options=()),
+    "1000 planes": Layout((1000, 256, 256), "uint16", None, limits_mb=(0, 900)),
+    "1000 planes aligned": Layout((1000, 256, 256), "uint16", None, limits_mb=(950,), options=()),
 }
 
 

@@ -1,12 +1,18 @@
 """A stack that does not fit into memory is computed in tiles that do."""
 
+import re
+
 import dask.array as da
 import numpy as np
 import pytest
 
 from napari_dff import Recipe
+from napari_dff.model.acquisition import Acquisition
+from napari_dff.pipeline import driver
 from napari_dff.pipeline import planning as planning
-from napari_dff.pipeline.planning import make_plan
+from napari_dff.pipeline.planning import Plan, make_plan
+from napari_dff.pipeline.sinks import ArraySink
+from napari_dff.runtime.threads import at_most_threads, thread_count
 from napari_dff.runtime.windows import full_window
 
 
@@ -59,3 +65,42 @@ def test_results_in_memory_and_other_channels_are_counted():
 def test_too_little_memory_raises_with_the_minimum():
     with pytest.raises(ValueError, match=r"megabytes must be at least \d+ .*, got 50"):
         make_plan(LARGE, Recipe(), megabytes=50, on_disk=True)
+
+
+def test_fewer_threads_are_used_where_all_would_need_too_much_memory():
+    deep = da.zeros((1000, 1024, 1024), chunks=(1, 1024, 1024), dtype=np.uint16)
+    with at_most_threads(2):
+        plan = make_plan(deep, Recipe(), megabytes=4000, on_disk=True)
+        assert plan.threads is None
+        plan = make_plan(deep, Recipe(), megabytes=2100, on_disk=True)
+    assert plan.threads == 1
+    assert plan.megabytes <= 2100
+    assert not plan.fits_in_memory
+
+
+def test_alignment_of_many_planes_needs_hardly_more_memory_than_the_tiles():
+    """Planes that are compared are in a temporary file, not in memory."""
+    planes, least = da.zeros((1000, 1024, 1024), chunks=(1, 1024, 1024), dtype=np.uint16), []
+    for registration in ("none", "joint"):
+        with pytest.raises(ValueError, match=r"at least (\d+)") as error:
+            make_plan(planes, Recipe(registration=registration), megabytes=50, on_disk=True)
+        least.append(float(re.search(r"at least (\d+)", str(error.value))[1]))
+    assert least[1] <= least[0] + 100
+
+
+def test_a_run_keeps_to_the_threads_of_its_plan(monkeypatch):
+    counts = []
+    estimate = driver.align_stack
+
+    def align_stack(*arguments):
+        counts.append(thread_count())
+        return estimate(*arguments)
+
+    monkeypatch.setattr(driver, "align_stack", align_stack)
+    planes = np.random.default_rng(0).integers(0, 255, (5, 64, 64), np.uint8)
+    acquisition = Acquisition(planes, np.arange(5.0), axes=())
+    plan = Plan([full_window((64, 64))], 1.0, threads=1)
+    with at_most_threads(2):
+        before = thread_count()
+        driver.run(acquisition, Recipe(), ArraySink(acquisition), plan=plan)
+        assert (counts, thread_count()) == ([1], before)

@@ -1,5 +1,6 @@
 """Planes that are resampled when they are read; estimation on stacks larger than memory."""
 
+import tracemalloc
 import weakref
 
 import numpy as np
@@ -377,3 +378,31 @@ def test_planes_as_thin_as_a_ribbon_are_aligned(rng):
         planes = np.stack([np.roll(scene, 2 * i, axis=1) for i in range(4)]).astype(np.uint16)
         shifts = align(planes).transforms[:, 1, 2]
         np.testing.assert_allclose(shifts, [4, 2, 0, -2], atol=0.1)
+
+
+def test_transforms_are_the_same_if_compared_planes_are_in_a_temporary_file():
+    planes = np.random.default_rng(0).integers(0, 60000, (6, 96, 128), np.uint16)
+    planes = np.stack([np.roll(ndimage.gaussian_filter(planes[0], 2), 3 * i, 1) for i in range(6)])
+    expected, estimate = (
+        estimate_transforms(planes, Recipe(), on_disk=on_disk) for on_disk in (False, True)
+    )
+    assert np.abs(expected.transforms - np.eye(3)).max() > 2
+    np.testing.assert_array_equal(estimate.transforms, expected.transforms)
+
+
+def test_many_planes_are_solved_in_little_memory():
+    count, model = 1000, MOTIONS["similarity"]
+    chain = np.tile(np.eye(3), (count, 1, 1))
+    chain[:, 0, 2] = np.linspace(-40, 40, count)
+    pairs = [
+        joint.PairTransform(a, b, np.linalg.inv(chain[b]) @ chain[a], 0.1)
+        for gap in joint.PLANE_GAPS
+        for a, b in zip(range(count), range(gap, count), strict=False)
+    ]
+    tracemalloc.start()
+    solved = joint.solve(pairs, np.tile(np.eye(3), (count, 1, 1)), count // 2, model, (64, 64))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    expected = np.linalg.inv(chain[count // 2]) @ chain
+    np.testing.assert_allclose(solved, expected, atol=1e-4)
+    assert peak < 40e6  # a full matrix of the equations has 128 MB

@@ -103,7 +103,8 @@ def _run_position(
 def _estimate(plan: "Plan") -> str:
     """Return memory and tiles of a run in words."""
     tiles = "all at once" if plan.fits_in_memory else f"in {len(plan.windows)} tiles"
-    return f"estimate: {plan.megabytes / 1000:.2f} GB of memory, {tiles}"
+    threads = "" if plan.threads is None else f", threads limited to {plan.threads}"
+    return f"estimate: {plan.megabytes / 1000:.2f} GB of memory, {tiles}{threads}"
 
 
 def info(

@@ -115,6 +115,7 @@ def _write(
     from napari_dff.pipeline.driver import align_stack
     from napari_dff.pipeline.planning import make_plan
     from napari_dff.pipeline.two_surfaces import two_surfaces_in_tile
+    from napari_dff.runtime.threads import at_most_threads
 
     check_not_input([path.parent], [path.name], acquisition.files)
     metadata = _metadata(acquisition, recipe, channel, refractive_index)
@@ -126,16 +127,19 @@ def _write(
         for index, located in acquisition.iterate(progress):
             stack = acquisition.channel_stack(index, channel)
             plan = make_plan(stack.planes, recipe, megabytes=megabytes, on_disk=True)
-            aligned = align_stack(stack, [], recipe, None, plan, located)
-            recipe = tile.with_chosen_scale(recipe, aligned)
-            for window in plan.windows:
-                result = two_surfaces_in_tile(aligned, recipe, window, refractive_index, located)
-                for c, image in enumerate(_images(result)):
-                    place = (index[0], c) if "T" in metadata.axes else (c,)
-                    file.write(image, window, place)
-                values = result.thickness[np.isfinite(result.thickness)]
-                medians += [np.median(values)] if values.size else []
-                pixels += values.size
+            with at_most_threads(plan.threads):
+                aligned = align_stack(stack, [], recipe, None, plan, located)
+                recipe = tile.with_chosen_scale(recipe, aligned)
+                for window in plan.windows:
+                    result = two_surfaces_in_tile(
+                        aligned, recipe, window, refractive_index, located
+                    )
+                    for c, image in enumerate(_images(result)):
+                        place = (index[0], c) if "T" in metadata.axes else (c,)
+                        file.write(image, window, place)
+                    values = result.thickness[np.isfinite(result.thickness)]
+                    medians += [np.median(values)] if values.size else []
+                    pixels += values.size
         file.finish()
     share = pixels / (acquisition.times * np.prod(acquisition.data.shape[3:5]))
     if not medians:

@@ -28,6 +28,7 @@ from napari_dff.registration import LazyAlignedStack, align_lazily, common_windo
 from napari_dff.runtime.lazy import as_plane_file, load_planes
 from napari_dff.runtime.memory import with_trimming
 from napari_dff.runtime.progress import Progress, iterate, no_progress
+from napari_dff.runtime.threads import at_most_threads
 from napari_dff.runtime.windows import Window, full_window
 
 
@@ -120,27 +121,31 @@ def run(
         transforms = checks.as_numbers("transforms", transforms)
     cropped: dict[Index, LazyAlignedStack] = {}
     if recipe.crop == "common":
-        cropped, window = align_and_crop(acquisition, recipe, transforms, progress, plan=plan)
+        with at_most_threads(None if plan is None else plan.threads):
+            cropped, window = align_and_crop(acquisition, recipe, transforms, progress, plan=plan)
         sink.set_window(window)
     for index, located in acquisition.iterate(progress):
         stack = acquisition.focus_stack(index)
         others = [acquisition.channel_stack(index, c).planes for c in acquisition.other_channels]
         tiling = plan or make_plan(stack.planes, recipe, other_channels=len(others))
-        alignment = cropped.get(index, _transforms_at(acquisition, transforms, index))
-        aligned = align_stack(stack, others, recipe, alignment, tiling, located)
-        if depth is not None:
-            aligned = aligned._replace(known_depth=depth(index))
-        if cropped:
-            aligned, tiling = _crop_depth_and_tiles(aligned, recipe, tiling, window)
-        if depth is None:
-            recipe = tile.with_chosen_scale(recipe, aligned)  # of the first stack, for all
-            aligned = aligned._replace(scale=recipe.scale)
-        offsets = offsets or channel_offsets(aligned, recipe, focus_offset, acquisition, located)
-        aligned = aligned._replace(offsets=offsets)
-        previous = acquisition.previous_time(index) if recipe.coherence == "previous" else None
-        settings = index, acquisition.focus_channel, located
-        quality = write_tiles(aligned, recipe, tiling, sink, *settings, previous=previous)
-        sink.finish_stack(index, aligned, quality, located)
+        with at_most_threads(tiling.threads):
+            alignment = cropped.get(index, _transforms_at(acquisition, transforms, index))
+            aligned = align_stack(stack, others, recipe, alignment, tiling, located)
+            if depth is not None:
+                aligned = aligned._replace(known_depth=depth(index))
+            if cropped:
+                aligned, tiling = _crop_depth_and_tiles(aligned, recipe, tiling, window)
+            if depth is None:
+                recipe = tile.with_chosen_scale(recipe, aligned)  # of the first stack, for all
+                aligned = aligned._replace(scale=recipe.scale)
+            offsets = offsets or channel_offsets(
+                aligned, recipe, focus_offset, acquisition, located
+            )
+            aligned = aligned._replace(offsets=offsets)
+            previous = acquisition.previous_time(index) if recipe.coherence == "previous" else None
+            settings = index, acquisition.focus_channel, located
+            quality = write_tiles(aligned, recipe, tiling, sink, *settings, previous=previous)
+            sink.finish_stack(index, aligned, quality, located)
         del aligned  # or its planes stay in memory beside those of the next stack
 
 

@@ -18,10 +18,11 @@ from napari_dff.model.recipe import Fusion, Recipe
 from napari_dff.pipeline import image_quality, tile
 from napari_dff.refinement.message_passing import MESSAGE_MARGIN_PX, message_windows
 from napari_dff.registration.downsampling import MAX_SIDE_PX
+from napari_dff.registration.estimation import MAX_SAMPLES
 from napari_dff.runtime.free_memory import available_bytes
 from napari_dff.runtime.lazy import chunk_lengths, decoding_bytes, is_ready
 from napari_dff.runtime.memory import configure_malloc, trim_malloc
-from napari_dff.runtime.threads import thread_count
+from napari_dff.runtime.threads import at_most_threads, thread_count
 from napari_dff.runtime.windows import GRID_PX, Window, full_window, plan_windows
 
 MEMORY_MB = checks.Range(0.0, 1e9, 1.0)
@@ -37,16 +38,19 @@ PASSING_VOLUMES = 3.5  # float32 volumes of a window during message passing
 FOCUS_VOLUMES = ((1.0, 18), (1.9, 51))
 # Downsampled planes, float32, that fit into the memory of comparing them, in all and a thread
 ALIGNMENT_IMAGES, ALIGNMENT_IMAGES_THREAD = 25, 10
+FEATURES_MB = {"joint": 0.25, "sift": 1.0}  # of each plane
+LIGHT_MB = 0.17  # of each colour of each plane whose light is compared
 STRIP_MB = 35  # of the strips that one thread reads during alignment
 FREE_MEMORY_FRACTION = 0.8  # of the free memory that a run may use without a limit
 MIN_TILE_PX, TILE_STEP_PX = 128, 64  # smallest side of a tile, and step between sides
 
 
 class Plan(NamedTuple):
-    """How a stack is computed: tiles that cover the plane row by row, and peak memory."""
+    """How a stack is computed: tiles that cover the plane row by row, peak memory, threads."""
 
     windows: list[Window]  # only the full plane if everything fits into memory
     megabytes: float
+    threads: int | None = None  # that work at a time, if not all may: each needs memory
 
     @property
     def fits_in_memory(self) -> bool:
@@ -74,29 +78,25 @@ def make_plan(
     if recipe.registration != "none":
         base += ALIGNMENT_MB
     limit = base + free_megabytes() if megabytes is None else megabytes
-    model = _MemoryModel(planes, recipe, other_channels, on_disk)
-    reading = decoding_bytes(planes) / 1e6
-    untiled = base + model.untiled(reading)
     in_memory = isinstance(planes, np.ndarray) and not isinstance(planes, np.memmap)
-    if untiled <= limit or (in_memory and megabytes is None):
-        return Plan([full_window(model.shape)], untiled)
-    frames = reading if max(chunk_lengths(planes)[0]) == 1 else 0.0  # decoded again for each tile
-    results, others = model.results(), (reading, model.alignment(), model.sampling() + frames)
-    sides = range(MIN_TILE_PX, max(*model.shape, MIN_TILE_PX) + TILE_STEP_PX, TILE_STEP_PX)
-    plans = [
-        Plan(tiles, base + max(results + model.largest_tile(tiles) + frames, *others))
-        for tiles in (tile.tile_grid(model.shape, planes.shape[0], recipe, side) for side in sides)
-        if len(tiles) > 1
-    ]
-    fitting = [plan for plan in plans if plan.megabytes <= limit]
-    if not fitting:
-        least = min([untiled, *(plan.megabytes for plan in plans)])
-        message = f"megabytes must be at least {np.ceil(least / 50) * 50:.0f} for these planes"
-        if base + reading > limit:
-            size = ", ".join(str(max(each)) for each in chunk_lengths(planes))
-            message += f", whose chunks of ({size}) values are decoded at once"
-        raise ValueError(f"{message}, got {limit:.0f}")
-    return min(fitting, key=lambda plan: len(plan.windows))
+    model, threads = _MemoryModel(planes, recipe, other_channels, on_disk), thread_count()
+    plans: list[Plan] = []
+    for count in [threads >> k for k in range(threads.bit_length())]:  # all, half … one
+        with at_most_threads(count):
+            plans = model.plans(base)
+            reading = decoding_bytes(planes) / 1e6
+        if plans[0].megabytes <= limit or (in_memory and megabytes is None):
+            return plans[0]._replace(threads=count if count < threads else None)
+        fitting = [plan for plan in plans if plan.megabytes <= limit]
+        if fitting:
+            best = min(fitting, key=lambda plan: len(plan.windows))
+            return best._replace(threads=count if count < threads else None)
+    least = min(plan.megabytes for plan in plans)
+    message = f"megabytes must be at least {np.ceil(least / 50) * 50:.0f} for these planes"
+    if base + reading > limit:
+        size = ", ".join(str(max(each)) for each in chunk_lengths(planes))
+        message += f", whose chunks of ({size}) values are decoded at once"
+    raise ValueError(f"{message}, got {limit:.0f}")
 
 
 @functools.cache
@@ -119,6 +119,7 @@ class _MemoryModel:
     """Estimates the memory that a run needs in addition to libraries, in megabytes."""
 
     def __init__(self, planes: Any, recipe: Recipe, other_channels: int, on_disk: bool) -> None:
+        self._planes = planes
         self.shape: tuple[int, int] = tuple(planes.shape[1:3])
         self._count = planes.shape[0]
         self._colours = int(np.prod(planes.shape[3:]))
@@ -130,6 +131,25 @@ class _MemoryModel:
         self._is_loaded = isinstance(planes, np.memmap) or not is_ready(planes)
         self._resamples = recipe.registration != "none" or recipe.exposure != "keep"
 
+    def plans(self, base: float) -> list[Plan]:
+        """Return the plan without tiles, then those with tiles of each size."""
+        reading = decoding_bytes(self._planes) / 1e6
+        untiled = Plan([full_window(self.shape)], base + self.untiled(reading))
+        is_decoded_again = max(chunk_lengths(self._planes)[0]) == 1  # for each tile
+        frames = reading if is_decoded_again else 0.0
+        results = self.results()
+        others = reading, self.alignment(on_disk=True), self.sampling() + frames
+        sides = range(MIN_TILE_PX, max(*self.shape, MIN_TILE_PX) + TILE_STEP_PX, TILE_STEP_PX)
+        grids = (tile.tile_grid(self.shape, self._count, self._recipe, side) for side in sides)
+        return [
+            untiled,
+            *(
+                Plan(tiles, base + max(results + self.largest_tile(tiles) + frames, *others))
+                for tiles in grids
+                if len(tiles) > 1
+            ),
+        ]
+
     def untiled(self, reading: float) -> float:
         """All planes at once: as they are read, aligned, and of the other channels."""
         copies = self._is_loaded + self._resamples
@@ -138,7 +158,10 @@ class _MemoryModel:
         work = self._maps(self.shape) + self._windows(self.shape)
         first = self._is_loaded * planes / max(copies, 1)
         return float(
-            max(planes + max(work, self.sampling()), first + max(self.alignment(), reading))
+            max(
+                planes + max(work, self.sampling()),
+                first + max(self.alignment(on_disk=False), reading),
+            )
         )
 
     def largest_tile(self, tiles: list[Window]) -> float:
@@ -169,14 +192,19 @@ class _MemoryModel:
         pixels = sample_pixels(self.shape) if is_chosen else 0
         return float(self._count * self._voxel_bytes * pixels / 1e6)
 
-    def alignment(self) -> float:
-        """Downsampled planes that are compared, and the strips in which planes are read."""
+    def alignment(self, on_disk: bool) -> float:
+        """Downsampled planes that are compared, their features, and the strips that are read."""
+        light = LIGHT_MB * self._count * self._colours * (self._recipe.exposure != "keep")
         if self._recipe.registration == "none":
-            return 0.0
+            return light
         factor = -(-max(self.shape) // MAX_SIDE_PX)
         pixels = np.prod(self.shape) / factor**2
-        images = 1.15 * self._count + ALIGNMENT_IMAGES + ALIGNMENT_IMAGES_THREAD * thread_count()
-        return float(4 * pixels * images / 1e6 + STRIP_MB * thread_count())
+        images = ALIGNMENT_IMAGES + ALIGNMENT_IMAGES_THREAD * thread_count()
+        images += 0 if on_disk else self._count
+        features = FEATURES_MB.get(self._recipe.registration, 0.0) * self._count
+        samples = 4 * min(pixels * self._count / 16, 2 * MAX_SAMPLES) / 1e6
+        compared = 4 * pixels * images / 1e6 + features + samples
+        return float(max(compared, light) + STRIP_MB * thread_count())
 
     def _maps(self, shape: tuple[int, int]) -> float:
         quantized = self._count if self._refines else 0

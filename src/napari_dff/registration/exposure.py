@@ -7,6 +7,7 @@ saturated: defocus changes them least.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import cv2
@@ -61,22 +62,24 @@ def measure_light(
     if not valid.any():
         return None
     step = np.count_nonzero(valid) // SAMPLE_COUNT | 1
+    levels = np.empty((count, len(valid[valid][::step]), *planes.shape[3:]), np.float32)
+    levels = levels.reshape(*levels.shape[:2], -1)
 
-    def sample(i: int) -> tuple[np.ndarray, np.ndarray]:
+    def sample(i: int) -> np.ndarray:
         small = downsampling.read(planes, i, factor)[None]
         aligned = LazyAlignedStack(small, small_transforms[[i]])[0]
         blurred = cv2.GaussianBlur(aligned.astype(np.float32), (0, 0), blur)
         slope = np.hypot(*(cv2.Sobel(blurred, cv2.CV_32F, *axes) for axes in ((1, 0), (0, 1))))
         parts = (part[valid][::step] for part in (blurred, slope))
-        levels, slopes = (part.reshape(len(part), -1) for part in parts)
-        return levels, np.divide(slopes, levels, out=np.zeros_like(slopes), where=levels > 0)
+        levels[i], slopes = (part.reshape(len(part), -1) for part in parts)
+        return np.divide(slopes, levels[i], out=np.zeros_like(slopes), where=levels[i] > 0)
 
-    samples = run_parallel(sample, range(count), progress, desc="Comparing light")
-    levels, slopes = (np.stack(part) for part in zip(*samples, strict=True))
+    slopes = run_parallel(sample, range(count), progress, desc="Comparing light")
     rows, columns = (np.arange(size) * AREAS // size for size in valid.shape)
     area = (rows[:, None] * AREAS + columns)[valid][::step]
-    black = ~(np.median(levels, axis=1) > 0).all(axis=1)
-    usable = _usable(levels[~black], slopes[~black], area, np.dtype(planes.dtype))
+    black = np.asarray(~(np.median(levels, axis=1) > 0).all(axis=1))
+    bright = np.flatnonzero(~black)
+    usable = _usable(levels[bright], [slopes[i] for i in bright], area, np.dtype(planes.dtype))
     if min(valid.shape) < AREAS * blur:  # areas would have the same light
         usable[:] = False
     return Light(levels, usable, area, black)
@@ -95,16 +98,17 @@ def estimate_gains(
 
 
 def _usable(
-    levels: np.ndarray, slopes: np.ndarray, area: np.ndarray, dtype: np.dtype[Any]
+    levels: np.ndarray, slopes: list[np.ndarray], area: np.ndarray, dtype: np.dtype[Any]
 ) -> np.ndarray:
     """Return which (N, C) samples are flat, and neither dark nor saturated, in all planes."""
     if not len(levels):
         return np.zeros(levels.shape[1:], bool)
     usable = (levels > MIN_LEVEL * np.percentile(levels, 99, axis=(0, 1))).all(axis=0)
-    usable &= (slopes > 0).all(axis=0)  # saturated at a level below that of the type
+    least, most = (functools.reduce(choose, slopes) for choose in (np.minimum, np.maximum))
+    usable &= least > 0  # saturated at a level below that of the type
     if dtype.kind != "f":
         usable &= (levels < SATURATION * np.iinfo(dtype).max).all(axis=0)
-    slope = np.where(usable, slopes.max(axis=0), np.inf)
+    slope = np.where(usable, most, np.inf)
     for number in range(AREAS**2):
         for c in range(usable.shape[1]):
             here = (area == number) & usable[:, c]

@@ -1,8 +1,9 @@
 """Threads: how many work at a time, and a parallel loop over them."""
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import NamedTuple, TypeVar
@@ -43,6 +44,20 @@ def thread_count() -> int:
     if _limits.threads is not None:
         return _limits.threads
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def at_most_threads(count: int | None) -> Iterator[None]:
+    """Lower the limit of threads to `count` for a while; None: not."""
+    limits = thread_limits()
+    if count is None or count >= thread_count():
+        yield
+        return
+    set_thread_limits(limits._replace(threads=count))
+    try:
+        yield
+    finally:
+        set_thread_limits(limits)
 
 
 def run_parallel(
