@@ -161,9 +161,9 @@ def feature_matcher(images: np.ndarray, max_side: int, count: int, progress: Pro
     """Match planes by `count` features each, and fit all motion models: a fit costs little."""
 
     def detect(i: int) -> Keypoints:
-        found = detect_keypoints(np.asarray(images[i]), max_side, count)
+        features = detect_keypoints(np.asarray(images[i]), max_side, count)
         release_mapped_pages(images)
-        return found
+        return features
 
     keypoints = run_parallel(detect, range(len(images)), progress, desc="Finding features")
 
