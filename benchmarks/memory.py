@@ -64,7 +64,7 @@ ROWS = {
     "300 planes": Layout((300, 512, 512), "uint16", None, limits_mb=(0, 600)),
     "300 planes aligned": Layout((300, 512, 512), "uint16", None, limits_mb=(800,), options=()),
     "1000 planes": Layout((1000, 256, 256), "uint16", None, limits_mb=(0, 900)),
-    "1000 planes aligned": Layout((1000, 256, 256), "uint16", None, limits_mb=(950,), options=()),
+    "1000 planes aligned": Layout((1000, 256, 256), "uint16", None, limits_mb=(1000,), options=()),
 }
 
 

@@ -28,6 +28,7 @@ from napari_dff.runtime.windows import GRID_PX, Window, full_window, plan_window
 MEMORY_MB = checks.Range(0.0, 1e9, 1.0)
 KERNEL_MB = 130.0  # of libraries and kernels that are not loaded yet
 ALIGNMENT_MB = 50.0  # more of them if planes are aligned
+MANY_PLANES_MB = 0.3, 60.0  # what is left after alignment: of each plane, and at most
 MAP_BYTES_PX = {False: 53, True: 123}  # of maps, without and with refinement
 COHERENCE_BYTES_PX = 90  # of maps of two times
 GRAPH_BYTES_PX, GRAPH_BYTES_VOXEL = 200, 16  # of a graph cut
@@ -76,7 +77,8 @@ def make_plan(
     trim_malloc()
     base = max(library_megabytes(), resident_megabytes())
     if recipe.registration != "none":
-        base += ALIGNMENT_MB
+        of_plane, most = MANY_PLANES_MB
+        base += ALIGNMENT_MB + min(of_plane * planes.shape[0], most)
     limit = base + free_megabytes() if megabytes is None else megabytes
     in_memory = isinstance(planes, np.ndarray) and not isinstance(planes, np.memmap)
     model, threads = _MemoryModel(planes, recipe, other_channels, on_disk), thread_count()
