@@ -154,3 +154,18 @@ def test_a_preview_of_planes_that_are_not_aligned_yet_has_a_note(person, surface
     assert "Run aligns them first" in widget.status.value
     again(person, widget, lambda: setattr(widget.form.settings["registration"], "value", "none"))
     assert "Run aligns" not in widget.status.value
+
+
+def test_closing_a_form_removes_a_layer_that_its_last_preview_did_not_have(
+    person, surface, monkeypatch
+):
+    person.stack(surface)
+    widget = person.open("two_surfaces")
+    widget.preview.value = VIEW
+    thickness = shown(person, widget, "preview thickness")
+    kind, compute = type(widget), type(widget).compute_preview
+    monkeypatch.setattr(kind, "compute_preview", lambda *arguments: compute(*arguments)[:1])
+    again(person, widget, lambda: setattr(widget.form.settings["window"], "value", 15))
+    assert not thickness.visible
+    person.viewer.window.remove_dock_widget(widget.native)
+    person.wait_until(lambda: not [x for x in person.roles() if x.startswith("preview")])

@@ -155,8 +155,9 @@ class Preview:
 
     def _show(self, source: Image, window: Window, images: Sequence[ResultLayer]) -> None:
         viewer_layers = self._viewer.layers
-        active, earlier = viewer_layers.selection.active, self._layers
-        self._source, self._layers = source, []
+        active, shown = viewer_layers.selection.active, []
+        self._source = source
+        self._layers = [layer for layer in self._layers if layer in viewer_layers]
         for role, image, look, *_ in images:
             look |= self._limits_of_result(source, role)
             data, look, _ = layer_on_stack(source, role, image, window=window, **look)
@@ -174,9 +175,11 @@ class Preview:
                     if key not in USER_ATTRIBUTES:
                         setattr(layer, key, value)
                 raise_result(self._viewer, layer)
-            self._layers.append(layer)
-        for layer in earlier:
-            layer.visible = layer in self._layers
+            shown.append(layer)
+            if layer not in self._layers:
+                self._layers.append(layer)
+        for layer in self._layers:
+            layer.visible = layer in shown
         shapes = self._rectangle_layer()
         if shapes is not None and self.choice.value == RECTANGLE and shapes.mode == "add_rectangle":
             shapes.mode = "select"
