@@ -6,9 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from napari_dff.curve.search import (
-    PREFERENCES,
-)
+from napari_dff.curve.search import PREFERENCES
 from napari_dff.curve.volume import FocusVolume, as_focus_volume
 from napari_dff.depth.peaks import DEFAULT_SCALE, LocatedPeaks, at_pixels, locate_peaks
 from napari_dff.imaging.images import block_means
