@@ -22,6 +22,7 @@ from qtpy.QtWidgets import QInputDialog, QMessageBox
 from napari_dff import FocalStack, Recipe, depth_from_focus, focus_measure, synthetic
 from napari_dff.registration import align_lazily
 from napari_dff.runtime.progress import Cancelled
+from napari_dff.widgets.app import background_task
 from napari_dff.widgets.app import layers as plugin_layers
 from napari_dff.widgets.app.background_task import BackgroundTask
 from napari_dff.widgets.app.layers import full_values, is_stack, plugin_metadata, role_of
@@ -232,6 +233,11 @@ class RandomUser:
             if preview is not None:
                 idle = lambda p=preview: p._task is None and not p._timer.isActive()  # noqa: E731
                 self.person.qtbot.waitUntil(idle, timeout=TIMEOUT_MS)
+        self.wait_for_layers()
+
+    def wait_for_layers(self):
+        """Wait until all layers are added and removed, which napari draws one by one."""
+        self.person.qtbot.waitUntil(lambda: not background_task._updates, timeout=TIMEOUT_MS)
         self.person.qtbot.wait(30)
 
     # Layers
@@ -392,8 +398,8 @@ def test_random_use(seed, person, checks, answers, capsys, effort):
                 checks.settled(user.forms)
         for name in list(user.forms):
             user.close_form(name)
-        person.qtbot.wait(100)
         assert QThreadPool.globalInstance().waitForDone(TIMEOUT_MS)
+        user.wait_for_layers()
         checks.after_each()
     except BaseException:
         with capsys.disabled():
