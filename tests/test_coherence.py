@@ -127,11 +127,19 @@ def test_channels_and_positions_use_the_time_before_of_their_own():
 
 
 def test_a_batch_refuses_coherence_as_it_computes_times_separately(series, tmp_path, capsys):
-    data = series[0].data[:2, :4, :16, :16]
-    tifffile.imwrite(tmp_path / "a.ome.tif", data, ome=True, metadata={"axes": "TZYX"})
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", series[0].data[0, :4, :16, :16], photometric="minisblack"
+    )
     words = ["batch", str(tmp_path / "a.ome.tif"), "--out", str(tmp_path / "out")]
     assert main([*words, "--coherence", "previous", "--quiet"]) != 0
     assert "coherence must be none in a batch" in (tmp_path / "out/summary.csv").read_text()
+
+
+def test_coherence_of_a_single_time_is_reported(series, tmp_path, capsys):
+    tifffile.imwrite(tmp_path / "a.tif", series[0].data[0, :4, :32, :32], photometric="minisblack")
+    words = ["run", str(tmp_path / "a.tif"), "--out", str(tmp_path / "out"), "--quiet"]
+    assert not main([*words, "--coherence", "previous"])
+    assert "coherence previous changes nothing: the stack has one time" in capsys.readouterr().err
 
 
 def test_files_hold_the_coherent_depth(series, coherent, tmp_path):

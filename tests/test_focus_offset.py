@@ -151,6 +151,7 @@ def test_the_commands_estimate_and_apply_the_offset(channels, tmp_path, capsys):
         ("much", "focus_offset must be auto or a number, got 'much'"),
         ("nan", "focus_offset must be auto or a number from"),
         ("0.5", "focus_offset needs a stack of several channels, or the depth of another channel"),
+        ("auto", "focus_offset needs a stack of several channels, or the depth of another channel"),
     ],
 )
 def test_an_offset_that_cannot_be_applied_is_refused(offset, sentence, tmp_path, capsys):

@@ -90,8 +90,10 @@ def test_slabs_that_leave_the_stack_are_clipped_and_counted():
     inside = project_slab(PLANES, depth, POSITIONS, slab=(-0.5, 1), method="maximum")
     np.testing.assert_array_equal(found[:, :5], inside[:, :5])
     with pytest.warns(UserWarning, match="100.00%"):
-        beyond = project_slab(PLANES, depth, POSITIONS, slab=(9, 9))
+        beyond = project_slab(PLANES, depth + 3, POSITIONS, slab=(3, 3))
     np.testing.assert_array_equal(beyond, PLANES[-1])
+    with pytest.raises(ValueError, match="slab must lie in the stack somewhere, got 9 to 9 from"):
+        project_slab(PLANES, depth, POSITIONS, slab=(9, 9))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         project_slab(PLANES, np.full((12, 20), 6.0), POSITIONS, slab=(0, 0))
@@ -188,10 +190,14 @@ def test_the_share_of_clipped_slabs_is_that_of_pixels_also_of_colours(tmp_path, 
     tifffile.imwrite(file, colours, ome=True, metadata={"axes": "ZYXS"}, photometric="rgb")
     quick = ["--registration", "none", "--refinement", "none", "--quiet"]
     assert main(["run", str(file), "--out", str(results), *quick]) == 0
-    words = ["project", str(file), "--depth-from", str(results), "--slab", "9", "10", "--quiet"]
+    words = ["project", str(file), "--depth-from", str(results), "--slab", "5", "5", "--quiet"]
     capsys.readouterr()
     assert main([*words, "--out", str(tmp_path / "p.ome.tif")]) == 0
     assert "leaves the stack at 100.00% of the pixels" in capsys.readouterr().err
+    outside = [*words[:5], "9", "10", "--out", str(tmp_path / "q.ome.tif")]
+    assert main(outside) == 2
+    assert "slab must lie in the stack somewhere, got 9 to 10" in capsys.readouterr().err
+    assert not (tmp_path / "q.ome.tif").exists()
     words[3] = str(tmp_path / "no")
     assert main([*words, "--out", str(tmp_path / "q.ome.tif")]) == 2
     error = capsys.readouterr().err

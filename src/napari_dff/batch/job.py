@@ -1,6 +1,7 @@
 """Reconstruct the acquisition of one position into files, for `run` and `batch`."""
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +17,12 @@ from napari_dff.io.writers.images import FileFormat
 from napari_dff.io.writers.result_files import RESULT_NAMES
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.recipe import Recipe
+from napari_dff.pipeline.channel_offsets import check_offset
 from napari_dff.pipeline.driver import run
 from napari_dff.pipeline.planning import Plan, make_plan
 from napari_dff.runtime.progress import Progress
+
+ONE_TIME = "coherence {} changes nothing: the stack has one time; read its times as one series"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +46,11 @@ class Job:
         return acquisition.channel(self.channel)
 
     def plan(self, acquisition: Acquisition) -> Plan:
-        """Return the plan for the stack of one time."""
-        planes = acquisition.stack(0, self.focus_channel(acquisition)).planes
+        """Return the plan for the stack of one time; ValueError if settings do not fit it."""
+        channel = self.focus_channel(acquisition)
+        focused = dataclasses.replace(acquisition, focus_channel=channel)
+        check_offset(self.focus_offset, focused, self.depth_from)
+        planes = acquisition.stack(0, channel).planes
         others, megabytes = len(acquisition.channels) - 1, self.megabytes
         recipe = self._remaining_recipe()
         return make_plan(planes, recipe, megabytes=megabytes, other_channels=others, on_disk=True)
@@ -62,6 +69,8 @@ class Job:
         channel = self.focus_channel(acquisition)
         acquisition = dataclasses.replace(acquisition, focus_channel=channel)
         self._check_transforms(acquisition)
+        if self.recipe.coherence != "none" and acquisition.times == 1:
+            warnings.warn(ONE_TIME.format(self.recipe.coherence), stacklevel=2)
         check_not_input([folder], RESULT_NAMES, acquisition.files)
         inputs, transforms, depth = dict(source), self.transforms, None
         if transforms is not None:

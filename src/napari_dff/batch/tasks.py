@@ -87,7 +87,7 @@ def make_tasks(
             acquisitions = read_acquisitions(path, axes=axes, spacing=spacing)
             for acquisition in acquisitions:
                 job.focus_channel(acquisition)
-                if acquisition.times > 1 and job.recipe.coherence != "none":
+                if job.recipe.coherence != "none":
                     raise ValueError(SEPARATE_TIMES.format(job.recipe.coherence))
                 input_files.update(dict.fromkeys(acquisition.files))
         except Exception as error:  # a broken file must not stop the batch

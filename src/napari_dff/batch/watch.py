@@ -8,7 +8,6 @@ has not changed for some time. What has been computed already is recognized by i
 
 import dataclasses
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,6 +194,4 @@ def _run(task: Task, threads: int | None, owners: dict[Path, Path]) -> Outcome:
     if owner != task.path:
         why = f"{owner.name} has the same folder for its result: give it another name"
         return task.outcome("failed", why=why)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the outcome has them
-        return run_task(dataclasses.replace(task, threads=threads or thread_count()))
+    return run_task(dataclasses.replace(task, threads=threads or thread_count()))

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -71,6 +72,7 @@ def watch(
     named |= {"axes": reading.axes or None, "spacing": reading.spacing or None}
     outcomes = watch_folder(folder, out, processing.job(settings), conditions, **named)
     states: dict[str, str] = {}
+    warnings.simplefilter("ignore", UserWarning)  # the outcomes have them
     try:
         if not log.quiet:
             _show_now(f"{folder}: waiting for stacks; Ctrl-C ends")

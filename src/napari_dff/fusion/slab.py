@@ -87,7 +87,7 @@ def project_slab(
     Raises
     ------
     ValueError
-        For an invalid argument.
+        For an invalid argument, or a slab that lies in the stack nowhere.
 
     Warns
     -----
@@ -173,6 +173,7 @@ def project_tile(
     """Return the projection of each slab, and at how many pixels one leaves the stack."""
     spacing = float(np.abs(np.diff(positions)).mean())
     limits, step = projection.limits(spacing), 1 if positions[-1] > positions[0] else -1
+    _check_reach(limits, abs(float(positions[-1] - positions[0])))
     rising, surface = np.ascontiguousarray(positions[::step]), depth.astype(np.float64)
     dtype, colours = projection_dtype(planes.dtype, projection.method), tuple(planes.shape[3:])
     out = np.empty((len(limits), *depth.shape, *colours), dtype)
@@ -201,6 +202,16 @@ def project_tile(
     margin = CLIPPING_TOLERANCE * spacing
     leaves = (surface + first < rising[0] - margin) | (surface + last > rising[-1] + margin)
     return out, int(np.count_nonzero(leaves))
+
+
+def _check_reach(limits: list[tuple[float, float]], extent: float) -> None:
+    """Raise ValueError for a slab that no depth between first and last plane has in the stack."""
+    for low, high in limits:
+        if low > extent or high < -extent:
+            raise ValueError(
+                f"slab must lie in the stack somewhere, got {low:g} to {high:g} from the depth, "
+                f"while first and last plane are {extent:g} apart"
+            )
 
 
 # Between planes a value is linear in the position. A slab is divided at the planes within it. Over
