@@ -127,14 +127,13 @@ def test_channels_and_positions_use_the_time_before_of_their_own():
 
 
 def test_a_batch_refuses_coherence_as_it_computes_times_separately(series, tmp_path, capsys):
-    tifffile.imwrite(
-        tmp_path / "a.ome.tif", series[0].data[0, :4, :16, :16], photometric="minisblack"
-    )
-    words = ["batch", str(tmp_path / "a.ome.tif"), "--out", str(tmp_path / "out")]
+    tifffile.imwrite(tmp_path / "a.tif", series[0].data[0, :4, :16, :16], photometric="minisblack")
+    words = ["batch", str(tmp_path / "a.tif"), "--out", str(tmp_path / "out")]
     assert main([*words, "--coherence", "previous", "--quiet"]) != 0
     assert "coherence must be none in a batch" in (tmp_path / "out/summary.csv").read_text()
 
 
+@pytest.mark.filterwarnings("default::UserWarning")
 def test_coherence_of_a_single_time_is_reported(series, tmp_path, capsys):
     tifffile.imwrite(tmp_path / "a.tif", series[0].data[0, :4, :32, :32], photometric="minisblack")
     words = ["run", str(tmp_path / "a.tif"), "--out", str(tmp_path / "out"), "--quiet"]
