@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from napari_dff import Recipe, depth_from_focus, focus_measure, refine, synthetic
-from napari_dff.curve.volume import QuantizedFocusVolume, as_focus_volume
+from napari_dff.curve.volume import (
+    LazyFocusVolume,
+    QuantizedFocusVolume,
+    as_focus_volume,
+    focus_windows,
+)
 from napari_dff.depth import depth_map
 from napari_dff.focus import AGGREGATIONS
 from napari_dff.fusion import fuse
@@ -31,11 +36,24 @@ def test_windows_cover_every_pixel_once(shape, planes):
     assert (seen == 1).all()
 
 
+@pytest.mark.parametrize("max_width", [512, 1024])
 @pytest.mark.parametrize("planes", [75, 500])
-def test_windows_in_progress_fill_no_more_than_a_few_planes(planes):
+def test_windows_in_progress_fill_no_more_than_a_few_planes(planes, max_width):
     shape = (4096, 4096)
-    held = [np.prod(w.expand(20, shape).shape) for w in plan_windows(shape, planes, 20)]
+    parts = plan_windows(shape, planes, 20, max_width)
+    held = [np.prod(w.expand(20, shape).shape) for w in parts]
     assert planes * max(held) < 1.25 * windows.MAX_WINDOW_PLANES * np.prod(shape)
+
+
+def test_windows_of_curves_of_blocks_are_larger():
+    def largest(shape, step):
+        parts = focus_windows(LazyFocusVolume(shape, lambda window: np.empty(0), step))
+        return max(window.shape for window in parts)
+
+    assert largest((200, 1024, 1024), 1) == (256, 256)
+    assert largest((200, 1024, 1024), 2) == (512, 512)
+    assert largest((30, 2048, 2048), 1) == (512, 512)
+    assert largest((30, 2048, 2048), 2) == (512, 1024)
 
 
 def test_a_window_expands_to_the_grid_but_not_beyond_the_plane():

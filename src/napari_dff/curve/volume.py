@@ -15,10 +15,11 @@ from napari_dff.curve.plane_mask import PlaneMaskReader, check_plane_mask, witho
 from napari_dff.model.checks import as_numbers
 from napari_dff.model.stack import MIN_PLANES
 from napari_dff.runtime.jit import kernel
-from napari_dff.runtime.windows import Window, full_window, plan_windows
+from napari_dff.runtime.windows import MAX_WINDOW_PX, Window, full_window, plan_windows
 
 VOLUMES_PER_WINDOW = 2.2  # float32 volumes of a window in memory while its focus is measured
 WINDOW_MARGIN_PX = 20  # typical margin of a window whose focus is measured
+MAX_BLOCK_WINDOW_PX = 1024  # width of a window whose curves are those of blocks
 CODES_PER_E_FOLD = 20.0  # quantization of ln(measure): steps of 5 %, rounded to within 2.5 %
 
 
@@ -148,9 +149,16 @@ class FocusVolumeView:
 
 
 def focus_windows(volume: FocusVolume) -> list[Window]:
-    """Return the windows in which the curves of `volume` are read one after the other."""
+    """Return the windows in which the curves of `volume` are read one after the other.
+
+    Curves of blocks need less memory, so that windows may be larger: what is computed around them,
+    half as much again, becomes less. Small planes keep several windows, for the threads.
+    """
     count, height, width = volume.shape
-    return plan_windows((height, width), round(VOLUMES_PER_WINDOW * count), WINDOW_MARGIN_PX)
+    values = VOLUMES_PER_WINDOW * count / volume.step**2
+    has_wide = volume.step > 1 and width >= 2 * MAX_BLOCK_WINDOW_PX
+    limit = MAX_BLOCK_WINDOW_PX if has_wide else MAX_WINDOW_PX
+    return plan_windows((height, width), values, WINDOW_MARGIN_PX, limit)
 
 
 def as_focus_volume(focus: np.ndarray, plane_mask: np.ndarray | None = None) -> FocusVolume:

@@ -77,20 +77,24 @@ def full_window(shape: tuple[int, int]) -> Window:
     return Window(0, shape[0], 0, shape[1])
 
 
-def plan_windows(shape: tuple[int, int], planes: int, margin: int = 0) -> list[Window]:
+def plan_windows(
+    shape: tuple[int, int], planes: float, margin: int = 0, max_width: int = MAX_WINDOW_PX
+) -> list[Window]:
     """Split a plane of `shape` into windows that fit into memory on all threads together.
 
-    A window holds `planes` float32 values per pixel, and will be expanded by `margin` pixels.
-    Without a memory limit, windows and results are the same for any number of threads.
+    A window holds `planes` float32 values per pixel, and will be expanded by `margin` pixels. It is
+    a square, or, if memory is left, up to `max_width` wide. Without a memory limit, windows and
+    results are the same for any number of threads.
     """
     height, width = shape
     values = float(max(MAX_WINDOW_PLANES * height * width, MIN_WINDOW_VALUES))
     limit = thread_limits().megabytes
     if limit is not None:
         values = limit * 1e6 / 4 / thread_count()
-    side = np.sqrt(values / max(planes, 1)) - 2 * margin
-    side = int(np.clip(side, MIN_WINDOW_PX, MAX_WINDOW_PX))
-    return window_grid(shape, side // GRID_PX * GRID_PX)
+    pixels = values / max(planes, 1)
+    side = int(np.clip(np.sqrt(pixels) - 2 * margin, MIN_WINDOW_PX, MAX_WINDOW_PX))
+    wide = int(np.clip(pixels / (side + 2 * margin) - 2 * margin, side, max(side, max_width)))
+    return window_grid(shape, *(size // GRID_PX * GRID_PX for size in (side, wide)))
 
 
 def window_grid(shape: tuple[int, int], side: int, width: int | None = None) -> list[Window]:
