@@ -18,6 +18,8 @@ HIGHEST_PEAK, FIRST_PEAK, LAST_PEAK = 0, 1, -1  # the last two are also directio
 PREFERENCES: dict[Prefer, int] = {"sharpest": HIGHEST_PEAK, "first": FIRST_PEAK, "last": LAST_PEAK}
 MIN_PEAK_SHARE = 0.05  # of the highest peak: lower ones are not taken as the first or last peak
 MIN_OTHER_PEAK = 0.4  # of the chosen peak: lower ones are not considered
+MIN_OTHER_SURFACE = 0.2  # the same, for another surface at the pixel
+OTHER_SURFACE_PLANES = 8  # least distance of another surface, so that one of them is much blurred
 SEPARATING_DIP = 0.7  # of the lower of two peaks
 OTHER_PEAK_LN = 0.3  # standard deviation of ln of the ratio of two peaks of the same surface
 DIP_FLUCTUATIONS = 3  # depth of the dip that separates two peaks, in fluctuations
@@ -73,18 +75,20 @@ def peak_width(focus, index):  # type: ignore[no-untyped-def]
 # The peak of a curve whose maximum is in the first or last plane may lie outside the stack, as far
 # as its other side extends inside. The distance to the plane where it falls to half is added.
 @kernel
-def other_peaks_deviation(focus, positions, index):  # type: ignore[no-untyped-def]
-    """Return the standard deviation due to other peaks than the one at plane `index`, (Y, X).
+def find_other_peaks(focus, positions, index):  # type: ignore[no-untyped-def]
+    """Return the standard deviation due to other peaks than the one at plane `index`, and a plane.
 
-    float32, in the unit of `positions`. Dips to less than `SEPARATING_DIP` separate the peaks. Of a
-    peak in the first or last plane, another one may lie outside the stack.
+    (Y, X) float32, in the unit of `positions`, and (Y, X) uint16: of the highest peak that may be
+    another surface, `index` if there is none. Dips to less than `SEPARATING_DIP` separate the
+    peaks. Of a peak in the first or last plane, another one may lie outside the stack.
     """
     count, height, width = focus.shape
-    out = np.zeros((height, width), np.float32)
+    out, other = np.zeros((height, width), np.float32), index.copy()
     for y in range(height):
         for x in range(width):
             chosen = int(index[y, x])
             peak, total, square = focus[chosen, y, x], 0.0, 0.0
+            highest = MIN_OTHER_SURFACE * peak
             if chosen == 0 or chosen == count - 1:
                 k, direction = chosen, 1 if chosen == 0 else -1
                 while 0 < k + direction < count - 1 and focus[k, y, x] > peak / 2:
@@ -96,8 +100,12 @@ def other_peaks_deviation(focus, positions, index):  # type: ignore[no-untyped-d
                     value = focus[k, y, x]
                     lowest = min(lowest, value)
                     following = focus[k + direction, y, x] if 0 <= k + direction < count else 0
-                    is_peak = value > MIN_OTHER_PEAK * peak and value >= following
-                    if is_peak and value > top and lowest < SEPARATING_DIP * value:
+                    is_peak = value >= following and lowest < SEPARATING_DIP * value
+                    is_far = abs(k - chosen) >= OTHER_SURFACE_PLANES
+                    if is_peak and is_far and value > highest:
+                        other[y, x] = k
+                        highest = value
+                    if is_peak and value > max(top, MIN_OTHER_PEAK * peak):
                         drop = np.log(peak / value)
                         p = np.exp(-(drop**2) / (2 * OTHER_PEAK_LN**2))
                         total += p
@@ -106,6 +114,23 @@ def other_peaks_deviation(focus, positions, index):  # type: ignore[no-untyped-d
                     k += direction
             if total > 0:
                 out[y, x] = np.sqrt(out[y, x] ** 2 + square / (1 + total))
+    return out, other
+
+
+@kernel
+def locate_other_peaks(focus, positions, model, index, other, floor, fluctuation, z_score):  # type: ignore[no-untyped-def]
+    """Return the positions of the peaks at planes `other`, (Y, X) float32.
+
+    NaN where it is not detected, and where `other` is `index`.
+    """
+    _, height, width = focus.shape
+    out = np.full((height, width), np.nan, np.float32)
+    for y in range(height):
+        for x in range(width):
+            k = int(other[y, x])
+            noise = floor[y, x], fluctuation[y, x]
+            if k != index[y, x] and focus[k, y, x] > detection_threshold(*noise, z_score):
+                out[y, x], _ = locate_peak(focus[:, y, x], k, positions, model, *noise)
     return out
 
 

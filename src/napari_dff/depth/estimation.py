@@ -115,16 +115,29 @@ def estimate_depth(
     scale: FocusScale,
 ) -> DepthMap:
     """Return the depth map of a focus volume that may be lazy; see `depth_map`."""
+    return estimate_surfaces(volume, positions, peak, prefer, progress, scale)[0]
+
+
+def estimate_surfaces(
+    volume: FocusVolume,
+    positions: np.ndarray,
+    peak: Peak,
+    prefer: Prefer,
+    progress: Progress,
+    scale: FocusScale,
+) -> tuple[DepthMap, np.ndarray]:
+    """Return the depth map, and the depth of another surface in each block, NaN if none."""
     checks.check_choice("prefer", prefer, PREFERENCES)
     (located,) = locate_peaks(volume, positions, peak, (prefer,), progress, scale)
-    return at_pixels(add_errors(located, positions, progress, scale), volume, positions, peak)
+    blocks = add_errors(located, positions, progress, scale)
+    return at_pixels(blocks, volume, positions, peak), located.other
 
 
 def add_errors(
     located: LocatedPeaks, positions: np.ndarray, progress: Progress, scale: FocusScale
 ) -> DepthMap:
     """Return the peaks of blocks with the uncertainty from all errors."""
-    peaks, breadth, ambiguity, step = located
+    peaks, breadth, ambiguity, _, step = located
     samples = scale.window / max(scale.sigma, MIN_TEXTURE_SIGMA_PX)
     shared_error = SHARED_ERROR * samples / (DEFAULT_SCALE.window / DEFAULT_SCALE.sigma)
     radius = -(-SCATTER_RADIUS_PX // step)

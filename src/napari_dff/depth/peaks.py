@@ -14,9 +14,10 @@ from napari_dff.curve.peak import PEAK_MODELS
 from napari_dff.curve.plane_mask import has_enough_planes, is_peak_complete
 from napari_dff.curve.search import (
     PREFERENCES,
+    find_other_peaks,
     find_peaks,
     find_strongest_peaks,
-    other_peaks_deviation,
+    locate_other_peaks,
     peak_width,
 )
 from napari_dff.curve.volume import FocusVolume, as_focus_volume, focus_windows
@@ -108,7 +109,8 @@ class LocatedPeaks(NamedTuple):
 
     peaks: DepthMap  # with the uncertainty from noise alone
     breadth: np.ndarray  # (Y / step, X / step) float16, in planes
-    ambiguity: np.ndarray  # the same, `other_peaks_deviation` in planes
+    ambiguity: np.ndarray  # the same: standard deviation due to other peaks
+    other: np.ndarray  # float32, position of the highest other peak, NaN if there is none
     step: int  # side of the blocks
 
 
@@ -129,7 +131,8 @@ def locate_peaks(
     for _ in preferences:
         peaks = DepthMap(*(np.empty(blocks, dtype) for dtype in dtypes))
         breadth, ambiguity = np.empty((2, *blocks), np.float16)
-        results.append(LocatedPeaks(peaks, breadth, ambiguity, step))
+        other = np.empty(blocks, np.float32)
+        results.append(LocatedPeaks(peaks, breadth, ambiguity, other, step))
     spacing = float(np.abs(np.diff(positions)).mean())
     z_score, white_noise = detection_z_score(count), expected_fluctuation(*scale)
 
@@ -149,8 +152,9 @@ def locate_peaks(
         prefer: Prefer,
         result: LocatedPeaks,
     ) -> None:
-        settings = PEAK_MODELS[peak], PREFERENCES[prefer]
-        peaks = find_peaks(curves, positions, *settings, *noise, z_score)
+        model = PEAK_MODELS[peak]
+        settings = model, PREFERENCES[prefer], *noise, z_score
+        peaks = find_peaks(curves, positions, *settings)
         if mask is not None:
             complete = is_peak_complete(curves, mask, peaks[0], noise.floor)
             peaks[2][~(has_enough_planes(mask) & complete)] = np.inf
@@ -161,8 +165,9 @@ def locate_peaks(
         floor_share = np.where(top > noise.floor, noise.floor / np.maximum(top, TINY), 0)
         width = peak_width(curves, peaks[0])
         result.breadth[here] = texture_share * width * np.sqrt(floor_share)
-        deviation = other_peaks_deviation(curves, positions / spacing, peaks[0])
-        result.ambiguity[here] = deviation
+        result.ambiguity[here], other = find_other_peaks(curves, positions / spacing, peaks[0])
+        planes = peaks[0], other
+        result.other[here] = locate_other_peaks(curves, positions, model, *planes, *noise, z_score)
 
     run_parallel(fill, focus_windows(volume), progress, desc="Finding depth")
     return results

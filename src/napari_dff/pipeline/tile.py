@@ -15,7 +15,7 @@ import numpy as np
 
 from napari_dff.curve.plane_mask import PlaneMaskReader, has_enough_planes
 from napari_dff.curve.volume import FocusVolume, FocusVolumeView, QuantizedFocusVolume
-from napari_dff.depth.estimation import estimate_depth
+from napari_dff.depth.estimation import estimate_surfaces
 from napari_dff.depth.peaks import locate_depth
 from napari_dff.focus import choose_scale, focus_radius, largest_scale, lazy_focus_volume
 from napari_dff.fusion.fuse import all_in_focus, fuse_window, source_window
@@ -26,6 +26,7 @@ from napari_dff.model.result import FocusOffset
 from napari_dff.pipeline import image_quality
 from napari_dff.pipeline.image_quality import ImageComparison
 from napari_dff.pipeline.plane_checks import to_all_planes, to_used_planes
+from napari_dff.pipeline.thin_objects import separate_thin_objects
 from napari_dff.refinement import (
     HintField,
     SharedStatistics,
@@ -35,6 +36,7 @@ from napari_dff.refinement import (
     sample_windows,
     typical_slope,
 )
+from napari_dff.refinement.hints import apply_hard_constraints
 from napari_dff.refinement.message_passing import message_windows
 from napari_dff.registration import LazyAlignedStack
 from napari_dff.runtime.lazy import read_window
@@ -184,14 +186,19 @@ def compute_tile(
         if fast:
             estimate = locate_depth(volume, positions, *method)
         else:
-            estimate = estimate_depth(volume, positions, *method, recipe.scale)
+            estimate, other = estimate_surfaces(volume, positions, *method, recipe.scale)
+        part = planes[(slice(None), *outer.slices_in(covered))]
+        fixed = None
+        if not fast and recipe.prefer == "sharpest":
+            surfaces = estimate, other, volume.step
+            estimate, fixed = separate_thin_objects(*surfaces, part, positions, progress)
         refined = estimate
         if has_refinement(recipe) or fast:
-            part = planes[(slice(None), *outer.slices_in(covered))]
             guide = guide_image(part, estimate.depth, positions, stack.used_mask(outer), progress)
         if has_refinement(recipe):
             smoothing = recipe.refinement, recipe.smoothness, guide, progress
-            fixed = None if earlier is None else _fixed_depth(earlier, window, outer, stack)
+            if earlier is not None:
+                fixed = _with_earlier_tiles(fixed, earlier, window, outer, stack)
             details: dict[str, Any] = {
                 "shared": shared,
                 "fixed": fixed,
@@ -326,10 +333,14 @@ def _solved_windows(stack: AlignedStack, outer: Window) -> list[Window]:
     return [each.shift(-outer.top, -outer.left) for each in parts if 0 not in each.shape]
 
 
-def _fixed_depth(
-    earlier: DepthReader, window: Window, outer: Window, stack: AlignedStack
+def _with_earlier_tiles(
+    fixed: HintField | None,
+    earlier: DepthReader,
+    window: Window,
+    outer: Window,
+    stack: AlignedStack,
 ) -> HintField:
-    """Return hard constraints at the pixels of finished tiles, above and left of `window`.
+    """Return hard constraints also at the pixels of finished tiles, above and left of `window`.
 
     A graph cut, which solves all pixels at once, would not be continuous at the border otherwise.
     """
@@ -337,4 +348,8 @@ def _fixed_depth(
     rows, columns = window.slices_in(outer)
     influence[: rows.start] = 1
     influence[rows, : columns.start] = 1
-    return HintField(to_used_planes(earlier(outer), stack.used), influence)
+    finished = HintField(to_used_planes(earlier(outer), stack.used), influence)
+    if fixed is None:
+        return finished
+    target = apply_hard_constraints(fixed.target, finished)
+    return HintField(target, np.maximum(fixed.influence, influence))
