@@ -19,6 +19,17 @@ def pytest_addoption(parser):
         default=1,
         help="factor for the repetitions of the tests marked endurance: kills, damaged files, runs",
     )
+    parser.addoption(
+        "--first-parameters",
+        action="store_true",
+        help="run parametrized tests once each: enough to see whether old libraries fit",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--first-parameters"):
+        first = {item.nodeid.split("[")[0]: item for item in reversed(items)}
+        items[:] = [item for item in items if first[item.nodeid.split("[")[0]] is item]
 
 
 def pytest_configure(config):
