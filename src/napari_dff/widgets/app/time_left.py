@@ -8,8 +8,8 @@ from napari_dff.model.recipe import Recipe
 
 Steps = Sequence[tuple[str, float]]  # names and durations, in any unit, in their order
 
-# Shares in percent of runs of the default recipe on two cores: 30 planes of 1024 × 1024 pixels, grey
-# and in colour, and 120 planes of 512 × 512.
+# Shares in percent of runs of the default recipe on two cores: 30 planes of 1024 × 1024 pixels,
+# grey and in colour, and 120 planes of 512 × 512.
 ALIGNMENT: Steps = (
     ("Finding features", 9.0),
     ("Matching planes", 11.0),
