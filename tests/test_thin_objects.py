@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+import tifffile
 
-from napari_dff import FocalStack, Recipe, depth_from_focus, synthetic
+from napari_dff import FocalStack, Recipe, depth_from_focus, read_stack, synthetic
 from napari_dff.pipeline import driver, thin_objects
 from napari_dff.pipeline.planning import Plan
 from napari_dff.runtime.windows import window_grid
@@ -71,3 +72,10 @@ def test_thin_objects_are_the_same_in_windows_and_tiles_of_any_size(monkeypatch)
         np.testing.assert_array_equal(whole.index, other.index)
         np.testing.assert_allclose(whole.depth, other.depth, atol=1e-3)
     np.testing.assert_array_equal(whole.uncertainty, in_windows.uncertainty)
+
+
+def test_a_hair_in_a_file_keeps_its_depth(tmp_path):
+    stack, hair = hair_stack(3, np.pi / 4, 0.05, ground_behind=False)
+    tifffile.imwrite(tmp_path / "hair.tif", stack.planes)
+    wrong, _ = wrong_depth(read_stack(tmp_path / "hair.tif"), hair)
+    assert wrong[hair].mean() < 0.01

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from napari_dff.curve.search import OTHER_SURFACE_PLANES
-from napari_dff.imaging.images import block_means, luminance
+from napari_dff.imaging.images import block_means, luminance, read_plane
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.stack import fractional_plane_index
 from napari_dff.refinement import HintField
@@ -95,7 +95,8 @@ def separate_thin_objects(
         blocks = surfaces(outer, STEP_PX)
         if np.array_equal(blocks.first, blocks.second):
             return
-        contrast = np.stack([_thin_contrast(plane[outer.slices], STEP_PX) for plane in planes])
+        parts = (read_plane(planes, k, outer.slices) for k in range(len(planes)))
+        contrast = np.stack([_thin_contrast(each, STEP_PX) for each in parts])
         maps = _find_objects(blocks, contrast)
         near = np.isfinite(maps.contrast).astype(np.uint8)
         left, top, width, height = (STEP_PX * each for each in cv2.boundingRect(near))
@@ -169,12 +170,12 @@ def _choose_surfaces(
     candidate &= np.isfinite(objects.contrast)
     candidate &= np.abs(plane - objects.plane) <= SAME_OBJECT_PLANES
     own = np.zeros(plane.shape, np.float32)
-    for k in np.unique(plane[candidate]):
+    for k in np.unique(plane[candidate]).tolist():
         here = candidate & (plane == k)
         left, top, width, height = cv2.boundingRect(here.astype(np.uint8))
         part = Window(top, top + height, left, left + width)
         outer = part.shift(window.top, window.left).expand(CONTRAST_RADIUS_PX, planes.shape[1:3])
-        contrast = _thin_contrast(planes[(k, *outer.slices)], 1)
+        contrast = _thin_contrast(read_plane(planes, k, outer.slices), 1)
         inner = part.shift(window.top, window.left).slices_in(outer)
         np.copyto(own[part.slices], contrast[inner], where=here[part.slices])
     highest = cv2.dilate(own, _square(RANGE_PX))
