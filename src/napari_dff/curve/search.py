@@ -88,7 +88,7 @@ def find_other_peaks(focus, positions, index):  # type: ignore[no-untyped-def]
         for x in range(width):
             chosen = int(index[y, x])
             peak, total, square = focus[chosen, y, x], 0.0, 0.0
-            highest = MIN_OTHER_SURFACE * peak
+            least, highest = np.float32(MIN_OTHER_SURFACE) * peak, np.float32(0)
             if chosen == 0 or chosen == count - 1:
                 k, direction = chosen, 1 if chosen == 0 else -1
                 while 0 < k + direction < count - 1 and focus[k, y, x] > peak / 2:
@@ -100,17 +100,17 @@ def find_other_peaks(focus, positions, index):  # type: ignore[no-untyped-def]
                     value = focus[k, y, x]
                     lowest = min(lowest, value)
                     following = focus[k + direction, y, x] if 0 <= k + direction < count else 0
-                    is_peak = value >= following and lowest < SEPARATING_DIP * value
-                    is_far = abs(k - chosen) >= OTHER_SURFACE_PLANES
-                    if is_peak and is_far and value > highest:
-                        other[y, x] = k
-                        highest = value
-                    if is_peak and value > max(top, MIN_OTHER_PEAK * peak):
-                        drop = np.log(peak / value)
-                        p = np.exp(-(drop**2) / (2 * OTHER_PEAK_LN**2))
-                        total += p
-                        square += p * (positions[k] - positions[chosen]) ** 2
-                        top = value
+                    is_peak = value > least and value >= following
+                    if is_peak and lowest < SEPARATING_DIP * value:
+                        if value > highest and abs(k - chosen) >= OTHER_SURFACE_PLANES:
+                            other[y, x] = k
+                            highest = value
+                        if value > top and value > MIN_OTHER_PEAK * peak:
+                            drop = np.log(peak / value)
+                            p = np.exp(-(drop**2) / (2 * OTHER_PEAK_LN**2))
+                            total += p
+                            square += p * (positions[k] - positions[chosen]) ** 2
+                            top = value
                     k += direction
             if total > 0:
                 out[y, x] = np.sqrt(out[y, x] ** 2 + square / (1 + total))
