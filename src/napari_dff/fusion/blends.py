@@ -145,8 +145,9 @@ def _blend(values, index, weights):  # type: ignore[no-untyped-def]
     """
     count, height, width, channels = values.shape
     blend_count, _, size = weights.shape
-    blends = np.zeros((blend_count, height, width, channels), np.float32)
+    blends = np.empty((blend_count, height, width, channels), np.float32)
     depth_step = np.empty((height, width), np.int64)
+    near = np.zeros(size, np.float32)  # values of one pixel
     for y in range(height):
         for x in range(width):
             below = min(int(index[y, x]), count - 1)
@@ -154,19 +155,18 @@ def _blend(values, index, weights):  # type: ignore[no-untyped-def]
             depth_step[y, x] = step
             first = max(BLEND_RADIUS_PLANES - below, 0)
             last = min(size, count - below + BLEND_RADIUS_PLANES)
-            for d in range(first, last):
-                k = below + d - BLEND_RADIUS_PLANES
-                for c in range(channels):
-                    value = np.float32(values[k, y, x, c])
-                    for j in range(blend_count):
-                        blends[j, y, x, c] += weights[j, step, d] * value
-            if last - first < size:
+            for c in range(channels):
+                for d in range(first, last):
+                    near[d] = np.float32(values[below + d - BLEND_RADIUS_PLANES, y, x, c])
                 for j in range(blend_count):
-                    total = np.float32(0)
+                    blend, total = np.float32(0), np.float32(0)
                     for d in range(first, last):
-                        total += weights[j, step, d]
-                    for c in range(channels):
-                        blends[j, y, x, c] /= total
+                        blend += weights[j, step, d] * near[d]
+                    if last - first < size:
+                        for d in range(first, last):
+                            total += weights[j, step, d]
+                        blend /= total
+                    blends[j, y, x, c] = blend
     return blends, depth_step
 
 
