@@ -51,6 +51,11 @@ class Noise(NamedTuple):
     floor: np.ndarray  # geometric mean of the measure out of focus, in its unit
     fluctuation: np.ndarray  # standard deviation of ln(measure) out of focus
 
+    def part(self, place: tuple[slice, slice]) -> Noise:
+        """Return the noise of a part, contiguous: kernels are compiled for such arrays only."""
+        floor, fluctuation = (np.ascontiguousarray(each[place]) for each in self)
+        return Noise(floor, fluctuation)
+
 
 def max_fluctuation(plane_count: int, expected: float) -> float:
     """Return the upper limit of the fluctuation of curves with `plane_count` planes.

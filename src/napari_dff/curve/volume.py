@@ -68,7 +68,7 @@ class LazyFocusVolume:
         noise = compute_noise(samples, NOISE_SIGMA_PX / step)
         if mask is not None:
             np.copyto(curves, noise.floor, where=~mask)
-        return _crop(curves, inner), Noise(*(part[inner] for part in noise))
+        return _crop(curves, inner), noise.part(inner)
 
     def read(self, window: Window) -> tuple[np.ndarray, Noise]:
         """Return the curves at the pixels in `window` and their noise."""
@@ -107,7 +107,7 @@ class QuantizedFocusVolume:
             self._floor[here], self._fluctuation[here] = noise
             return curves, noise
         curves = _decode(self._codes[(..., *here)], self._maximum[here])
-        return curves, Noise(self._floor[here], self._fluctuation[here])
+        return curves, Noise(self._floor, self._fluctuation).part(here)
 
     def read(self, window: Window) -> tuple[np.ndarray, Noise]:
         """Return the curves at the pixels in `window` and their noise."""
@@ -191,7 +191,7 @@ def _read_pixels(volume: FocusVolume, window: Window) -> tuple[np.ndarray, Noise
     curves, noise = volume.read_blocks(outer)
     noise, inner = upsample_noise(noise, curves, volume.step), window.slices_in(outer)
     curves = _crop(upsample_curves(curves, volume.step), inner)
-    return curves, Noise(*(part[inner] for part in noise))
+    return curves, noise.part(inner)
 
 
 def _crop(curves: np.ndarray, inner: tuple[slice, slice]) -> np.ndarray:

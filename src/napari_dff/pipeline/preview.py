@@ -165,7 +165,7 @@ def focus_curve(
     used = find_used_planes(stack.planes)
     curves, noise, mask = _read_curves(stack, recipe, cell, used, plane_mask)
     curves = np.ascontiguousarray(curves[(..., *pixel.slices_in(cell))])
-    noise = Noise(*(np.ascontiguousarray(part[pixel.slices_in(cell)]) for part in noise))
+    noise = noise.part(pixel.slices_in(cell))
     z_score, positions = detection_z_score(len(curves)), stack.positions[used]
     model, preference = PEAK_MODELS[recipe.peak], PREFERENCES[recipe.prefer]
     peak = find_peaks(curves, positions, model, preference, *noise, z_score)
