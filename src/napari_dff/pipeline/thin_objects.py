@@ -24,6 +24,7 @@ from napari_dff.runtime.threads import run_parallel
 from napari_dff.runtime.windows import Window, plan_windows
 
 STEP_PX = 2  # side of the blocks
+MIN_CONTRAST = 0.01  # of the grey level; lower ones count as this
 MAX_WIDTH_PX = 8  # of a thin object: it does not contain a square of one pixel more
 SMOOTHING_SIGMA_PX = 0.7  # of the Gaussian against noise
 CONTRAST_RADIUS_PX = 12  # around a pixel, on which its contrast depends
@@ -191,7 +192,8 @@ def _choose_surfaces(
 def _thin_contrast(plane: np.ndarray, step: int) -> np.ndarray:
     """Return how much brighter or darker than its surroundings what is thin is, (Y, X) float32.
 
-    The larger one of the white and the black top-hat of blocks of `step` × `step` pixels.
+    The larger one of the white and the black top-hat of blocks of `step` × `step` pixels, and of a
+    share of the grey level, so that what is rounded or saturated shows no objects.
     """
     image = luminance(block_means(plane, step))
     if step == 1:
@@ -200,7 +202,7 @@ def _thin_contrast(plane: np.ndarray, step: int) -> np.ndarray:
     white, black = (
         cv2.morphologyEx(image, each, square) for each in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT)
     )
-    return np.maximum(white, black)
+    return np.maximum(np.maximum(white, black), np.float32(MIN_CONTRAST) * image)
 
 
 def _square(radius: int) -> np.ndarray:
