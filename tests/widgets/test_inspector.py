@@ -1,12 +1,16 @@
 """The focus curve of clicked pixels."""
 
+import gc
+
 import dask.array as da
 import numpy as np
 import pytest
+from napari.utils._proxies import PublicOnlyProxy
 
 from napari_dff import Recipe
 from napari_dff.pipeline.preview import focus_curve
 from napari_dff.widgets.app.axes import acquisition_of
+from napari_dff.widgets.app.versions import version
 
 
 def wait_for_curves(person, widget, count=1):
@@ -52,6 +56,14 @@ def test_shift_click_adds_a_curve_and_a_drag_does_not(person, surface):
     wait_for_curves(person, widget, 1)
     person.press(widget.clear_button)
     assert widget.curves == []
+
+
+def test_edits_are_counted_after_the_proxy_that_napari_gave_to_a_form_is_freed(person, surface):
+    source = person.stack(surface)
+    before = version(PublicOnlyProxy(source))
+    gc.collect()
+    source.scale = 2 * source.scale
+    assert version(source) != before
 
 
 def test_a_click_on_a_result_uses_its_recipe(person, surface):

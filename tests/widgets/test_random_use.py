@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import psutil
 import pytest
-from magicgui.widgets import CheckBox, ComboBox, Container, LineEdit, PushButton
+from magicgui.widgets import CheckBox, ComboBox, Container, LineEdit, ProgressBar, PushButton
 from magicgui.widgets.bases import RangedWidget
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QThreadPool
+from qtpy.QtCore import QCoreApplication, QEvent, QThreadPool
 from qtpy.QtWidgets import QInputDialog, QMessageBox
 
 from napari_dff import FocalStack, Recipe, depth_from_focus, focus_measure, synthetic
@@ -175,6 +175,7 @@ class RandomUser:
             return
         widgets = [each for each in all_widgets(self.forms[name]) if each.enabled]
         widgets = [each for each in widgets if each.native.isVisibleTo(self.forms[name].native)]
+        widgets = [each for each in widgets if not isinstance(each, ProgressBar)]
         widget = self.choose(each for each in widgets if isinstance(each, USED_WIDGETS))
         if widget is None:
             return
@@ -398,6 +399,7 @@ def test_random_use(seed, person, checks, answers, capsys, effort):
                 checks.settled(user.forms)
         for name in list(user.forms):
             user.close_form(name)
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)  # a form closes then
         assert QThreadPool.globalInstance().waitForDone(TIMEOUT_MS)
         user.wait_for_layers()
         checks.after_each()
@@ -414,4 +416,4 @@ def test_random_use(seed, person, checks, answers, capsys, effort):
     with capsys.disabled():
         print(f"\nseed {seed}: compared {checks.compared}, {_resident[-1] / 1e6:.0f} MB")
     if len(_resident) > 3:  # after those that load and compile
-        assert _resident[-1] - _resident[2] < GROWTH_BYTES * (len(_resident) - 3)
+        assert _resident[-1] - max(_resident[:3]) < GROWTH_BYTES * (len(_resident) - 3)

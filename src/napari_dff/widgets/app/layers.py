@@ -1,7 +1,7 @@
 """Layers of the plugin: their metadata, how they belong together, and stacks in layers."""
 
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 from napari.layers import Image, Layer
@@ -12,6 +12,7 @@ from napari_dff.model.checks import AUTO
 METADATA_KEY = "napari-dff"
 NOMINAL = "uncalibrated_"  # how units begin in which uncalibrated layers are drawn; `view_units`
 RESULT_ROLES = ("focus", "depth", "uncertainty", "all in focus", "projection")  # their ends
+T = TypeVar("T")
 
 
 class PluginMetadata(TypedDict, total=False):
@@ -41,6 +42,15 @@ class PluginMetadata(TypedDict, total=False):
     refractive_index: float  # by which a distance was multiplied to a thickness
     projection: dict[str, Any]  # slab and method, as in `SlabProjection`
     place: Sequence[int]  # of a single plane: its index along the leading axes of the stack
+
+
+def without_proxy(item: T) -> T:
+    """Return the viewer or layer itself, not the proxy of it that napari gives to a form.
+
+    Each proxy is another object, which is freed before the layer: it cannot be a weak key.
+    """
+    item = getattr(item, "__wrapped__", item)
+    return item
 
 
 def plugin_metadata(layer: Layer) -> PluginMetadata:

@@ -18,6 +18,7 @@ from napari_dff.runtime.progress import Progress
 from napari_dff.widgets.app.background_task import DONE, BackgroundTask
 from napari_dff.widgets.app.controls import wrapping_label
 from napari_dff.widgets.app.dock import DockedForm, forms_button
+from napari_dff.widgets.app.layers import without_proxy
 from napari_dff.widgets.app.qt_binding import warn_of_binding
 from napari_dff.widgets.app.time_left import Steps
 from napari_dff.widgets.app.view_units import follow_units
@@ -50,7 +51,7 @@ class TaskWidget(Container[Widget]):
     busyChanged = psygnal.Signal(bool)
 
     def __init__(self, viewer: Viewer) -> None:
-        self._viewer = viewer
+        self._viewer = viewer = without_proxy(viewer)
         follow_units(viewer)
         self._task: BackgroundTask | None = None
         self._connections: list[tuple[Any, Callable[..., Any]]] = []

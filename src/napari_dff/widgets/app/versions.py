@@ -23,6 +23,7 @@ def version(layer: Layer) -> str:
 
 def edit_count(layer: Layer) -> int:
     """Return how often the layer was edited since it was added, or since the first call."""
+    layer = layers.without_proxy(layer)
     if layer not in _edit_counts:
         _edit_counts[layer] = 0
         for name in CHANGE_EVENTS:
@@ -34,7 +35,7 @@ def edit_count(layer: Layer) -> int:
 def set_edit_count(layer: Layer, count: int) -> None:
     """Count edits of a layer from `count` on, as its data have just been set."""
     edit_count(layer)
-    _edit_counts[layer] = count
+    _edit_counts[layers.without_proxy(layer)] = count
 
 
 def _count_edit(event: Any) -> None:
