@@ -5,7 +5,8 @@ import tifffile
 from napari_dff import FocalStack, Recipe, depth_from_focus, read_stack, synthetic
 from napari_dff.pipeline import driver, thin_objects
 from napari_dff.pipeline.planning import Plan
-from napari_dff.runtime.windows import window_grid
+from napari_dff.pipeline.preview import reconstruct_region
+from napari_dff.runtime.windows import Window, window_grid
 
 SIZE, Z = 96, np.arange(16.0)
 GROUND, HAIR = 3.0, 12.0  # positions
@@ -72,6 +73,16 @@ def test_thin_objects_are_the_same_in_windows_and_tiles_of_any_size(monkeypatch)
         np.testing.assert_array_equal(whole.index, other.index)
         np.testing.assert_allclose(whole.depth, other.depth, atol=1e-3)
     np.testing.assert_array_equal(whole.uncertainty, in_windows.uncertainty)
+
+
+def test_the_preview_shows_a_hair_as_the_run_does():
+    stack, hair = hair_stack(3, np.pi / 4, 0.05, ground_behind=False)
+    recipe = Recipe(registration="none", refinement="none")
+    region = reconstruct_region(stack, recipe, Window(16, 80, 16, 80), fuse=False)
+    part = region.window.slices
+    assert (np.abs(region.depth.depth - HAIR) < 1)[hair[part]].mean() > 0.9
+    whole = depth_from_focus(stack, recipe).refined
+    np.testing.assert_allclose(region.depth.depth, whole.depth[part], atol=1e-3)
 
 
 def test_a_hair_in_a_file_keeps_its_depth(tmp_path):

@@ -88,13 +88,16 @@ def focus_peaks(
     return FocusPeaks(depth, strength)
 
 
-def locate_depth(
+def locate_surfaces(
     volume: FocusVolume, positions: np.ndarray, peak: Peak, prefer: Prefer, progress: Progress
-) -> DepthMap:
-    """Return the depth map of a focus volume, with the uncertainty from noise alone."""
+) -> tuple[DepthMap, np.ndarray]:
+    """Return the depth map and the depth of another surface in each block, NaN if none.
+
+    The uncertainty is from noise alone.
+    """
     checks.check_choice("prefer", prefer, PREFERENCES)
     (located,) = locate_peaks(volume, positions, peak, (prefer,), progress)
-    return at_pixels(located.peaks, volume, positions, peak)
+    return at_pixels(located.peaks, volume, positions, peak), located.other
 
 
 def at_pixels(peaks: DepthMap, volume: FocusVolume, positions: np.ndarray, peak: Peak) -> DepthMap:

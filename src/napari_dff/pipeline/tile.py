@@ -16,7 +16,7 @@ import numpy as np
 from napari_dff.curve.plane_mask import PlaneMaskReader, has_enough_planes
 from napari_dff.curve.volume import FocusVolume, FocusVolumeView, QuantizedFocusVolume
 from napari_dff.depth.estimation import estimate_surfaces
-from napari_dff.depth.peaks import locate_depth
+from napari_dff.depth.peaks import locate_surfaces
 from napari_dff.focus import choose_scale, focus_radius, largest_scale, lazy_focus_volume
 from napari_dff.fusion.fuse import all_in_focus, fuse_window, source_window
 from napari_dff.imaging.images import luminance
@@ -184,12 +184,12 @@ def compute_tile(
             volume = QuantizedFocusVolume(volume)
         method = recipe.peak, recipe.prefer, progress
         if fast:
-            estimate = locate_depth(volume, positions, *method)
+            estimate, other = locate_surfaces(volume, positions, *method)
         else:
             estimate, other = estimate_surfaces(volume, positions, *method, recipe.scale)
         part = planes[(slice(None), *outer.slices_in(covered))]
         fixed = None
-        if not fast and recipe.prefer == "sharpest":
+        if recipe.prefer == "sharpest":
             surfaces = estimate, other, volume.step
             estimate, fixed = separate_thin_objects(*surfaces, part, positions, progress)
         refined = estimate
