@@ -45,6 +45,19 @@ def test_help_loads_no_numerical_libraries():
     assert process.stdout.strip() == "[]"
 
 
+def test_a_run_starts_without_linear_algebra_of_scipy_and_without_threads_of_openblas(tmp_path):
+    code = (
+        "import os, sys; from napari_dff.cli.program import main; "
+        f"main(['run', '{(tmp_path / 'none.tif').as_posix()}', '--out', 'unused']); "
+        "print('numpy' in sys.modules, 'scipy.linalg' in sys.modules, "
+        "os.environ['OPENBLAS_NUM_THREADS'])"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["True", "False", "1"]
+
+
 def test_a_preset_is_a_recipe_by_its_name():
     for name, preset in PRESETS.items():
         arguments = ["run", "stack", "--out", "x", "--recipe", name]

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import os
 import signal
 import sys
 import time
@@ -59,6 +60,8 @@ def run(
     log
         What the command reports.
     """
+    # Read when numpy is imported. Threads of OpenBLAS would wait for work in loops beside ours.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from napari_dff.batch.executors import WORKER_RANGE
     from napari_dff.io import folder_names
     from napari_dff.runtime.jit import notify_when_compiling

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from scipy import linalg
 
 from napari_dff.registration.motion import MotionModel, corner_points, transform_points
 from napari_dff.registration.subpixel import BandpassImage, bandpass, refine_pair
@@ -109,6 +108,8 @@ def solve(
     shape: tuple[int, int],
 ) -> np.ndarray:
     """Return the (Z, 3, 3) transforms to the reference plane that agree best with all pairs."""
+    from scipy import linalg  # takes 0.1 s
+
     pairs = [pair for pair in pairs if np.isfinite(pair.deviation)]
     unknown = sorted({i for pair in pairs for i in (pair.moving, pair.fixed)} - {reference})
     result = chain.copy()
