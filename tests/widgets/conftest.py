@@ -218,11 +218,12 @@ def clear(viewer, kept_layers):
         dock.deleteLater()  # napari keeps an empty one
     QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     viewer.dims.ndisplay = 2
-    for layer in list(viewer.layers):
-        if layer in kept_layers:
-            layer.visible = kept_layers[layer]
-        else:
-            viewer.layers.remove(layer)
+    with viewer.layers.batched_update():  # or the garbage is collected for each layer
+        for layer in list(viewer.layers):
+            if layer in kept_layers:
+                layer.visible = kept_layers[layer]
+            else:
+                viewer.layers.remove(layer)
     if not kept_layers:
         EventedModel.reset(viewer.dims)
     overlays = (*viewer.canvas.overlays.values(), *viewer.scene.overlays.values())

@@ -5,7 +5,9 @@ A seed chooses among all widgets of all forms, changes of layers, the canvas and
 ``pytest tests/widgets/test_random_use.py -k "seed7-" --effort 20``.
 """
 
+import ctypes
 import gc
+import sys
 import threading
 import traceback
 from dataclasses import dataclass, field
@@ -342,6 +344,14 @@ def plugin_layers_place(layer):
     return {name: getattr(layer, name)[-2:] for name in names}
 
 
+def resident_bytes() -> int:
+    """Return the memory of the process, without what it has freed and glibc keeps for later use."""
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+    return psutil.Process().memory_info().rss
+
+
 @pytest.fixture
 def viewer(make_napari_viewer):
     """A window of its own for each test."""
@@ -411,8 +421,7 @@ def test_random_use(seed, person, checks, answers, capsys, effort):
     assert not {role for role in roles if role.startswith("preview ")} - {"preview region"}
     assert len(person.viewer.mouse_drag_callbacks) == callbacks
     checks.direct_results.clear()
-    gc.collect()
-    _resident.append(psutil.Process().memory_info().rss)
+    _resident.append(resident_bytes())
     with capsys.disabled():
         print(f"\nseed {seed}: compared {checks.compared}, {_resident[-1] / 1e6:.0f} MB")
     if len(_resident) > 3:  # after those that load and compile
