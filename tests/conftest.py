@@ -1,5 +1,7 @@
 """Synthetic stacks with ground truth, the folder of real stacks, and options of the suite."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -8,6 +10,7 @@ import pytest
 
 from napari_dff import align, synthetic
 from napari_dff.batch.tasks import run_task
+from napari_dff.pipeline.warm_up import is_warm
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -30,6 +33,20 @@ def pytest_collection_modifyitems(config, items):
     if config.getoption("--first-parameters"):
         first = {item.nodeid.split("[")[0]: item for item in reversed(items)}
         items[:] = [item for item in items if first[item.nodeid.split("[")[0]] is item]
+
+
+def pytest_sessionstart(session):
+    """Compile the kernels once, or each worker of a run of several files would compile them."""
+    config = session.config
+    is_one_file = len(config.args) == 1 and not Path(config.args[0]).is_dir()
+    is_parallel = config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
+    if not is_parallel or is_one_file or config.option.collectonly or is_warm():
+        return
+    script = str(Path(__file__).with_name("compile_kernels.py"))
+    processes = [subprocess.Popen([sys.executable, script, part]) for part in ("0", "1")]
+    for process in processes:
+        if process.wait():
+            raise pytest.UsageError("compiling the kernels failed; see above")
 
 
 def pytest_configure(config):

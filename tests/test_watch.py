@@ -197,6 +197,8 @@ def test_ctrl_c_ends_in_order(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # background processes of a shell ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert "waiting for stacks" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
