@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_dff import synthetic
 from napari_dff.depth.estimation import depth_map
@@ -122,3 +123,19 @@ def test_areas_without_focus_are_filled_smoothly_between_their_borders(rng):
     assert steps.min() > -0.05
     assert steps.max() < 0.5  # 7 planes over 80 pixels; a jump would be 7
     assert np.abs(np.diff(refined.depth[:, 44:116], axis=0)).max() < 0.05
+
+
+def test_the_uncertainty_contains_how_far_depths_around_were_moved(surface, monkeypatch):
+    focus = focus_measure(surface.stack.planes)
+    estimate = depth_map(focus)
+    hints = np.full(estimate.depth.shape, -1)
+    hints[40, 40] = 5
+    refined = refine(estimate, focus, hints=hints)
+    monkeypatch.setattr("napari_dff.refinement.sequence.MOVEMENT_SHARE", 0)
+    without = refine(estimate, focus, hints=hints)
+    np.testing.assert_array_equal(refined.depth, without.depth)
+    moved = np.where(hints == -1, np.abs(refined.depth - estimate.depth), 0)
+    mean = ndimage.gaussian_filter(moved.astype(float), 2, mode="mirror")
+    expected = np.hypot(without.uncertainty, mean / 2)
+    expected[40, 40] = 1 / np.sqrt(12)  # a hint keeps that of its plane
+    np.testing.assert_allclose(refined.uncertainty, expected, rtol=2e-3)

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -36,6 +37,8 @@ from napari_dff.refinement.weighted_median import weighted_median
 from napari_dff.runtime.progress import Progress, no_progress
 from napari_dff.runtime.windows import Window
 
+MOVEMENT_SIGMA_PX = 2.0  # standard deviation of the Gaussian that averages the movement of depths
+MOVEMENT_SHARE = 0.5  # of this average that is error
 LEAST_SQUARES_MARGIN_PX = 96  # around the pixels that message passing changes, smoothed again
 REFINEMENTS: dict[str, RefinementStep] = {
     "message_passing": message_passing,
@@ -93,9 +96,10 @@ def refine(
     Returns
     -------
     DepthMap
-        With depth between planes. Where `estimate` is never in focus the uncertainty stays inf, and
-        depth is filled in from neighbours. At a hint, index and depth are its plane, and the
-        uncertainty is the distance of planes / √12; inf at a background hint.
+        With depth between planes. The uncertainty contains how far depths around were moved. Where
+        `estimate` is never in focus the uncertainty stays inf, and depth is filled in from
+        neighbours. At a hint, index and depth are its plane, and the uncertainty is the distance of
+        planes / √12; inf at a background hint.
 
     Raises
     ------
@@ -193,10 +197,22 @@ def _run_steps(
     if (hints != NO_HINT).any():
         estimate, hint_field = apply_hints(estimate, hints, context, fixed)
     context = context._replace(hint_field=hint_field)
-    estimate = apply_hard_constraints(estimate, hint_field)
+    refined = apply_hard_constraints(estimate, hint_field)
     for step in steps:
-        estimate = apply_hard_constraints(step(estimate, context, progress), hint_field)
-    return estimate
+        refined = apply_hard_constraints(step(refined, context, progress), hint_field)
+    movement = np.abs(refined.depth - estimate.depth)
+    movement[hints != NO_HINT] = 0
+    return apply_hard_constraints(_add_movement(refined, movement), hint_field)
+
+
+def _add_movement(refined: DepthMap, movement: np.ndarray) -> DepthMap:
+    """Add to the uncertainty how far refinement moved the depths around each pixel.
+
+    Where it moved them far, estimates and surface disagree, and either may be wrong.
+    """
+    mean = cv2.GaussianBlur(movement, (0, 0), MOVEMENT_SIGMA_PX)
+    mean *= np.float32(MOVEMENT_SHARE)
+    return refined._replace(uncertainty=np.hypot(refined.uncertainty, mean))
 
 
 def _rim(window: Window, shape: tuple[int, ...]) -> np.ndarray:
