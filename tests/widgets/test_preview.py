@@ -1,5 +1,7 @@
 """The preview has the values of a run."""
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -168,4 +170,18 @@ def test_closing_a_form_removes_a_layer_that_its_last_preview_did_not_have(
     again(person, widget, lambda: setattr(widget.form.settings["window"], "value", 15))
     assert not thickness.visible
     person.viewer.window.remove_dock_widget(widget.native)
+    person.wait_until(lambda: not [x for x in person.roles() if x.startswith("preview")])
+
+
+@pytest.mark.parametrize("name", ["all", "focus"])
+def test_a_closed_form_removes_its_preview_even_if_python_frees_it_before_qt(
+    person, surface, name
+):
+    person.stack(surface)
+    widget = person.open(name)
+    widget.preview.value = VIEW
+    person.wait_until(lambda: "preview of" in widget.status.value and is_idle(widget._preview))
+    person.viewer.window.remove_dock_widget(widget.native)
+    del widget
+    gc.collect()
     person.wait_until(lambda: not [x for x in person.roles() if x.startswith("preview")])
