@@ -17,7 +17,7 @@ PLUGIN = "napari-dff"
 SCROLL_BAR_PX = 20
 MAX_WIDTH_PX = 460
 LAYOUT_MS = 100  # from a new dock to the new size of the canvas
-_closing: set["DockedForm"] = set()  # until Qt has deleted them; Python must not free them earlier
+_closing: dict[int, "DockedForm"] = {}  # until Qt has deleted them; Python must not free them before
 
 
 class KeepingForm(Protocol):
@@ -55,8 +55,8 @@ class DockedForm(QObject):
         if event is not None and event.type() == QEvent.Type.ParentChange:
             if self._native.parent() is None:  # a closed dock only loses its parent
                 self._form.keep_values()
-                _closing.add(self)
-                self._native.destroyed.connect(lambda: _closing.discard(self))
+                _closing[key := id(self)] = self
+                self._native.destroyed.connect(lambda: _closing.pop(key))
                 self._native.deleteLater()
             else:
                 self._form.reset_choices()
