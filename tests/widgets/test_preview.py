@@ -173,15 +173,16 @@ def test_closing_a_form_removes_a_layer_that_its_last_preview_did_not_have(
     person.wait_until(lambda: not [x for x in person.roles() if x.startswith("preview")])
 
 
-@pytest.mark.parametrize("name", ["all", "focus"])
-def test_a_closed_form_removes_its_preview_even_if_python_frees_it_before_qt(
-    person, surface, name
-):
-    person.stack(surface)
+def open_preview_and_close(person, name):
     widget = person.open(name)
     widget.preview.value = VIEW
     person.wait_until(lambda: "preview of" in widget.status.value and is_idle(widget._preview))
     person.viewer.window.remove_dock_widget(widget.native)
-    del widget
+
+
+@pytest.mark.parametrize("name", ["all", "focus"])
+def test_a_closed_form_removes_its_preview_even_if_python_frees_it_before_qt(person, surface, name):
+    person.stack(surface)
+    open_preview_and_close(person, name)
     gc.collect()
     person.wait_until(lambda: not [x for x in person.roles() if x.startswith("preview")])

@@ -211,8 +211,8 @@ def _add_movement(refined: DepthMap, movement: np.ndarray) -> DepthMap:
     Where it moved them far, estimates and surface disagree, and either may be wrong.
     """
     mean = cv2.GaussianBlur(movement, (0, 0), MOVEMENT_SIGMA_PX)
-    mean *= np.float32(MOVEMENT_SHARE)
-    return refined._replace(uncertainty=np.hypot(refined.uncertainty, mean))
+    error = np.float32(MOVEMENT_SHARE) * mean
+    return refined._replace(uncertainty=np.hypot(refined.uncertainty, error))
 
 
 def _rim(window: Window, shape: tuple[int, ...]) -> np.ndarray:

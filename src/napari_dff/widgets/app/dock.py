@@ -17,7 +17,7 @@ PLUGIN = "napari-dff"
 SCROLL_BAR_PX = 20
 MAX_WIDTH_PX = 460
 LAYOUT_MS = 100  # from a new dock to the new size of the canvas
-_closing: dict[int, "DockedForm"] = {}  # until Qt has deleted them; Python must not free them before
+_closing: dict[int, "DockedForm"] = {}  # kept until Qt has deleted them
 
 
 class KeepingForm(Protocol):
