@@ -34,13 +34,20 @@ def report(*lines: object) -> None:
 
 
 def progress_bar(quiet: bool) -> "Progress":
-    """Return a progress that shows bars in the terminal; bars of finished tiles are removed."""
-    from tqdm import tqdm
+    """Return a progress that shows bars in the terminal; bars of finished tiles are removed.
+
+    Without a terminal, or if `quiet`, tqdm is not used: its lock is shared by forked processes, and
+    one that is killed while it holds the lock stops all others.
+    """
+    is_shown = not quiet and sys.stderr.isatty()
 
     def bar(items, /, *, desc):  # type: ignore[no-untyped-def]
-        start, leave = time.perf_counter(), "tile" not in desc
-        # None: no bars where stderr is not a terminal
-        yield from tqdm(items, desc=f"{desc:<24}", disable=quiet or None, leave=leave)
+        start = time.perf_counter()
+        if is_shown:
+            from tqdm import tqdm
+
+            items = tqdm(items, desc=f"{desc:<24}", leave="tile" not in desc)
+        yield from items
         LOGGER.debug("%s: %.2f s", desc, time.perf_counter() - start)
 
     return bar
