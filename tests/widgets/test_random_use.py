@@ -5,8 +5,10 @@ A seed chooses among all widgets of all forms, changes of layers, the canvas and
 ``pytest tests/widgets/test_random_use.py -k "seed7-" --effort 20``.
 """
 
+import contextlib
 import ctypes
 import gc
+import importlib
 import sys
 import threading
 import traceback
@@ -403,6 +405,8 @@ def checks(person, qtbot, monkeypatch, caplog):
 
 
 def test_random_use(seed, person, checks, answers, capsys, effort):
+    with contextlib.suppress(ImportError):
+        importlib.import_module("surfalize")  # large, and else imported by whichever seed needs it
     user = RandomUser(person, np.random.default_rng(seed))
     # The window is not shown: drawing takes most of the time, and napari's canvas can crash where
     # a layer is removed and another added before it has drawn.
