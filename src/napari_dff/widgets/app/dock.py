@@ -56,7 +56,7 @@ class DockedForm(QObject):
             if self._native.parent() is None:  # a closed dock only loses its parent
                 self._form.keep_values()
                 _closing[key := id(self)] = self
-                self._native.destroyed.connect(lambda: _closing.pop(key))
+                self._native.destroyed.connect(lambda: _closing.pop(key, None))
                 self._native.deleteLater()
             else:
                 self._form.reset_choices()
