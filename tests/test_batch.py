@@ -311,6 +311,15 @@ def test_invalid_numbers_of_workers_are_refused(input_folder, tmp_path, capsys):
         assert f"{name} must be a whole number from 1 to 1024, got 0" in capsys.readouterr().err
 
 
+def test_a_pattern_that_matches_nothing_beside_others_is_a_failure(input_folder, tmp_path):
+    patterns = [str(input_folder / "one" / "a.ome.tif"), str(input_folder / "missing.tif")]
+    tasks, failures = make_tasks(patterns, tmp_path / "out", Job(UNALIGNED))
+    assert len(tasks) == 1
+    (failure,) = failures
+    assert (failure.stack, failure.state) == (patterns[1], "failed")
+    assert failure.why == f"nothing matches {patterns[1]}"
+
+
 def test_a_pattern_that_matches_nothing_is_refused(tmp_path, capsys):
     arguments = ["batch", str(tmp_path / "*.tif"), "--out", str(tmp_path / "out")]
     assert main(arguments) == 2

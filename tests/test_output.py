@@ -1,6 +1,7 @@
 """Names of any bytes reach files and the terminal escaped; output that nobody reads is no error."""
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -14,8 +15,8 @@ import zarr
 
 from napari_dff import Acquisition, Recipe, synthetic
 from napari_dff.batch.job import Job
-from napari_dff.cli.program import main
-from napari_dff.io import read_acquisitions, write_table
+from napari_dff.cli.program import main, program
+from napari_dff.io import read_acquisitions, sample_path, write_table
 from napari_dff.runtime.progress import no_progress
 from napari_dff.runtime.words import printable
 
@@ -59,6 +60,16 @@ def test_any_names_are_listed_in_the_summary(tmp_path, capsys, in_this_process):
 def test_numbers_in_tables_stay_numbers(tmp_path):
     write_table(tmp_path / "t.csv", {"a": [-1.5, None], "b": ["-1.5", "x"]})
     assert (tmp_path / "t.csv").read_text().split() == ["a,b", "-1.5,'-1.5", ",x"]
+
+
+@pytest.mark.parametrize("text", ["a;=1", "=1;@x", " =1", "＝1", "＠x", "a; -1", "a;＋1"])
+def test_no_text_in_a_table_is_a_formula_in_any_country(text, tmp_path):
+    write_table(tmp_path / "t.csv", {text: [text]})
+    with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert len(cells) == 2
+    for part in [part for cell in cells for part in cell.split(";")]:
+        assert part.strip()[0] not in "=+-@＝＋－＠"
 
 
 @pytest.mark.parametrize("file_format", ["ome-tiff", "ome-zarr"])
@@ -106,6 +117,51 @@ def test_output_that_nobody_reads_is_no_error(closed, positions, tmp_path):
     assert code == 0
     for name in ("p0", "p1"):
         json.loads((tmp_path / "out" / name / "provenance.json").read_bytes())
+
+
+def test_a_full_disk_under_the_errors_is_an_error_of_the_program(monkeypatch, tmp_path):
+    class Full(io.StringIO):
+        file = (tmp_path / "errors").open("w")
+
+        def flush(self):
+            raise OSError(28, "No space left on device")
+
+        def fileno(self):
+            return self.file.fileno()
+
+    monkeypatch.setattr("napari_dff.cli.program.accept_unread_output", lambda: None)
+    monkeypatch.setattr("napari_dff.cli.program.main", lambda: 0)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(sys, "stderr", Full())
+    with pytest.raises(SystemExit) as stop:
+        program()
+    assert stop.value.code == 2
+
+
+def test_a_log_is_written_to_no_file_that_is_none(tmp_path, capsys):
+    tifffile.imwrite(tmp_path / "a.tif", PLANES)
+    before = (tmp_path / "a.tif").read_bytes()
+    info = ["info", str(tmp_path / "a.tif"), "--log-file"]
+    assert main([*info, str(tmp_path / "a.tif")]) == 2
+    assert "a.tif is no log of napari-dff: give another --log-file" in capsys.readouterr().err
+    assert (tmp_path / "a.tif").read_bytes() == before
+    for _ in range(2):
+        assert main([*info, str(tmp_path / "log.txt")]) == 0
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        assert main([*info, str(tmp_path / "pipe")]) == 2
+        assert "log-file must be a regular file" in capsys.readouterr().err
+
+
+def test_a_log_that_cannot_be_written_is_reported_once(tmp_path, capsys, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("napari_dff.cli.log._LogFile.flush", fail)
+    info = ["info", str(sample_path("bare_patch")), "--log-file", str(tmp_path / "log.txt")]
+    assert main(info) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the log can't be written: [Errno 28] No space left" in line
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

@@ -76,6 +76,7 @@ def make_tasks(
 ) -> tuple[list[Task], list[Outcome]]:
     """Return a task for each stack that matches `patterns`, and a failure for each unreadable file.
 
+    A pattern that matches nothing, beside others that do, is a failure too.
     Folders of results repeat the folders that match wildcards, then file, position and time.
     ValueError if nothing matches, or if a result would replace a file that the batch reads.
     """
@@ -99,6 +100,11 @@ def make_tasks(
             for t in range(times):
                 target = folder / f"time_{t:03d}" if times > 1 else folder
                 tasks.append(Task(path, axes, spacing, position, t, target, job.at(position_name)))
+    missing = [each for each in patterns if not (os.path.exists(each) or _expand(each))]
+    failures += [
+        Outcome(os.path.abspath(each), None, None, "failed", why=f"nothing matches {each}")
+        for each in missing
+    ]
     check_not_input([task.folder for task in tasks], RESULT_NAMES, input_files)
     check_not_input([out], SUMMARY_NAMES, input_files)
     return tasks, failures

@@ -3,8 +3,10 @@
 import contextlib
 import logging
 import platform
+import re
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import napari_dff
 from napari_dff.cli.options import LogOptions
@@ -12,6 +14,7 @@ from napari_dff.runtime.words import printable
 
 LOGGER = logging.getLogger("napari_dff")
 LOGGER.addHandler(logging.NullHandler())
+LOG_START, LOG_START_BYTES = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ "), 40
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
@@ -26,7 +29,7 @@ def open_log(options: LogOptions, arguments: Sequence[str]) -> Iterator[None]:
         handlers.append(logging.StreamHandler(sys.stderr))
         handlers[0].addFilter(lambda record: record.levelno < logging.WARNING)
     if options.log_file is not None:
-        handlers.append(logging.FileHandler(options.log_file, encoding="utf-8"))
+        handlers.append(_open_log_file(options.log_file))
     for handler in handlers:
         handler.setFormatter(logging.Formatter(FORMAT))
         LOGGER.addHandler(handler)
@@ -41,6 +44,35 @@ def open_log(options: LogOptions, arguments: Sequence[str]) -> Iterator[None]:
         for handler in handlers:
             LOGGER.removeHandler(handler)
             handler.close()
+
+
+def _open_log_file(path: Path) -> logging.Handler:
+    """Open a file to append to; an error for another file than a log, which would be spoilt."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"log-file must be a regular file, got {path}")
+    if path.exists() and path.stat().st_size:
+        with path.open("rb") as file:
+            if not LOG_START.match(file.read(LOG_START_BYTES)):
+                raise FileExistsError(f"{path} is no log of napari-dff: give another --log-file")
+    return _LogFile(path, encoding="utf-8")
+
+
+class _LogFile(logging.FileHandler):
+    """A log whose errors, as of a full disk, are reported once and end nothing."""
+
+    _has_failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self._has_failed:
+            print(
+                printable(f"napari-dff: the log can't be written: {sys.exc_info()[1]}"),
+                file=sys.stderr,
+            )
+        self._has_failed = True
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 def _make_printable(record: logging.LogRecord) -> bool:

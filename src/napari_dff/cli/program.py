@@ -75,12 +75,13 @@ def program() -> None:
         code: Any = main()
     except SystemExit as stop:  # of the help
         code = stop.code
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        report(f"{PROGRAM}: the output can't be written: {error.strerror}")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing to flush at exit
-        code = 2
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # nothing to flush at exit
+            report(f"{PROGRAM}: the output can't be written: {error.strerror}")
+            code = 2
     gc.freeze()  # skips the garbage collection at exit, which takes 0.3 s
     sys.exit(code)
 

@@ -2,30 +2,35 @@
 
 import csv
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from napari_dff.io.atomic import write_file
+from napari_dff.model.checks import as_list, as_path, check_type
 from napari_dff.model.units import depth_unit_symbol, unit_symbol
 from napari_dff.runtime.words import printable
 from napari_dff.surface import Profile, Quantity
 
-FORMULA_STARTS = ("=", "+", "-", "@")
+FORMULA_START = re.compile(r"(^|;)(\s*[=+@＝＋－＠-])")
 
 
 def write_table(
     path: str | os.PathLike[str], columns: Mapping[str, Sequence[Any] | np.ndarray]
 ) -> None:
     """Write named columns of equal length as CSV in UTF-8; None and NaN become empty cells."""
-    lengths = {name: len(column) for name, column in columns.items()}
+    path = as_path("path", path)
+    check_type("columns", columns, Mapping)
+    lengths = {
+        name: len(as_list("columns", column, "sequences")) for name, column in columns.items()
+    }
     if len(set(lengths.values())) != 1:
         raise ValueError(f"columns must be of one length, got {lengths}")
-    with write_file(Path(path)) as new, new.open("w", encoding="utf-8", newline="") as file:
+    with write_file(path) as new, new.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
-        table.writerow(columns)
+        table.writerow(map(_cell, columns))
         table.writerows(map(_cell, row) for row in zip(*columns.values(), strict=True))
 
 
@@ -61,8 +66,9 @@ def _levelling_column(levelling: str, length: int) -> dict[str, Any]:
 def _cell(value: Any) -> str:
     """Return a value with all its digits; "" for None and NaN, which differs from itself.
 
-    Text is printable. A text that spreadsheets would compute gets an apostrophe before it.
+    Text is printable. What spreadsheets would compute gets an apostrophe before it, also after a
+    semicolon, which separates cells in many countries.
     """
     if isinstance(value, str):
-        return f"'{printable(value)}" if value.startswith(FORMULA_STARTS) else printable(value)
+        return FORMULA_START.sub(r"\1'\2", printable(value))
     return "" if value is None or value != value else str(value)
