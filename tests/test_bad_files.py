@@ -9,7 +9,9 @@ import re
 import shutil
 import struct
 import sys
+import tracemalloc
 import warnings
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -24,7 +26,16 @@ import napari_dff
 from napari_dff import Recipe
 from napari_dff.cli.commands import COMPILING
 from napari_dff.cli.program import main
-from napari_dff.io import StackError, read_recipe, read_stack, read_transforms, sample_path
+from napari_dff.io import (
+    StackError,
+    read_height_map,
+    read_recipe,
+    read_stack,
+    read_transforms,
+    sample_path,
+)
+from napari_dff.io.readers import xml_size
+from napari_dff.io.readers.image_headers import count_pixels
 
 BARE = str(sample_path("bare_patch"))
 QUICK = ["--registration", "none", "--refinement", "none", "--quiet"]
@@ -1213,3 +1224,144 @@ def test_a_chunk_that_is_cut_short_is_refused(name, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(StackError, match="a chunk is cut short"):
         np.asarray(read_stack(tmp_path / "a.zarr").planes)
+
+
+# XML and JSON whose values fill far more memory than the file is long, and archives
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        (zipfile.ZIP_DEFLATED, "Bad CRC-32"),
+        (zipfile.ZIP_BZIP2, "compressed by another method than DEFLATE"),
+        (zipfile.ZIP_LZMA, "compressed by another method than DEFLATE"),
+    ],
+)
+def test_a_file_of_an_archive_is_not_unpacked_beyond_the_size_that_is_listed(
+    method, words, tmp_path, monkeypatch
+):
+    size = 32 << 20
+    with zipfile.ZipFile(tmp_path / "a.x3p", "w", method) as archive:
+        archive.writestr("main.xml", bytes(size))
+    content = (tmp_path / "a.x3p").read_bytes()
+    content = content.replace(struct.pack("<I", size), struct.pack("<I", 1000))
+    (tmp_path / "a.x3p").write_bytes(content)
+    tracemalloc.start()
+    with pytest.raises(StackError, match=words):
+        read_height_map(tmp_path / "a.x3p")
+    assert tracemalloc.get_traced_memory()[1] < size / 4
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("<a/>" * 40, "41 elements, more than 30"),
+        (
+            "<a " + " ".join(f"b{i}='1'" for i in range(40)) + "/>",
+            "more than 30 names of attributes",
+        ),
+        ('<a b="1"/>' * 25, "25 attributes, more than 20"),
+        ('<a b="1"/>' * 20, ""),
+    ],
+)
+def test_elements_and_attributes_of_xml_are_counted_before_it_is_parsed(text, words, monkeypatch):
+    limit = 20 if "attributes, more" in words or not words else 1000
+    monkeypatch.setattr(xml_size, "MAX_ATTRIBUTES", limit)
+    monkeypatch.setattr(xml_size, "MAX_NAMES", 30)
+    monkeypatch.setattr(xml_size, "COUNTED", 10)
+    assert xml_size.describe_excess(f"<r>{text}</r>", 30) == words
+
+
+def test_x3p_of_too_many_elements_is_not_parsed(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_dff.io.readers.height_maps.MAX_XML_ELEMENTS", 100)
+    monkeypatch.setattr("xml.etree.ElementTree.fromstring", None)
+    with zipfile.ZipFile(tmp_path / "a.x3p", "w") as archive:
+        archive.writestr("main.xml", f"<r>{'<a/>' * 200}</r>")
+    with pytest.raises(StackError, match="has 201 elements, more than 100"):
+        read_height_map(tmp_path / "a.x3p")
+
+
+HUGE_VALUES = {
+    "lists": "[" + "[]," * 3000 + "[]]",
+    "strings": "[" + '"ab",' * 3000 + "0]",
+    "names": "{" + ",".join(f'"{i}":0' for i in range(2000)) + "}",
+}
+
+
+@pytest.mark.parametrize("values", HUGE_VALUES.values(), ids=HUGE_VALUES)
+def test_json_whose_values_fill_too_much_memory_is_not_decoded(values, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_dff.io.records.MAX_DECODED_JSON_BYTES", 100_000)
+    monkeypatch.setattr("json.loads", None)
+    path = tmp_path / "a.json"
+    path.write_text(f'{{"transforms": {values}}}')
+    for read in (read_recipe, read_transforms):
+        with pytest.raises(ValueError, match=r"values could fill .* MB, more than"):
+            read(path)
+
+
+def test_a_value_of_a_recipe_that_is_refused_is_shown_in_part(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"sigma": [[]] * 100_000, "window": 9}))
+    with pytest.raises(ValueError, match="sigma must be auto or a number") as error:
+        read_recipe(tmp_path / "a.json")
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("name", "zarr_format"), [("zarr.json", 3), (".zarray", 2), (".zattrs", 2)]
+)
+def test_metadata_of_zarr_that_fill_too_much_memory_are_not_decoded(
+    name, zarr_format, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("napari_dff.io.readers.zarr_store.SMALL_BYTES", 10_000)
+    monkeypatch.setattr("napari_dff.io.records.MAX_DECODED_JSON_BYTES", 100_000)
+    path = array(tmp_path / "a.zarr", zarr_format=zarr_format) / name
+    content = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(content | {"x": [[]] * 4000}))
+    with pytest.raises(StackError, match="is not Zarr metadata: its values could fill"):
+        read_stack(tmp_path / "a.zarr")
+
+
+def test_a_tiff_of_too_many_pages_is_refused_before_they_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_dff.io.readers.tiff_opening.MAX_PAGES", 3)
+    path = tiff(tmp_path / "a.tif", pages=True)
+    with pytest.raises(StackError, match=r"a\.tif has more than 3 pages: save it as several"):
+        read_stack(path)
+
+
+PICTURE = np.zeros((2000, 3000), np.uint8)
+IMAGES = {  # compression of TIFF, and how a decoder library writes a file of it
+    "JPEG": (7, lambda codecs: codecs.jpeg8_encode(PICTURE)),
+    "JPEG 2000": (34712, lambda codecs: codecs.jpeg2k_encode(PICTURE)),
+    "JPEG 2000 codestream": (
+        33005,
+        lambda codecs: codecs.jpeg2k_encode(PICTURE, codecformat="j2k"),
+    ),
+    "JPEG XL": (50002, lambda codecs: codecs.jpegxl_encode(PICTURE, effort=1)),
+    "JPEG XL in boxes": (
+        *(50002, lambda codecs: codecs.jpegxl_encode(PICTURE, effort=1, usecontainer=True)),
+    ),
+    "JPEG XR": (34934, lambda codecs: codecs.jpegxr_encode(PICTURE)),
+    "PNG": (34933, lambda codecs: codecs.png_encode(PICTURE)),
+    "WebP": (50001, lambda codecs: codecs.webp_encode(np.dstack([PICTURE] * 3), lossless=False)),
+    "WebP lossless": (50001, lambda codecs: codecs.webp_encode(np.dstack([PICTURE] * 3))),
+    "LERC": (34887, lambda codecs: codecs.lerc_encode(PICTURE)),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_strip_that_is_an_image_far_larger_than_its_page_is_refused(name, tmp_path):
+    codecs = pytest.importorskip("imagecodecs")
+    compression, encode = IMAGES[name]
+    packed = encode(codecs)
+    assert count_pixels(packed) == PICTURE.size
+    for length in (0, 3, 11, 20):
+        count_pixels(packed[:length])  # raises nothing
+    path = tiff(tmp_path / "a.tif", PIXELS.astype(np.uint8), pages=True)
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes() + packed)
+    for page in range(4):
+        strip = {"StripOffsets": size, "StripByteCounts": len(packed)}
+        with_tags(path, page, Compression=compression, **strip)
+    with pytest.raises(StackError, match="a strip of 1280 pixels holds an image of 6000000 pixels"):
+        np.asarray(read_stack(path).planes)

@@ -11,6 +11,7 @@ import numpy as np
 
 import napari_dff
 from napari_dff.model.acquisition import Acquisition
+from napari_dff.model.checks import as_path, check_type
 from napari_dff.model.recipe import FocusScale, Recipe
 from napari_dff.model.result import FocusOffset, ImageQuality
 from napari_dff.registration import PlaneReport
@@ -25,10 +26,13 @@ PROVENANCE_FILE = "provenance.json"
 REPORT_FILES = ("report.html", "report.pdf")
 ZARR_RECORD_KEY = "napari-dff"  # attribute of an image that holds its record
 MAX_JSON_BYTES = 100_000_000
+MAX_DECODED_JSON_BYTES = 500_000_000
+JSON_BYTES = {"[": 72, "{": 72, ",": 60, ":": 100}  # of memory for what each of these brings
 
 
 def recipe_record(recipe: Recipe) -> dict[str, Any]:
     """Return version and recipe, as `read_recipe` reads them."""
+    check_type("recipe", recipe, Recipe)
     return {"napari_dff": napari_dff.__version__, **asdict(recipe)}
 
 
@@ -54,6 +58,9 @@ def make_provenance(
     digest: str,  # of everything on which the result depends, "" if not computed
 ) -> dict[str, Any]:
     """Return all that is needed to compute a result again, of types that JSON has."""
+    check_type("recipe", recipe, Recipe)
+    check_type("acquisition", acquisition, Acquisition)
+    check_type("input", inputs, Mapping)
     content = {
         "napari_dff": napari_dff.__version__,
         "recipe": asdict(recipe),
@@ -127,18 +134,28 @@ def exposure_record(gains: Sequence[list[Any] | None]) -> dict[str, Any]:
 
 def read_json(path: str | os.PathLike[str], content_name: str) -> dict[str, Any]:
     """Return the object in a JSON file; otherwise a ValueError that names `content_name`."""
-    file = Path(path)
+    file = as_path("path", path)
     try:
         if file.exists() and not file.is_file():
             raise ValueError("it is not a file")
         if file.stat().st_size > MAX_JSON_BYTES:
             raise ValueError(f"it is larger than {MAX_JSON_BYTES / 1e6:.0f} MB")
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        text = file.read_text(encoding="utf-8-sig")
+        check_json_size(text)
+        content = json.loads(text)
         if not isinstance(content, dict):
             raise ValueError("it is not a JSON object")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not {content_name}: {error}") from error
     return content
+
+
+def check_json_size(text: str) -> None:
+    """Raise a ValueError if the values in JSON could fill more than `MAX_DECODED_JSON_BYTES`."""
+    size = 2 * len(text) + sum(text.count(mark) * each for mark, each in JSON_BYTES.items())
+    if size > MAX_DECODED_JSON_BYTES:
+        limit = f"{MAX_DECODED_JSON_BYTES / 1e6:.0f} MB"
+        raise ValueError(f"its values could fill {size / 1e6:.0f} MB, more than {limit}")
 
 
 def write_json(path: Path, content: Mapping[str, Any], indent: int | None = None) -> None:

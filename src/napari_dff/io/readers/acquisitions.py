@@ -4,7 +4,7 @@ import dataclasses
 import importlib.util
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,10 @@ from napari_dff.io.readers.sequences import VIDEO_SUFFIXES, animation_source, vi
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES, find_dataset, tiff_sources
 from napari_dff.io.readers.zarr_store import is_zarr, zarr_sources
 from napari_dff.model.acquisition import Acquisition, find_index
-from napari_dff.model.checks import as_numbers
+from napari_dff.model.checks import as_list, as_numbers, as_path
 from napari_dff.model.stack import FocalStack
 from napari_dff.model.units import conversion_factor
-from napari_dff.runtime.words import abbreviate, join_words
+from napari_dff.runtime.words import abbreviate, join_words, shorten
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 MICROSCOPE_SUFFIXES = {".ims", ".mrxs", ".oib", ".oif", ".sld", ".vsi", ".zvi"}
@@ -121,26 +121,21 @@ def read_stack(
         index = find_index(position, names)
         if index is None:
             choices = abbreviate(names) if len(names) > 1 else "0"
-            raise ValueError(f"position must be one of {choices}, got {position!r}")
+            raise ValueError(f"position must be one of {choices}, got {shorten(position)}")
         acquisitions = (acquisitions[index],)
     _check_unique(paths[0], acquisitions, time, channel)
     acquisition = acquisitions[0]
     index = find_index(0 if time is None else time, [""] * acquisition.times)
     if index is None:
-        raise ValueError(f"time must be 0 to {acquisition.times - 1}, got {time!r}")
+        raise ValueError(f"time must be 0 to {acquisition.times - 1}, got {shorten(time)}")
     return acquisition.stack(index, acquisition.channel(channel))
 
 
 def _as_paths(path: Paths) -> list[Path]:
     """Return one or more paths; ValueError if there are none, or other things."""
-    items = [path] if isinstance(path, str | os.PathLike) else path
-    if not isinstance(items, Iterable) or isinstance(items, bytes):
-        raise ValueError(f"path must be a file, a folder or the frames of a stack, got {path!r}")
-    items = list(items)
-    for item in items:
-        if not isinstance(item, str | os.PathLike):
-            raise ValueError(f"path must be text or a path, got {item!r}")
-    paths = [Path(item) for item in items]
+    kinds = "a file, a folder or the frames of a stack"
+    items = [path] if isinstance(path, str | os.PathLike) else as_list("path", path, kinds)
+    paths = [as_path("path", item) for item in items]
     paths = [each if each.name else each.absolute() for each in paths]  # "." has no name
     if not paths:
         raise ValueError("path must be a file, a folder or the frames of a stack, got none")
@@ -218,7 +213,9 @@ def _sources(path: Path) -> list[Source]:
 def _with_spacing(acquisition: Acquisition, spacing: float | Sequence[float]) -> Acquisition:
     values = [float(s) for s in np.atleast_1d(as_numbers("spacing", spacing)).ravel()]
     if len(values) not in (1, 3) or not all(np.isfinite(v) and v > 0 for v in values):
-        raise ValueError(f"spacing must be one or three positive lengths in µm, got {spacing!r}")
+        raise ValueError(
+            f"spacing must be one or three positive lengths in µm, got {shorten(spacing)}"
+        )
     step, *pixel_size = values
     if pixel_size:
         size = pixel_size[0], pixel_size[1]

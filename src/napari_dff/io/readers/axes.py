@@ -16,6 +16,7 @@ from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.stack import MIN_PLANES
 from napari_dff.runtime.file_array import CHANGED, FileState, file_state
 from napari_dff.runtime.free_memory import available_bytes
+from napari_dff.runtime.words import shorten
 
 AXIS_ORDER = "PTCZYXS"  # position, time, channel, focus, row, column, sample (red, green, blue)
 CHUNK_PX = 512
@@ -76,7 +77,7 @@ def check_axes(axes: str) -> str:
     if not (is_unique and set("ZYX") <= set(letters) <= set(AXIS_ORDER)):
         raise ValueError(
             "axes must be letters of P (position), T, C, Z, Y, X and S (red, green, blue), each "
-            f"once and Z, Y and X among them, for example TZYX; got {axes!r}"
+            f"once and Z, Y and X among them, for example TZYX; got {shorten(axes)}"
         )
     return letters
 

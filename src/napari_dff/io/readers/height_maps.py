@@ -12,10 +12,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from napari_dff.io.readers.axes import StackError, reason
+from napari_dff.io.readers.axes import StackError, check_memory, reason
+from napari_dff.io.readers.regular_files import check_regular
+from napari_dff.io.readers.xml_size import describe_excess
+from napari_dff.model.checks import as_path
 from napari_dff.model.units import conversion_factor, normalize_unit
 
 MAX_XML_BYTES = 200_000_000  # the heights may be in the XML
+MAX_XML_ELEMENTS = 2_000_000  # each takes some 300 bytes
 MAX_PIXELS = 1 << 30
 X3P_TYPES = {"I": "<i2", "L": "<i4", "F": "<f4", "D": "<f8"}
 SDF_TYPES = {0: "<u1", 1: "<u2", 2: "<u4", 3: "<f4", 4: "<i1", 5: "<i2", 6: "<i4", 7: "<f8"}
@@ -62,10 +66,13 @@ def read_height_map(path: str | os.PathLike[str]) -> HeightMap:
     ----------
     https://www.opengps.eu (X3P); ISO 25178-71:2017; ISO 25178-72:2017.
     """
-    file = Path(path)
+    file = as_path("path", path)
     if file.suffix.lower() not in DECODERS:
         raise StackError(f"path must end in {', '.join(DECODERS)}, got {file.name!r}")
+    check_regular(file)
     try:
+        if file.exists():
+            check_memory(file.name, (file.stat().st_size,), np.dtype(np.uint8))
         heights, (height, width) = DECODERS[file.suffix.lower()](file)
         if not (np.isfinite([height, width]).all() and min(height, width) > 0):
             raise ValueError(f"its pixels are {height:g} × {width:g} m")
@@ -84,9 +91,12 @@ Decoded = tuple[np.ndarray, tuple[float, float]]  # heights and pixel size in me
 
 def _read_x3p(path: Path) -> Decoded:
     with zipfile.ZipFile(path) as archive:
-        if archive.getinfo("main.xml").file_size > MAX_XML_BYTES:
+        if (size := archive.getinfo("main.xml").file_size) > MAX_XML_BYTES:
             raise ValueError(f"its main.xml is larger than {MAX_XML_BYTES / 1e6:.0f} MB")
-        root = ElementTree.fromstring(archive.read("main.xml"))
+        xml = _member(archive, "main.xml", size)
+        if excess := describe_excess(xml.decode("latin-1"), MAX_XML_ELEMENTS):
+            raise ValueError(f"its main.xml has {excess}: save the heights as binary data")
+        root = ElementTree.fromstring(xml)
         columns, rows, layers = (int(_text(root, f"Size{axis}")) for axis in "XYZ")
         if layers != 1:
             raise ValueError(f"it has {layers} layers, not 1")
@@ -124,10 +134,17 @@ def _x3p_values(archive: zipfile.ZipFile, root: ElementTree.Element, count: int)
 
 
 def _member(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
-    file_size = archive.getinfo(name.lstrip("./")).file_size
-    if file_size != size:
-        raise ValueError(f"its {name} holds {file_size} bytes instead of {size}")
-    return archive.read(name.lstrip("./"))
+    """Return a file of an archive; ValueError unless it has `size` bytes, and unpacks to no more.
+
+    Only DEFLATE is unpacked up to a size; bzip2 and LZMA would be unpacked to their end.
+    """
+    info = archive.getinfo(name.lstrip("./"))
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"its {name} is compressed by another method than DEFLATE")
+    if info.file_size != size:
+        raise ValueError(f"its {name} holds {info.file_size} bytes instead of {size}")
+    with archive.open(info) as file:
+        return file.read(size)
 
 
 def _text(root: ElementTree.Element, name: str, default: str | None = None) -> str:
@@ -161,7 +178,7 @@ def _read_sdf_text(text: str) -> Decoded:
     fields = {key.strip().lower(): value.strip() for key, _, value in pairs}
     rows, columns = int(fields["numprofiles"]), int(fields["numpoints"])
     _check_size(rows, columns)
-    words = values.split()
+    words = values.split(None, rows * columns)
     heights = np.array([np.nan if word == "BAD" else float(word) for word in words])
     scales = [float(fields[name]) for name in ("yscale", "xscale", "zscale")]
     return heights.reshape(rows, columns) * scales[2], (scales[0], scales[1])

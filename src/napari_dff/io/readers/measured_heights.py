@@ -9,6 +9,7 @@ import numpy as np
 from napari_dff.io.readers.axes import StackError, reason
 from napari_dff.io.readers.height_maps import DECODERS, read_height_map
 from napari_dff.io.readers.results import find_image, read_image, read_provenance
+from napari_dff.model.checks import as_path
 from napari_dff.model.stack import validate_pixel_size
 from napari_dff.model.units import validate_unit
 
@@ -53,7 +54,7 @@ def read_heights(path: str | os.PathLike[str]) -> list[MeasuredHeights]:
     OSError
         If a file cannot be opened.
     """
-    place = Path(path)
+    place = as_path("path", path)
     if place.suffix.lower() in DECODERS:
         heights, size = read_height_map(place)
         return [MeasuredHeights(heights, None, size, "micrometer")]

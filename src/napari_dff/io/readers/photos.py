@@ -17,6 +17,7 @@ from PIL.ExifTags import TAGS
 
 from napari_dff.io.readers import axes as source_axes
 from napari_dff.io.readers.axes import StackError, as_stack_error
+from napari_dff.io.readers.image_headers import JPEG2000_SIZE
 from napari_dff.io.readers.orientation import ORIENTATION_TAG, TURNS, turn
 from napari_dff.io.readers.photometric import SEPARATED, cmyk_warning, find_conversion
 from napari_dff.io.readers.regular_files import check_regular
@@ -42,7 +43,6 @@ EXIF_TAG = 34665
 MODES_TO_CONVERT = {"1": "L", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}
 COLOURS_OF_PNG = {2: 3, 4: 1, 6: 3}  # colour type: RGB, grey and alpha, RGBA
 PILLOW_LIMIT_LOCK = threading.Lock()
-JPEG2000_SIZE = b"\xff\x4f\xff\x51"  # start of the codestream, followed by its size and precision
 
 
 class Photo(NamedTuple):

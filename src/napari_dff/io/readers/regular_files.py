@@ -13,11 +13,12 @@ def check_regular(path: Path) -> None:
         _refuse(path.name)
 
 
-def check_regular_tree(folder: Path) -> None:
-    """Raise a StackError if `folder` contains, at any depth, a pipe, a socket or a device."""
+def check_regular_tree(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """Yield all files in `folder`; StackError for a pipe, a socket or a device, at any depth."""
     for entry in _entries(folder):
         if not entry.is_file() and not entry.is_dir() and os.path.exists(entry):
             _refuse(f"{folder.name}/{Path(entry.path).relative_to(folder).as_posix()}")
+        yield entry
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:

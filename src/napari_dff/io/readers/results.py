@@ -9,14 +9,25 @@ from typing import Any
 import numpy as np
 
 from napari_dff.io.readers.axes import StackError, as_dask_array, as_stack_error, reason
-from napari_dff.io.readers.regular_files import check_regular_tree
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES
 from napari_dff.io.readers.tiff_opening import open_tiff
 from napari_dff.io.readers.tiff_series import uncompressed_array
-from napari_dff.io.readers.zarr_store import check_unpickled, join_colours, ome_attributes
-from napari_dff.io.records import IMAGE_SUFFIXES, PROVENANCE_FILE, ZARR_RECORD_KEY, read_json
+from napari_dff.io.readers.zarr_store import (
+    check_unpickled,
+    check_zarr_tree,
+    join_colours,
+    ome_attributes,
+)
+from napari_dff.io.records import (
+    IMAGE_SUFFIXES,
+    PROVENANCE_FILE,
+    ZARR_RECORD_KEY,
+    check_json_size,
+    read_json,
+)
 from napari_dff.io.staging import has_interrupted_moves
 from napari_dff.model.acquisition import Acquisition, Index
+from napari_dff.model.checks import as_path, check_type
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.result import ImageQuality
 from napari_dff.runtime.windows import Window
@@ -80,12 +91,13 @@ def read_image_record(path: Path) -> dict[str, Any]:
         if path.suffix == ".zarr":
             import zarr  # 0.3 s, needed only here
 
-            check_regular_tree(path)
+            check_zarr_tree(path)
             record = zarr.open(path, mode="r").attrs.get(ZARR_RECORD_KEY)
         elif path.suffix.lower() in TIFF_SUFFIXES:
             with open_tiff(path, []) as (_, root):
                 pass
             text = "" if root is None else root.findtext("{*}Image/{*}Description") or ""
+            check_json_size(text)
             record = json.loads(text) if "napari_dff" in text else None
     except Exception:  # the reader of the file raises it again
         return {}
@@ -103,7 +115,7 @@ def read_image(path: Path, max_loaded_bytes: float = 0) -> Any:
         if pixels is None:
             raise StackError(f"{path.name} is compressed or not contiguous, and can't be read")
         return pixels
-    check_regular_tree(path)
+    check_zarr_tree(path)
     import zarr
 
     from napari_dff.io.readers.bounded_zarr import BoundedArray
@@ -136,7 +148,8 @@ class DepthFiles:
     transforms: np.ndarray  # (Z, 3, 3) or (T, Z, 3, 3) float64
 
     def __init__(self, folder: str | os.PathLike[str], acquisition: Acquisition) -> None:
-        path = Path(folder)
+        path = as_path("folder", folder)
+        check_type("acquisition", acquisition, Acquisition)
         try:
             provenance = read_provenance(path)
             self.transforms = read_transforms(path / "transforms.json")

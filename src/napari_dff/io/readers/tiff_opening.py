@@ -16,6 +16,7 @@ from tifffile.tifffile import read_ndtiff_index
 
 from napari_dff.io.readers.axes import StackError, reason
 from napari_dff.io.readers.regular_files import check_regular
+from napari_dff.io.readers.xml_size import describe_excess
 
 REQUIRED_TAGS = "25[6-9]|270|273|27[7-9]|317|32[2-5]|339"  # for pixels and lengths
 FATAL_LOG = re.compile(rf"TiffPages |TiffTag ({REQUIRED_TAGS}) |missing data offset")  # of tifffile
@@ -30,6 +31,7 @@ CONTROL_CHARACTER = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f]")
 OME_START = re.compile(r"<(\w+:)?OME\s")
 CHECKED_ATTRIBUTES = {"SizeT", "SizeC", "SizeZ", "PlaneCount", "NumPlanes", "End"}
 MAX_OME_ELEMENTS = 400_000  # each takes some 600 bytes and 20 µs
+MAX_PAGES = 500_000  # of a file: each takes some 3,400 bytes and 80 µs
 MAX_PLANES = 10_000_000  # more is treated as damaged metadata
 
 
@@ -52,11 +54,10 @@ def open_tiff(
             _check_page_loop(path, tif)
             _check_micromanager(path, tif)
             _check_lsm(path, tif)
-            if (count := _count_elements(tif)) > MAX_OME_ELEMENTS:
+            if excess := describe_excess(tif.ome_metadata or "", MAX_OME_ELEMENTS):
                 messages.append(
-                    f"the OME metadata of {path.name} have {count} elements, more than "
-                    f"{MAX_OME_ELEMENTS}, and are not used: its pages are taken as planes without "
-                    "calibration; give --axes and --spacing"
+                    f"the OME metadata of {path.name} have {excess}, and are not used: its pages "
+                    "are taken as planes without calibration; give --axes and --spacing"
                 )
                 yield stack.enter_context(tifffile.TiffFile(path, is_ome=False)), None
                 return
@@ -113,12 +114,6 @@ def _parse_ome(
     return root
 
 
-def _count_elements(tif: tifffile.TiffFile) -> int:
-    """Return the number of elements of the OME metadata, before they are parsed."""
-    text = tif.ome_metadata or ""
-    return text.count("<") - text.count("</")
-
-
 def _repaired_ome(tif: tifffile.TiffFile) -> str:
     """Return OME metadata without what is not XML, "" if they are well-formed or beyond repair.
 
@@ -154,13 +149,16 @@ def _clean_message(message: str) -> str:
 
 
 def _check_page_loop(path: Path, tif: tifffile.TiffFile) -> None:
-    """Raise StackError if a page points back to another: tifffile would not terminate."""
+    """Raise StackError for too many pages, and where one points back: tifffile would not end."""
     kind, file, offset, visited = tif.tiff, tif.filehandle, tif.pages.first.offset, set[int]()
     with contextlib.suppress(struct.error):  # the file ends within a page
         while 0 < offset < file.size:
             if offset in visited:
                 raise StackError(f"{path.name} is damaged: its pages form a loop")
             visited.add(offset)
+            if len(visited) > MAX_PAGES:
+                hint = "save it as several files, or as OME-Zarr"
+                raise StackError(f"{path.name} has more than {MAX_PAGES} pages: {hint}")
             file.seek(offset)
             tags = struct.unpack(kind.tagnoformat, file.read(kind.tagnosize))[0]
             file.seek(offset + kind.tagnosize + tags * kind.tagsize)

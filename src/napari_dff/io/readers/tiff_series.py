@@ -12,15 +12,21 @@ import numpy as np
 import tifffile
 
 from napari_dff.io.readers.axes import StackError, as_dask_array
+from napari_dff.io.readers.image_headers import count_pixels
 from napari_dff.io.readers.orientation import ORIENTATION_TAG, TURNS
 from napari_dff.io.readers.photometric import PALETTE, Conversion, find_conversion
-from napari_dff.io.readers.unpacked_size import DEFLATE_RATIO, unpack
+from napari_dff.io.readers.unpacked_size import DEFLATE_RATIO, MAX_RATIO, SPARE_BYTES, unpack
 from napari_dff.runtime.file_array import FileArray
 from napari_dff.runtime.lazy import as_dask
 
 MULTI_FILE_KINDS = ("ome", "mmstack", "ndtiff")  # planes may be in several files
 # Compressions whose strips Python decodes, up to no limit, where imagecodecs is not installed.
 PYTHON_CODECS = {8: "zlib", 32946: "zlib", 34925: "lzma", 50000: "zstd"}
+# Compressions whose strips are images with a header: JPEG, JPEG 2000, XL and XR, PNG, WebP, LERC.
+IMAGE_COMPRESSIONS = {
+    *(6, 7, 33003, 33004, 33005, 33007, 34712, 34892, 22610, 34934, 50002, 52546),
+    *(34927, 34933, 50001, 34887),
+}
 SMALL_BYTES = 256 << 20  # that a strip may unpack to without being counted
 TURNED_KINDS = ("generic", "uniform", "shaped")  # others store pixels as they are shown
 
@@ -36,8 +42,7 @@ class SeriesPixels(NamedTuple):
 def check_codec(name: str, page: tifffile.TiffPage) -> None:
     """Raise StackError if the pixels of `page` can only be decoded with imagecodecs.
 
-    Without it, strips are decoded by Python, which stops at no size: `page` gets a decoder that
-    checks it, for all pages like it.
+    Some decoders stop at no size: `page` gets one that checks it, for all pages like it.
     """
     is_supported = page.compression in tifffile.TIFF.DECOMPRESSORS
     if not (is_supported and page.predictor in tifffile.TIFF.UNPREDICTORS):
@@ -48,6 +53,8 @@ def check_codec(name: str, page: tifffile.TiffPage) -> None:
         decode, pixel_bytes = page.decode, math.prod(page.chunks) * np.dtype(page.dtype).itemsize
         # `decode` is a cached property of tifffile, so that it can be set.
         page.decode = functools.partial(_decode_checked, decode, codec, pixel_bytes)
+    elif int(page.compression) in IMAGE_COMPRESSIONS:
+        page.decode = functools.partial(_decode_image, page.decode, math.prod(page.chunks))
 
 
 def _decode_checked(
@@ -61,6 +68,23 @@ def _decode_checked(
     """Decode a strip; ValueError if it unpacks to far more than `pixel_bytes`."""
     if data is not None and (codec != "zlib" or len(data) * DEFLATE_RATIO > SMALL_BYTES):
         unpack(codec, data, pixel_bytes, {"format": lzma.FORMAT_AUTO})
+    return decode(data, *arguments, **settings)
+
+
+def _decode_image(
+    decode: Callable[..., Any],
+    pixel_count: int,
+    data: bytes | None,
+    *arguments: Any,
+    **settings: Any,
+) -> Any:
+    """Decode a strip that is an image with a header of its own; ValueError if that is far larger.
+
+    The decoders allocate what it describes, whatever the tags of the page are.
+    """
+    count = count_pixels(data) if data is not None else 0
+    if count > MAX_RATIO * pixel_count + SPARE_BYTES:
+        raise ValueError(f"a strip of {pixel_count} pixels holds an image of {count} pixels")
     return decode(data, *arguments, **settings)
 
 

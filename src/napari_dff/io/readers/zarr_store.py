@@ -13,10 +13,12 @@ import numpy as np
 from napari_dff.io.readers.axes import AXIS_ORDER, Source, StackError, as_dask_array, as_stack_error
 from napari_dff.io.readers.calibration import UNCALIBRATED, Calibration, Length, make_calibration
 from napari_dff.io.readers.regular_files import check_regular_tree
-from napari_dff.io.records import ZARR_RECORD_KEY
+from napari_dff.io.records import ZARR_RECORD_KEY, read_json
 from napari_dff.runtime.file_array import FileState, file_state
 
 ZARR_FILES = (".zgroup", ".zarray", ".zattrs", "zarr.json")
+METADATA_FILES = {*ZARR_FILES, ".zmetadata"}
+SMALL_BYTES = 1_000_000  # of metadata, whose values take little memory
 OME_ZARR_MODELS = {"image": "ImageAttrs", "hcs": "HCSAttrs", "well": "WellAttrs"}
 BIOFORMATS2RAW_KEY = "bioformats2raw.layout"
 AXIS_TYPES = {"time": "T", "channel": "C"}
@@ -33,7 +35,7 @@ def zarr_sources(path: Path) -> list[Source]:
     import zarr  # 0.3 s, needed only here
 
     with as_stack_error(f"{path.name} can't be read as Zarr"):
-        check_regular_tree(path)
+        check_zarr_tree(path)
         node = zarr.open(path, mode="r")
         if isinstance(node, zarr.Array):
             names = getattr(node.metadata, "dimension_names", None) or ()  # only Zarr 3
@@ -45,6 +47,13 @@ def zarr_sources(path: Path) -> list[Source]:
         if not sources:
             raise StackError(f"{path.name} is OME-Zarr that holds no images")
         return sources
+
+
+def check_zarr_tree(folder: Path) -> None:
+    """Raise an error if not all files are regular, or metadata would fill too much memory."""
+    for entry in check_regular_tree(folder):
+        if entry.name in METADATA_FILES and entry.stat().st_size > SMALL_BYTES:
+            read_json(entry.path, "Zarr metadata")
 
 
 def _images(path: Path, group: Any) -> Iterator[tuple[str, Any]]:

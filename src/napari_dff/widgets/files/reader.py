@@ -16,11 +16,10 @@ from napari_dff.io.readers import results
 from napari_dff.io.readers.axes import reason
 from napari_dff.io.readers.bioio_files import BIOIO_PLUGINS
 from napari_dff.io.readers.height_maps import DECODERS, read_height_map
-from napari_dff.io.readers.regular_files import check_regular_tree
 from napari_dff.io.readers.sequences import VIDEO_SUFFIXES
 from napari_dff.io.readers.tiff import TIFF_SUFFIXES, find_dataset
 from napari_dff.io.readers.tiff_opening import open_tiff
-from napari_dff.io.readers.zarr_store import is_zarr
+from napari_dff.io.readers.zarr_store import check_zarr_tree, is_zarr
 from napari_dff.model.acquisition import Acquisition
 from napari_dff.model.stack import MIN_PLANES
 from napari_dff.widgets.app import layer_data
@@ -101,7 +100,7 @@ def _is_zarr_stack(path: Path) -> bool:
     """Return whether Zarr holds a bare array of planes, or an image with an axis z."""
     import zarr  # 0.3 s, needed only here
 
-    check_regular_tree(path)
+    check_zarr_tree(path)
     node = zarr.open(path, mode="r")
     if isinstance(node, zarr.Array):
         return node.ndim >= 3
