@@ -499,7 +499,7 @@ INVALID_ARGUMENTS = {
     ),
     "a picture with alpha": (
         lambda f: surface.texture(np.zeros((4, 4, 4))),
-        "texture must have axes (Y, X) or (Y, X, 3), got shape (4, 4, 4)",
+        "picture must have axes (Y, X) or (Y, X, 3), got shape (4, 4, 4)",
     ),
     "a mesh that is none": (lambda f: save_mesh("a.ply", None), "mesh must be a Mesh, got None"),
     "a mesh as a picture": (

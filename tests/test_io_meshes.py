@@ -91,7 +91,7 @@ def test_what_was_there_stays_until_it_is_complete(tmp_path, made, monkeypatch):
     [
         ("part.gltf", None, r"path must end in .ply, .obj, .stl, got 'part.gltf'"),
         ("part", None, "got 'part'"),
-        ("part.obj", np.zeros((5, 5, 4)), r"texture must have axes .* got shape \(5, 5, 4\)"),
+        ("part.obj", np.zeros((5, 5, 4)), r"picture must have axes .* got shape \(5, 5, 4\)"),
     ],
 )
 def test_wrong_arguments_are_named(tmp_path, made, name, texture, message):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from napari_dff.model.checks import as_mask
 from napari_dff.model.stack import MIN_PLANES
 from napari_dff.runtime.jit import kernel
 from napari_dff.runtime.windows import Window
@@ -19,10 +20,7 @@ PlaneMaskReader = Callable[[Window], np.ndarray | None]
 
 def check_plane_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return the argument `plane_mask`; ValueError unless it is bool and of `shape` (Z, Y, X)."""
-    mask = np.asarray(mask)
-    if mask.dtype != bool or mask.shape != shape:
-        raise ValueError(f"plane_mask must be {shape} bool, got {mask.shape} {mask.dtype}")
-    return mask
+    return as_mask("plane_mask", mask, shape)
 
 
 def has_enough_planes(mask: np.ndarray) -> np.ndarray:

@@ -96,9 +96,10 @@ def all_in_focus(
         )
     check_finite("depth", depth)
     if error.shape != depth.shape or not (error >= 0).all():
+        least = error.min() if error.size else "nothing"
         raise ValueError(
             f"uncertainty must be at least 0 and have the shape of depth, {depth.shape}, "
-            f"got {error.shape}, from {error.min()}"
+            f"got {error.shape}, from {least}"
         )
     planes = load_planes(planes, progress)
     z = validate_positions(positions, len(planes))

@@ -17,6 +17,7 @@ from pathlib import Path
 import napari_dff
 from napari_dff.io.readers.zarr_store import is_zarr
 from napari_dff.io.records import PROVENANCE_FILE, read_json, write_json
+from napari_dff.model.checks import as_list, as_path, check_type
 
 if sys.platform != "win32":
     import fcntl
@@ -28,7 +29,7 @@ BSD_IMMUTABLE_OR_APPEND = 0x00060006  # UF_ and SF_ flags, also of macOS
 
 def check_suffix(path: str | os.PathLike[str], suffixes: Collection[str]) -> Path:
     """Return the absolute path; ValueError unless it ends in one of `suffixes`, in any case."""
-    path = Path(path).absolute()
+    path = as_path("path", path).absolute()
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"path must end in {', '.join(suffixes)}, got {path.name!r}")
     return path
@@ -134,6 +135,9 @@ def compute_digest(path: Path) -> str:
 
 def folder_names(names: Sequence[str]) -> list[str]:
     """Return distinct folder names, one for each of `names`; "" if there is only one."""
+    names = as_list("names", names, "names of positions")
+    for name in names:
+        check_type("names", name, str)
     if len(names) == 1:
         return [""]
     safe = [re.sub(r"[^\w.-]+", "_", name).strip("._") or "position" for name in names]

@@ -10,6 +10,7 @@ import platformdirs
 import napari_dff
 from napari_dff.io.atomic import write_file
 from napari_dff.io.records import read_json, recipe_record, write_json
+from napari_dff.model.checks import as_path, check_choice, check_type
 from napari_dff.model.presets import PRESETS
 from napari_dff.model.recipe import Recipe
 
@@ -37,6 +38,7 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     OSError
         If the file cannot be read.
     """
+    path = as_path("path", path)
     name = os.fspath(path)
     if not os.path.lexists(path) and Path(name).name == name:
         if name in PRESETS:
@@ -60,7 +62,7 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
 
 def write_recipe(path: str | os.PathLike[str], recipe: Recipe) -> None:
     """Write a recipe as JSON, for `read_recipe`; an existing file stays until it is complete."""
-    with write_file(Path(path)) as new:
+    with write_file(as_path("path", path)) as new:
         write_json(new, recipe_record(recipe), indent=2)
 
 
@@ -71,6 +73,8 @@ def own_presets() -> list[str]:
 
 def save_preset(name: str, recipe: Recipe) -> Path:
     """Save a recipe under a name, in the user's folder for settings; return its file."""
+    check_type("name", name, str)
+    check_type("recipe", recipe, Recipe)
     name = name.strip()
     if name in PRESETS or not PRESET_NAME.fullmatch(name):
         raise ValueError(
@@ -85,6 +89,7 @@ def save_preset(name: str, recipe: Recipe) -> Path:
 
 def delete_preset(name: str) -> None:
     """Delete a preset that the user has saved."""
+    check_choice("name", name, own_presets())
     _preset_path(name).unlink()
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_dff.io.atomic import write_folder
 from napari_dff.io.file_checks import compute_digest
 from napari_dff.io.writers.images import write_image, write_stack
+from napari_dff.model.checks import as_path, check_choice
 
 if TYPE_CHECKING:
     from napari_dff.synthetic import GroundTruth
@@ -20,8 +21,7 @@ SAMPLE_NAMES = ("rough_surface", "cell_sheet", "machined_part", "bare_patch")
 
 def sample_path(name: str) -> Path:
     """Return the path of the bundled focal stack `name` of `SAMPLE_NAMES`."""
-    if name not in SAMPLE_NAMES:
-        raise ValueError(f"name must be one of {', '.join(SAMPLE_NAMES)}, got {name!r}")
+    check_choice("name", name, SAMPLE_NAMES)
     return BUNDLED_FOLDER / f"{name}.ome.tif"
 
 
@@ -40,6 +40,7 @@ def write_sample(
 
 def copy_sample(name: str, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Copy the files of a bundled sample into `folder`."""
+    check_choice("name", name, SAMPLE_NAMES)
     with _sample_folder(name, folder, overwrite) as staging:
         for file in _file_names(name):
             shutil.copyfile(BUNDLED_FOLDER / file, staging / file)
@@ -62,4 +63,4 @@ def _sample_folder(
                 hint = "write elsewhere, or add --overwrite (overwrite=True in Python)"
                 raise FileExistsError(f"{path} is not the bundled file: {hint}")
 
-    return write_folder(Path(folder), _file_names(name), check)
+    return write_folder(as_path("folder", folder), _file_names(name), check)

@@ -12,6 +12,7 @@ from napari_dff.model import checks
 from napari_dff.model.stack import FocalStack, drop_alpha
 from napari_dff.runtime.lazy import take
 from napari_dff.runtime.progress import Progress, with_location
+from napari_dff.runtime.words import shorten
 
 CHANNEL_LABELS = ("c", "ch", "channel", "channels")
 AXIS_WORDS = {"t": "time", "p": "position", "c": "channel"}
@@ -95,13 +96,13 @@ class Acquisition:
 
     def _check_types(self) -> None:
         if not (hasattr(self.data, "shape") and hasattr(self.data, "dtype")):
-            raise ValueError(f"data must be an array, got {self.data!r}")
+            raise ValueError(f"data must be an array, got {shorten(self.data)}")
         for name in ("axes", "channels"):
             values = getattr(self, name)
             if isinstance(values, str) or not _are_instances(values, str):
-                raise ValueError(f"{name} must be a tuple of names, got {values!r}")
+                raise ValueError(f"{name} must be a tuple of names, got {shorten(values)}")
         if not _are_instances(self.files, Path):
-            raise ValueError(f"files must be a tuple of paths, got {self.files!r}")
+            raise ValueError(f"files must be a tuple of paths, got {shorten(self.files)}")
         checks.check_type("name", self.name, str)
         checks.check_type("exif", self.exif, Mapping)
         checks.check_type("icc_profile", self.icc_profile, bytes)
@@ -174,6 +175,10 @@ class Acquisition:
 
     def stack(self, *index: int) -> FocalStack:
         """Return the focal stack at `index`, not read yet; missing indices are 0."""
+        if len(index) > len(self.axes):
+            raise ValueError(f"index must have at most {len(self.axes)} numbers, got {len(index)}")
+        for name, number, length in zip(self.axes, index, self.leading_shape, strict=False):
+            checks.Range(0, length - 1, 1).check(AXIS_WORDS.get(name, name), number)
         index += (0,) * (len(self.axes) - len(index))
         positions = self.positions[self.drop_channel(index)]
         return FocalStack(take(self.data, index), positions, self.pixel_size, self.unit)
@@ -215,7 +220,7 @@ class Acquisition:
         names = ", ".join(f"{i} {name}".strip() for i, name in enumerate(self.channels))
         if wanted is None:
             raise ValueError(f"the focus channel must be chosen, of {names}")
-        raise ValueError(f"the focus channel must be one of {names}, got {wanted!r}")
+        raise ValueError(f"the focus channel must be one of {names}, got {shorten(wanted)}")
 
 
 def _are_instances(values: Any, kind: type) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from napari_dff.model import checks
+from napari_dff.runtime.words import shorten
 
 Registration = Literal["joint", "sift", "ecc", "none"]
 Motion = Literal["auto", "translation", "similarity", "affine", "homography"]
@@ -54,7 +55,7 @@ class FocusScale(NamedTuple):
 
 def current_fusion(name: Any) -> Any:
     """Return the fusion that replaces `name`, with a warning, or `name` if none does."""
-    if name not in FORMER_FUSIONS:
+    if not isinstance(name, str) or name not in FORMER_FUSIONS:
         return name
     new = FORMER_FUSIONS[name]
     warnings.warn(f"fusion {name} is deprecated, use {new}", DeprecationWarning, stacklevel=4)
@@ -158,13 +159,13 @@ class Recipe:
     def from_dict(cls, settings: Mapping[str, Any]) -> "Recipe":
         """Return the recipe with these settings; raise ValueError for an unknown name."""
         if not isinstance(settings, Mapping):
-            raise ValueError(f"recipe must map names to values, got {settings!r}")
+            raise ValueError(f"recipe must map names to values, got {shorten(settings)}")
         names = [field.name for field in fields(cls)]
         for name in settings:
             if name not in names:
                 matches = difflib.get_close_matches(str(name), names, n=1)
                 hint = f"; did you mean {matches[0]!r}?" if matches else f" ({', '.join(names)})"
-                raise ValueError(f"recipe has no setting {name!r}{hint}")
+                raise ValueError(f"recipe has no setting {shorten(name)}{hint}")
         return cls(**settings)
 
     def flags(self) -> list[str]:

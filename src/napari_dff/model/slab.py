@@ -35,13 +35,15 @@ class SlabProjection:
 
     def __post_init__(self) -> None:
         checks.check_choice("method", self.method, get_args(SlabMethod))
-        offsets = tuple(OFFSET_RANGE.check("offsets", each) for each in self.offsets)
+        values = checks.as_list("offsets", self.offsets, "numbers")
+        offsets = tuple(OFFSET_RANGE.check("offsets", each) for each in values)
         if list(offsets) != sorted(set(offsets)):
             raise ValueError(f"offsets must rise from one to the next, got {offsets}")
         object.__setattr__(self, "offsets", offsets)
         if self.slab is None:
             return
-        slab = tuple(OFFSET_RANGE.check("slab", each) for each in self.slab)
+        ends = checks.as_list("slab", self.slab, "two offsets, the lower one first")
+        slab = tuple(OFFSET_RANGE.check("slab", each) for each in ends)
         if len(slab) != 2 or slab[0] > slab[1]:
             raise ValueError(f"slab must be two offsets, the lower one first, got {slab}")
         if slab[0] == slab[1] and self.method in ("sum", "standard_deviation"):

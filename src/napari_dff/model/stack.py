@@ -9,6 +9,7 @@ import numpy.typing as npt
 from napari_dff.model.checks import MAX_MAGNITUDE, as_numbers, check_finite
 from napari_dff.model.units import validate_unit
 from napari_dff.runtime.lazy import as_indexable
+from napari_dff.runtime.words import shorten
 
 MIN_PLANES = 3
 MIN_SIDE_PX = 8
@@ -23,7 +24,7 @@ def validate_planes(planes: Any) -> Any:
 
     Alpha of (Z, Y, X, 4) is dropped.
     """
-    if not hasattr(planes, "shape"):
+    if not (hasattr(planes, "shape") and hasattr(planes, "dtype")):
         planes = as_numbers("planes", planes)
     planes = drop_alpha(planes, 4)
     shape, dtype = tuple(planes.shape), np.dtype(planes.dtype)
@@ -77,7 +78,7 @@ def validate_pixel_size(pixel_size: Any) -> tuple[float, float]:
     low, high = 1 / MAX_MAGNITUDE, MAX_MAGNITUDE
     if size.shape != (2,) or not ((size >= low) & (size <= high)).all():
         lengths = f"two positive lengths, {low:g} to {high:g}"
-        raise ValueError(f"pixel_size must be {lengths}, got {pixel_size}")
+        raise ValueError(f"pixel_size must be {lengths}, got {shorten(pixel_size)}")
     return float(size[0]), float(size[1])
 
 

@@ -1,5 +1,7 @@
 """Units of length: spellings in files, names in napari, and symbols for display."""
 
+from napari_dff.runtime.words import shorten
+
 UNITS = {  # symbol: name in napari, and power of ten of the metre
     "pm": ("picometer", -12),
     "Å": ("angstrom", -10),
@@ -67,9 +69,9 @@ def metric_unit(text: object) -> tuple[str, float] | None:
 
 def validate_unit(unit: object) -> str:
     """Return the napari name of `unit`, or "pixel"; raise ValueError for an unknown unit."""
-    if name := "pixel" if unit == "pixel" else normalize_unit(unit):
+    if isinstance(unit, str) and (name := "pixel" if unit == "pixel" else normalize_unit(unit)):
         return name
-    raise ValueError(f"unit must be pixel, {', '.join(EXPONENTS)}, got {unit!r}")
+    raise ValueError(f"unit must be pixel, {', '.join(EXPONENTS)}, got {shorten(unit)}")
 
 
 def conversion_factor(source: str, target: str) -> float:

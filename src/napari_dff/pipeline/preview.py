@@ -12,6 +12,7 @@ from napari_dff.curve.noise import Noise, detection_threshold, detection_z_score
 from napari_dff.curve.peak import PEAK_MODELS, evaluate_fitted_peak
 from napari_dff.curve.plane_mask import PlaneMaskReader, has_enough_planes, is_peak_complete
 from napari_dff.curve.search import PREFERENCES, find_peaks, find_strongest_peaks
+from napari_dff.model.checks import Range, as_mask, check_type
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.recipe import Recipe
 from napari_dff.model.stack import FocalStack
@@ -20,6 +21,7 @@ from napari_dff.pipeline.plane_checks import find_used_planes
 from napari_dff.runtime.lazy import read_window
 from napari_dff.runtime.progress import Progress, no_progress
 from napari_dff.runtime.windows import Window, full_window
+from napari_dff.runtime.words import shorten
 
 MAX_OTHER_PEAKS = 3
 FIT_SAMPLES_PER_PLANE = 20  # at which the fitted peak is evaluated
@@ -114,10 +116,16 @@ def reconstruct_region(
     ValueError
         For planes that cannot be used.
     """
+    _check_types(stack, recipe, plane_mask)
+    check_type("window", window, Window)
+    if full_window(stack.planes.shape[1:3]).intersect(window) != window or 0 in window.shape:
+        size = " × ".join(map(str, stack.planes.shape[1:3]))
+        raise ValueError(f"window must lie in the {size} pixels, got {tuple(window)}")
     if valid is not None:
         message = "reconstruct_region(valid=) is deprecated, use reconstruct_region(plane_mask=)"
         warnings.warn(message, DeprecationWarning, stacklevel=2)
-        mask = np.broadcast_to(valid, stack.planes.shape[:3])
+        mask = as_mask("valid", valid, tuple(stack.planes.shape[1:3]))
+        mask = np.broadcast_to(mask, stack.planes.shape[:3])
         plane_mask = lambda window: mask[(..., *window.slices)]  # noqa: E731
     used = find_used_planes(stack.planes)
     aligned = tile.AlignedStack(stack.planes, stack.positions, plane_mask=plane_mask, used=used)
@@ -157,9 +165,10 @@ def focus_curve(
     ValueError
         For a pixel outside the planes.
     """
+    _check_types(stack, recipe, plane_mask)
     height, width = stack.planes.shape[1:3]
-    if not (0 <= row < height and 0 <= column < width):
-        raise ValueError(f"pixel must lie in the {height} × {width} pixels, got ({row}, {column})")
+    row = Range(0, height - 1, 1).check("row", row)
+    column = Range(0, width - 1, 1).check("column", column)
     pixel = Window(row, row + 1, column, column + 1)
     cell = pixel.expand(0, (height, width))
     used = find_used_planes(stack.planes)
@@ -187,6 +196,13 @@ def focus_curve(
     fit = np.stack([fit_positions, values])
     plane = int(np.arange(len(stack.positions))[used][plane])
     return FocusCurve(positions, curve, floor, threshold, plane, depth, uncertainty, others, fit)
+
+
+def _check_types(stack: FocalStack, recipe: Recipe, plane_mask: PlaneMaskReader) -> None:
+    check_type("stack", stack, FocalStack)
+    check_type("recipe", recipe, Recipe)
+    if not callable(plane_mask):
+        raise ValueError(f"plane_mask must be a function of a window, got {shorten(plane_mask)}")
 
 
 def _read_curves(

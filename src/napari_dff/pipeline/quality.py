@@ -5,10 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from napari_dff.model import checks
 from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.result import ImageQuality
 from napari_dff.registration import Outcome, PlaneReport
+from napari_dff.runtime.words import shorten
 
+PLANE_COUNT = checks.Range(1, 2**31 - 1, 1)
 MAX_END_SHARE = 0.02  # share of the pixels that are sharpest in an outermost plane
 MAX_UNFOCUSED_SHARE = 0.3  # share of the pixels that are never in focus
 MAX_SEAMS = 0.015  # share of the gradient energy that is in no plane, without noise
@@ -55,13 +58,16 @@ class Motion(NamedTuple):
 
 def coverage(depth_map: DepthMap, plane_count: int) -> Coverage:
     """Return which shares of the pixels lie outside the depth range of the stack."""
-    in_focus = np.isfinite(depth_map.uncertainty)
+    checks.check_type("depth_map", depth_map, DepthMap)
+    PLANE_COUNT.check("plane_count", plane_count)
+    in_focus = np.isfinite(checks.as_numbers("depth_map.uncertainty", depth_map.uncertainty))
     ends = (in_focus & (depth_map.index == plane) for plane in (0, plane_count - 1))
     return Coverage(*(float(np.mean(pixels)) for pixels in (~in_focus, *ends)))
 
 
 def advice(shares: Coverage) -> list[str]:
     """Return the coverage, and how to improve it, as sentences."""
+    checks.check_type("shares", shares, Coverage)
     sentences = [
         f"{shares.never:.1%} of the pixels are never in focus, {shares.first:.1%} are sharpest "
         f"in the first plane, {shares.last:.1%} in the last."
@@ -89,7 +95,13 @@ def decompose_transforms(transforms: np.ndarray, shape: tuple[int, int]) -> Moti
     Magnification is the square root of the determinant of the linear part; rotation is that of the
     nearest rotation matrix (the polar decomposition of a 2 × 2 matrix in closed form).
     """
-    centre = np.array([(shape[0] - 1) / 2, (shape[1] - 1) / 2, 1.0])
+    transforms = checks.as_numbers("transforms", transforms)
+    if transforms.ndim != 3 or transforms.shape[1:] != (3, 3):
+        raise ValueError(f"transforms must have the shape (Z, 3, 3), got {transforms.shape}")
+    size = checks.as_numbers("shape", shape)
+    if size.shape != (2,) or not (size >= 1).all():
+        raise ValueError(f"shape must be height and width of a plane, got {shorten(shape)}")
+    centre = np.array([(size[0] - 1) / 2, (size[1] - 1) / 2, 1.0])
     images = transforms @ centre
     linear = transforms[:, :2, :2]
     a, b, c, d = linear.reshape(-1, 4).T
@@ -105,6 +117,10 @@ def failed_planes(report: tuple[PlaneReport, ...]) -> list[int]:
 
 def summarize_alignment(report: tuple[PlaneReport, ...], motion: Motion) -> list[str]:
     """Return the size of the motion and the planes that failed, as sentences."""
+    checks.check_type("motion", motion, Motion)
+    report = tuple(checks.as_list("report", report, "a PlaneReport for each plane"))
+    for plane in report:
+        checks.check_type("report", plane, PlaneReport)
     shift = np.hypot(*motion.shift.T).max()
     growth = motion.magnification.max() / motion.magnification.min() - 1
     scale = f", and their magnification varies by {growth:.2%}" if growth >= 5e-5 else ""

@@ -36,6 +36,7 @@ from napari_dff.refinement.plane_statistics import normalized_guide, sample_typi
 from napari_dff.refinement.weighted_median import weighted_median
 from napari_dff.runtime.progress import Progress, no_progress
 from napari_dff.runtime.windows import Window
+from napari_dff.runtime.words import shorten
 
 MOVEMENT_SIGMA_PX = 2.0  # standard deviation of the Gaussian that averages the movement of depths
 MOVEMENT_SHARE = 0.5  # of this average that is error
@@ -174,11 +175,12 @@ def refine_volume(
 
 
 def _steps_of(refinement: str, smoothness: float) -> list[RefinementStep]:
-    names = [] if refinement == "none" else str(refinement).split("+")
+    text = refinement if isinstance(refinement, str) else shorten(refinement)
+    names = [] if text == "none" else text.split("+")
     if not all(name in REFINEMENTS for name in names):
         raise ValueError(
             f"refinement must be none, or {' or '.join(REFINEMENTS)}, or several joined by +, "
-            f"got {refinement!r}"
+            f"got {shorten(refinement)}"
         )
     SMOOTHNESS.check("smoothness", smoothness)
     return [REFINEMENTS[name] for name in names] if smoothness > 0 else []

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol, TypeVar
 
+from napari_dff.runtime.words import shorten
+
 T = TypeVar("T")
 
 
@@ -53,7 +55,7 @@ def no_progress(items: Sequence[T], /, *, desc: str) -> Iterable[T]:
 def check_progress(progress: Progress) -> None:
     """Raise a ValueError unless `progress` can be called."""
     if not callable(progress):
-        raise ValueError(f"progress must be a function of items and desc, got {progress!r}")
+        raise ValueError(f"progress must be a function of items and desc, got {shorten(progress)}")
 
 
 def iterate(progress: Progress, items: Sequence[T], *, desc: str) -> Iterator[T]:
@@ -64,7 +66,7 @@ def iterate(progress: Progress, items: Sequence[T], *, desc: str) -> Iterator[T]
     check_progress(progress)
     shown, count, total = progress(items, desc=desc), 0, len(items)
     if not isinstance(shown, Iterable):
-        raise ValueError(f"progress must return the items that it was given, got {shown!r}")
+        raise ValueError(f"progress must return the items that it was given, got {shorten(shown)}")
     for item in shown:
         count += 1
         yield item

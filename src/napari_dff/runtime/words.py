@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
+MAX_SHOWN = 200  # characters of a value in a message
 # Control characters, bytes of names that are not UTF-8, and marks that turn the direction of text.
 UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -16,6 +17,15 @@ def join_words(words: Iterable[str], conjunction: str = "and") -> str:
 def abbreviate(names: Sequence[str], count: int = 6) -> str:
     """Return names separated by commas, at most `count`."""
     return ", ".join(names[:count]) + (", …" if len(names) > count else "")
+
+
+def shorten(value: object) -> str:
+    """Return the representation of a value in one line, for messages, at most `MAX_SHOWN` long."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # an integer with too many digits, or any error of a type of the caller
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
 
 
 def printable(text: object) -> str:

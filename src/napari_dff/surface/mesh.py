@@ -111,9 +111,9 @@ def _triangles(z: np.ndarray) -> np.ndarray:
 
 def texture(picture: np.ndarray) -> np.ndarray:
     """Return an image, (Y, X[, 3]), as uint8, with the same contrast stretch for all channels."""
-    check_values("texture", picture)
+    check_values("picture", picture)
     if not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)) or not picture.size:
-        raise ValueError(f"texture must have axes (Y, X) or (Y, X, 3), got shape {picture.shape}")
+        raise ValueError(f"picture must have axes (Y, X) or (Y, X, 3), got shape {picture.shape}")
     values = np.nan_to_num(picture.astype(np.float32))
     black, white = np.percentile(values, TEXTURE_PERCENTILES)
     stretched = (values - np.float32(black)) * np.float32(255 / max(white - black, 1e-12))

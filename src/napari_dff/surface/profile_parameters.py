@@ -155,6 +155,13 @@ def _known_samples(
 ) -> tuple[np.ndarray, float]:
     """Return where the height is known, (N,) bool, and the distance between samples."""
     checks.check_type("profile", profile, Profile)
+    checks.check_type("profile.height", profile.height, np.ndarray)
+    for name, values in profile._asdict().items():
+        if name != "points" and values is not None:
+            numbers = checks.as_numbers(f"profile.{name}", values)
+            if numbers.ndim != 1 or numbers.shape != profile.height.shape:
+                got = f"{numbers.shape} beside {profile.height.shape} heights"
+                raise ValueError(f"profile.{name} must have one value for each sample, got {got}")
     mask, steps = np.isfinite(profile.height), np.diff(profile.distance)
     if not mask.any():
         raise ValueError("profile must have a known height, got none")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from napari_dff.model.checks import as_numbers, check_finite
+from napari_dff.model.checks import as_mask, as_numbers, check_finite
 
 # Depth errors are correlated over about 5 × 5 pixels, the effective window of the focus measure:
 # this number of pixels has the information of one independent pixel.
@@ -21,7 +21,7 @@ def known_pixels(
         raise ValueError(f"{name} must have axes (Y, X), got shape {heights.shape}")
     mask = np.isfinite(heights)
     if where is not None:
-        mask &= validate_mask("where", where, heights.shape)
+        mask &= as_mask("where", where, heights.shape)
     if uncertainty is not None:
         check_values("uncertainty", uncertainty)
         if uncertainty.shape != heights.shape:
@@ -43,16 +43,6 @@ def check_values(name: str, values: np.ndarray) -> None:
         raise ValueError(f"{name} must be an array, NaN where unknown, got {kind}")
     mask = np.isfinite(as_numbers(name, values))
     check_finite(name, values[mask])
-
-
-def validate_mask(name: str, mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return `mask` as an array; raise ValueError unless it is bool and has the shape `shape`."""
-    mask = np.asarray(mask)
-    if mask.dtype != bool or mask.shape != shape:
-        raise ValueError(
-            f"{name} must be a bool mask of shape {shape}, got {mask.dtype} of shape {mask.shape}"
-        )
-    return mask
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, slice]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from napari_dff.model.checks import as_list, check_type
 from napari_dff.model.stack import validate_pixel_size
 from napari_dff.surface.filters import (
     MIN_INDEX_PX,
@@ -98,6 +99,8 @@ def repeats(
     ISO 25178-700:2022 (measurement noise, flatness deviation); Giusca et al. 2012,
     doi:10.1088/0957-0233/23/3/035008 (subtraction and averaging).
     """
+    heights = as_list("heights", heights, "maps of one field")
+    uncertainties = as_list("uncertainties", uncertainties, "one map for each of heights, or none")
     size, mask = validate_pixel_size(pixel_size), _common_pixels(heights, uncertainties)
     _warn_of_copies(heights)
     check_filters(size, mask.shape, s_filter, None, "gaussian")
@@ -138,6 +141,8 @@ def _common_pixels(
     if len(uncertainties) not in (0, len(heights)):
         numbers = f"{len(heights)}, or none, got {len(uncertainties)}"
         raise ValueError(f"uncertainties must be one for each map, {numbers}")
+    for each in uncertainties:  # None would be a map without uncertainty
+        check_type("uncertainties", each, np.ndarray)
     masks = [
         known_pixels(each, None, uncertainties[i] if uncertainties else None)
         for i, each in enumerate(heights)

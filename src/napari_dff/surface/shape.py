@@ -3,10 +3,10 @@
 import numpy as np
 
 from napari_dff.model import checks
-from napari_dff.model.checks import MAX_MAGNITUDE
+from napari_dff.model.checks import MAX_MAGNITUDE, as_mask
 from napari_dff.model.stack import validate_pixel_size
 from napari_dff.surface.quantity import Quantity, symbols
-from napari_dff.surface.region import CORRELATED_PIXELS, known_pixels, validate_mask
+from napari_dff.surface.region import CORRELATED_PIXELS, check_values, known_pixels
 
 LEVEL = checks.Range(-MAX_MAGNITUDE, MAX_MAGNITUDE, 0.1)
 
@@ -54,8 +54,9 @@ def step_height(
     ISO 5436-1:2000, which fits lines to a profile (depth of a groove of type A1).
     """
     size = validate_pixel_size(pixel_size)
+    check_values("heights", heights)
     first, second = (
-        known_pixels(heights, validate_mask(name, mask, np.shape(heights)), uncertainty)
+        known_pixels(heights, as_mask(name, mask, np.shape(heights)), uncertainty)
         for name, mask in (("first", first), ("second", second))
     )
     if shared := np.count_nonzero(first & second):

@@ -4,10 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from napari_dff.model.checks import Range
 from napari_dff.model.stack import FocalStack
 from napari_dff.synthetic.optics import photograph, render_fluorescent, render_opaque
-from napari_dff.synthetic.scenes import noise_texture, relief
+from napari_dff.synthetic.scenes import check_scene, noise_texture, relief
 
+REFRACTIVE_INDEX = Range(1.0, 5.0, 0.01)
 FILM_RADIUS = 0.38  # of the disc, of the side of the picture
 
 
@@ -28,6 +30,8 @@ def transparent_film(
     The light of film and ground is added. In focus, they are 6 to 9 µm apart; outside the disc
     there is only the ground.
     """
+    check_scene(size, planes, seed)
+    REFRACTIVE_INDEX.check("refractive_index", refractive_index)
     positions, shape = 1.0 * np.arange(planes), (size, size)
     y, x = np.mgrid[:size, :size] / size
     is_film = np.hypot(y - 0.5, x - 0.5) < FILM_RADIUS

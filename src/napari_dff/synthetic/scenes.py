@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_dff.model.acquisition import Acquisition
+from napari_dff.model.checks import Range
 from napari_dff.model.stack import FocalStack
 from napari_dff.synthetic.optics import (
     apply_motion,
@@ -17,6 +18,8 @@ from napari_dff.synthetic.optics import (
     render_opaque,
 )
 
+SIZE_PX, COUNT, SEED = Range(16, 1 << 15, 1), Range(3, 1 << 15, 1), Range(0, 2**63 - 1, 1)
+
 
 class GroundTruth(NamedTuple):
     """A rendered focal stack with its ground truth."""
@@ -26,6 +29,13 @@ class GroundTruth(NamedTuple):
     sharp: np.ndarray  # (Y, X[, 3]) of the dtype of the planes, without defocus and noise
     textured: np.ndarray  # (Y, X) bool, where there is texture, so that depth can be measured
     transforms: np.ndarray  # (Z, 3, 3) float64, (y, x, 1) of a plane → of the middle plane
+
+
+def check_scene(size: int, planes: int, seed: int) -> None:
+    """Raise a ValueError unless these are the arguments of a scene."""
+    SIZE_PX.check("size", size)
+    COUNT.check("planes", planes)
+    SEED.check("seed", seed)
 
 
 def noise_texture(shape: tuple[int, int], *, slope: float = 0.8, seed: int = 0) -> np.ndarray:
@@ -50,6 +60,7 @@ def relief(shape: tuple[int, int], *, smoothness: float = 40.0, seed: int = 0) -
 
 def rough_surface(size: int = 256, planes: int = 20, seed: int = 0) -> GroundTruth:
     """Render a rough opaque surface in reflected light: 16 bit, 1,500 photons, µm."""
+    check_scene(size, planes, seed)
     positions = 2.0 * np.arange(planes)
     depth = positions[-1] * (0.08 + 0.84 * relief((size, size), smoothness=size / 8, seed=seed))
     sharp = noise_texture((size, size), seed=seed + 1)
@@ -60,6 +71,7 @@ def rough_surface(size: int = 256, planes: int = 20, seed: int = 0) -> GroundTru
 
 def cell_sheet(size: int = 224, planes: int = 20, seed: int = 0) -> GroundTruth:
     """Render a fluorescent sheet of cells with haze: 16 bit, 800 photons, µm."""
+    check_scene(size, planes, seed)
     rng = np.random.default_rng(seed)
     positions = 0.5 * np.arange(planes)
     depth = positions[-1] * (0.15 + 0.7 * relief((size, size), smoothness=size / 5, seed=seed))
@@ -82,6 +94,7 @@ def cell_sheet(size: int = 224, planes: int = 20, seed: int = 0) -> GroundTruth:
 
 def machined_part(size: int = 256, planes: int = 16, seed: int = 0) -> GroundTruth:
     """Render steps, a ramp and a dome, with drift and focus breathing: RGB, 8 bit, mm."""
+    check_scene(size, planes, seed)
     margin = size // 16
     positions = 0.1 * np.arange(planes)
     y, x = np.mgrid[-margin : size + margin, -margin : size + margin] / size
@@ -102,6 +115,7 @@ def machined_part(size: int = 256, planes: int = 16, seed: int = 0) -> GroundTru
 
 def bare_patch(size: int = 224, planes: int = 20, seed: int = 0) -> GroundTruth:
     """Render a rough ramp with a disc without texture: 8 bit, µm."""
+    check_scene(size, planes, seed)
     positions = 1.0 * np.arange(planes)
     y, x = np.mgrid[:size, :size] / size
     depth = positions[-1] * (0.1 + 0.5 * y + 0.3 * relief((size, size), smoothness=30, seed=seed))
@@ -127,6 +141,8 @@ def moving_surface(
 
     Returns the acquisition with the axis T, and the true depth, (T, Y, X) float64, in µm.
     """
+    check_scene(size, planes, seed)
+    COUNT.check("times", times)
     shape, positions = (size, size), 2.0 * np.arange(planes)
     first, last = (relief(shape, smoothness=size / 8, seed=seed + i) for i in (0, 7))
     sharp = noise_texture(shape, seed=seed + 1)

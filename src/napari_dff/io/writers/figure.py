@@ -15,10 +15,20 @@ from matplotlib.figure import Figure
 
 from napari_dff.io.atomic import write_file
 from napari_dff.io.file_checks import check_suffix
-from napari_dff.model.stack import FocalStack
-from napari_dff.model.units import depth_unit_symbol, unit_symbol
+from napari_dff.model.checks import (
+    Range,
+    as_list,
+    as_numbers,
+    check_finite,
+    check_type,
+)
+from napari_dff.model.stack import FocalStack, validate_pixel_size
+from napari_dff.model.units import depth_unit_symbol, unit_symbol, validate_unit
+from napari_dff.runtime.words import shorten
 from napari_dff.surface import Profile, profile
+from napari_dff.surface.region import check_values
 
+WIDTH_IN = Range(1.0, 100.0, 0.5)
 MAX_PANEL_PX = 880  # wider images are subsampled
 PROFILE_HEIGHT_IN = 1.9
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
@@ -45,6 +55,10 @@ def publication_figure(
     content: FigureContent, *, colormap: str = "viridis", width: float = 7.0
 ) -> Figure:
     """Draw image, depth with colour bar, scale bars and profile, `width` inches wide."""
+    _check_content(content)
+    if not (isinstance(colormap, str) and colormap in colormaps):
+        raise ValueError(f"colormap must be a name of Matplotlib, got {shorten(colormap)}")
+    width = WIDTH_IN.check("width", width)
     rows, columns = content.depth.shape
     ratio = rows * content.pixel_size[0] / (columns * content.pixel_size[1])
     mosaic: list[Any] = [["picture", "depth"]]
@@ -66,6 +80,31 @@ def publication_figure(
         along = profile(content.depth, content.line, lengths, uncertainty=uncertainty)
         draw_profile(panels["profile"], along, content.unit, "depth")
     return figure
+
+
+def _check_content(content: FigureContent) -> None:
+    """Raise a ValueError unless the content can be drawn."""
+    check_type("content", content, FigureContent)
+    check_picture(content.picture)
+    check_values("depth", content.depth)
+    if content.depth.ndim != 2 or not content.depth.size:
+        raise ValueError(f"depth must have axes (Y, X), got shape {content.depth.shape}")
+    if content.line is not None:
+        line = as_numbers("line", content.line)
+        if line.ndim != 2 or line.shape[1] != 2:
+            raise ValueError(f"line must be (row, column) pairs, got shape {line.shape}")
+    validate_pixel_size(content.pixel_size)
+    validate_unit(content.unit)
+
+
+def check_picture(picture: np.ndarray, name: str = "picture") -> None:
+    """Raise a ValueError unless `picture` is a finite image, (Y, X) or (Y, X, 3)."""
+    check_type(name, picture, np.ndarray)
+    check_finite(name, as_numbers(name, picture))
+    shape = picture.shape
+    if picture.dtype == bool or not picture.size or shape[2:] not in ((), (3,)) or len(shape) < 2:
+        got = f"{picture.dtype} of shape {picture.shape}"
+        raise ValueError(f"{name} must be numbers with axes (Y, X) or (Y, X, 3), got {got}")
 
 
 def draw_image(
@@ -159,6 +198,8 @@ def difference_figure(
 
 def movie_frames(stack: FocalStack, picture: np.ndarray) -> Iterator[np.ndarray]:
     """Yield each plane next to the all-in-focus image, as 8-bit RGB."""
+    check_type("stack", stack, FocalStack)
+    check_picture(picture)
     step = max(1, -(-max(stack.planes.shape[1:3]) // MAX_MOVIE_PX))
     right = _displayed(picture, step)
     low, high = np.percentile(picture, (0.2, 99.8))
@@ -193,9 +234,14 @@ def write_movie(path: str | os.PathLike[str], frames: Iterable[np.ndarray]) -> N
         ".gif": {"duration": FRAME_DURATION_MS, "loop": 0},
         ".mp4": {"plugin": "FFMPEG", "fps": 1000 / FRAME_DURATION_MS, "macro_block_size": 2},
     }
-    frames = list(frames)
+    frames = as_list("frames", frames, "images")
     if not frames:
         raise ValueError("frames must be one at least, got none")
+    for frame in frames:
+        check_picture(np.asarray(frame), "frames")
+        if np.shape(frame) != np.shape(frames[0]) or np.asarray(frame).dtype != np.uint8:
+            kind = f"{np.asarray(frame).dtype} of shape {np.shape(frame)}"
+            raise ValueError(f"frames must be uint8 images of one size, got {kind}")
     suffix, movie = path.suffix.lower(), np.stack(frames)
     if suffix == ".mp4":  # whose colours have half the resolution
         odd = [(0, size % 2) for size in movie.shape[1:3]]

@@ -14,6 +14,7 @@ from napari_dff.io.file_checks import check_space
 from napari_dff.io.image_metadata import ImageMetadata
 from napari_dff.io.writers.tiff import OmeTiffWriter, imwrite_settings
 from napari_dff.io.writers.zarr_store import OmeZarrWriter
+from napari_dff.model.checks import as_numbers, as_path, check_type
 from napari_dff.model.stack import FocalStack
 from napari_dff.runtime.windows import full_window
 
@@ -54,10 +55,12 @@ def write_stack(
     OSError
         If the file cannot be written; nothing is changed then.
     """
+    check_type("stack", stack, FocalStack)
+    path = as_path("path", path)
     planes, axes = stack.planes, "ZYXS"[: len(stack.planes.shape)]
     calibration = stack.pixel_size, stack.unit, stack.positions
     metadata = ImageMetadata(axes, tuple(planes.shape), planes.dtype, *calibration, record=record)
-    write_array(Path(path), planes, metadata, **settings)
+    write_array(path, planes, metadata, **settings)
 
 
 def write_image(
@@ -69,9 +72,13 @@ def write_image(
     **settings: Any,
 ) -> None:
     """Write an image with the pixel size of `stack`; other parameters as of `write_stack`."""
+    path, image = as_path("path", path), as_numbers("image", image)
+    check_type("stack", stack, FocalStack)
+    if image.ndim != 2 and image.shape[2:] != (3,):
+        raise ValueError(f"image must have axes (Y, X[, 3]), got shape {image.shape}")
     axes, calibration = "YXS"[: image.ndim], (stack.pixel_size, stack.unit)
     metadata = ImageMetadata(axes, image.shape, image.dtype, *calibration, record=record)
-    write_array(Path(path), image, metadata, **settings)
+    write_array(path, image, metadata, **settings)
 
 
 def write_array(

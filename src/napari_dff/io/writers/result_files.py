@@ -123,7 +123,8 @@ class ResultFiles:
         overwrite: bool = False,
     ) -> None:
         checks.check_choice("file_format", file_format, FORMATS)
-        self._folder, self._acquisition, self.recipe = Path(folder), acquisition, recipe
+        self._folder = checks.as_path("folder", folder)
+        self._acquisition, self.recipe = acquisition, recipe
         self._provenance = records.make_provenance(recipe, acquisition, inputs, digest)
         self._format, self._overwrite = file_format, overwrite
         times, channels, self.planes, *plane = acquisition.data.shape
