@@ -28,11 +28,13 @@ from napari_dff.cli.commands import COMPILING
 from napari_dff.cli.program import main
 from napari_dff.io import (
     StackError,
+    read_acquisitions,
     read_height_map,
     read_recipe,
     read_stack,
     read_transforms,
     sample_path,
+    write_recipe,
 )
 from napari_dff.io.readers import xml_size
 from napari_dff.io.readers.image_headers import count_pixels
@@ -302,6 +304,14 @@ def tiff_that_claims_a_terabyte(folder):
 def tiff_that_claims_a_terabyte_of_plain_pixels(folder):
     path = tiff(folder / "a.tif", pages=True)
     return with_tags(path, ImageWidth=1000000, ImageLength=1000000, RowsPerStrip=1000000)
+
+
+@refused(r"a\.tif holds 4 single images of different kinds, as of size or compression: save all")
+def tiff_with_pages_of_different_strips(folder):
+    with tifffile.TiffWriter(folder / "a.tif") as tif:
+        for i, plane in enumerate(PIXELS):
+            tif.write(plane, rowsperstrip=5 + i, metadata=None, contiguous=False)
+    return folder / "a.tif"
 
 
 @refused(r"a\.tif has the axes unnamed 2, unnamed 4, Y 32, X 40: name them")
@@ -1174,6 +1184,43 @@ def test_a_chunk_that_unpacks_to_far_more_than_its_pixels_is_refused(name, kind,
             np.asarray(attempt)
 
 
+def test_shards_of_zarr_of_too_many_chunks_are_refused(tmp_path):
+    options = {"shape": (4, 2048, 2048), "dtype": "uint8", "chunks": (1, 1, 1)}
+    zarr.create_array(tmp_path / "a.zarr", shards=(1, 2048, 2048), **options)
+    for i in range(4):
+        (tmp_path / "a.zarr" / f"c/{i}/0").mkdir(parents=True)
+        (tmp_path / "a.zarr" / f"c/{i}/0/0").write_bytes(bytes(100))
+    with pytest.raises(StackError, match="a shard has 4194304 chunks, more than 1000000"):
+        read_stack(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize(
+    "coder",
+    [
+        {"id": "categorize", "labels": ["x"], "dtype": "<U1000000", "astype": "<u2"},
+        {"id": "astype", "encode_dtype": "<u2", "decode_dtype": "|S1000000"},
+        {"id": "delta", "dtype": "<u2", "astype": "|V1000000"},
+    ],
+    ids=lambda coder: coder["id"],
+)
+def test_a_filter_of_zarr_that_makes_long_texts_of_pixels_is_refused(coder, tmp_path):
+    changed(array(tmp_path / "a.zarr") / ".zarray", filters=[coder])
+    with pytest.raises(StackError, match=r"has a filter whose \w+ must be numbers, got"):
+        read_stack(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_file_of_a_chunk_that_is_far_larger_than_its_pixels_is_not_read(zarr_format, tmp_path):
+    array = zarr.create_array(
+        tmp_path / "a.zarr", zarr_format=zarr_format, compressors=None, **CHUNK
+    )
+    array[:] = NOISE
+    with (tmp_path / "a.zarr" / array.metadata.encode_chunk_key((1, 0, 0))).open("r+b") as file:
+        file.truncate(1 << 40)  # a hole, which takes no disk
+    with pytest.raises(StackError, match="has 1099511627776 bytes, more than 4 times its pixels"):
+        np.asarray(read_stack(tmp_path / "a.zarr").planes)
+
+
 @pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in")
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_a_chunk_of_zarr_that_was_packed_twice_may_not_unpack_to_far_more_than_its_pixels(
@@ -1280,6 +1327,23 @@ def test_x3p_of_too_many_elements_is_not_parsed(tmp_path, monkeypatch):
         archive.writestr("main.xml", f"<r>{'<a/>' * 200}</r>")
     with pytest.raises(StackError, match="has 201 elements, more than 100"):
         read_height_map(tmp_path / "a.x3p")
+
+
+def test_pages_of_different_compression_by_turns_are_reported(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        for i, plane in enumerate([*PIXELS, *PIXELS]):
+            options = {"compression": "zlib"} if i % 2 else {}
+            tif.write(plane, metadata=None, contiguous=False, **options)
+    with pytest.warns(UserWarning, match="pages of one size in 2 kinds by turns"):
+        assert len(read_acquisitions(tmp_path / "a.tif")) == 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_a_recipe_in_any_encoding_of_unicode_is_read(encoding, tmp_path):
+    write_recipe(tmp_path / "a.json", Recipe(sigma=2.0))
+    text = (tmp_path / "a.json").read_text()
+    (tmp_path / "a.json").write_bytes(text.encode(encoding))
+    assert read_recipe(tmp_path / "a.json") == Recipe(sigma=2.0)
 
 
 HUGE_VALUES = {

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 import warnings
@@ -920,6 +921,20 @@ def test_a_scheduler_that_does_not_answer_is_reported(input_folder, monkeypatch,
         assert message.startswith("napari-dff: ")
         assert address in message
     assert modification_times(".") == files_before
+
+
+@pytest.mark.parametrize("error", [struct.error("8 bytes"), MemoryError("3 EiB"), TypeError("TLS")])
+def test_a_program_that_is_no_scheduler_is_reported(error, input_folder, monkeypatch, capsys):
+    pytest.importorskip("distributed", reason="extra distributed is not installed")
+
+    async def connect(address):
+        raise error
+
+    monkeypatch.setattr("distributed.comm.connect", connect)
+    monkeypatch.chdir(input_folder)
+    assert main([*BATCH, "--scheduler", "tcp://127.0.0.1:80"]) == 2
+    (message,) = capsys.readouterr().err.splitlines()
+    assert f"scheduler tcp://127.0.0.1:80 is no Dask scheduler: {error}" in message
 
 
 def test_failed_stacks_of_a_batch_are_reported_by_name(

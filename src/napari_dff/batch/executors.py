@@ -166,7 +166,10 @@ def _run_on_cluster(tasks: Sequence[Task], scheduler: str) -> Iterator[Outcome]:
 
 
 def _check_scheduler(address: str) -> None:
-    """Raise an OSError unless a Dask scheduler answers in time: its client would wait for ever."""
+    """Raise an OSError unless a Dask scheduler answers in time: its client would wait for ever.
+
+    What another program answers would be taken for numbers of bytes.
+    """
     from distributed.comm import connect  # type: ignore[attr-defined]
 
     async def shake_hands() -> None:
@@ -181,6 +184,9 @@ def _check_scheduler(address: str) -> None:
     except (OSError, TimeoutError) as error:
         problem = f"scheduler {address} does not answer within {SCHEDULER_TIMEOUT_S} s"
         raise OSError(f"{problem}: check the address, and that `dask scheduler` runs") from error
+    except Exception as error:  # of many types, where another program answers
+        message = " ".join(str(error).split()) or repr(error)
+        raise OSError(f"scheduler {address} is no Dask scheduler: {message}") from error
 
 
 def _wait_for_workers(client: Any) -> str:

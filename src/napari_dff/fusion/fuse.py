@@ -165,7 +165,11 @@ def fusion_values(shape: tuple[int, int], channels: int, fusion: Fusion) -> floa
     images = multiscale.images_per_window(channels)
     if is_parallel:
         images = thread_count() * MAX_IMAGES_PER_WINDOW * channels
-    return float(images * max(np.prod(source_window(part, shape, fusion).shape) for part in parts))
+    # The windows are a grid: the highest of a column and the widest of a row are one of them.
+    top, _, left, _ = parts[0]
+    edges = [part for part in parts if part.top == top or part.left == left]
+    height, width = np.max([source_window(part, shape, fusion).shape for part in edges], axis=0)
+    return float(images * height * width)
 
 
 def max_source_margin(fusion: Fusion) -> int:

@@ -140,14 +140,15 @@ def read_json(path: str | os.PathLike[str], content_name: str) -> dict[str, Any]
             raise ValueError("it is not a file")
         if file.stat().st_size > MAX_JSON_BYTES:
             raise ValueError(f"it is larger than {MAX_JSON_BYTES / 1e6:.0f} MB")
-        text = file.read_text(encoding="utf-8-sig")
+        content = file.read_bytes()
+        text = content.decode(json.detect_encoding(content))  # UTF-16 of a Windows shell, too
         check_json_size(text)
-        content = json.loads(text)
-        if not isinstance(content, dict):
+        values = json.loads(text)
+        if not isinstance(values, dict):
             raise ValueError("it is not a JSON object")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not {content_name}: {error}") from error
-    return content
+    return values
 
 
 def check_json_size(text: str) -> None:

@@ -140,7 +140,11 @@ def make_acquisitions(sources: Sequence[Source], axes: str | None) -> tuple[Acqu
     name are numbered.
     """
     if len(sources) > 1:
-        sources = [source for source in sources if _may_be_stack(source, axes)] or sources
+        stacks = [source for source in sources if _may_be_stack(source, axes)]
+        if not stacks and all(_is_single_image(source) for source in sources):
+            kinds = f"{len(sources)} single images of different kinds, as of size or compression"
+            raise StackError(f"{sources[0].file} holds {kinds}: save all pages in one way")
+        sources = stacks or sources
     acquisitions = [each for source in sources for each in _positions(source, axes)]
     names = [each.name for each in acquisitions]
     if len(names) == 1:
@@ -190,6 +194,12 @@ def _may_be_stack(source: Source, axes: str | None) -> bool:
         return False
     lengths = {name: n for name, n in zip(names, source.data.shape, strict=True) if n > 1}
     return lengths.get("Z", 1) >= MIN_PLANES or not all(map(_is_axis_letter, lengths))
+
+
+def _is_single_image(source: Source) -> bool:
+    """Return whether an array has only rows, columns and colours."""
+    pairs = zip(source.axes, source.data.shape, strict=True)
+    return all(n == 1 or name in ("Y", "X", "S") for name, n in pairs)
 
 
 def _is_axis_letter(name: str) -> bool:

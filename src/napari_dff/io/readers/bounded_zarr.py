@@ -12,9 +12,11 @@ from zarr.codecs import ShardingCodec
 from zarr.storage import LocalStore, StorePath, WrapperStore
 
 from napari_dff.io.readers.axes import StackError
-from napari_dff.io.readers.unpacked_size import SIZES, UNPACKERS, unpack
+from napari_dff.io.readers.unpacked_size import MAX_RATIO, SIZES, SPARE_BYTES, UNPACKERS, unpack
 from napari_dff.runtime.file_array import CHANGED, FileState, file_state
 
+MAX_SHARD_CHUNKS = 1_000_000  # whose index is read at once
+MAX_INDEX_BYTES = 32  # of a shard, for each chunk in it
 LIMITED_CODECS = {*UNPACKERS, *SIZES}  # names; others do not unpack to much more than they read
 
 
@@ -42,8 +44,12 @@ class BoundedArray:
                 filters=[_limit_codec(each, size) for each in metadata.filters or ()] or None,
             )
         else:
-            metadata = dataclasses.replace(metadata, codecs=_limit_codecs(metadata.codecs))
-        store = _UnchangedStore(array.store_path.store, self._states)
+            shape = array.shards or array.chunks
+            metadata = dataclasses.replace(metadata, codecs=_limit_codecs(metadata.codecs, shape))
+        stored, chunk = (math.prod(each) for each in (array.shards or array.chunks, array.chunks))
+        index_bytes = MAX_INDEX_BYTES * stored // max(chunk, 1)
+        max_bytes = MAX_RATIO * stored * array.dtype.itemsize + index_bytes + SPARE_BYTES
+        store = _CheckedStore(array.store_path.store, self._states, max_bytes)
         place = StorePath(store, array.store_path.path)
         self._array: Any = zarr.Array(zarr.AsyncArray(metadata, place))
 
@@ -55,19 +61,23 @@ class BoundedArray:
         return BoundedArray, (self._original, self._states)
 
 
-class _UnchangedStore(WrapperStore[LocalStore]):
-    """A local store whose files must not change while they are read."""
+class _CheckedStore(WrapperStore[LocalStore]):
+    """A local store of chunks whose files may not be too large, nor change while they are read."""
 
-    def __init__(self, store: LocalStore, states: dict[str, FileState]) -> None:
+    def __init__(self, store: LocalStore, states: dict[str, FileState], max_bytes: int) -> None:
         super().__init__(store)
-        self._states = states
+        self._states, self._max_bytes = states, max_bytes
 
     async def get(self, key: str, *arguments: Any, **settings: Any) -> Any:
         """Return the bytes of a file, or None."""
+        path = self._store.root / key
+        found_state = await asyncio.to_thread(file_state, path)
+        size = found_state[0] if found_state else 0
+        if size > self._max_bytes:
+            raise ValueError(f"{key} has {size} bytes, more than {MAX_RATIO} times its pixels")
         try:
             return await self._store.get(key, *arguments, **settings)
         finally:
-            path = self._store.root / key
             state = await asyncio.to_thread(file_state, path)
             if state != self._states.setdefault(key, state):
                 raise StackError(CHANGED.format(f"{self._store.root.name}/{key}"))
@@ -132,12 +142,16 @@ def _limit_codec(codec: Any, pixel_bytes: int) -> Any:
     return _BoundedCodec2(codec, pixel_bytes) if is_limited else codec
 
 
-def _limit_codecs(codecs: Any) -> tuple[Any, ...]:
-    """Return the codecs of a chunk, or of the chunks of a shard, with limits."""
+def _limit_codecs(codecs: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """Return the codecs of a chunk of `shape`, and of the chunks of a shard, with limits."""
     limited: list[Any] = []
     for codec in codecs:
         if isinstance(codec, ShardingCodec):
-            limited.append(dataclasses.replace(codec, codecs=_limit_codecs(codec.codecs)))
+            count = math.prod(shape) // math.prod(codec.chunk_shape)
+            if count > MAX_SHARD_CHUNKS:
+                raise StackError(f"a shard has {count} chunks, more than {MAX_SHARD_CHUNKS}")
+            inner = _limit_codecs(codec.codecs, codec.chunk_shape)
+            limited.append(dataclasses.replace(codec, codecs=inner))
         else:
             is_limited = _codec_name(codec) in LIMITED_CODECS
             limited.append(_BoundedCodec3(codec) if is_limited else codec)

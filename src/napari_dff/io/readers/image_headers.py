@@ -62,8 +62,8 @@ def _webp_pixels(data: bytes) -> int:
 def _jpegxl_pixels(data: bytes) -> int:
     """Return height × width of the SizeHeader of ISO/IEC 18181-1, whose lowest bits come first."""
     if data[:2] != b"\xff\x0a":  # in boxes
-        whole, part = data.find(b"jxlc"), data.find(b"jxlp")
-        data = data[whole + 4 :] if whole >= 0 else data[part + 8 :]
+        box, first_part = data.find(b"jxlc"), data.find(b"jxlp")
+        data = data[box + 4 :] if box >= 0 else data[first_part + 8 :]
     bits, at = int.from_bytes(data[2:16], "little"), 0
 
     def read(count: int) -> int:

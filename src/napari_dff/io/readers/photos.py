@@ -106,6 +106,7 @@ def read_pixels(path: Path, orientation: int) -> np.ndarray:
         elif suffix in RAW_SUFFIXES:
             pixels = _raw_pixels(path)
         else:
+            source_axes.check_memory(path.name, (path.stat().st_size,), np.dtype(np.uint8))
             content = path.read_bytes()  # limits reads to the size of the file
             with open_image(path, content) as image:
                 colours = _count_16_bit_colours(image, path)

@@ -13,7 +13,7 @@ from napari_dff.io.readers.tiff import TIFF_SUFFIXES
 from napari_dff.io.readers.tiff_opening import open_tiff
 from napari_dff.io.readers.tiff_series import uncompressed_array
 from napari_dff.io.readers.zarr_store import (
-    check_unpickled,
+    check_coders,
     check_zarr_tree,
     join_colours,
     ome_attributes,
@@ -121,7 +121,7 @@ def read_image(path: Path, max_loaded_bytes: float = 0) -> Any:
     from napari_dff.io.readers.bounded_zarr import BoundedArray
 
     array: Any = zarr.open_array(path / "0", mode="r")
-    check_unpickled(path.name, array)
+    check_coders(path.name, array)
     bounded: Any = BoundedArray(array)
     if array.nbytes > max_loaded_bytes:
         axes = ("",) * (array.ndim - 2) + ("Y", "X")

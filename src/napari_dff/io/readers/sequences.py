@@ -10,6 +10,7 @@ from napari_dff.io.readers.axes import Source, StackError, as_stack_error, check
 from napari_dff.io.readers.photos import as_array, open_image
 
 VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
+SIZES_DIFFER = "has no frames of one size: save its frames as images"
 HIGH_BIT_FORMATS = (10, 12, 14, 16)  # last byte of the code of a pixel format
 
 
@@ -24,8 +25,14 @@ def animation_source(path: Path) -> Source:
             hint = "give the folder with one image per plane"
             raise StackError(f"{path.name} is a single image: {hint}")
         check_memory(path.name, (count, image.height, image.width, 4), np.dtype(np.uint8))
-        frames = [as_array(frame) for frame in ImageSequence.Iterator(image)]
-    return _source(path, frames)
+        first = as_array(image)
+        data = np.empty((count, *first.shape), first.dtype)  # a list would need as much besides
+        for i, frame in enumerate(ImageSequence.Iterator(image)):
+            pixels = as_array(frame)
+            if pixels.shape != first.shape:
+                raise StackError(f"{path.name} {SIZES_DIFFER}")
+            data[i] = pixels
+    return Source(data, ("", "Y", "X", "S")[: data.ndim], path.name)
 
 
 def video_source(path: Path) -> Source:
@@ -53,6 +60,6 @@ def video_source(path: Path) -> Source:
 
 def _source(path: Path, frames: list[np.ndarray]) -> Source:
     if not frames or len({frame.shape for frame in frames}) > 1:
-        raise StackError(f"{path.name} has no frames of one size: save its frames as images")
+        raise StackError(f"{path.name} {SIZES_DIFFER}")
     data = np.stack(frames)
     return Source(data, ("", "Y", "X", "S")[: data.ndim], path.name)

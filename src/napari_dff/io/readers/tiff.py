@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def tiff_sources(path: Path) -> list[Source]:
             series = [each for each in tif.series if not _is_thumbnail(each)]
             series = _join_single_pages(path, series, messages)
             sources = [_source(path, tif, each, images, missing_files) for each in series]
-            messages += _unread_pages(path, tif)
+            messages += _unread_pages(path, tif) + _mixed_pages(path, series)
         return [
             dataclasses.replace(each, warnings=each.warnings or tuple(messages)) for each in sources
         ]
@@ -129,6 +130,22 @@ def _unread_pages(path: Path, tif: tifffile.TiffFile) -> list[str]:
     return [
         f"{path.name} holds {total} pages, but its {kind} metadata describe {planes} planes: the "
         "others are not read; save it again without these metadata to read all pages"
+    ]
+
+
+def _mixed_pages(path: Path, series: Sequence[tifffile.TiffPageSeries]) -> list[str]:
+    """Return a warning if pages of one size belong to different series by turns."""
+    kind_counts = Counter(
+        (each.keyframe.shape, each.dtype) for each in series if each.kind == "generic"
+    )
+    pages = [[page.index for page in each.pages if page is not None] for each in series]
+    if max(kind_counts.values(), default=0) < 2 or all(
+        i[-1] - i[0] == len(i) - 1 for i in pages if i
+    ):
+        return []
+    return [
+        f"{path.name} holds pages of one size in {len(series)} kinds by turns, as of different "
+        f"compression: they are taken as {len(series)} positions; save all pages in one way"
     ]
 
 

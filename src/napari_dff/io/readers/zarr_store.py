@@ -18,6 +18,7 @@ from napari_dff.runtime.file_array import FileState, file_state
 
 ZARR_FILES = (".zgroup", ".zarray", ".zattrs", "zarr.json")
 METADATA_FILES = {*ZARR_FILES, ".zmetadata"}
+DTYPE_SETTINGS = {"dtype", "astype", "encode_dtype", "decode_dtype"}  # of filters
 SMALL_BYTES = 1_000_000  # of metadata, whose values take little memory
 OME_ZARR_MODELS = {"image": "ImageAttrs", "hcs": "HCSAttrs", "well": "WellAttrs"}
 BIOFORMATS2RAW_KEY = "bioformats2raw.layout"
@@ -121,17 +122,23 @@ def _lazy_pixels(path: Path, array: Any, axes: tuple[str, ...]) -> tuple[Any, tu
     """Return the pixels, read on demand, and a message if chunks are missing."""
     from napari_dff.io.readers.bounded_zarr import BoundedArray  # imports zarr
 
-    check_unpickled(path.name, array)
+    check_coders(path.name, array)
     states = _chunk_states(path, array)
     warnings = _chunk_warnings(path, array, len(states))
     return as_dask_array(BoundedArray(array, states), array.chunks, axes, path.name), warnings
 
 
-def check_unpickled(file: str, array: Any) -> None:
-    """Raise StackError for a Zarr array with pickled pixels, which can run code."""
-    coders = (*array.filters, *array.compressors)
-    if any(getattr(coder, "codec_id", "") == "pickle" for coder in coders):
-        raise StackError(f"{file} has pickled pixels, which could run any program")
+def check_coders(file: str, array: Any) -> None:
+    """Raise StackError for pickled pixels, which can run code, and filters of no numbers."""
+    for coder in (*array.filters, *array.compressors):
+        if getattr(coder, "codec_id", "") == "pickle":
+            raise StackError(f"{file} has pickled pixels, which could run any program")
+        is_old = hasattr(coder, "get_config")
+        settings = coder.get_config() if is_old else coder.to_dict().get("configuration", {})
+        for name in DTYPE_SETTINGS & settings.keys():
+            dtype = np.dtype(settings[name])
+            if dtype.kind not in "biufc":  # texts of any length, of which decoders make arrays
+                raise StackError(f"{file} has a filter whose {name} must be numbers, got {dtype}")
 
 
 def _chunk_states(path: Path, array: Any) -> dict[str, FileState]:
