@@ -914,7 +914,7 @@ NEWER = "99.0.0"
     [
         ("", "is not a recipe: Expecting value"),
         ("{", "is not a recipe: Expecting property name"),
-        (b"\xff\xfe\x00", "is not a recipe: 'utf-8' codec can't decode"),
+        (b"\xff\xfe\x00", "is not a recipe: 'utf-16-le' codec can't decode"),
         ("[" * 100000, "is not a recipe: maximum recursion depth"),
         ("[1]", "is not a recipe: it is not a JSON object"),
         ('"joint"', "is not a recipe: it is not a JSON object"),

@@ -141,7 +141,7 @@ def make_acquisitions(sources: Sequence[Source], axes: str | None) -> tuple[Acqu
     """
     if len(sources) > 1:
         stacks = [source for source in sources if _may_be_stack(source, axes)]
-        if not stacks and all(_is_single_image(source) for source in sources):
+        if not stacks and len(sources) >= MIN_PLANES and all(map(_is_single_image, sources)):
             kinds = f"{len(sources)} single images of different kinds, as of size or compression"
             raise StackError(f"{sources[0].file} holds {kinds}: save all pages in one way")
         sources = stacks or sources
