@@ -53,8 +53,8 @@ def _accumulate(total, decay, weight, value):  # type: ignore[no-untyped-def]
 
 
 @exact_kernel
-def _add_row(y, values, gain, sharpness, prior, sums, work):  # type: ignore[no-untyped-def]
-    """Add row `y` of a plane's band, (C, X) values and (X,) g, e and p, to the sums.
+def _add_row(y, values, row, gain, sharpness, prior, sums, work):  # type: ignore[no-untyped-def]
+    """Add a `row` of a plane's band, (C, Y, X) values and (X,) g, e and p, to row `y` of the sums.
 
     Parts in which the plane is not likely anywhere are left out, as they add nothing.
     """
@@ -65,7 +65,7 @@ def _add_row(y, values, gain, sharpness, prior, sums, work):  # type: ignore[no-
             end += PART_PX
         part = slice(start, min(end, len(prior)))
         if end > start:
-            _add_part(y, part, values, gain[part], sharpness[part], prior[part], sums, work)
+            _add_part(y, part, values, row, gain[part], sharpness[part], prior[part], sums, work)
         start = end + PART_PX
 
 
@@ -79,7 +79,7 @@ def _is_likely(prior):  # type: ignore[no-untyped-def]
 
 
 @exact_kernel
-def _add_part(y, part, values, gain, sharpness, prior, sums, work):  # type: ignore[no-untyped-def]
+def _add_part(y, part, values, row, gain, sharpness, prior, sums, work):  # type: ignore[no-untyped-def]
     """Add a part of a row."""
     reference, sharp, sharp_total, calm, noise = sums
     width, (decay, g, w, v, ones) = len(prior), work
@@ -101,12 +101,12 @@ def _add_part(y, part, values, gain, sharpness, prior, sums, work):  # type: ign
         w[x] = cube * cube * prior[x]
     _accumulate(sharp_total[y, part], decay, w, ones)
     for c in range(len(values)):
-        _accumulate(sharp[c, y, part], decay, w, values[c, part])
+        _accumulate(sharp[c, y, part], decay, w, values[c, row, part])
     if noise.shape[1] > 0:
         for x in range(len(v)):
             v[x] = np.sqrt(prior[x]) * sharpness[x]
         for c in range(len(values)):
-            _accumulate(calm[c, y, part], ones, v, values[c, part])
+            _accumulate(calm[c, y, part], ones, v, values[c, row, part])
         _accumulate(noise[0, y, part], ones, v, ones)
         _accumulate(noise[1, y, part], ones, v, v)
         _accumulate(noise[3, y, part], decay, w, v)
@@ -127,7 +127,7 @@ def add_band(values, gain, sharpness, prior, sums):  # type: ignore[no-untyped-d
     """Add a band of a plane, (C, Y, X) values and (Y, X) g, e and p, to the sums, a tuple."""
     work = _work_rows(values.shape[2])
     for y in range(values.shape[1]):
-        _add_row(y, values[:, y], gain[y], sharpness[y], prior[y], sums, work)
+        _add_row(y, values, y, gain[y], sharpness[y], prior[y], sums, work)
 
 
 @exact_kernel
@@ -228,11 +228,13 @@ def add_fine_band(levels, noise, support, shares, prior, outer, inner, gains, su
     line, energy = np.empty(len(doubled) // 2 + 2, np.float32), np.empty(width + 4, np.float32)
     rows = np.empty((5, width), np.float32)
     e, g = np.empty(width, np.float32), np.empty(width, np.float32)
-    values, work = np.empty((len(channels), end - begin), np.float32), _work_rows(end - begin)
-    for y in range(top - 2, top + 2):
-        _energy_row(limited, coarse_limited, y, left, line, doubled, energy, rows[(y + 2) % 5])
-    for y in range(top, bottom):
+    values = np.empty((len(channels), 1, end - begin), np.float32)
+    only = values.shape[1] - 1  # with the constant 0, all callees would be compiled again
+    work = _work_rows(end - begin)
+    for y in range(top - 4, bottom):
         _energy_row(limited, coarse_limited, y + 2, left, line, doubled, energy, rows[(y + 4) % 5])
+        if y < top:
+            continue  # the energy of five rows is averaged
         _average_rows(rows, y, e)
         noise_row, support_row = noise[y, left:right], support[y - top]
         for x in range(len(e)):
@@ -248,11 +250,11 @@ def add_fine_band(levels, noise, support, shares, prior, outer, inner, gains, su
         if inner[0] <= y < inner[1]:
             for c in range(len(channels)):
                 _double_row(coarse_channels[c], y, begin - 2, line, doubled)
-                smooth, row, value = doubled[2:], channels[c, y, begin:end], values[c]
+                smooth, row, value = doubled[2:], channels[c, y, begin:end], values[c, 0]
                 for x in range(len(value)):
                     value[x] = row[x] - smooth[x]
             part = slice(begin - left, end - left)
-            _add_row(y - inner[0], values, g[part], e[part], prior[y, begin:end], sums, work)
+            _add_row(y - inner[0], values, only, g[part], e[part], prior[y, begin:end], sums, work)
 
 
 @exact_kernel
