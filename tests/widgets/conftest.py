@@ -148,6 +148,12 @@ def preloaded_modules():
     gc.freeze()
 
 
+def reset_settings():
+    """Reset napari's settings, and let it not compile kernels for shapes, which takes 6 s."""
+    get_settings().reset()
+    get_settings().experimental.triangulation_backend = "pure python"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def parsed_manifests():
     """Parse the manifests of all plugins once, and not for every viewer."""
@@ -197,7 +203,7 @@ def module_viewer(qapp):
     ):
         for cache in caches:
             cache.cache_clear()
-        get_settings().reset()
+        reset_settings()
         yield (viewer := napari.Viewer(show=False, show_welcome_screen=False))
         with patch.object(viewer.window._qt_window, "_save_current_window_settings"):
             viewer.close()
@@ -230,9 +236,16 @@ def clear(viewer, kept_layers):
     for model in (viewer.scene.camera, viewer.cursor, viewer.canvas.grid, *overlays):
         model.reset()
     viewer.reset_view()
-    get_settings().reset()
+    reset_settings()
     task_widget._kept_values.clear()
     result_view._filled_shown.clear()
+
+
+@pytest.fixture
+def own_viewer(make_napari_viewer):
+    """A window of its own for each test."""
+    reset_settings()  # as `make_napari_viewer` does as well
+    return make_napari_viewer()
 
 
 @pytest.fixture(scope="module")

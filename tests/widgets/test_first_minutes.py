@@ -22,13 +22,12 @@ from .conftest import TITLES
 
 @pytest.fixture(scope="module")
 def bare():
-    return synthetic.bare_patch(size=96, planes=12)
+    return synthetic.bare_patch(size=64, planes=10)
 
 
 @pytest.fixture
 def form(person, surface):
     """Return the form of all steps, on a stack that is aligned already."""
-    person.show()
     person.stack(surface)
     form = person.open("all")
     form.form.settings["registration"].value = "none"
@@ -39,17 +38,65 @@ def names(person):
     return [layer.name for layer in person.viewer.layers]
 
 
-def test_the_first_result_is_a_selected_depth_with_colour_bar_and_scale_bar(person, form):
+def test_a_first_run_its_view_what_is_saved_of_it_and_a_preview_over_it(
+    person, form, chosen_file, tmp_path
+):
+    assert not form.view.widget.native.isVisibleTo(form.native)
     person.run(form)
-    depth = person.layer("refined depth")
+    # The first result is a selected depth with colour bar and scale bar.
+    depth, sharp = person.layer("refined depth"), person.layer("refined all in focus")
     assert names(person) == ["plane index", "σ", "mine", "sharp image", "depth"]
-    assert person.viewer.layers.selection.active is depth
+    selection = person.viewer.layers.selection
+    assert selection.active is depth
     assert depth.colorbar.visible
     assert person.viewer.canvas.overlays.scale_bar.visible
+
+    # One click shows depth, sharp image or planes, and a slider blends.
+    assert form.view.widget.native.isVisibleTo(form.native)
+    form.form.settings["smoothness"].value = 2.0
+    person.press(form.view.sharp)
+    assert not depth.visible
+    assert selection.active is sharp
+    person.press(form.view.planes)
+    assert person.visible_roles() == {"mine"}
+    person.press(form.view.depth)
+    assert selection.active is depth
+    assert names(person)[-2:] == ["sharp image", "depth"]
+    person.qtbot.keyClick(form.view.blend._widget._qwidget, Qt.Key.Key_Left)
+    assert depth.opacity == pytest.approx(0.99)
+    assert form.form.settings["smoothness"].value == 2.0  # not that of the result
+
+    # Results are saved as the command line saves them.
+    drawn = person.viewer.add_points([[40, 40]], name="drawn")
+    chosen_file.path = tmp_path / "saved"
+    person.run(form, form.save_results)
+    assert str(chosen_file.path) in form.status.value
+    assert "left out: drawn" in form.status.value
+    saved = {each.name for each in chosen_file.path.iterdir()}
+    assert {
+        "depth.ome.tif",
+        "uncertainty.ome.tif",
+        "index.ome.tif",
+        "all_in_focus.ome.tif",
+        "recipe.json",
+    } < saved
+    written = tifffile.imread(chosen_file.path / "depth.ome.tif")
+    np.testing.assert_array_equal(written, person.values("refined depth"))
+
+    # The preview lies over older results and below drawings.
     depth.colorbar.visible = False
+    form.preview.value = VIEW
+    person.wait_until(lambda: "preview depth" in person.visible_roles())
+    assert names(person)[-3:] == ["depth", "preview depth", "drawn"]
     person.run(form)
-    assert len(person.viewer.layers) == 5
+    assert "preview depth" not in person.visible_roles()
+    assert len(person.viewer.layers) == 5 + 2
     assert not depth.colorbar.visible  # as the user wants it
+    form.preview.value = VIEW
+    person.viewer.layers.move(person.viewer.layers.index(person.layer("preview depth")), 0)
+    form.form.settings["window"].value = 15
+    person.wait_until(lambda: names(person)[-2] == "preview depth")
+    assert drawn in person.viewer.layers
 
 
 def test_refined_layers_are_on_top_and_the_unrefined_ones_hidden_until_undo(person, surface):
@@ -58,6 +105,7 @@ def test_refined_layers_are_on_top_and_the_unrefined_ones_hidden_until_undo(pers
     focus, depth, refine = person.open("focus", "depth", "refine")
     windows = [x for x in QApplication.topLevelWidgets() if x.isVisible()]
     assert windows == [person.viewer.window._qt_window]
+    person.viewer.window._qt_window.hide()  # or each of the layers would be drawn
     person.run(focus)
     person.run(depth)
     before = names(person)
@@ -82,74 +130,36 @@ def test_refined_layers_are_on_top_and_the_unrefined_ones_hidden_until_undo(pers
     assert person.visible_roles() >= {"depth", "all in focus"}
 
 
-def test_results_of_several_stacks_are_named_after_them_and_tools_follow_the_newest(
+def test_the_form_follows_the_stack_names_results_after_it_and_tools_follow_the_newest(
     person, form, surface
 ):
     figure = person.open("figure")
+    first, layers = form.stack.value, person.viewer.layers
     person.run(form)
     person.layer("refined uncertainty").name = "my error"
-    person.stack(surface, name="other")
-    assert form.stack.value.name == "other"
+    person.show()
+    second = person.stack(surface, name="other", translate=(100.0, 1.0, 2.0))
+    assert form.stack.value is second
+    assert 100 <= person.viewer.dims.point[0] <= 122  # the slider is within the new stack
+    layers.selection.active = first
+    assert form.stack.value is first
+    assert 10 <= person.viewer.dims.point[0] <= 32
+    layers.selection.active = second
+    layers.selection.active = person.layer("refined depth")
+    assert form.stack.value is first
+
+    layers.selection.active = second
     person.run(form)
     assert {"depth · mine", "depth · other", "σ · other", "my error"} < set(names(person))
     assert figure.input_layer.value.name == "depth · other"
-    person.viewer.layers.selection.active = person.viewer.layers["depth · mine"]
+    layers.selection.active = layers["depth · mine"]
     assert figure.input_layer.value.name == "depth · mine"
-    assert person.viewer.layers["depth · mine"].colorbar.visible
-    assert not person.viewer.layers["depth · other"].colorbar.visible
-    person.viewer.layers.selection.active = person.viewer.layers["depth · other"]
+    assert layers["depth · mine"].colorbar.visible
+    assert not layers["depth · other"].colorbar.visible
+    layers.selection.active = layers["depth · other"]
     view = person.viewer.window._qt_viewer.layers
     place = view.visualRect(view.currentIndex())  # of the selected depth
     assert view.viewport().rect().contains(place)
-
-
-def test_the_form_follows_the_stack_that_is_opened_or_clicked(person, form, surface):
-    first = form.stack.value
-    second = person.stack(surface, name="far", translate=(100.0, 1.0, 2.0))
-    assert form.stack.value is second
-    assert 100 <= person.viewer.dims.point[0] <= 122  # the slider is within the new stack
-    person.viewer.layers.selection.active = first
-    assert form.stack.value is first
-    assert 10 <= person.viewer.dims.point[0] <= 32
-    person.run(form)
-    person.viewer.layers.selection.active = second
-    person.viewer.layers.selection.active = person.layer("refined depth")
-    assert form.stack.value is first
-
-
-def test_the_preview_lies_over_older_results_and_below_drawings(person, form):
-    person.run(form)
-    drawn = person.viewer.add_points([[40, 40]], name="drawn")
-    form.preview.value = VIEW
-    person.wait_until(lambda: "preview depth" in person.visible_roles())
-    assert names(person)[-3:] == ["depth", "preview depth", "drawn"]
-    person.run(form)
-    assert "preview depth" not in person.visible_roles()
-    form.preview.value = VIEW
-    person.viewer.layers.move(person.viewer.layers.index(person.layer("preview depth")), 0)
-    form.form.settings["window"].value = 15
-    person.wait_until(lambda: names(person)[-2] == "preview depth")
-    assert drawn in person.viewer.layers
-
-
-def test_one_click_shows_depth_sharp_image_or_planes_and_a_slider_blends(person, form):
-    assert not form.view.widget.native.isVisibleTo(form.native)
-    person.run(form)
-    assert form.view.widget.native.isVisibleTo(form.native)
-    depth, sharp = person.layer("refined depth"), person.layer("refined all in focus")
-    form.form.settings["smoothness"].value = 2.0
-    selection = person.viewer.layers.selection
-    person.press(form.view.sharp)
-    assert not depth.visible
-    assert selection.active is sharp
-    person.press(form.view.planes)
-    assert person.visible_roles() == {"mine"}
-    person.press(form.view.depth)
-    assert selection.active is depth
-    assert names(person)[-2:] == ["sharp image", "depth"]
-    person.qtbot.keyClick(form.view.blend._widget._qwidget, Qt.Key.Key_Left)
-    assert depth.opacity == pytest.approx(0.99)
-    assert form.form.settings["smoothness"].value == 2.0  # not that of the result
 
 
 def test_filled_in_depth_is_left_out_unless_asked_for_and_then_in_stripes(person, bare):
@@ -206,25 +216,6 @@ def test_forms_are_tabs_of_one_dock_that_fits_a_laptop_at_the_largest_font(perso
         appearance.font_size = before
     menu.actions()[0].trigger()  # raises the form that is open
     assert len(person.viewer.window.dock_widgets) == 3
-
-
-def test_results_are_saved_as_the_command_line_saves_them(person, form, chosen_file, tmp_path):
-    person.viewer.add_points([[40, 40]], name="drawn")
-    person.run(form)
-    chosen_file.path = tmp_path / "saved"
-    person.run(form, form.save_results)
-    assert str(chosen_file.path) in form.status.value
-    assert "left out: drawn" in form.status.value
-    saved = {each.name for each in chosen_file.path.iterdir()}
-    assert {
-        "depth.ome.tif",
-        "uncertainty.ome.tif",
-        "index.ome.tif",
-        "all_in_focus.ome.tif",
-        "recipe.json",
-    } < saved
-    written = tifffile.imread(chosen_file.path / "depth.ome.tif")
-    np.testing.assert_array_equal(written, person.values("refined depth"))
 
 
 def test_a_stack_without_calibration_is_calibrated_in_the_form(person, surface):
@@ -306,6 +297,7 @@ def test_an_uncalibrated_stack_beside_a_calibrated_one_causes_no_warning(
     warnings = []
     notification_manager.notification_ready.connect(lambda event: warnings.append(event.message))
     person.run(form)
+    person.show()
     tifffile.imwrite(tmp_path / "bare.tif", surface.stack.planes, metadata={"axes": "ZYX"})
     (bare,) = person.viewer.open(tmp_path / "bare.tif", plugin="napari-dff")
     assert form.stack.value is bare
@@ -326,13 +318,13 @@ def test_an_uncalibrated_stack_beside_a_calibrated_one_causes_no_warning(
 
 
 def test_areas_drawn_on_a_stack_in_millimeters_beside_one_in_micrometers(person, surface):
-    person.show()
     person.stack(surface)
     look = {"scale": (0.1, 0.02, 0.02), "translate": (0, 0, 0), "units": ("millimeter",) * 3}
     person.stack(surface, name="large", **look)
     form, measure = person.open("all", "measure")
     form.form.settings["registration"].value = "none"
     person.run(form)
+    person.show()
     measure.measure.value = "step height"
     person.press(measure.draw)
     depth = measure.input_layer.value
