@@ -3,6 +3,7 @@
 import gc
 import importlib
 import os
+import threading
 from unittest.mock import patch
 
 import numpy as np
@@ -18,10 +19,11 @@ from napari.plugins import _initialize_plugins
 from napari.settings import get_settings
 from napari.utils.events import EventedModel
 from npe2 import PluginManifest
-from qtpy.QtCore import QCoreApplication, QEvent, QPoint, Qt
+from qtpy.QtCore import QCoreApplication, QEvent, QPoint, Qt, QThreadPool
 from qtpy.QtWidgets import QWidget
 
-from napari_dff.widgets.app import result_view, task_widget
+from napari_dff import synthetic
+from napari_dff.widgets.app import background_task, result_view, task_widget
 from napari_dff.widgets.app.geometry import data_to_view
 from napari_dff.widgets.app.layers import full_values, role_of
 
@@ -88,6 +90,12 @@ class Person:
     def undo(self, widget):
         self.press(widget.undo)
         self.wait_until(lambda: widget.status.value.startswith("undone"))
+
+    def settle(self):
+        """Wait until nothing is computed and no layers are added or removed."""
+        assert QThreadPool.globalInstance().waitForDone(TIMEOUT_MS)
+        self.qtbot.wait(20)
+        self.wait_until(lambda: not background_task._updates)
 
     def layer(self, role):
         return next(each for each in self.viewer.layers if role_of(each) == role)
@@ -303,3 +311,45 @@ def chosen_file(monkeypatch, tmp_path):
         f"{dialogs}.update_save_history", lambda path: folders.insert(0, os.path.dirname(path))
     )
     return Chosen
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    return synthetic.rough_surface(size=32, planes=6, seed=5)
+
+
+@pytest.fixture
+def no_thread_left(monkeypatch, caplog, qtbot):
+    """Check that no thread is left and none has failed."""
+    failed = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+    yield
+    assert QThreadPool.globalInstance().waitForDone(TIMEOUT_MS)
+    qtbot.wait(20)
+    assert not failed
+    assert not [each for each in caplog.records if each.name.startswith("napari_dff")]
+
+
+class BlockedFunction:
+    """A function that waits within its progress until `go` is set."""
+
+    def __init__(self, function):
+        self._function, self.began, self.go = function, threading.Event(), threading.Event()
+
+    def __call__(self, recipe, stack, progress):
+        self.began.set()
+        for _ in progress(range(10**9), desc="Waiting"):
+            if self.go.wait(0.01):
+                break
+        return self._function(recipe, stack, progress)
+
+
+@pytest.fixture
+def blocked(monkeypatch):
+    """Block the computation of the focus measure."""
+    from napari_dff.widgets.steps import focus
+
+    blocked = BlockedFunction(focus.measure_by_recipe)
+    monkeypatch.setattr(focus, "measure_by_recipe", blocked)
+    yield blocked
+    blocked.go.set()

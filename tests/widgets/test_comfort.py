@@ -15,9 +15,12 @@ from napari_dff.widgets.app.preview import VIEW
 from .conftest import TITLES
 
 
-def test_all_forms_fit_into_a_small_window_and_have_tooltips_and_keyboard_focus(person, surface):
+def test_all_forms_fit_into_a_small_window_have_tooltips_and_do_not_react_when_closed(
+    person, surface
+):
     person.show()
     person.stack(surface)
+    callbacks = len(person.viewer.mouse_drag_callbacks)
     window = person.viewer.window._qt_window
     for name in TITLES:
         widget = person.open(name)
@@ -39,7 +42,24 @@ def test_all_forms_fit_into_a_small_window_and_have_tooltips_and_keyboard_focus(
             while not around.toolTip() and around is not widget.native:
                 around = around.parentWidget()
             assert around.toolTip(), (name, control)
+        if getattr(widget, "has_preview", False):
+            widget.preview.value = VIEW
         person.viewer.window.remove_dock_widget(widget.native)
+        widget.native.deleteLater()
+    person.wait_until(lambda: person.roles() == {"mine"})
+    person.viewer.layers.clear()
+    person.qtbot.wait(50)
+    source = person.stack(surface)
+    person.viewer.scene.camera.zoom *= 1.1
+    person.qtbot.wait(20)
+    person.click(source, 40, 40)
+    source.data = source.data + 1
+    person.qtbot.wait(20)
+    assert list(person.viewer.layers) == [source]
+    assert len(person.viewer.mouse_drag_callbacks) == callbacks
+    person.viewer.layers.remove(source)
+    person.qtbot.wait(20)
+    assert not person.viewer.layers
 
 
 def _own(control: QWidget) -> bool:
@@ -85,31 +105,7 @@ def test_preferences_limit_threads_and_memory(person, surface):
         set_thread_limits(ThreadLimits())
 
 
-def test_closed_docks_do_not_react_to_the_viewer(person, surface):
-    person.show()
-    callbacks = len(person.viewer.mouse_drag_callbacks)
-    for name in TITLES:
-        widget = person.open(name)
-        if getattr(widget, "has_preview", False):
-            widget.preview.value = VIEW
-        person.viewer.window.remove_dock_widget(widget.native)
-        widget.native.deleteLater()
-    person.qtbot.wait(50)
-    source = person.stack(surface)
-    person.viewer.scene.camera.zoom *= 1.1
-    person.qtbot.wait(20)
-    person.click(source, 40, 40)
-    source.data = source.data + 1
-    person.qtbot.wait(20)
-    assert list(person.viewer.layers) == [source]
-    assert len(person.viewer.mouse_drag_callbacks) == callbacks
-    person.viewer.layers.remove(source)
-    person.qtbot.wait(20)
-    assert not person.viewer.layers
-
-
 def test_a_closed_dock_removes_its_preview_and_restores_the_view(person, surface):
-    person.show()
     person.stack(surface)
     all_, focus, figure = person.open("all", "focus", "figure")
     all_.form.settings["registration"].value = "none"

@@ -28,9 +28,9 @@ def ready(person, bare):
 
 
 def test_clicked_points_are_hard_constraints(person, ready, bare):
-    person.show()
     source, widget = ready
     person.run(widget)
+    person.show()
     before = person.values("refined depth").copy()
     person.press(widget.hints.new)
     points = widget.hints.layer.value
@@ -74,8 +74,20 @@ def test_clicked_points_are_hard_constraints(person, ready, bare):
     assert np.percentile(np.abs(full_values(depth) - before) / 2.0, 99) < 0.05
 
 
-def test_labels_are_hints_for_the_plane_in_which_they_are_painted(person, ready):
+def test_labels_are_hints_for_their_plane_and_those_that_do_not_fit_an_error(
+    person, notifications, ready
+):
     source, widget = ready
+    labels = person.viewer.add_labels(np.ones((4, 4), np.uint8))
+    widget.hints.layer.value = labels
+    person.press(widget.run)
+    assert "must cover the stack, (10, 96, 96), got shape (4, 4)" in notifications[-1]
+    flat = person.viewer.add_points(np.array([[1.0, 2.0]]))
+    widget.hints.layer.value = flat
+    person.press(widget.run)
+    assert "must have points with Z, Y, X" in notifications[-1]
+    assert not any("refined" in role for role in person.roles())
+
     look = {"scale": source.scale, "translate": source.translate, "units": source.units}
     labels = person.viewer.add_labels(np.zeros((10, 96, 96), np.uint8), name="known", **look)
     labels.data[4, 20:30, 20:30] = 1
@@ -89,16 +101,3 @@ def test_labels_are_hints_for_the_plane_in_which_they_are_painted(person, ready)
     person.run(widget)
     assert (person.values("refined depth")[20:30, 20:30] == np.float32(18)).all()
     assert np.isinf(person.layer("refined uncertainty").data[60:70, 60:70]).all()
-
-
-def test_hints_that_do_not_fit_the_stack_are_an_error(person, notifications, ready):
-    _, widget = ready
-    labels = person.viewer.add_labels(np.ones((4, 4), np.uint8))
-    widget.hints.layer.value = labels
-    person.press(widget.run)
-    assert "must cover the stack, (10, 96, 96), got shape (4, 4)" in notifications[-1]
-    flat = person.viewer.add_points(np.array([[1.0, 2.0]]))
-    widget.hints.layer.value = flat
-    person.press(widget.run)
-    assert "must have points with Z, Y, X" in notifications[-1]
-    assert not any("refined" in role for role in person.roles())

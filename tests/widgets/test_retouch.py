@@ -13,11 +13,11 @@ from napari_dff.widgets.app.layers import full_values
 @pytest.fixture
 def retouch(person, surface):
     """Return the form, ready to paint from plane 3 of a stack with results."""
-    person.show()
     person.stack(surface, scale=(2.0, 0.5, 0.5))
     form = person.open("all")
     form.form.settings["registration"].value = "none"
     person.run(form)
+    person.show()
     retouch = person.open("retouch")
     person.press(retouch.sharp)
     person.viewer.dims.set_current_step(0, 3)
@@ -28,7 +28,7 @@ def retouch(person, surface):
     assert person.viewer.scene.camera.center == centre  # the mouse did not move the picture
 
 
-def test_a_stroke_paints_the_plane_in_view_and_its_depth_and_can_be_undone(
+def test_a_stroke_paints_the_plane_in_view_and_its_depth_if_asked_for_and_can_be_undone(
     person, retouch, surface, chosen_file, tmp_path
 ):
     roles = "all in focus", "depth", "uncertainty", "plane index"
@@ -61,8 +61,7 @@ def test_a_stroke_paints_the_plane_in_view_and_its_depth_and_can_be_undone(
         assert "retouched" not in layer.metadata["napari-dff"]
     assert not retouch.undo.enabled
 
-
-def test_only_the_sharp_image_is_painted_if_the_depth_is_not_asked_for(person, retouch):
+    # Only the sharp image is painted if the depth is not asked for.
     person.qtbot.keyClick(retouch.depth.native, Qt.Key.Key_Space)
     picture, depth = person.layer("refined all in focus"), person.layer("refined depth")
     before = picture.data.copy(), depth.data
@@ -74,6 +73,11 @@ def test_only_the_sharp_image_is_painted_if_the_depth_is_not_asked_for(person, r
     assert len(retouch._applied) == 2
     person.qtbot.keyClick(retouch.paint.native, Qt.Key.Key_Space)  # the mouse moves the picture
     assert person.viewer.scene.camera.mouse_pan
+
+    # Painting ends with a sentence if the stack is removed.
+    retouch.paint.native.click()
+    person.viewer.layers.remove(person.viewer.layers["mine"])
+    assert "was made from is gone" in retouch.status.value
 
 
 def answer_dialog(person, text):
@@ -120,13 +124,3 @@ def test_a_new_run_asks_before_it_replaces_strokes_and_paints_them_again(person,
     person.undo(form)
     assert depth.data[40, 45] == np.float32(10 + 2 * 3)
     assert len(depth.metadata["napari-dff"]["retouched"]) == 1
-
-
-def test_painting_ends_with_a_sentence_if_the_stack_is_removed(person, surface):
-    mine = person.stack(surface)
-    form, tool = person.open("all", "retouch")
-    form.form.settings["registration"].value = "none"
-    person.run(form)
-    tool.paint.native.click()
-    person.viewer.layers.remove(mine)
-    assert "was made from is gone" in tool.status.value

@@ -24,6 +24,12 @@ def steps(person, surface):
 
 def test_a_result_is_out_of_date_when_its_input_or_settings_have_changed(person, steps):
     source, focus, depth = steps
+    focus.form.settings["sigma"].value = 3.0
+    assert person.viewer.layers.selection.active is not person.layer("focus")
+    person.viewer.layers.selection.active = person.layer("focus")  # as a click in the list does
+    assert focus.form.settings["sigma"].value == "auto"
+    assert "settings of 'focus'" in focus.status.value
+
     assert depth.freshness.value == ""
     depth.form.settings["peak"].value = "gaussian"
     assert (
@@ -39,22 +45,39 @@ def test_a_result_is_out_of_date_when_its_input_or_settings_have_changed(person,
     assert "'focus' has changed since" in depth.freshness.value
     person.undo(focus)
     assert depth.freshness.value == ""  # up to date again
+
+    focus.form.settings["window"].value = 15
+    person.run(focus)
+    person.run(depth)
+    assert depth.recipe().window == 15  # of the earlier step
+    settings = person.layer("depth").metadata["napari-dff"]["settings"]
+    assert (settings["window"], settings["peak"]) == (15, "curve")
+
     source.data = source.data.copy()
     assert "'mine' has changed since" in focus.freshness.value
     assert "out of date" in depth.freshness.value
 
 
-def test_undo_removes_added_layers(person, steps):
-    _, _, depth = steps
+def test_undo_undoes_no_newer_run_removes_added_layers_and_restores_changed_ones(person, steps):
+    _, focus, depth = steps
+    other = FocusWidget(person.viewer)
+    person.viewer.window.add_dock_widget(other)
+    other.form.settings["window"].value = 21
+    person.run(other)
+    person.press(focus.undo)
+    assert "a newer run has changed these layers" in focus.status.value
+    person.undo(other)
+
     assert {"depth", "uncertainty", "plane index", "all in focus"} < person.roles()
     person.undo(depth)
     assert person.roles() == {"mine", "focus"}
     assert not depth.undo.enabled
     assert "undone" in depth.status.value
+    person.undo(focus)
+    assert "focus" not in person.roles()
 
-
-def test_undo_restores_changed_layers(person, steps):
-    _, focus, _ = steps
+    focus.form.settings["window"].value = 15
+    person.run(focus)
     layer = person.layer("focus")
     before, limits = layer.data.copy(), tuple(layer.contrast_limits)
     focus.form.settings["window"].value = 21
@@ -64,38 +87,6 @@ def test_undo_restores_changed_layers(person, steps):
     assert person.layer("focus") is layer
     np.testing.assert_array_equal(layer.data, before)
     assert tuple(layer.contrast_limits) == limits
-
-
-def test_undo_does_not_undo_a_newer_run(person, steps):
-    _, focus, _ = steps
-    other = FocusWidget(person.viewer)
-    person.viewer.window.add_dock_widget(other)
-    other.form.settings["window"].value = 21
-    person.run(other)
-    person.press(focus.undo)
-    assert "a newer run has changed these layers" in focus.status.value
-    person.undo(other)
-    person.undo(focus)
-    assert "focus" not in person.roles()
-
-
-def test_selecting_a_result_shows_its_settings(person, steps):
-    _, focus, _ = steps
-    focus.form.settings["sigma"].value = 3.0
-    assert person.viewer.layers.selection.active is not person.layer("focus")
-    person.viewer.layers.selection.active = person.layer("focus")  # as a click in the list does
-    assert focus.form.settings["sigma"].value == "auto"
-    assert "settings of 'focus'" in focus.status.value
-
-
-def test_results_contain_the_settings_of_earlier_steps(person, steps):
-    _, focus, depth = steps
-    focus.form.settings["window"].value = 15
-    person.run(focus)
-    person.run(depth)
-    assert depth.recipe().window == 15
-    settings = person.layer("depth").metadata["napari-dff"]["settings"]
-    assert (settings["window"], settings["peak"]) == (15, "curve")
 
 
 def test_a_recipe_is_saved_and_loaded(person, surface, chosen_file, tmp_path):
