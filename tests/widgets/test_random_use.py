@@ -1,7 +1,7 @@
 """Random use of all forms: whatever a user does, in any order, the invariants of `Checks` hold.
 
 A seed chooses among all widgets of all forms, changes of layers, the canvas and the window. With
-`--effort 5` there are 5 seeds of 200 operations. By hand, for one seed:
+`--effort 5` there are 20 seeds of 200 operations. By hand, for one seed:
 ``pytest tests/widgets/test_random_use.py -k "seed7-" --effort 20``.
 """
 
@@ -48,7 +48,7 @@ USED_WIDGETS = PushButton, CheckBox, ComboBox, RangedWidget, LineEdit
 
 def pytest_generate_tests(metafunc):
     effort = metafunc.config.getoption("--effort")
-    seeds = range(effort) if effort > 1 else [4]  # a seed whose few operations include results
+    seeds = range(4 * effort) if effort > 1 else [4]  # a seed whose few operations include results
     metafunc.parametrize("seed", seeds, ids=[f"seed{seed}-" for seed in seeds])
 
 
