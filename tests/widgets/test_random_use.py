@@ -34,7 +34,7 @@ from napari_dff.widgets.app.versions import edit_count, outdated_reason
 from .conftest import TITLES
 
 pytestmark = [pytest.mark.endurance, pytest.mark.filterwarnings("default::UserWarning")]
-OPERATIONS, FEW_OPERATIONS = 200, 80  # of each seed; of the only one without `--effort`
+OPERATIONS, FEW_OPERATIONS = 200, 60  # of each seed; of the only one without `--effort`
 SETTLE_EVERY = 20  # operations
 TIMEOUT_MS = 120_000
 BLOCK_BYTES = 100  # of the average object of Python
@@ -366,9 +366,8 @@ def bytes_in_use() -> float:
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    """A window of its own for each test."""
-    return make_napari_viewer()
+def viewer(own_viewer):
+    return own_viewer
 
 
 @pytest.fixture
