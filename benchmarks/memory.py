@@ -62,8 +62,14 @@ ROWS = {
     "colour": Layout((20, 1024, 1024, 3), "uint8", None, limits_mb=(0, 500)),
     "float32": Layout((40, 1024, 1024), "float32", None, limits_mb=(0, 500)),
     "300 planes": Layout((300, 512, 512), "uint16", None, limits_mb=(0, 600)),
+    "300 planes refined": Layout((300, 512, 512), "uint16", None, False, (600,), REFINED),
     "300 planes aligned": Layout((300, 512, 512), "uint16", None, limits_mb=(800,), options=()),
-    "1000 planes": Layout((1000, 256, 256), "uint16", None, limits_mb=(0, 900)),
+    "1000 planes": Layout((1000, 256, 256), "uint16", None, limits_mb=(0, 900, 600)),
+    "1000 planes refined": Layout((1000, 256, 256), "uint16", None, False, (700,), REFINED),
+    "1000x512 planes": Layout((1000, 512, 512), "uint16", None, True, (600, 800)),
+    "3000 planes": Layout((3000, 256, 256), "uint16", None, limits_mb=(1000,)),
+    "3000 planes refined": Layout((3000, 256, 256), "uint16", None, False, (1300,), REFINED),
+    "20 planes refined": Layout((20, 1024, 1024), "uint16", None, True, (500,), REFINED),
     "1000 planes aligned": Layout((1000, 256, 256), "uint16", None, limits_mb=(1000,), options=()),
 }
 

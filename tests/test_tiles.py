@@ -1,25 +1,30 @@
 import threading
 import time
 import tracemalloc
+import warnings
 
+import dask.array as da
 import numpy as np
 import pytest
 
 from napari_dff import Recipe, depth_from_focus, focus_measure, refine, synthetic
 from napari_dff.curve.volume import (
-    LazyFocusVolume,
     QuantizedFocusVolume,
     as_focus_volume,
     focus_windows,
 )
 from napari_dff.depth import depth_map
-from napari_dff.focus import AGGREGATIONS
+from napari_dff.focus import AGGREGATIONS, lazy_focus_volume
 from napari_dff.fusion import fuse
+from napari_dff.model.depth_map import DepthMap
 from napari_dff.model.stack import FocalStack
-from napari_dff.pipeline.planning import Plan
+from napari_dff.pipeline.planning import FOCUS_VOLUMES, PASSING_VOLUMES, Plan
 from napari_dff.pipeline.tile import tile_grid
-from napari_dff.refinement.message_passing import message_windows
+from napari_dff.refinement import energy
+from napari_dff.refinement.context import RefinementContext
+from napari_dff.refinement.message_passing import message_passing, message_windows
 from napari_dff.runtime import windows
+from napari_dff.runtime.lazy import read_window, read_windows
 from napari_dff.runtime.progress import Cancelled, no_progress
 from napari_dff.runtime.threads import ThreadLimits, run_parallel, set_thread_limits, thread_count
 from napari_dff.runtime.windows import GRID_PX, Window, full_window, plan_windows, window_grid
@@ -47,7 +52,7 @@ def test_windows_in_progress_fill_no_more_than_a_few_planes(planes, max_width):
 
 def test_windows_of_curves_of_blocks_are_larger():
     def largest(shape, step):
-        parts = focus_windows(LazyFocusVolume(shape, lambda window: np.empty(0), step))
+        parts = focus_windows(shape, step)
         return max(window.shape for window in parts)
 
     assert largest((200, 1024, 1024), 1) == (256, 256)
@@ -184,6 +189,86 @@ def test_the_focus_volume_is_never_in_memory_as_a_whole(rng, monkeypatch):
         tracemalloc.stop()
         set_thread_limits(ThreadLimits())
     assert peak < 14
+
+
+@pytest.mark.parametrize(("window", "side"), [(5, 96), (7, 32), (7, 96), (9, 192)])
+def test_measuring_focus_needs_no_more_memory_than_is_planned(rng, window, side):
+    """Curves of pixels and, last, of blocks, whose windows are larger."""
+    count, margin = 128, 160
+    shape = (count, *(side + 2 * margin,) * 2)
+    planes = rng.integers(0, 4000, shape).astype(np.uint16)
+    volume = lazy_focus_volume(planes, "log", 1.0, window, "adaptive")
+    part = Window(margin, margin + side, margin, margin + side)
+    volume.read_blocks(part)
+    tracemalloc.start()
+    volume.read_blocks(part)
+    peak = tracemalloc.get_traced_memory()[1] / (4 * count)
+    tracemalloc.stop()
+    assert peak <= 1.05 * sum(n * (side + 2 * px) ** 2 for n, px in FOCUS_VOLUMES[volume.step])
+
+
+@pytest.mark.parametrize("count", [60, 300])
+def test_message_passing_needs_no_more_memory_than_is_planned(rng, monkeypatch, count):
+    """Where no pixel is in focus, all are solved; large curves are not in memory meanwhile."""
+    shape = (96, 96)
+    volume = as_focus_volume(rng.random((count, *shape)).astype(np.float32))
+    monkeypatch.setattr(energy, "MAX_CURVES_BYTES", 100 * 4 * 96**2)
+    index = volume.read(full_window(shape))[0].argmax(axis=0).astype(np.uint16)
+    estimate = DepthMap(index, index.astype(np.float32), np.full(shape, np.inf, np.float32))
+    guide = rng.random(shape).astype(np.float32)
+    context = RefinementContext(volume, np.arange(float(count)), guide, 1.0)
+    message_passing(estimate, context, no_progress)
+    tracemalloc.start()
+    message_passing(estimate, context, no_progress)
+    peak = tracemalloc.get_traced_memory()[1] / (4 * count * 96**2)
+    tracemalloc.stop()
+    assert peak <= PASSING_VOLUMES + (count == 60) + 0.1
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), Recipe(registration="none", fusion="noise_aware")])
+def test_planes_in_a_temporary_file_give_the_same_result(monkeypatch, recipe):
+    """Of lazy planes, one of which is left out; as a whole and in tiles."""
+    monkeypatch.setattr("napari_dff.refinement.message_passing.MAX_WINDOW_PX", 96)
+    message_windows.cache_clear()
+    truth = synthetic.rough_surface(size=192, planes=12, seed=5)
+    planes = truth.stack.planes.copy()
+    planes[4] = planes[3]
+    stack = FocalStack(da.from_array(planes, chunks=(1, 64, 64)), truth.stack.positions)
+    tiles = tile_grid((192, 192), len(planes), recipe, 96)
+    assert len(tiles) == 4
+    for windows_ in ([full_window((192, 192))], tiles):
+        results = []
+        for plan in (Plan(windows_, 0.0), Plan(windows_, 0.0, in_file=True)):
+            monkeypatch.setattr("napari_dff.pipeline.driver.make_plan", lambda *_, p=plan, **__: p)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about the plane that is left out
+                result = depth_from_focus(stack, recipe)
+            results.append((*result.refined, *result.estimate, result.all_in_focus))
+        for in_memory, in_file in zip(*results, strict=True):
+            np.testing.assert_array_equal(in_file, in_memory)
+    message_windows.cache_clear()
+
+
+def test_windows_of_lazy_planes_are_read_together_and_copied_to_files(rng):
+    planes, used, reads = rng.integers(0, 255, (9, 40, 50), np.uint8), np.array([0, 1, 4, 8]), []
+
+    class Lazy:
+        shape, dtype, chunks = planes.shape, planes.dtype, (2, 40, 50)
+
+        def __getitem__(self, index):
+            reads.append(index[0].start)
+            return planes[index]
+
+    parts = [Window(8, 24, 0, 16), Window(16, 40, 8, 48)]
+    for in_file in (False, True):
+        reads.clear()
+        copies = read_windows(Lazy(), parts, used, in_file=in_file)
+        assert sorted(reads) == [0, 4, 8]
+        for copy, part in zip(copies, parts, strict=True):
+            np.testing.assert_array_equal(copy, planes[used][(..., *part.slices)])
+            assert isinstance(copy, np.memmap) == in_file
+    view = read_window(planes, parts[0], in_file=True)
+    assert np.shares_memory(view, planes)
 
 
 def test_limits_of_threads_and_memory_hold():

@@ -105,7 +105,9 @@ def _run_position(
 
 def _estimate(plan: "Plan") -> str:
     """Return memory and tiles of a run in words."""
-    tiles = "all at once" if plan.fits_in_memory else f"in {len(plan.windows)} tiles"
+    count = len(plan.windows)
+    tiles = "all at once" if count == 1 else f"in {count} tiles"
+    tiles += ", planes in a temporary file" * plan.in_file
     threads = "" if plan.threads is None else f", threads limited to {plan.threads}"
     return f"estimate: {plan.megabytes / 1000:.2f} GB of memory, {tiles}{threads}"
 

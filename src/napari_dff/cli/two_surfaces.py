@@ -115,7 +115,6 @@ def _write(
     from napari_dff.pipeline.driver import align_stack
     from napari_dff.pipeline.planning import make_plan
     from napari_dff.pipeline.two_surfaces import two_surfaces_in_tile
-    from napari_dff.runtime.threads import at_most_threads
 
     check_not_input([path.parent], [path.name], acquisition.files)
     metadata = _metadata(acquisition, recipe, channel, refractive_index)
@@ -127,7 +126,7 @@ def _write(
         for index, located in acquisition.iterate(progress):
             stack = acquisition.channel_stack(index, channel)
             plan = make_plan(stack.planes, recipe, megabytes=megabytes, on_disk=True)
-            with at_most_threads(plan.threads):
+            with plan.limits():
                 aligned = align_stack(stack, [], recipe, None, plan, located)
                 recipe = tile.with_chosen_scale(recipe, aligned)
                 for window in plan.windows:

@@ -15,6 +15,22 @@ ROWS_PER_BAND = 128
 MAX_JUMP_PLANES = 1.0  # between neighbouring blocks of the same surface, beyond its slope
 
 
+def crop_in_place(curves: np.ndarray, inner: tuple[slice, slice]) -> np.ndarray:
+    """Return the part `inner` of (Z, Y, X) `curves`, contiguous.
+
+    It is in the memory of `curves`, if they own it; the rest is freed, and `curves` have no use.
+    """
+    if not (curves.flags.owndata and curves.flags.c_contiguous):
+        return np.ascontiguousarray(curves[(..., *inner)])
+    count, (height, width) = len(curves), curves[0][inner].shape
+    front = curves.reshape(-1)[: count * height * width].reshape(count, height, width)
+    for k, plane in enumerate(curves):  # no plane is overwritten before it is read
+        front[k] = plane[inner]
+    del front, plane
+    curves.resize((count, height, width), refcheck=False)
+    return curves
+
+
 def upsample_map(
     values: np.ndarray, step: int, interpolation: int = cv2.INTER_LINEAR
 ) -> np.ndarray:

@@ -9,12 +9,13 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from napari_dff.curve.blocks import upsample_curves, upsample_noise
+from napari_dff.curve.blocks import crop_in_place, upsample_curves, upsample_noise
 from napari_dff.curve.noise import NOISE_RADIUS_PX, NOISE_SIGMA_PX, TINY, Noise, compute_noise
 from napari_dff.curve.plane_mask import PlaneMaskReader, check_plane_mask, without_gaps
 from napari_dff.model.checks import as_numbers
 from napari_dff.model.stack import MIN_PLANES
 from napari_dff.runtime.jit import kernel
+from napari_dff.runtime.lazy import release_mapped_pages, temporary_array
 from napari_dff.runtime.windows import MAX_WINDOW_PX, Window, full_window, plan_windows
 
 VOLUMES_PER_WINDOW = 2.2  # float32 volumes of a window in memory while its focus is measured
@@ -68,7 +69,7 @@ class LazyFocusVolume:
         noise = compute_noise(samples, NOISE_SIGMA_PX / step)
         if mask is not None:
             np.copyto(curves, noise.floor, where=~mask)
-        return _crop(curves, inner), noise.part(inner)
+        return crop_in_place(curves, inner), noise.part(inner)
 
     def read(self, window: Window) -> tuple[np.ndarray, Noise]:
         """Return the curves at the pixels in `window` and their noise."""
@@ -88,26 +89,31 @@ class LazyFocusVolume:
 class QuantizedFocusVolume:
     """Curves that are computed at the first read, and kept for later ones in one byte a value.
 
-    The first read returns the exact curves, later ones those of `_encode`.
+    The first read returns the exact curves, later ones those of `_encode`. If `in_file`, they are
+    in a `temporary_array`.
     """
 
-    def __init__(self, source: FocusVolume) -> None:
+    def __init__(self, source: FocusVolume, *, in_file: bool = False) -> None:
         self._source, self.shape, self.step = source, source.shape, source.step
         blocks = full_window(source.shape[1:]).blocks(source.step).shape
-        self._codes = np.empty((source.shape[0], *blocks), np.uint8)
+        allocate = temporary_array if in_file else np.empty
+        self._codes: np.ndarray = allocate((source.shape[0], *blocks), np.uint8)
         maps = np.full((3, *blocks), np.nan, np.float32)
         self._maximum, self._floor, self._fluctuation = maps
 
     def read_blocks(self, window: Window) -> tuple[np.ndarray, Noise]:
         """Return the curves of the blocks of `window` and their noise."""
         here = window.blocks(self.step).slices
+        codes = np.asarray(self._codes[(..., *here)])
         if np.isnan(self._maximum[here]).any():
             curves, noise = self._source.read_blocks(window)
-            _encode(curves, self._codes[(..., *here)], self._maximum[here])
+            _encode(curves, codes, self._maximum[here])
             self._floor[here], self._fluctuation[here] = noise
-            return curves, noise
-        curves = _decode(self._codes[(..., *here)], self._maximum[here])
-        return curves, Noise(self._floor, self._fluctuation).part(here)
+        else:
+            curves = _decode(codes, self._maximum[here])
+            noise = Noise(self._floor, self._fluctuation).part(here)
+        release_mapped_pages(self._codes)
+        return curves, noise
 
     def read(self, window: Window) -> tuple[np.ndarray, Noise]:
         """Return the curves at the pixels in `window` and their noise."""
@@ -148,15 +154,15 @@ class FocusVolumeView:
         return self.source.plane_mask(window.shift(self.window.top, self.window.left))
 
 
-def focus_windows(volume: FocusVolume) -> list[Window]:
-    """Return the windows in which the curves of `volume` are read one after the other.
+def focus_windows(shape: tuple[int, int, int], step: int) -> list[Window]:
+    """Return the windows in which the curves of a volume are read one after the other.
 
     Curves of blocks need less memory, so that windows may be larger: what is computed around them,
     half as much again, becomes less. Small planes keep several windows, for the threads.
     """
-    count, height, width = volume.shape
-    values = VOLUMES_PER_WINDOW * count / volume.step**2
-    has_wide = volume.step > 1 and width >= 2 * MAX_BLOCK_WINDOW_PX
+    count, height, width = shape
+    values = VOLUMES_PER_WINDOW * count / step**2
+    has_wide = step > 1 and width >= 2 * MAX_BLOCK_WINDOW_PX
     limit = MAX_BLOCK_WINDOW_PX if has_wide else MAX_WINDOW_PX
     return plan_windows((height, width), values, WINDOW_MARGIN_PX, limit)
 
@@ -190,19 +196,8 @@ def _read_pixels(volume: FocusVolume, window: Window) -> tuple[np.ndarray, Noise
     outer = window.expand(volume.step - 1, volume.shape[1:])
     curves, noise = volume.read_blocks(outer)
     noise, inner = upsample_noise(noise, curves, volume.step), window.slices_in(outer)
-    curves = _crop(upsample_curves(curves, volume.step), inner)
+    curves = crop_in_place(upsample_curves(curves, volume.step), inner)
     return curves, noise.part(inner)
-
-
-def _crop(curves: np.ndarray, inner: tuple[slice, slice]) -> np.ndarray:
-    """Return the part `inner` of `curves`, contiguous; it reuses the memory that `curves` owns."""
-    if not (curves.flags.owndata and curves.flags.c_contiguous):
-        return np.ascontiguousarray(curves[(..., *inner)])
-    height, width = curves[0][inner].shape
-    front = curves.reshape(-1)[: len(curves) * height * width].reshape(-1, height, width)
-    for k, plane in enumerate(curves):  # no plane is overwritten before it is read
-        front[k] = plane[inner]
-    return front
 
 
 @kernel

@@ -84,7 +84,7 @@ def focus_peaks(
         here = (..., *window.slices)
         depth[here], strength[here] = find_strongest_peaks(curves, planes, *noise, z_score, count)
 
-    run_parallel(fill, focus_windows(volume), no_progress, desc="Finding peaks")
+    run_parallel(fill, focus_windows(volume.shape, volume.step), no_progress, desc="Finding peaks")
     return FocusPeaks(depth, strength)
 
 
@@ -172,5 +172,5 @@ def locate_peaks(
         planes = peaks[0], other
         result.other[here] = locate_other_peaks(curves, positions, model, *planes, *noise, z_score)
 
-    run_parallel(fill, focus_windows(volume), progress, desc="Finding depth")
+    run_parallel(fill, focus_windows(volume.shape, volume.step), progress, desc="Finding depth")
     return results

@@ -41,7 +41,7 @@ def balanced_windows(operator: SampledOperator, window: Window, grid: int = 1) -
     """Return the measure averaged over windows whose focus energy is centred on their pixel."""
     outer = window.expand(balanced_radius(operator), operator.shape)
     volume, contrast, _ = operator.equalized(outer)
-    volume = balance(volume, operator.variance())
+    balance(volume, operator.variance())
     _normalize_curves(volume)
     volume = upsample(volume, operator.step(), window, outer, grid)
     volume *= upsample(contrast[None], operator.step(), window, outer, grid)
@@ -73,7 +73,7 @@ def adaptive_windows(operator: SampledOperator, window: Window, grid: int = 1) -
         outer = window.expand(balanced_radius(operator, scale) + NOISE_RADIUS_PX, operator.shape)
         volume, contrast, own = operator.equalized(outer, scale)
         bend = np.float32(variance / 2) * cv2.Laplacian(contrast, cv2.CV_32F)  # (m - 1) · contrast
-        volume = balance(volume, variance)
+        balance(volume, variance)
         _normalize_curves(volume)
         maps = np.stack([contrast, bend <= (max_moment - 1) * contrast, own]).astype(np.float32)
         contrast, textured, own = upsample(maps, step, window, outer, grid)
@@ -98,7 +98,9 @@ def adaptive_windows(operator: SampledOperator, window: Window, grid: int = 1) -
     for volume, step, outer, weight, is_first_detection in scales:
         weight = unit * ~undetected * (weight + remaining * is_first_detection)
         add_upsampled(out, weight, volume, step, window, outer, grid)
-    add_upsampled(out, unit * undetected, _flatten(volume), step, window, outer, grid)
+    if undetected.any():
+        _flatten(volume)
+        add_upsampled(out, unit * undetected, volume, step, window, outer, grid)
     return out
 
 
@@ -137,10 +139,12 @@ def _normalize_curves(volume: np.ndarray) -> None:
     volume /= np.maximum(volume.max(axis=0), TINY)
 
 
-def _flatten(volume: np.ndarray) -> np.ndarray:
-    """Return curves flattened to about their mean, with their planes in the same order."""
+def _flatten(volume: np.ndarray) -> None:
+    """Flatten curves to about their mean, with their planes in the same order, in place."""
     mean = np.maximum(volume.mean(axis=0), TINY)
-    return mean * np.maximum(volume / mean, np.float32(1e-6)) ** np.float32(FLATTENING_POWER)
+    for plane in volume:
+        relative = np.maximum(plane / mean, np.float32(1e-6))
+        plane[:] = mean * relative ** np.float32(FLATTENING_POWER)
 
 
 def _peak_uncertainty(

@@ -15,7 +15,7 @@ from napari_dff.focus.operators import operator_radius
 from napari_dff.focus.sampling import CONTRAST_RADIUS_PX, SampledOperator
 from napari_dff.model.checks import AUTO
 from napari_dff.model.recipe import FocusScale, Operator
-from napari_dff.runtime.lazy import read_window
+from napari_dff.runtime.lazy import read_windows
 from napari_dff.runtime.windows import GRID_PX, Window
 
 SIGMAS = (0.5, 0.7, 1.0)  # pixels, from which one is chosen
@@ -61,11 +61,13 @@ def choose_scale(
     sigma: float | Literal["auto"] = AUTO,
     window: int | Literal["auto"] = AUTO,
     used: np.ndarray | slice = slice(None),  # indices of the planes that count
+    in_file: bool = False,  # the sample is in a temporary file
 ) -> FocusScale:
     """Return `sigma` and `window`, chosen from a sample of the planes where they are "auto"."""
     if sigma != AUTO and window != AUTO:
         return FocusScale(sigma, window)
-    samples = _read_samples(planes, used, operator, LARGEST.sigma if sigma == AUTO else sigma)
+    largest = LARGEST.sigma if sigma == AUTO else sigma
+    samples = _read_samples(planes, used, operator, largest, in_file)
     if sigma == AUTO:
         sigma, trial = _choose_sigma(samples, operator)
     else:
@@ -99,30 +101,27 @@ def _choose_window(trial: _Trial) -> int:
 
 
 def _read_samples(
-    planes: Any, used: np.ndarray | slice, operator: Operator, sigma: float
+    planes: Any, used: np.ndarray | slice, operator: Operator, sigma: float, in_file: bool
 ) -> list[Sample]:
-    """Return parts of the planes, in memory, each with the window in it that is measured."""
+    """Return parts of the planes, each with the window in it that is measured."""
     height, width = planes.shape[1:3]
     radius = balanced_radius(SampledOperator(planes, operator, sigma, TRIAL_WINDOW))
     radius += operator_radius(operator, sigma, TRIAL_WINDOW) + CONTRAST_RADIUS_PX
-    samples = []
+    samples: list[Sample] = []
     for rows in _spread(height):
-        # Lazy planes are often decoded whole, so a strip is read at once.
-        strip = Window(rows.start, rows.stop, 0, width).expand(radius, (height, width))
-        values = read_window(planes, strip)
-        for columns in _spread(width):
-            window = Window(rows.start, rows.stop, columns.start, columns.stop)
-            outer = window.expand(radius, (height, width))
-            part = values[(slice(None), *outer.slices_in(strip))]
-            samples.append((np.array(part[used]), window.shift(-outer.top, -outer.left)))
-        del values, part  # or two strips are in memory at a time
+        windows = [Window(rows.start, rows.stop, each.start, each.stop) for each in _spread(width)]
+        outers = [window.expand(radius, (height, width)) for window in windows]
+        places = [
+            w.shift(-outer.top, -outer.left) for w, outer in zip(windows, outers, strict=True)
+        ]
+        samples += zip(read_windows(planes, outers, used, in_file=in_file), places, strict=True)
     return samples
 
 
-def sample_pixels(shape: tuple[int, int]) -> int:
-    """Return how many pixels of each plane are in memory while the scale is chosen, at most."""
+def sample_pixels(shape: tuple[int, int]) -> tuple[int, int]:
+    """Return how many pixels of each plane one sample has at most, and all of them."""
     height, width = (min(SAMPLE_SIDE_PX + 2 * MAX_RADIUS_PX, size) for size in shape)
-    return height * shape[1] + SAMPLE_ROWS**2 * height * width
+    return height * width, SAMPLE_ROWS**2 * height * width
 
 
 def _spread(size: int) -> list[slice]:

@@ -11,6 +11,7 @@ from napari_dff.runtime.jit import kernel
 
 MAX_SHIFT_SIGMAS = 1.5  # standard deviations of the window by which it may be shifted
 FIXED_POINT_ITERATIONS = 3
+PLANES_AT_ONCE = 16  # that are sampled: more need more memory, fewer compute the weights again
 MAX_RATIO = np.float32(1e6)  # of the measure at neighbours; larger only beside a measure of 0
 
 # Balancing
@@ -23,13 +24,13 @@ MAX_RATIO = np.float32(1e6)  # of the measure at neighbours; larger only beside 
 # maximum; a curve is moved as a whole. Derived in docs/methods.md, "Balanced windows".
 
 
-def balance(volume: np.ndarray, variance: float) -> np.ndarray:
-    """Return the balanced curves, (Z, Y, X) float32.
+def balance(volume: np.ndarray, variance: float) -> None:
+    """Replace the curves in `volume`, (Z, Y, X) float32, by the balanced ones.
 
-    `volume` is the measure, averaged over a Gaussian window of `variance` pixels².
+    They are the measure, averaged over a Gaussian window of `variance` pixels².
     """
     if variance == 0:
-        return volume
+        return
     offsets = _centroids(volume, np.float32(variance))
     pixel = np.indices(offsets.shape[:2], dtype=np.float32).transpose(1, 2, 0)
     source = pixel - offsets
@@ -37,7 +38,9 @@ def balance(volume: np.ndarray, variance: float) -> np.ndarray:
         x, y = source[..., 1], source[..., 0]
         offset = cv2.remap(offsets, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         source = (source + pixel - offset) / 2
-    return _sample(volume, source)
+    for first in range(0, len(volume), PLANES_AT_ONCE):
+        planes = volume[first : first + PLANES_AT_ONCE]
+        planes[:] = _sample(planes, source)
 
 
 @kernel

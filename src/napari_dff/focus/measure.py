@@ -81,7 +81,7 @@ def focus_measure(
     def fill(where: Window) -> None:
         out[(..., *where.slices)] = volume.measure(where)
 
-    run_parallel(fill, focus_windows(volume), progress, desc="Measuring focus")
+    run_parallel(fill, focus_windows(volume.shape, volume.step), progress, desc="Measuring focus")
     if not out.any():
         raise ValueError(NO_CONTRAST_MESSAGE)
     return out

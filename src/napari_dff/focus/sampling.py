@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_dff.curve.blocks import crop_in_place
 from napari_dff.curve.noise import TINY, expected_fluctuation
 from napari_dff.focus.filters import gaussian_blur
 from napari_dff.focus.operators import NOT_MEANS, OPERATORS, operator_radius
@@ -94,9 +95,9 @@ class SampledOperator:
         width, step = self._width(scale), self.step(scale) // scale
         narrow = max(CONTRAST_WINDOW_PX, float(step))
         if self.operator in NOT_MEANS or width <= narrow:
-            volume = self._measure(outer, scale, width)[(..., *inner)]
+            volume = crop_in_place(self._measure(outer, scale, width), inner)
             contrast = volume.max(axis=0)
-            return np.ascontiguousarray(volume), contrast, contrast
+            return volume, contrast, contrast
         blur = sqrt((width**2 - narrow**2) / 12) / step
         volume = self._measure(outer, scale, narrow)
         contrast = volume.max(axis=0)
@@ -104,7 +105,7 @@ class SampledOperator:
         weight = (contrast + np.float32(NOISE_CONTRAST) * background + TINY) ** -EQUALIZATION
         for plane in volume:
             plane[:] = gaussian_blur(plane * weight, blur)
-        volume = np.ascontiguousarray(volume[(..., *inner)])
+        volume = crop_in_place(volume, inner)
         return volume, gaussian_blur(contrast, blur)[inner], contrast[inner]
 
     def _width(self, scale: int) -> float:

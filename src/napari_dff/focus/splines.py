@@ -41,7 +41,8 @@ def add_upsampled(
         return
     rows, columns = window.blocks(grid).slices_in(outer.blocks(grid))
     if step == 1:
-        out += weight * volume[:, rows, columns]
+        for total, plane in zip(out, volume, strict=True):
+            total += weight * plane[rows, columns]
         return
     step //= grid
     t = (np.arange(step) + 0.5) / step - 0.5

@@ -3,6 +3,7 @@
 Only `run` and `tile.compute_tile` define the order of the steps.
 """
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -28,7 +29,6 @@ from napari_dff.registration import LazyAlignedStack, align_lazily, common_windo
 from napari_dff.runtime.lazy import as_plane_file, load_planes
 from napari_dff.runtime.memory import with_trimming
 from napari_dff.runtime.progress import Progress, iterate, no_progress
-from napari_dff.runtime.threads import at_most_threads
 from napari_dff.runtime.windows import Window, full_window
 
 
@@ -121,14 +121,14 @@ def run(
         transforms = checks.as_numbers("transforms", transforms)
     cropped: dict[Index, LazyAlignedStack] = {}
     if recipe.crop == "common":
-        with at_most_threads(None if plan is None else plan.threads):
+        with contextlib.nullcontext() if plan is None else plan.limits():
             cropped, window = align_and_crop(acquisition, recipe, transforms, progress, plan=plan)
         sink.set_window(window)
     for index, located in acquisition.iterate(progress):
         stack = acquisition.focus_stack(index)
         others = [acquisition.channel_stack(index, c).planes for c in acquisition.other_channels]
         tiling = plan or make_plan(stack.planes, recipe, other_channels=len(others))
-        with at_most_threads(tiling.threads):
+        with tiling.limits():
             alignment = cropped.get(index, _transforms_at(acquisition, transforms, index))
             aligned = align_stack(stack, others, recipe, alignment, tiling, located)
             if depth is not None:
@@ -229,8 +229,10 @@ def align_stack(
         warnings.warn(note, stacklevel=2)
     used = checked.used_planes(len(stack.positions))
     arrays = planes, stack.positions, others
-    aligned = tile.AlignedStack(*arrays, alignment=unloaded, used=used, notes=notes)
-    if lazy.is_identity and (plan.fits_in_memory or not isinstance(planes, np.ndarray)):
+    details: dict[str, Any] = {"used": used, "notes": notes, "in_file": plan.in_file}
+    aligned = tile.AlignedStack(*arrays, alignment=unloaded, **details)
+    has_copies = isinstance(planes, np.ndarray) and not (plan.fits_in_memory or plan.in_file)
+    if lazy.is_identity and not has_copies:
         return aligned
     if not plan.fits_in_memory:  # reads copies of the windows, so that a memory map can be released
         return aligned._replace(planes=lazy, plane_mask=lazy.plane_mask)

@@ -218,7 +218,7 @@ def _read_curves(
     """
     recipe = with_chosen_scale(recipe, stack)
     outer = window.expand(tile.focus_margin(recipe), tuple(stack.planes.shape[1:3]))
-    planes = read_window(stack.planes, outer)[used]
+    planes = read_window(stack.planes, outer, used)
     aligned = tile.AlignedStack(planes, stack.positions, plane_mask=plane_mask, used=used)
     volume = tile.focus_volume(planes, recipe, window, outer, aligned.used_mask, at_pixels=True)
     inner = full_window(window.shape)

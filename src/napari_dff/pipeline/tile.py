@@ -78,6 +78,7 @@ class AlignedStack(NamedTuple):
     notes: tuple[str, ...] = ()  # sentences on planes that are left out, and on their order
     scale: FocusScale | None = None  # that focus is measured with; None if it is not
     offsets: tuple[FocusOffset, ...] = ()  # of planes and other channels; 0 for all if empty
+    in_file: bool = False  # planes of a tile, and its curves, are in temporary files
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -96,7 +97,7 @@ class AlignedStack(NamedTuple):
 
     def read(self, planes: Any, window: Window) -> np.ndarray:
         """Return `window` of the used ones of `planes`, of any channel; see `read_window`."""
-        return read_window(planes, window)[self.used]
+        return read_window(planes, window, self.used, in_file=self.in_file)
 
 
 def has_refinement(recipe: Recipe) -> bool:
@@ -117,7 +118,7 @@ def focus_settings(recipe: Recipe) -> dict[str, Any]:
 def with_chosen_scale(recipe: Recipe, stack: AlignedStack) -> Recipe:
     """Return the recipe with `sigma` and `window` chosen from the stack where they are "auto"."""
     settings = settings_of(recipe, "operator", "sigma", "window")
-    scale = choose_scale(stack.planes, **settings, used=stack.used)
+    scale = choose_scale(stack.planes, **settings, used=stack.used, in_file=stack.in_file)
     return dataclasses.replace(recipe, **scale._asdict())
 
 
@@ -181,7 +182,7 @@ def compute_tile(
         part = planes[(slice(None), *source.slices_in(covered))]
         volume = focus_volume(part, recipe, outer, source, stack.used_mask)
         if has_refinement(recipe):  # reads the curves several times
-            volume = QuantizedFocusVolume(volume)
+            volume = QuantizedFocusVolume(volume, in_file=stack.in_file)
         method = recipe.peak, recipe.prefer, progress
         if fast:
             estimate, other = locate_surfaces(volume, positions, *method)

@@ -35,13 +35,17 @@ THIN_OBJECT_COST = 2.0  # the same, on a thin object; 1 to 2 do on hairs, bars a
 RIDGE_RADIUS_PX, RIDGE_SHARE = 2, 0.9  # square, and share of the greatest measure in it
 THIN_WINDOW_PX = 21  # less than half of this window shows a thin object
 HARD_CONSTRAINT_COST = 1_000_000  # more than the data term and all neighbours together
+MAX_CURVES_BYTES = 64 << 20  # larger curves are not kept while labels are chosen, but read again
 Solver = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # cost, right, down → labels
 
 
 def choose_planes(
     estimate: DepthMap, context: RefinementContext, solve: Solver, active: np.ndarray | bool = True
 ) -> DepthMap:
-    """Return the depth at the planes that `solve` chooses; the data term is 0 if not `active`."""
+    """Return the depth at the planes that `solve` chooses; the data term is 0 if not `active`.
+
+    `solve` may overwrite the cost.
+    """
     curves, noise = context.volume.read(full_window(estimate.depth.shape))
     in_focus = np.isfinite(estimate.uncertainty) & active
     cost = data_term(curves, estimate.index, in_focus, *noise)
@@ -52,7 +56,13 @@ def choose_planes(
         target, influence = context.hint_field
         weight = np.float32(COST_SCALE * context.smoothness)
         _add_hint_costs(cost, target.index, influence, weight)
+    is_large = curves.nbytes > MAX_CURVES_BYTES
+    if is_large:
+        del curves
     labels = solve(cost, *pair_weights(context.guide, context.smoothness))
+    del cost
+    if is_large:
+        curves, noise = context.volume.read(full_window(estimate.depth.shape))
     return DepthMap(*_depth_from_labels(curves, context.positions, *noise, labels, *estimate))
 
 

@@ -74,7 +74,12 @@ def least_squares(estimate: DepthMap, context: RefinementContext, progress: Prog
         right[here], down[here] = (part[inner] for part in c)
         squared_length[here] = smooth[inner] * strength / weight[here]
 
-    run_parallel(compute_weights, focus_windows(context.volume), progress, desc="Weights")
+    run_parallel(
+        compute_weights,
+        focus_windows(context.volume.shape, context.volume.step),
+        progress,
+        desc="Weights",
+    )
     slope = context.slope or typical_slope(depth, deviation)
     strength = np.float32(context.smoothness / slope**2)
     if context.hint_field is not None:

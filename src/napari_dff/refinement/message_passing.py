@@ -58,7 +58,8 @@ def message_passing(estimate: DepthMap, context: RefinementContext, progress: Pr
             return
 
         def solve(cost: np.ndarray, right: np.ndarray, down: np.ndarray) -> np.ndarray:
-            return minimize_energy(cost, right, down, SWEEP_PAIRS, active, initial.index).labels
+            terms = _to_float32(cost), right, down
+            return minimize_energy(*terms, SWEEP_PAIRS, active, initial.index).labels
 
         solution = choose_planes(initial, local, solve, active)
         for part, values in zip(result, solution, strict=True):
@@ -67,3 +68,11 @@ def message_passing(estimate: DepthMap, context: RefinementContext, progress: Pr
     parts = context.windows or message_windows((shape[0], shape[1]), count)
     run_parallel(solve_window, parts, progress, desc="Message passing")
     return result
+
+
+def _to_float32(values: np.ndarray) -> np.ndarray:
+    """Return int32 `values` as float32, in the same memory."""
+    converted = values.view(np.float32)
+    for row, integers in zip(converted, values, strict=True):
+        row[:] = integers
+    return converted

@@ -42,7 +42,7 @@ class Solution(NamedTuple):
 
 
 def minimize_energy(
-    unary: np.ndarray,  # (Y, X, Z) int32, data term
+    unary: np.ndarray,  # (Y, X, Z) int32, data term; if float32, it is overwritten
     right: np.ndarray,  # (Y, X) int32, pair weights to the right neighbour
     down: np.ndarray,  # (Y, X) int32, pair weights to the lower neighbour
     sweep_pairs: int = 8,
@@ -54,7 +54,7 @@ def minimize_energy(
     `start` is the cheapest plane of each pixel when None. Pixels that are not `active` keep it;
     energy and bound are those of the active pixels, with their pairs to the others.
     """
-    cost = unary.astype(np.float32)
+    cost = unary.astype(np.float32, copy=False)
     right, down = right.astype(np.float32), down.astype(np.float32)
     active = np.ones(right.shape, bool) if active is None else active
     start = (unary.argmin(axis=2) if start is None else start).astype(np.int32)

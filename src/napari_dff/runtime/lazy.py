@@ -1,5 +1,6 @@
 """Lazy arrays: read planes, or windows of planes, into memory or into a temporary file."""
 
+import functools
 import itertools
 import math
 import mmap
@@ -7,6 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -111,15 +113,8 @@ def _is_parallel(planes: Any) -> bool:
 
 
 def _largest_chunk(planes: Any) -> int:
-    """Return the bytes of the largest chunk.
-
-    Chunks in a file may cover several channels and times, and are decoded whole. The graph of dask
-    has the array that decodes them, with their size, in a layer of its own.
-    """
-    size = math.prod(map(max, chunk_lengths(planes))) * int(np.dtype(planes.dtype).itemsize)
-    layers = getattr(getattr(planes, "dask", None), "layers", {}).values()
-    sources = (source for layer in layers if len(layer) == 1 for source in layer.values())
-    return max(size, *(int(getattr(source, "chunk_bytes", 0)) for source in sources), 0)
+    """Return the bytes of the largest chunk."""
+    return math.prod(map(max, chunk_lengths(planes))) * int(np.dtype(planes.dtype).itemsize)
 
 
 def _spans(lengths: tuple[int, ...]) -> list[slice]:
@@ -127,23 +122,53 @@ def _spans(lengths: tuple[int, ...]) -> list[slice]:
     return [slice(end - n, end) for end, n in zip(ends, lengths, strict=True)]
 
 
-def read_window(planes: Any, window: Window) -> np.ndarray:
-    """Return `window` of all planes, (Z, h, w[, 3]); of lazy planes read nothing else.
+def read_window(
+    planes: Any, window: Window, used: np.ndarray | slice = slice(None), *, in_file: bool = False
+) -> np.ndarray:
+    """Return `window` of the planes at indices `used`, (Z, h, w[, 3]).
 
-    It is in memory unless `is_ready` planes are in a file.
+    Of lazy planes, nothing else is read. The result is in memory, unless `is_ready` planes are in a
+    file. With `in_file`, it is a view of an array, else a `temporary_array`.
     """
-    if is_ready(planes):
-        return planes[(slice(None), *window.slices)]
-    part = np.empty((planes.shape[0], *window.shape, *planes.shape[3:]), planes.dtype)
+    if is_ready(planes) and not in_file:
+        return planes[(slice(None), *window.slices)][used]
+    if isinstance(planes, np.ndarray) and isinstance(used, slice):
+        return planes[(used, *window.slices)]
+    return read_windows(planes, [window], used, in_file=in_file)[0]
+
+
+def read_windows(
+    planes: Any,
+    windows: Sequence[Window],
+    used: np.ndarray | slice = slice(None),
+    *,
+    in_file: bool = False,
+) -> list[np.ndarray]:
+    """Return copies of `windows` of the planes at indices `used`, each (Z, h, w[, 3]).
+
+    The windows are read from each plane together, as lazy planes are often decoded whole. Copies
+    are in memory or, if `in_file`, each is a `temporary_array`.
+    """
+    indices, allocate = np.arange(planes.shape[0])[used], temporary_array if in_file else np.empty
+    sizes = ((len(indices), *window.shape, *planes.shape[3:]) for window in windows)
+    copies: list[np.ndarray] = [allocate(size, planes.dtype) for size in sizes]
+    around = functools.reduce(Window.union, windows)
     depth = max(chunk_lengths(planes)[0])  # so that each chunk is decoded once
 
     def read(first: int) -> None:
-        some = slice(first, first + depth)
-        part[some] = planes[(some if depth > 1 else first, *window.slices)]
+        low, high = np.searchsorted(indices, (first, first + depth)).tolist()
+        if low == high:
+            return
+        values = planes[(slice(first, first + depth), *around.slices)]
+        values = values if is_ready(values) else np.asarray(values)
+        for copy, window in zip(copies, windows, strict=True):
+            for k in range(low, high):
+                copy[k] = values[(int(indices[k]) - first, *window.slices_in(around))]
+            release_mapped_pages(copy)
         release_mapped_pages(planes)
 
-    run_parallel(read, range(0, len(part), depth), no_progress, desc="Reading")
-    return part
+    run_parallel(read, range(0, planes.shape[0], depth), no_progress, desc="Reading")
+    return copies
 
 
 def release_mapped_pages(planes: Any) -> None:

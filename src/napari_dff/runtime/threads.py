@@ -19,6 +19,7 @@ class ThreadLimits(NamedTuple):
 
     threads: int | None = None  # that work at a time
     megabytes: float | None = None  # of memory that all windows in progress may fill
+    has_small_windows: bool = False  # they may be smaller than is usual, to keep to `megabytes`
 
 
 _limits = ThreadLimits()
@@ -47,13 +48,21 @@ def thread_count() -> int:
 
 
 @contextlib.contextmanager
-def at_most_threads(count: int | None) -> Iterator[None]:
-    """Lower the limit of threads to `count` for a while; None: not."""
-    limits = thread_limits()
-    if count is None or count >= thread_count():
+def at_most_threads(count: int | None, megabytes: float | None = None) -> Iterator[None]:
+    """Lower the limits to `count` threads and `megabytes` for a while; None: not.
+
+    With `megabytes`, windows may be small.
+    """
+    limits = lowered = thread_limits()
+    if count is not None and count < thread_count():
+        lowered = lowered._replace(threads=count)
+    if megabytes is not None:
+        least = min(megabytes, limits.megabytes or megabytes)
+        lowered = lowered._replace(megabytes=least, has_small_windows=True)
+    if lowered == limits:
         yield
         return
-    set_thread_limits(limits._replace(threads=count))
+    set_thread_limits(lowered)
     try:
         yield
     finally:

@@ -13,6 +13,7 @@ from napari_dff.runtime.threads import thread_count, thread_limits
 
 GRID_PX = 8  # windows begin and end on multiples of it, so that all of them shrink alike
 MIN_WINDOW_PX, MAX_WINDOW_PX = 96, 512  # side of a window
+SMALL_WINDOW_PX = 32  # least side where nothing else fits: most of it is computed several times
 MAX_WINDOW_PLANES = 4  # float32 planes that all windows in progress may fill together
 MIN_WINDOW_VALUES = 1 << 25  # float32 values (134 MB) that they may fill, however small a plane is
 
@@ -88,11 +89,12 @@ def plan_windows(
     """
     height, width = shape
     values = float(max(MAX_WINDOW_PLANES * height * width, MIN_WINDOW_VALUES))
-    limit = thread_limits().megabytes
-    if limit is not None:
-        values = limit * 1e6 / 4 / thread_count()
+    limits = thread_limits()
+    if limits.megabytes is not None:
+        values = limits.megabytes * 1e6 / 4 / thread_count()
     pixels = values / max(planes, 1)
-    side = int(np.clip(np.sqrt(pixels) - 2 * margin, MIN_WINDOW_PX, MAX_WINDOW_PX))
+    least = SMALL_WINDOW_PX if limits.has_small_windows else MIN_WINDOW_PX
+    side = int(np.clip(np.sqrt(pixels) - 2 * margin, least, MAX_WINDOW_PX))
     wide = int(np.clip(pixels / (side + 2 * margin) - 2 * margin, side, max(side, max_width)))
     return window_grid(shape, *(size // GRID_PX * GRID_PX for size in (side, wide)))
 
