@@ -79,7 +79,9 @@ def seen(part, widget):
     return part.native.isVisibleTo(widget.native)
 
 
-def test_every_time_gets_its_own_depth_and_all_channels_an_image_there(person, source, series):
+def test_every_time_gets_its_own_depth_and_all_channels_an_image_there(
+    person, source, series, chosen_file, tmp_path
+):
     steps = person.viewer.dims.nsteps
     widget = ready(person.open("all"), registration="none")
     person.run(widget)
@@ -111,11 +113,47 @@ def test_every_time_gets_its_own_depth_and_all_channels_an_image_there(person, s
         assert depth.get_value(world, world=True) == depth.data[at[0], 0, 0, at[3], at[4]]
         assert picture.get_value(world, world=True) == picture.data[at[0], at[1], 0, at[3], at[4]]
     assert plugin_metadata(depth)["focus_channel"] == 1
+    results = person.roles()
+    check_tools_where_the_sliders_stand(person, chosen_file, tmp_path)
+    tools = person.roles() - results
     widget.axes.focus.value = 0
     assert "another focus channel" in widget.freshness.value
     assert "--focus-channel 0" in widget.command()
     person.undo(widget)
-    assert person.roles() == {"mine"}
+    assert person.roles() == {"mine"} | tools
+
+
+def check_tools_where_the_sliders_stand(person, chosen_file, tmp_path):
+    """Check that depth is measured and shown for the time at the slider."""
+    depth = person.layer("refined depth")
+    measure, surface, figure = person.open("measure", "surface", "figure")
+    measure.levelling.value = "none"
+    for t in (0, 1):
+        person.viewer.dims.set_current_step(0, t)
+        person.run(measure)
+        assert f"time {t + 1} of 2" in measure.status.value
+        heights = measure.measurement.heights
+        known = np.isfinite(heights.heights)
+        np.testing.assert_array_equal(heights.heights[known], depth.data[t, 0, 0][known])
+        channel = person.viewer.dims.current_step[1]
+        picture = person.layer("refined all in focus").data[t, channel, 0]
+        np.testing.assert_array_equal(heights.picture, picture)
+    person.press(measure.keep)
+    assert person.layer("levelled depth").data.shape == (64, 64)
+    surface.input_layer.value = figure.input_layer.value = depth
+    person.viewer.dims.set_current_step(0, 0)
+    chosen_file.path = tmp_path / "figure.png"
+    person.run(figure, figure.figure)
+    assert chosen_file.path.exists()
+    chosen_file.path = tmp_path / "movie.tif"
+    person.run(figure, figure.movie)
+    assert chosen_file.path.exists()
+    person.run(surface)
+    shown = person.layer("surface")
+    z = [shown.data_to_world(vertex)[0] for vertex in shown.vertices]
+    first = depth.data[0]
+    assert np.nanmin(first) - 1e-4 <= min(z) <= max(z) <= np.nanmax(first) + 1e-4
+    person.press(surface.back)
 
 
 def test_depth_over_time_is_coherent_if_the_form_says_so(person):
@@ -284,10 +322,7 @@ def test_cancelling_adds_no_layers(person, source, monkeypatch):
 
 
 def test_the_preview_and_the_inspector_follow_the_sliders(person, source, series):
-    person.show()
     widget, inspector = person.open("focus", "inspector")
-    person.qtbot.wait(50)
-    person.viewer.reset_view()  # into the canvas that the forms leave
     ready(widget).preview.value = VIEW
 
     def previewed():
@@ -311,38 +346,6 @@ def test_the_preview_and_the_inspector_follow_the_sliders(person, source, series
     np.testing.assert_array_equal(inspector.curves[0][1].focus, expected.focus)
     np.testing.assert_array_equal(inspector.curves[0][1].positions, AT)
     assert person.viewer.dims.current_step[:3] == (1, 1, expected.plane)
-
-
-def test_depth_is_measured_where_the_sliders_stand(person, source, series, chosen_file, tmp_path):
-    person.run(ready(person.open("all"), registration="none"))
-    depth = person.layer("refined depth")
-    measure, surface, figure = person.open("measure", "surface", "figure")
-    measure.levelling.value = "none"
-    for t in (0, 1):
-        person.viewer.dims.set_current_step(0, t)
-        person.run(measure)
-        assert f"time {t + 1} of 2" in measure.status.value
-        heights = measure.measurement.heights
-        known = np.isfinite(heights.heights)
-        np.testing.assert_array_equal(heights.heights[known], depth.data[t, 0, 0][known])
-        channel = person.viewer.dims.current_step[1]
-        picture = person.layer("refined all in focus").data[t, channel, 0]
-        np.testing.assert_array_equal(heights.picture, picture)
-    person.press(measure.keep)
-    assert person.layer("levelled depth").data.shape == (64, 64)
-    surface.input_layer.value = figure.input_layer.value = depth
-    person.viewer.dims.set_current_step(0, 0)
-    chosen_file.path = tmp_path / "figure.png"
-    person.run(figure, figure.figure)
-    assert chosen_file.path.exists()
-    chosen_file.path = tmp_path / "movie.tif"
-    person.run(figure, figure.movie)
-    assert chosen_file.path.exists()
-    person.run(surface)
-    shown = person.layer("surface")
-    z = [shown.data_to_world(vertex)[0] for vertex in shown.vertices]
-    first = depth.data[0]
-    assert np.nanmin(first) - 1e-4 <= min(z) <= max(z) <= np.nanmax(first) + 1e-4
 
 
 def test_results_of_several_times_are_reused_for_as_many_times(person, series):

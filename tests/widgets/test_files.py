@@ -201,11 +201,18 @@ def test_the_copied_command_of_a_file_gives_the_same(person, stack, tmp_path):
     assert "--spacing 2 0.5 0.25" in widget.command()
 
 
-@pytest.mark.parametrize("file_format", ["ome-tiff", "ome-zarr"])
-def test_a_run_s_folder_becomes_its_layers(person, stack, file_format, tmp_path):
+def test_a_run_s_folder_becomes_its_layers(person, stack, tmp_path):
     result = depth_from_focus(stack, STILL)
-    save_reconstruction(result, tmp_path / "out", file_format=file_format)
-    layers = opened(person.viewer, tmp_path / "out")
+    widget, measure = person.open("all", "measure")
+    for file_format in ("ome-tiff", "ome-zarr"):
+        person.viewer.layers.clear()
+        widget.form.settings["window"].value = 15
+        save_reconstruction(result, tmp_path / file_format, file_format=file_format)
+        layers = opened(person.viewer, tmp_path / file_format)
+        check_layers_of_a_folder(person, widget, measure, result, layers)
+
+
+def check_layers_of_a_folder(person, widget, measure, result, layers):
     assert [role_of(each) for each in layers] == [f"refined {role}" for role in FOUR]
     by_role = dict(zip(FOUR, layers, strict=True))
     found = result.refined
@@ -223,11 +230,10 @@ def test_a_run_s_folder_becomes_its_layers(person, stack, file_format, tmp_path)
     limits = np.percentile(found.depth[known], (0.5, 99.5))
     np.testing.assert_allclose(by_role["depth"].contrast_limits, limits, rtol=1e-6)
     assert [each.visible for each in layers] == [False, False, True, True]
-    widget = person.open("all")  # a click brings the recipe back
+    # A click brings the recipe back.
     person.viewer.layers.selection.active = by_role["uncertainty"]
     assert widget.form.settings["window"].value == 11
-    measure = person.open("measure")  # and what is beside it is found
-    measure.input_layer.value = by_role["depth"]
+    measure.input_layer.value = by_role["depth"]  # and what is beside it is found
     person.run(measure)
     assert np.isfinite(measure.measurement.quantities[0].uncertainty)
 

@@ -1,71 +1,17 @@
 """Cancelling, closing, deleting or changing during a run: all of a result is added, or nothing."""
 
-import subprocess
-import sys
-import threading
 import time
 
 import pytest
-from qtpy.QtCore import QThreadPool
 
-from napari_dff import synthetic
-from napari_dff.widgets.app import background_task
 from napari_dff.widgets.app.preview import VIEW
 from napari_dff.widgets.app.runs import RunLayers
 
-from .conftest import TIMEOUT_MS, TITLES
+from .conftest import TITLES
 
-pytestmark = pytest.mark.endurance
+pytestmark = [pytest.mark.endurance, pytest.mark.usefixtures("no_thread_left")]
 REFINED = {f"refined {role}" for role in ("uncertainty", "plane index", "all in focus", "depth")}
 STEPS = ("align", "focus", "depth", "refine", "all")
-
-
-@pytest.fixture
-def viewer(make_napari_viewer):
-    """A window of its own for each test."""
-    return make_napari_viewer()
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return synthetic.rough_surface(size=32, planes=6, seed=5)
-
-
-@pytest.fixture(autouse=True)
-def no_thread_left(monkeypatch, caplog, qtbot):
-    """Check that no thread is left and none has failed."""
-    failed = []
-    monkeypatch.setattr(threading, "excepthook", failed.append)
-    yield
-    assert QThreadPool.globalInstance().waitForDone(TIMEOUT_MS)
-    qtbot.wait(20)
-    assert not failed
-    assert not [each for each in caplog.records if each.name.startswith("napari_dff")]
-
-
-class BlockedFunction:
-    """A function that waits within its progress until `go` is set."""
-
-    def __init__(self, function):
-        self._function, self.began, self.go = function, threading.Event(), threading.Event()
-
-    def __call__(self, recipe, stack, progress):
-        self.began.set()
-        for _ in progress(range(10**9), desc="Waiting"):
-            if self.go.wait(0.01):
-                break
-        return self._function(recipe, stack, progress)
-
-
-@pytest.fixture
-def blocked(monkeypatch):
-    """Block the computation of the focus measure."""
-    from napari_dff.widgets.steps import focus
-
-    blocked = BlockedFunction(focus.measure_by_recipe)
-    monkeypatch.setattr(focus, "measure_by_recipe", blocked)
-    yield blocked
-    blocked.go.set()
 
 
 def layer_data(person):
@@ -179,13 +125,6 @@ def mouse(viewer):
     return [*viewer.mouse_drag_callbacks, *viewer.mouse_move_callbacks]
 
 
-def settled(person):
-    """Wait until nothing is computed and no layers are added or removed."""
-    assert QThreadPool.globalInstance().waitForDone(TIMEOUT_MS)
-    person.qtbot.wait(20)
-    person.wait_until(lambda: not background_task._updates)
-
-
 def test_docks_may_be_closed_during_a_run(person, blocked, tiny):
     source = person.stack(tiny)
     all_ = person.open("all")
@@ -203,7 +142,7 @@ def test_docks_may_be_closed_during_a_run(person, blocked, tiny):
             button = {"figure": "play", "retouch": "planes"}.get(name, "run")
             person.press(getattr(widget, button))
         close(person, widget)
-    settled(person)
+    person.settle()
     # What was done before the docks were closed.
     quick = {"aligned", "matches", "surface", "axes", "inspected", "maximum projection"} | REFINED
     assert person.roles() <= {"mine"} | quick
@@ -226,7 +165,7 @@ def test_a_dock_may_be_closed_while_layers_are_added_or_undone(person, tiny):
             person.press(widget.run)
             person.wait_until(lambda: len(person.viewer.layers) > 1)
         close(person, widget)
-        settled(person)
+        person.settle()
         assert person.roles() in ({"mine"}, {"mine"} | REFINED)
 
 
@@ -284,63 +223,3 @@ def test_two_forms_run_at_once_and_a_second_press_is_ignored(person, blocked, ti
         person.wait(widget)
         assert widget.status.value == "done"
     assert len(person.viewer.layers) == count
-
-
-@pytest.mark.parametrize("moment", ["computing", "showing", "undoing"])
-def test_the_viewer_may_be_closed_during_a_run(person, blocked, tiny, moment):
-    person.stack(tiny)
-    focus, all_ = person.open("focus", "all")
-    all_.form.settings["registration"].value = "none"
-    if moment == "computing":
-        person.press(focus.run)
-        person.press(all_.run)
-    elif moment == "showing":
-        person.press(all_.run)
-        person.wait_until(lambda: len(person.viewer.layers) > 1)
-    else:
-        person.run(all_)
-        person.press(all_.undo)
-    person.viewer.close()
-    blocked.go.set()
-    settled(person)
-
-
-QUIT = """
-import time
-import napari
-from napari.qt import get_qapp
-from qtpy.QtCore import QTimer
-from napari_dff import synthetic
-from napari_dff.widgets.steps import focus
-
-def endless(recipe, stack, progress):
-    for _ in progress(range(10**9), desc="Waiting"):
-        time.sleep(0.01)
-
-def leave():
-    if "Waiting" in widget.status.value:
-        print("running", flush=True)
-        timer.stop()
-        {how}
-
-focus.measure_by_recipe = endless
-viewer = napari.Viewer()
-viewer.add_image(synthetic.rough_surface(size=32, planes=6, seed=5).stack.planes)
-_, widget = viewer.window.add_plugin_dock_widget("napari-dff", "Focus measure")
-timer = QTimer()
-timer.timeout.connect(leave)
-timer.start(20)
-QTimer.singleShot(1, widget.run.native.click)
-napari.run(force=True)
-print("left", flush=True)
-"""
-
-
-@pytest.mark.parametrize("how", ["get_qapp().quit()", "viewer.close()"])
-def test_napari_quits_while_it_works(how):
-    command = [sys.executable, "-c", QUIT.format(how=how)]
-    timeout = TIMEOUT_MS / 1000  # its run never ends
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
-    assert done.returncode == 0
-    assert done.stdout.split() == ["running", "left"]
-    assert not [line for line in done.stderr.splitlines() if "could not determine DPI" not in line]

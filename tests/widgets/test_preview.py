@@ -104,20 +104,9 @@ def test_later_steps_are_previewed_from_the_layers(person, surface):
     np.testing.assert_allclose(previewed, person.layer("refined depth").data, rtol=1e-5)
 
 
-def test_an_error_in_a_preview_shows_no_notification(person, notifications, surface, monkeypatch):
-    person.stack(surface)
-    widget = person.open("focus")
-
-    def broken(*_):
-        raise ValueError("window must be something else")
-
-    monkeypatch.setattr("napari_dff.widgets.steps.focus.measure_region", broken)
-    widget.preview.value = VIEW
-    person.wait_until(lambda: "must be something else" in widget.status.value)
-    assert notifications == []
-
-
-def test_the_last_preview_has_the_newest_settings(person, surface):
+def test_the_last_preview_has_the_newest_settings_and_an_error_shows_no_notification(
+    person, notifications, surface, monkeypatch
+):
     person.stack(surface)
     widget = person.open("focus")
     widget.preview.value = VIEW
@@ -130,6 +119,14 @@ def test_the_last_preview_has_the_newest_settings(person, surface):
     widget.preview.value = OFF
     person.run(widget)
     np.testing.assert_allclose(last, person.layer("focus").data, rtol=1e-4)
+
+    def broken(*_):
+        raise ValueError("window must be something else")
+
+    monkeypatch.setattr("napari_dff.widgets.steps.focus.measure_region", broken)
+    widget.preview.value = VIEW
+    person.wait_until(lambda: "must be something else" in widget.status.value)
+    assert notifications == []
 
 
 def test_the_status_tells_why_there_is_no_preview(person, surface):
@@ -180,9 +177,9 @@ def open_preview_and_close(person, name):
     person.viewer.window.remove_dock_widget(widget.native)
 
 
-@pytest.mark.parametrize("name", ["all", "focus"])
-def test_a_closed_form_removes_its_preview_even_if_python_frees_it_before_qt(person, surface, name):
+def test_a_closed_form_removes_its_preview_even_if_python_frees_it_before_qt(person, surface):
     person.stack(surface)
-    open_preview_and_close(person, name)
-    gc.collect()
-    person.wait_until(lambda: not [x for x in person.roles() if x.startswith("preview")])
+    for name in ("all", "focus"):
+        open_preview_and_close(person, name)
+        gc.collect()
+        person.wait_until(lambda: not [x for x in person.roles() if x.startswith("preview")])

@@ -1,7 +1,7 @@
 """Random use of all forms: whatever a user does, in any order, the invariants of `Checks` hold.
 
 A seed chooses among all widgets of all forms, changes of layers, the canvas and the window. With
-`--effort 5` there are 5 seeds of 200 operations. By hand, for one seed:
+`--effort 5` there are 20 seeds of 200 operations. By hand, for one seed:
 ``pytest tests/widgets/test_random_use.py -k "seed7-" --effort 20``.
 """
 
@@ -34,7 +34,7 @@ from napari_dff.widgets.app.versions import edit_count, outdated_reason
 from .conftest import TITLES
 
 pytestmark = [pytest.mark.endurance, pytest.mark.filterwarnings("default::UserWarning")]
-OPERATIONS, FEW_OPERATIONS = 200, 80  # of each seed; of the only one without `--effort`
+OPERATIONS, FEW_OPERATIONS = 200, 40  # of each seed; of the only one without `--effort`
 SETTLE_EVERY = 20  # operations
 TIMEOUT_MS = 120_000
 BLOCK_BYTES = 100  # of the average object of Python
@@ -48,7 +48,7 @@ USED_WIDGETS = PushButton, CheckBox, ComboBox, RangedWidget, LineEdit
 
 def pytest_generate_tests(metafunc):
     effort = metafunc.config.getoption("--effort")
-    seeds = range(effort) if effort > 1 else [4]  # a seed whose few operations include results
+    seeds = range(4 * effort) if effort > 1 else [4]  # a seed whose few operations include results
     metafunc.parametrize("seed", seeds, ids=[f"seed{seed}-" for seed in seeds])
 
 
@@ -366,9 +366,8 @@ def bytes_in_use() -> float:
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    """A window of its own for each test."""
-    return make_napari_viewer()
+def viewer(own_viewer):
+    return own_viewer
 
 
 @pytest.fixture

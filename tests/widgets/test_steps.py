@@ -84,29 +84,17 @@ def test_each_step_gives_the_same_as_its_function(person, drifting):
 def test_alpha_of_a_layer_is_dropped(person, drifting):
     planes = drifting.stack.planes[:, :64, :64]
     alpha = np.full((*planes.shape[:3], 1), 255, planes.dtype)
+    widget = person.open("focus")
     for name, data in (("with", np.concatenate([planes, alpha], axis=-1)), ("without", planes)):
         layer = person.stack(drifting, data=data, name=name, rgb=True)
         person.viewer.layers.selection.active = layer
-        widget = person.open("focus")
         widget.stack.value = layer
         person.run(widget)
     volumes = [each.data for each in person.viewer.layers if each.name.startswith("focus")]
     np.testing.assert_array_equal(*volumes)
 
 
-def test_all_steps_give_the_same_as_depth_from_focus(person, drifting):
-    person.stack(drifting, rgb=True)
-    widget = person.open("all")
-    person.run(widget)
-    stack = FocalStack(drifting.stack.planes, 10 + 2.0 * np.arange(9), (0.5, 0.25), "micrometer")
-    result = depth_from_focus(stack, Recipe())
-    np.testing.assert_array_equal(person.values("refined depth"), result.refined.depth)
-    np.testing.assert_array_equal(person.layer("aligned").data, result.stack.planes)
-    np.testing.assert_array_equal(person.layer("refined all in focus").data, result.all_in_focus)
-    assert widget.advice.value.endswith(" ".join(summarize_image([result.quality], "multiscale")))
-
-
-def test_cropped_layers_lie_where_their_pixels_are(person, drifting):
+def test_all_steps_give_the_same_as_depth_from_focus_cropped_or_not(person, drifting):
     source = person.stack(drifting, rgb=True)
     widget = person.open("all")
     widget.form.settings["crop"].value = "common"
@@ -123,6 +111,11 @@ def test_cropped_layers_lie_where_their_pixels_are(person, drifting):
     widget.form.settings["crop"].value = "none"
     person.run(widget)
     assert_same_placement(person.layer("refined depth"), source)
+    result = depth_from_focus(stack, Recipe())
+    np.testing.assert_array_equal(person.values("refined depth"), result.refined.depth)
+    np.testing.assert_array_equal(person.layer("aligned").data, result.stack.planes)
+    np.testing.assert_array_equal(person.layer("refined all in focus").data, result.all_in_focus)
+    assert widget.advice.value.endswith(" ".join(summarize_image([result.quality], "multiscale")))
 
 
 def test_each_step_names_planes_that_are_left_out(person, surface):

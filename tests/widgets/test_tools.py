@@ -53,7 +53,7 @@ def cells(table):
 # 3-D -------------------------------------------------------------------------------------------
 
 
-def test_the_surface_has_the_place_of_the_depth_and_can_be_exaggerated(person, scene):
+def test_the_surface_has_the_place_of_the_depth_and_is_exaggerated_and_draped(person, scene):
     widget = person.open("surface")
     person.run(widget)
     shown = person.layer("surface")
@@ -71,6 +71,15 @@ def test_the_surface_has_the_place_of_the_depth_and_can_be_exaggerated(person, s
     middle = np.median(z)
     world = shown.data_to_world((shown.vertices[:, 0].max(), 0, 0))[0]
     assert world == pytest.approx(middle + 4 * (z.max() - middle), rel=1e-5)
+    assert person.layer("surface").shading == "smooth"
+    angles = person.viewer.scene.camera.angles
+    person.qtbot.keyClick(widget.drape.native, Qt.Key.Key_Space)
+    person.wait(widget)
+    person.wait_until(lambda: person.layer("surface").texture is None)
+    assert person.layer("surface").colorbar.visible
+    assert person.viewer.scene.camera.angles == angles
+    texts = list(person.layer("axes").features["text"])
+    assert texts[-1].endswith(" µm")
     person.press(widget.back)
     assert person.viewer.dims.ndisplay == 2
     assert person.layer("refined depth").visible
@@ -104,20 +113,6 @@ def test_the_surface_is_seen_from_above_and_not_mirrored_for_every_camera_orient
     assert (person.viewer.dims.range[0], person.viewer.dims.current_step[0]) == slider
 
 
-def test_the_drape_is_toggled_at_once_and_leaves_the_camera_alone(person, scene):
-    widget = person.open("surface")
-    person.run(widget)
-    assert person.layer("surface").shading == "smooth"
-    angles = person.viewer.scene.camera.angles
-    person.qtbot.keyClick(widget.drape.native, Qt.Key.Key_Space)
-    person.wait(widget)
-    person.wait_until(lambda: person.layer("surface").texture is None)
-    assert person.layer("surface").colorbar.visible
-    assert person.viewer.scene.camera.angles == angles
-    texts = list(person.layer("axes").features["text"])
-    assert texts[-1].endswith(" µm")
-
-
 def test_a_mesh_is_exported_in_micrometers(person, notifications, scene, chosen_file, tmp_path):
     widget = person.open("surface")
     widget.exaggeration.value = 5.0  # only in the view
@@ -145,7 +140,9 @@ def test_a_mesh_is_exported_in_micrometers(person, notifications, scene, chosen_
 # Measuring -------------------------------------------------------------------------------------
 
 
-def test_the_height_under_the_cursor_is_shown(person, scene):
+def test_the_height_under_the_cursor_and_the_profile_of_a_drawn_line_are_shown_and_saved(
+    person, scene, chosen_file, tmp_path
+):
     person.show()
     widget = person.open("measure")
     person.qtbot.wait(50)
@@ -163,10 +160,6 @@ def test_the_height_under_the_cursor_is_shown(person, scene):
     assert "±" in widget.cursor.value
     assert "µm" in widget.cursor.value
 
-
-def test_the_profile_of_a_drawn_line_is_shown_and_saved(person, scene, chosen_file, tmp_path):
-    person.show()
-    widget = person.open("measure")
     widget.measure.value = "profile"
     person.press(widget.draw)
     person.qtbot.wait(2 * LAYOUT_MS)
@@ -188,6 +181,21 @@ def test_the_profile_of_a_drawn_line_is_shown_and_saved(person, scene, chosen_fi
     assert rows[0][:2] == ["distance (µm)", "height (µm)"]
     assert rows[0][-1] == "levelling"
     assert len(rows) == 1 + len(expected.distance)
+
+    # The profile follows its line while it is dragged.
+    widget.levelling.value = "plane"
+    shapes.mode, before = "select", widget.measurement
+    canvas, at = person.canvas_position(scene, 45, 47.5)
+    person.qtbot.mouseMove(canvas, at)
+    person.qtbot.mousePress(canvas, Qt.MouseButton.LeftButton, pos=at)
+    for column in (60, 75, 90):
+        person.qtbot.mouseMove(canvas, person.canvas_position(scene, 45, column)[1])
+        person.qtbot.wait(30)
+    # The button is still pressed.
+    person.wait_until(lambda: widget.measurement.profile.points[0, 1] > 55)
+    assert widget.measurement is not before
+    assert widget.measurement.levelling == "plane"
+    person.qtbot.mouseRelease(canvas, Qt.MouseButton.LeftButton)
 
 
 def test_heights_saved_as_x3p_open_as_heights_that_can_be_measured(person, chosen_file, scene):
@@ -258,30 +266,6 @@ def test_the_difference_of_two_depth_layers_is_measured(
     chosen_file.path = tmp_path / "difference.png"
     person.press(widget.save)
     assert chosen_file.path.read_bytes()[:4] == b"\x89PNG"
-
-
-def test_the_profile_follows_its_line_while_it_is_dragged(person, scene):
-    person.show()
-    widget = person.open("measure")
-    widget.measure.value = "profile"
-    widget.levelling.value = "plane"
-    person.press(widget.draw)
-    person.qtbot.wait(2 * LAYOUT_MS)
-    person.drag(scene, (20, 15), (70, 15))
-    person.wait_until(lambda: widget.measurement is not None)
-    shapes, before = widget.shapes.value, widget.measurement
-    shapes.mode = "select"
-    canvas, at = person.canvas_position(scene, 40, 15)
-    person.qtbot.mouseMove(canvas, at)
-    person.qtbot.mousePress(canvas, Qt.MouseButton.LeftButton, pos=at)
-    for column in (30, 45, 60):
-        person.qtbot.mouseMove(canvas, person.canvas_position(scene, 40, column)[1])
-        person.qtbot.wait(30)
-    # The button is still pressed.
-    person.wait_until(lambda: widget.measurement.profile.points[0, 1] > 55)
-    assert widget.measurement is not before
-    assert widget.measurement.levelling == "plane"
-    person.qtbot.mouseRelease(canvas, Qt.MouseButton.LeftButton)
 
 
 def test_the_roughness_of_a_drawn_area_is_measured_and_levelled_heights_kept(person, scene):
@@ -394,7 +378,9 @@ def test_an_ellipse_in_another_unit_covers_the_right_pixels(person, surface):
     assert (mask.ravel() != inside).mean() < 0.005
 
 
-def test_heights_are_levelled_by_three_points(person, scene):
+def test_heights_are_levelled_by_three_points_and_a_missing_drawing_is_an_error(
+    person, notifications, scene
+):
     widget = person.open("measure")
     places = np.array([[10.0, 10.0], [80.0, 20.0], [40.0, 85.0]])
     person.viewer.add_points(places, scale=SIZE, translate=scene.translate, units=scene.units)
@@ -406,27 +392,32 @@ def test_heights_are_levelled_by_three_points(person, scene):
     ).heights
     np.testing.assert_allclose(widget.measurement.levelled, flat, atol=1e-4)
 
-
-def test_a_measurement_without_its_drawing_is_an_error(person, notifications, scene):
-    widget = person.open("measure")
     for what, words in (("profile", "no line"), ("step height", "needs two areas, got 0")):
         widget.measure.value = what
         person.press(widget.run)
         assert words in notifications[-1]
 
 
-def test_without_a_depth_layer_the_error_names_the_step_to_run(person, notifications):
-    measure, surface, figure = person.open("measure", "surface", "figure")
-    buttons = measure.run, surface.run, surface.export, figure.play, figure.figure, figure.report
+def test_without_a_depth_layer_the_error_names_the_step_to_run(person, notifications, surface):
+    measure, three, figure = person.open("measure", "surface", "figure")
+    buttons = measure.run, three.run, three.export, figure.play, figure.figure, figure.report
     for button in buttons:
         person.press(button)
         assert "no depth layer: run" in notifications.pop()
+    person.stack(surface)
+    reuse, project = person.open("reuse", "project")
+    for widget in (reuse, project):
+        person.press(widget.run)
+        assert "nothing to use yet" in notifications.pop()
+    project.low.value = 1.0  # the slab ends first
+    person.press(project.run)
+    assert len(notifications) == 1
 
 
 # Figure and movie --------------------------------------------------------------------------------
 
 
-def test_a_figure_is_saved(person, scene, chosen_file, tmp_path):
+def test_a_figure_and_a_report_are_saved(person, scene, chosen_file, tmp_path):
     measure, widget = person.open("measure", "figure")
     person.press(measure.draw)
     measure.shapes.value.add([[10, 10], [80, 70]], shape_type="line")
@@ -446,9 +437,6 @@ def test_a_figure_is_saved(person, scene, chosen_file, tmp_path):
     assert "distance (µm)" in text
     assert ">5 µm<" in text  # the scale bar
 
-
-def test_a_report_is_saved(person, scene, chosen_file, tmp_path):
-    widget = person.open("figure")
     chosen_file.path = tmp_path / "report.html"
     person.run(widget, widget.report)
     assert chosen_file.proposal == str(tmp_path / "report.html")
@@ -601,13 +589,6 @@ def test_a_cropped_result_is_applied_to_whole_planes_in_its_place_and_in_their_c
     np.testing.assert_allclose(found.translate, depth.translate[-2:])
 
 
-def test_without_a_result_to_use_there_is_an_error(person, notifications, surface):
-    person.stack(surface)
-    widget = person.open("reuse")
-    person.press(widget.run)
-    assert "nothing to use yet" in notifications[0]
-
-
 # Slab projection -------------------------------------------------------------------------------
 
 
@@ -670,15 +651,3 @@ def test_a_slab_is_previewed_and_projected_for_the_stack_and_for_other_channels_
     both = person.viewer.layers["sum projection · time"]
     assert both.data.shape == (2, 3, 96, 96)
     assert "the slab leaves the stack at" in widget.advice.value
-
-
-def test_without_a_depth_or_with_a_slab_that_ends_first_nothing_is_projected(
-    person, notifications, surface
-):
-    person.stack(surface)
-    widget = person.open("project")
-    person.press(widget.run)
-    assert "nothing to use yet" in notifications[0]
-    widget.low.value = 1.0
-    person.press(widget.run)
-    assert len(notifications) == 2
