@@ -1124,6 +1124,20 @@ def test_huge_ome_metadata_are_not_parsed(tmp_path, monkeypatch):
     np.testing.assert_array_equal(np.asarray(stack.planes), PIXELS)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["ImageJ=1.54f\nimages=4\nslices=4\n" + "loop=false\n" * 99, f'{{"shape": {[1] * 999}}}'],
+)
+def test_a_huge_description_is_not_parsed(text, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_dff.io.readers.tiff_opening.MAX_DESCRIPTION_LENGTH", 1000)
+    path = tiff(tmp_path / "a.tif", description=text, metadata=None)
+    for parse in ("imagej_description_metadata", "shaped_description_metadata"):
+        monkeypatch.setattr(f"tifffile.tifffile.{parse}", None)
+    with pytest.warns(UserWarning, match=r"has \d{4} characters, more than 1000, and is not used"):
+        stack = read_stack(path)
+    np.testing.assert_array_equal(np.asarray(stack.planes), PIXELS)
+
+
 CODECS = {"gzip": numcodecs.GZip(), "zlib": numcodecs.Zlib(), "blosc": numcodecs.Blosc()}
 CODECS |= {"lz4": numcodecs.LZ4(), "zstd": numcodecs.Zstd(), "bz2": numcodecs.BZ2()}
 CODECS |= {"lzma": numcodecs.LZMA(preset=0)}

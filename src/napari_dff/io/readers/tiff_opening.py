@@ -31,6 +31,7 @@ CONTROL_CHARACTER = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f]")
 OME_START = re.compile(r"<(\w+:)?OME\s")
 CHECKED_ATTRIBUTES = {"SizeT", "SizeC", "SizeZ", "PlaneCount", "NumPlanes", "End"}
 MAX_OME_ELEMENTS = 400_000  # each takes some 600 bytes and 20 µs
+MAX_DESCRIPTION_LENGTH = 2_000_000  # characters, of other programs than OME, in lines or as JSON
 MAX_PAGES = 500_000  # of a file: each takes some 3,400 bytes and 80 µs
 MAX_PLANES = 10_000_000  # more is treated as damaged metadata
 
@@ -60,6 +61,16 @@ def open_tiff(
                     "are taken as planes without calibration; give --axes and --spacing"
                 )
                 yield stack.enter_context(tifffile.TiffFile(path, is_ome=False)), None
+                return
+            length = 0 if tif.is_ome else len(tif.pages.first.description)
+            if length > MAX_DESCRIPTION_LENGTH:
+                messages.append(
+                    f"the description of {path.name} has {length} characters, more than "
+                    f"{MAX_DESCRIPTION_LENGTH}, and is not used: its pages are taken as planes "
+                    "without calibration; give --axes and --spacing"
+                )
+                others = {"is_ome": False, "is_imagej": False, "is_shaped": False}
+                yield stack.enter_context(tifffile.TiffFile(path, **others)), None
                 return
             root = _parse_ome(path, tif, messages)
             if root is None and (text := _repaired_ome(tif)):
