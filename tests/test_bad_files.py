@@ -38,6 +38,7 @@ from napari_dff.io import (
 )
 from napari_dff.io.readers import xml_size
 from napari_dff.io.readers.image_headers import count_pixels
+from napari_dff.io.readers.photos import read_pixels
 
 BARE = str(sample_path("bare_patch"))
 QUICK = ["--registration", "none", "--refinement", "none", "--quiet"]
@@ -1441,5 +1442,11 @@ def test_a_strip_that_is_an_image_far_larger_than_its_page_is_refused(name, tmp_
     for page in range(4):
         strip = {"StripOffsets": size, "StripByteCounts": len(packed)}
         with_tags(path, page, Compression=compression, **strip)
-    with pytest.raises(StackError, match="a strip of 1280 pixels holds an image of 6000000 pixels"):
-        np.asarray(read_stack(path).planes)
+    planes = read_stack(path).planes
+    reads = [lambda i=i: np.asarray(planes[i]) for i in range(4)]
+    tiff(tmp_path / "b.tif", PIXELS[0].astype(np.uint8), metadata=None)
+    (tmp_path / "b.tif").write_bytes((tmp_path / "b.tif").read_bytes().ljust(size) + packed)
+    with_tags(tmp_path / "b.tif", Compression=compression, **strip)
+    for read in (*reads, lambda: read_pixels(tmp_path / "b.tif", 1)):
+        with pytest.raises(StackError, match="a strip of 1280 pixels holds an image of 6000000"):
+            read()

@@ -191,6 +191,7 @@ def _tiff_pixels(path: Path) -> np.ndarray:
     with open_tiff(path, []) as (tif, _):
         series = tif.series[0]
         conversion = find_conversion(path.name, series.keyframe)
+        check_codec(path.name, series.keyframe)
         pixels = series.asarray(maxworkers=1)  # frames are read in parallel, not their strips
         if series.axes == "SYX":
             pixels = np.moveaxis(pixels, 0, 2)

@@ -69,8 +69,8 @@ def open_tiff(
                     f"{MAX_DESCRIPTION_LENGTH}, and is not used: its pages are taken as planes "
                     "without calibration; give --axes and --spacing"
                 )
-                others = {"is_ome": False, "is_imagej": False, "is_shaped": False}
-                yield stack.enter_context(tifffile.TiffFile(path, **others)), None
+                plain = tifffile.TiffFile(path, is_ome=False, is_imagej=False, is_shaped=False)
+                yield stack.enter_context(plain), None
                 return
             root = _parse_ome(path, tif, messages)
             if root is None and (text := _repaired_ome(tif)):

@@ -98,6 +98,10 @@ def series_pixels(
     """
     page = series.keyframe
     check_codec(path.name, page)
+    if int(page.compression) in {*PYTHON_CODECS, *IMAGE_COMPRESSIONS}:
+        for each in series.pages:  # some pages have decoders of their own
+            if each is not None and each is not page and each.keyframe is each:
+                check_codec(path.name, each)
     axis, length = _complete_part(path, series, missing_files)
     conversions = _conversions(path.name, series)
     data, axes, warnings = _stored_pixels(path, series), series.axes, tuple[str, ...]()
