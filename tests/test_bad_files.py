@@ -1361,6 +1361,15 @@ def test_a_recipe_in_any_encoding_of_unicode_is_read(encoding, tmp_path):
     assert read_recipe(tmp_path / "a.json") == Recipe(sigma=2.0)
 
 
+def test_the_content_of_a_file_is_not_repeated_in_its_error(tmp_path):
+    head = "aISO-1.0\nNumPoints = 2\nNumProfiles = 2\nXscale=1\nYscale=1\nZscale=1\n*\n"
+    for values in ("1 " * 5000, "1 2 3 " + "4" * 5000 + "x"):
+        (tmp_path / "a.sdf").write_text(f"{head}{values}\n*")
+        with pytest.raises(StackError, match=r"a\.sdf can't be read as a height map") as error:
+            read_height_map(tmp_path / "a.sdf")
+        assert len(str(error.value)) < 500
+
+
 HUGE_VALUES = {
     "lists": "[" + "[]," * 3000 + "[]]",
     "strings": "[" + '"ab",' * 3000 + "0]",

@@ -6,11 +6,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import zarr
 
-from napari_dff import FocalStack, Recipe, depth_from_focus
+from napari_dff import FocalStack, Recipe, depth_from_focus, read_acquisitions
 from napari_dff.pipeline import planning
 from napari_dff.pipeline.planning import make_plan
 from napari_dff.runtime import lazy
+from napari_dff.runtime.lazy import CHUNK_COPIES, decoding_bytes
 from napari_dff.runtime.windows import window_grid
 
 CHUNKS = (5, 64, 40)
@@ -69,3 +71,13 @@ def test_a_disk_too_small_for_the_planes_is_named_with_the_variable(monkeypatch,
     planes = ChunkedPlanes(np.zeros((10, 64, 64), np.uint16))
     with pytest.raises(OSError, match=f"to {tmp_path}, which needs .* variable TMPDIR"):
         lazy.as_plane_file(planes)
+
+
+def test_chunks_that_cover_other_channels_and_times_are_counted_whole(tmp_path):
+    shape = (2, 3, 5, 64, 64)
+    array = zarr.create_array(tmp_path / "a.zarr", shape=shape, chunks=shape, dtype="uint16")
+    array[:] = 1
+    (acquisition,) = read_acquisitions(tmp_path / "a.zarr", axes="TCZYX")
+    planes = acquisition.stack(1, 2).planes
+    assert planes.chunks[0] == (5,)
+    assert decoding_bytes(planes) >= CHUNK_COPIES * array.nbytes

@@ -113,8 +113,15 @@ def _is_parallel(planes: Any) -> bool:
 
 
 def _largest_chunk(planes: Any) -> int:
-    """Return the bytes of the largest chunk."""
-    return math.prod(map(max, chunk_lengths(planes))) * int(np.dtype(planes.dtype).itemsize)
+    """Return the bytes of the largest chunk.
+
+    Chunks in a file may cover several channels and times, and are decoded whole. The graph of dask
+    has the array that decodes them, with their size, in a layer of its own.
+    """
+    size = math.prod(map(max, chunk_lengths(planes))) * int(np.dtype(planes.dtype).itemsize)
+    layers = getattr(getattr(planes, "dask", None), "layers", {}).values()
+    sources = (source for layer in layers if len(layer) == 1 for source in layer.values())
+    return max(size, *(int(getattr(source, "chunk_bytes", 0)) for source in sources), 0)
 
 
 def _spans(lengths: tuple[int, ...]) -> list[slice]:

@@ -20,6 +20,7 @@ from napari_dff.runtime.words import shorten
 
 AXIS_ORDER = "PTCZYXS"  # position, time, channel, focus, row, column, sample (red, green, blue)
 CHUNK_PX = 512
+MAX_REASON = 300  # characters of a message of a library
 
 
 class StackError(ValueError):
@@ -32,7 +33,8 @@ def reason(error: Exception) -> str:
         return "its metadata are inconsistent"
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"there is no {os.fspath(error.filename)!r}"
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return text if len(text) <= MAX_REASON else f"{text[: MAX_REASON - 1]}…"  # of a file's content
 
 
 @contextlib.contextmanager
@@ -96,6 +98,7 @@ def as_dask_array(
     pairs = zip(chunks, axes, strict=True)  # small chunks are merged: each has a fixed cost
     windows = tuple(max(n, CHUNK_PX // n * n) if axis in ("Y", "X") else n for n, axis in pairs)
     source = DecodedArray(array, file, paths)
+    source.chunk_bytes = math.prod(chunks) * array.dtype.itemsize
     lazy = da.from_array(source, chunks=windows, name=False)  # type: ignore[no-untyped-call]
     return lazy if lazy.dtype.isnative else lazy.astype(lazy.dtype.newbyteorder("="))
 
@@ -111,6 +114,8 @@ def check_memory(file: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
 
 class DecodedArray:
     """Array decoded on indexing; raises StackError with the name of the file if that fails."""
+
+    chunk_bytes = 0  # that are decoded at once, of all axes
 
     def __init__(self, array: Any, file: str, paths: Any = None) -> None:
         self._array, self._file = array, file

@@ -179,6 +179,8 @@ def _read_sdf_text(text: str) -> Decoded:
     rows, columns = int(fields["numprofiles"]), int(fields["numpoints"])
     _check_size(rows, columns)
     words = values.split(None, rows * columns)
+    if len(words) != rows * columns:
+        raise ValueError(f"it does not hold {rows} × {columns} heights")
     heights = np.array([np.nan if word == "BAD" else float(word) for word in words])
     scales = [float(fields[name]) for name in ("yscale", "xscale", "zscale")]
     return heights.reshape(rows, columns) * scales[2], (scales[0], scales[1])

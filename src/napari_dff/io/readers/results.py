@@ -39,7 +39,9 @@ def read_transforms(path: str | os.PathLike[str]) -> np.ndarray:
     try:
         matrices = np.array(content["transforms"], float)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{path} does not contain transforms written by a run: {error}") from error
+        raise ValueError(
+            f"{path} does not contain transforms written by a run: {reason(error)}"
+        ) from error
     if matrices.ndim not in (3, 4) or matrices.shape[-2:] != (3, 3):
         raise ValueError(f"{path} must hold one 3 × 3 matrix per plane, got shape {matrices.shape}")
     if not (np.isfinite(matrices).all() and np.linalg.matrix_rank(matrices).min(initial=3) == 3):
