@@ -305,7 +305,7 @@ def test_a_dark_background_that_moves_with_the_specimen_is_no_black_border(rng):
 
 @pytest.mark.parametrize("has_dust", [True, False])
 def test_a_pattern_that_stays_still_while_the_specimen_moves_is_reported(has_dust, rng):
-    size, margin, count = 160, 20, 16
+    size, margin, count = 128, 20, 16
     depth = 15 * (0.12 + 0.76 * synthetic.relief((size + 2 * margin,) * 2, smoothness=22, seed=3))
     texture = 0.2 + 0.5 * synthetic.noise_texture((size + 2 * margin,) * 2, seed=1)
     rendered = synthetic.render_opaque(texture, depth, np.arange(float(count)), defocus=0.8)

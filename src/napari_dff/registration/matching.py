@@ -1,6 +1,6 @@
 """Matching of two planes: by their features, or by the correlation of their grey levels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import cv2
@@ -148,8 +148,26 @@ def estimate_ecc(source: np.ndarray, target: np.ndarray, model: MotionModel) -> 
 class Candidates(NamedTuple):
     """Possible transforms from a plane to its neighbour; none where nothing can be matched."""
 
-    transforms: dict[Motion, np.ndarray]
+    transforms: Mapping[Motion, np.ndarray]
     matches: Matches
+
+
+class _Fits(Mapping[Motion, np.ndarray]):
+    """Fits of all motion models to the same matches, each computed when it is first used."""
+
+    def __init__(self, matches: Matches) -> None:
+        self._points, self._fits = matches[:3], dict[Motion, np.ndarray]()
+
+    def __getitem__(self, name: Motion) -> np.ndarray:
+        if name not in self._fits:
+            self._fits[name] = MOTIONS[name].fit(*self._points)
+        return self._fits[name]
+
+    def __iter__(self) -> Iterator[Motion]:
+        return iter(MOTIONS)
+
+    def __len__(self) -> int:
+        return len(MOTIONS)
 
 
 # A function from the indices of a plane and of its neighbour to `Candidates`, and the number of
@@ -158,7 +176,7 @@ Matcher = tuple[Callable[[int, int], Candidates], list[int]]
 
 
 def feature_matcher(images: np.ndarray, max_side: int, count: int, progress: Progress) -> Matcher:
-    """Match planes by `count` features each, and fit all motion models: a fit costs little."""
+    """Match planes by `count` features each, to which any motion model can be fitted."""
 
     def detect(i: int) -> Keypoints:
         features = detect_keypoints(np.asarray(images[i]), max_side, count)
@@ -169,10 +187,7 @@ def feature_matcher(images: np.ndarray, max_side: int, count: int, progress: Pro
 
     def match_pair(plane: int, neighbour: int) -> Candidates:
         matches = match_keypoints(keypoints[plane], keypoints[neighbour])
-        if len(matches.source) < MIN_MATCHES:
-            return Candidates({}, matches)
-        fits = {name: model.fit(*matches[:3]) for name, model in MOTIONS.items()}
-        return Candidates(fits, matches)
+        return Candidates(_Fits(matches) if len(matches.source) >= MIN_MATCHES else {}, matches)
 
     return match_pair, [len(plane.points) for plane in keypoints]
 

@@ -32,14 +32,14 @@ def corner_points(shape: tuple[int, int]) -> np.ndarray:
 
 def fit_translation(source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the weighted mean shift."""
-    return _affine(np.eye(2), np.zeros(2), np.average(target - source, axis=0, weights=weights))
+    return _affine(np.eye(2), np.zeros(2), _weighted_mean(target - source, weights))
 
 
 # With z = y + i x measured from the weighted centroids, the transform is z → c z with a complex
 # number c = a + i b, and least squares give c = Σ w z̄ z' / Σ w |z|².
 def fit_similarity(source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Fit shift, rotation and one magnification by weighted least squares."""
-    p, q = (np.average(points, axis=0, weights=weights) for points in (source, target))
+    p, q = _weighted_mean(source, weights), _weighted_mean(target, weights)
     (y, x), (v, u) = (source - p).T, (target - q).T
     norm = np.sum(weights * (y**2 + x**2))
     a, b = np.sum(weights * (y * v + x * u)) / norm, np.sum(weights * (y * u - x * v)) / norm
@@ -53,6 +53,19 @@ def fit_affine(source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> n
     design = np.column_stack([source - centroid, np.ones(len(source))])
     solution = np.linalg.lstsq(root * design, root * target, rcond=None)[0]
     return _affine(solution[:2].T, centroid, solution[2])
+
+
+def _weighted_mean(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the mean of (N, 2) points, faster than `np.average`."""
+    return np.asarray((points * weights[:, None]).sum(axis=0) / weights.sum())
+
+
+def _median(values: np.ndarray) -> float:
+    """Return the median of (N,) finite values, faster than `np.median`."""
+    upper = len(values) // 2
+    lower = (len(values) - 1) // 2
+    middle = np.partition(values, (lower, upper))
+    return float((middle[lower] + middle[upper]) / 2)
 
 
 def _affine(linear: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -123,7 +136,7 @@ class MotionModel:
             transform = self.least_squares(source, target, robust_weights)
             distances = np.hypot(*(transform_points(transform, source) - target).T)
             errors = distances * np.sqrt(weights)
-            scale = max(float(np.median(errors)), ERROR_FLOOR_PX)
+            scale = max(_median(errors), ERROR_FLOOR_PX)
             robust_weights = weights / (1 + (errors / (2 * scale)) ** 2)
         return transform
 
@@ -147,7 +160,7 @@ class MotionModel:
             transform = self.fit(source[fitted], target[fitted], weights[fitted])
             errors[half] = transform_points(transform, source[half]) - target[half]
         sizes = np.abs((errors * np.sqrt(weights)[:, None]).ravel())
-        deviation = np.median(sizes) / 0.6745 + ERROR_FLOOR_PX
+        deviation = _median(sizes) / 0.6745 + ERROR_FLOOR_PX
         variance = np.mean(np.minimum(sizes, 3 * deviation) ** 2) + MATCH_PRECISION_PX**2
         return float(len(sizes) * np.log(variance))
 
