@@ -19,6 +19,7 @@ from napari_dff.synthetic.optics import (
 )
 
 SIZE_PX, COUNT, SEED = Range(16, 1 << 15, 1), Range(3, 1 << 15, 1), Range(0, 2**63 - 1, 1)
+TIMES = Range(1, 1 << 15, 1)
 
 
 class GroundTruth(NamedTuple):
@@ -142,7 +143,7 @@ def moving_surface(
     Returns the acquisition with the axis T, and the true depth, (T, Y, X) float64, in µm.
     """
     check_scene(size, planes, seed)
-    COUNT.check("times", times)
+    TIMES.check("times", times)
     shape, positions = (size, size), 2.0 * np.arange(planes)
     first, last = (relief(shape, smoothness=size / 8, seed=seed + i) for i in (0, 7))
     sharp = noise_texture(shape, seed=seed + 1)
