@@ -58,7 +58,6 @@ def test_images_without_planes_are_not_offered_as_stacks(person, surface):
 
 
 def test_the_common_area_is_offered_where_planes_moved(person, surface):
-    person.show()
     planes = np.stack([np.roll(p, k, axis=0) for k, p in enumerate(surface.stack.planes)])
     person.stack(surface, data=planes)
     form = person.open("all")

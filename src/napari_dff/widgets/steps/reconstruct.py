@@ -135,8 +135,8 @@ class ReconstructWidget(MapsStep):
         if alignment.planes is not None:
             yield from add_alignment(run, alignment)
         yield from super().add_layers(run, maps, transforms=alignment.transforms)
-        self.crop.visible = alignment.rim_share > MIN_RIM_SHARE
-        if self.crop.visible:
+        self.crop.visible = has_rim = alignment.rim_share > MIN_RIM_SHARE
+        if has_rim:  # `visible` is False in a hidden form
             self.add_advice(RIM_ADVICE.format(share=alignment.rim_share))
 
     def show_advice(self, sentences: Sequence[str]) -> None:
