@@ -194,9 +194,9 @@ def test_gain_and_offset_do_not_change_the_plane_index(stack, recipe, gain, offs
         changed = changed + offset
     volumes = [focus_measure(p, **focus_settings(recipe)) for p in (planes, changed)]
     one, two = (depth_map(v, peak=recipe.peak, prefer=recipe.prefer).index for v in volumes)
-    if recipe.prefer == "sharpest":
+    if recipe.prefer == "sharpest" and recipe.aggregation != "adaptive":
         agree(one, two, *volumes)
-    else:  # which peaks count is decided by a threshold, where a rounding error tips the scales
+    else:  # thresholds decide which peaks count, and which scale is the first that detects a peak
         assert np.mean(one != two) < 0.05
 
 
