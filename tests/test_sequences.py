@@ -73,6 +73,27 @@ def test_videos_that_would_lose_bits_are_refused(tmp_path):
         read_stack(tmp_path / "b.mp4")
 
 
+def test_a_video_of_more_frames_than_its_header_says_is_bounded(monkeypatch, tmp_path):
+    frames = iter(np.zeros((500, 48, 64, 3), np.uint8))
+
+    class Capture:
+        isOpened, release = (lambda self: True), (lambda self: None)
+
+        def get(self, name):
+            sizes = {cv2.CAP_PROP_FRAME_HEIGHT: 48, cv2.CAP_PROP_FRAME_WIDTH: 64}
+            return sizes.get(name, 1)  # of one frame, by the header
+
+        def read(self):
+            return True, next(frames, None)
+
+    (tmp_path / "a.avi").write_bytes(b"a video")
+    monkeypatch.setattr(cv2, "VideoCapture", lambda _: Capture())
+    monkeypatch.setattr("napari_dff.io.readers.axes.available_bytes", lambda: 1e6)
+    with pytest.raises(StackError, match=r"a\.avi has chunks .*, but only 0\.0 GB of memory"):
+        read_stack(tmp_path / "a.avi")
+    assert next(frames, None) is not None
+
+
 def ndtiff(folder: Path) -> Path:
     """Write a dataset of two channels and four planes as the library ndtiff 3 does."""
     folder.mkdir()

@@ -48,8 +48,11 @@ def video_source(path: Path) -> Source:
         size = [int(video.get(n)) for n in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)]
         count = max(int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 1)
         check_memory(path.name, (2 * count, *size, 3), np.dtype(np.uint8))  # a list, and an array
-        frames = []
+        frames: list[np.ndarray] = []
         while (frame := video.read()[1]) is not None:
+            if len(frames) == count:  # there are more than the header says
+                check_memory(path.name, (3 * count, *size, 3), np.dtype(np.uint8))
+                count *= 2
             frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
     finally:
         video.release()
