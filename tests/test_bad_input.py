@@ -953,17 +953,30 @@ def test_failed_stacks_of_a_batch_are_reported_by_name(
     assert sorted(os.listdir(tmp_path / "out")) == ["summary.csv", "summary.json"]
 
 
-def test_a_memory_error_is_reported_in_one_sentence(input_folder, monkeypatch, capsys):
-    def raise_memory_error(*_, **__):
-        raise MemoryError("Unable to allocate 9 TiB")
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            MemoryError("Unable to allocate 9 TiB"),
+            "memory is full (Unable to allocate 9 TiB): give --memory 1GB, say, to work in tiles",
+        ),
+        (
+            RuntimeError("can't start new thread"),
+            "can't start new thread: raise the limit of memory (ulimit -v) or of processes "
+            "(ulimit -u, cgroup pids), or give --threads 1",
+        ),
+    ],
+)
+def test_a_limit_of_the_system_is_reported_in_one_sentence(
+    error, message, input_folder, monkeypatch, capsys
+):
+    def fail(*_, **__):
+        raise error
 
     monkeypatch.chdir(input_folder)
-    monkeypatch.setattr(napari_dff.batch.job.Job, "run", raise_memory_error)
+    monkeypatch.setattr(napari_dff.batch.job.Job, "run", fail)
     assert main(RUN) == 2
-    message = (
-        "napari-dff: memory is full (Unable to allocate 9 TiB): give --memory 1GB, say, to work in"
-    )
-    assert message in capsys.readouterr().err
+    assert f"napari-dff: {message}\n" in capsys.readouterr().err
 
 
 def test_an_unexpected_error_shows_its_traceback(input_folder, monkeypatch):

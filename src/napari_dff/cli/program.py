@@ -22,6 +22,7 @@ from napari_dff.cli.two_surfaces import two_surfaces
 from napari_dff.cli.watch import watch
 from napari_dff.runtime.progress import Cancelled
 
+NO_THREAD = "can't start new thread"  # the words of Python
 COMMANDS: dict[str, Callable[..., int | None]] = {
     "run": cli_commands.run,
     "batch": cli_commands.batch,
@@ -54,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with warnings.catch_warnings():
                 warnings.showwarning = _print_warning
                 return command() or 0
-        except (ValueError, OSError, ImportError, MemoryError) as error:
+        except (ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and NO_THREAD not in str(error):
+                raise  # a defect of the program
             report(f"{PROGRAM}: {_error_message(error)}")
             LOGGER.error("%s", _error_message(error), exc_info=error)
             return 2
@@ -94,6 +97,9 @@ def _error_message(error: Exception) -> str:
     """Return the message of an error on one line."""
     if isinstance(error, MemoryError):
         return f"memory is full ({error}): give --memory 1GB, say, to work in tiles"
+    if NO_THREAD in str(error):
+        limits = "of memory (ulimit -v) or of processes (ulimit -u, cgroup pids)"
+        return f"{NO_THREAD}: raise the limit {limits}, or give --threads 1"
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).splitlines()) or repr(error)
