@@ -50,7 +50,7 @@ def video_source(path: Path) -> Source:
         check_memory(path.name, (2 * count, *size, 3), np.dtype(np.uint8))  # a list, and an array
         frames: list[np.ndarray] = []
         while (frame := video.read()[1]) is not None:
-            if len(frames) == count:  # there are more than the header says
+            if len(frames) == count:  # more than the header has
                 check_memory(path.name, (3 * count, *size, 3), np.dtype(np.uint8))
                 count *= 2
             frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
