@@ -6,6 +6,7 @@ from napari_dff import synthetic
 from napari_dff.depth.estimation import depth_map
 from napari_dff.focus import AGGREGATIONS, OPERATORS, focus_measure
 from napari_dff.focus.filters import ring_kernel, windowed_mean
+from napari_dff.imaging.images import luminance
 
 LAPLACE = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], float)
 
@@ -308,11 +309,28 @@ def test_averaging_window_has_the_variance_of_a_box():
     assert (spread * (np.arange(61) - 30) ** 2).sum() == pytest.approx((81 - 1) / 12, rel=0.02)
 
 
+@pytest.mark.parametrize("kind", ["masked", "mapped", "read-only", "in Fortran's order"])
+def test_luminance_is_a_plain_array_for_kernels(kind, tmp_path):
+    plane = np.arange(60, dtype=np.float32).reshape(6, 10)
+    if kind == "masked":
+        given = np.ma.masked_array(plane, mask=False)
+    elif kind == "mapped":
+        given = np.memmap(tmp_path / "plane", np.float32, "w+", shape=plane.shape)
+        given[:] = plane
+    else:
+        given = np.asfortranarray(plane) if "order" in kind else np.broadcast_to(plane, plane.shape)
+    grey = luminance(given)
+    assert type(grey) is np.ndarray
+    assert grey.flags.c_contiguous
+    assert grey.flags.writeable
+    np.testing.assert_array_equal(grey, plane)
+
+
 def test_colour_is_measured_on_luminance(surface):
-    luminance = surface.stack.planes[:3]
+    grey = surface.stack.planes[:3]
     np.testing.assert_allclose(
-        focus_measure(np.repeat(luminance[..., None], 3, axis=3)),
-        focus_measure(luminance),
+        focus_measure(np.repeat(grey[..., None], 3, axis=3)),
+        focus_measure(grey),
         rtol=1e-3,
     )
 

@@ -22,9 +22,10 @@ def read_plane(
 def luminance(plane: np.ndarray) -> np.ndarray:
     """Return the luminance of (Y, X) or (Y, X, 3) of any number type as (Y, X) float32.
 
-    The result is contiguous and writeable: kernels are compiled again for other kinds of arrays.
+    The result is contiguous, writeable and of no subclass of `np.ndarray`: kernels refuse masked
+    arrays, and are compiled again for other layouts.
     """
-    values = np.require(plane, np.float32, ["C", "W"])
+    values = np.require(np.asarray(plane), np.float32, ["C", "W"])
     return values if values.ndim == 2 else cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)
 
 
